@@ -1,0 +1,18 @@
+"""`python -m pgqueue` and the command `pgqueue`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line, or say what is missing for it."""
+    try:
+        from pgqueue.cli import app
+    except ImportError as error:
+        sys.exit(f"pgqueue: the command line needs {error.name}; run `pip install 'pgqueue[cli]'`")
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,498 @@
+"""PgQueue: the one object that an application makes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, groupby, repeat
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
+from uuid import UUID
+
+import anyio
+import asyncpg
+
+from pgqueue import migrations
+from pgqueue.arguments import encode_by_name
+from pgqueue.batch import CHUNK, Batch, Template
+from pgqueue.database import CONNECTION_ERRORS, RECONNECT_PAUSES, Database
+from pgqueue.errors import (
+    ConfigurationError,
+    InvalidOptionError,
+    JobNotFoundError,
+    NotOpenError,
+    UnknownQueueError,
+    UnknownTaskError,
+)
+from pgqueue.events import JobsEnqueued, Observer, Observers
+from pgqueue.ids import new_ids
+from pgqueue.jobs import Attempt, Job
+from pgqueue.options import NO_OPTIONS, CallOptions, TaskOptions, read_options
+from pgqueue.registry import Codec, Registry, TaskDefinition
+from pgqueue.results import Results
+from pgqueue.signals import Signals
+from pgqueue.statements import check_schema_name
+from pgqueue.store import Measure, NewJob, Store
+from pgqueue.tasks import Declare, JobHandle, Signature, Task, raise_unless_succeeded
+from pgqueue.worker import Worker, WorkerSettings
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from pgqueue.database import Connection
+    from pgqueue.statements import Migration
+
+R = TypeVar("R")
+
+MAX_PAYLOAD = 1024 * 1024
+
+
+class PgQueue:
+    """Tasks, and the database that their jobs are in.
+
+    Constructing one connects to nothing and starts nothing; `async with` opens it.
+
+    *dsn*: as asyncpg takes it. *schema*: the database schema, so that one database can hold several
+    queues. *strict_queues*: refuse jobs for queues that neither a task nor `queue()` names.
+    *payload_limit*: bytes of a job's arguments, and of its result, as JSON. *connect_timeout*: seconds
+    after which a database that does not answer is an error. *force_generic_plans*: plan each statement
+    once; Citus cannot. *seed*: makes the jitter of retries repeatable. *connect_options*: passed to
+    `asyncpg.connect`. Other options hold for every job where nothing nearer says otherwise.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        schema: str = "pgqueue",
+        strict_queues: bool = False,
+        payload_limit: int = MAX_PAYLOAD,
+        max_connections: int = 10,
+        connect_timeout: float = 5.0,
+        force_generic_plans: bool = True,
+        codec: Codec | None = None,
+        seed: int | None = None,
+        connect_options: Mapping[str, Any] | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> None:
+        if not isinstance(dsn, str) or not dsn:
+            raise ConfigurationError(f"the DSN is {dsn!r}: give one like 'postgresql://localhost/app'")
+        self.dsn = dsn
+        self.schema = check_schema_name(schema)
+        self.payload_limit = payload_limit
+        self._strict_queues = strict_queues
+        self._codec = codec
+        self._rng = random.Random(seed)
+        self.registry = Registry(read_options("PgQueue", options, TaskOptions))
+        self._observers = Observers()
+        self._store = Store(self.schema)
+        self._database = Database(
+            dsn,
+            schema=self.schema,
+            max_connections=max_connections,
+            connect_timeout=connect_timeout,
+            force_generic_plans=force_generic_plans,
+            connect_options=dict(connect_options or {}),
+        )
+        self._signals = Signals(self._database, self._store)
+        self._results = Results(self._database, self._store, self._signals)
+        self._host: asyncio.Task[None] | None = None
+        self._closing = anyio.Event()
+        self._lanes: dict[tuple[str, int], int] = {}
+        self._templates: dict[str, Template] = {}
+        self._workers: list[Worker] = []
+
+    # Declaring
+
+    @overload
+    def task(self, handler: Callable[..., Any], /) -> Any: ...
+    @overload
+    def task(self, /, *, name: str | None = None, **options: Unpack[TaskOptions]) -> Declare: ...
+    def task(
+        self, handler: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: Any
+    ) -> Any:
+        """Declare a function as a task.
+
+        Its name is the function's, or *name*; jobs are stored under it, so it outlives renamings of the
+        function only if it is given. Raises InvalidTaskError, DuplicateTaskError, InvalidOptionError.
+        """
+
+        def declare(function: Callable[..., Any]) -> Task[Any, Any]:
+            task_name: str = name or getattr(function, "__name__", repr(function))
+            level = read_options(f"task {task_name!r}", options, TaskOptions)
+            definition = TaskDefinition(task_name, function, level)
+            self.registry.add(definition)
+            return Task(self, definition)
+
+        return declare if handler is None else declare(handler)
+
+    def queue(self, name: str, /, **options: Unpack[TaskOptions]) -> None:
+        """Declare a queue and the options of its jobs, where call and task do not say otherwise."""
+        if "queue" in options:
+            raise InvalidOptionError(f"queue {name!r}: a queue's options cannot name a queue")
+        level = read_options(f"queue {name!r}", options, TaskOptions)
+        read_options(f"queue {name!r}", {"queue": name}, TaskOptions)
+        self.registry.set_queue(name, level)
+        self._templates.clear()
+
+    def observe(self, observer: Observer) -> None:
+        """Call *observer* with every event in this process (`pgqueue.events`)."""
+        self._observers.add(observer)
+
+    # Life
+
+    async def open(self) -> None:
+        """Open the pool and check the schema. Raises DatabaseUnavailableError, SchemaError."""
+        if self._host is not None:
+            raise ConfigurationError("this PgQueue is open already")
+        await self._database.open()
+        try:
+            async with self._database.acquire() as connection:
+                await migrations.check_schema(connection, self.schema)
+        except BaseException:
+            await self._database.close()
+            raise
+        self._closing = anyio.Event()
+        self._host = asyncio.get_running_loop().create_task(self._run(), name="pgqueue")
+
+    async def close(self) -> None:
+        """Close everything that `open` opened."""
+        host, self._host = self._host, None
+        try:
+            if host is not None:
+                self._closing.set()
+                await asyncio.wait((host,))
+                host.result()
+        finally:
+            self._lanes.clear()
+            await self._database.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _run(self) -> None:
+        # A task of its own owns the background, because open and close may be called from different ones.
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._signals.run)
+            group.start_soon(self._results.run)
+            await self._closing.wait()
+            group.cancel_scope.cancel()
+
+    async def migrate(self) -> Sequence[Migration]:
+        """Bring the schema up to date and make the partitions of the next days; return what was applied.
+
+        Needs no open PgQueue. Any number of processes may call it at once.
+        """
+        connection = await self._connect_plain()
+        try:
+            applied = await migrations.migrate(connection, self.schema)
+            await self._store.make_partitions(connection, 3)
+            return applied
+        finally:
+            await connection.close()
+
+    async def pending_migrations(self) -> str:
+        """Return the SQL that `migrate` would run; empty: none."""
+        connection = await self._connect_plain()
+        try:
+            applied = await migrations.applied_version(connection, self.schema)
+        finally:
+            await connection.close()
+        return migrations.pending_sql(self.schema, applied)
+
+    async def _connect_plain(self) -> asyncpg.Connection[asyncpg.Record]:
+        return await self._database.connect_plain()
+
+    # Enqueueing
+
+    async def enqueue(self, signature: Signature[R], *, connection: Connection | None = None) -> JobHandle[R]:
+        """Enqueue one call. See `Task.enqueue`."""
+        [handle] = await self.enqueue_many([signature], connection=connection)
+        return cast(JobHandle[R], handle)
+
+    async def enqueue_by_name(
+        self,
+        task: str,
+        /,
+        *args: Any,
+        options: CallOptions | None = None,
+        connection: Connection | None = None,
+        **kwargs: Any,
+    ) -> JobHandle[Any]:
+        """Enqueue a task by its name, without its code: its worker validates the arguments."""
+        return await self.enqueue(
+            self.signature(task, *args, options=options, **kwargs), connection=connection
+        )
+
+    def signature(
+        self, task: str, /, *args: Any, options: CallOptions | None = None, **kwargs: Any
+    ) -> Signature[Any]:
+        """Return a call of a task by its name."""
+        if not isinstance(task, str) or not task or "\0" in task:
+            raise UnknownTaskError(f"{task!r} is not the name of a task")
+        call = read_options(f"task {task!r}", options or {}, CallOptions)
+        return Signature(task, args, kwargs, call, self.registry.get(task))
+
+    async def enqueue_many(
+        self, signatures: Iterable[Signature[Any]], *, connection: Connection | None = None
+    ) -> list[JobHandle[Any]]:
+        """Enqueue many calls, all or nothing; return their handles in the same order.
+
+        Raises as `Task.enqueue` does, before anything is written.
+        """
+        calls = list(signatures)
+        if not calls:
+            return []
+        if self._host is None:
+            raise NotOpenError("this PgQueue is not open: use it inside `async with pgq:`")
+        batch = self._batch(calls)
+        await self._learn_lanes(batch)
+        if connection is None:
+            await self._write_own(batch)
+            for lane in batch.lanes:
+                self._signals.publish(f"ready {self._lanes[lane]}")
+        else:
+            await self._write_for_caller(batch, connection)
+        if self._observers:
+            self._observers.emit(JobsEnqueued(len(batch.jobs)))
+        handles, seen = [], set(batch.existing)
+        for job_id, call in zip(batch.ids, calls, strict=True):
+            handles.append(JobHandle[Any](self, job_id, call.definition, created=job_id not in seen))
+            if batch.chosen:
+                seen.add(job_id)
+        return handles
+
+    def _batch(self, calls: Sequence[Signature[Any]]) -> Batch:
+        """Check calls and turn them into jobs. No I/O."""
+        templates: dict[tuple[str, int], Template] = {}
+        batch = Batch()
+        for call, fresh_id in zip(calls, new_ids(len(calls)), strict=True):
+            # The same options object is the same options: a bulk call of one task resolves them once.
+            template = templates.get((call.task, id(call.options)))
+            if template is None:
+                template = templates[call.task, id(call.options)] = self._template(call)
+            if call.definition is None:
+                document = encode_by_name(call.task, call.args, call.kwargs, limit=self.payload_limit)
+            else:
+                document = call.definition.arguments.encode(call.args, call.kwargs, limit=self.payload_limit)
+            if self._codec is not None:
+                document = self._codec.encode(document)
+            batch.add(template, fresh_id, document)
+        return batch
+
+    def _template(self, call: Signature[Any]) -> Template:
+        if call.definition is not None and call.options is NO_OPTIONS:
+            template = self._templates.get(call.task)
+            if template is not None:
+                return template
+        options = self.registry.resolve(call.definition, call.options)
+        if self._strict_queues and options.queue not in self.registry.queues:
+            known = ", ".join(sorted(self.registry.queues))
+            raise UnknownQueueError(
+                f"task {call.task!r}: queue {options.queue!r} is not declared (declared: {known}); "
+                "declare it with `pgq.queue(...)`"
+            )
+        template = Template.of(call.task, options, call.options)
+        if call.definition is not None and call.options is NO_OPTIONS:
+            self._templates[call.task] = template
+        return template
+
+    async def _write_own(self, batch: Batch) -> None:
+        """Write on a connection of ours. An answer that was lost is asked for again, with the same ids."""
+        deadline = time.monotonic() + self._database.connect_timeout
+        for pause in chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1])):
+            try:
+                async with self._database.acquire() as connection:
+                    if batch.is_one_statement:
+                        await self._store.enqueue(connection, batch.jobs)
+                    else:
+                        async with connection.transaction():
+                            await self._write_parts(connection, batch)
+                return
+            except asyncpg.UniqueViolationError:
+                # Our own earlier try, or somebody chose the same id just now.
+                async with self._database.acquire() as connection:
+                    if await batch.find_existing(self._store, connection):
+                        return
+            except asyncpg.NotNullViolationError:
+                # The lane is gone: the database is not the one it was.
+                self._lanes.clear()
+                await self._learn_lanes(batch)
+            except CONNECTION_ERRORS as error:
+                if time.monotonic() >= deadline:
+                    raise self._database.unavailable(error) from error
+                await anyio.sleep(pause)
+
+    async def _write_for_caller(self, batch: Batch, connection: Connection) -> None:
+        """Write in the caller's transaction; if the write fails, a savepoint keeps the rest of it whole."""
+        while True:
+            try:
+                async with connection.transaction():
+                    lanes = await self._write_parts(connection, batch)
+                    if lanes:
+                        # One notification a lane and transaction, sent by its commit.
+                        await self._store.notify(connection, self.schema, [f"ready {lane}" for lane in lanes])
+                return
+            except asyncpg.UniqueViolationError:
+                if not batch.chosen:
+                    raise
+
+    async def _write_parts(self, connection: Connection, batch: Batch) -> list[int]:
+        """Write a batch that may have chosen ids, times, or more jobs than one statement takes.
+
+        Returns the lanes that have new ready jobs.
+        """
+        if batch.chosen:
+            await batch.find_existing(self._store, connection)
+        ready = {job.lane for job in batch.jobs if not job.is_timed}
+        lanes = {self._lanes[lane] for lane in ready}
+        for is_timed, jobs in groupby(batch.jobs, key=_is_timed):
+            together = list(jobs)
+            for start in range(0, len(together), CHUNK):
+                part = together[start : start + CHUNK]
+                if is_timed:
+                    lanes.update(await self._store.schedule(connection, part))
+                else:
+                    await self._store.enqueue(connection, part)
+        return sorted(lanes)
+
+    async def _learn_lanes(self, batch: Batch) -> None:
+        """Make the lanes of a batch. Never in the caller's transaction: others would wait for its end."""
+        missing = batch.lanes - self._lanes.keys()
+        if not missing:
+            return
+        async with self._database.acquire() as connection:
+            await self._store.make_lanes(connection, [(queue, priority, "") for queue, priority in missing])
+            for lane in await self._store.find_lanes(connection, {queue for queue, _ in missing}, ()):
+                self._lanes[lane.queue, lane.priority] = lane.id
+
+    # Jobs
+
+    async def get(self, job_id: UUID) -> Job:
+        """Return a job as it is now. Raises JobNotFoundError."""
+        async with self._database.acquire() as connection:
+            jobs = await self._store.read_jobs(connection, [job_id])
+        if job_id not in jobs:
+            raise JobNotFoundError(job_id)
+        return self._decoded(jobs[job_id])
+
+    def handle(self, job_id: UUID) -> JobHandle[Any]:
+        """Return a handle of a job known by its id. Asks nobody whether it exists."""
+        return JobHandle(self, job_id, None)
+
+    async def attempts(self, job_id: UUID) -> list[Attempt]:
+        """Return a job's attempts that did not succeed, oldest first."""
+        async with self._database.acquire() as connection:
+            return await self._store.read_attempts(connection, job_id)
+
+    async def wait(self, job_id: UUID) -> Job:
+        """Wait until a job is over, and return it. Raises JobNotFoundError."""
+        if self._host is None:
+            raise NotOpenError("this PgQueue is not open: use it inside `async with pgq:`")
+        return self._decoded(await self._results.wait(job_id))
+
+    async def cancel(self, job_id: UUID, *, reason: str | None = None) -> bool:
+        """Cancel a job; False: it was over already. See `JobHandle.cancel`. Raises JobNotFoundError."""
+        async with self._database.acquire() as connection:
+            answer = await self._store.cancel(connection, job_id, reason)
+            if answer is None and not await self._store.find_existing(connection, [job_id]):
+                raise JobNotFoundError(job_id)
+        if answer == "cancelled":
+            self._results.hint([job_id])
+            self._signals.publish_finished(str(job_id))
+        elif answer == "requested":
+            self._signals.publish(f"cancel {job_id}")
+        return answer is not None
+
+    def decode_result(self, task: TaskDefinition | None, job: Job) -> Any:
+        """Return a job's result as its task annotates it. Raises what JobHandle.result raises."""
+        raise_unless_succeeded(job)
+        definition = task or self.registry.get(job.task)
+        if not job.has_result or definition is None:
+            return job.result
+        return definition.result.decode(json.dumps(job.result))
+
+    def _decoded(self, job: Job) -> Job:
+        if self._codec is None:
+            return job
+        arguments = json.loads(self._codec.decode(json.dumps(job.arguments)))
+        result = json.loads(self._codec.decode(json.dumps(job.result))) if job.has_result else None
+        return replace(job, arguments=arguments, result=result)
+
+    async def measure(self, *, cap: int = 10_000) -> list[Measure]:
+        """Return what each queue holds, counting at most *cap* jobs of a lane: the cost is bounded."""
+        async with self._database.acquire() as connection:
+            return await self._store.measure(connection, cap)
+
+    async def check(self) -> None:
+        """Ask the database for an answer. Raises DatabaseUnavailableError."""
+        async with self._database.acquire() as connection:
+            await connection.fetchval("select 1")
+
+    # Working
+
+    def worker(
+        self,
+        *,
+        queues: Sequence[str] | None = None,
+        concurrency: int = 10,
+        prefetch_multiplier: int = 1,
+        poll_interval: float | None = None,
+        lease_ttl: float = 15.0,
+        grace: float = 30.0,
+        cancel_grace: float = 5.0,
+        name: str | None = None,
+    ) -> Worker:
+        """Return a worker for this process, to be used with `async with`.
+
+        *queues*: the declared ones and those of the tasks, if not given. *concurrency*: handlers that run
+        at once. *prefetch_multiplier*: jobs claimed, running ones included, as a multiple of it; 1 claims
+        for free slots only. Times are in seconds: see WorkerSettings. Raises ConfigurationError.
+        """
+        if self._host is None:
+            raise NotOpenError("this PgQueue is not open: use `async with pgq:` around its worker")
+        if prefetch_multiplier < 1:
+            raise ConfigurationError(f"worker: prefetch_multiplier is {prefetch_multiplier}: give 1 or more")
+        settings = WorkerSettings(
+            queues=tuple(sorted(self.registry.queues) if queues is None else queues),
+            concurrency=concurrency,
+            prefetch=(prefetch_multiplier - 1) * concurrency,
+            poll_interval=poll_interval,
+            lease_ttl=lease_ttl,
+            grace=grace,
+            cancel_grace=cancel_grace,
+            result_limit=self.payload_limit,
+            name=name,
+        )
+        worker = Worker(
+            database=self._database,
+            store=self._store,
+            registry=self.registry,
+            signals=self._signals,
+            results=self._results,
+            observers=self._observers,
+            codec=self._codec,
+            rng=self._rng,
+            settings=settings,
+        )
+        self._workers.append(worker)
+        return worker
+
+    @property
+    def workers(self) -> Sequence[Worker]:
+        """The workers of this process."""
+        return [worker for worker in self._workers if worker.is_alive]
+
+
+def _is_timed(job: NewJob) -> bool:
+    return job.is_timed

@@ -1,0 +1,215 @@
+"""Connections to the database: one pool for callers, one link for each loop of a worker.
+
+Knows poolers: behind one that hands each transaction another server session, session settings, prepared
+statements, LISTEN and advisory locks do not hold, and pgqueue does without them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import asyncpg
+
+from pgqueue.errors import DatabaseUnavailableError, NotOpenError
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+
+logger = logging.getLogger("pgqueue.database")
+
+CONNECTION_ERRORS: Final = (
+    OSError,  # TimeoutError is one
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # shutdown, crash, starting up
+    asyncpg.InsufficientResourcesError,  # too many connections
+    asyncpg.ReadOnlySQLTransactionError,  # a failover left us on what is now a standby
+    asyncpg.InterfaceError,  # "connection is closed"
+)
+"""What a lost or refused connection raises. All of them may mean: connect again, and try again."""
+
+RECONNECT_PAUSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
+"""Seconds to wait between tries to connect again; the last one repeats."""
+
+# The hot statements reach their tables by index whatever the statistics say; what is left to the planner
+# is how to join sets of the size of a batch, and there a hash is never far from the best.
+_PLANNER: Final = {
+    "enable_seqscan": "off",
+    "enable_nestloop": "off",
+    "enable_mergejoin": "off",
+    "enable_bitmapscan": "off",
+    "jit": "off",
+}
+
+
+class Database:
+    """One database, as one process sees it."""
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        schema: str,
+        max_connections: int,
+        connect_timeout: float,
+        force_generic_plans: bool,
+        connect_options: dict[str, Any],
+    ) -> None:
+        self.dsn = dsn
+        self.schema = schema
+        self.is_pooled = False
+        """Whether a transaction-mode pooler may stand between; known once open."""
+        self._max_connections = max_connections
+        self.connect_timeout = connect_timeout
+        self._connect_options = connect_options
+        self._settings = {**_PLANNER, f"{schema}.writer": "on"}
+        if force_generic_plans:
+            self._settings["plan_cache_mode"] = "force_generic_plan"
+        self._pool: Pool | None = None
+
+    async def open(self) -> None:
+        """Find out what is at the other end, and open the pool. Raises DatabaseUnavailableError."""
+        try:
+            with anyio.fail_after(self.connect_timeout):
+                probe = await asyncpg.connect(self.dsn, **self._connect_options)
+                try:
+                    # A pooler hands out process ids of its own.
+                    self.is_pooled = await probe.fetchval("select pg_backend_pid()") != probe.get_server_pid()
+                finally:
+                    await probe.close()
+                self._pool = await asyncpg.create_pool(
+                    min_size=1,
+                    max_size=self._max_connections,
+                    reset=_keep_session,
+                    **self._arguments(durable=True),
+                )
+        except CONNECTION_ERRORS as error:
+            raise self.unavailable(error) from error
+        if self.is_pooled:
+            logger.warning(
+                "a connection pooler stands before the database: no LISTEN and no advisory locks; "
+                "workers find jobs by polling and each statement takes a transaction of its own"
+            )
+
+    async def close(self) -> None:
+        """Close the pool; its connections are dropped if they do not finish within a second."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        with anyio.move_on_after(1, shield=True):
+            await pool.close()
+            return
+        pool.terminate()
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Connection]:
+        """Lend a connection of the pool, set up for pgqueue's statements.
+
+        Raises DatabaseUnavailableError if there is none within the connect timeout.
+        """
+        if self._pool is None:
+            raise NotOpenError("this PgQueue is not open: use it inside `async with pgq:`")
+        try:
+            connection = await self._pool.acquire(timeout=self.connect_timeout)
+        except CONNECTION_ERRORS as error:
+            raise self.unavailable(error) from error
+        try:
+            async with self._in_session(connection):
+                yield connection
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._pool.release(connection, timeout=self.connect_timeout)
+
+    async def connect_plain(self) -> asyncpg.Connection[asyncpg.Record]:
+        """Open a connection without pgqueue's settings, for migrations. Raises DatabaseUnavailableError."""
+        try:
+            return await asyncpg.connect(self.dsn, timeout=self.connect_timeout, **self._connect_options)
+        except CONNECTION_ERRORS as error:
+            raise self.unavailable(error) from error
+
+    async def connect(self, *, durable: bool) -> asyncpg.Connection[asyncpg.Record]:
+        """Open a connection of its own. Not *durable*: commits do not wait for the disk.
+
+        Raises what asyncpg raises.
+        """
+        arguments = self._arguments(durable=durable)
+        return await asyncpg.connect(timeout=self.connect_timeout, **arguments)
+
+    @asynccontextmanager
+    async def _in_session(self, connection: Connection, *, durable: bool = True) -> AsyncIterator[None]:
+        """Make pgqueue's settings hold: a direct connection has had them since it was opened."""
+        if not self.is_pooled:
+            yield
+            return
+        settings = self._settings if durable else {**self._settings, "synchronous_commit": "off"}
+        async with connection.transaction():
+            await connection.execute(
+                ";".join(f"set local {name} = '{value}'" for name, value in settings.items())
+            )
+            yield
+
+    def _arguments(self, *, durable: bool) -> dict[str, Any]:
+        options = {"command_timeout": 60, **self._connect_options}
+        if self.is_pooled:
+            return {"dsn": self.dsn, **options, "statement_cache_size": 0}
+        settings = {
+            "application_name": self.schema,
+            **options.pop("server_settings", {}),
+            **self._settings,
+        }
+        if not durable:
+            settings["synchronous_commit"] = "off"
+        # Statements stay prepared for good: there are few and all of them are hot.
+        return {"dsn": self.dsn, **options, "max_cached_statement_lifetime": 0, "server_settings": settings}
+
+    def unavailable(self, error: BaseException) -> DatabaseUnavailableError:
+        """Say that the database cannot be had, because of *error*."""
+        return DatabaseUnavailableError(
+            f"the database did not answer within {self.connect_timeout:g} s "
+            f"({type(error).__name__}: {error}); check that it runs and that the DSN is right"
+        )
+
+
+class Link:
+    """A connection that one loop owns: opened at first use, and again after it broke."""
+
+    def __init__(self, database: Database, *, durable: bool) -> None:
+        self._database = database
+        self._durable = durable
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        """Lend the connection. Raises one of CONNECTION_ERRORS where it cannot be had, or breaks."""
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._database.connect(durable=self._durable)
+        connection = self._connection
+        try:
+            async with self._database._in_session(connection, durable=self._durable):
+                yield connection
+        except CONNECTION_ERRORS:
+            # Whatever it was, this session is not to be trusted any more.
+            self._connection = None
+            connection.terminate()
+            raise
+
+    async def close(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed():
+            with anyio.move_on_after(1) as scope:
+                await connection.close()
+            if scope.cancelled_caught:
+                connection.terminate()
+
+
+async def _keep_session(_: object) -> None:
+    # asyncpg's own reset costs a round trip each time a connection is given back, to undo what
+    # pgqueue's statements never do.
+    return None

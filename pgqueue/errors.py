@@ -1,0 +1,162 @@
+"""Every error that pgqueue raises. asyncpg's own errors pass through where the caller owns the connection.
+
+PgQueueError
+├── ConfigurationError          wired wrong; raised before any I/O
+│   ├── InvalidTaskError
+│   ├── DuplicateTaskError
+│   └── InvalidOptionError
+├── InvalidArgumentsError       the call does not fit the task
+├── PayloadTooLargeError        ... or is too large
+├── UnknownTaskError
+├── UnknownQueueError
+├── JobNotFoundError
+├── DuplicateJobError
+├── SchemaError                 the database is not what this version needs
+├── DatabaseUnavailableError    the database did not answer in time
+├── NotOpenError                used outside `async with`
+├── LeaseLostError              the lease ran out and the outcome was dropped
+├── ResultTimeoutError          the result did not come in time; the job goes on
+└── JobDidNotSucceed
+    ├── JobFailed
+    ├── JobCancelled
+    └── JobExpired
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+
+class PgQueueError(Exception):
+    """Base of all errors of pgqueue."""
+
+
+class ConfigurationError(PgQueueError):
+    """Something is wired wrong. Raised before any I/O."""
+
+
+class InvalidTaskError(ConfigurationError):
+    """A function cannot be a task: its signature cannot be stored as JSON and called back."""
+
+
+class DuplicateTaskError(ConfigurationError):
+    """Two functions claim one task name."""
+
+
+class InvalidOptionError(ConfigurationError):
+    """An option has a value that it cannot have."""
+
+
+class InvalidArgumentsError(PgQueueError):
+    """The call does not fit the task. Nothing was written.
+
+    `task` is the task's name, `argument` the argument at fault where there is one, `errors`
+    pydantic's error list where the fault is pydantic's finding.
+    """
+
+    def __init__(
+        self, task: str, problem: str, *, argument: str | None = None, cause: ValidationError | None = None
+    ) -> None:
+        self.task = task
+        self.argument = argument
+        self.errors = cause.errors(include_url=False) if cause is not None else []
+        super().__init__(f"task {task!r}: {problem}")
+
+
+class PayloadTooLargeError(InvalidArgumentsError):
+    """The arguments are longer, as JSON, than the limit. `size` and `limit` are in bytes."""
+
+    def __init__(self, task: str, *, size: int, limit: int) -> None:
+        self.size = size
+        self.limit = limit
+        super().__init__(
+            task,
+            f"the arguments take {size:,} bytes as JSON and the limit is {limit:,}: "
+            "store the data elsewhere and pass where it is",
+        )
+
+
+class UnknownTaskError(PgQueueError):
+    """No task of this name is registered in this process."""
+
+
+class UnknownQueueError(PgQueueError):
+    """The queue is not declared, and this PgQueue is strict about queues."""
+
+
+class JobNotFoundError(PgQueueError):
+    """There is no job with this id: it never was enqueued, or was removed."""
+
+    def __init__(self, job_id: UUID) -> None:
+        self.job_id = job_id
+        super().__init__(f"there is no job {job_id}")
+
+
+class DuplicateJobError(PgQueueError):
+    """A job with this id exists already. Nothing was written."""
+
+    def __init__(self, job_id: UUID) -> None:
+        self.job_id = job_id
+        super().__init__(f"job {job_id} exists already")
+
+
+class SchemaError(PgQueueError):
+    """The database's schema is not the one that this version of pgqueue needs."""
+
+
+class DatabaseUnavailableError(PgQueueError):
+    """The database did not answer within the time allowed.
+
+    Whether a job enqueued by this call exists is not known: call again with the same id
+    (`task.options(id=...)`), and it exists once.
+    """
+
+
+class NotOpenError(PgQueueError):
+    """The PgQueue is not open: use it inside `async with pgq:`."""
+
+
+class LeaseLostError(PgQueueError):
+    """The lease ran out and another worker may hold the job now.
+
+    What the attempt returned has been dropped: writing it could overwrite the newer attempt's result.
+    """
+
+
+class ResultTimeoutError(PgQueueError, TimeoutError):
+    """The result did not come in time. The job is not cancelled: ask again, or cancel it."""
+
+
+class JobDidNotSucceed(PgQueueError):
+    """What awaiting a result raises when there will be none. `job_id` says of which job."""
+
+    def __init__(self, job_id: UUID, message: str) -> None:
+        self.job_id = job_id
+        super().__init__(message)
+
+
+class JobFailed(JobDidNotSucceed):
+    """The job failed and will not run again by itself.
+
+    `reason` is the code ("exception", "hard_timeout", "worker_lost", ...), `error_type` and
+    `error_message` what the handler raised.
+    """
+
+    def __init__(self, job_id: UUID, task: str, *, reason: str, error_type: str, error_message: str) -> None:
+        self.task = task
+        self.reason = reason
+        self.error_type = error_type
+        self.error_message = error_message
+        super().__init__(job_id, f"job {job_id} ({task}) failed ({reason}): {error_type}: {error_message}")
+
+
+class JobCancelled(JobDidNotSucceed):
+    """The job was cancelled."""
+
+
+class JobExpired(JobDidNotSucceed):
+    """The job was not started by its expiry and never will be."""

@@ -1,0 +1,381 @@
+"""The options of a job, at the four levels where they can be set: the call, the task, the queue, the PgQueue.
+
+The nearer level wins: call over task over queue over global. What concerns an attempt (limits, retries)
+is looked up when the attempt starts, so a worker deployed with a new limit applies it to waiting jobs;
+what the call itself set is stored with the job.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, Final, Literal, TypedDict
+from uuid import UUID
+
+from pgqueue.errors import InvalidOptionError
+from pgqueue.retry import Jitter, RetryPolicy
+
+Duration = float | timedelta
+"""Seconds, or a timedelta."""
+
+
+class Unset(Enum):
+    """Stands for an option that a level does not set; None is a value of its own."""
+
+    UNSET = "unset"
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset.UNSET
+
+MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767
+MAX_KEY_LENGTH = 512
+MAX_QUEUE_LENGTH = 200
+MAX_LOSSES: Final = 3
+"""How often a job may be lost with its worker where nothing else is said."""
+
+
+class AttemptOptions(TypedDict, total=False):
+    """Options that concern how an attempt runs and what follows it. Durations in seconds or as timedelta."""
+
+    timeout: Duration | None
+    """Hard time limit of one attempt, from the handler's start. None: none."""
+    max_retries: int | None
+    """Retries after a failed attempt: 3 means at most 4 executions. None: without limit."""
+    retry_backoff: bool | float
+    """Exponential backoff: the factor in seconds, True for 1. False: `default_retry_delay` each time."""
+    retry_backoff_max: Duration
+    """The longest delay that exponential backoff gives."""
+    retry_jitter: Jitter | bool
+    """Randomness of exponential backoff: "full" (True), "equal" or "none" (False)."""
+    retry_delay_min: Duration
+    """The shortest delay before a retry."""
+    default_retry_delay: Duration
+    """The delay before each retry without exponential backoff. A level that sets it turns the backoff of
+    wider levels off."""
+    max_losses: int
+    """How often a job is given back after its worker was lost; once more and it has failed."""
+    reject_on_worker_lost: bool
+    """False: a job whose worker was lost has failed (as `max_losses=0`)."""
+    ignore_result: bool
+    """Keep no result."""
+
+
+class TaskOptions(AttemptOptions, total=False):
+    """Options that a task, a queue or a PgQueue can set for its jobs."""
+
+    queue: str
+    priority: int
+    """Higher runs first."""
+    delay: Duration | None
+    """Start no earlier than this after the enqueue."""
+    expires: Duration | datetime | None
+    """If not started by then (after the enqueue, or at an aware time), never start."""
+    tags: Sequence[str]
+    headers: Mapping[str, str]
+
+
+class CallOptions(TaskOptions, total=False):
+    """Options that a single call can set."""
+
+    id: UUID | None
+    """The job's id, chosen by the caller."""
+    on_duplicate: Literal["return", "raise"]
+    """What to do if a job with this id exists."""
+    run_at: datetime | None
+    """Start no earlier than this aware time."""
+    key: str | None
+
+
+_STORED: Final = frozenset(AttemptOptions.__annotations__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """One level's options, checked. Unset ones are UNSET; durations are seconds."""
+
+    queue: str | Unset = UNSET
+    priority: int | Unset = UNSET
+    delay: float | None | Unset = UNSET
+    run_at: datetime | None | Unset = UNSET
+    expires: float | datetime | None | Unset = UNSET
+    id: UUID | None | Unset = UNSET
+    on_duplicate: Literal["return", "raise"] | Unset = UNSET
+    tags: tuple[str, ...] | Unset = UNSET
+    key: str | None | Unset = UNSET
+    headers: Mapping[str, str] | Unset = UNSET
+    timeout: float | None | Unset = UNSET
+    max_retries: int | None | Unset = UNSET
+    retry_backoff: float | None | Unset = UNSET
+    retry_backoff_max: float | Unset = UNSET
+    retry_jitter: Jitter | Unset = UNSET
+    retry_delay_min: float | Unset = UNSET
+    default_retry_delay: float | Unset = UNSET
+    max_losses: int | Unset = UNSET
+    ignore_result: bool | Unset = UNSET
+
+    def over(self, wider: Options) -> Options:
+        """Return these options where they are set, and those of the *wider* level elsewhere."""
+        return Options(
+            *(
+                wide if near is UNSET else near
+                for near, wide in ((getattr(self, name), getattr(wider, name)) for name in _NAMES)
+            )
+        )
+
+    def stored(self) -> dict[str, Any] | None:
+        """Return what has to be stored with a job when its call set these options; None: nothing."""
+        stored = {name: getattr(self, name) for name in _NAMES if name in _STORED}
+        return {name: value for name, value in stored.items() if value is not UNSET} or None
+
+
+NO_OPTIONS: Final = Options()
+"""A level that sets nothing."""
+
+_NAMES: Final = tuple(each.name for each in fields(Options))
+
+DEFAULTS: Final = Options(
+    queue="default",
+    priority=0,
+    delay=None,
+    run_at=None,
+    expires=None,
+    id=None,
+    on_duplicate="return",
+    tags=(),
+    key=None,
+    headers={},
+    timeout=3600.0,
+    max_retries=3,
+    retry_backoff=1.0,
+    retry_backoff_max=600.0,
+    retry_jitter="full",
+    retry_delay_min=0.0,
+    default_retry_delay=60.0,
+    max_losses=MAX_LOSSES,
+    ignore_result=False,
+)
+"""What holds where no level says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How one attempt runs and what follows it: the options of all levels, resolved."""
+
+    timeout: float | None
+    retry: RetryPolicy
+    max_losses: int
+    ignore_result: bool
+
+    @classmethod
+    def of(cls, options: Options) -> Policy:
+        """Resolve *options*, which have every level merged into them."""
+        whole = options.over(DEFAULTS)
+        values = {name: getattr(whole, name) for name in _NAMES}
+        return cls(
+            timeout=values["timeout"],
+            retry=RetryPolicy(
+                max_retries=values["max_retries"],
+                backoff=values["retry_backoff"],
+                default_delay=values["default_retry_delay"],
+                backoff_max=values["retry_backoff_max"],
+                jitter=values["retry_jitter"],
+                delay_min=values["retry_delay_min"],
+            ),
+            max_losses=values["max_losses"],
+            ignore_result=values["ignore_result"],
+        )
+
+
+def read_options(where: str, given: Mapping[str, Any], allowed: type) -> Options:
+    """Check the options *given* at one level and return them.
+
+    *where* names the level in errors ("task 'send_email'"); *allowed* is the TypedDict of its options.
+    Raises InvalidOptionError.
+    """
+    for name in given:
+        if name not in allowed.__annotations__ and name not in getattr(allowed, "__optional_keys__", ()):
+            known = ", ".join(sorted(allowed.__optional_keys__))  # type: ignore[attr-defined]  # a TypedDict
+            raise InvalidOptionError(f"{where}: there is no option {name!r}; the options are {known}")
+    values = {name: _CHECKS[name](f"{where}: option {name!r}", value) for name, value in given.items()}
+    if "reject_on_worker_lost" in values:
+        requeue = values.pop("reject_on_worker_lost")
+        if not requeue:
+            if values.get("max_losses"):
+                raise InvalidOptionError(
+                    f"{where}: reject_on_worker_lost=False allows no loss, and max_losses allows some"
+                )
+            values["max_losses"] = 0
+    if values.get("delay") is not None and values.get("run_at") is not None:
+        raise InvalidOptionError(f"{where}: both 'delay' and 'run_at' are set; set one")
+    if "default_retry_delay" in values and "retry_backoff" not in values:
+        values["retry_backoff"] = None
+    return Options(**values)
+
+
+def restore_options(stored: Mapping[str, Any]) -> Options:
+    """Return the options that were stored with a job, but for those that only a newer version knows."""
+    return Options(**{name: value for name, value in stored.items() if name in _STORED and name in _NAMES})
+
+
+def _seconds(what: str, value: object) -> float:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidOptionError(f"{what} is {value!r}: give seconds or a timedelta")
+    if not math.isfinite(value):
+        raise InvalidOptionError(f"{what} is {value!r}: give a finite number of seconds")
+    return float(value)
+
+
+def _positive_seconds(what: str, value: object) -> float:
+    seconds = _seconds(what, value)
+    if seconds <= 0:
+        raise InvalidOptionError(f"{what} is {value!r}: give more than zero")
+    return seconds
+
+
+def _some_seconds(what: str, value: object) -> float:
+    seconds = _seconds(what, value)
+    if seconds < 0:
+        raise InvalidOptionError(f"{what} is {value!r}: give zero or more")
+    return seconds
+
+
+def _count(what: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InvalidOptionError(f"{what} is {value!r}: give a whole number, zero or more")
+    return value
+
+
+def _text(what: str, value: object, *, longest: int) -> str:
+    if not isinstance(value, str) or not value:
+        raise InvalidOptionError(f"{what} is {value!r}: give a text that is not empty")
+    if len(value) > longest:
+        raise InvalidOptionError(f"{what} is {len(value)} characters long: give at most {longest}")
+    if "\0" in value:
+        raise InvalidOptionError(f"{what} contains a NUL character, which PostgreSQL cannot store")
+    return value
+
+
+def _aware(what: str, value: object) -> datetime:
+    if not isinstance(value, datetime):
+        raise InvalidOptionError(f"{what} is {value!r}: give an aware datetime")
+    if value.utcoffset() is None:
+        raise InvalidOptionError(f"{what} is {value!r}, a naive datetime: give it a time zone")
+    return value
+
+
+def _queue(what: str, value: object) -> str:
+    return _text(what, value, longest=MAX_QUEUE_LENGTH)
+
+
+def _priority(what: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not MIN_PRIORITY <= value <= MAX_PRIORITY:
+        raise InvalidOptionError(
+            f"{what} is {value!r}: give a whole number from {MIN_PRIORITY} to {MAX_PRIORITY}"
+        )
+    return value
+
+
+def _delay(what: str, value: object) -> float | None:
+    # A delay that has passed already runs now, like a time that has.
+    return None if value is None else _seconds(what, value)
+
+
+def _run_at(what: str, value: object) -> datetime | None:
+    return None if value is None else _aware(what, value)
+
+
+def _expires(what: str, value: object) -> float | datetime | None:
+    if value is None:
+        return None
+    return _aware(what, value) if isinstance(value, datetime) else _positive_seconds(what, value)
+
+
+def _id(what: str, value: object) -> UUID | None:
+    if value is not None and not isinstance(value, UUID):
+        raise InvalidOptionError(f"{what} is {value!r}: give a UUID")
+    return value
+
+
+def _on_duplicate(what: str, value: object) -> str:
+    if value not in ("return", "raise"):
+        raise InvalidOptionError(f"{what} is {value!r}: give 'return' or 'raise'")
+    return str(value)
+
+
+def _tags(what: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InvalidOptionError(f"{what} is {value!r}: give a list of texts")
+    return tuple(_text(what, each, longest=MAX_KEY_LENGTH) for each in value)
+
+
+def _key(what: str, value: object) -> str | None:
+    return None if value is None else _text(what, value, longest=MAX_KEY_LENGTH)
+
+
+def _headers(what: str, value: object) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise InvalidOptionError(f"{what} is {value!r}: give a mapping of texts")
+    return {
+        _text(what, name, longest=MAX_KEY_LENGTH): _text(what, each, longest=8192)
+        for name, each in value.items()
+    }
+
+
+def _timeout(what: str, value: object) -> float | None:
+    return None if value is None else _positive_seconds(what, value)
+
+
+def _max_retries(what: str, value: object) -> int | None:
+    return None if value is None else _count(what, value)
+
+
+def _retry_backoff(what: str, value: object) -> float | None:
+    if isinstance(value, bool):
+        return 1.0 if value else None
+    return None if value is None else _positive_seconds(what, value)
+
+
+def _retry_jitter(what: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "full" if value else "none"
+    if value not in ("full", "equal", "none"):
+        raise InvalidOptionError(f"{what} is {value!r}: give 'full', 'equal', 'none' or a bool")
+    return str(value)
+
+
+def _flag(what: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidOptionError(f"{what} is {value!r}: give True or False")
+    return value
+
+
+_CHECKS: Final[Mapping[str, Callable[[str, object], Any]]] = {
+    "queue": _queue,
+    "priority": _priority,
+    "delay": _delay,
+    "run_at": _run_at,
+    "expires": _expires,
+    "id": _id,
+    "on_duplicate": _on_duplicate,
+    "tags": _tags,
+    "key": _key,
+    "headers": _headers,
+    "timeout": _timeout,
+    "max_retries": _max_retries,
+    "retry_backoff": _retry_backoff,
+    "retry_backoff_max": _positive_seconds,
+    "retry_jitter": _retry_jitter,
+    "retry_delay_min": _some_seconds,
+    "default_retry_delay": _some_seconds,
+    "max_losses": _count,
+    "reject_on_worker_lost": _flag,
+    "ignore_result": _flag,
+}

@@ -1,0 +1,57 @@
+"""How an attempt can end. Values only: the executor returns one, the finisher writes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from pgqueue.jobs import JobError, JobStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The handler returned. `result` is its JSON, or None where none is kept."""
+
+    job_id: UUID
+    result: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The job runs again after `delay` seconds; `spent` says whether the attempt counts."""
+
+    job_id: UUID
+    delay: float
+    reason: str
+    error: JobError | None
+    spent: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The job is over without success: failed, cancelled or expired."""
+
+    job_id: UUID
+    status: JobStatus
+    reason: str
+    error: JobError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The job goes back to where it was, its attempt unspent: the worker stops, or lost its lease."""
+
+    job_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """This worker does not know the job's task: it is put aside for workers that do."""
+
+    job_id: UUID
+    task: str
+    queue: str
+    priority: int
+
+
+Outcome = Succeeded | Retry | Ended | Released | Unknown

@@ -1,0 +1,117 @@
+"""The tasks that a process knows, and the options of their queues."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from pgqueue.arguments import Arguments, Result
+from pgqueue.context import JobContext
+from pgqueue.errors import DuplicateTaskError, InvalidTaskError
+from pgqueue.options import DEFAULTS, NO_OPTIONS, Options, Policy
+
+
+class Codec(Protocol):
+    """Changes arguments and results on their way to and from the database: encrypts, say.
+
+    Takes JSON text and returns JSON text: what is stored stays a JSON document.
+    """
+
+    def encode(self, document: str) -> str:
+        """Return what is stored for *document*."""
+
+    def decode(self, stored: str) -> str:
+        """Return the document of *stored*. May be given what was stored without this codec."""
+
+
+class TaskDefinition:
+    """A handler, its name, and what is known of its parameters, result and options."""
+
+    def __init__(self, name: str, handler: Callable[..., Any], options: Options) -> None:
+        if not callable(handler) or isinstance(handler, type):
+            raise InvalidTaskError(f"task {name!r}: {handler!r} is not a function")
+        if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
+            raise InvalidTaskError(f"task {name!r}: a generator function cannot be a task; return a list")
+        self.name = name
+        self.handler = handler
+        self.options = options
+        self.is_async = inspect.iscoroutinefunction(handler)
+        self.arguments = Arguments(name, handler, context_type=JobContext)
+        self.context_parameter = self.arguments.context_parameter
+        self.result = Result(name, handler)
+
+    @property
+    def where(self) -> str:
+        """Where the handler is defined, for errors."""
+        return f"{self.handler.__module__}.{self.handler.__qualname__}"
+
+
+class Registry:
+    """Tasks by name, and the options that hold around them."""
+
+    def __init__(self, defaults: Options) -> None:
+        self._defaults = defaults
+        self._tasks: dict[str, TaskDefinition] = {}
+        self._queues: dict[str, Options] = {}
+        self._policies: dict[tuple[str, str], Policy] = {}
+
+    def add(self, task: TaskDefinition) -> None:
+        """Register *task*. Raises DuplicateTaskError."""
+        known = self._tasks.get(task.name)
+        if known is not None:
+            raise DuplicateTaskError(
+                f"task {task.name!r} is already registered by {known.where}; give one of them another name"
+            )
+        self._tasks[task.name] = task
+
+    def get(self, name: str) -> TaskDefinition | None:
+        """Return the task called *name*, if there is one here."""
+        return self._tasks.get(name)
+
+    @property
+    def names(self) -> Iterable[str]:
+        """The names of all tasks."""
+        return self._tasks.keys()
+
+    def set_queue(self, queue: str, options: Options) -> None:
+        """Declare *queue*, with the options of its jobs."""
+        self._queues[queue] = options
+        self._policies.clear()
+
+    @property
+    def queues(self) -> frozenset[str]:
+        """The declared queues, those that tasks name, and the one of tasks that name none."""
+        named = {task.options.queue for task in self._tasks.values()} | {self._defaults.over(DEFAULTS).queue}
+        return frozenset({*self._queues, *(name for name in named if isinstance(name, str))})
+
+    def resolve(self, task: TaskDefinition | None, call: Options) -> Options:
+        """Merge the levels for one call: the call over the task over the queue over the global ones."""
+        near = call if task is None else call.over(task.options)
+        base = self._defaults.over(DEFAULTS)
+        queue = near.over(base).queue
+        assert isinstance(queue, str)
+        return near.over(self._queues.get(queue, NO_OPTIONS)).over(base)
+
+    def policy(self, task: TaskDefinition, queue: str) -> Policy:
+        """Return how attempts of *task* in *queue* run where the call set nothing itself."""
+        policy = self._policies.get((task.name, queue))
+        if policy is None:
+            policy = self._policies[task.name, queue] = self.policy_of_call(task, queue, NO_OPTIONS)
+        return policy
+
+    def policy_of_call(self, task: TaskDefinition, queue: str, call: Options) -> Policy:
+        """Return how attempts run where the call set *call* itself."""
+        around = self._queues.get(queue, NO_OPTIONS).over(self._defaults)
+        return Policy.of(call.over(task.options).over(around))
+
+    def loss_limits(self) -> dict[str, int]:
+        """Return how often each task's jobs may be lost, where it is not the default.
+
+        A rescuer may not know the task; the worker that claims its jobs says it in its lease.
+        """
+        limits = {
+            name: self.policy_of_call(task, str(self.resolve(task, NO_OPTIONS).queue), NO_OPTIONS).max_losses
+            for name, task in self._tasks.items()
+        }
+        return {name: limit for name, limit in limits.items() if limit != DEFAULTS.max_losses}

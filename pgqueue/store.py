@@ -1,0 +1,438 @@
+"""What pgqueue does to its data: one function per statement, connection in, values out.
+
+Opens no transaction and decides nothing. The statements are in `sql/`, each under its function's name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from pgqueue.jobs import Attempt, Job, JobError, JobStatus
+from pgqueue.outcomes import Ended, Retry, Succeeded, Unknown
+from pgqueue.statements import load_statements
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+    from pgqueue.database import Connection
+
+
+@dataclass(slots=True)
+class NewJob:
+    """A job to be written. `lane` is its (queue, priority); durations are in seconds."""
+
+    id: UUID
+    lane: tuple[str, int]
+    task: str
+    arguments: str
+    run_at: datetime | None = None
+    delay: float | None = None
+    expires_at: datetime | None = None
+    expires_after: float | None = None
+    options: str | None = None
+    headers: str | None = None
+    tags: str | None = None
+    key: str | None = None
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it may have to wait for a time."""
+        return self.delay is not None or self.run_at is not None
+
+
+@dataclass(slots=True)
+class Claimed:
+    """A job under lease, as a worker gets it. Not frozen: that would double the cost of making one."""
+
+    id: UUID
+    lane: int
+    position: int
+    attempt: int
+    losses: int
+    task: str
+    arguments: str
+    options: str | None
+    headers: str | None
+    key: str | None
+    expired: bool | None
+    waited: float
+    """Seconds from ready to claimed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One FIFO: a queue at a priority, and the task it is for where it is for one alone."""
+
+    id: int
+    queue: str
+    priority: int
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """What promoting found: `next_in` is the seconds until the next job is due."""
+
+    count: int
+    lanes: Sequence[int]
+    next_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """A job taken back from a lost worker: pending again, or failed."""
+
+    id: UUID
+    task: str
+    lane: int
+    status: JobStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What a queue holds: `pending` is capped, `oldest_age` in seconds."""
+
+    queue: str
+    pending: int
+    oldest_age: float | None
+
+
+class Store:
+    """The statements for one schema."""
+
+    def __init__(self, schema: str) -> None:
+        self._sql = load_statements(schema)
+
+    # Enqueueing
+
+    async def enqueue(self, connection: Connection, jobs: Sequence[NewJob]) -> None:
+        """Write *jobs* that can run now. All or nothing."""
+        await connection.execute(self._sql["enqueue"], *_columns(jobs))
+
+    async def schedule(self, connection: Connection, jobs: Sequence[NewJob]) -> list[int]:
+        """Write *jobs* that may have to wait; return the lanes of those that do not. All or nothing."""
+        rows = await connection.fetch(
+            self._sql["schedule"],
+            *_columns(jobs),
+            [job.run_at for job in jobs],
+            [_interval(job.delay) for job in jobs],
+        )
+        return [row["lane"] for row in rows]
+
+    async def find_existing(self, connection: Connection, ids: Iterable[UUID]) -> set[UUID]:
+        """Return those of *ids* that are taken."""
+        return {row["id"] for row in await connection.fetch(self._sql["find_existing"], list(ids))}
+
+    async def make_lanes(self, connection: Connection, lanes: Iterable[tuple[str, int, str]]) -> None:
+        """Make those of *lanes*, as (queue, priority, task), that are missing."""
+        queues, priorities, tasks = zip(*lanes, strict=True)
+        await connection.execute(self._sql["make_lanes"], queues, priorities, tasks)
+
+    # Claiming
+
+    async def find_lanes(
+        self, connection: Connection, queues: Iterable[str], tasks: Iterable[str]
+    ) -> list[Lane]:
+        """Return the lanes that a worker walks."""
+        rows = await connection.fetch(self._sql["find_lanes"], list(queues), list(tasks))
+        return [Lane(*row) for row in rows]
+
+    async def claim(
+        self, connection: Connection, lease_id: UUID, limit: int, walk: Sequence[tuple[int, int]]
+    ) -> list[Claimed]:
+        """Lease up to *limit* jobs, walking lanes from positions in the given order."""
+        lanes, positions = zip(*walk, strict=True)
+        rows = await connection.fetch(self._sql["claim"], lease_id, limit, lanes, positions)
+        return [Claimed(*row) for row in rows]
+
+    async def prefetch(
+        self, connection: Connection, lease_id: UUID, limit: int, walk: Sequence[tuple[int, int]]
+    ) -> list[tuple[UUID, int, int]]:
+        """Lease up to *limit* jobs without starting them; return (job id, lane, position) of each."""
+        lanes, positions = zip(*walk, strict=True)
+        rows = await connection.fetch(self._sql["prefetch"], lease_id, limit, lanes, positions)
+        return [tuple(row) for row in rows]
+
+    async def start(self, connection: Connection, lease_id: UUID, ids: Sequence[UUID]) -> list[Claimed]:
+        """Start prefetched jobs; return those that nobody has stolen."""
+        return [Claimed(*row) for row in await connection.fetch(self._sql["start"], lease_id, ids)]
+
+    async def steal(
+        self, connection: Connection, lease_id: UUID, limit: int, lanes: Sequence[int]
+    ) -> list[tuple[UUID, int, int]]:
+        """Take over what others have prefetched; return (job id, lane, position) of each."""
+        rows = await connection.fetch(self._sql["steal"], lease_id, limit, lanes)
+        return [tuple(row) for row in rows]
+
+    async def sweep(self, connection: Connection, lanes: Iterable[int]) -> dict[int, int]:
+        """Return the first position of each of *lanes* that has ready jobs."""
+        rows = await connection.fetch(self._sql["sweep"], list(lanes))
+        return {row["lane"]: row["position"] for row in rows}
+
+    # Ending attempts. Each returns the jobs that were still under the lease.
+
+    async def finish(
+        self, connection: Connection, lease_id: UUID, worker: str, outcomes: Sequence[Succeeded]
+    ) -> set[UUID]:
+        """Record successes."""
+        rows = await connection.fetch(
+            self._sql["finish"],
+            lease_id,
+            [outcome.job_id for outcome in outcomes],
+            [outcome.result for outcome in outcomes],
+            worker,
+        )
+        return {row[0] for row in rows}
+
+    async def retry(
+        self, connection: Connection, lease_id: UUID, worker: str, outcomes: Sequence[Retry]
+    ) -> set[UUID]:
+        """Schedule the next attempts."""
+        rows = await connection.fetch(
+            self._sql["retry"],
+            lease_id,
+            [outcome.job_id for outcome in outcomes],
+            [_interval(outcome.delay) for outcome in outcomes],
+            worker,
+            [outcome.reason for outcome in outcomes],
+            [_error_json(outcome.error) for outcome in outcomes],
+            [outcome.spent for outcome in outcomes],
+        )
+        return {row[0] for row in rows}
+
+    async def fail(
+        self, connection: Connection, lease_id: UUID, worker: str, outcomes: Sequence[Ended]
+    ) -> set[UUID]:
+        """End jobs without success."""
+        rows = await connection.fetch(
+            self._sql["fail"],
+            lease_id,
+            [outcome.job_id for outcome in outcomes],
+            [outcome.status for outcome in outcomes],
+            worker,
+            [outcome.reason for outcome in outcomes],
+            [_error_json(outcome.error) for outcome in outcomes],
+        )
+        return {row[0] for row in rows}
+
+    async def release(
+        self, connection: Connection, lease_id: UUID, worker: str, ids: Sequence[UUID]
+    ) -> dict[UUID, int]:
+        """Give jobs back unspent; return their lanes by id."""
+        rows = await connection.fetch(self._sql["release"], lease_id, ids, worker)
+        return {row["id"]: row["lane"] for row in rows}
+
+    async def release_unknown(
+        self, connection: Connection, lease_id: UUID, known: Iterable[UUID]
+    ) -> list[UUID]:
+        """Give back, unspent, the jobs of a lease that its worker does not know of; return them."""
+        return [row[0] for row in await connection.fetch(self._sql["release_unknown"], lease_id, list(known))]
+
+    async def put_aside(
+        self, connection: Connection, lease_id: UUID, outcomes: Sequence[Unknown]
+    ) -> dict[UUID, int]:
+        """Give jobs of unknown tasks back, into their tasks' own lanes; return those by id."""
+        rows = await connection.fetch(
+            self._sql["put_aside"],
+            lease_id,
+            [outcome.job_id for outcome in outcomes],
+            [outcome.task for outcome in outcomes],
+        )
+        return {row["id"]: row["lane"] for row in rows}
+
+    # Leases
+
+    async def register_lease(
+        self,
+        connection: Connection,
+        lease_id: UUID,
+        worker: str,
+        queues: Sequence[str],
+        ttl: float,
+        *,
+        prefetch: int,
+        lock_key: int | None,
+        max_losses: Mapping[str, int],
+    ) -> None:
+        """Take a lease."""
+        await connection.execute(
+            self._sql["register_lease"],
+            lease_id,
+            worker,
+            queues,
+            timedelta(seconds=ttl),
+            prefetch,
+            lock_key,
+            json.dumps(dict(max_losses)),
+        )
+
+    async def renew_lease(self, connection: Connection, lease_id: UUID, ttl: float) -> bool:
+        """Extend a lease; False: it has run out."""
+        renewed = await connection.fetchval(self._sql["renew_lease"], lease_id, timedelta(seconds=ttl))
+        return renewed is not None
+
+    async def hold_lock(self, connection: Connection, key: int) -> bool:
+        """Hold an advisory lock as long as *connection* lives; False: another session has it still."""
+        return bool(await connection.fetchval(self._sql["hold_lock"], key))
+
+    async def delete_lease(self, connection: Connection, lease_id: UUID) -> bool:
+        """Remove a lease that holds no jobs; False: it holds some, or is gone."""
+        return await connection.fetchval(self._sql["delete_lease"], lease_id) is not None
+
+    async def lock_expired_leases(self, connection: Connection) -> list[tuple[UUID, str]]:
+        """Lock leases that have run out, for the transaction; return (lease id, worker) of each."""
+        return [
+            (row["id"], row["worker"]) for row in await connection.fetch(self._sql["lock_expired_leases"])
+        ]
+
+    async def find_silent_leases(self, connection: Connection, own: UUID) -> dict[UUID, datetime]:
+        """Return the leases whose process let go of its lock, with the time of their last renewal."""
+        rows = await connection.fetch(self._sql["find_silent_leases"], own)
+        return {row["id"]: row["renewed_at"] for row in rows}
+
+    async def expire_lease(self, connection: Connection, lease_id: UUID, renewed_at: datetime) -> bool:
+        """Let a lease run out now unless it was renewed since *renewed_at*."""
+        return await connection.fetchval(self._sql["expire_lease"], lease_id, renewed_at) is not None
+
+    async def rescue(
+        self, connection: Connection, lease_id: UUID, limit: int, max_losses: int
+    ) -> list[Rescued]:
+        """Take jobs of an expired, locked lease back."""
+        rows = await connection.fetch(self._sql["rescue"], lease_id, limit, max_losses)
+        return [Rescued(row["id"], row["task"], row["lane"], JobStatus(row["status"])) for row in rows]
+
+    # Maintenance
+
+    async def promote(self, connection: Connection, limit: int) -> Promoted:
+        """Move due scheduled jobs to ready."""
+        row = await connection.fetchrow(self._sql["promote"], limit)
+        assert row is not None
+        return Promoted(row["promoted"], row["lanes"], row["next_in"])
+
+    async def make_partitions(self, connection: Connection, days_ahead: int) -> int:
+        """Make missing partitions; return how many were made."""
+        made = await connection.fetchval(self._sql["make_partitions"], days_ahead)
+        assert isinstance(made, int)
+        return made
+
+    # Cancelling
+
+    async def cancel(self, connection: Connection, job_id: UUID, reason: str | None) -> str | None:
+        """Cancel a job: "cancelled", "requested", or None for one that is terminal or unknown."""
+        answer: str | None = await connection.fetchval(self._sql["cancel"], job_id, reason)
+        return answer
+
+    async def find_cancel_requests(self, connection: Connection, lease_id: UUID) -> list[UUID]:
+        """Return the jobs of a lease that somebody asked to cancel."""
+        return [row[0] for row in await connection.fetch(self._sql["find_cancel_requests"], lease_id)]
+
+    async def settle_cancel_requests(self, connection: Connection) -> None:
+        """Carry out or drop requests whose attempt has ended."""
+        await connection.execute(self._sql["settle_cancel_requests"])
+
+    # Reading
+
+    async def read_jobs(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Job]:
+        """Return the jobs with *ids* that exist."""
+        rows = await connection.fetch(self._sql["read_jobs"], list(ids))
+        return {row["id"]: _job(row) for row in rows}
+
+    async def read_attempts(self, connection: Connection, job_id: UUID) -> list[Attempt]:
+        """Return a job's attempts that did not succeed, oldest first."""
+        rows = await connection.fetch(self._sql["read_attempts"], job_id)
+        return [
+            Attempt(
+                attempt=row["attempt"],
+                started_at=row["started_at"],
+                ended_at=row["ended_at"],
+                worker=row["worker"],
+                reason=row["reason"],
+                error=_error(row["error"]),
+            )
+            for row in rows
+        ]
+
+    async def measure(self, connection: Connection, cap: int) -> list[Measure]:
+        """Return what each queue holds, counting at most *cap* jobs of a lane."""
+        return [Measure(*row) for row in await connection.fetch(self._sql["measure"], cap)]
+
+    # Messages
+
+    async def notify(self, connection: Connection, channel: str, messages: Sequence[str]) -> None:
+        """Send *messages* to everybody who listens on *channel*."""
+        await connection.execute(self._sql["notify"], channel, messages)
+
+
+def _columns(jobs: Sequence[NewJob]) -> tuple[Any, ...]:
+    """Turn jobs into parallel arrays; a column that nobody uses is None and costs nothing."""
+    numbers: dict[tuple[str, int], int] = {}
+    lane_numbers = [numbers.setdefault(job.lane, len(numbers) + 1) for job in jobs]
+    return (
+        [job.id for job in jobs],
+        lane_numbers,
+        [queue for queue, _ in numbers],
+        [priority for _, priority in numbers],
+        [job.task for job in jobs],
+        [job.arguments for job in jobs],
+        _used([job.expires_at for job in jobs]),
+        _used([_interval(job.expires_after) for job in jobs]),
+        _used([job.options for job in jobs]),
+        _used([job.headers for job in jobs]),
+        _used([job.tags for job in jobs]),
+        _used([job.key for job in jobs]),
+    )
+
+
+def _used(column: list[Any]) -> list[Any] | None:
+    return None if column.count(None) == len(column) else column
+
+
+def _interval(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
+
+
+def _job(row: Record) -> Job:
+    return Job(
+        id=row["id"],
+        status=JobStatus(row["status"]),
+        queue=row["queue"],
+        priority=row["priority"],
+        task=row["task"],
+        arguments=json.loads(row["arguments"]),
+        attempt=row["attempt"],
+        losses=row["losses"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        completed_at=row["completed_at"],
+        next_run_at=row["next_run_at"],
+        run_at=row["run_at"],
+        expires_at=row["expires_at"],
+        worker=row["worker"],
+        result=None if row["result"] is None else json.loads(row["result"]),
+        has_result=row["result"] is not None,
+        reason=row["reason"],
+        error=_error(row["error"]),
+        last_reason=row["last_reason"],
+        last_error=_error(row["last_error"]),
+        tags=tuple(row["tags"] or ()),
+        key=row["key"],
+        headers=json.loads(row["headers"] or "{}"),
+    )
+
+
+def _error(stored: str | None) -> JobError | None:
+    if stored is None:
+        return None
+    error = json.loads(stored)
+    return JobError(error["type"], error["message"], error.get("traceback"))
+
+
+def _error_json(error: JobError | None) -> str | None:
+    if error is None:
+        return None
+    return json.dumps({"type": error.type, "message": error.message, "traceback": error.traceback})

@@ -1,0 +1,5 @@
+"""The engine: claims jobs, runs them, writes how they ended, and keeps the queues moving."""
+
+from pgqueue.worker.worker import Worker, WorkerSettings
+
+__all__ = ["Worker", "WorkerSettings"]

@@ -1,0 +1,187 @@
+"""Runs one attempt and says how it ended. Knows nothing of the database."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import random
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio.to_thread
+
+from pgqueue.arguments import UndecodableError
+from pgqueue.context import running_job
+from pgqueue.jobs import JobError, JobStatus
+from pgqueue.options import Policy
+from pgqueue.outcomes import Ended, Outcome, Released, Retry, Succeeded
+from pgqueue.registry import Codec, TaskDefinition
+from pgqueue.worker.attempts import Attempt, Stop
+
+logger = logging.getLogger("pgqueue.worker")
+
+MAX_MESSAGE = 10_000
+MAX_TRACEBACK = 50_000
+"""Characters of an error that are kept."""
+
+
+class Executor:
+    """Runs attempts, each in the asyncio task that calls `run`."""
+
+    def __init__(self, *, codec: Codec | None, result_limit: int, threads: int, rng: random.Random) -> None:
+        self._codec = codec
+        self._result_limit = result_limit
+        self._rng = rng
+        # A thread whose attempt was stopped goes on until its function returns; its token is free at once.
+        self._threads = anyio.CapacityLimiter(threads)
+
+    async def run(self, attempt: Attempt) -> Outcome:
+        """Run the handler once. Whatever it raises becomes an outcome.
+
+        Raises CancelledError only where the caller itself was cancelled without a word to the attempt.
+        """
+        claimed, definition, policy = attempt.claimed, attempt.definition, attempt.policy
+        assert definition is not None
+        assert policy is not None
+        stored = claimed.arguments
+        try:
+            if self._codec is not None:
+                stored = self._codec.decode(stored)
+            args, kwargs = definition.arguments.decode(stored)
+        except Exception as error:
+            # The codec is the user's: it may raise anything.
+            return self._undecodable(attempt, error)
+        if definition.context_parameter is not None:
+            kwargs[definition.context_parameter] = attempt.context
+        # One attempt, one asyncio task: the context variable ends with it.
+        running_job.set(attempt.context)
+        attempt.started = time.monotonic()
+        # A timer of the loop, not a cancel scope: a quarter of the price, and every job pays it.
+        timer = (
+            None
+            if policy.timeout is None
+            else asyncio.get_running_loop().call_later(policy.timeout, attempt.stop, Stop.TIMEOUT)
+        )
+        try:
+            if definition.is_async:
+                value = await definition.handler(*args, **kwargs)
+            else:
+                value = await self._call_in_thread(definition.handler, args, kwargs)
+            if attempt.stop_reason is Stop.TIMEOUT:
+                # It caught the cancellation and returned. Too late is too late.
+                raise asyncio.CancelledError
+            return Succeeded(claimed.id, None if policy.ignore_result else self._encode(definition, value))
+        except UnstorableResultError as error:
+            return self._failed(attempt, "unstorable_result", JobError("UnstorableResult", clean(str(error))))
+        except BaseException as error:
+            # BaseException: SystemExit and KeyboardInterrupt raised by a handler would end the loop.
+            return self._after_error(attempt, policy, error)
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def _call_in_thread(
+        self, handler: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        call = functools.partial(_call_sync, handler, args, kwargs)
+        value, error = await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads)
+        if error is not None:
+            raise error
+        return value
+
+    def _encode(self, definition: TaskDefinition, value: Any) -> str:
+        try:
+            document = definition.result.encode(value, limit=self._result_limit)
+            return document if self._codec is None else self._codec.encode(document)
+        except Exception as error:
+            raise UnstorableResultError(str(error)) from error
+
+    def _after_error(self, attempt: Attempt, policy: Policy, error: BaseException) -> Outcome:
+        claimed = attempt.claimed
+        match attempt.stop_reason:
+            case Stop.TIMEOUT:
+                described = JobError(
+                    "HardTimeout", f"the attempt took longer than its limit of {policy.timeout:g} s"
+                )
+                return self._retry_or_fail(attempt, policy, "hard_timeout", described)
+            case Stop.RELEASE if isinstance(error, asyncio.CancelledError):
+                return Released(claimed.id)
+            case Stop.CANCEL if isinstance(error, asyncio.CancelledError):
+                return Ended(claimed.id, JobStatus.CANCELLED, "cancelled", None)
+            case _:
+                pass
+        runner = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and runner is not None and runner.cancelling():
+            raise error
+        return self._retry_or_fail(attempt, policy, "exception", describe(error))
+
+    def _retry_or_fail(self, attempt: Attempt, policy: Policy, reason: str, error: JobError) -> Outcome:
+        retries = attempt.claimed.attempt - 1
+        if policy.retry.may_retry(retries):
+            delay = policy.retry.delay(retries, self._rng)
+            logger.warning(
+                "job %s (%s), attempt %d: %s: %s; runs again in %.1f s",
+                attempt.claimed.id,
+                attempt.claimed.task,
+                attempt.claimed.attempt,
+                error.type,
+                error.message,
+                delay,
+            )
+            return Retry(attempt.claimed.id, delay, reason, error)
+        return self._failed(attempt, reason, error)
+
+    def _undecodable(self, attempt: Attempt, error: Exception) -> Outcome:
+        what = str(error) if isinstance(error, UndecodableError) else f"{type(error).__name__}: {error}"
+        message = f"the stored arguments do not fit the task: {what}"
+        return self._failed(attempt, "undecodable", JobError("Undecodable", clean(message)))
+
+    def _failed(self, attempt: Attempt, reason: str, error: JobError) -> Outcome:
+        logger.error(
+            "job %s (%s), attempt %d: failed (%s): %s: %s",
+            attempt.claimed.id,
+            attempt.claimed.task,
+            attempt.claimed.attempt,
+            reason,
+            error.type,
+            error.message,
+        )
+        return Ended(attempt.claimed.id, JobStatus.FAILED, reason, error)
+
+
+class UnstorableResultError(Exception):
+    """The handler returned something that cannot be kept."""
+
+
+def _call_sync(
+    handler: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Any, BaseException | None]:
+    # Carried across as a value: StopIteration cannot be raised into a future, and a SystemExit would end
+    # the thread's loop.
+    try:
+        return handler(*args, **kwargs), None
+    except BaseException as error:
+        return None, error
+
+
+def describe(error: BaseException) -> JobError:
+    """Turn an exception into what is stored of it. Never raises."""
+    try:
+        message = str(error)
+    except Exception as broken:
+        message = f"<its message cannot be had: {type(broken).__name__}>"
+    try:
+        trace = "".join(traceback.format_exception(error))
+    except Exception:
+        trace = ""
+    return JobError(
+        clean(type(error).__qualname__), clean(message)[:MAX_MESSAGE], clean(trace)[-MAX_TRACEBACK:]
+    )
+
+
+def clean(text: str) -> str:
+    """Make *text* storable: PostgreSQL takes no NUL, UTF-8 no lone surrogates."""
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()

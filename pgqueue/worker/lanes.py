@@ -1,0 +1,90 @@
+"""Which lanes to walk, in what order, and from where. Values only; knows nothing of the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pgqueue.store import Lane
+
+LATE = 256
+"""How far below the last claimed position the next claim starts. Enqueues that overlap commit out of the
+order of their positions; what commits later still than this, a sweep finds."""
+WALK_LIMIT = 64
+"""Lanes that one claim walks at most. The next claim goes on behind them."""
+
+
+class LaneBook:
+    """What one worker remembers of its lanes.
+
+    All of it is a hint: a lane believed empty is looked at by the next sweep, and a position remembered
+    too high is corrected by it.
+    """
+
+    def __init__(self) -> None:
+        self._lanes: dict[int, Lane] = {}
+        self._positions: dict[int, int] = {}
+        self._active: set[int] = set()
+        self._turn = 0
+
+    def learn(self, lanes: Iterable[Lane]) -> None:
+        """Take note of the lanes that there are."""
+        for lane in lanes:
+            self._lanes.setdefault(lane.id, lane)
+
+    def lane(self, lane_id: int) -> Lane:
+        """Return a known lane."""
+        return self._lanes[lane_id]
+
+    @property
+    def ids(self) -> list[int]:
+        """All known lanes."""
+        return list(self._lanes)
+
+    def knows(self, lane_id: int) -> bool:
+        """Whether the lane has been learnt."""
+        return lane_id in self._lanes
+
+    @property
+    def has_active(self) -> bool:
+        """Whether any lane is believed to have jobs."""
+        return bool(self._active)
+
+    def wake(self, lane_id: int) -> None:
+        """Believe that a lane has jobs."""
+        if lane_id in self._lanes:
+            self._active.add(lane_id)
+
+    def walk(self) -> list[tuple[int, int]]:
+        """Return (lane, position) pairs for a claim: higher priorities first, equal ones taking turns."""
+        self._turn += 1
+        order = sorted(
+            self._active,
+            key=lambda lane_id: (-self._lanes[lane_id].priority, (lane_id + self._turn) % len(self._lanes)),
+        )
+        return [(lane_id, self._positions.get(lane_id, 0)) for lane_id in order[:WALK_LIMIT]]
+
+    def claimed(
+        self, walk: Iterable[tuple[int, int]], jobs: Iterable[tuple[int, int]], *, limit: int
+    ) -> None:
+        """Learn from the (lane, position) pairs that a claim of *limit* jobs brought.
+
+        It stops at the limit, so fewer jobs mean that every lane of the walk is exhausted; with as many,
+        those before the last lane that gave any.
+        """
+        last: dict[int, int] = {}
+        count = 0
+        for lane_id, position in jobs:
+            count += 1
+            if position > last.get(lane_id, 0):
+                last[lane_id] = position
+        for lane_id, position in last.items():
+            self._positions[lane_id] = max(self._positions.get(lane_id, 0), position - LATE)
+        walked = [lane_id for lane_id, _ in walk]
+        if count >= limit:
+            walked = walked[: max(index for index, lane_id in enumerate(walked) if lane_id in last)]
+        self._active.difference_update(walked)
+
+    def swept(self, firsts: Mapping[int, int]) -> None:
+        """Learn from a sweep of all lanes: the first position of each that has jobs."""
+        self._positions.update(firsts)
+        self._active = {lane_id for lane_id in firsts if lane_id in self._lanes}

@@ -1,0 +1,173 @@
+"""Keeps the worker's lease, from a thread of its own.
+
+A handler that blocks the event loop must not cost the lease: nothing here waits for that loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import anyio
+
+from pgqueue.database import CONNECTION_ERRORS, Database, Link
+from pgqueue.store import Store
+from pgqueue.worker.persistence import persist
+
+logger = logging.getLogger("pgqueue.worker")
+
+RETRY_PAUSE = 0.2
+"""Seconds between two tries to renew while the database is away. Short: a peer takes a process for dead
+whose connection stays away for some seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who takes a lease: what peers need to know of a worker."""
+
+    worker: str
+    queues: Sequence[str]
+    prefetch: int
+    max_losses: Mapping[str, int]
+
+
+class LeaseKeeper:
+    """Holds a lease for a worker, and another one when it is lost.
+
+    *on_taken* and *on_lost* are called with the lease's id on the event loop of the worker.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: Store,
+        holder: Holder,
+        *,
+        ttl: float,
+        on_taken: Callable[[UUID], None],
+        on_lost: Callable[[UUID], None],
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._holder = holder
+        self._ttl = ttl
+        self._on_taken = on_taken
+        self._on_lost = on_lost
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+
+    async def run(self) -> None:
+        """Keep a lease until cancelled."""
+        worker_loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+
+        def run_thread() -> None:
+            try:
+                asyncio.run(self._keep(worker_loop))
+            except BaseException as error:
+                self._failure = error
+            worker_loop.call_soon_threadsafe(ended.set)
+
+        thread = threading.Thread(target=run_thread, name=f"pgqueue lease {self._holder.worker}", daemon=True)
+        thread.start()
+        try:
+            await ended.wait()
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            self._stop()
+            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                await ended.wait()
+
+    def _stop(self) -> None:
+        loop, stopping = self._loop, self._stopping
+        if loop is not None and stopping is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(stopping.set)
+
+    async def _keep(self, worker_loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        link = Link(self._database, durable=False)
+        keeping = asyncio.ensure_future(self._keep_leases(link, worker_loop))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((keeping, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if keeping.done():
+                keeping.result()
+        finally:
+            keeping.cancel()
+            stopping.cancel()
+            await asyncio.gather(keeping, stopping, return_exceptions=True)
+            await link.close()
+
+    async def _keep_leases(self, link: Link, worker_loop: asyncio.AbstractEventLoop) -> None:
+        while True:
+            lease_id = uuid4()
+            lock_key = None if self._database.is_pooled else secrets.randbits(63)
+            deadline = await persist("taking a lease", lambda: self._take(link, lease_id, lock_key))  # noqa: B023
+            worker_loop.call_soon_threadsafe(self._on_taken, lease_id)
+            await self._renew_until_lost(link, lease_id, lock_key, deadline)
+            worker_loop.call_soon_threadsafe(self._on_lost, lease_id)
+
+    async def _take(self, link: Link, lease_id: UUID, lock_key: int | None) -> float:
+        async with link.use() as connection:
+            if lock_key is not None:
+                await self._store.hold_lock(connection, lock_key)
+            sent_at = time.monotonic()
+            await self._store.register_lease(
+                connection,
+                lease_id,
+                self._holder.worker,
+                self._holder.queues,
+                self._ttl,
+                prefetch=self._holder.prefetch,
+                lock_key=lock_key,
+                max_losses=self._holder.max_losses,
+            )
+        return sent_at + self._ttl
+
+    async def _renew_until_lost(
+        self, link: Link, lease_id: UUID, lock_key: int | None, deadline: float
+    ) -> None:
+        # The session that holds the lock; unknown at first, and asking twice does no harm.
+        locked_by: int | None = None
+        pause = self._ttl / 3
+        while True:
+            await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+            # Taken before the renewal is sent: the database counts from when it arrives, which is later.
+            sent_at = time.monotonic()
+            if sent_at >= deadline:
+                logger.error("lease %s: not renewed in time; its jobs are cancelled", lease_id)
+                return
+            try:
+                async with asyncio.timeout(deadline - sent_at), link.use() as connection:
+                    session = connection.get_server_pid()
+                    # A new session takes the lock again, before peers take this process for dead.
+                    if (
+                        lock_key is not None
+                        and session != locked_by
+                        and await self._store.hold_lock(connection, lock_key)
+                    ):
+                        locked_by = session
+                    renewed = await self._store.renew_lease(connection, lease_id, self._ttl)
+            except CONNECTION_ERRORS as error:
+                logger.warning(
+                    "lease %s: waiting for the database (%s: %s); %.1f s are left",
+                    lease_id,
+                    type(error).__name__,
+                    error,
+                    deadline - time.monotonic(),
+                )
+                pause = RETRY_PAUSE
+                continue
+            if not renewed:
+                logger.error("lease %s: ran out; its jobs are cancelled", lease_id)
+                return
+            deadline, pause = sent_at + self._ttl, self._ttl / 3

@@ -1,0 +1,163 @@
+"""What keeps the queues moving: promoting due jobs, rescuing lost ones, making partitions.
+
+Every worker does all of it, any number at once: each step is one idempotent statement that passes over
+what somebody else is at. Nothing needs a leader.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import anyio
+
+from pgqueue.database import Link
+from pgqueue.events import JobsRescued, Observers
+from pgqueue.jobs import JobStatus
+from pgqueue.options import MAX_LOSSES
+from pgqueue.store import Rescued, Store
+from pgqueue.worker.finisher import Announce
+from pgqueue.worker.persistence import persist
+
+logger = logging.getLogger("pgqueue.worker")
+
+TICK = 1.0
+"""Seconds between two rounds."""
+PROMOTE_LIMIT = 1000
+RESCUE_LIMIT = 1000
+PARTITION_INTERVAL = 3600.0
+DAYS_AHEAD = 3
+SILENCE = 3.0
+"""Seconds for which a process must have let go of its lock, unrenewed, before it is taken for dead."""
+
+
+class SilenceWatch:
+    """Tells which peers have been silent for long enough. Values only."""
+
+    def __init__(self) -> None:
+        self._seen: dict[UUID, tuple[datetime, float]] = {}
+
+    def dead(self, silent: dict[UUID, datetime], now: float) -> list[tuple[UUID, datetime]]:
+        """Return the leases that stayed silent and unrenewed for SILENCE seconds, up to *now*."""
+        self._seen = {
+            lease_id: self._seen[lease_id]
+            if lease_id in self._seen and self._seen[lease_id][0] == renewed_at
+            else (renewed_at, now)
+            for lease_id, renewed_at in silent.items()
+        }
+        return [
+            (lease_id, renewed_at)
+            for lease_id, (renewed_at, since) in self._seen.items()
+            if now - since >= SILENCE
+        ]
+
+    def forget(self) -> None:
+        """Start anew: we were away ourselves, and nothing seen before counts."""
+        self._seen.clear()
+
+
+class Maintenance:
+    """One worker's share of the upkeep."""
+
+    def __init__(
+        self,
+        store: Store,
+        link: Link,
+        *,
+        observers: Observers,
+        announce: Announce,
+        lease_id: Callable[[], UUID | None],
+        cancel: Callable[[Sequence[UUID]], None],
+    ) -> None:
+        self._store = store
+        self._link = link
+        self._observers = observers
+        self._announce = announce
+        self._lease_id = lease_id
+        self._cancel = cancel
+        self._silence = SilenceWatch()
+        self._wakeup = anyio.Event()
+        self._next_round = 0.0
+        self._next_partitions = 0.0
+
+    def wake(self) -> None:
+        """Look at once: somebody asked to cancel a job, or a retry is due soon."""
+        self._next_round = 0.0
+        self._wakeup.set()
+
+    async def run(self) -> None:
+        """Keep house until cancelled."""
+        while True:
+            self._wakeup = anyio.Event()
+            next_in = await persist("promoting", self._promote)
+            if time.monotonic() >= self._next_round:
+                self._next_round = time.monotonic() + TICK
+                await persist("keeping house", self._round)
+            with anyio.move_on_after(min(TICK, max(0.0, next_in))):
+                await self._wakeup.wait()
+
+    async def _promote(self) -> float:
+        """Promote what is due; return the seconds until there is more to do."""
+        async with self._link.use() as connection:
+            promoted = await self._store.promote(connection, PROMOTE_LIMIT)
+        if promoted.count:
+            self._announce(finished=(), lanes=promoted.lanes)
+        if promoted.count == PROMOTE_LIMIT:
+            return 0.0
+        return TICK if promoted.next_in is None else promoted.next_in
+
+    async def _round(self) -> None:
+        own = self._lease_id()
+        try:
+            async with self._link.use() as connection:
+                await self._store.settle_cancel_requests(connection)
+                if own is not None:
+                    self._cancel(await self._store.find_cancel_requests(connection, own))
+                    silent = await self._store.find_silent_leases(connection, own)
+                    for lease_id, renewed_at in self._silence.dead(silent, time.monotonic()):
+                        if await self._store.expire_lease(connection, lease_id, renewed_at):
+                            logger.warning("lease %s: its process is dead; taking its jobs back", lease_id)
+            while await self._rescue():
+                pass
+            if time.monotonic() >= self._next_partitions:
+                async with self._link.use() as connection:
+                    made = await self._store.make_partitions(connection, DAYS_AHEAD)
+                if made:
+                    logger.info("made %d partitions of the job table", made)
+                self._next_partitions = time.monotonic() + PARTITION_INTERVAL
+        except BaseException:
+            self._silence.forget()
+            raise
+
+    async def _rescue(self) -> bool:
+        """Take back a batch of each expired lease's jobs; return whether there may be more."""
+        is_more = False
+        taken: list[tuple[str, list[Rescued]]] = []
+        # The locks are held to the commit, and each statement looks anew: a claim that was not committed
+        # when a lease was to be locked is either passed over or seen.
+        async with self._link.use() as connection, connection.transaction():
+            for lease_id, worker in await self._store.lock_expired_leases(connection):
+                rescued = await self._store.rescue(connection, lease_id, RESCUE_LIMIT, MAX_LOSSES)
+                taken.append((worker, rescued))
+                if len(rescued) == RESCUE_LIMIT:
+                    is_more = True
+                else:
+                    await self._store.delete_lease(connection, lease_id)
+        for worker, rescued in taken:
+            self._report(worker, rescued)
+        return is_more
+
+    def _report(self, worker: str, rescued: Sequence[Rescued]) -> None:
+        failed = [job.id for job in rescued if job.status is JobStatus.FAILED]
+        lanes = {job.lane for job in rescued if job.status is not JobStatus.FAILED}
+        logger.warning(
+            "worker %s is lost: %d of its jobs go back, %d have failed (worker_lost)",
+            worker,
+            len(rescued) - len(failed),
+            len(failed),
+        )
+        self._announce(finished=failed, lanes=list(lanes))
+        self._observers.emit(JobsRescued(len(rescued) - len(failed), failed, worker))

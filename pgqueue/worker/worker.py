@@ -1,0 +1,439 @@
+"""A worker: one claimer, one finisher, one lease and the upkeep, around the attempts that are under way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+import anyio
+
+from pgqueue.context import JobContext
+from pgqueue.database import Database, Link
+from pgqueue.errors import ConfigurationError
+from pgqueue.events import JobsClaimed, Observers
+from pgqueue.ids import new_id
+from pgqueue.jobs import JobStatus
+from pgqueue.options import restore_options
+from pgqueue.outcomes import Ended, Outcome, Released, Unknown
+from pgqueue.registry import Codec, Registry
+from pgqueue.results import WATCH_TTL, Results
+from pgqueue.signals import Signals
+from pgqueue.store import Claimed, Store
+from pgqueue.worker.attempts import Attempt, Stop
+from pgqueue.worker.claimer import Claimer
+from pgqueue.worker.executor import Executor
+from pgqueue.worker.finisher import Finisher
+from pgqueue.worker.lease import Holder, LeaseKeeper
+from pgqueue.worker.maintenance import Maintenance
+from pgqueue.worker.persistence import persist
+
+logger = logging.getLogger("pgqueue.worker")
+
+FINISHED_IDS = 200
+"""Job ids in one notification: its payload ends at 8,000 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """How a worker works. Times are in seconds."""
+
+    queues: tuple[str, ...]
+    concurrency: int = 10
+    """Handlers that run at once."""
+    prefetch: int = 0
+    """Jobs leased beyond the free slots."""
+    poll_interval: float | None = None
+    """The longest sleep before looking for jobs unasked. None: 1 s, and 0.1 s where no notifications come."""
+    lease_ttl: float = 15.0
+    """For how long a lease holds unrenewed: a host that dies is noticed after it."""
+    grace: float = 30.0
+    """For how long attempts may go on after a stop."""
+    cancel_grace: float = 5.0
+    """For how long a cancelled handler may clean up."""
+    result_limit: int = 1024 * 1024
+    """Bytes of a result as JSON."""
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ConfigurationError if these settings cannot work."""
+        if not self.queues or not all(isinstance(queue, str) and queue for queue in self.queues):
+            raise ConfigurationError(f"worker: queues is {self.queues!r}: name one queue at least")
+        if self.concurrency < 1:
+            raise ConfigurationError(f"worker: concurrency is {self.concurrency}: give 1 or more")
+        if self.prefetch < 0:
+            raise ConfigurationError(f"worker: prefetch is {self.prefetch}: give 0 or more")
+        if self.poll_interval is not None and not 0 < self.poll_interval < float("inf"):
+            raise ConfigurationError(
+                f"worker: poll_interval is {self.poll_interval}: give more than 0 seconds"
+            )
+        if not 1 <= self.lease_ttl < float("inf"):
+            raise ConfigurationError(f"worker: lease_ttl is {self.lease_ttl}: give 1 second or more")
+        if not (self.grace >= 0 and self.cancel_grace >= 0):
+            raise ConfigurationError("worker: grace and cancel_grace cannot be negative")
+
+
+class Worker:
+    """Runs jobs inside this process, from `async with` to its end.
+
+    Leaving the block stops it: nothing more is claimed, attempts get their grace, the rest go back unspent.
+    `stop()` begins that early; `release()` cuts the grace short.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        store: Store,
+        registry: Registry,
+        signals: Signals,
+        results: Results,
+        observers: Observers,
+        codec: Codec | None,
+        rng: random.Random,
+        settings: WorkerSettings,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._registry = registry
+        self._signals = signals
+        self._results = results
+        self._observers = observers
+        self._settings = settings
+        self.name = settings.name or f"{socket.gethostname()}-{new_id().hex[-8:]}"
+        self._executor = Executor(
+            codec=codec,
+            result_limit=settings.result_limit,
+            threads=settings.concurrency,
+            rng=rng,
+        )
+        self._attempts: set[Attempt] = set()
+        self._unknown_tasks: set[str] = set()
+        self._lease_id: UUID | None = None
+        self._is_stopping = False
+        self._watched_until = float("-inf")
+        self._stop_event = anyio.Event()
+        self._release_event = anyio.Event()
+        self._attempt_ended = anyio.Event()
+        self._ready = anyio.Event()
+        self._host: asyncio.Task[None] | None = None
+        self._links = [
+            Link(database, durable=False),
+            Link(database, durable=True),
+            Link(database, durable=True),
+        ]
+        claim_link, finish_link, upkeep_link = self._links
+        self._finisher = Finisher(
+            store,
+            finish_link,
+            worker=self.name,
+            observers=observers,
+            announce=self._announce,
+            relieved=self._relieved,
+        )
+        poll_interval = settings.poll_interval or (0.1 if database.is_pooled else 1.0)
+        self._claimer = Claimer(
+            store,
+            claim_link,
+            registry,
+            settings.queues,
+            poll_interval=poll_interval,
+            prefetch=settings.prefetch,
+            free=self._free,
+            start=self._start,
+            known=self._known,
+        )
+        self._maintenance = Maintenance(
+            store,
+            upkeep_link,
+            observers=observers,
+            announce=self._announce,
+            lease_id=lambda: self._lease_id,
+            cancel=self._cancel,
+        )
+        self._keeper = LeaseKeeper(
+            database,
+            store,
+            Holder(self.name, settings.queues, settings.prefetch, registry.loss_limits()),
+            ttl=settings.lease_ttl,
+            on_taken=self._lease_taken,
+            on_lost=self._lease_lost,
+        )
+
+    # Life
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        await self.wait_stopped()
+
+    def start(self) -> None:
+        """Start working, in an asyncio task that `wait_stopped` waits for."""
+        self._host = asyncio.get_running_loop().create_task(self._run(), name=f"pgqueue worker {self.name}")
+
+    def stop(self) -> None:
+        """Claim nothing more; attempts under way may finish within the grace."""
+        self._is_stopping = True
+        self._stop_event.set()
+
+    def release(self) -> None:
+        """Stop now: attempts under way are cancelled and their jobs go back unspent."""
+        self.stop()
+        self._release_event.set()
+
+    async def wait_ready(self) -> None:
+        """Wait until the worker holds a lease and claims."""
+        assert self._host is not None, "the worker is not started"
+        ready = asyncio.ensure_future(self._ready.wait())
+        try:
+            await asyncio.wait((ready, self._host), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ready.cancel()
+
+    async def wait_stopped(self) -> None:
+        """Wait until the worker has stopped. Raises what ended it, if it was not a stop."""
+        if self._host is None:
+            return
+        try:
+            await asyncio.shield(self._host)
+        except asyncio.CancelledError:
+            if not self._host.done():
+                # Our caller is cancelled, not the worker: see to it that no job is left running.
+                self.release()
+                with anyio.CancelScope(shield=True), anyio.move_on_after(self._settings.cancel_grace + 5):
+                    await asyncio.wait((self._host,))
+            raise
+
+    @property
+    def running(self) -> int:
+        """How many handlers run now."""
+        return len(self._attempts)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the worker was started and has not ended."""
+        return self._host is not None and not self._host.done()
+
+    @property
+    def is_consuming(self) -> bool:
+        """Whether the worker holds a lease, and so claims: what a readiness check wants to know."""
+        return self._lease_id is not None and not self._is_stopping
+
+    async def _run(self) -> None:
+        try:
+            async with (
+                anyio.create_task_group() as group,
+                self._signals.listen(self._hear, self._claimer.look),
+            ):
+                group.start_soon(self._keeper.run)
+                group.start_soon(self._finisher.run)
+                group.start_soon(self._maintenance.run)
+                group.start_soon(self._claimer.run)
+                logger.info(
+                    "worker %s: started on queues %s, concurrency %d",
+                    self.name,
+                    ", ".join(self._settings.queues),
+                    self._settings.concurrency,
+                )
+                await self._stop_event.wait()
+                await self._wind_down()
+                group.cancel_scope.cancel()
+        except Exception:
+            logger.exception("worker %s: ended by an error", self.name)
+            raise
+        finally:
+            for attempt in list(self._attempts):
+                attempt.stop(Stop.RELEASE)
+            with anyio.CancelScope(shield=True):
+                for link in self._links:
+                    await link.close()
+            logger.info("worker %s: stopped", self.name)
+
+    async def _wind_down(self) -> None:
+        """Let attempts finish within the grace, release the rest, write what is left, give the lease back."""
+        self._claimer.stop()
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._cut_short)
+            with anyio.move_on_after(self._settings.grace):
+                await self._attempts_ended()
+            group.cancel_scope.cancel()
+        if self._attempts:
+            logger.warning("worker %s: %d attempts are cancelled and go back", self.name, len(self._attempts))
+            for attempt in list(self._attempts):
+                attempt.stop(Stop.RELEASE)
+            with anyio.move_on_after(self._settings.cancel_grace):
+                await self._attempts_ended()
+        for attempt in list(self._attempts):
+            # It does not let itself be cancelled. What it does from here on is fenced.
+            logger.error("job %s does not stop when cancelled: released all the same", attempt.claimed.id)
+            self._end(attempt, Released(attempt.claimed.id))
+        with anyio.move_on_after(self._settings.lease_ttl) as flushing:
+            await self._finisher.flush()
+        if flushing.cancelled_caught:
+            logger.error(
+                "worker %s: the database stays away: %d outcomes are not written, and their jobs run again "
+                "once the lease has run out",
+                self.name,
+                self._finisher.backlog,
+            )
+        if self._lease_id is not None:
+            with suppress(TimeoutError), anyio.fail_after(self._settings.cancel_grace):
+                await persist("giving the lease back", self._give_lease_back)
+
+    async def _cut_short(self) -> None:
+        await self._release_event.wait()
+        for attempt in list(self._attempts):
+            attempt.stop(Stop.RELEASE)
+
+    async def _attempts_ended(self) -> None:
+        while self._attempts:
+            self._attempt_ended = anyio.Event()
+            await self._attempt_ended.wait()
+
+    async def _give_lease_back(self) -> None:
+        lease_id = self._lease_id
+        assert lease_id is not None
+        async with self._links[1].use() as connection:
+            if self._claimer.prefetched:
+                await self._store.release_unknown(connection, lease_id, [])
+            await self._store.delete_lease(connection, lease_id)
+
+    # The lease
+
+    def _lease_taken(self, lease_id: UUID) -> None:
+        self._lease_id = lease_id
+        self._claimer.use_lease(lease_id)
+        self._claimer.look()
+        self._ready.set()
+
+    def _lease_lost(self, lease_id: UUID) -> None:
+        self._lease_id = None
+        self._claimer.use_lease(None)
+        for attempt in list(self._attempts):
+            if attempt.lease_id == lease_id:
+                attempt.stop(Stop.RELEASE)
+
+    # Attempts
+
+    def _free(self) -> int:
+        # Outcomes that cannot be written are held back at the source.
+        if self._finisher.backlog > 10 * self._settings.concurrency:
+            return 0
+        return self._settings.concurrency - len(self._attempts)
+
+    def _relieved(self) -> None:
+        # The claimer may have been held back by the backlog, with no attempt left to wake it.
+        self._claimer.wake()
+
+    def _known(self) -> Iterable[UUID]:
+        return [*(attempt.claimed.id for attempt in self._attempts), *self._finisher.job_ids]
+
+    def _start(self, lease_id: UUID, jobs: Sequence[Claimed]) -> None:
+        """Start claimed jobs. What need not run gets its outcome at once."""
+        if self._observers:
+            self._observers.emit(JobsClaimed([claimed.waited for claimed in jobs]))
+        create_task = asyncio.get_running_loop().create_task
+        for claimed in jobs:
+            attempt = self._attempt(lease_id, claimed)
+            if attempt.definition is None:
+                self._finisher.add(attempt, self._unknown(claimed))
+            elif claimed.expired:
+                self._finisher.add(attempt, Ended(claimed.id, JobStatus.EXPIRED, "expired", None))
+            else:
+                self._attempts.add(attempt)
+                attempt.runner = create_task(self._execute(attempt))
+
+    def _attempt(self, lease_id: UUID, claimed: Claimed) -> Attempt:
+        lane = self._claimer.book.lane(claimed.lane)
+        definition = self._registry.get(claimed.task)
+        if definition is None:
+            policy = None
+        elif claimed.options is None:
+            policy = self._registry.policy(definition, lane.queue)
+        else:
+            call = restore_options(json.loads(claimed.options))
+            policy = self._registry.policy_of_call(definition, lane.queue, call)
+        context = JobContext(
+            job_id=claimed.id,
+            task=claimed.task,
+            queue=lane.queue,
+            priority=lane.priority,
+            attempt=claimed.attempt,
+            losses=claimed.losses,
+            key=claimed.key,
+            headers=claimed.headers,
+            worker=self.name,
+        )
+        return Attempt(claimed, definition, policy, context, lease_id=lease_id)
+
+    def _unknown(self, claimed: Claimed) -> Unknown:
+        lane = self._claimer.book.lane(claimed.lane)
+        if claimed.task not in self._unknown_tasks:
+            self._unknown_tasks.add(claimed.task)
+            logger.warning(
+                "worker %s does not know task %r of job %s: it leaves such jobs for workers that do",
+                self.name,
+                claimed.task,
+                claimed.id,
+            )
+        return Unknown(claimed.id, claimed.task, lane.queue, lane.priority)
+
+    async def _execute(self, attempt: Attempt) -> None:
+        try:
+            outcome = await self._executor.run(attempt)
+        except asyncio.CancelledError:
+            self._end(attempt, Released(attempt.claimed.id))
+            raise
+        self._end(attempt, outcome)
+
+    def _end(self, attempt: Attempt, outcome: Outcome) -> None:
+        if attempt not in self._attempts:
+            # Given up on before: its outcome is out already.
+            return
+        self._attempts.discard(attempt)
+        self._finisher.add(attempt, outcome)
+        self._claimer.wake()
+        self._attempt_ended.set()
+
+    # Messages
+
+    def _hear(self, message: str) -> None:
+        kind, _, rest = message.partition(" ")
+        if kind == "ready":
+            self._claimer.hint(int(rest))
+        elif kind == "watch":
+            self._watched_until = time.monotonic() + WATCH_TTL
+        elif kind == "cancel":
+            job_id = UUID(rest)
+            if any(attempt.claimed.id == job_id for attempt in self._attempts):
+                # Only the database says whether it was asked for; look there now.
+                self._maintenance.wake()
+
+    def _cancel(self, job_ids: Iterable[UUID]) -> None:
+        wanted = set(job_ids)
+        for attempt in list(self._attempts):
+            if attempt.claimed.id in wanted:
+                attempt.stop(Stop.CANCEL)
+
+    def _announce(self, *, finished: Sequence[UUID], lanes: Sequence[int]) -> None:
+        for lane_id in lanes:
+            self._signals.publish(f"ready {lane_id}")
+        if finished and self._results.is_awaited:
+            self._results.hint(finished)
+        if finished and time.monotonic() < self._watched_until:
+            for start in range(0, len(finished), FINISHED_IDS):
+                self._signals.publish_finished(" ".join(map(str, finished[start : start + FINISHED_IDS])))

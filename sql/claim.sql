@@ -1,0 +1,45 @@
+-- claim: lease up to $2 ready jobs to lease $1, walking lanes $3 in their order, each from position $4.
+--
+-- Rows come back in no particular order. A lease that has run out claims nothing; the share lock
+-- on it keeps a rescuer from passing by while this claim is not yet committed.
+--
+-- No plan of this statement can touch more rows than the batch, whatever the statistics say: tables
+-- are reached by `= any(batch)` and joined among batch-sized sets. Joining a table to the batch by
+-- equality alone once read the whole table, dead rows included.
+
+with holder as materialized (
+    select id from pgqueue.lease where id = $1 and expires_at > now() for key share
+),
+chosen as materialized (
+    -- Not a subquery: joined in line, the limit may apply once per outer row, and more rows would
+    -- be locked than were asked for. The nested loop walks the lanes in the given order and stops
+    -- at the limit; the lanes behind it are not looked at.
+    select candidate.job_id
+    from holder,
+         unnest($3::integer[], $4::bigint[]) as walk (lane, position)
+         cross join lateral (
+             select ready.job_id
+             from pgqueue.ready
+             where ready.lane = walk.lane and ready.position >= walk.position
+             order by ready.position
+             limit $2
+             for update skip locked
+         ) as candidate
+    limit $2
+),
+taken as (
+    delete from pgqueue.ready
+    where job_id = any(array(select job_id from chosen))
+    returning job_id, ready_at, position, lane, attempt, losses
+),
+claimed as (
+    insert into pgqueue.running (job_id, lease_id, ready_at, started_at, position, lane, attempt, losses)
+    select job_id, $1, ready_at, now(), position, lane, attempt + 1, losses from taken
+)
+select job.id, taken.lane, taken.position, taken.attempt + 1 as attempt, taken.losses,
+       job.task, job.arguments::text, job.options::text, job.headers::text, job.key,
+       job.expires_at <= now() as expired,
+       extract(epoch from now() - taken.ready_at)::float8 as waited
+from pgqueue.job
+join taken on taken.job_id = job.id
+where job.id = any(array(select job_id from chosen))

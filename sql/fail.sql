@@ -1,0 +1,35 @@
+-- fail: end jobs $2 with statuses $3, reasons $5 and errors $6 under lease $1 at worker $4.
+--
+-- For every end but success. An expired job was never started: it has no attempt to record.
+-- Returns the jobs that were still this lease's.
+
+with ended as (
+    delete from pgqueue.running
+    where job_id = any($2::uuid[])
+      and lease_id = $1
+    returning job_id, started_at, attempt
+),
+outcome as materialized (
+    select ended.job_id, given.status::pgqueue.job_status as status, given.reason, given.error,
+           case when given.status <> 'expired' then ended.started_at end as started_at,
+           case when given.status <> 'expired' then ended.attempt else nullif(ended.attempt - 1, 0) end as attempt
+    from ended
+    join unnest($2::uuid[], $3::text[], $5::text[], $6::json[])
+        as given (job_id, status, reason, error) on given.job_id = ended.job_id
+),
+history as (
+    insert into pgqueue.attempt (job_id, attempt, started_at, worker, reason, error)
+    select job_id, attempt, started_at, $4, reason, error from outcome where status <> 'expired'
+)
+update pgqueue.job
+set status       = outcome.status,
+    started_at   = coalesce(job.started_at, outcome.started_at),
+    completed_at = greatest(now(), outcome.started_at),
+    attempt      = outcome.attempt,
+    worker       = $4,
+    reason       = outcome.reason,
+    error        = outcome.error
+from outcome
+where job.id = outcome.job_id
+  and job.id = any($2::uuid[])
+returning job.id

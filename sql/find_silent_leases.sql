@@ -1,0 +1,17 @@
+-- find_silent_leases: the leases, other than $1, whose process has let go of its advisory lock.
+--
+-- A hint that the process is dead; a process that lost one connection looks the same for a moment.
+
+select lease.id, lease.renewed_at
+from pgqueue.lease
+where lease.lock_key is not null
+  and lease.expires_at > now()
+  and lease.id <> $1
+  and not exists (
+      select from pg_locks
+      where pg_locks.locktype = 'advisory'
+        and pg_locks.granted
+        and pg_locks.objsubid = 1
+        and pg_locks.database = (select oid from pg_database where datname = current_database())
+        and (pg_locks.classid::bigint << 32) | pg_locks.objid::bigint = lease.lock_key
+  )

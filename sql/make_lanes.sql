@@ -1,0 +1,11 @@
+-- make_lanes: make the lanes of queues $1 at priorities $2 for tasks $3 ('' for any) that are missing.
+
+insert into pgqueue.lane (queue, priority, task)
+select distinct given.queue, given.priority, given.task
+from unnest($1::text[], $2::smallint[], $3::text[]) as given (queue, priority, task)
+where not exists (
+    -- Looked up first: a conflict burns a number of the lane sequence.
+    select from pgqueue.lane
+    where lane.queue = given.queue and lane.priority = given.priority and lane.task = given.task
+)
+on conflict (queue, priority, task) do nothing

@@ -1,0 +1,5 @@
+-- register_lease: take lease $1 for worker $2 on queues $3 for $4, prefetching $5 jobs, with advisory
+-- lock $6 (null: none can be held), and the losses $7 that its tasks allow where not the default.
+
+insert into pgqueue.lease (id, worker, queues, expires_at, prefetch, lock_key, max_losses)
+values ($1, $2, $3::text[], now() + $4::interval, $5, $6::bigint, $7::json)

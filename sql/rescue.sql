@@ -1,0 +1,52 @@
+-- rescue: take up to $2 jobs of the expired lease $1 back, each at the position it had.
+--
+-- The caller holds the lock on the lease. A loss is counted apart from attempts, and the attempt is
+-- given back; a job lost more often than its task allows (default $3) has failed for it. A job that
+-- was only prefetched has lost nothing. Returns the jobs with the status and the lane they got.
+
+with held as materialized (
+    select job_id from pgqueue.running where lease_id = $1 limit $2 for update
+),
+taken as (
+    delete from pgqueue.running
+    where job_id = any(array(select job_id from held))
+    returning *
+),
+judged as materialized (
+    select taken.*, lease.worker, job.task,
+           taken.losses + (taken.started_at is not null)::integer as losses_now,
+           taken.started_at is not null and taken.losses >= coalesce(
+               (job.options ->> 'max_losses')::integer, (lease.max_losses ->> job.task)::integer, $3
+           ) as is_lost
+    from taken
+    join pgqueue.job on job.id = taken.job_id
+    join pgqueue.lease on lease.id = $1
+    where job.id = any(array(select job_id from held))
+),
+requeued as (
+    insert into pgqueue.ready (job_id, ready_at, position, lane, attempt, losses)
+    select job_id, ready_at, position, lane, attempt - (started_at is not null)::integer, losses_now
+    from judged where not is_lost
+),
+history as (
+    insert into pgqueue.attempt (job_id, attempt, started_at, worker, reason)
+    select job_id, attempt, started_at, worker, 'lost' from judged where started_at is not null
+),
+ended as (
+    update pgqueue.job
+    set status       = case when judged.is_lost then 'failed'::pgqueue.job_status end,
+        started_at   = coalesce(job.started_at, judged.started_at),
+        completed_at = case when judged.is_lost then greatest(now(), judged.started_at) end,
+        attempt      = case when judged.is_lost then judged.attempt end,
+        worker       = case when judged.is_lost then judged.worker end,
+        reason       = case when judged.is_lost then 'worker_lost' end,
+        error        = case when judged.is_lost then json_build_object(
+            'type', 'WorkerLost',
+            'message', format('the worker was lost while it ran this job, %s times', judged.losses_now)) end
+    from judged
+    where job.id = judged.job_id
+      and job.id = any(array(select job_id from held))
+      and judged.started_at is not null
+)
+select job_id as id, task, lane, case when is_lost then 'failed' else 'pending' end as status
+from judged

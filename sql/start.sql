@@ -1,0 +1,19 @@
+-- start: start the prefetched jobs $2 of lease $1.
+--
+-- Rows come back, in no particular order, for the jobs that nobody has stolen meanwhile.
+
+with started as (
+    update pgqueue.running
+    set started_at = now(), attempt = attempt + 1
+    where job_id = any($2::uuid[])
+      and lease_id = $1
+      and started_at is null
+    returning job_id, ready_at, position, lane, attempt, losses
+)
+select job.id, started.lane, started.position, started.attempt, started.losses,
+       job.task, job.arguments::text, job.options::text, job.headers::text, job.key,
+       job.expires_at <= now() as expired,
+       extract(epoch from now() - started.ready_at)::float8 as waited
+from pgqueue.job
+join started on started.job_id = job.id
+where job.id = any($2::uuid[])
