@@ -122,7 +122,7 @@ class PgQueue:
         """
 
         def declare(function: Callable[..., Any]) -> Task[Any, Any]:
-            task_name: str = name or getattr(function, "__name__", repr(function))
+            task_name = name or str(getattr(function, "__name__", repr(function)))
             level = read_options(f"task {task_name!r}", options, TaskOptions)
             definition = TaskDefinition(task_name, function, level)
             self.registry.add(definition)

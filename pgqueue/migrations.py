@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from pgqueue.errors import SchemaError
-from pgqueue.statements import Migration, load_migrations
+from pgqueue.statements import Migration, load_migrations, load_statements
 
 if TYPE_CHECKING:
     from pgqueue.database import Connection
@@ -27,32 +27,24 @@ async def migrate(connection: Connection, schema: str) -> list[Migration]:
     Any number of processes may call this at once: one migrates, the others wait for it and find
     nothing left to do. All of it is one transaction.
     """
+    sql = load_statements(schema)
     async with connection.transaction():
-        # Held to the commit. The number is any: what counts is that it is the same for this schema.
-        await connection.execute("select pg_advisory_xact_lock(hashtext('pgqueue migrate ' || $1))", schema)
-        await connection.execute(f"create schema if not exists {schema}")
-        await connection.execute(
-            f"create table if not exists {schema}.migration (version integer primary key, name text not null, "
-            "works_with integer not null, applied_at timestamptz not null default now())"
-        )
-        missing = _pending(schema, await _applied(connection, schema))
+        await connection.execute(sql["lock_migrations"], schema)
+        await connection.execute(sql["make_migration_table"])
+        applied, _ = await _read_version(connection, schema)
+        missing = _pending(schema, applied)
         for migration in missing:
             await connection.execute(migration.sql)
             await connection.execute(
-                f"insert into {schema}.migration (version, name, works_with) values ($1, $2, $3)",
-                migration.version,
-                migration.name,
-                migration.works_with,
+                sql["record_migration"], migration.version, migration.name, migration.works_with
             )
     return missing
 
 
 async def applied_version(connection: Connection, schema: str) -> int:
     """Return the schema's version; 0: there is none."""
-    try:
-        return await _applied(connection, schema)
-    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-        return 0
+    version, _ = await _read_version(connection, schema)
+    return version
 
 
 async def check_schema(connection: Connection, schema: str) -> None:
@@ -62,26 +54,28 @@ async def check_schema(connection: Connection, schema: str) -> None:
     workers of two versions run side by side while a deployment rolls.
     """
     needed = load_migrations(schema)[-1].version
-    applied = await applied_version(connection, schema)
+    applied, works_with = await _read_version(connection, schema, since=needed)
     if applied == 0:
         raise SchemaError(f"the database has no schema {schema!r} of pgqueue; run `pgqueue migrate`")
     if applied < needed:
         raise SchemaError(
-            f"schema {schema!r} is at version {applied} and this pgqueue needs {needed}; run `pgqueue migrate`"
+            f"schema {schema!r} is at version {applied} and this pgqueue needs {needed}; "
+            "run `pgqueue migrate`"
         )
-    if applied > needed:
-        oldest = await connection.fetchval(
-            f"select max(works_with) from {schema}.migration where version > $1", needed
+    if works_with > needed:
+        raise SchemaError(
+            f"schema {schema!r} is at version {applied}, which is newer than this pgqueue, made for "
+            f"{needed}, can work with; run `pip install --upgrade pgqueue`"
         )
-        if oldest > needed:
-            raise SchemaError(
-                f"schema {schema!r} is at version {applied}, which is newer than this pgqueue, made for "
-                f"{needed}, can work with; run `pip install --upgrade pgqueue`"
-            )
 
 
-async def _applied(connection: Connection, schema: str) -> int:
-    return await connection.fetchval(f"select coalesce(max(version), 0) from {schema}.migration") or 0
+async def _read_version(connection: Connection, schema: str, *, since: int = 0) -> tuple[int, int]:
+    try:
+        row = await connection.fetchrow(load_statements(schema)["read_version"], since)
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        return 0, 0
+    assert row is not None
+    return row["version"], row["works_with"]
 
 
 def _pending(schema: str, applied: int) -> list[Migration]:

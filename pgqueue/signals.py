@@ -99,7 +99,7 @@ class Signals:
                 except CONNECTION_ERRORS as error:
                     pause = next(pauses)
                     logger.warning(
-                        "notifications: waiting for the database (%s: %s); polling goes on, trying again in %g s",
+                        "notifications: waiting for the database (%s: %s); polling goes on, next try in %g s",
                         type(error).__name__,
                         error,
                         pause,

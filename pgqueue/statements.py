@@ -19,8 +19,8 @@ _packaged = files("pgqueue") / "sql"
 ROOT: Traversable = _packaged if _packaged.is_dir() else Path(__file__).parents[1] / "sql"
 """In a wheel the package carries the SQL; in a checkout it lies beside the package."""
 
-# The prefix of a name, or the name alone as a literal (the notification channel).
-_SCHEMA = re.compile(r"\bpgqueue(?=\.|')")
+# The prefix of a name, the name alone as a literal (the notification channel), or at a statement's end.
+_SCHEMA = re.compile(r"\bpgqueue(?=[.';])")
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 _WORKS_WITH = re.compile(r"^-- works with: (\d+)$", re.MULTILINE)
 _NUMBERED = re.compile(r"(\d{4})_(\w+)\.sql")
@@ -41,7 +41,7 @@ def check_schema_name(schema: str) -> str:
     """Return *schema* if it can be the name of pgqueue's schema. Raises ConfigurationError."""
     if not _PLAIN_NAME.fullmatch(schema):
         raise ConfigurationError(
-            f"schema {schema!r}: use lower-case letters, digits and underscores, at most 40, not a digit first"
+            f"schema {schema!r}: use at most 40 lower-case letters, digits and underscores, no digit first"
         )
     return schema
 

@@ -79,7 +79,7 @@ class JobHandle(Generic[R_co]):
         """Read where the job stands. Raises JobNotFoundError."""
         return (await self.refresh()).status
 
-    async def result(self, timeout: float | None = None) -> R_co:
+    async def result(self, timeout: float | None = None) -> R_co:  # noqa: ASYNC109  # the field's word
         """Wait until the job is over and return what its handler returned.
 
         *timeout* is in seconds. Raises ResultTimeoutError (the job goes on), JobFailed, JobCancelled,

@@ -70,18 +70,20 @@ class Executor:
                 value = await definition.handler(*args, **kwargs)
             else:
                 value = await self._call_in_thread(definition.handler, args, kwargs)
-            if attempt.stop_reason is Stop.TIMEOUT:
-                # It caught the cancellation and returned. Too late is too late.
-                raise asyncio.CancelledError
-            return Succeeded(claimed.id, None if policy.ignore_result else self._encode(definition, value))
-        except UnstorableResultError as error:
-            return self._failed(attempt, "unstorable_result", JobError("UnstorableResult", clean(str(error))))
         except BaseException as error:
             # BaseException: SystemExit and KeyboardInterrupt raised by a handler would end the loop.
             return self._after_error(attempt, policy, error)
         finally:
             if timer is not None:
                 timer.cancel()
+        if attempt.stop_reason is Stop.TIMEOUT:
+            # It caught the cancellation and returned. Too late is too late.
+            return self._timed_out(attempt, policy)
+        return (
+            Succeeded(claimed.id, None)
+            if policy.ignore_result
+            else self._succeeded(attempt, definition, value)
+        )
 
     async def _call_in_thread(
         self, handler: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -92,21 +94,21 @@ class Executor:
             raise error
         return value
 
-    def _encode(self, definition: TaskDefinition, value: Any) -> str:
+    def _succeeded(self, attempt: Attempt, definition: TaskDefinition, value: Any) -> Outcome:
         try:
             document = definition.result.encode(value, limit=self._result_limit)
-            return document if self._codec is None else self._codec.encode(document)
+            if self._codec is not None:
+                document = self._codec.encode(document)
         except Exception as error:
-            raise UnstorableResultError(str(error)) from error
+            # The codec is the user's: it may raise anything.
+            return self._failed(attempt, "unstorable_result", JobError("UnstorableResult", clean(str(error))))
+        return Succeeded(attempt.claimed.id, document)
 
     def _after_error(self, attempt: Attempt, policy: Policy, error: BaseException) -> Outcome:
         claimed = attempt.claimed
         match attempt.stop_reason:
             case Stop.TIMEOUT:
-                described = JobError(
-                    "HardTimeout", f"the attempt took longer than its limit of {policy.timeout:g} s"
-                )
-                return self._retry_or_fail(attempt, policy, "hard_timeout", described)
+                return self._timed_out(attempt, policy)
             case Stop.RELEASE if isinstance(error, asyncio.CancelledError):
                 return Released(claimed.id)
             case Stop.CANCEL if isinstance(error, asyncio.CancelledError):
@@ -117,6 +119,10 @@ class Executor:
         if isinstance(error, asyncio.CancelledError) and runner is not None and runner.cancelling():
             raise error
         return self._retry_or_fail(attempt, policy, "exception", describe(error))
+
+    def _timed_out(self, attempt: Attempt, policy: Policy) -> Outcome:
+        message = f"the attempt took longer than its limit of {policy.timeout:g} s"
+        return self._retry_or_fail(attempt, policy, "hard_timeout", JobError("HardTimeout", message))
 
     def _retry_or_fail(self, attempt: Attempt, policy: Policy, reason: str, error: JobError) -> Outcome:
         retries = attempt.claimed.attempt - 1
@@ -150,10 +156,6 @@ class Executor:
             error.message,
         )
         return Ended(attempt.claimed.id, JobStatus.FAILED, reason, error)
-
-
-class UnstorableResultError(Exception):
-    """The handler returned something that cannot be kept."""
 
 
 def _call_sync(

@@ -47,7 +47,8 @@ class Finished:
 class Announce(Protocol):
     """Told what was committed: jobs that are terminal now, and lanes that have new ready jobs."""
 
-    def __call__(self, *, finished: Sequence[UUID], lanes: Sequence[int]) -> None: ...
+    def __call__(self, *, finished: Sequence[UUID], lanes: Sequence[int]) -> None:
+        """Tell."""
 
 
 class Finisher:

@@ -1,0 +1,6 @@
+-- read_version: the version that the schema is at, and the oldest version whose code works with what was
+-- applied after version $1.
+
+select coalesce(max(version), 0) as version,
+       coalesce(max(works_with) filter (where version > $1), 0) as works_with
+from pgqueue.migration
