@@ -36,6 +36,8 @@ UNSET: Final = Unset.UNSET
 MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767
 MAX_KEY_LENGTH = 512
 MAX_QUEUE_LENGTH = 200
+MAX_SECONDS = 1000 * 366 * 24 * 60 * 60
+"""A thousand years: a time so far ahead still is one that Python's calendar holds."""
 MAX_LOSSES: Final = 3
 """How often a job may be lost with its worker where nothing else is said."""
 
@@ -224,13 +226,14 @@ def restore_options(stored: Mapping[str, Any]) -> Options:
 
 
 def _seconds(what: str, value: object) -> float:
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise InvalidOptionError(f"{what} is {value!r}: give seconds or a timedelta")
-    if not math.isfinite(value):
+    if not math.isfinite(seconds):
         raise InvalidOptionError(f"{what} is {value!r}: give a finite number of seconds")
-    return float(value)
+    if abs(seconds) > MAX_SECONDS:
+        raise InvalidOptionError(f"{what} is {value!r}: give at most {MAX_SECONDS:,} seconds")
+    return float(seconds)
 
 
 def _positive_seconds(what: str, value: object) -> float:
