@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain, groupby, repeat
+from itertools import chain, repeat
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 from uuid import UUID
@@ -18,7 +18,7 @@ import asyncpg
 
 from pgqueue import migrations
 from pgqueue.arguments import encode_by_name
-from pgqueue.batch import CHUNK, Batch, Template
+from pgqueue.batch import Batch, Call, chunks
 from pgqueue.database import CONNECTION_ERRORS, RECONNECT_PAUSES, Database
 from pgqueue.errors import (
     ConfigurationError,
@@ -32,11 +32,11 @@ from pgqueue.events import JobsEnqueued, Observer, Observers
 from pgqueue.ids import new_ids
 from pgqueue.jobs import Attempt, Job
 from pgqueue.options import NO_OPTIONS, CallOptions, TaskOptions, read_options
-from pgqueue.registry import Codec, Registry, TaskDefinition
+from pgqueue.registry import Codec, Registry, TaskDefinition, encode_document
 from pgqueue.results import Results
 from pgqueue.signals import Signals
 from pgqueue.statements import check_schema_name
-from pgqueue.store import Measure, NewJob, Store
+from pgqueue.store import Measure, Store
 from pgqueue.tasks import Declare, JobHandle, Signature, Task, raise_unless_succeeded
 from pgqueue.worker import Worker, WorkerSettings
 
@@ -103,7 +103,7 @@ class PgQueue:
         self._host: asyncio.Task[None] | None = None
         self._closing = anyio.Event()
         self._lanes: dict[tuple[str, int], int] = {}
-        self._templates: dict[str, Template] = {}
+        self._calls: dict[str, Call] = {}
         self._workers: list[Worker] = []
 
     # Declaring
@@ -137,7 +137,7 @@ class PgQueue:
         level = read_options(f"queue {name!r}", options, TaskOptions)
         read_options(f"queue {name!r}", {"queue": name}, TaskOptions)
         self.registry.set_queue(name, level)
-        self._templates.clear()
+        self._calls.clear()
 
     def observe(self, observer: Observer) -> None:
         """Call *observer* with every event in this process (`pgqueue.events`)."""
@@ -264,7 +264,7 @@ class PgQueue:
         else:
             await self._write_for_caller(batch, connection)
         if self._observers:
-            self._observers.emit(JobsEnqueued(len(batch.jobs)))
+            self._observers.emit(JobsEnqueued(len(set(batch.ids) - batch.existing)))
         handles, seen = [], set(batch.existing)
         for job_id, call in zip(batch.ids, calls, strict=True):
             handles.append(JobHandle[Any](self, job_id, call.definition, created=job_id not in seen))
@@ -272,40 +272,41 @@ class PgQueue:
                 seen.add(job_id)
         return handles
 
-    def _batch(self, calls: Sequence[Signature[Any]]) -> Batch:
+    def _batch(self, signatures: Sequence[Signature[Any]]) -> Batch:
         """Check calls and turn them into jobs. No I/O."""
-        templates: dict[tuple[str, int], Template] = {}
+        calls: dict[tuple[str, int], Call] = {}
         batch = Batch()
-        for call, fresh_id in zip(calls, new_ids(len(calls)), strict=True):
+        for signature, fresh_id in zip(signatures, new_ids(len(signatures)), strict=True):
             # The same options object is the same options: a bulk call of one task resolves them once.
-            template = templates.get((call.task, id(call.options)))
-            if template is None:
-                template = templates[call.task, id(call.options)] = self._template(call)
-            if call.definition is None:
-                document = encode_by_name(call.task, call.args, call.kwargs, limit=self.payload_limit)
+            call = calls.get((signature.task, id(signature.options)))
+            if call is None:
+                call = calls[signature.task, id(signature.options)] = self._call(signature)
+            if signature.definition is None:
+                document = encode_by_name(
+                    signature.task, signature.args, signature.kwargs, limit=self.payload_limit
+                )
             else:
-                document = call.definition.arguments.encode(call.args, call.kwargs, limit=self.payload_limit)
-            if self._codec is not None:
-                document = self._codec.encode(document)
-            batch.add(template, fresh_id, document)
+                document = signature.definition.arguments.encode(
+                    signature.args, signature.kwargs, limit=self.payload_limit
+                )
+            batch.add(call, fresh_id, encode_document(self._codec, document))
         return batch
 
-    def _template(self, call: Signature[Any]) -> Template:
-        if call.definition is not None and call.options is NO_OPTIONS:
-            template = self._templates.get(call.task)
-            if template is not None:
-                return template
-        options = self.registry.resolve(call.definition, call.options)
+    def _call(self, signature: Signature[Any]) -> Call:
+        is_plain = signature.definition is not None and signature.options is NO_OPTIONS
+        if is_plain and (known := self._calls.get(signature.task)) is not None:
+            return known
+        options = self.registry.resolve(signature.definition, signature.options)
         if self._strict_queues and options.queue not in self.registry.queues:
-            known = ", ".join(sorted(self.registry.queues))
+            declared = ", ".join(sorted(self.registry.queues))
             raise UnknownQueueError(
-                f"task {call.task!r}: queue {options.queue!r} is not declared (declared: {known}); "
+                f"task {signature.task!r}: queue {options.queue!r} is not declared (declared: {declared}); "
                 "declare it with `pgq.queue(...)`"
             )
-        template = Template.of(call.task, options, call.options)
-        if call.definition is not None and call.options is NO_OPTIONS:
-            self._templates[call.task] = template
-        return template
+        call = Call.of(signature.task, options, signature.options)
+        if is_plain:
+            self._calls[signature.task] = call
+        return call
 
     async def _write_own(self, batch: Batch) -> None:
         """Write on a connection of ours. An answer that was lost is asked for again, with the same ids."""
@@ -314,7 +315,7 @@ class PgQueue:
             try:
                 async with self._database.acquire() as connection:
                     if batch.is_one_statement:
-                        await self._store.enqueue(connection, batch.jobs)
+                        await self._store.enqueue(connection, batch.ready)
                     else:
                         async with connection.transaction():
                             await self._write_parts(connection, batch)
@@ -354,16 +355,11 @@ class PgQueue:
         """
         if batch.chosen:
             await batch.find_existing(self._store, connection)
-        ready = {job.lane for job in batch.jobs if not job.is_timed}
-        lanes = {self._lanes[lane] for lane in ready}
-        for is_timed, jobs in groupby(batch.jobs, key=_is_timed):
-            together = list(jobs)
-            for start in range(0, len(together), CHUNK):
-                part = together[start : start + CHUNK]
-                if is_timed:
-                    lanes.update(await self._store.schedule(connection, part))
-                else:
-                    await self._store.enqueue(connection, part)
+        lanes = {self._lanes[template.lane] for template in batch.ready.templates if batch.ready.ids}
+        for jobs in chunks(batch.ready):
+            await self._store.enqueue(connection, jobs)
+        for jobs in chunks(batch.timed):
+            lanes.update(await self._store.schedule(connection, jobs))
         return sorted(lanes)
 
     async def _learn_lanes(self, batch: Batch) -> None:
@@ -492,7 +488,3 @@ class PgQueue:
     def workers(self) -> Sequence[Worker]:
         """The workers of this process."""
         return [worker for worker in self._workers if worker.is_alive]
-
-
-def _is_timed(job: NewJob) -> bool:
-    return job.is_timed

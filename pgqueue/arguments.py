@@ -71,10 +71,10 @@ class Arguments:
                 self._take_context(parameter, context_type.__name__)
             else:
                 shape[parameter.name] = self._take(parameter, _aware_datetimes(annotation))
-        if self._rest is not None and self.context_parameter in _leading(handler):
+        rest: str | None = self._rest
+        if rest and self.context_parameter in _leading(handler):
             raise InvalidTaskError(
-                f"task {task!r} takes *{self._rest}: declare {self.context_parameter!r} behind it, "
-                "keyword-only"
+                f"task {task!r} takes *{rest}: declare {self.context_parameter!r} behind it, keyword-only"
             )
         self._names = shape.keys() - {self._rest, self._named_rest}
         schema = _adapter(task, "a parameter", _typed_dict(task, shape)).core_schema

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextvars import ContextVar
+from typing import Protocol
 from uuid import UUID
 
 
@@ -59,12 +60,21 @@ class JobContext:
         return f"<JobContext {self.task} {self.job_id}, attempt {self.attempt}>"
 
 
-running_job: ContextVar[JobContext | None] = ContextVar("pgqueue_running_job", default=None)
+class HasContext(Protocol):
+    """An attempt, as far as the code that it runs may ask for it."""
+
+    @property
+    def context(self) -> JobContext:
+        """The context of the attempt's job."""
+
+
+# Holds the attempt and not its context: most handlers never ask, and need none made.
+running_attempt: ContextVar[HasContext | None] = ContextVar("pgqueue_running_attempt", default=None)
 
 
 def current_job() -> JobContext:
     """Return the context of the job that this code runs for. Raises RuntimeError outside of a job."""
-    context = running_job.get()
-    if context is None:
+    attempt = running_attempt.get()
+    if attempt is None:
         raise RuntimeError("no job is running here: current_job() works inside a task's handler")
-    return context
+    return attempt.context

@@ -8,9 +8,12 @@ from uuid import UUID
 from pgqueue.jobs import JobError, JobStatus
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Succeeded:
-    """The handler returned. `result` is its JSON, or None where none is kept."""
+    """The handler returned. `result` is its JSON, or None where none is kept.
+
+    Not frozen: every job makes one, and that would triple its cost.
+    """
 
     job_id: UUID
     result: str | None

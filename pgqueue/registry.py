@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from pydantic_core import from_json
+
 from pgqueue.arguments import Arguments, Result
 from pgqueue.context import JobContext
 from pgqueue.errors import DuplicateTaskError, InvalidTaskError
@@ -23,6 +25,18 @@ class Codec(Protocol):
 
     def decode(self, stored: str) -> str:
         """Return the document of *stored*. May be given what was stored without this codec."""
+
+
+def encode_document(codec: Codec | None, document: str) -> str:
+    """Return what is stored for *document*. Raises ValueError if the codec returns no JSON document.
+
+    Documents are sent side by side: one that is not exactly one would shift the others.
+    """
+    if codec is None:
+        return document
+    stored = codec.encode(document)
+    from_json(stored)
+    return stored
 
 
 class TaskDefinition:

@@ -6,14 +6,14 @@ Opens no transaction and decides nothing. The statements are in `sql/`, each und
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pgqueue.jobs import Attempt, Job, JobError, JobStatus
-from pgqueue.outcomes import Ended, Retry, Succeeded, Unknown
+from pgqueue.outcomes import Ended, Retry, Unknown
 from pgqueue.statements import load_statements
 
 if TYPE_CHECKING:
@@ -22,14 +22,12 @@ if TYPE_CHECKING:
     from pgqueue.database import Connection
 
 
-@dataclass(slots=True)
-class NewJob:
-    """A job to be written. `lane` is its (queue, priority); durations are in seconds."""
+@dataclass(frozen=True, slots=True)
+class Template:
+    """All of a job but its id and arguments. `lane` is (queue, priority); durations are in seconds."""
 
-    id: UUID
     lane: tuple[str, int]
     task: str
-    arguments: str
     run_at: datetime | None = None
     delay: float | None = None
     expires_at: datetime | None = None
@@ -41,8 +39,49 @@ class NewJob:
 
     @property
     def is_timed(self) -> bool:
-        """Whether it may have to wait for a time."""
+        """Whether its jobs may have to wait for a time."""
         return self.delay is not None or self.run_at is not None
+
+
+@dataclass(slots=True)
+class NewJobs:
+    """Jobs to be written: parallel lists of ids, arguments as JSON, and numbers of templates, from 1."""
+
+    ids: list[UUID] = field(default_factory=list)
+    documents: list[str] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    templates: list[Template] = field(default_factory=list)
+
+    def add(self, job_id: UUID, document: str, template: Template) -> None:
+        """Add a job."""
+        # The same template object again and again is the usual case of a bulk call.
+        if not self.templates or self.templates[-1] is not template:
+            self.templates.append(template)
+        self.ids.append(job_id)
+        self.documents.append(document)
+        self.numbers.append(len(self.templates))
+
+    def without(self, ids: Collection[UUID]) -> NewJobs:
+        """Return these jobs but those with *ids*."""
+        kept = [index for index, job_id in enumerate(self.ids) if job_id not in ids]
+        return NewJobs(
+            [self.ids[index] for index in kept],
+            [self.documents[index] for index in kept],
+            [self.numbers[index] for index in kept],
+            self.templates,
+        )
+
+    def slice(self, start: int, end: int) -> NewJobs:
+        """Return the jobs from *start* to before *end*."""
+        if start == 0 and end == len(self.ids):
+            return self
+        first, last = self.numbers[start], self.numbers[end - 1]
+        return NewJobs(
+            self.ids[start:end],
+            self.documents[start:end],
+            [number - first + 1 for number in self.numbers[start:end]],
+            self.templates[first - 1 : last],
+        )
 
 
 @dataclass(slots=True)
@@ -110,17 +149,17 @@ class Store:
 
     # Enqueueing
 
-    async def enqueue(self, connection: Connection, jobs: Sequence[NewJob]) -> None:
+    async def enqueue(self, connection: Connection, jobs: NewJobs) -> None:
         """Write *jobs* that can run now. All or nothing."""
-        await connection.execute(self._sql["enqueue"], *_columns(jobs))
+        await connection.execute(self._sql["enqueue"], *_new_jobs(jobs))
 
-    async def schedule(self, connection: Connection, jobs: Sequence[NewJob]) -> list[int]:
+    async def schedule(self, connection: Connection, jobs: NewJobs) -> list[int]:
         """Write *jobs* that may have to wait; return the lanes of those that do not. All or nothing."""
         rows = await connection.fetch(
             self._sql["schedule"],
-            *_columns(jobs),
-            [job.run_at for job in jobs],
-            [_interval(job.delay) for job in jobs],
+            *_new_jobs(jobs),
+            [template.run_at for template in jobs.templates],
+            [_interval(template.delay) for template in jobs.templates],
         )
         return [row["lane"] for row in rows]
 
@@ -177,17 +216,25 @@ class Store:
     # Ending attempts. Each returns the jobs that were still under the lease.
 
     async def finish(
-        self, connection: Connection, lease_id: UUID, worker: str, outcomes: Sequence[Succeeded]
-    ) -> set[UUID]:
-        """Record successes."""
-        rows = await connection.fetch(
+        self,
+        connection: Connection,
+        lease_id: UUID,
+        worker: str,
+        ids: Sequence[UUID],
+        results: Sequence[str] | None,
+    ) -> Collection[UUID]:
+        """Record successes. *results* are JSON; None: none are kept."""
+        row = await connection.fetchrow(
             self._sql["finish"],
             lease_id,
-            [outcome.job_id for outcome in outcomes],
-            [outcome.result for outcome in outcomes],
+            _ids(ids),
+            None if results is None else f"[{','.join(results)}]",
             worker,
         )
-        return {row[0] for row in rows}
+        assert row is not None
+        if row["count"] == len(ids):
+            return ids
+        return set(row["ids"] or ())
 
     async def retry(
         self, connection: Connection, lease_id: UUID, worker: str, outcomes: Sequence[Retry]
@@ -368,24 +415,27 @@ class Store:
         await connection.execute(self._sql["notify"], channel, messages)
 
 
-def _columns(jobs: Sequence[NewJob]) -> tuple[Any, ...]:
-    """Turn jobs into parallel arrays; a column that nobody uses is None and costs nothing."""
-    numbers: dict[tuple[str, int], int] = {}
-    lane_numbers = [numbers.setdefault(job.lane, len(numbers) + 1) for job in jobs]
+def _new_jobs(jobs: NewJobs) -> tuple[Any, ...]:
+    templates = jobs.templates
     return (
-        [job.id for job in jobs],
-        lane_numbers,
-        [queue for queue, _ in numbers],
-        [priority for _, priority in numbers],
-        [job.task for job in jobs],
-        [job.arguments for job in jobs],
-        _used([job.expires_at for job in jobs]),
-        _used([_interval(job.expires_after) for job in jobs]),
-        _used([job.options for job in jobs]),
-        _used([job.headers for job in jobs]),
-        _used([job.tags for job in jobs]),
-        _used([job.key for job in jobs]),
+        _ids(jobs.ids),
+        f"[{','.join(jobs.documents)}]",
+        jobs.numbers if len(templates) > 1 else None,
+        [template.lane[0] for template in templates],
+        [template.lane[1] for template in templates],
+        [template.task for template in templates],
+        _used([template.expires_at for template in templates]),
+        _used([_interval(template.expires_after) for template in templates]),
+        _used([template.options for template in templates]),
+        _used([template.headers for template in templates]),
+        _used([template.tags for template in templates]),
+        _used([template.key for template in templates]),
     )
+
+
+def _ids(ids: Iterable[UUID]) -> str:
+    # As text: asyncpg asks each element of a list twice, through Python, whether it is itself a list.
+    return f"{{{','.join(map(str, ids))}}}"
 
 
 def _used(column: list[Any]) -> list[Any] | None:

@@ -1,23 +1,30 @@
 -- finish: record that jobs $2 succeeded with results $3 under lease $1 at worker $4.
 --
--- Returns the jobs that were still this lease's. The others were fenced off and stay as they are.
--- Every table is reached by `= any(batch)`: see claim.
+-- $2 is a text like {ID,ID,...} and $3 a JSON array, or null where no results are kept: see enqueue.
+-- Returns the jobs that were still this lease's: how many, and which unless it is all of them. The others
+-- were fenced off and stay as they are. Every table is reached by `= any(batch)`: see claim.
 
 with ended as (
     delete from pgqueue.running
-    where job_id = any($2::uuid[])
+    where job_id = any($2::text::uuid[])
       and lease_id = $1                  -- no row back: the lease was lost
     returning job_id, started_at, attempt
+),
+finished as (
+    update pgqueue.job
+    set status       = 'succeeded',
+        started_at   = coalesce(job.started_at, ended.started_at),
+        completed_at = greatest(now(), ended.started_at),
+        attempt      = ended.attempt,
+        worker       = $4,
+        result       = outcome.result
+    from ended
+    join rows from (unnest($2::text::uuid[]), json_array_elements($3::text::json)) as outcome (job_id, result)
+        on outcome.job_id = ended.job_id
+    where job.id = ended.job_id
+      and job.id = any($2::text::uuid[])
+    returning job.id
 )
-update pgqueue.job
-set status       = 'succeeded',
-    started_at   = coalesce(job.started_at, ended.started_at),
-    completed_at = greatest(now(), ended.started_at),
-    attempt      = ended.attempt,
-    worker       = $4,
-    result       = outcome.result
-from ended
-join unnest($2::uuid[], $3::json[]) as outcome (job_id, result) on outcome.job_id = ended.job_id
-where job.id = ended.job_id
-  and job.id = any($2::uuid[])
-returning job.id
+select count(*) as count,
+       case when count(*) < cardinality($2::text::uuid[]) then array_agg(id) end as ids
+from finished

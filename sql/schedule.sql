@@ -1,25 +1,30 @@
--- schedule: add jobs as enqueue does ($1 to $12) that run at $13 or after $14.
+-- schedule: add jobs as enqueue does ($1 to $12), after templates that run at $13 or after $14.
 --
--- A time that has come by now is ready at once, in the order of its id. Returns the lanes that
--- got ready jobs.
+-- A time that has come by now is ready at once. Returns the lanes that got ready jobs.
 
-with lanes as materialized (
-    select array_agg(lane.id order by named.number) as ids
-    from unnest($3::text[], $4::smallint[]) with ordinality as named (queue, priority, number)
+with template as materialized (
+    select given.number, lane.id as lane, given.task,
+           coalesce(given.expires_at, now() + given.expires_after) as expires_at,
+           given.options::json, given.headers::json, given.key,
+           case when given.tags is not null then array(select json_array_elements_text(given.tags::json)) end
+               as tags,
+           coalesce(given.run_at, now() + given.delay) as run_at
+    from unnest($4::text[], $5::smallint[], $6::text[], $7::timestamptz[], $8::interval[], $9::text[],
+                $10::text[], $11::text[], $12::text[], $13::timestamptz[], $14::interval[])
+         with ordinality
+         as given (queue, priority, task, expires_at, expires_after, options, headers, tags, key,
+                   run_at, delay, number)
     left join pgqueue.lane
-        on lane.queue = named.queue and lane.priority = named.priority and lane.task = ''
+        on lane.queue = given.queue and lane.priority = given.priority and lane.task = ''
 ),
 added as (
     insert into pgqueue.job (id, lane, task, arguments, expires_at, options, headers, tags, key, run_at)
-    select given.id, lanes.ids[given.lane_number], given.task, given.arguments::json,
-           coalesce(given.expires_at, now() + given.expires_after), given.options::json, given.headers::json,
-           case when given.tags is not null then array(select json_array_elements_text(given.tags::json)) end,
-           given.key, coalesce(given.run_at, now() + given.delay)
-    from lanes,
-         unnest($1::uuid[], $2::integer[], $5::text[], $6::text[], $7::timestamptz[], $8::interval[],
-                $9::text[], $10::text[], $11::text[], $12::text[], $13::timestamptz[], $14::interval[])
-         as given (id, lane_number, task, arguments, expires_at, expires_after, options, headers, tags, key,
-                   run_at, delay)
+    select given.id, template.lane, template.task, given.arguments, template.expires_at,
+           template.options, template.headers, template.tags, template.key, template.run_at
+    from rows from (
+             unnest($1::text::uuid[]), json_array_elements($2::text::json), unnest($3::integer[])
+         ) as given (id, arguments, number)
+    join template on template.number = coalesce(given.number, 1)
     returning id, lane, run_at
 ),
 waiting as (

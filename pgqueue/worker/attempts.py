@@ -1,4 +1,4 @@
-"""One attempt under way: the job, what runs it, and why it was told to stop."""
+"""One attempt under way: the job, what runs it, why it was told to stop, and how it ended."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from uuid import UUID
 
 from pgqueue.context import JobContext
 from pgqueue.options import Policy
+from pgqueue.outcomes import Outcome
 from pgqueue.registry import TaskDefinition
-from pgqueue.store import Claimed
+from pgqueue.store import Claimed, Lane
 
 
 class Stop(Enum):
@@ -24,27 +25,63 @@ class Stop(Enum):
 class Attempt:
     """An attempt, from its claim to its outcome."""
 
-    __slots__ = ("claimed", "context", "definition", "lease_id", "policy", "runner", "started", "stop_reason")
+    __slots__ = (
+        "_context",
+        "claimed",
+        "definition",
+        "lane",
+        "lease_id",
+        "outcome",
+        "policy",
+        "runner",
+        "seconds",
+        "started",
+        "stop_reason",
+        "worker",
+    )
 
     def __init__(
         self,
         claimed: Claimed,
         definition: TaskDefinition | None,
         policy: Policy | None,
-        context: JobContext,
-        *,
+        lane: Lane,
         lease_id: UUID,
+        worker: str,
     ) -> None:
         self.claimed = claimed
         self.definition = definition
         """None: this worker does not know the task, and will not run the job."""
         self.policy = policy
-        self.context = context
+        self.lane = lane
         self.lease_id = lease_id
+        self.worker = worker
         self.runner: asyncio.Task[None] | None = None
         self.started = 0.0
         """Monotonic, in seconds; 0 before the handler starts."""
+        self.seconds = 0.0
+        """How long the handler ran."""
         self.stop_reason: Stop | None = None
+        self.outcome: Outcome | None = None
+        self._context: JobContext | None = None
+
+    @property
+    def context(self) -> JobContext:
+        """What the handler may know of its job."""
+        if self._context is None:
+            claimed = self.claimed
+            self._context = JobContext(
+                job_id=claimed.id,
+                task=claimed.task,
+                queue=self.lane.queue,
+                priority=self.lane.priority,
+                attempt=claimed.attempt,
+                losses=claimed.losses,
+                key=claimed.key,
+                headers=claimed.headers,
+                worker=self.worker,
+            )
+        return self._context
 
     def stop(self, reason: Stop) -> None:
         """Cancel the handler. The first reason counts."""

@@ -14,11 +14,11 @@ from typing import Any
 import anyio.to_thread
 
 from pgqueue.arguments import UndecodableError
-from pgqueue.context import running_job
+from pgqueue.context import running_attempt
 from pgqueue.jobs import JobError, JobStatus
 from pgqueue.options import Policy
 from pgqueue.outcomes import Ended, Outcome, Released, Retry, Succeeded
-from pgqueue.registry import Codec, TaskDefinition
+from pgqueue.registry import Codec, TaskDefinition, encode_document
 from pgqueue.worker.attempts import Attempt, Stop
 
 logger = logging.getLogger("pgqueue.worker")
@@ -57,7 +57,7 @@ class Executor:
         if definition.context_parameter is not None:
             kwargs[definition.context_parameter] = attempt.context
         # One attempt, one asyncio task: the context variable ends with it.
-        running_job.set(attempt.context)
+        running_attempt.set(attempt)
         attempt.started = time.monotonic()
         # A timer of the loop, not a cancel scope: a quarter of the price, and every job pays it.
         timer = (
@@ -97,12 +97,11 @@ class Executor:
     def _succeeded(self, attempt: Attempt, definition: TaskDefinition, value: Any) -> Outcome:
         try:
             document = definition.result.encode(value, limit=self._result_limit)
-            if self._codec is not None:
-                document = self._codec.encode(document)
+            stored = encode_document(self._codec, document)
         except Exception as error:
             # The codec is the user's: it may raise anything.
             return self._failed(attempt, "unstorable_result", JobError("UnstorableResult", clean(str(error))))
-        return Succeeded(attempt.claimed.id, document)
+        return Succeeded(attempt.claimed.id, stored)
 
     def _after_error(self, attempt: Attempt, policy: Policy, error: BaseException) -> Outcome:
         claimed = attempt.claimed

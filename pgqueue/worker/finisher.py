@@ -8,8 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 from uuid import UUID
 
@@ -35,19 +34,10 @@ UNSTORABLE = (asyncpg.DataError, asyncpg.ProgramLimitExceededError, asyncpg.Stat
 """What the server says of a value that it will not store; other errors are about the statement."""
 
 
-@dataclass(slots=True)
-class Finished:
-    """An attempt and its outcome, to be written."""
-
-    attempt: Attempt
-    outcome: Outcome
-    seconds: float
-
-
 class Announce(Protocol):
     """Told what was committed: jobs that are terminal now, and lanes that have new ready jobs."""
 
-    def __call__(self, *, finished: Sequence[UUID], lanes: Sequence[int]) -> None:
+    def __call__(self, *, finished: Collection[UUID], lanes: Collection[int]) -> None:
         """Tell."""
 
 
@@ -70,8 +60,8 @@ class Finisher:
         self._observers = observers
         self._announce = announce
         self._relieved = relieved
-        self._waiting: list[Finished] = []
-        self._writing: Sequence[Finished] = ()
+        self._waiting: list[Attempt] = []
+        self._writing: Sequence[Attempt] = ()
         self._wakeup = anyio.Event()
         self._idle = anyio.Event()
 
@@ -83,12 +73,14 @@ class Finisher:
     @property
     def job_ids(self) -> list[UUID]:
         """The jobs of those outcomes."""
-        return [finished.outcome.job_id for finished in (*self._waiting, *self._writing)]
+        return [attempt.claimed.id for attempt in (*self._waiting, *self._writing)]
 
     def add(self, attempt: Attempt, outcome: Outcome) -> None:
         """Take an outcome over."""
-        seconds = time.monotonic() - attempt.started if attempt.started else 0.0
-        self._waiting.append(Finished(attempt, outcome, seconds))
+        attempt.outcome = outcome
+        if attempt.started:
+            attempt.seconds = time.monotonic() - attempt.started
+        self._waiting.append(attempt)
         self._wakeup.set()
 
     async def flush(self) -> None:
@@ -104,130 +96,131 @@ class Finisher:
                 self._idle.set()
                 self._wakeup = anyio.Event()
                 await self._wakeup.wait()
-            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-            self._writing = batch
-            # By lease: after a lost lease, outcomes of the old one may still be here.
-            groups: defaultdict[tuple[UUID, type[Outcome]], list[Finished]] = defaultdict(list)
-            for finished in batch:
-                groups[finished.attempt.lease_id, type(finished.outcome)].append(finished)
-            for (lease_id, _), same in groups.items():
-                await self._write(lease_id, same)
+            self._writing, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            groups: defaultdict[object, list[Attempt]] = defaultdict(list)
+            for attempt in self._writing:
+                groups[_group(attempt)].append(attempt)
+            for same in groups.values():
+                await self._write(same)
             self._writing = ()
             self._relieved()
 
-    async def _write(self, lease_id: UUID, batch: Sequence[Finished]) -> None:
+    async def _write(self, batch: Sequence[Attempt]) -> None:
         """Write outcomes of one kind, reached under one lease."""
-        outcomes = [finished.outcome for finished in batch]
         tries = 0
 
-        async def send() -> tuple[set[UUID], list[int]]:
+        async def send() -> tuple[Collection[UUID], Collection[int]]:
             nonlocal tries
             tries += 1
             async with self._link.use() as connection:
-                return await self._send(connection, lease_id, outcomes)
+                return await self._send(connection, batch)
 
         try:
             # However long the database is away: whether an outcome still counts is for the fence to
             # say, and not for a clock.
             kept, lanes = await persist("finishing", send)
         except UNSTORABLE as error:
-            await self._write_singly(lease_id, batch, error)
+            await self._write_singly(batch, error)
             return
         if tries > 1 and len(kept) < len(batch):
             # A commit whose acknowledgement was lost looks like a fence; the job itself tells.
-            kept |= await self._already_written(batch, kept)
+            kept = {*kept, *await self._already_written(batch, kept)}
         self._report(batch, kept, lanes)
 
     async def _send(
-        self, connection: Connection, lease_id: UUID, outcomes: list[Any]
-    ) -> tuple[set[UUID], list[int]]:
+        self, connection: Connection, batch: Sequence[Attempt]
+    ) -> tuple[Collection[UUID], Collection[int]]:
         """Return the jobs that took their outcome, and the lanes that have new ready jobs."""
-        store, kind = self._store, type(outcomes[0])
-        if kind is Succeeded:
-            return await store.finish(connection, lease_id, self._worker, outcomes), []
-        if kind is Retry:
-            return await store.retry(connection, lease_id, self._worker, outcomes), []
-        if kind is Ended:
-            return await store.fail(connection, lease_id, self._worker, outcomes), []
-        if kind is Released:
-            moved = await store.release(
-                connection, lease_id, self._worker, [outcome.job_id for outcome in outcomes]
-            )
-        else:
-            await store.make_lanes(
-                connection, {(outcome.queue, outcome.priority, outcome.task) for outcome in outcomes}
-            )
-            moved = await store.put_aside(connection, lease_id, outcomes)
-        return set(moved), list(set(moved.values()))
+        store, lease_id = self._store, batch[0].lease_id
+        # One kind: see _group.
+        outcomes: list[Any] = [attempt.outcome for attempt in batch]
+        ids = [attempt.claimed.id for attempt in batch]
+        match outcomes[0]:
+            case Succeeded(result=result):
+                results = None if result is None else [outcome.result for outcome in outcomes]
+                return await store.finish(connection, lease_id, self._worker, ids, results), ()
+            case Retry():
+                return await store.retry(connection, lease_id, self._worker, outcomes), ()
+            case Ended():
+                return await store.fail(connection, lease_id, self._worker, outcomes), ()
+            case Released():
+                moved = await store.release(connection, lease_id, self._worker, ids)
+            case _:
+                lanes = {(outcome.queue, outcome.priority, outcome.task) for outcome in outcomes}
+                await store.make_lanes(connection, lanes)
+                moved = await store.put_aside(connection, lease_id, outcomes)
+        return moved.keys(), set(moved.values())
 
-    async def _write_singly(self, lease_id: UUID, batch: Sequence[Finished], error: Exception) -> None:
+    async def _write_singly(self, batch: Sequence[Attempt], error: Exception) -> None:
         """Find the outcome that the server will not store and fail its job; write the others."""
         if len(batch) > 1:
-            for finished in batch:
-                await self._write(lease_id, [finished])
+            for attempt in batch:
+                await self._write([attempt])
             return
-        [finished] = batch
-        job_id = finished.outcome.job_id
-        if isinstance(finished.outcome, Ended):
+        [attempt] = batch
+        job_id = attempt.claimed.id
+        if isinstance(attempt.outcome, Ended):
             # Nothing of the handler's own is in it but cleaned text: then it is the statement that is wrong.
             raise error
         logger.error("job %s: the database refuses its outcome: %s", job_id, error)
         described = JobError("UnstorableResult", f"the database refuses the outcome: {error}")
-        finished.outcome = Ended(job_id, JobStatus.FAILED, "unstorable_result", described)
-        await self._write(lease_id, batch)
+        attempt.outcome = Ended(job_id, JobStatus.FAILED, "unstorable_result", described)
+        await self._write(batch)
 
-    async def _already_written(self, batch: Sequence[Finished], kept: set[UUID]) -> set[UUID]:
+    async def _already_written(self, batch: Sequence[Attempt], kept: Collection[UUID]) -> set[UUID]:
         """Return the jobs whose outcome an earlier try committed."""
-        attempts = {
-            finished.outcome.job_id: finished.attempt.claimed.attempt
-            for finished in batch
-            if finished.outcome.job_id not in kept
+        numbers = {
+            attempt.claimed.id: attempt.claimed.attempt for attempt in batch if attempt.claimed.id not in kept
         }
 
         async def read() -> set[UUID]:
             async with self._link.use() as connection:
-                jobs = await self._store.read_jobs(connection, attempts)
+                jobs = await self._store.read_jobs(connection, numbers)
             return {
                 job.id
                 for job in jobs.values()
-                if job.is_terminal and job.worker == self._worker and job.attempt == attempts[job.id]
+                if job.is_terminal and job.worker == self._worker and job.attempt == numbers[job.id]
             }
 
         return await persist("finishing", read)
 
-    def _report(self, batch: Sequence[Finished], kept: set[UUID], lanes: Sequence[int]) -> None:
-        finished_ids = [
-            finished.outcome.job_id
-            for finished in batch
-            if isinstance(finished.outcome, Succeeded | Ended) and finished.outcome.job_id in kept
-        ]
-        if finished_ids or lanes:
-            self._announce(finished=finished_ids, lanes=lanes)
+    def _report(self, batch: Sequence[Attempt], kept: Collection[UUID], lanes: Collection[int]) -> None:
+        is_terminal = isinstance(batch[0].outcome, Succeeded | Ended)
+        if is_terminal or lanes:
+            self._announce(finished=kept if is_terminal else (), lanes=lanes)
         if len(kept) < len(batch):
-            fenced = [finished.outcome.job_id for finished in batch if finished.outcome.job_id not in kept]
+            fenced = [attempt.claimed.id for attempt in batch if attempt.claimed.id not in kept]
             logger.warning(
                 "lease lost before finish: the outcomes of %d jobs were dropped, among them %s",
                 len(fenced),
                 fenced[0],
             )
             self._observers.emit(AttemptsFenced(fenced))
+            batch = [attempt for attempt in batch if attempt.claimed.id in kept]
         if self._observers:
-            self._observers.emit(
-                AttemptsEnded([_event(each) for each in batch if each.outcome.job_id in kept])
-            )
+            self._observers.emit(AttemptsEnded([_event(attempt) for attempt in batch]))
 
 
-def _event(finished: Finished) -> AttemptEnded:
-    context = finished.attempt.context
-    status, reason = _status_after(finished.outcome)
+def _group(attempt: Attempt) -> object:
+    """Return what attempts share that one statement can end.
+
+    The lease: after a lost one, outcomes of the old may still be here. And whether results are kept.
+    """
+    outcome = attempt.outcome
+    return attempt.lease_id, type(outcome), type(outcome) is Succeeded and outcome.result is None
+
+
+def _event(attempt: Attempt) -> AttemptEnded:
+    assert attempt.outcome is not None
+    status, reason = _status_after(attempt.outcome)
     return AttemptEnded(
-        job_id=context.job_id,
-        task=context.task,
-        queue=context.queue,
-        attempt=context.attempt,
+        job_id=attempt.claimed.id,
+        task=attempt.claimed.task,
+        queue=attempt.lane.queue,
+        attempt=attempt.claimed.attempt,
         status=status,
         reason=reason,
-        seconds=finished.seconds,
+        seconds=attempt.seconds,
     )
 
 

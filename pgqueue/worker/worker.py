@@ -8,7 +8,7 @@ import logging
 import random
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,7 +17,6 @@ from uuid import UUID
 
 import anyio
 
-from pgqueue.context import JobContext
 from pgqueue.database import Database, Link
 from pgqueue.errors import ConfigurationError
 from pgqueue.events import JobsClaimed, Observers
@@ -367,18 +366,7 @@ class Worker:
         else:
             call = restore_options(json.loads(claimed.options))
             policy = self._registry.policy_of_call(definition, lane.queue, call)
-        context = JobContext(
-            job_id=claimed.id,
-            task=claimed.task,
-            queue=lane.queue,
-            priority=lane.priority,
-            attempt=claimed.attempt,
-            losses=claimed.losses,
-            key=claimed.key,
-            headers=claimed.headers,
-            worker=self.name,
-        )
-        return Attempt(claimed, definition, policy, context, lease_id=lease_id)
+        return Attempt(claimed, definition, policy, lane, lease_id, self.name)
 
     def _unknown(self, claimed: Claimed) -> Unknown:
         lane = self._claimer.book.lane(claimed.lane)
@@ -429,11 +417,12 @@ class Worker:
             if attempt.claimed.id in wanted:
                 attempt.stop(Stop.CANCEL)
 
-    def _announce(self, *, finished: Sequence[UUID], lanes: Sequence[int]) -> None:
+    def _announce(self, *, finished: Collection[UUID], lanes: Collection[int]) -> None:
         for lane_id in lanes:
             self._signals.publish(f"ready {lane_id}")
         if finished and self._results.is_awaited:
             self._results.hint(finished)
         if finished and time.monotonic() < self._watched_until:
-            for start in range(0, len(finished), FINISHED_IDS):
-                self._signals.publish_finished(" ".join(map(str, finished[start : start + FINISHED_IDS])))
+            ids = list(map(str, finished))
+            for start in range(0, len(ids), FINISHED_IDS):
+                self._signals.publish_finished(" ".join(ids[start : start + FINISHED_IDS]))

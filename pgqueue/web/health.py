@@ -1,0 +1,47 @@
+"""`GET /livez` and `GET /readyz`, for whoever starts, stops and routes to this process."""
+
+from __future__ import annotations
+
+import anyio
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from pgqueue.app import PgQueue
+from pgqueue.database import CONNECTION_ERRORS
+from pgqueue.errors import DatabaseUnavailableError, NotOpenError
+from pgqueue.web.problems import NO_STORE, Problem
+
+ANSWER_WITHIN = 5.0
+"""Seconds that the database has to answer before this process counts as not ready."""
+
+
+def routes(pgq: PgQueue) -> list[Route]:
+    """Return the routes about this process."""
+
+    async def livez(_: Request) -> Response:
+        # That it answers is the answer. A database that is away is no reason to restart this process.
+        return JSONResponse({"status": "alive"}, headers=NO_STORE)
+
+    async def readyz(_: Request) -> Response:
+        problems = await find_problems(pgq)
+        if problems:
+            return Problem(503, "; ".join(problems))
+        return JSONResponse({"status": "ready"}, headers=NO_STORE)
+
+    return [Route("/livez", livez, name="livez"), Route("/readyz", readyz, name="readyz")]
+
+
+async def find_problems(pgq: PgQueue) -> list[str]:
+    """Return why this process cannot do its work now; empty: it can."""
+    problems = [
+        f"worker {worker.name} does not claim jobs" for worker in pgq.workers if not worker.is_consuming
+    ]
+    try:
+        with anyio.fail_after(ANSWER_WITHIN):
+            await pgq.check()
+    except NotOpenError:
+        problems.append("pgqueue is not open")
+    except (DatabaseUnavailableError, *CONNECTION_ERRORS):
+        problems.append("the database does not answer")
+    return problems

@@ -1,0 +1,18 @@
+"""`GET /metrics`, for Prometheus."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pgqueue.metrics import Metrics
+
+
+def routes(metrics: Metrics) -> list[Route]:
+    """Return the route of *metrics*."""
+
+    async def scrape(_: Request) -> Response:
+        return Response(await metrics.render(), headers={"Content-Type": metrics.content_type})
+
+    return [Route("/metrics", scrape, name="metrics")]
