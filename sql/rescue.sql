@@ -1,8 +1,9 @@
--- rescue: take up to $2 jobs of the expired lease $1 back, each at the position it had.
+-- rescue: take up to $2 jobs of the expired lease $1 back, each at the position it had; a job lost more
+-- often than its task allows (default $3) has failed for it.
 --
 -- The caller holds the lock on the lease. A loss is counted apart from attempts, and the attempt is
--- given back; a job lost more often than its task allows (default $3) has failed for it. A job that
--- was only prefetched has lost nothing. Returns the jobs with the status and the lane they got.
+-- given back. A job that was only prefetched has lost nothing. Returns the jobs with the status and the
+-- lane they got.
 
 with held as materialized (
     select job_id from pgqueue.running where lease_id = $1 limit $2 for update

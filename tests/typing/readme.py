@@ -1,0 +1,82 @@
+"""What a type checker must accept, and refuse, of a program like the README's. Checked, never run."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, assert_type
+from uuid import UUID
+
+import asyncpg
+
+from pgqueue import Job, JobContext, JobHandle, JobStatus, PgQueue, Signature, Task
+
+pgq = PgQueue("postgresql://localhost/app", timeout=60)
+pgq.queue("mail", priority=5)
+
+
+@pgq.task(queue="mail", max_retries=3, timeout=30)
+async def send_email(to: str, subject: str, body: str = "") -> str:
+    return f"{to}: {subject} {len(body)}"
+
+
+@pgq.task(retry_backoff=True, expires=timedelta(hours=1))
+async def resize(ctx: JobContext, image: UUID, *, width: int) -> float:
+    return ctx.attempt * width / len(image.bytes)
+
+
+@pgq.task(name="counting")
+def count(path: str) -> int:
+    return len(path)
+
+
+@pgq.task()
+def count_with_context(ctx: JobContext, path: str) -> int:
+    return len(path) * ctx.attempt
+
+
+async def accepted(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    assert_type(await send_email.enqueue("user@example.com", "Welcome!"), JobHandle[str])
+    assert_type(await send_email.enqueue("user@example.com", subject="Hi", body="!"), JobHandle[str])
+    assert_type(await (await send_email.enqueue("user@example.com", "Hi")).result(timeout=10), str)
+    assert_type(await resize.enqueue(UUID(int=1), width=100), JobHandle[float])
+    assert_type(await count.enqueue("x"), JobHandle[int])
+    assert_type(await count_with_context.enqueue("x"), JobHandle[int])
+    assert_type(send_email.s("user@example.com", "Hi"), Signature[str])
+    assert_type(await pgq.enqueue(count.s("x")), JobHandle[int])
+    assert_type(await pgq.enqueue_many([count.s("x"), send_email.s("a", "b")]), list[JobHandle[Any]])
+
+    urgent = send_email.options(priority=10, delay=5, key="k", connection=connection)
+    assert_type(await urgent.enqueue("user@example.com", "Hi"), JobHandle[str])
+    assert_type(await pgq.enqueue_by_name("other", 1, options={"queue": "mail"}), JobHandle[Any])
+
+    job = await count.enqueue("x")
+    assert_type(job.id, UUID)
+    assert_type(await job.status(), JobStatus)
+    assert_type(await job.refresh(), Job)
+    assert_type(await job.cancel(), bool)
+    async with pgq.worker(queues=["mail"], concurrency=50):
+        pass
+
+
+async def refused() -> None:
+    await send_email.enqueue("user@example.com")  # type: ignore[call-arg]  # no subject
+    await send_email.enqueue("user@example.com", 5)  # type: ignore[arg-type]  # a subject is text
+    await send_email.enqueue("a", "b", "c", "d")  # type: ignore[call-arg]  # one too many
+    await send_email.enqueue("a", "b", cc="c")  # type: ignore[call-arg]  # no such parameter
+    send_email.s(1, "b")  # type: ignore[arg-type]  # a signature is checked as a call is
+    await resize.enqueue(UUID(int=1), 100)  # type: ignore[call-arg]  # width has a name
+    await resize.enqueue("1", width=100)  # type: ignore[arg-type]  # the context is no part of a call
+    await count_with_context.enqueue(5)  # type: ignore[arg-type]
+    send_email.options(prioritty=10)  # type: ignore[call-arg]  # no such option
+    send_email.options(priority="high")  # type: ignore[arg-type]
+    send_email.options(retry_jitter="some")  # type: ignore[arg-type]
+    _: JobHandle[int] = await send_email.enqueue("a", "b")  # type: ignore[assignment]
+
+
+def declared(task: Task[[str], int]) -> None:
+    assert_type(task.name, str)
+
+
+declared(count)
+declared(count_with_context)
+declared(send_email)  # type: ignore[arg-type]
