@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pgqueue.worker")
 
 MAX_BATCH = 1000
+MAX_LENGTH = 16 * 1024 * 1024
+"""Characters of results in one statement."""
 
 UNSTORABLE = (asyncpg.DataError, asyncpg.ProgramLimitExceededError, asyncpg.StatementTooComplexError)
 """What the server says of a value that it will not store; other errors are about the statement."""
@@ -107,6 +109,11 @@ class Finisher:
 
     async def _write(self, batch: Sequence[Attempt]) -> None:
         """Write outcomes of one kind, reached under one lease."""
+        if len(batch) > 1 and sum(map(_length, batch)) > MAX_LENGTH:
+            half = len(batch) // 2
+            await self._write(batch[:half])
+            await self._write(batch[half:])
+            return
         tries = 0
 
         async def send() -> tuple[Collection[UUID], Collection[int]]:
@@ -169,20 +176,32 @@ class Finisher:
 
     async def _already_written(self, batch: Sequence[Attempt], kept: Collection[UUID]) -> set[UUID]:
         """Return the jobs whose outcome an earlier try committed."""
-        numbers = {
-            attempt.claimed.id: attempt.claimed.attempt for attempt in batch if attempt.claimed.id not in kept
-        }
+        missing = [attempt for attempt in batch if attempt.claimed.id not in kept]
 
         async def read() -> set[UUID]:
             async with self._link.use() as connection:
-                jobs = await self._store.read_jobs(connection, numbers)
-            return {
-                job.id
-                for job in jobs.values()
-                if job.is_terminal and job.worker == self._worker and job.attempt == numbers[job.id]
-            }
+                return {
+                    attempt.claimed.id for attempt in missing if await self._is_written(connection, attempt)
+                }
 
         return await persist("finishing", read)
+
+    async def _is_written(self, connection: Connection, attempt: Attempt) -> bool:
+        assert attempt.outcome is not None
+        job_id, number = attempt.claimed.id, attempt.claimed.attempt
+        status, reason = _status_after(attempt.outcome)
+        if status is JobStatus.SUCCEEDED:
+            job = (await self._store.read_jobs(connection, [job_id])).get(job_id)
+            return (
+                job is not None
+                and job.status is status
+                and (job.worker, job.attempt) == (self._worker, number)
+            )
+        # Any other end leaves a row in the job's history.
+        return any(
+            (past.worker, past.attempt, past.reason) == (self._worker, number, reason)
+            for past in await self._store.read_attempts(connection, job_id)
+        )
 
     def _report(self, batch: Sequence[Attempt], kept: Collection[UUID], lanes: Collection[int]) -> None:
         is_terminal = isinstance(batch[0].outcome, Succeeded | Ended)
@@ -199,6 +218,11 @@ class Finisher:
             batch = [attempt for attempt in batch if attempt.claimed.id in kept]
         if self._observers:
             self._observers.emit(AttemptsEnded([_event(attempt) for attempt in batch]))
+
+
+def _length(attempt: Attempt) -> int:
+    outcome = attempt.outcome
+    return len(outcome.result) if type(outcome) is Succeeded and outcome.result is not None else 0
 
 
 def _group(attempt: Attempt) -> object:
