@@ -224,9 +224,20 @@ class Result:
         adapter = _ANY if annotation is Any else _adapter(task, "its result", annotation)
         self._validator = adapter.validator
         self._serializer = adapter.serializer
+        self._may_be_none = self._accepts(None)
+
+    def _accepts(self, value: Any) -> bool:
+        try:
+            self._validator.validate_python(value)
+        except ValidationError:
+            return False
+        return True
 
     def encode(self, value: Any, *, limit: int) -> str:
         """Return the JSON of a result. *limit* is in bytes. Raises ValueError, saying what is wrong."""
+        if value is None and self._may_be_none:
+            # What most handlers return.
+            return "null"
         try:
             encoded = self._serializer.to_json(self._validator.validate_python(value))
         except ValidationError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from pgqueue.database import Connection
 
 logger = logging.getLogger("pgqueue.worker")
+
+_by_position = attrgetter("position")
 
 SWEEP_INTERVAL = 1.0
 """Seconds between two sweeps of a busy worker."""
@@ -64,6 +67,7 @@ class Claimer:
         self._lease_id: UUID | None = None
         self._is_stopping = False
         self._wakeup = anyio.Event()
+        self._ended = anyio.Event()
         self._prefetched: list[UUID] = []
         self._swept_at = float("-inf")
         self._sweep_seconds = 0.0
@@ -117,6 +121,11 @@ class Claimer:
             if not self.book.has_active and not (self._prefetched and self._free() > 0):
                 with anyio.move_on_after(max(0.0, self._sweep_in())):
                     await self._wakeup.wait()
+        self._ended.set()
+
+    async def wait_ended(self) -> None:
+        """Wait until a claim that was under way when it was stopped has brought its jobs."""
+        await self._ended.wait()
 
     @property
     def _has_room(self) -> bool:
@@ -196,12 +205,11 @@ class Claimer:
             self._start(lease_id, jobs)
 
     async def _resolve_doubt(self, connection: Connection, lease_id: UUID) -> None:
-        found = await self._store.release_unknown(connection, lease_id, [*self._known(), *self._prefetched])
+        async with connection.transaction():
+            await self._store.lock_lease(connection, lease_id)
+            known = [*self._known(), *self._prefetched]
+            found = await self._store.release_unknown(connection, lease_id, known)
         self._doubts.pop(0)
         if found:
             logger.warning("the answer of a claim was lost: %d jobs were given back", len(found))
             self.look()
-
-
-def _by_position(job: Claimed) -> int:
-    return job.position
