@@ -58,7 +58,7 @@ MODULES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def imported(module: str, *, at_run_time_only: bool = False) -> set[str]:
-    """Return the dotted names that *module* imports, in whole and by parts."""
+    """Return the dotted names of what *module* imports."""
     path = MODULES[module]
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found: set[str] = set()
@@ -71,7 +71,10 @@ def imported(module: str, *, at_run_time_only: bool = False) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute here"
             assert node.module is not None
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                # A package that is only the way to its module is not what is imported.
+                found.add(name if name.removeprefix("pgqueue.") in MODULES else node.module)
     return found
 
 

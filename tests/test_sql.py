@@ -50,7 +50,7 @@ async def test_every_statement_can_be_prepared(empty_dsn: str, schema: str) -> N
         for name, sql in load_statements(schema).items():
             parts = code_of(sql).split(";") if name in SCRIPTS else [sql]
             for part in parts:
-                assert await connection.prepare(part)
+                await connection.prepare(part)
     finally:
         await connection.close()
 
