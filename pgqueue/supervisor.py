@@ -23,7 +23,7 @@ HEALTHY_AFTER = 60.0
 """Seconds after which a process has proved itself: the pauses begin anew."""
 
 STOPPED = (0, -signal.SIGTERM)
-"""How a process ends that was told to: by itself, or before it listened to signals and so before it worked."""
+"""How a process ends that was told to: by itself, or by the signal where it did not work yet."""
 
 
 @contextlib.contextmanager

@@ -20,9 +20,11 @@ def routes(pgq: PgQueue) -> list[Route]:
     async def show(request: Request) -> Response:
         given = request.path_params["id"]
         try:
-            job = await pgq.get(UUID(given))
+            job_id = UUID(given)
         except ValueError:
-            return Problem(422, f"{given!r} is not a job id: it is a UUID")
+            return Problem(422, f"{given!r} is not a job id: those are UUIDs")
+        try:
+            job = await pgq.get(job_id)
         except JobNotFoundError as error:
             return Problem(404, str(error))
         return JSONResponse(job_document(job), headers=NO_STORE)

@@ -1,0 +1,5 @@
+"""The command `pgqueue`."""
+
+from pgqueue.cli.app import app
+
+__all__ = ["app"]

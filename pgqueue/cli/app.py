@@ -1,0 +1,83 @@
+"""The commands, and how an error leaves the program.
+
+Exit codes: 0 it is done, 1 an error, 2 wrong usage. Errors are one line on stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import asyncpg
+import typer
+from typer.core import TyperGroup
+
+from pgqueue import PgQueue, __version__
+from pgqueue.cli.demo import demo
+from pgqueue.cli.worker import work
+from pgqueue.errors import PgQueueError
+
+
+class Commands(TyperGroup):
+    """Turns the errors that are meant for a user into one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        # Any: newer versions of typer bring a click of their own.
+        try:
+            return super().invoke(ctx)
+        except (PgQueueError, asyncpg.PostgresError) as error:
+            typer.echo(f"pgqueue: {error}", err=True)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="Background jobs for asyncio programs, with PostgreSQL as the only server.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Background jobs for asyncio programs, with PostgreSQL as the only server."""
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"pgqueue {__version__}")
+
+
+@app.command()
+def migrate(
+    dsn: Annotated[str, typer.Option(envvar="PGQUEUE_DSN", help="The database, postgresql://...")],
+    schema: Annotated[str, typer.Option(help="The schema that holds the queues.")] = "pgqueue",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the SQL and change nothing.")] = False,
+) -> None:
+    """Bring the database's schema up to date. Any number of processes may do so at once."""
+    pgq = PgQueue(dsn, schema=schema)
+    if dry_run:
+        typer.echo(asyncio.run(pgq.pending_migrations()), nl=False)
+        return
+    applied = asyncio.run(pgq.migrate())
+    for migration in applied:
+        typer.echo(f"applied {migration.version:04} {migration.name}")
+    if not applied:
+        typer.echo(f"schema {schema!r} is up to date")
+
+
+app.command(name="worker")(work)
+app.command()(demo)

@@ -1,0 +1,149 @@
+"""`pgqueue worker`: runs the tasks of an application until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from functools import partial
+from itertools import chain, count, repeat
+from typing import Annotated
+
+import anyio
+import typer
+from asyncpg.exceptions import ClientConfigurationError
+
+from pgqueue import DatabaseUnavailableError, PgQueue, Worker
+from pgqueue.cli.loading import load
+from pgqueue.cli.logs import Level, set_up_logging
+from pgqueue.cli.running import leave, leave_if_stuck, run
+from pgqueue.database import RECONNECT_PAUSES
+from pgqueue.supervisor import Supervisor, on_signals
+
+logger = logging.getLogger("pgqueue.cli")
+
+LOG_EVERY = 30
+"""Of the tries to reach the database, at most one a second, every so many are logged after the first."""
+
+
+def work(
+    target: Annotated[str, typer.Argument(metavar="MODULE:PGQ", help="The PgQueue, e.g. app.jobs:pgq.")],
+    concurrency: Annotated[int, typer.Option(min=1, help="Handlers that run at once, per process.")] = 10,
+    queues: Annotated[
+        str | None, typer.Option(help="Queues to work on, separated by commas. Default: all declared.")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    grace: Annotated[
+        float, typer.Option(min=0, help="Seconds that running jobs have to finish after a signal.")
+    ] = 30.0,
+    lease_ttl: Annotated[
+        float, typer.Option(min=1, help="Seconds after which a host that died is noticed.")
+    ] = 15.0,
+    prefetch_multiplier: Annotated[
+        int, typer.Option(min=1, help="Jobs claimed, as a multiple of the concurrency; 1: none ahead.")
+    ] = 1,
+    uvloop: Annotated[
+        bool | None, typer.Option("--uvloop/--no-uvloop", help="Default: if it is installed.")
+    ] = None,
+    log_level: Annotated[Level, typer.Option(help="How much to log.")] = Level.INFO,
+) -> None:
+    """Run the jobs of MODULE:PGQ until SIGTERM or SIGINT.
+
+    The first signal: claim nothing more, let running jobs finish within the grace, give the rest back, their
+    attempts unspent. The second: give everything back now.
+
+    Exit codes: 0 stopped by a signal, every job finished or given back; 1 an error; 2 wrong usage.
+    """
+    pgq = load(target)
+    # After the import: a program that sets its logging up itself has done so by now.
+    set_up_logging(log_level)
+    names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
+    if processes > 1:
+        command = [sys.executable, "-m", "pgqueue", "worker", target, f"--concurrency={concurrency}"]
+        command += [] if queues is None else [f"--queues={queues}"]
+        command += [] if uvloop is None else ["--uvloop" if uvloop else "--no-uvloop"]
+        command += [
+            f"--grace={grace}",
+            f"--lease-ttl={lease_ttl}",
+            f"--prefetch-multiplier={prefetch_multiplier}",
+            f"--log-level={log_level}",
+            "--processes=1",
+        ]
+        leave(run(partial(_supervise, pgq, command, processes), uvloop=False))
+    make_worker = partial(
+        pgq.worker,
+        queues=names,
+        concurrency=concurrency,
+        prefetch_multiplier=prefetch_multiplier,
+        lease_ttl=lease_ttl,
+        grace=grace,
+    )
+    leave(run(partial(_work, pgq, make_worker), uvloop=uvloop))
+
+
+async def _work(pgq: PgQueue, make_worker: Callable[[], Worker]) -> int:
+    """Run one worker in this process; return the exit code."""
+    opening = anyio.CancelScope()
+    worker: Worker | None = None
+
+    def stop() -> None:
+        opening.cancel()
+        if worker is not None:
+            worker.stop()
+
+    def release() -> None:
+        if worker is not None:
+            worker.release()
+
+    with on_signals(stop, release):
+        with opening:
+            await open_when_up(pgq)
+        if opening.cancelled_caught:
+            return 0
+        code = 0
+        try:
+            worker = make_worker()
+            worker.start()
+            if opening.cancel_called:
+                worker.stop()
+            try:
+                await worker.wait_stopped()
+            except Exception:
+                # It has logged what it was.
+                logger.error("the worker ended by an error; exiting")
+                code = 1
+        finally:
+            await pgq.close()
+        await leave_if_stuck(code)
+        return code
+
+
+async def _supervise(pgq: PgQueue, command: list[str], processes: int) -> int:
+    """Run worker processes; return the exit code."""
+    # What is wrong with the schema is said once, here, and not by each process again and again.
+    opening = anyio.CancelScope()
+    with on_signals(opening.cancel, opening.cancel), opening:
+        await open_when_up(pgq)
+        await pgq.close()
+    if opening.cancel_called:
+        return 0
+    return 0 if await Supervisor(command, processes).run() else 1
+
+
+async def open_when_up(pgq: PgQueue) -> None:
+    """Open *pgq*, waiting for its database as long as it takes. Raises SchemaError."""
+    pauses = chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1]))
+    for tries in count():
+        try:
+            await pgq.open()
+        except DatabaseUnavailableError as error:
+            if isinstance(error.__cause__, ClientConfigurationError):
+                # Waiting mends no DSN.
+                raise
+            if tries % LOG_EVERY == 0:
+                logger.warning("waiting for the database, trying again every second: %s", error)
+            await anyio.sleep(next(pauses))
+        else:
+            if tries:
+                logger.info("the database is there after %d tries", tries + 1)
+            return
