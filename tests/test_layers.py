@@ -25,7 +25,6 @@ LEVEL = {module: level for level, layer in enumerate(LAYERS.values()) for module
 
 # Which module alone may import a heavy library.
 IMPORTERS = {
-    "asyncpg": {"app", "database", "ids", "migrations", "signals", "store", "worker"},
     "pydantic": {"arguments", "errors"},
     "starlette": {"web"},
     "prometheus_client": {"metrics"},
