@@ -31,6 +31,7 @@ CONNECTION_ERRORS: Final = (
     asyncpg.InsufficientResourcesError,  # too many connections
     asyncpg.ReadOnlySQLTransactionError,  # a failover left us on what is now a standby
     asyncpg.InterfaceError,  # "connection is closed"
+    asyncpg.InternalClientError,  # used between the server's last word and the end of the stream
 )
 """What a lost or refused connection raises. All of them may mean: connect again, and try again."""
 
@@ -160,7 +161,7 @@ class Database:
             yield
 
     def _plain_arguments(self) -> dict[str, Any]:
-        # Named statements would stay in a pooler's session, in the way of the next process that uses the names.
+        # Named statements would stay in a pooler's session, in the way of the next process to name its own.
         return {"dsn": self.dsn, **self._connect_options, "statement_cache_size": 0}
 
     def _arguments(self, *, durable: bool) -> dict[str, Any]:

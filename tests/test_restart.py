@@ -1,0 +1,314 @@
+"""A database that goes away and comes back: nobody restarts anything, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import anyio
+import asyncpg
+import pytest
+from conftest import eventually, with_database
+from servers import CrashableServer, crashable_server
+
+from pgqueue import DatabaseUnavailableError, JobStatus, PgQueue
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+
+@pytest.fixture(scope="module")
+def module_server() -> Iterator[CrashableServer]:
+    with crashable_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def crashable(module_server: CrashableServer) -> CrashableServer:
+    """A server of this module's own, running."""
+    await module_server.ensure_started()
+    return module_server
+
+
+@pytest.fixture
+async def crash_dsn(crashable: CrashableServer) -> str:
+    """A migrated database of the test's own on that server."""
+    name = f"pgqueue_test_{uuid4().hex[:12]}"
+    admin = await asyncpg.connect(crashable.dsn)
+    await admin.execute(f"create database {name}")
+    await admin.close()
+    dsn = with_database(crashable.dsn, name)
+    await PgQueue(dsn).migrate()
+    return dsn
+
+
+@pytest.fixture
+async def crash_pgq(crash_dsn: str) -> AsyncIterator[PgQueue]:
+    """An open PgQueue on that database; it notices within a second that the server is away."""
+    async with PgQueue(crash_dsn, connect_timeout=1) as queue:
+        yield queue
+
+
+async def flush_to_disk(dsn: str) -> None:
+    """Make durable what was committed without waiting for the disk: claims, leases."""
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("checkpoint")
+    await connection.close()
+
+
+@pytest.mark.contract("BP13", "BP2")
+async def test_a_running_worker_carries_on_after_a_crash_and_finishes_the_backlog(
+    crashable: CrashableServer, crash_pgq: PgQueue
+) -> None:
+    gate, runs = anyio.Event(), Counter[int]()
+
+    @crash_pgq.task
+    async def count(number: int) -> int:
+        runs[number] += 1
+        await gate.wait()
+        return number
+
+    handles = await crash_pgq.enqueue_many([count.s(number) for number in range(200)])
+    async with crash_pgq.worker(concurrency=10) as worker:
+        await eventually(lambda: reached(len(runs) == 10))
+        await crashable.crash()
+        gate.set()
+        await crashable.start()
+        results = [await handle.result(timeout=30) for handle in handles]
+
+        assert worker.is_alive
+
+    assert results == list(range(200))
+    assert runs.keys() == set(range(200))
+
+
+@pytest.mark.contract("BP13", "BP2")
+async def test_nothing_is_lost_when_the_server_crashes_while_jobs_flow(
+    crashable: CrashableServer, crash_pgq: PgQueue
+) -> None:
+    runs = Counter[int]()
+
+    @crash_pgq.task
+    async def count(number: int) -> int:
+        runs[number] += 1
+        return number
+
+    handles = await crash_pgq.enqueue_many([count.s(number) for number in range(3000)])
+    async with crash_pgq.worker(concurrency=20):
+        for crashes in range(1, 4):
+            await eventually(lambda: reached(len(runs) > 500 * crashes))  # noqa: B023
+            await crashable.crash()
+            await crashable.start()
+        async with asyncio.timeout(60):
+            results = await asyncio.gather(*(handle.result() for handle in handles))
+
+    assert results == list(range(3000))
+
+
+@pytest.mark.contract("P2.19")
+async def test_an_outcome_reached_while_the_database_is_down_is_written_once_it_is_back(
+    crashable: CrashableServer, crash_pgq: PgQueue, crash_dsn: str
+) -> None:
+    started, gate, runs = anyio.Event(), anyio.Event(), []
+
+    @crash_pgq.task
+    async def work() -> str:
+        runs.append("run")
+        started.set()
+        await gate.wait()
+        runs.append("finished")
+        return "done"
+
+    handle = await work.enqueue()
+    async with crash_pgq.worker():
+        await started.wait()
+        await flush_to_disk(crash_dsn)
+        await crashable.crash()
+        gate.set()
+        await eventually(lambda: reached("finished" in runs))
+        await crashable.start()
+
+        assert await handle.result(timeout=30) == "done"
+
+    job = await handle.refresh()
+    assert runs == ["run", "finished"]
+    assert (job.attempt, job.losses) == (1, 0)
+    assert await crash_pgq.attempts(handle.id) == []
+
+
+@pytest.mark.contract("P2.19", "BP13")
+async def test_a_failure_reached_while_the_database_is_down_is_retried_once_it_is_back(
+    crashable: CrashableServer, crash_pgq: PgQueue, crash_dsn: str
+) -> None:
+    started, gate, runs = anyio.Event(), anyio.Event(), []
+
+    @crash_pgq.task(max_retries=1, default_retry_delay=0.01)
+    async def fail_once() -> int:
+        runs.append("run")
+        if len(runs) == 1:
+            started.set()
+            await gate.wait()
+            raise ValueError("not yet")
+        return len(runs)
+
+    handle = await fail_once.enqueue()
+    async with crash_pgq.worker():
+        await started.wait()
+        await flush_to_disk(crash_dsn)
+        await crashable.crash()
+        gate.set()
+        await crashable.start()
+
+        assert await handle.result(timeout=30) == 2
+
+    [failed] = await crash_pgq.attempts(handle.id)
+    assert (failed.attempt, failed.reason) == (1, "exception")
+
+
+@pytest.mark.contract("P1.5")
+async def test_enqueueing_while_the_database_is_down_raises_and_works_again_afterwards(
+    crashable: CrashableServer, crash_pgq: PgQueue
+) -> None:
+    @crash_pgq.task
+    async def note(what: str) -> str:
+        return what
+
+    before = await note.enqueue("before")
+    await crashable.crash()
+    with anyio.fail_after(10), pytest.raises(DatabaseUnavailableError, match="check that it runs"):
+        await note.enqueue("meanwhile")
+    await crashable.start()
+    after = await note.enqueue("after")
+
+    async with crash_pgq.worker():
+        assert await before.result(timeout=30) == "before"
+        assert await after.result(timeout=30) == "after"
+
+
+@pytest.mark.contract("P1.5")
+async def test_opening_while_the_database_is_down_raises(crashable: CrashableServer, crash_dsn: str) -> None:
+    pgq = PgQueue(crash_dsn, connect_timeout=1)
+    await crashable.crash()
+
+    with anyio.fail_after(10), pytest.raises(DatabaseUnavailableError, match="check that it runs"):
+        await pgq.open()
+    with anyio.fail_after(10), pytest.raises(DatabaseUnavailableError, match="check that it runs"):
+        await pgq.migrate()
+
+    await crashable.start()
+    async with pgq:
+        await pgq.check()
+
+
+@pytest.mark.contract("BP2")
+async def test_enqueued_jobs_survive_a_crash(crashable: CrashableServer, crash_dsn: str) -> None:
+    async with PgQueue(crash_dsn) as pgq:
+        handles = await pgq.enqueue_many([pgq.signature("anything", number) for number in range(50)])
+        later = await pgq.enqueue_by_name("anything", options={"delay": 3600})
+        await crashable.crash()
+    await crashable.start()
+
+    async with PgQueue(crash_dsn) as pgq:
+        statuses = {(await pgq.get(handle.id)).status for handle in handles}
+        assert statuses == {JobStatus.PENDING}
+        assert (await pgq.get(later.id)).status is JobStatus.SCHEDULED
+
+
+@pytest.mark.contract("BP13", "P1.9")
+async def test_waiting_for_a_result_survives_a_crash(
+    crashable: CrashableServer, crash_pgq: PgQueue, crash_dsn: str
+) -> None:
+    @crash_pgq.task
+    async def work() -> str:
+        return "done"
+
+    handle = await work.enqueue()
+    waiting = asyncio.create_task(handle.result(timeout=30))
+    await asyncio.sleep(0)
+    await crashable.crash()
+    await crashable.start()
+    assert not waiting.done()
+
+    # The worker is another process's: nothing here tells the waiter but the database.
+    async with PgQueue(crash_dsn) as elsewhere:
+        elsewhere.task(name="work")(work.definition.handler)
+        async with elsewhere.worker():
+            assert await waiting == "done"
+
+
+@pytest.mark.contract("BP13")
+async def test_a_worker_stops_while_the_database_is_down(crashable: CrashableServer, crash_dsn: str) -> None:
+    pgq = PgQueue(crash_dsn, connect_timeout=1)
+    started = anyio.Event()
+
+    @pgq.task
+    async def work() -> None:
+        started.set()
+        await anyio.sleep_forever()
+
+    with anyio.fail_after(30):
+        async with pgq:
+            await work.enqueue()
+            async with pgq.worker(grace=0, cancel_grace=1, lease_ttl=1):
+                await started.wait()
+                await crashable.crash()
+
+
+async def reached(condition: bool) -> bool:
+    return condition
+
+
+async def cut(db: Connection) -> int:
+    """Cut every connection that pgqueue has to the test's database; return how many there were."""
+    cut_now: int = await db.fetchval(
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity "
+        "where datname = current_database() and pid <> pg_backend_pid() and application_name = 'pgqueue'"
+    )
+    return cut_now
+
+
+@pytest.mark.contract("BP13")
+async def test_no_job_is_lost_or_stuck_when_connections_are_cut_while_jobs_flow(
+    pgq: PgQueue, db: Connection
+) -> None:
+    runs = Counter[int]()
+
+    @pgq.task
+    async def count(number: int) -> int:
+        runs[number] += 1
+        return number
+
+    handles = await pgq.enqueue_many([count.s(number) for number in range(2000)])
+    async with pgq.worker(concurrency=20):
+        for cuts in range(1, 10):
+            await eventually(lambda: reached(len(runs) > 150 * cuts))  # noqa: B023
+            assert await cut(db) > 0
+        async with asyncio.timeout(60):
+            results = await asyncio.gather(*(handle.result() for handle in handles))
+
+    assert results == list(range(2000))
+    # The lease held all the time: what ran has run once.
+    assert set(runs.values()) == {1}
+
+
+@pytest.mark.contract("BP13")
+async def test_a_worker_listens_again_after_its_connections_were_cut(
+    pgq: PgQueue, dsn: str, db: Connection
+) -> None:
+    @pgq.task
+    async def note(what: str) -> str:
+        return what
+
+    async with PgQueue(dsn) as elsewhere, pgq.worker(poll_interval=600) as worker:
+        await worker.wait_ready()
+        first = await elsewhere.enqueue_by_name("note", "first")
+        assert await first.result(timeout=30) == "first"
+
+        await cut(db)
+        second = await elsewhere.enqueue_by_name("note", "second")
+        assert await second.result(timeout=30) == "second"
+        third = await elsewhere.enqueue_by_name("note", "third")
+        assert await third.result(timeout=30) == "third"
