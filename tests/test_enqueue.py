@@ -507,6 +507,9 @@ def with_port(dsn: str, port: int) -> str:
     return urlunsplit(parts._replace(netloc=f"{user}@127.0.0.1:{port}", query=""))
 
 
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
 class Line:
     """The line between a client and the server: cut it, or let it go silent, before an answer comes back."""
 
@@ -577,7 +580,7 @@ async def line_to(dsn: str) -> AsyncIterator[tuple[Line, str]]:
     address: Any = probe._addr
     await probe.close()
 
-    async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def connect() -> Streams:
         if isinstance(address, str):
             return await asyncio.open_unix_connection(address)
         return await asyncio.open_connection(*address)
@@ -632,7 +635,7 @@ async def test_an_enqueue_with_a_chosen_id_whose_answer_is_lost_is_one_job(dsn: 
 async def test_a_database_that_refuses_connections_is_a_typed_error() -> None:
     pgq = PgQueue("postgresql://nobody@127.0.0.1:1/none", connect_timeout=0.5)
 
-    with anyio.fail_after(10), pytest.raises(DatabaseUnavailableError, match="did not answer within 0.5 s"):
+    with anyio.fail_after(10), pytest.raises(DatabaseUnavailableError, match=r"did not answer within 0\.5 s"):
         await pgq.open()
     with anyio.fail_after(10), pytest.raises(DatabaseUnavailableError):
         await pgq.migrate()
