@@ -3,3 +3,5 @@
 
 insert into pgqueue.lease (id, worker, queues, expires_at, prefetch, lock_key, max_losses)
 values ($1, $2, $3::text[], now() + $4::interval, $5, $6::bigint, $7::json)
+-- Taken already by a try whose answer was lost: then this is the answer.
+on conflict (id) do update set renewed_at = now(), expires_at = excluded.expires_at

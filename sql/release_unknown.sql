@@ -1,14 +1,11 @@
 -- release_unknown: give back the jobs of lease $1 other than $2, unspent.
 --
 -- For a claim whose answer was lost: it may have been committed, and then nobody runs its jobs while
--- the lease lives. The lock on the lease waits for a claim that is still under way.
+-- the lease lives. The caller has locked the lease in an earlier statement: see lock_lease.
 
-with holder as materialized (
-    select id from pgqueue.lease where id = $1 for update
-),
-ended as (
+with ended as (
     delete from pgqueue.running
-    where lease_id = (select id from holder)
+    where lease_id = $1
       and job_id <> all($2::uuid[])
     returning job_id, ready_at, started_at, position, lane, attempt, losses
 )

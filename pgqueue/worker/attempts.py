@@ -83,8 +83,16 @@ class Attempt:
             )
         return self._context
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was told to stop."""
+        return self.stop_reason is not None
+
     def stop(self, reason: Stop) -> None:
         """Cancel the handler. The first reason counts."""
         if self.stop_reason is None and self.runner is not None and not self.runner.done():
             self.stop_reason = reason
-            self.runner.cancel()
+            # Cancelled before its first step, the runner would end without an outcome: the executor looks
+            # at the reason first.
+            if self.started:
+                self.runner.cancel()

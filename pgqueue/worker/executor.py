@@ -46,6 +46,8 @@ class Executor:
         claimed, definition, policy = attempt.claimed, attempt.definition, attempt.policy
         assert definition is not None
         assert policy is not None
+        if attempt.is_stopped:
+            return self._stopped(attempt)
         stored = claimed.arguments
         try:
             if self._codec is not None:
@@ -104,14 +106,11 @@ class Executor:
         return Succeeded(attempt.claimed.id, stored)
 
     def _after_error(self, attempt: Attempt, policy: Policy, error: BaseException) -> Outcome:
-        claimed = attempt.claimed
         match attempt.stop_reason:
             case Stop.TIMEOUT:
                 return self._timed_out(attempt, policy)
-            case Stop.RELEASE if isinstance(error, asyncio.CancelledError):
-                return Released(claimed.id)
-            case Stop.CANCEL if isinstance(error, asyncio.CancelledError):
-                return Ended(claimed.id, JobStatus.CANCELLED, "cancelled", None)
+            case Stop.RELEASE | Stop.CANCEL if isinstance(error, asyncio.CancelledError):
+                return self._stopped(attempt)
             case _:
                 pass
         runner = asyncio.current_task()
@@ -122,6 +121,11 @@ class Executor:
     def _timed_out(self, attempt: Attempt, policy: Policy) -> Outcome:
         message = f"the attempt took longer than its limit of {policy.timeout:g} s"
         return self._retry_or_fail(attempt, policy, "hard_timeout", JobError("HardTimeout", message))
+
+    def _stopped(self, attempt: Attempt) -> Outcome:
+        if attempt.stop_reason is Stop.CANCEL:
+            return Ended(attempt.claimed.id, JobStatus.CANCELLED, "cancelled", None)
+        return Released(attempt.claimed.id)
 
     def _retry_or_fail(self, attempt: Attempt, policy: Policy, reason: str, error: JobError) -> Outcome:
         retries = attempt.claimed.attempt - 1
@@ -172,7 +176,7 @@ def describe(error: BaseException) -> JobError:
     """Turn an exception into what is stored of it. Never raises."""
     try:
         message = str(error)
-    except Exception as broken:
+    except BaseException as broken:
         message = f"<its message cannot be had: {type(broken).__name__}>"
     try:
         trace = "".join(traceback.format_exception(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 
 from pgqueue.store import Lane
 
@@ -57,11 +58,15 @@ class LaneBook:
     def walk(self) -> list[tuple[int, int]]:
         """Return (lane, position) pairs for a claim: higher priorities first, equal ones taking turns."""
         self._turn += 1
-        order = sorted(
-            self._active,
-            key=lambda lane_id: (-self._lanes[lane_id].priority, (lane_id + self._turn) % len(self._lanes)),
-        )
+        order: list[int] = []
+        for _, equal in groupby(sorted(self._active, key=self._rank), key=lambda each: self._rank(each)[0]):
+            lanes = list(equal)
+            turn = self._turn % len(lanes)
+            order += lanes[turn:] + lanes[:turn]
         return [(lane_id, self._positions.get(lane_id, 0)) for lane_id in order[:WALK_LIMIT]]
+
+    def _rank(self, lane_id: int) -> tuple[int, int]:
+        return -self._lanes[lane_id].priority, lane_id
 
     def claimed(
         self, walk: Iterable[tuple[int, int]], jobs: Iterable[tuple[int, int]], *, limit: int

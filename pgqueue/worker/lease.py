@@ -6,6 +6,7 @@ A handler that blocks the event loop must not cost the lease: nothing here waits
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import threading
@@ -25,6 +26,9 @@ logger = logging.getLogger("pgqueue.worker")
 RETRY_PAUSE = 0.2
 """Seconds between two tries to renew while the database is away. Short: a peer takes a process for dead
 whose connection stays away for some seconds."""
+LOCK_PAUSE = 2.0
+"""Seconds between two tries to get the lock back from a session of ours that the server does not yet know
+to be dead. Peers see it held until then, and free for less than they wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class LeaseKeeper:
         self._on_lost = on_lost
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
+        self._dropped: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
 
@@ -94,6 +99,7 @@ class LeaseKeeper:
 
     async def _keep(self, worker_loop: asyncio.AbstractEventLoop) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        self._dropped = asyncio.Event()
         link = Link(self._database, durable=False)
         keeping = asyncio.ensure_future(self._keep_leases(link, worker_loop))
         stopping = asyncio.ensure_future(self._stopping.wait())
@@ -118,6 +124,7 @@ class LeaseKeeper:
 
     async def _take(self, link: Link, lease_id: UUID, lock_key: int | None) -> float:
         async with link.use() as connection:
+            connection.add_termination_listener(self._on_dropped)
             if lock_key is not None:
                 await self._store.hold_lock(connection, lock_key)
             sent_at = time.monotonic()
@@ -140,7 +147,7 @@ class LeaseKeeper:
         locked_by: int | None = None
         pause = self._ttl / 3
         while True:
-            await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+            await self._pause(min(pause, max(0.0, deadline - time.monotonic())))
             # Taken before the renewal is sent: the database counts from when it arrives, which is later.
             sent_at = time.monotonic()
             if sent_at >= deadline:
@@ -148,6 +155,7 @@ class LeaseKeeper:
                 return
             try:
                 async with asyncio.timeout(deadline - sent_at), link.use() as connection:
+                    connection.add_termination_listener(self._on_dropped)
                     session = connection.get_server_pid()
                     # A new session takes the lock again, before peers take this process for dead.
                     if (
@@ -165,9 +173,24 @@ class LeaseKeeper:
                     error,
                     deadline - time.monotonic(),
                 )
-                pause = RETRY_PAUSE
+                await asyncio.sleep(RETRY_PAUSE)
+                pause = 0.0
                 continue
             if not renewed:
                 logger.error("lease %s: ran out; its jobs are cancelled", lease_id)
                 return
             deadline, pause = sent_at + self._ttl, self._ttl / 3
+            if lock_key is not None and session != locked_by:
+                pause = min(pause, LOCK_PAUSE)
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but no longer than the connection lives: the lock goes with it, and peers count seconds."""
+        assert self._dropped is not None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._dropped.wait()
+        self._dropped.clear()
+
+    def _on_dropped(self, _connection: object) -> None:
+        assert self._dropped is not None
+        self._dropped.set()

@@ -265,8 +265,12 @@ class Worker:
     async def _wind_down(self) -> None:
         """Let attempts finish within the grace, release the rest, write what is left, give the lease back."""
         self._claimer.stop()
+        with anyio.move_on_after(self._settings.cancel_grace):
+            await self._claimer.wait_ended()
+            if self._claimer.prefetched:
+                await persist("giving prefetched jobs back", self._give_prefetched_back)
         async with anyio.create_task_group() as group:
-            group.start_soon(self._cut_short)
+            group.start_soon(self._cut_short, group.cancel_scope)
             with anyio.move_on_after(self._settings.grace):
                 await self._attempts_ended()
             group.cancel_scope.cancel()
@@ -293,23 +297,32 @@ class Worker:
             with suppress(TimeoutError), anyio.fail_after(self._settings.cancel_grace):
                 await persist("giving the lease back", self._give_lease_back)
 
-    async def _cut_short(self) -> None:
+    async def _cut_short(self, grace: anyio.CancelScope) -> None:
         await self._release_event.wait()
-        for attempt in list(self._attempts):
-            attempt.stop(Stop.RELEASE)
+        grace.cancel()
 
     async def _attempts_ended(self) -> None:
         while self._attempts:
             self._attempt_ended = anyio.Event()
             await self._attempt_ended.wait()
 
+    # Both on the claimer's connection: it has ended, while the finisher may be at work.
+
     async def _give_lease_back(self) -> None:
         lease_id = self._lease_id
         assert lease_id is not None
-        async with self._links[1].use() as connection:
-            if self._claimer.prefetched:
-                await self._store.release_unknown(connection, lease_id, [])
+        async with self._links[0].use() as connection, connection.transaction():
+            # Nothing should be left; what is would wait for the lease to run out, and count as lost.
+            await self._store.lock_lease(connection, lease_id)
+            await self._store.release_unknown(connection, lease_id, [])
             await self._store.delete_lease(connection, lease_id)
+
+    async def _give_prefetched_back(self) -> None:
+        if self._lease_id is None:
+            return
+        async with self._links[0].use() as connection:
+            moved = await self._store.release(connection, self._lease_id, self.name, self._claimer.prefetched)
+        self._announce(finished=(), lanes=set(moved.values()))
 
     # The lease
 
@@ -350,6 +363,9 @@ class Worker:
             attempt = self._attempt(lease_id, claimed)
             if attempt.definition is None:
                 self._finisher.add(attempt, self._unknown(claimed))
+            elif lease_id != self._lease_id:
+                # Lost while the claim was under way.
+                self._finisher.add(attempt, Released(claimed.id))
             elif claimed.expired:
                 self._finisher.add(attempt, Ended(claimed.id, JobStatus.EXPIRED, "expired", None))
             else:

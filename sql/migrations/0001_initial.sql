@@ -307,6 +307,11 @@ begin
         if not found then
             delete from pgqueue.blocked where job_id = cancel.id returning attempt into spent;
         end if;
+        if not found then
+            -- Prefetched: its worker has not started it, and finds it gone when it wants to.
+            delete from pgqueue.running where job_id = cancel.id and started_at is null
+                returning attempt into spent;
+        end if;
         if found then
             update pgqueue.job
             set status = 'cancelled', completed_at = now(), attempt = nullif(spent, 0), reason = cancel.reason
