@@ -1,0 +1,98 @@
+"""Tasks for worker processes that tests start, and kill: `python app_for_tests.py SETTINGS`.
+
+What a handler does is written to the table `execution`, so that a test can count it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import asyncpg
+
+from pgqueue import JobContext, PgQueue
+
+pgq = PgQueue(os.environ.get("PGQUEUE_TEST_DSN", "postgresql://not-a-worker-process/"))
+
+
+async def make_tables(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Make what the handlers write to."""
+    await connection.execute(
+        "create table execution (job_id uuid not null, worker text not null, "
+        "at timestamptz not null default clock_timestamp())"
+    )
+
+
+async def record_execution(context: JobContext) -> None:
+    """Write down, durably, that the handler of this job has started."""
+    async with pgq._database.acquire() as connection:
+        await connection.execute(
+            "insert into execution (job_id, worker) values ($1, $2)", context.job_id, context.worker
+        )
+
+
+@pgq.task
+async def work(context: JobContext, number: int) -> int:
+    """Take a moment."""
+    await record_execution(context)
+    await asyncio.sleep(0.02)
+    return number
+
+
+@pgq.task
+async def hang_at_first(context: JobContext) -> str:
+    """Never return in the first worker that runs it."""
+    await record_execution(context)
+    if context.losses == 0:
+        await asyncio.sleep(3600)
+    return context.worker
+
+
+@pgq.task
+async def block_the_loop(context: JobContext, seconds: float) -> None:
+    """Do what no coroutine should."""
+    await record_execution(context)
+    time.sleep(seconds)  # noqa: ASYNC251
+
+
+async def main(settings: dict[str, Any]) -> None:
+    """Work until killed."""
+    async with pgq, pgq.worker(**settings):
+        await asyncio.Event().wait()
+
+
+class WorkerProcess:
+    """A worker in a process of its own."""
+
+    def __init__(self, dsn: str, settings: dict[str, Any]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, json.dumps(settings)], env={**os.environ, "PGQUEUE_TEST_DSN": dsn}
+        )
+
+    def kill(self) -> None:
+        """End it with SIGKILL, wherever it is."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+
+@contextmanager
+def worker_process(dsn: str, **settings: Any) -> Iterator[WorkerProcess]:
+    """Run a worker in a process of its own; kill it in the end."""
+    process = WorkerProcess(dsn, settings)
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(json.loads(sys.argv[1])))

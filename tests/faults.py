@@ -1,0 +1,165 @@
+"""Ways in which things go wrong: a worker that is never heard of again, an answer that is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from pgqueue import PgQueue
+from pgqueue.store import Claimed, Store
+
+CHUNK = 65_536
+
+
+class Ghost:
+    """A worker that takes a lease and jobs by the real statements, and does nothing else."""
+
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record], name: str) -> None:
+        self.connection = connection
+        self.store = Store("pgqueue")
+        self.lease_id = uuid4()
+        self.name = name
+
+    async def claim(self, limit: int = 100) -> list[Claimed]:
+        """Claim jobs, which are running from then on."""
+        return await self.store.claim(self.connection, self.lease_id, limit, await self._walk())
+
+    async def prefetch(self, limit: int = 100) -> list[UUID]:
+        """Claim jobs without starting them."""
+        jobs = await self.store.prefetch(self.connection, self.lease_id, limit, await self._walk())
+        return [job_id for job_id, _, _ in jobs]
+
+    async def die(self) -> None:
+        """Have the lease run out now."""
+        await expire_lease(self.connection, self.lease_id)
+
+    async def _walk(self) -> list[tuple[int, int]]:
+        lanes = await self.connection.fetch("select id from pgqueue.lane order by priority desc, id")
+        return [(lane["id"], 0) for lane in lanes]
+
+
+@asynccontextmanager
+async def ghost(pgq: PgQueue, *, max_losses: dict[str, int] | None = None) -> AsyncIterator[Ghost]:
+    """Take a lease of an hour as a worker that will be a ghost."""
+    connection = await pgq._database.connect(durable=True)
+    try:
+        holder = Ghost(connection, "ghost")
+        await holder.store.register_lease(
+            connection,
+            holder.lease_id,
+            holder.name,
+            ["default"],
+            3600,
+            prefetch=0,
+            lock_key=None,
+            max_losses=max_losses or {},
+        )
+        yield holder
+    finally:
+        await connection.close()
+
+
+async def expire_lease(connection: asyncpg.Connection[asyncpg.Record], lease_id: UUID | None = None) -> None:
+    """Move a lease, or all of them, past its time."""
+    await connection.execute(
+        "update pgqueue.lease set expires_at = now() - interval '1 second' where $1::uuid is null or id = $1",
+        lease_id,
+    )
+
+
+class LossyProxy:
+    """Stands between a client and the server, and loses the answer that it is told to lose."""
+
+    def __init__(self, dsn: str, upstream: str) -> None:
+        self.dsn = dsn
+        self.lost = asyncio.Event()
+        """An answer was lost, with the connection that it was for."""
+        self._upstream = urlsplit(upstream)
+        self._marker: bytes | None = None
+
+    def lose_answer_to(self, statement: str) -> None:
+        """Lose the answer to the next first execution, by a connection, of a statement of `sql/`.
+
+        The server has carried it out by then.
+        """
+        self.lost.clear()
+        self._marker = f"-- {statement}:".encode()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        server_reader, server_writer = await self._connect()
+        is_marked = is_doomed = False
+
+        async def forth() -> None:
+            nonlocal is_marked, is_doomed
+            while data := await reader.read(CHUNK):
+                # The text of a statement comes when it is prepared, its execution with the next message.
+                if is_marked:
+                    is_doomed = True
+                elif self._marker is not None and self._marker in data:
+                    self._marker = None
+                    is_marked = True
+                server_writer.write(data)
+
+        async def back() -> None:
+            while data := await server_reader.read(CHUNK):
+                if is_doomed:
+                    self.lost.set()
+                    return
+                writer.write(data)
+
+        directions = [asyncio.ensure_future(forth()), asyncio.ensure_future(back())]
+        try:
+            await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for direction in directions:
+                direction.cancel()
+            await asyncio.gather(*directions, return_exceptions=True)
+            writer.transport.abort()
+            server_writer.transport.abort()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        directory = dict(parse_qsl(self._upstream.query)).get("host")
+        port = self._upstream.port or 5432
+        if directory is not None:
+            return await asyncio.open_unix_connection(f"{directory}/.s.PGSQL.{port}")
+        return await asyncio.open_connection(self._upstream.hostname, port)
+
+
+@asynccontextmanager
+async def lossy_proxy(upstream: str) -> AsyncIterator[LossyProxy]:
+    """Put a proxy before the server of the DSN *upstream*; its own DSN leads through it."""
+    parts = urlsplit(upstream)
+    with tempfile.TemporaryDirectory(prefix="pgqueue-proxy-") as directory:
+        credentials = parts.netloc.rpartition("@")[0]
+        dsn = urlunsplit(
+            parts._replace(netloc=f"{credentials}@" if credentials else "", query=f"host={quote(directory)}")
+        )
+        proxy = LossyProxy(dsn, upstream)
+        connections: set[asyncio.Task[None]] = set()
+
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = asyncio.ensure_future(proxy.serve(reader, writer))
+            connections.add(connection)
+            connection.add_done_callback(connections.discard)
+
+        server = await asyncio.start_unix_server(accept, Path(directory) / ".s.PGSQL.5432")
+        try:
+            yield proxy
+        finally:
+            server.close()
+            for connection in list(connections):
+                connection.cancel()
+            await asyncio.gather(*connections, return_exceptions=True)
+
+
+async def attempt_reasons(pgq: PgQueue, job_id: UUID) -> Sequence[str]:
+    """Return why each recorded attempt of a job ended."""
+    return [attempt.reason for attempt in await pgq.attempts(job_id)]
