@@ -338,6 +338,7 @@ class PgQueue:
 
     async def _write_for_caller(self, batch: Batch, connection: Connection) -> None:
         """Write in the caller's transaction; if the write fails, a savepoint keeps the rest of it whole."""
+        known = -1
         while True:
             try:
                 async with connection.transaction():
@@ -347,8 +348,11 @@ class PgQueue:
                         await self._store.notify(connection, self.schema, [f"ready {lane}" for lane in lanes])
                 return
             except asyncpg.UniqueViolationError:
-                if not batch.chosen:
+                # Somebody chose the same id just now: look again, unless looking found nothing new. To a
+                # snapshot that is older than that job, it stays invisible.
+                if not batch.chosen or len(batch.existing) == known:
                     raise
+                known = len(batch.existing)
 
     async def _write_parts(self, connection: Connection, batch: Batch) -> list[int]:
         """Write a batch that may have chosen ids, times, or more jobs than one statement takes.
