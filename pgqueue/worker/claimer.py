@@ -73,6 +73,7 @@ class Claimer:
         self._sweep_seconds = 0.0
         self._has_claimed_since_sweep = False
         self._doubts: list[float] = []
+        self._foreign: set[int] = set()
         self.book = LaneBook()
 
     @property
@@ -89,7 +90,9 @@ class Claimer:
         if self.book.knows(lane_id):
             self.book.wake(lane_id)
             self._wakeup.set()
-        else:
+        elif lane_id not in self._foreign:
+            # New, or another queue's: the sweep tells, and what is another's is not asked for again.
+            self._foreign.add(lane_id)
             self.look()
 
     def look(self) -> None:
