@@ -137,8 +137,10 @@ class Arguments:
         except ValidationError as error:
             raise _call_error(self._task, error) from error
         except (PydanticSerializationError, UnicodeEncodeError) as error:
+            culprit = self._culprit(named)
+            what = "the arguments" if culprit is None else f"argument {culprit!r}"
             raise InvalidArgumentsError(
-                self._task, f"the arguments cannot be stored as JSON: {error}", argument=self._culprit(named)
+                self._task, f"{what} cannot be stored as JSON: {error}", argument=culprit
             ) from error
         return check_payload(self._task, encoded, limit)
 
