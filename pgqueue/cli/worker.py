@@ -10,8 +10,8 @@ from itertools import chain, count, repeat
 from typing import Annotated
 
 import anyio
+import asyncpg
 import typer
-from asyncpg.exceptions import ClientConfigurationError
 
 from pgqueue import DatabaseUnavailableError, PgQueue, Worker
 from pgqueue.cli.loading import load
@@ -137,7 +137,7 @@ async def open_when_up(pgq: PgQueue) -> None:
         try:
             await pgq.open()
         except DatabaseUnavailableError as error:
-            if isinstance(error.__cause__, ClientConfigurationError):
+            if isinstance(error.__cause__, asyncpg.ClientConfigurationError):
                 # Waiting mends no DSN.
                 raise
             if tries % LOG_EVERY == 0:
