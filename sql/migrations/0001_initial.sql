@@ -200,6 +200,9 @@ $$;
 -- cost a worker a quarter of its throughput (measured).
 create trigger refuse_move before update or delete on pgqueue.job for each statement
     when (current_setting('pgqueue.writer', true) is distinct from 'on') execute function pgqueue.refuse_move();
+-- The trigger of a partitioned table is not its partitions': make_partition gives each its own.
+create trigger refuse_move before update or delete on pgqueue.job_default for each statement
+    when (current_setting('pgqueue.writer', true) is distinct from 'on') execute function pgqueue.refuse_move();
 create trigger refuse_move before insert or update or delete on pgqueue.running for each statement
     when (current_setting('pgqueue.writer', true) is distinct from 'on') execute function pgqueue.refuse_move();
 create trigger refuse_move before update or delete on pgqueue.ready for each statement
@@ -444,6 +447,10 @@ begin
     execute format(
         'create table pgqueue.%I partition of pgqueue.job for values from (%L) to (%L) with (fillfactor = 70)',
         partition, low, high);
+    execute format(
+        'create trigger refuse_move before update or delete on pgqueue.%I for each statement '
+        'when (current_setting(%L, true) is distinct from %L) execute function pgqueue.refuse_move()',
+        partition, 'pgqueue.writer', 'on');
     return true;
 exception
     -- Somebody else made it, or `job` is busy: the next round tries again.
