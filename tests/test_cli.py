@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -91,6 +90,7 @@ class Processes:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
+                process_group=0,
             )
         self._started.append(process)
         return process
@@ -390,17 +390,23 @@ async def two_processes(
     return process, sign, await wrote_pid(sign, 2)
 
 
-async def test_processes_share_the_work_and_stop_together(
-    two_processes: tuple[subprocess.Popen[str], Path, list[int]], processes: Processes, tmp_path: Path
+@pytest.mark.contract("P2.20")
+async def test_processes_share_the_work_and_ctrl_c_is_one_signal_to_all_of_them(
+    two_processes: tuple[subprocess.Popen[str], Path, list[int]],
+    processes: Processes,
+    pgq: PgQueue,
+    tmp_path: Path,
 ) -> None:
     process, _, pids = two_processes
 
-    process.send_signal(signal.SIGTERM)
-    await processes.logged(process, "received SIGTERM")
+    # As a terminal does: the signal goes to the whole process group.
+    os.killpg(process.pid, signal.SIGINT)
+    await all_heard(processes, process, 1)
     (tmp_path / "until").touch()
     code, _, _ = await processes.ended(process)
 
     assert code == 0
+    assert (await pgq.measure())[0].pending == 0
     assert len(set(pids)) == 2
     assert process.pid not in pids
     assert not any(is_alive(pid) for pid in pids)
@@ -413,12 +419,7 @@ async def test_a_second_signal_reaches_every_process(
     process, _, pids = two_processes
 
     process.send_signal(signal.SIGINT)
-
-    async def all_heard() -> bool:
-        # The supervisor and both of its children.
-        return len(re.findall("received SIG", processes.log(process))) == 3
-
-    await eventually(all_heard)
+    await all_heard(processes, process, 1)
     process.send_signal(signal.SIGINT)
     code, _, _ = await processes.ended(process)
 
@@ -461,6 +462,15 @@ async def test_a_process_that_does_not_stop_well_makes_the_supervisor_fail(tmp_p
 
     with anyio.fail_after(10):
         assert await running is False
+
+
+async def all_heard(processes: Processes, process: subprocess.Popen[str], signals: int) -> None:
+    """Wait until a supervisor and both of its processes have received so many signals."""
+
+    async def have_heard() -> bool:
+        return processes.log(process).count("received SIG") >= 3 * signals
+
+    await eventually(have_heard, within=DEADLINE)
 
 
 def is_alive(pid: int) -> bool:
