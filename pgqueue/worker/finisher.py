@@ -216,7 +216,7 @@ class Finisher:
             )
             self._observers.emit(AttemptsFenced(fenced))
             batch = [attempt for attempt in batch if attempt.claimed.id in kept]
-        if self._observers:
+        if self._observers and batch:
             self._observers.emit(AttemptsEnded([_event(attempt) for attempt in batch]))
 
 

@@ -265,7 +265,7 @@ class Worker:
     async def _wind_down(self) -> None:
         """Let attempts finish within the grace, release the rest, write what is left, give the lease back."""
         self._claimer.stop()
-        with anyio.move_on_after(self._settings.cancel_grace):
+        with anyio.move_on_after(self._settings.cancel_grace) as last_claim:
             await self._claimer.wait_ended()
             if self._claimer.prefetched:
                 await persist("giving prefetched jobs back", self._give_prefetched_back)
@@ -293,7 +293,7 @@ class Worker:
                 self.name,
                 self._finisher.backlog,
             )
-        if self._lease_id is not None:
+        if self._lease_id is not None and not last_claim.cancelled_caught:
             with suppress(TimeoutError), anyio.fail_after(self._settings.cancel_grace):
                 await persist("giving the lease back", self._give_lease_back)
 
