@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 import anyio
 import asyncpg
@@ -15,6 +16,10 @@ import pytest
 from servers import POOL_SIZE, find_pgbouncer, pgbouncer
 
 from pgqueue import JobFailed, JobNotFoundError, JobStatus, PgQueue
+from pgqueue.events import AttemptsFenced
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
 
 pytestmark = pytest.mark.contract("BP15")
 
@@ -102,6 +107,32 @@ async def test_callers_and_workers_share_few_sessions_at_once(pooled: PgQueue) -
             callers.start_soon(call, number)
 
     assert results == {number: 2 * number for number in range(60)}
+
+
+async def test_no_job_starts_before_its_claim_is_committed(pooled: PgQueue, db: Connection) -> None:
+    # Runs at the end of the transaction that claims: a commit that takes its time.
+    await db.execute(
+        """
+        create function linger() returns trigger language plpgsql
+            as 'begin perform pg_sleep(0.3); return null; end';
+        create constraint trigger linger after insert on pgqueue.running
+            deferrable initially deferred for each row execute function linger();
+        """
+    )
+    runs = []
+    fenced = []
+    pooled.observe(lambda event: fenced.append(event) if isinstance(event, AttemptsFenced) else None)
+
+    @pooled.task
+    async def note() -> str:
+        runs.append("run")
+        return "done"
+
+    async with pooled.worker():
+        handle = await note.enqueue()
+        assert await handle.result(timeout=30) == "done"
+
+    assert (runs, fenced) == (["run"], [])
 
 
 async def test_a_failed_attempt_is_retried(pooled: PgQueue) -> None:

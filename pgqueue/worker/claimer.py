@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 import anyio
@@ -16,9 +15,6 @@ from pgqueue.registry import Registry
 from pgqueue.store import Claimed, Store
 from pgqueue.worker.lanes import LaneBook
 from pgqueue.worker.persistence import persist
-
-if TYPE_CHECKING:
-    from pgqueue.database import Connection
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -151,64 +147,70 @@ class Claimer:
         if lease_id is None or self._is_stopping:
             return
         try:
-            async with self._link.use() as connection:
-                if self._doubts and time.monotonic() >= self._doubts[0]:
-                    await self._resolve_doubt(connection, lease_id)
-                if self._sweep_in() <= 0:
-                    await self._sweep(connection)
-                    if not self.book.has_active and self._free() > 0:
-                        self._prefetched += await self._steal(connection, lease_id)
-                if self._prefetched and self._free() > 0:
-                    await self._start_prefetched(connection, lease_id)
-                if self.book.has_active and self._free() > 0:
-                    await self._claim_ready(connection, lease_id)
-                if self._prefetch_limit and self.book.has_active:
-                    await self._prefetch(connection, lease_id)
+            # Each step lends itself the connection: behind a pooler that is a transaction, and jobs must not
+            # start before the one that claims them is committed.
+            if self._doubts and time.monotonic() >= self._doubts[0]:
+                await self._resolve_doubt(lease_id)
+            if self._sweep_in() <= 0:
+                await self._sweep()
+                if not self.book.has_active and self._free() > 0:
+                    await self._steal(lease_id)
+            if self._prefetched and self._free() > 0:
+                await self._start_prefetched(lease_id)
+            if self.book.has_active and self._free() > 0:
+                await self._claim_ready(lease_id)
+            if self._prefetch_limit and self.book.has_active:
+                await self._prefetch(lease_id)
         except BaseException:
             now = time.monotonic()
             self._doubts = [now + delay for delay in DOUBTS]
             raise
 
-    async def _sweep(self, connection: Connection) -> None:
+    async def _sweep(self) -> None:
         started_at = time.monotonic()
-        self.book.learn(await self._store.find_lanes(connection, self._queues, self._registry.names))
-        self.book.swept(await self._store.sweep(connection, self.book.ids))
+        async with self._link.use() as connection:
+            self.book.learn(await self._store.find_lanes(connection, self._queues, self._registry.names))
+            self.book.swept(await self._store.sweep(connection, self.book.ids))
         self._swept_at = time.monotonic()
         self._sweep_seconds = self._swept_at - started_at
         self._has_claimed_since_sweep = False
 
-    async def _claim_ready(self, connection: Connection, lease_id: UUID) -> None:
+    async def _claim_ready(self, lease_id: UUID) -> None:
         limit, walk = self._free(), self.book.walk()
-        jobs = await self._store.claim(connection, lease_id, limit, walk)
+        async with self._link.use() as connection:
+            jobs = await self._store.claim(connection, lease_id, limit, walk)
         self._has_claimed_since_sweep = True
         self.book.claimed(walk, [(job.lane, job.position) for job in jobs], limit=limit)
         if jobs:
             jobs.sort(key=_by_position)
             self._start(lease_id, jobs)
 
-    async def _prefetch(self, connection: Connection, lease_id: UUID) -> None:
+    async def _prefetch(self, lease_id: UUID) -> None:
         limit, walk = self._prefetch_limit - len(self._prefetched), self.book.walk()
         if limit <= 0:
             return
-        jobs = await self._store.prefetch(connection, lease_id, limit, walk)
+        async with self._link.use() as connection:
+            jobs = await self._store.prefetch(connection, lease_id, limit, walk)
         self.book.claimed(walk, [(lane, position) for _, lane, position in jobs], limit=limit)
         self._prefetched += [job_id for job_id, _, _ in jobs]
 
-    async def _steal(self, connection: Connection, lease_id: UUID) -> list[UUID]:
-        stolen = await self._store.steal(connection, lease_id, self._free(), self.book.ids)
-        return [job_id for job_id, _, _ in stolen]
+    async def _steal(self, lease_id: UUID) -> None:
+        async with self._link.use() as connection:
+            stolen = await self._store.steal(connection, lease_id, self._free(), self.book.ids)
+        self._prefetched += [job_id for job_id, _, _ in stolen]
 
-    async def _start_prefetched(self, connection: Connection, lease_id: UUID) -> None:
+    async def _start_prefetched(self, lease_id: UUID) -> None:
         count = self._free()
         ids, self._prefetched = self._prefetched[:count], self._prefetched[count:]
         # What is not returned was stolen meanwhile.
-        jobs = await self._store.start(connection, lease_id, ids)
+        async with self._link.use() as connection:
+            jobs = await self._store.start(connection, lease_id, ids)
         if jobs:
             jobs.sort(key=_by_position)
             self._start(lease_id, jobs)
 
-    async def _resolve_doubt(self, connection: Connection, lease_id: UUID) -> None:
-        async with connection.transaction():
+    async def _resolve_doubt(self, lease_id: UUID) -> None:
+        async with self._link.use() as connection, connection.transaction():
             await self._store.lock_lease(connection, lease_id)
             known = [*self._known(), *self._prefetched]
             found = await self._store.release_unknown(connection, lease_id, known)
