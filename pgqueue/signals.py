@@ -151,4 +151,7 @@ class Signals:
 
     def _hear(self, _connection: object, _pid: int, channel: str, message: object) -> None:
         for on_message in self._listeners.get(channel, ()):
-            on_message(str(message))
+            try:
+                on_message(str(message))
+            except ValueError:
+                logger.warning("notification %r on channel %s makes no sense: passed over", message, channel)
