@@ -163,3 +163,18 @@ async def lossy_proxy(upstream: str) -> AsyncIterator[LossyProxy]:
 async def attempt_reasons(pgq: PgQueue, job_id: UUID) -> Sequence[str]:
     """Return why each recorded attempt of a job ended."""
     return [attempt.reason for attempt in await pgq.attempts(job_id)]
+
+
+async def blocked_session(connection: asyncpg.Connection[asyncpg.Record], statement: str) -> int | None:
+    """Return a session that waits for a lock in this statement of `sql/`."""
+    pid: int | None = await connection.fetchval(
+        "select pid from pg_stat_activity where wait_event_type = 'Lock' "
+        "and datname = current_database() and query like $1",
+        f"-- {statement}:%",
+    )
+    return pid
+
+
+async def is_blocked(connection: asyncpg.Connection[asyncpg.Record], statement: str) -> bool:
+    """Whether a session waits for a lock in this statement of `sql/`."""
+    return await blocked_session(connection, statement) is not None

@@ -205,4 +205,4 @@ async def is_terminal(job: JobHandle[Any]) -> bool:
 
 
 async def has_no_requests(db: Connection) -> bool:
-    return await db.fetchval("select count(*) from pgqueue.cancel_request") == 0
+    return not await db.fetchval("select count(*) from pgqueue.cancel_request")

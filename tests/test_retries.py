@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 from conftest import eventually
+from faults import is_blocked
 
 from pgqueue import JobContext, JobFailed, JobHandle, JobStatus, PgQueue
 
@@ -188,17 +189,6 @@ async def make_due(db: Connection, job_id: UUID) -> None:
     async with db.transaction():
         await db.execute("set local pgqueue.writer to 'on'")
         await db.execute("update pgqueue.scheduled set scheduled_at = now() where job_id = $1", job_id)
-
-
-async def is_blocked(db: Connection, statement: str) -> bool:
-    """Whether a session waits for a lock in this statement of `sql/`."""
-    return bool(
-        await db.fetchval(
-            "select exists (select from pg_stat_activity where wait_event_type = 'Lock' "
-            "and datname = current_database() and query like $1)",
-            f"-- {statement}:%",
-        )
-    )
 
 
 async def places_of(db: Connection, job_id: UUID) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from conftest import eventually
-from faults import attempt_reasons
+from faults import attempt_reasons, is_blocked
 
 from pgqueue import JobContext, JobHandle, JobStatus, PgQueue
 
@@ -245,17 +245,6 @@ async def positions(db: Connection) -> list[Any]:
     return [
         tuple(row) for row in await db.fetch("select position, job_id from pgqueue.ready order by position")
     ]
-
-
-async def is_blocked(db: Connection, statement: str) -> bool:
-    """Whether a session waits for a lock in this statement of `sql/`."""
-    return bool(
-        await db.fetchval(
-            "select exists (select from pg_stat_activity where wait_event_type = 'Lock' "
-            "and datname = current_database() and query like $1)",
-            f"-- {statement}:%",
-        )
-    )
 
 
 async def holds(condition: bool) -> bool:

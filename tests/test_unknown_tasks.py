@@ -121,7 +121,8 @@ async def is_aside(db: Connection, count: int) -> bool:
     """Whether so many jobs are in lanes for one task."""
     return bool(
         await db.fetchval(
-            "select count(*) = $1 from pgqueue.ready join pgqueue.lane on lane.id = ready.lane where lane.task <> ''",
+            "select count(*) = $1 from pgqueue.ready join pgqueue.lane on lane.id = ready.lane "
+            "where lane.task <> ''",
             count,
         )
     )

@@ -1,0 +1,143 @@
+"""Notifications make things quick; nothing depends on them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+from conftest import eventually
+
+from pgqueue import JobCancelled, PgQueue, results
+
+if TYPE_CHECKING:
+    from conftest import Connection
+
+NEVER = 3600.0
+
+
+@pytest.fixture
+def without_polling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have waiters look at their jobs when told, and else not within any test."""
+    monkeypatch.setattr(results, "POLL_INTERVAL", NEVER)
+    monkeypatch.setattr(results, "POLL_INTERVAL_UNHEARD", NEVER)
+
+
+@pytest.mark.usefixtures("without_polling")
+async def test_a_waiter_in_another_process_is_told_of_the_result(pgq: PgQueue, dsn: str) -> None:
+    go_on = asyncio.Event()
+
+    @pgq.task
+    async def work() -> str:
+        await go_on.wait()
+        return "done"
+
+    job = await work.enqueue()
+    async with PgQueue(dsn) as elsewhere, pgq.worker() as worker:
+        waiting = asyncio.ensure_future(elsewhere.handle(job.id).result(timeout=30))
+        # The worker has heard that somebody waits, and the waiter listens.
+        await eventually(lambda: holds(worker._watched_until > time.monotonic()))
+        await eventually(lambda: listens(elsewhere))
+        go_on.set()
+        assert await waiting == "done"
+
+
+@pytest.mark.usefixtures("without_polling")
+async def test_a_waiter_is_told_of_a_job_that_was_cancelled_elsewhere(pgq: PgQueue, dsn: str) -> None:
+    @pgq.task
+    async def work() -> None: ...
+
+    job = await work.enqueue()
+    async with PgQueue(dsn) as elsewhere:
+        waiting = asyncio.ensure_future(elsewhere.handle(job.id).result(timeout=30))
+        await eventually(lambda: listens(elsewhere))
+        assert await job.cancel()
+        with pytest.raises(JobCancelled):
+            await waiting
+
+
+async def test_an_enqueue_wakes_a_worker_of_another_process(pgq: PgQueue, dsn: str) -> None:
+    @pgq.task
+    async def work() -> str:
+        return "done"
+
+    # Unasked, this worker does not look again within any test.
+    async with PgQueue(dsn) as elsewhere, pgq.worker(poll_interval=NEVER):
+        await eventually(lambda: listens(pgq))
+        for _ in range(3):
+            job = await elsewhere.enqueue_by_name("work")
+            assert await pgq.handle(job.id).result(timeout=10) == "done"
+
+
+async def test_a_commit_of_the_callers_transaction_wakes_a_worker(pgq: PgQueue, dsn: str) -> None:
+    @pgq.task
+    async def work() -> str:
+        return "done"
+
+    caller = await asyncpg.connect(dsn)
+    async with pgq.worker(poll_interval=NEVER):
+        await eventually(lambda: listens(pgq))
+        await (await work.enqueue()).result(timeout=10)
+        async with caller.transaction():
+            job = await work.options(connection=caller).enqueue()
+        assert await job.result(timeout=10) == "done"
+    await caller.close()
+
+
+async def test_an_enqueue_from_sql_wakes_a_worker(pgq: PgQueue, db: Connection) -> None:
+    @pgq.task
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    async with pgq.worker(poll_interval=NEVER):
+        await eventually(lambda: listens(pgq))
+        job_id = await db.fetchval("select pgqueue.enqueue('add', '[2, 3]')")
+        assert await pgq.handle(job_id).result(timeout=10) == 5
+
+
+async def test_a_listener_that_lost_its_connection_looks_once_for_what_it_missed(
+    pgq: PgQueue, dsn: str, db: Connection
+) -> None:
+    @pgq.task
+    async def work() -> str:
+        return "done"
+
+    async with pgq.worker(poll_interval=NEVER), PgQueue(dsn) as elsewhere:
+        await (await work.enqueue()).result(timeout=10)
+        listener = pgq._signals._link._connection
+        assert listener is not None
+        # The other process announces the job while nobody here listens.
+        assert await db.fetchval("select pg_terminate_backend($1)", listener.get_server_pid())
+        job = await elsewhere.enqueue_by_name("work")
+        assert await pgq.handle(job.id).result(timeout=14) == "done"
+
+
+@pytest.mark.parametrize(
+    "message", ["", "nonsense", "ready", "ready x", "ready 999999", "cancel", "cancel x"]
+)
+async def test_a_message_that_is_not_pgqueues_disturbs_nobody(
+    pgq: PgQueue, db: Connection, message: str
+) -> None:
+    @pgq.task
+    async def work() -> str:
+        return "done"
+
+    problems: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+    async with pgq.worker() as worker:
+        await eventually(lambda: listens(pgq))
+        await db.execute("select pg_notify('pgqueue', $1), pg_notify('pgqueue_finished', $1)", message)
+        assert await (await work.enqueue()).result(timeout=10) == "done"
+        assert worker.is_alive
+
+    assert problems == []
+
+
+async def listens(queue: PgQueue) -> bool:
+    return queue._signals.is_listening
+
+
+async def holds(condition: bool) -> bool:
+    return condition
