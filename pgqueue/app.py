@@ -6,11 +6,11 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, repeat
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 from uuid import UUID
 
 import anyio
@@ -19,6 +19,7 @@ import asyncpg
 from pgqueue import migrations
 from pgqueue.arguments import encode_by_name
 from pgqueue.batch import Batch, Call, chunks
+from pgqueue.context import JobContext
 from pgqueue.database import CONNECTION_ERRORS, RECONNECT_PAUSES, Database
 from pgqueue.errors import (
     ConfigurationError,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from pgqueue.database import Connection
     from pgqueue.statements import Migration
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_PAYLOAD = 1024 * 1024
@@ -109,7 +111,13 @@ class PgQueue:
     # Declaring
 
     @overload
-    def task(self, handler: Callable[..., Any], /) -> Any: ...
+    def task(self, handler: Callable[Concatenate[JobContext, P], Awaitable[R]], /) -> Task[P, R]: ...
+    @overload
+    def task(self, handler: Callable[Concatenate[JobContext, P], R], /) -> Task[P, R]: ...
+    @overload
+    def task(self, handler: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+    @overload
+    def task(self, handler: Callable[P, R], /) -> Task[P, R]: ...
     @overload
     def task(self, /, *, name: str | None = None, **options: Unpack[TaskOptions]) -> Declare: ...
     def task(
@@ -487,10 +495,12 @@ class PgQueue:
             rng=self._rng,
             settings=settings,
         )
+        # A failed one stays, for whoever asks after the health of the process.
+        self._workers = [each for each in self._workers if not each.has_stopped]
         self._workers.append(worker)
         return worker
 
     @property
     def workers(self) -> Sequence[Worker]:
-        """The workers of this process."""
-        return [worker for worker in self._workers if worker.is_alive]
+        """The workers of this process: those that run, and those that an error has ended."""
+        return [worker for worker in self._workers if worker.is_alive or worker.has_failed]

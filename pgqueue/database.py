@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import asyncpg
 
-from pgqueue.errors import DatabaseUnavailableError, NotOpenError
+from pgqueue.errors import ConfigurationError, DatabaseUnavailableError, NotOpenError
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -92,6 +92,8 @@ class Database:
                     reset=_keep_session,
                     **self._arguments(durable=True),
                 )
+        except asyncpg.ClientConfigurationError as error:
+            raise ConfigurationError(f"the DSN or a connect option is wrong: {error}") from error
         except CONNECTION_ERRORS as error:
             raise self.unavailable(error) from error
         if self.is_pooled:
@@ -136,6 +138,8 @@ class Database:
         """
         try:
             return await asyncpg.connect(timeout=self.connect_timeout, **self._plain_arguments())
+        except asyncpg.ClientConfigurationError as error:
+            raise ConfigurationError(f"the DSN or a connect option is wrong: {error}") from error
         except CONNECTION_ERRORS as error:
             raise self.unavailable(error) from error
 

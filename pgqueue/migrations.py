@@ -14,11 +14,24 @@ if TYPE_CHECKING:
 
 
 def pending_sql(schema: str, applied: int) -> str:
-    """Return the SQL that brings a schema at version *applied* (0: none) up to date."""
-    return "\n".join(
-        f"-- migration {migration.version:04} {migration.name}\n{migration.sql}"
-        for migration in _pending(schema, applied)
-    )
+    """Return the SQL that brings a schema at version *applied* (0: none) up to date; empty: it is.
+
+    One script for psql, which does what `migrate` does.
+    """
+    missing = _pending(schema, applied)
+    if not missing:
+        return ""
+    sql = load_statements(schema)
+    steps = [f"begin;\n{sql['make_migration_table'].rstrip()};"]
+    for migration in missing:
+        values = (str(migration.version), f"'{migration.name}'", str(migration.works_with))
+        record = sql["record_migration"].rstrip()
+        for number, value in enumerate(values, start=1):
+            # In the statement; its header names the parameters and stays.
+            head, _, statement = record.rpartition("\n")
+            record = f"{head}\n{statement.replace(f'${number}', value)}"
+        steps.append(f"{migration.sql.rstrip()}\n{record};")
+    return "\n\n".join([*steps, "commit;\n"])
 
 
 async def migrate(connection: Connection, schema: str) -> list[Migration]:

@@ -10,7 +10,6 @@ from itertools import chain, count, repeat
 from typing import Annotated
 
 import anyio
-import asyncpg
 import typer
 
 from pgqueue import DatabaseUnavailableError, PgQueue, Worker
@@ -137,9 +136,6 @@ async def open_when_up(pgq: PgQueue) -> None:
         try:
             await pgq.open()
         except DatabaseUnavailableError as error:
-            if isinstance(error.__cause__, asyncpg.ClientConfigurationError):
-                # Waiting mends no DSN.
-                raise
             if tries % LOG_EVERY == 0:
                 logger.warning("waiting for the database, trying again every second: %s", error)
             await anyio.sleep(next(pauses))

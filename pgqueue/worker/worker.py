@@ -228,9 +228,20 @@ class Worker:
         return self._host is not None and not self._host.done()
 
     @property
+    def has_stopped(self) -> bool:
+        """Whether the worker has ended as it was told to."""
+        return self._host is not None and self._host.done() and not self.has_failed
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the worker was ended by an error."""
+        host = self._host
+        return host is not None and host.done() and not host.cancelled() and host.exception() is not None
+
+    @property
     def is_consuming(self) -> bool:
         """Whether the worker holds a lease, and so claims: what a readiness check wants to know."""
-        return self._lease_id is not None and not self._is_stopping
+        return self.is_alive and self._lease_id is not None and not self._is_stopping
 
     async def _run(self) -> None:
         try:
