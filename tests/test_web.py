@@ -153,7 +153,7 @@ async def test_what_is_not_a_route_is_a_problem_too(client: httpx.AsyncClient) -
 
     assert (nowhere.status_code, nowhere.headers["content-type"]) == (404, "application/problem+json")
     assert (wrong_method.status_code, wrong_method.json()["status"]) == (405, 405)
-    assert wrong_method.headers["allow"] == "GET, HEAD"
+    assert set(wrong_method.headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
 async def test_the_app_can_be_mounted_in_another(pgq: PgQueue) -> None:
