@@ -109,5 +109,5 @@ async def db(dsn: str) -> AsyncIterator[Connection]:
 async def eventually(condition: Callable[[], Awaitable[bool]], *, within: float = 15.0) -> None:
     """Wait until *condition* holds; fail if it does not *within* so many seconds."""
     with anyio.fail_after(within):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110  # what is waited for tells nobody
             await anyio.sleep(0.01)
