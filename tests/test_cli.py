@@ -505,7 +505,7 @@ async def test_a_dry_run_prints_the_sql_and_changes_nothing(tmp_path: Path, empt
     schema = await connection.fetchval("select to_regnamespace('jobs')")
     await connection.close()
     assert code == 0
-    assert "-- migration 0001 initial" in stdout
+    assert "-- 0001 initial" in stdout
     assert "create table jobs.job (" in stdout
     assert schema is None
 
