@@ -1,7 +1,10 @@
 -- read_jobs: everything about jobs $1. Primary keys only.
+--
+-- Job by job, behind a fence (`offset 0`): a list of ids does not reach through the outer joins of the view,
+-- and each table would be read whole. One id does.
 
 select id, status::text, queue, priority, task, arguments::text, attempt, losses, created_at, started_at,
        completed_at, next_run_at, run_at, expires_at, worker, result::text, reason, error::text,
        last_reason, last_error::text, options::text, headers::text, tags, key
-from pgqueue.jobs
-where id = any($1::uuid[])
+from unnest($1::uuid[]) as wanted (job_id)
+cross join lateral (select * from pgqueue.jobs where jobs.id = wanted.job_id offset 0) as job

@@ -1,0 +1,330 @@
+"""What the hot statements read: rows by index, whatever the statistics say and however much is waiting.
+
+Counts of buffers, not times: those are the same on every machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from conftest import _admin, with_database
+
+from pgqueue import PgQueue
+from pgqueue.database import Database
+from pgqueue.ids import new_ids
+from pgqueue.store import NewJobs, Store, Template
+
+if TYPE_CHECKING:
+    from conftest import Connection
+
+BATCH = 100
+MILLION = 1_000_000
+TABLES = ("job", "job_default", "ready", "running", "scheduled", "blocked", "lease")
+
+PER_JOB = 40
+"""Buffers that one job may cost in one statement: some index descents of three levels, and its tuples."""
+FIXED = 300
+"""Buffers that a statement may cost besides."""
+
+FILL = """
+    with added as (
+        insert into pgqueue.job (id, lane, task, arguments)
+        select pgqueue.uuid7(), 1, 'work', '{"number": 1}' from generate_series(1, $1)
+        returning id
+    )
+    insert into pgqueue.ready (job_id, lane) select id, 1 from added
+"""
+# Without their records: a claim looks at those of its batch only.
+FILL_READY = (
+    "insert into pgqueue.ready (job_id, lane) select gen_random_uuid(), 1 from generate_series(1, $1)"
+)
+FILL_SCHEDULED = """
+    insert into pgqueue.scheduled (job_id, scheduled_at, lane)
+    select gen_random_uuid(), now() + (n % 86400 + 3600) * interval '1 second', 1
+    from generate_series(1, $1) as n
+"""
+KILL_READY = """
+    with gone as (delete from pgqueue.ready returning job_id, lane, position)
+    insert into pgqueue.running (job_id, lease_id, ready_at, position, lane, attempt, losses)
+    select job_id, gen_random_uuid(), now(), position, lane, 1, 0 from gone
+"""
+
+
+class Sent(Exception):  # noqa: N818  # no error: it carries what was sent
+    """A statement that is not executed."""
+
+    def __init__(self, sql: str, arguments: tuple[Any, ...]) -> None:
+        self.sql = sql
+        self.arguments = arguments
+
+
+class Recorder:
+    """Stands for a connection, to see what the store would send over one."""
+
+    async def fetch(self, sql: str, *arguments: Any) -> Any:
+        raise Sent(sql, arguments)
+
+    execute = fetchrow = fetchval = fetch
+
+
+class Bench:
+    """A connection as a worker has it, a lease, and the costs of one round of its statements."""
+
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        self.connection = connection
+        self.lease_id = uuid4()
+        self.store = Store("pgqueue")
+        self.costs: dict[str, int] = {}
+        self.scans: set[str] = set()
+
+    async def open(self) -> None:
+        """Take the lease."""
+        await self.connection.execute(
+            "insert into pgqueue.lease (id, worker, queues, expires_at) values ($1, 'w', '{default}', $2)",
+            self.lease_id,
+            datetime.now(UTC) + timedelta(hours=1),
+        )
+
+    async def explain(self, name: str, call: Callable[[Any], Coroutine[Any, Any, object]]) -> None:
+        """Run what the store sends, and note the buffers that it touches."""
+        with pytest.raises(Sent) as sent:
+            await call(Recorder())
+        [row] = await self.connection.fetch(
+            f"explain (analyze, buffers, timing off, format json) {sent.value.sql}", *sent.value.arguments
+        )
+        [explained] = json.loads(row[0])
+        self.scans |= set(sequential_scans(explained["Plan"]))
+        buffers = explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"]
+        self.costs[name] = buffers
+
+    async def round(self) -> dict[str, int]:
+        """Enqueue, sweep, promote, read, claim and finish a batch; return the buffers of each."""
+        template = Template(("default", 0), "work")
+        jobs = NewJobs()
+        for job_id in new_ids(BATCH):
+            jobs.add(job_id, "{}", template)
+        # Before anything is counted: the first execution on a connection reads the catalogues too.
+        await self.claim_and_finish()
+        self.costs, self.scans = {}, set()
+        await self.explain("enqueue", lambda connection: self.store.enqueue(connection, jobs))
+        await self.explain("sweep", lambda connection: self.store.sweep(connection, [1]))
+        await self.explain("promote", lambda connection: self.store.promote(connection, 1000))
+        await self.explain("read_jobs", lambda connection: self.store.read_jobs(connection, jobs.ids))
+        await self.claim_and_finish()
+        return self.costs
+
+    async def claim_and_finish(self) -> None:
+        """Claim a batch from where the lane begins, as a worker that remembers does, and finish it."""
+        first = (await self.store.sweep(self.connection, [1])).get(1, 0)
+        await self.explain(
+            "claim", lambda connection: self.store.claim(connection, self.lease_id, BATCH, [(1, first)])
+        )
+        rows = await self.connection.fetch(
+            "select job_id from pgqueue.running where lease_id = $1", self.lease_id
+        )
+        ids = [row[0] for row in rows]
+        results = ["null"] * len(ids)
+        await self.explain(
+            "finish", lambda connection: self.store.finish(connection, self.lease_id, "w", ids, results)
+        )
+
+
+def sequential_scans(plan: dict[str, Any]) -> Iterator[str]:
+    """Yield the tables that *plan* reads from end to end."""
+    if plan["Node Type"] == "Seq Scan" and plan["Relation Name"].startswith(TABLES):
+        yield plan["Relation Name"]
+    for below in plan.get("Plans", ()):
+        yield from sequential_scans(below)
+
+
+@asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[Bench]:
+    """Yield a bench on a connection with pgqueue's own settings."""
+    database = Database(
+        dsn,
+        schema="pgqueue",
+        max_connections=1,
+        connect_timeout=5,
+        force_generic_plans=True,
+        connect_options={},
+    )
+    bench = Bench(await database.connect(durable=False))
+    await bench.open()
+    try:
+        yield bench
+    finally:
+        await bench.connection.close()
+
+
+async def freeze_statistics(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Keep autovacuum away from the tables: what it knows of them stays as it is."""
+    tables = await connection.fetch(
+        "select oid::regclass::text as name from pg_class "
+        "where relkind = 'r' and relnamespace = 'pgqueue'::regnamespace"
+    )
+    for table in tables:
+        await connection.execute(f"alter table {table['name']} set (autovacuum_enabled = off)")
+
+
+def check(few: dict[str, int], bench: Bench) -> None:
+    """Fail unless a round read by index, within bounds, and about what it read with *few* jobs waiting."""
+    assert bench.scans == set()
+    for name, buffers in bench.costs.items():
+        assert buffers <= FIXED + PER_JOB * BATCH, (name, bench.costs)
+        # An index of a million is a level or two deeper.
+        assert buffers <= 3 * few[name] + 50, (name, few, bench.costs)
+
+
+async def test_empty_tables_cost_little(dsn: str) -> None:
+    async with connected(dsn) as bench:
+        few = await bench.round()
+
+        check(few, bench)
+
+
+async def test_statistics_of_empty_tables_do_no_harm_when_they_are_full(dsn: str) -> None:
+    async with connected(dsn) as bench:
+        await freeze_statistics(bench.connection)
+        await bench.connection.execute(FILL, 500)
+        few = await bench.round()
+        await bench.connection.execute("truncate pgqueue.ready, pgqueue.job")
+        await bench.connection.execute("vacuum analyze")
+        await bench.connection.execute(FILL, 50_000)
+
+        await bench.round()
+
+        check(few, bench)
+
+
+async def test_statistics_of_full_tables_do_no_harm_when_they_are_empty(dsn: str) -> None:
+    async with connected(dsn) as bench:
+        await freeze_statistics(bench.connection)
+        await bench.connection.execute(FILL, 50_000)
+        await bench.connection.execute("vacuum analyze")
+        few = await bench.round()
+        await bench.connection.execute("truncate pgqueue.ready, pgqueue.job")
+        await bench.connection.execute(FILL, 500)
+
+        await bench.round()
+
+        check(few, bench)
+
+
+async def test_dead_rows_that_cannot_be_vacuumed_cost_a_worker_little(dsn: str, db: Connection) -> None:
+    async with connected(dsn) as bench:
+        await freeze_statistics(bench.connection)
+        await bench.connection.execute(FILL, 500)
+        few = await bench.round()
+        async with db.transaction(isolation="repeatable_read"):
+            # A snapshot that may see them all: nothing can be cleared away.
+            await db.fetchval("select count(*) from pgqueue.ready")
+            for _ in range(3):
+                await bench.connection.execute(FILL_READY, 20_000)
+                await bench.connection.execute(KILL_READY)
+                await bench.connection.execute("delete from pgqueue.running")
+            await bench.connection.execute("vacuum pgqueue.ready")
+            await bench.connection.execute(FILL, 500)
+
+            await bench.claim_and_finish()
+
+        for name in ("claim", "finish"):
+            assert bench.costs[name] <= 3 * few[name] + 50, (name, few, bench.costs)
+        assert bench.scans == set()
+
+
+# A million
+
+
+def database_with(server: str, template: str, *statements: tuple[str, int]) -> Iterator[str]:
+    """Yield a database in which *statements* have been run, never vacuumed and never analysed."""
+    name = f"pgqueue_test_{uuid4().hex[:12]}"
+    dsn = with_database(server, name)
+
+    async def make() -> None:
+        await _admin(server, f"create database {name} template {template}")
+        connection = await asyncpg.connect(dsn)
+        # What the guards want of whoever writes the queue tables.
+        await connection.execute("set pgqueue.writer = 'on'; set synchronous_commit = off")
+        await freeze_statistics(connection)
+        for statement, count in statements:
+            await connection.execute(statement, count)
+        await connection.close()
+
+    asyncio.run(make())
+    yield dsn
+    asyncio.run(_admin(server, f"drop database {name} with (force)"))
+
+
+@pytest.fixture(scope="module")
+def ready_dsn(server: str, template: str) -> Iterator[str]:
+    """A database with a million ready jobs."""
+    yield from database_with(server, template, (FILL, 2000), (FILL_READY, MILLION))
+
+
+@pytest.fixture(scope="module")
+def scheduled_dsn(server: str, template: str) -> Iterator[str]:
+    """A database with a million scheduled jobs."""
+    yield from database_with(server, template, (FILL_SCHEDULED, MILLION))
+
+
+async def test_a_million_ready_jobs_cost_a_round_no_more_than_few(dsn: str, ready_dsn: str) -> None:
+    async with connected(dsn) as bench:
+        await bench.connection.execute(FILL, 500)
+        few = await bench.round()
+
+    async with connected(ready_dsn) as bench:
+        await bench.round()
+        check(few, bench)
+
+        await bench.connection.execute("analyze")
+        await bench.round()
+        check(few, bench)
+
+
+@pytest.mark.contract("P2.24")
+async def test_a_million_scheduled_jobs_cost_a_round_no_more_than_none(dsn: str, scheduled_dsn: str) -> None:
+    async with connected(dsn) as bench:
+        await bench.connection.execute(FILL, 500)
+        few = await bench.round()
+
+    async with connected(scheduled_dsn) as bench:
+        await bench.connection.execute(FILL, 500)
+        await bench.round()
+        check(few, bench)
+
+        await bench.connection.execute("analyze")
+        await bench.round()
+        check(few, bench)
+        await bench.connection.execute("truncate pgqueue.ready")
+
+
+@pytest.mark.contract("P2.24", "P1.12")
+async def test_a_worker_holds_nothing_of_a_million_scheduled_jobs(scheduled_dsn: str) -> None:
+    async with PgQueue(scheduled_dsn) as pgq:
+
+        @pgq.task
+        async def work(number: int) -> int:
+            return number
+
+        async with pgq.worker(concurrency=10, prefetch_multiplier=4):
+            await (await work.enqueue(0)).result(timeout=30)
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            for job in await pgq.enqueue_many([work.s(number) for number in range(500)]):
+                await job.result(timeout=30)
+            after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            async with connected(scheduled_dsn) as bench:
+                claimed = await bench.connection.fetchval("select count(*) from pgqueue.running")
+                waiting = await bench.connection.fetchval("select count(*) from pgqueue.scheduled")
+
+    assert (claimed, waiting) == (0, MILLION)
+    # In KiB. The ids of a million jobs alone would be some 60 MiB.
+    assert after - before < 20_000
