@@ -576,8 +576,8 @@ class Line:
 @asynccontextmanager
 async def line_to(dsn: str) -> AsyncIterator[tuple[Line, str]]:
     """Run a line to the server of *dsn*; yield it, and the DSN of its near end."""
-    probe = await asyncpg.connect(dsn)
-    address: Any = probe._addr
+    probe: Any = await asyncpg.connect(dsn)
+    address = probe._addr
     await probe.close()
 
     async def connect() -> Streams:

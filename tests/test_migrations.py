@@ -209,8 +209,8 @@ async def test_a_pgqueue_that_could_not_open_can_be_opened_later(empty_dsn: str)
 
 async def test_partitions_are_there_for_today_and_days_ahead(db: Connection) -> None:
     expected = await db.fetchval(
-        "select array_agg('job_' || to_char((now() at time zone 'UTC') + day * interval '1 day', 'YYYYMMDD')) "
-        "from generate_series(0, 3) as day"
+        "select array_agg('job_' || to_char(timezone('UTC', now()) + ahead * interval '1 day', 'YYYYMMDD'))"
+        " from generate_series(0, 3) as ahead"
     )
 
     found = {row[0] for row in await db.fetch(PARTITIONS)}

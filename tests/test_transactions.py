@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
 
 import asyncpg
@@ -234,7 +234,7 @@ async def test_two_transactions_that_choose_one_id_make_one_job(
 @pytest.mark.contract("P1.3", "P1.6")
 @pytest.mark.parametrize("isolation", ["repeatable_read", "serializable"])
 async def test_an_id_that_a_snapshot_cannot_see_ends_the_call(
-    pgq: PgQueue, db: Connection, isolation: str
+    pgq: PgQueue, db: Connection, isolation: Literal["repeatable_read", "serializable"]
 ) -> None:
     work = declare_work(pgq)
     chosen = uuid4()
