@@ -39,7 +39,10 @@ def server() -> Iterator[str]:
     with ExitStack() as stack:
         if setting == "embedded":
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="pgqueue-tests-"))
-            yield stack.enter_context(embedded_server(Path(directory) / "data"))
+            dsn = stack.enter_context(embedded_server(Path(directory) / "data"))
+            # These data need not survive the machine, and each test makes and drops a database.
+            asyncio.run(_admin(dsn, "alter system set fsync = off", "select pg_reload_conf()"))
+            yield dsn
         elif setting == "testcontainers":
             from testcontainers.community.postgres import PostgresContainer
 
