@@ -21,7 +21,8 @@ queued as (
 )
 select (select count(*) from moved) as promoted,
        array(select distinct lane from moved) as lanes,
+       -- Each by itself: before PostgreSQL 17, a time of infinity has no distance.
        extract(epoch from (
            select scheduled_at from pgqueue.scheduled
            where scheduled_at > now() order by scheduled_at limit 1
-       ) - now())::float8 as next_in
+       ))::float8 - extract(epoch from now())::float8 as next_in

@@ -498,6 +498,19 @@ async def test_the_end_of_the_calendar_is_a_time_that_does_not_come(pgq: PgQueue
         assert await job.status() is JobStatus.SCHEDULED
 
 
+@pytest.mark.contract("P1.12", "P1.11")
+async def test_infinity_in_sql_is_a_time_that_does_not_come(pgq: PgQueue, db: Connection) -> None:
+    work = declare_work(pgq)
+
+    never = await db.fetchval("select pgqueue.enqueue('work', '[1]', run_at => 'infinity')")
+
+    async with pgq.worker():
+        soon = await work.options(delay=0.05).enqueue(2)
+        assert await soon.result(timeout=15) == 2
+        assert (await pgq.get(never)).status is JobStatus.SCHEDULED
+        assert await (await work.options(delay=0.05).enqueue(3)).result(timeout=15) == 3
+
+
 # A database that is away
 
 

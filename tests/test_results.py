@@ -14,6 +14,7 @@ from pgqueue import (
     JobCancelled,
     JobExpired,
     JobFailed,
+    JobHandle,
     JobStatus,
     PgQueue,
     PgQueueError,
@@ -216,8 +217,8 @@ async def test_a_result_of_none_is_not_the_lack_of_a_result(pgq: PgQueue, db: Co
     async def nothing() -> None: ...
 
     async with pgq.worker():
-        kept = await nothing.enqueue()
-        ignored = await nothing.options(ignore_result=True).enqueue()
+        kept: JobHandle[Any] = await nothing.enqueue()
+        ignored: JobHandle[Any] = await nothing.options(ignore_result=True).enqueue()
         assert [await job.result(timeout=15) for job in (kept, ignored)] == [None, None]
 
     assert (await kept.refresh()).has_result
