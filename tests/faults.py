@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from pgqueue import PgQueue
 from pgqueue.store import Claimed, Store
 
 CHUNK = 65_536
+STATEMENT_NAME = rb"(__asyncpg_stmt_\w+__)\0"
 
 
 class Ghost:
@@ -95,17 +97,18 @@ class LossyProxy:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
         server_reader, server_writer = await self._connect()
-        is_marked = is_doomed = False
+        prepared = b""
+        is_doomed = False
 
         async def forth() -> None:
-            nonlocal is_marked, is_doomed
+            nonlocal prepared, is_doomed
             while data := await reader.read(CHUNK):
-                # The text of a statement comes when it is prepared, its execution with the next message.
-                if is_marked:
+                # The text of a statement comes when it is prepared, under a name that its execution
+                # refers to; what comes in between asks for types.
+                if self._marker is not None and (named := re.search(STATEMENT_NAME + self._marker, data)):
+                    self._marker, prepared = None, named[1]
+                elif prepared and data.startswith(b"B") and prepared in data:
                     is_doomed = True
-                elif self._marker is not None and self._marker in data:
-                    self._marker = None
-                    is_marked = True
                 server_writer.write(data)
 
         async def back() -> None:

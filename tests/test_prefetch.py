@@ -52,7 +52,7 @@ async def test_prefetched_jobs_are_returned_at_once_when_their_worker_stops(
 
     jobs = await pgq.enqueue_many(wait.s() for _ in range(4))
     before = await db.fetch("select job_id, position from pgqueue.ready order by position")
-    async with pgq.worker(concurrency=1, prefetch_multiplier=3, grace=3600) as worker:
+    async with pgq.worker(concurrency=1, prefetch_multiplier=3, grace=30) as worker:
         await eventually(lambda: has_running(db, 3))
         worker.stop()
         # While the running attempt still has its grace.

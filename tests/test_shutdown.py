@@ -82,7 +82,7 @@ async def test_release_does_not_wait_for_the_grace(pgq: PgQueue) -> None:
 
     job = await wait.enqueue()
     with anyio.fail_after(20):
-        async with pgq.worker(grace=3600) as worker:
+        async with pgq.worker(grace=30) as worker:
             await started.wait()
             worker.stop()
             worker.release()
@@ -109,13 +109,15 @@ async def test_a_handler_that_ignores_cancellation_is_released_all_the_same(
         return "too late"
 
     job = await ignore.enqueue()
-    with anyio.fail_after(20):
-        async with pgq.worker(grace=3600 if hurry else 0.01, cancel_grace=0.05) as worker:
-            await started.wait()
-            if hurry:
-                worker.release()
-    released = await job.refresh()
-    go_on.set()
+    try:
+        with anyio.fail_after(20):
+            async with pgq.worker(grace=30 if hurry else 0.01, cancel_grace=0.05) as worker:
+                await started.wait()
+                if hurry:
+                    worker.release()
+        released = await job.refresh()
+    finally:
+        go_on.set()
     await ended.wait()
 
     assert (released.status, released.attempt) == (JobStatus.PENDING, 0)
@@ -202,7 +204,7 @@ async def test_a_caller_that_is_cancelled_leaves_no_job_running(pgq: PgQueue, db
         await asyncio.sleep(3600)
 
     async def serve() -> None:
-        async with pgq.worker(grace=3600):
+        async with pgq.worker(grace=30):
             await asyncio.sleep(3600)
 
     job = await wait.enqueue()
