@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import anyio
 import asyncpg
@@ -15,6 +15,7 @@ from conftest import eventually, with_database
 from servers import CrashableServer, crashable_server
 
 from pgqueue import DatabaseUnavailableError, JobStatus, PgQueue
+from pgqueue.events import AttemptsFenced, Event
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -255,6 +256,53 @@ async def test_a_worker_stops_while_the_database_is_down(crashable: CrashableSer
             async with pgq.worker(grace=0, cancel_grace=1, lease_ttl=1):
                 await started.wait()
                 await crashable.crash()
+
+
+FORGET_CLAIMS = """
+set pgqueue.writer to 'on';
+with forgotten as (
+    delete from pgqueue.running returning job_id, ready_at, position, lane, attempt, losses
+)
+insert into pgqueue.ready (job_id, ready_at, position, lane, attempt, losses)
+select job_id, ready_at, position, lane, attempt - 1, losses from forgotten;
+"""
+
+
+@pytest.mark.contract("BP13", "BP2")
+@pytest.mark.parametrize("succeeds", [True, False])
+async def test_a_job_claimed_again_because_a_crash_forgot_its_claim_ends_once(
+    pgq: PgQueue, db: Connection, *, succeeds: bool
+) -> None:
+    gate, runs = anyio.Event(), []
+    fenced: list[UUID] = []
+
+    @pgq.task(max_retries=1, default_retry_delay=3600)
+    async def work() -> str:
+        runs.append("run")
+        await gate.wait()
+        if not succeeds:
+            raise ValueError("not yet")
+        return "done"
+
+    def note_fenced(event: Event) -> None:
+        if isinstance(event, AttemptsFenced):
+            fenced.extend(event.job_ids)
+
+    pgq.observe(note_fenced)
+    handle = await work.enqueue()
+    async with pgq.worker(poll_interval=0.05) as worker:
+        await eventually(lambda: reached(len(runs) == 1))
+        # Claims are committed without waiting for the disk: this is what a crash leaves of one.
+        await db.execute(FORGET_CLAIMS)
+        await eventually(lambda: reached(len(runs) == 2))
+        gate.set()
+        await eventually(lambda: reached(worker.running == 0 and fenced == [handle.id]))
+
+        assert worker.is_alive
+
+    job = await handle.refresh()
+    assert job.status is (JobStatus.SUCCEEDED if succeeds else JobStatus.SCHEDULED)
+    assert job.attempt == 1
 
 
 async def reached(condition: bool) -> bool:

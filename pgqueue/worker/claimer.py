@@ -210,11 +210,12 @@ class Claimer:
             self._start(lease_id, jobs)
 
     async def _resolve_doubt(self, lease_id: UUID) -> None:
+        # Taken off first: the lease may change meanwhile, and its doubts with it. A failure raises them anew.
+        self._doubts.pop(0)
         async with self._link.use() as connection, connection.transaction():
             await self._store.lock_lease(connection, lease_id)
             known = [*self._known(), *self._prefetched]
             found = await self._store.release_unknown(connection, lease_id, known)
-        self._doubts.pop(0)
         if found:
             logger.warning("the answer of a claim was lost: %d jobs were given back", len(found))
             self.look()

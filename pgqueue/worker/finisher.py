@@ -109,6 +109,13 @@ class Finisher:
 
     async def _write(self, batch: Sequence[Attempt]) -> None:
         """Write outcomes of one kind, reached under one lease."""
+        first = {attempt.claimed.id: attempt for attempt in reversed(batch)}
+        if len(first) < len(batch):
+            # A server that crashed forgot a claim, and the job was claimed again under the same lease
+            # before this: one outcome counts, the other is fenced off.
+            await self._write(list(first.values()))
+            await self._write([attempt for attempt in batch if first[attempt.claimed.id] is not attempt])
+            return
         if len(batch) > 1 and sum(map(_length, batch)) > MAX_LENGTH:
             half = len(batch) // 2
             await self._write(batch[:half])
