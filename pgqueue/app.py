@@ -340,6 +340,7 @@ class PgQueue:
                 self._lanes.clear()
                 await self._learn_lanes(batch)
             except CONNECTION_ERRORS as error:
+                batch.is_unsure = True
                 if time.monotonic() >= deadline:
                     raise self._database.unavailable(error) from error
                 await anyio.sleep(pause)

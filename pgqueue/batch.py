@@ -68,6 +68,11 @@ class Batch:
     chosen: dict[UUID, bool] = field(default_factory=dict)
     """Ids that callers chose, and whether it is an error if one exists."""
     existing: set[UUID] = field(default_factory=set)
+    """Ids that somebody else's jobs had."""
+    absent: set[UUID] = field(default_factory=set)
+    """Ids that were free when we looked."""
+    is_unsure: bool = False
+    """Whether the answer of an earlier try was lost: what was free then and exists now is our own."""
     ready: NewJobs = field(default_factory=NewJobs)
     timed: NewJobs = field(default_factory=NewJobs)
 
@@ -99,11 +104,14 @@ class Batch:
 
     async def find_existing(self, store: Store, connection: Connection) -> bool:
         """Take out the jobs that exist; return whether none is left. Raises DuplicateJobError."""
-        existing = await store.find_existing(connection, [*self.ready.ids, *self.timed.ids])
-        for job_id in existing:
-            if self.chosen.get(job_id):
+        ids = {*self.ready.ids, *self.timed.ids}
+        existing = await store.find_existing(connection, ids)
+        others = (existing & self.chosen.keys()) - (self.absent if self.is_unsure else set())
+        for job_id in others:
+            if self.chosen[job_id]:
                 raise DuplicateJobError(job_id)
-        self.existing |= existing & self.chosen.keys()
+        self.existing |= others
+        self.absent = ids - existing
         self.ready, self.timed = self.ready.without(existing), self.timed.without(existing)
         return not self.ready.ids and not self.timed.ids
 

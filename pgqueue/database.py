@@ -35,6 +35,11 @@ CONNECTION_ERRORS: Final = (
 )
 """What a lost or refused connection raises. All of them may mean: connect again, and try again."""
 
+CALLER_TIMEOUT: Final = 15.0
+"""Seconds for which a caller's statement may go unanswered before its connection counts as lost."""
+WORKER_TIMEOUT: Final = 60.0
+"""... and a worker's, which has nobody waiting and may have a thousand jobs to move."""
+
 RECONNECT_PAUSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 """Seconds to wait between tries to connect again; the last one repeats."""
 
@@ -90,7 +95,7 @@ class Database:
                     min_size=1,
                     max_size=self._max_connections,
                     reset=_keep_session,
-                    **self._arguments(durable=True),
+                    **self._arguments(durable=True, command_timeout=CALLER_TIMEOUT),
                 )
         except asyncpg.ClientConfigurationError as error:
             raise ConfigurationError(f"the DSN or a connect option is wrong: {error}") from error
@@ -148,7 +153,7 @@ class Database:
 
         Raises what asyncpg raises.
         """
-        arguments = self._arguments(durable=durable)
+        arguments = self._arguments(durable=durable, command_timeout=WORKER_TIMEOUT)
         return await asyncpg.connect(timeout=self.connect_timeout, **arguments)
 
     @asynccontextmanager
@@ -168,8 +173,8 @@ class Database:
         # Named statements would stay in a pooler's session, in the way of the next process to name its own.
         return {"dsn": self.dsn, **self._connect_options, "statement_cache_size": 0}
 
-    def _arguments(self, *, durable: bool) -> dict[str, Any]:
-        options = {"command_timeout": 60, **self._connect_options}
+    def _arguments(self, *, durable: bool, command_timeout: float) -> dict[str, Any]:
+        options = {"command_timeout": command_timeout, **self._connect_options}
         if self.is_pooled:
             return {"dsn": self.dsn, **options, "statement_cache_size": 0}
         settings = {

@@ -44,7 +44,10 @@ class Announce(Protocol):
 
 
 class Finisher:
-    """Owns the outcomes of a worker until they are committed. *relieved* is told after each batch."""
+    """Owns the outcomes of a worker until they are committed.
+
+    *relieved* is told after each batch; *expect*, in how many seconds the first of some retries is due.
+    """
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class Finisher:
         observers: Observers,
         announce: Announce,
         relieved: Callable[[], None],
+        expect: Callable[[float], None],
     ) -> None:
         self._store = store
         self._link = link
@@ -62,6 +66,7 @@ class Finisher:
         self._observers = observers
         self._announce = announce
         self._relieved = relieved
+        self._expect = expect
         self._waiting: list[Attempt] = []
         self._writing: Sequence[Attempt] = ()
         self._wakeup = anyio.Event()
@@ -211,6 +216,10 @@ class Finisher:
         )
 
     def _report(self, batch: Sequence[Attempt], kept: Collection[UUID], lanes: Collection[int]) -> None:
+        if isinstance(batch[0].outcome, Retry):
+            self._expect(
+                min(attempt.outcome.delay for attempt in batch if isinstance(attempt.outcome, Retry))
+            )
         is_terminal = isinstance(batch[0].outcome, Succeeded | Ended)
         if is_terminal or lanes:
             self._announce(finished=kept if is_terminal else (), lanes=lanes)

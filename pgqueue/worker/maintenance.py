@@ -84,9 +84,14 @@ class Maintenance:
         self._next_partitions = 0.0
 
     def wake(self) -> None:
-        """Look at once: somebody asked to cancel a job, or a retry is due soon."""
+        """Do a whole round at once: somebody asked to cancel a job."""
         self._next_round = 0.0
         self._wakeup.set()
+
+    def expect(self, delay: float) -> None:
+        """Take note of a job that is due in *delay* seconds, before the next round perhaps."""
+        if delay < TICK:
+            self._wakeup.set()
 
     async def run(self) -> None:
         """Keep house until cancelled."""

@@ -138,6 +138,7 @@ class Worker:
             observers=observers,
             announce=self._announce,
             relieved=self._relieved,
+            expect=self._expect,
         )
         poll_interval = settings.poll_interval or (0.1 if database.is_pooled else 1.0)
         self._claimer = Claimer(
@@ -361,6 +362,9 @@ class Worker:
     def _relieved(self) -> None:
         # The claimer may have been held back by the backlog, with no attempt left to wake it.
         self._claimer.wake()
+
+    def _expect(self, delay: float) -> None:
+        self._maintenance.expect(delay)
 
     def _known(self) -> Iterable[UUID]:
         return [*(attempt.claimed.id for attempt in self._attempts), *self._finisher.job_ids]

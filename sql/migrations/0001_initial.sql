@@ -394,23 +394,25 @@ begin
 end
 $$;
 
--- Every job with its status.
+-- Every job with its status. Lane and lease are looked up by key, one at a time: as joins, they would be
+-- hashed whole for each job that is read.
 create view pgqueue.jobs as
-select job.id, stands.status, lane.queue, lane.priority, job.task, job.arguments,
+select job.id, stands.status,
+       (select lane.queue from pgqueue.lane where lane.id = job.lane) as queue,
+       (select lane.priority from pgqueue.lane where lane.id = job.lane) as priority,
+       job.task, job.arguments,
        coalesce(job.attempt, running.attempt, ready.attempt, scheduled.attempt, blocked.attempt, 0) as attempt,
        coalesce(running.losses, ready.losses, scheduled.losses, blocked.losses, 0) as losses,
        job.created_at, coalesce(job.started_at, running.started_at) as started_at, job.completed_at,
        scheduled.scheduled_at as next_run_at, job.run_at, job.expires_at,
-       coalesce(job.worker, lease.worker) as worker,
+       coalesce(job.worker, (select lease.worker from pgqueue.lease where lease.id = running.lease_id)) as worker,
        job.result, job.reason, job.error, last.reason as last_reason, last.error as last_error,
        job.options, job.headers, job.tags, job.key
 from pgqueue.job
-join pgqueue.lane on lane.id = job.lane
 left join pgqueue.ready on ready.job_id = job.id
 left join pgqueue.running on running.job_id = job.id
 left join pgqueue.scheduled on scheduled.job_id = job.id
 left join pgqueue.blocked on blocked.job_id = job.id
-left join pgqueue.lease on lease.id = running.lease_id
 left join lateral (
     select attempt.reason, attempt.error
     from pgqueue.attempt
