@@ -36,7 +36,7 @@ class Call:
         assert isinstance(options.queue, str)
         assert isinstance(options.priority, int)
         assert not isinstance(options.delay, Unset)
-        run_at, expires, stored = options.run_at, options.expires, call.stored()
+        run_at, expires = options.run_at, options.expires
         template = Template(
             lane=(options.queue, options.priority),
             task=task,
@@ -45,7 +45,7 @@ class Call:
             delay=None if isinstance(run_at, datetime) else options.delay,
             expires_at=expires if isinstance(expires, datetime) else None,
             expires_after=expires if isinstance(expires, float) else None,
-            options=json.dumps(stored) if stored else None,
+            options=call.stored(),
             headers=json.dumps(dict(options.headers))
             if not isinstance(options.headers, Unset) and options.headers
             else None,

@@ -7,6 +7,7 @@ what the call itself set is stored with the job.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -130,10 +131,11 @@ class Options:
             )
         )
 
-    def stored(self) -> dict[str, Any] | None:
-        """Return what has to be stored with a job when its call set these options; None: nothing."""
+    def stored(self) -> str | None:
+        """Return, as JSON, what is stored with a job whose call set these options; None: nothing."""
         stored = {name: getattr(self, name) for name in _NAMES if name in _STORED}
-        return {name: value for name, value in stored.items() if value is not UNSET} or None
+        set_here = {name: value for name, value in stored.items() if value is not UNSET}
+        return json.dumps(set_here) if set_here else None
 
 
 NO_OPTIONS: Final = Options()
@@ -220,9 +222,19 @@ def read_options(where: str, given: Mapping[str, Any], allowed: type) -> Options
     return Options(**values)
 
 
-def restore_options(stored: Mapping[str, Any]) -> Options:
-    """Return the options that were stored with a job, but for those that only a newer version knows."""
-    return Options(**{name: value for name, value in stored.items() if name in _STORED and name in _NAMES})
+def restore_options(stored: str) -> Options:
+    """Return the options that were stored with a job, as JSON, but for those that only a newer version knows.
+
+    Raises InvalidOptionError: somebody else's program may have written them.
+    """
+    try:
+        options = json.loads(stored)
+    except ValueError as error:
+        raise InvalidOptionError(f"the stored options are not JSON: {error}") from error
+    if not isinstance(options, dict):
+        raise InvalidOptionError(f"the stored options are not an object: {stored}")
+    known = {name: value for name, value in options.items() if name in _STORED}
+    return read_options("the stored options", known, AttemptOptions)
 
 
 def _seconds(what: str, value: object) -> float:

@@ -268,6 +268,26 @@ async def test_arguments_that_cannot_be_decoded_fail_their_job_and_never_the_wor
     assert runs == [2]
 
 
+@pytest.mark.parametrize("options", ["[]", '"x"', '{"timeout": -1}', '{"max_retries": "many"}'])
+async def test_options_that_cannot_be_read_fail_the_job_and_never_the_worker(
+    pgq: PgQueue, db: Connection, options: str
+) -> None:
+    @pgq.task
+    async def work() -> int:
+        return 1
+
+    broken = await work.enqueue()
+    await db.execute("set pgqueue.writer to 'on'")
+    await db.execute("update pgqueue.job set options = $1 where id = $2", options, broken.id)
+    fine = await work.enqueue()
+    async with pgq.worker() as worker:
+        ended = await over(broken)
+        assert await fine.result(timeout=10) == 1
+        assert worker.is_alive
+
+    assert (ended.status, ended.reason) == (JobStatus.FAILED, "undecodable")
+
+
 async def test_a_codec_that_raises_fails_the_job_and_never_the_worker(dsn: str) -> None:
     class Codec:
         def encode(self, document: str) -> str:

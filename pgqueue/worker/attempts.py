@@ -53,6 +53,7 @@ class Attempt:
         self.definition = definition
         """None: this worker does not know the task, and will not run the job."""
         self.policy = policy
+        """None: so it is, or its call's options cannot be read."""
         self.lane = lane
         self.lease_id = lease_id
         self.worker = worker

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 import socket
@@ -18,10 +17,10 @@ from uuid import UUID
 import anyio
 
 from pgqueue.database import Database, Link
-from pgqueue.errors import ConfigurationError
+from pgqueue.errors import ConfigurationError, InvalidOptionError
 from pgqueue.events import JobsClaimed, Observers
 from pgqueue.ids import new_id
-from pgqueue.jobs import JobStatus
+from pgqueue.jobs import JobError, JobStatus
 from pgqueue.options import restore_options
 from pgqueue.outcomes import Ended, Outcome, Released, Unknown
 from pgqueue.registry import Codec, Registry
@@ -378,6 +377,9 @@ class Worker:
             attempt = self._attempt(lease_id, claimed)
             if attempt.definition is None:
                 self._finisher.add(attempt, self._unknown(claimed))
+            elif attempt.policy is None:
+                error = JobError("Undecodable", f"the stored options cannot be read: {claimed.options}")
+                self._finisher.add(attempt, Ended(claimed.id, JobStatus.FAILED, "undecodable", error))
             elif lease_id != self._lease_id:
                 # Lost while the claim was under way.
                 self._finisher.add(attempt, Released(claimed.id))
@@ -395,8 +397,12 @@ class Worker:
         elif claimed.options is None:
             policy = self._registry.policy(definition, lane.queue)
         else:
-            call = restore_options(json.loads(claimed.options))
-            policy = self._registry.policy_of_call(definition, lane.queue, call)
+            try:
+                call = restore_options(claimed.options)
+            except InvalidOptionError:
+                policy = None
+            else:
+                policy = self._registry.policy_of_call(definition, lane.queue, call)
         return Attempt(claimed, definition, policy, lane, lease_id, self.name)
 
     def _unknown(self, claimed: Claimed) -> Unknown:
