@@ -19,12 +19,17 @@ from uuid import uuid4
 import anyio
 import asyncpg
 import pytest
+from hypothesis import settings
 
 from pgqueue import PgQueue
 from pgqueue.embedded import embedded_server
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
+
+# How long an example takes is the machine's business, and never a reason to fail.
+settings.register_profile("pgqueue", deadline=None)
+settings.load_profile("pgqueue")
 
 
 def with_database(dsn: str, database: str) -> str:

@@ -349,7 +349,8 @@ async def test_an_attempt_stopped_before_its_first_step_has_an_outcome_and_frees
         lease_id = worker._lease_id
         assert lease_id is not None
         # From here on this test claims for it.
-        worker._claimer.use_lease(None)
+        worker._claimer.stop()
+        await worker._claimer.wait_ended()
         worker._claimer.book.learn([Lane(1, "default", 0, "")])
         async with pgq._database.acquire() as connection:
             claimed = await pgq._store.claim(connection, lease_id, 1, [(1, 0)])
