@@ -78,7 +78,7 @@ async def test_a_running_worker_carries_on_after_a_crash_and_finishes_the_backlo
         await crashable.crash()
         gate.set()
         await crashable.start()
-        results = [await handle.result(timeout=30) for handle in handles]
+        results = [await handle.result(timeout=60) for handle in handles]
 
         assert worker.is_alive
 
@@ -132,7 +132,7 @@ async def test_an_outcome_reached_while_the_database_is_down_is_written_once_it_
         await eventually(lambda: reached("finished" in runs))
         await crashable.start()
 
-        assert await handle.result(timeout=30) == "done"
+        assert await handle.result(timeout=60) == "done"
 
     job = await handle.refresh()
     assert runs == ["run", "finished"]
@@ -163,7 +163,7 @@ async def test_a_failure_reached_while_the_database_is_down_is_retried_once_it_i
         gate.set()
         await crashable.start()
 
-        assert await handle.result(timeout=30) == 2
+        assert await handle.result(timeout=60) == 2
 
     [failed] = await crash_pgq.attempts(handle.id)
     assert (failed.attempt, failed.reason) == (1, "exception")
@@ -179,14 +179,14 @@ async def test_enqueueing_while_the_database_is_down_raises_and_works_again_afte
 
     before = await note.enqueue("before")
     await crashable.crash()
-    with anyio.fail_after(10), pytest.raises(DatabaseUnavailableError, match="check that it runs"):
+    with anyio.fail_after(60), pytest.raises(DatabaseUnavailableError, match="check that it runs"):
         await note.enqueue("meanwhile")
     await crashable.start()
     after = await note.enqueue("after")
 
     async with crash_pgq.worker():
-        assert await before.result(timeout=30) == "before"
-        assert await after.result(timeout=30) == "after"
+        assert await before.result(timeout=60) == "before"
+        assert await after.result(timeout=60) == "after"
 
 
 @pytest.mark.contract("P1.5")
@@ -194,9 +194,9 @@ async def test_opening_while_the_database_is_down_raises(crashable: CrashableSer
     pgq = PgQueue(crash_dsn, connect_timeout=1)
     await crashable.crash()
 
-    with anyio.fail_after(10), pytest.raises(DatabaseUnavailableError, match="check that it runs"):
+    with anyio.fail_after(60), pytest.raises(DatabaseUnavailableError, match="check that it runs"):
         await pgq.open()
-    with anyio.fail_after(10), pytest.raises(DatabaseUnavailableError, match="check that it runs"):
+    with anyio.fail_after(60), pytest.raises(DatabaseUnavailableError, match="check that it runs"):
         await pgq.migrate()
 
     await crashable.start()
@@ -227,7 +227,7 @@ async def test_waiting_for_a_result_survives_a_crash(
         return "done"
 
     handle = await work.enqueue()
-    waiting = asyncio.create_task(handle.result(timeout=30))
+    waiting = asyncio.create_task(handle.result(timeout=60))
     await asyncio.sleep(0)
     await crashable.crash()
     await crashable.start()
@@ -250,7 +250,7 @@ async def test_a_worker_stops_while_the_database_is_down(crashable: CrashableSer
         started.set()
         await anyio.sleep_forever()
 
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with pgq:
             await work.enqueue()
             async with pgq.worker(grace=0, cancel_grace=1, lease_ttl=1):
@@ -309,13 +309,17 @@ async def reached(condition: bool) -> bool:
     return condition
 
 
-async def cut(db: Connection) -> int:
-    """Cut every connection that pgqueue has to the test's database; return how many there were."""
-    cut_now: int = await db.fetchval(
-        "select count(pg_terminate_backend(pid)) from pg_stat_activity "
-        "where datname = current_database() and pid <> pg_backend_pid() and application_name = 'pgqueue'"
-    )
-    return cut_now
+async def cut(db: Connection) -> None:
+    """Cut every connection that pgqueue has to the test's database; wait until there is one to cut."""
+
+    async def cuts_some() -> bool:
+        count: int = await db.fetchval(
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity "
+            "where datname = current_database() and pid <> pg_backend_pid() and application_name = 'pgqueue'"
+        )
+        return count > 0
+
+    await eventually(cuts_some)
 
 
 @pytest.mark.contract("BP13")
@@ -330,10 +334,10 @@ async def test_no_job_is_lost_or_stuck_when_connections_are_cut_while_jobs_flow(
         return number
 
     handles = await pgq.enqueue_many([count.s(number) for number in range(2000)])
-    async with pgq.worker(concurrency=20):
+    async with pgq.worker(concurrency=20, lease_ttl=60):
         for cuts in range(1, 10):
             await eventually(lambda: reached(len(runs) > 150 * cuts))  # noqa: B023
-            assert await cut(db) > 0
+            await cut(db)
         async with asyncio.timeout(60):
             results = await asyncio.gather(*(handle.result() for handle in handles))
 
@@ -353,10 +357,10 @@ async def test_a_worker_listens_again_after_its_connections_were_cut(
     async with PgQueue(dsn) as elsewhere, pgq.worker(poll_interval=600) as worker:
         await worker.wait_ready()
         first = await elsewhere.enqueue_by_name("note", "first")
-        assert await first.result(timeout=30) == "first"
+        assert await first.result(timeout=60) == "first"
 
         await cut(db)
         second = await elsewhere.enqueue_by_name("note", "second")
-        assert await second.result(timeout=30) == "second"
+        assert await second.result(timeout=60) == "second"
         third = await elsewhere.enqueue_by_name("note", "third")
-        assert await third.result(timeout=30) == "third"
+        assert await third.result(timeout=60) == "third"
