@@ -114,7 +114,7 @@ async def db(dsn: str) -> AsyncIterator[Connection]:
     await connection.close()
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], *, within: float = 15.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]], *, within: float = 60.0) -> None:
     """Wait until *condition* holds; fail if it does not *within* so many seconds."""
     with anyio.fail_after(within):
         while not await condition():  # noqa: ASYNC110  # what is waited for tells nobody

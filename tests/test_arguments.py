@@ -194,7 +194,7 @@ async def test_a_backslash_before_u0000_is_not_a_nul(pgq: PgQueue) -> None:
     async with pgq.worker():
         job = await work.enqueue(r"\u0000 \\u0000")
 
-        assert await job.result(timeout=15) == r"\u0000 \\u0000"
+        assert await job.result(timeout=60) == r"\u0000 \\u0000"
 
 
 # What comes back
@@ -239,7 +239,7 @@ async def test_values_arrive_as_the_types_that_the_handler_names(pgq: PgQueue) -
     call: Any = work
 
     async with pgq.worker():
-        result = await (await call.enqueue(*sent)).result(timeout=15)
+        result = await (await call.enqueue(*sent)).result(timeout=60)
 
     assert seen == sent
     assert result == (sent[0], sent[1], Decimal("10.10"), b"\x00\xff\xfe")
@@ -344,8 +344,8 @@ async def test_a_context_parameter_is_the_workers_wherever_it_stands(pgq: PgQueu
     call: Any = last
 
     async with pgq.worker():
-        assert await (await first.enqueue(1)).result(timeout=15) == "first 1"
-        assert await (await call.enqueue(2)).result(timeout=15) == "last 2"
+        assert await (await first.enqueue(1)).result(timeout=60) == "first 1"
+        assert await (await call.enqueue(2)).result(timeout=60) == "last 2"
 
 
 # Stored arguments that do not fit
@@ -366,9 +366,9 @@ async def test_arguments_that_do_not_fit_fail_the_job_and_not_the_worker(
         broken = await db.fetchval("select pgqueue.enqueue('work', $1::json)", stored)
 
         with pytest.raises(JobFailed, match="do not fit the task") as raised:
-            await pgq.handle(broken).result(timeout=15)
+            await pgq.handle(broken).result(timeout=60)
         assert raised.value.reason == "undecodable"
-        assert await (await work.enqueue(1)).result(timeout=15) == 1
+        assert await (await work.enqueue(1)).result(timeout=60) == 1
     assert (await pgq.get(broken)).attempt == 1
 
 

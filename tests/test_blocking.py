@@ -69,7 +69,7 @@ def test_a_program_without_asyncio_enqueues_and_waits_for_results(dsn: str, pgq_
         job = queue.enqueue(add.s(1, 2))
         status_before = job.status()
         with working(dsn):
-            result = job.result(timeout=10)
+            result = job.result(timeout=60)
 
         assert status_before is JobStatus.PENDING
         assert result == 3
@@ -83,8 +83,8 @@ def test_a_task_can_be_enqueued_by_name_without_its_code(dsn: str, pgq_elsewhere
         by_position = queue.enqueue_by_name("add", 1, 2)
         by_keyword = queue.enqueue_by_name("add", a=3, b=4, options={"priority": 5})
 
-        assert by_position.result(timeout=10) == 3
-        assert by_keyword.result(timeout=10) == 7
+        assert by_position.result(timeout=60) == 3
+        assert by_keyword.result(timeout=60) == 7
         assert by_keyword.refresh().priority == 5
 
 
@@ -99,7 +99,7 @@ async def test_asyncio_programs_enqueue_by_name_too(pgq: PgQueue, dsn: str) -> N
             return a + b
 
         async with elsewhere.worker():
-            result = await job.result(timeout=10)
+            result = await job.result(timeout=60)
 
     assert result == 3
 
@@ -129,7 +129,7 @@ def test_a_job_can_be_cancelled(pgq_elsewhere: PgQueue) -> None:
         assert job.cancel(reason="not needed") is True
         assert job.cancel() is False
         with pytest.raises(JobCancelled, match="not needed"):
-            job.result(timeout=10)
+            job.result(timeout=60)
 
 
 def test_errors_arrive_as_they_are(dsn: str, pgq_elsewhere: PgQueue) -> None:
@@ -146,7 +146,7 @@ def test_errors_arrive_as_they_are(dsn: str, pgq_elsewhere: PgQueue) -> None:
         with pytest.raises(DuplicateJobError):
             queue.enqueue_by_name("fail", options={"id": job.id, "on_duplicate": "raise"})
         with working(dsn), pytest.raises(JobFailed, match="no such account"):
-            job.result(timeout=10)
+            job.result(timeout=60)
 
 
 def test_threads_share_one_facade(pgq_elsewhere: PgQueue) -> None:

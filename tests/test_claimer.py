@@ -32,9 +32,9 @@ async def test_a_job_of_a_transaction_that_commits_late_is_found_below_the_remem
         late = await work.options(connection=caller).enqueue()
         # Far more than a claim starts below its last position.
         jobs = await pgq.enqueue_many(work.s() for _ in range(4 * LATE))
-        await jobs[-1].result(timeout=10)
+        await jobs[-1].result(timeout=60)
         await transaction.commit()
-        assert await late.result(timeout=10) == "done"
+        assert await late.result(timeout=60) == "done"
     await caller.close()
 
 
@@ -48,7 +48,7 @@ async def test_a_job_that_nobody_announced_is_found(pgq: PgQueue, db: Connection
 
     async def keep_busy() -> None:
         while not stop.is_set():
-            await (await work.enqueue()).result(timeout=10)
+            await (await work.enqueue()).result(timeout=60)
 
     async with pgq.worker() as worker, asyncio.TaskGroup() as group:
         await worker.wait_ready()
@@ -65,7 +65,7 @@ async def test_a_job_that_nobody_announced_is_found(pgq: PgQueue, db: Connection
                 lane,
             )
             await db.execute("insert into pgqueue.ready (job_id, lane) values ($1, $2)", job_id, lane)
-        assert await pgq.handle(job_id).result(timeout=10) == "done"
+        assert await pgq.handle(job_id).result(timeout=60) == "done"
         stop.set()
 
 
@@ -87,7 +87,7 @@ async def test_the_jobs_of_a_claim_whose_answer_is_lost_are_given_back_and_run_o
         async with queue.worker(lease_ttl=600) as worker:
             await proxy.lost.wait()
             lease_id = worker._lease_id
-            assert [await job.result(timeout=10) for job in jobs] == list(range(5))
+            assert [await job.result(timeout=60) for job in jobs] == list(range(5))
             assert worker._lease_id == lease_id
 
     assert runs == Counter(range(5))

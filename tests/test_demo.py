@@ -139,7 +139,7 @@ async def test_more_files_than_fit_at_once_are_all_read(dsn: str, tmp_path: Path
     for number in range(50):
         (tmp_path / str(number)).write_text("x")
 
-    with Screen(50, quiet=True) as screen, anyio.fail_after(30):
+    with Screen(50, quiet=True) as screen, anyio.fail_after(60):
         report = await read_folder(dsn, find_files(tmp_path).files, concurrency=2, screen=screen)
 
     assert (report.enqueued, report.succeeded) == (50, 50)

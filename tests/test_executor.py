@@ -88,7 +88,7 @@ async def test_the_error_of_an_attempt_is_kept_with_its_traceback(pgq: PgQueue) 
     job = await fail.enqueue()
     async with pgq.worker():
         with pytest.raises(JobFailed, match=r"\(exception\): LookupError: the cause") as raised:
-            await job.result(timeout=10)
+            await job.result(timeout=60)
 
     error = (await job.refresh()).error
     assert (raised.value.reason, raised.value.error_type) == ("exception", "LookupError")
@@ -108,7 +108,7 @@ async def test_a_sync_handler_runs_in_a_thread_and_knows_its_job(pgq: PgQueue) -
 
     job = await work.enqueue(7)
     async with pgq.worker():
-        result = await job.result(timeout=10)
+        result = await job.result(timeout=60)
 
     assert tuple(result) == (str(job.id), 7)
     assert threads != [threading.get_ident()]
@@ -138,7 +138,7 @@ async def test_neighbours_do_not_see_each_others_job(pgq: PgQueue) -> None:
 
     jobs = await pgq.enqueue_many(who.s() for _ in range(10))
     async with pgq.worker():
-        results = [await job.result(timeout=10) for job in jobs]
+        results = [await job.result(timeout=60) for job in jobs]
 
     assert results == [str(job.id) for job in jobs]
     with pytest.raises(RuntimeError, match="no job is running here"):
@@ -199,7 +199,7 @@ async def test_a_thread_that_takes_too_long_is_abandoned_and_its_slot_is_free(pg
     try:
         async with pgq.worker(concurrency=1):
             ended = await over(job)
-            neighbour = await (await quick.enqueue()).result(timeout=10)
+            neighbour = await (await quick.enqueue()).result(timeout=60)
     finally:
         go_on.set()
 
@@ -233,7 +233,7 @@ async def test_the_clock_of_an_attempt_starts_with_its_handler(pgq: PgQueue) -> 
     # Claimed together: the one waits for the loop while the other has it.
     jobs = await pgq.enqueue_many([block.s(), work.s()])
     async with pgq.worker():
-        assert await jobs[1].result(timeout=10) == "done"
+        assert await jobs[1].result(timeout=60) == "done"
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ async def test_arguments_that_cannot_be_decoded_fail_their_job_and_never_the_wor
     fine = await work.enqueue(2)
     async with pgq.worker() as worker:
         ended = await over(pgq.handle(broken))
-        assert await fine.result(timeout=10) == 2
+        assert await fine.result(timeout=60) == 2
         assert worker.is_alive
 
     assert (ended.status, ended.reason, ended.attempt) == (JobStatus.FAILED, "undecodable", 1)
@@ -282,7 +282,7 @@ async def test_options_that_cannot_be_read_fail_the_job_and_never_the_worker(
     fine = await work.enqueue()
     async with pgq.worker() as worker:
         ended = await over(broken)
-        assert await fine.result(timeout=10) == 1
+        assert await fine.result(timeout=60) == 1
         assert worker.is_alive
 
     assert (ended.status, ended.reason) == (JobStatus.FAILED, "undecodable")
@@ -306,7 +306,7 @@ async def test_a_codec_that_raises_fails_the_job_and_never_the_worker(dsn: str) 
 
         bad, good = await pgq.enqueue_many([echo.s("bad"), echo.s("good")])
         async with pgq.worker():
-            assert await good.result(timeout=10) == "good"
+            assert await good.result(timeout=60) == "good"
             await eventually(lambda: has_attempts(pgq, bad))
             [attempt] = await pgq.attempts(bad.id)
 

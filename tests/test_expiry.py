@@ -26,8 +26,8 @@ async def test_a_job_not_started_by_its_expiry_never_runs(pgq: PgQueue, db: Conn
     await let_expire(db, job.id)
     async with pgq.worker(concurrency=1):
         with pytest.raises(JobExpired, match="without being started"):
-            await job.result(timeout=10)
-        await other.result(timeout=10)
+            await job.result(timeout=60)
+        await other.result(timeout=60)
 
     read = await job.refresh()
     assert (read.status, read.reason, read.attempt) == (JobStatus.EXPIRED, "expired", 0)
@@ -53,7 +53,7 @@ async def test_a_job_that_waits_to_be_retried_expires_too(pgq: PgQueue, db: Conn
             await db.execute("set local pgqueue.writer to 'on'")
             await db.execute("update pgqueue.scheduled set scheduled_at = now()")
         with pytest.raises(JobExpired):
-            await job.result(timeout=10)
+            await job.result(timeout=60)
 
     read = await job.refresh()
     assert (read.status, read.attempt, runs) == (JobStatus.EXPIRED, 1, [1])
@@ -68,7 +68,7 @@ async def test_a_job_that_runs_does_not_expire(pgq: PgQueue, db: Connection) -> 
 
     job = await work.options(expires=3600).enqueue()
     async with pgq.worker():
-        assert await job.result(timeout=10) == "done"
+        assert await job.result(timeout=60) == "done"
 
 
 async def test_an_expiry_can_be_a_moment(pgq: PgQueue) -> None:
@@ -80,7 +80,7 @@ async def test_an_expiry_can_be_a_moment(pgq: PgQueue) -> None:
     job = await work.options(expires=moment).enqueue()
     async with pgq.worker():
         with pytest.raises(JobExpired):
-            await job.result(timeout=10)
+            await job.result(timeout=60)
 
     assert (await job.refresh()).expires_at == moment
 

@@ -131,7 +131,7 @@ async def test_a_batch_of_outcomes_whose_acknowledgement_is_lost_is_written_once
             await eventually(lambda: has_running(db, 20))
             proxy.lose_answer_to("finish")
             go_on.set()
-            assert [await job.result(timeout=20) for job in jobs] == list(range(20))
+            assert [await job.result(timeout=60) for job in jobs] == list(range(20))
 
     assert await has_running(db, 0)
     assert await db.fetchval("select count(*) from pgqueue.attempt") == 0
@@ -158,7 +158,7 @@ async def test_one_outcome_that_the_database_refuses_does_not_keep_others_from_b
     )
     jobs = await pgq.enqueue_many(work.s(number) for number in range(3))
     async with pgq.worker() as worker:
-        assert [await jobs[0].result(timeout=10), await jobs[2].result(timeout=10)] == [0, 2]
+        assert [await jobs[0].result(timeout=60), await jobs[2].result(timeout=60)] == [0, 2]
         await eventually(lambda: is_terminal(jobs[1]))
         assert worker.is_alive
 

@@ -75,7 +75,7 @@ async def test_a_killed_process_is_noticed_long_before_its_lease_runs_out(
         await eventually(lambda: has_rows(db, "execution", 1))
         with worker_process(dsn, name="second", lease_ttl=600):
             first.kill()
-            ran_in = await job.result(timeout=30)
+            ran_in = await job.result(timeout=60)
 
     assert ran_in == "second"
     assert [(each.reason, each.worker) for each in await pgq.attempts(job.id)] == [("lost", "first")]
@@ -95,7 +95,7 @@ async def test_a_job_of_the_only_worker_waits_for_the_next_one(
     assert await job.status() is JobStatus.RUNNING
 
     with worker_process(dsn, name="second"):
-        assert await job.result(timeout=30) == "second"
+        assert await job.result(timeout=60) == "second"
 
 
 @pytest.mark.contract("P2.16")
@@ -103,11 +103,11 @@ async def test_a_handler_that_blocks_the_event_loop_keeps_its_lease(
     pgq: PgQueue, dsn: str, db: Connection
 ) -> None:
     await make_tables(db)
-    job = await pgq.enqueue_by_name("block_the_loop", seconds=5)
+    job = await pgq.enqueue_by_name("block_the_loop", seconds=9)
 
-    # Two, of which one is free to rescue what the other, blocked five times as long as its lease, holds.
-    with worker_process(dsn, name="first", lease_ttl=1), worker_process(dsn, name="second", lease_ttl=1):
-        await job.result(timeout=30)
+    # Two, of which one is free to rescue what the other, blocked three times as long as its lease, holds.
+    with worker_process(dsn, name="first", lease_ttl=3), worker_process(dsn, name="second", lease_ttl=3):
+        await job.result(timeout=60)
 
     assert await db.fetchval("select count(*) from execution") == 1
     assert await pgq.attempts(job.id) == []

@@ -59,7 +59,7 @@ async def test_a_worker_that_lost_its_lease_cannot_change_its_jobs(
     async with held(pgq, dsn) as (job, go_on, runs):
         # It does not know yet that it is taken for dead; the job runs again, and its outcome stands.
         await expire_lease(db)
-        assert await job.result(timeout=30) in ("first", "second")
+        assert await job.result(timeout=60) in ("first", "second")
         before = await db.fetchrow("select * from pgqueue.job")
         history = await attempt_reasons(pgq, job.id)
         go_on.set()
@@ -126,14 +126,14 @@ async def test_a_worker_that_lost_its_lease_cancels_its_handlers_and_goes_on_und
         return "done"
 
     job = await work.enqueue()
-    async with pgq.worker(lease_ttl=1) as worker:
+    async with pgq.worker(lease_ttl=3) as worker:
         await eventually(lambda: holds(bool(runs)))
         lost = worker._lease_id
         await expire_lease(db)
         await was_cancelled.wait()
-        assert await job.result(timeout=30) == "done"
+        assert await job.result(timeout=60) == "done"
         assert worker._lease_id not in (None, lost)
-        assert await (await work.enqueue()).result(timeout=10) == "done"
+        assert await (await work.enqueue()).result(timeout=60) == "done"
 
     assert (await job.refresh()).attempt == 1
 
@@ -151,16 +151,16 @@ async def test_a_job_that_runs_longer_than_the_lease_is_not_redelivered(pgq: PgQ
         return last
 
     job = await declare(pgq).enqueue()
-    async with PgQueue(dsn) as other, pgq.worker(lease_ttl=1) as worker:
+    async with PgQueue(dsn) as other, pgq.worker(lease_ttl=3) as worker:
         declare(other)
         await eventually(lambda: holds(bool(runs)))
-        async with other.worker(lease_ttl=1):
+        async with other.worker(lease_ttl=3):
             lease_id = worker._lease_id
             for _ in range(6):
                 # A renewal is a third of the time to live away: six of them are two lives.
                 await renewed(pgq, lease_id)
             go_on.set()
-            await job.result(timeout=10)
+            await job.result(timeout=60)
             assert worker._lease_id == lease_id
 
     assert runs == ["run"]
@@ -171,13 +171,13 @@ async def test_a_job_that_runs_longer_than_the_lease_is_not_redelivered(pgq: PgQ
 async def test_a_lease_is_renewed_while_a_handler_blocks_the_event_loop(pgq: PgQueue) -> None:
     @pgq.task
     async def block() -> None:
-        time.sleep(2.5)  # noqa: ASYNC251  # what this test is about
+        time.sleep(7)  # noqa: ASYNC251  # what this test is about
 
     job = await block.enqueue()
-    async with pgq.worker(lease_ttl=1) as worker:
+    async with pgq.worker(lease_ttl=3) as worker:
         await worker.wait_ready()
         lease_id = worker._lease_id
-        await job.result(timeout=30)
+        await job.result(timeout=60)
         assert worker._lease_id == lease_id
 
     assert (await job.refresh()).losses == 0
@@ -204,7 +204,7 @@ async def test_a_worker_whose_lease_connection_breaks_holds_its_lock_again_befor
         assert await db.fetchval("select pg_terminate_backend($1)", before)
         await eventually(lambda: is_held_by_another(db, before))
         go_on.set()
-        assert await job.result(timeout=10) == "done"
+        assert await job.result(timeout=60) == "done"
         assert worker._lease_id == lease_id
 
 
@@ -218,7 +218,7 @@ async def test_waiting_for_a_time_has_nothing_to_do_with_the_lease(pgq: PgQueue,
         return "done"
 
     job = await later.options(delay=24 * 3600).enqueue()
-    async with pgq.worker(lease_ttl=1) as worker:
+    async with pgq.worker(lease_ttl=3) as worker:
         await worker.wait_ready()
         for _ in range(4):
             await renewed(pgq, worker._lease_id)
@@ -227,7 +227,7 @@ async def test_waiting_for_a_time_has_nothing_to_do_with_the_lease(pgq: PgQueue,
         async with db.transaction():
             await db.execute("set local pgqueue.writer to 'on'")
             await db.execute("update pgqueue.scheduled set scheduled_at = now()")
-        assert await job.result(timeout=10) == "done"
+        assert await job.result(timeout=60) == "done"
 
     assert (held, status, runs) == (0, JobStatus.SCHEDULED, ["run"])
 
@@ -244,7 +244,7 @@ async def test_a_lost_answer_to_its_registration_costs_a_worker_nothing(
         proxy.lose_answer_to("register_lease")
         async with queue.worker() as worker:
             await proxy.lost.wait()
-            assert await (await work.enqueue()).result(timeout=10) == "done"
+            assert await (await work.enqueue()).result(timeout=60) == "done"
             assert worker.is_consuming
             assert await db.fetchval("select count(*) from pgqueue.lease") == 1
 

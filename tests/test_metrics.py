@@ -43,7 +43,7 @@ async def test_jobs_are_counted_from_enqueue_to_their_ends(pgq: PgQueue) -> None
 
     jobs = await pgq.enqueue_many([add.s(1, 2), add.s(3, 4), fail.s()])
     async with pgq.worker():
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             for job in jobs:
                 await pgq.wait(job.id)
     seen = await samples(metrics)

@@ -182,7 +182,7 @@ async def test_a_newer_schema_that_works_with_this_version_is_worked_with(dsn: s
         return "done"
 
     async with pgq, pgq.worker():
-        assert await (await work.enqueue()).result(timeout=15) == "done"
+        assert await (await work.enqueue()).result(timeout=60) == "done"
 
 
 @pytest.mark.contract("P4.16")
@@ -239,7 +239,7 @@ async def test_enqueueing_works_where_no_partition_was_made(pgq: PgQueue, db: Co
     jobs = await pgq.enqueue_many([work.s(number) for number in range(5)])
     # Maintenance meets a day whose jobs are in the default partition already, and leaves them there.
     async with pgq.worker():
-        assert [await job.result(timeout=15) for job in jobs] == list(range(5))
+        assert [await job.result(timeout=60) for job in jobs] == list(range(5))
 
     assert await db.fetchval("select count(*) from pgqueue.job_default") == 5
     assert await db.fetchval("select pgqueue.make_partition(now())") is False
@@ -255,7 +255,7 @@ async def test_ids_that_are_not_of_a_time_go_to_the_default_partition(
 
     job = await work.options(id=chosen).enqueue()
     async with pgq.worker():
-        assert await job.result(timeout=15) == "done"
+        assert await job.result(timeout=60) == "done"
 
     assert await job.status() is JobStatus.SUCCEEDED
     assert await db.fetchval("select count(*) from pgqueue.job_default where id = $1", chosen) == 1

@@ -316,10 +316,10 @@ async def test_a_worker_holds_nothing_of_a_million_scheduled_jobs(scheduled_dsn:
             return number
 
         async with pgq.worker(concurrency=10, prefetch_multiplier=4):
-            await (await work.enqueue(0)).result(timeout=30)
+            await (await work.enqueue(0)).result(timeout=60)
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             for job in await pgq.enqueue_many([work.s(number) for number in range(500)]):
-                await job.result(timeout=30)
+                await job.result(timeout=60)
             after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             async with connected(scheduled_dsn) as bench:
                 claimed = await bench.connection.fetchval("select count(*) from pgqueue.running")

@@ -82,7 +82,7 @@ async def test_jobs_run_and_their_results_come_back(pooled: PgQueue) -> None:
 
     async with pooled.worker(concurrency=20):
         handles = await pooled.enqueue_many([double.s(number) for number in range(300)])
-        results = [await handle.result(timeout=30) for handle in handles]
+        results = [await handle.result(timeout=60) for handle in handles]
 
     assert results == [2 * number for number in range(300)]
 
@@ -96,7 +96,7 @@ async def test_callers_and_workers_share_few_sessions_at_once(pooled: PgQueue) -
 
     async def call(number: int) -> None:
         handle = await double.enqueue(number)
-        results[number] = await handle.result(timeout=30)
+        results[number] = await handle.result(timeout=60)
 
     async with (
         pooled.worker(concurrency=5),
@@ -130,7 +130,7 @@ async def test_no_job_starts_before_its_claim_is_committed(pooled: PgQueue, db: 
 
     async with pooled.worker():
         handle = await note.enqueue()
-        assert await handle.result(timeout=30) == "done"
+        assert await handle.result(timeout=60) == "done"
 
     assert (runs, fenced) == (["run"], [])
 
@@ -148,7 +148,7 @@ async def test_a_failed_attempt_is_retried(pooled: PgQueue) -> None:
     async with pooled.worker():
         handle = await fail_once.enqueue()
 
-        assert await handle.result(timeout=30) == 2
+        assert await handle.result(timeout=60) == 2
 
 
 async def test_a_job_that_fails_for_good_says_why(pooled: PgQueue) -> None:
@@ -160,7 +160,7 @@ async def test_a_job_that_fails_for_good_says_why(pooled: PgQueue) -> None:
         handle = await fail.enqueue()
 
         with pytest.raises(JobFailed, match="ValueError: never"):
-            await handle.result(timeout=30)
+            await handle.result(timeout=60)
 
 
 async def test_a_delayed_job_runs_when_its_time_has_come(pooled: PgQueue) -> None:
@@ -171,7 +171,7 @@ async def test_a_delayed_job_runs_when_its_time_has_come(pooled: PgQueue) -> Non
     async with pooled.worker():
         handle = await note.options(delay=0.05).enqueue()
 
-        assert await handle.result(timeout=30) == "ran"
+        assert await handle.result(timeout=60) == "ran"
 
 
 async def test_a_job_exists_if_and_only_if_the_callers_transaction_commits(
@@ -194,7 +194,7 @@ async def test_a_job_exists_if_and_only_if_the_callers_transaction_commits(
         await connection.close()
 
     async with pooled.worker():
-        assert await kept.result(timeout=30) == "kept"
+        assert await kept.result(timeout=60) == "kept"
     with pytest.raises(JobNotFoundError):
         await lost.refresh()
 

@@ -31,7 +31,7 @@ async def test_prefetched_jobs_are_pending_and_no_clock_of_theirs_runs(pgq: PgQu
         await eventually(lambda: has_running(db, 4))
         reads = [await job.refresh() for job in jobs]
         go_on.set()
-        await jobs[-1].result(timeout=10)
+        await jobs[-1].result(timeout=60)
 
     assert [read.status for read in reads] == [JobStatus.RUNNING] * 2 + [JobStatus.PENDING] * 4
     assert [read.attempt for read in reads] == [1, 1, 0, 0, 0, 0]
@@ -90,9 +90,9 @@ async def test_an_idle_worker_steals_what_another_has_prefetched(
         async with pgq.worker(concurrency=1, prefetch_multiplier=5):
             await eventually(lambda: has_running(db, 5))
             async with other.worker(concurrency=1):
-                stolen = [await job.result(timeout=10) for job in short]
+                stolen = [await job.result(timeout=60) for job in short]
             go_on.set()
-            await long.result(timeout=10)
+            await long.result(timeout=60)
 
     assert stolen == ["idle"] * 4
     assert ran == ["busy"] + ["idle"] * 4
@@ -120,7 +120,7 @@ async def test_what_is_prefetched_and_stolen_to_and_fro_runs_once(pgq: PgQueue, 
             other.worker(concurrency=2),
         ):
             for job in jobs:
-                await job.result(timeout=30)
+                await job.result(timeout=60)
 
     assert runs == Counter(range(1000))
 
@@ -140,7 +140,7 @@ async def test_a_prefetched_job_that_is_cancelled_never_runs(pgq: PgQueue, db: C
         assert await second.cancel()
         assert await second.status() is JobStatus.CANCELLED
         go_on.set()
-        await third.result(timeout=10)
+        await third.result(timeout=60)
 
     assert await first.status() is JobStatus.SUCCEEDED
     assert await second.status() is JobStatus.CANCELLED
@@ -158,7 +158,7 @@ async def test_prefetched_jobs_of_a_lost_worker_are_stolen_before_it_is_known_to
     async with ghost(pgq) as lost:
         await lost.prefetch()
         async with pgq.worker():
-            assert await job.result(timeout=10) == "done"
+            assert await job.result(timeout=60) == "done"
 
     assert await pgq.attempts(job.id) == []
 

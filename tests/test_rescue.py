@@ -34,7 +34,7 @@ async def test_a_job_whose_worker_was_lost_runs_again_and_spends_no_attempt(pgq:
         running = await job.refresh()
         await lost.die()
         async with pgq.worker():
-            result = await job.result(timeout=30)
+            result = await job.result(timeout=60)
 
     [attempt] = await pgq.attempts(job.id)
     assert (running.status, running.attempt, running.worker) == (JobStatus.RUNNING, 1, "ghost")
@@ -66,7 +66,7 @@ async def test_a_job_that_allows_no_loss_fails_with_its_worker(pgq: PgQueue, lev
         await lost.die()
         async with pgq.worker(queues=["others"]):
             with pytest.raises(JobFailed, match="worker_lost"):
-                await job.result(timeout=30)
+                await job.result(timeout=60)
 
     read = await job.refresh()
     assert (read.status, read.reason, read.attempt, read.worker) == (
@@ -100,7 +100,7 @@ async def test_losses_are_bounded_by_a_counter_of_their_own(
             assert (read.attempt, read.losses) == (0, losses)
         await lose(pgq)
         with pytest.raises(JobFailed, match="worker_lost"):
-            await job.result(timeout=30)
+            await job.result(timeout=60)
 
     assert await attempt_reasons(pgq, job.id) == ["lost"] * (allowed + 1)
 
@@ -118,7 +118,7 @@ async def test_losses_and_retries_do_not_eat_into_each_other(pgq: PgQueue) -> No
             await eventually(lambda: has_status(pgq, job.id, JobStatus.PENDING))
     async with pgq.worker():
         with pytest.raises(JobFailed, match="exception"):
-            await job.result(timeout=30)
+            await job.result(timeout=60)
 
     assert [(each.attempt, each.reason) for each in await pgq.attempts(job.id)] == [
         (1, "lost"),
@@ -142,7 +142,7 @@ async def test_a_rescued_job_keeps_its_place_in_the_queue(pgq: PgQueue) -> None:
     async with pgq.worker(queues=["others"]):
         await eventually(lambda: has_status(pgq, jobs[0].id, JobStatus.PENDING))
     async with pgq.worker(concurrency=1):
-        await jobs[2].result(timeout=10)
+        await jobs[2].result(timeout=60)
 
     assert order == [0, 1, 2]
 
@@ -157,7 +157,7 @@ async def test_jobs_of_a_lost_worker_that_were_not_started_have_lost_nothing(pgq
         await lost.prefetch()
         await lost.die()
         async with pgq.worker():
-            assert await job.result(timeout=30) == "done"
+            assert await job.result(timeout=60) == "done"
 
     assert await pgq.attempts(job.id) == []
 
@@ -194,7 +194,7 @@ async def test_a_claim_not_yet_committed_is_seen_by_the_rescuer_of_its_lease(
                 await worker.wait_ready()
         await expiring
         async with pgq.worker():
-            assert await job.result(timeout=30) == "done"
+            assert await job.result(timeout=60) == "done"
 
 
 async def test_a_lease_without_jobs_is_removed_once_it_ran_out(pgq: PgQueue, db: Connection) -> None:

@@ -55,8 +55,8 @@ async def test_awaiting_a_result_gives_what_the_handler_returned(pgq: PgQueue, v
     async with pgq.worker():
         job = await echo.enqueue(value)
 
-        assert await job.result(timeout=15) == value
-        assert await job.result(timeout=15) == value
+        assert await job.result(timeout=60) == value
+        assert await job.result(timeout=60) == value
 
 
 @pytest.mark.contract("P1.9")
@@ -72,7 +72,7 @@ async def test_a_failed_job_raises_what_the_handler_raised_as_text(pgq: PgQueue)
         job = await pay.enqueue()
 
         with pytest.raises(JobFailed, match="no funds") as raised:
-            await job.result(timeout=15)
+            await job.result(timeout=60)
 
     assert (raised.value.job_id, raised.value.task, raised.value.reason) == (job.id, "pay", "exception")
     assert raised.value.error_type.endswith("PaymentRefusedError")
@@ -83,13 +83,13 @@ async def test_a_failed_job_raises_what_the_handler_raised_as_text(pgq: PgQueue)
 async def test_a_job_that_will_not_run_raises_how_it_ended(pgq: PgQueue) -> None:
     echo = declare_echo(pgq)
     cancelled = await echo.options(delay=60).enqueue(1)
-    waiting = asyncio.create_task(cancelled.result(timeout=15))
+    waiting = asyncio.create_task(cancelled.result(timeout=60))
     expired = await echo.options(expires=1e-6).enqueue(1)
 
     await cancelled.cancel(reason="changed my mind")
     async with pgq.worker():
         with pytest.raises(JobExpired, match=str(expired.id)):
-            await expired.result(timeout=15)
+            await expired.result(timeout=60)
         with pytest.raises(JobCancelled, match="changed my mind"):
             await waiting
 
@@ -106,14 +106,14 @@ async def test_a_timeout_leaves_the_job_alone(pgq: PgQueue) -> None:
     assert isinstance(raised.value, PgQueueError)
     assert await job.status() is JobStatus.PENDING
     async with pgq.worker():
-        assert await job.result(timeout=15) == 5
+        assert await job.result(timeout=60) == 5
 
 
 @pytest.mark.contract("P1.9")
 async def test_a_waiter_that_is_cancelled_leaves_job_and_other_waiters_alone(pgq: PgQueue) -> None:
     echo = declare_echo(pgq)
     job = await echo.enqueue(5)
-    leaving, staying = (asyncio.create_task(job.result(timeout=15)) for _ in range(2))
+    leaving, staying = (asyncio.create_task(job.result(timeout=60)) for _ in range(2))
     await asyncio.sleep(0)
 
     leaving.cancel()
@@ -131,7 +131,7 @@ async def test_a_waiter_that_is_cancelled_leaves_job_and_other_waiters_alone(pgq
 async def test_two_hundred_waiters_share_one_listener(pgq: PgQueue, dsn: str, db: Connection) -> None:
     echo = declare_echo(pgq)
     handles = [await echo.enqueue(0), *await pgq.enqueue_many([echo.s(number) for number in range(1, 100)])]
-    waiters = [asyncio.create_task(handle.result(timeout=30)) for handle in handles * 2]
+    waiters = [asyncio.create_task(handle.result(timeout=60)) for handle in handles * 2]
 
     async def is_listening() -> bool:
         return bool(await db.fetchval(LISTENERS))
@@ -156,7 +156,7 @@ async def test_a_result_of_another_process_is_announced(pgq: PgQueue, dsn: str) 
         async with elsewhere.worker():
             job = await echo.enqueue("x")
 
-            assert await job.result(timeout=15) == "x"
+            assert await job.result(timeout=60) == "x"
 
 
 @pytest.mark.contract("P1.9")
@@ -170,7 +170,7 @@ async def test_results_arrive_by_polling_when_nothing_is_announced(
         declare_echo(silent)
         # The other process finishes the job and says nothing to anybody.
         monkeypatch.setattr(silent._signals, "publish_finished", lambda ids: None)
-        waiting = asyncio.create_task(job.result(timeout=15))
+        waiting = asyncio.create_task(job.result(timeout=60))
         async with silent.worker():
             assert await waiting == "x"
 
@@ -179,7 +179,7 @@ async def test_results_arrive_by_polling_when_nothing_is_announced(
 async def test_a_waiter_survives_the_loss_of_its_listener(pgq: PgQueue, dsn: str, db: Connection) -> None:
     echo = declare_echo(pgq)
     job = await echo.enqueue("x")
-    waiting = asyncio.create_task(job.result(timeout=15))
+    waiting = asyncio.create_task(job.result(timeout=60))
 
     async def is_listening() -> bool:
         return bool(await db.fetchval(LISTENERS))
@@ -205,7 +205,7 @@ async def test_a_result_is_stored_as_json(pgq: PgQueue, db: Connection) -> None:
 
     async with pgq.worker():
         job = await echo.enqueue({"a": [1, None]})
-        await job.result(timeout=15)
+        await job.result(timeout=60)
 
     stored = await db.fetchval("select result::text from pgqueue.job where id = $1", job.id)
     assert json.loads(stored) == {"a": [1, None]}
@@ -219,7 +219,7 @@ async def test_a_result_of_none_is_not_the_lack_of_a_result(pgq: PgQueue, db: Co
     async with pgq.worker():
         kept: JobHandle[Any] = await nothing.enqueue()
         ignored: JobHandle[Any] = await nothing.options(ignore_result=True).enqueue()
-        assert [await job.result(timeout=15) for job in (kept, ignored)] == [None, None]
+        assert [await job.result(timeout=60) for job in (kept, ignored)] == [None, None]
 
     assert (await kept.refresh()).has_result
     assert not (await ignored.refresh()).has_result
@@ -236,7 +236,7 @@ async def test_an_ignored_result_is_not_kept_however_odd_it_is(pgq: PgQueue) -> 
     async with pgq.worker():
         job = await work.enqueue()
 
-        assert await job.result(timeout=15) is None
+        assert await job.result(timeout=60) is None
     assert await job.status() is JobStatus.SUCCEEDED
 
 
@@ -269,8 +269,8 @@ async def test_a_result_that_cannot_be_stored_fails_the_job_and_says_why(dsn: st
             job, neighbour = await pgq.enqueue_many([work.s(), fine.s(1)])
 
             with pytest.raises(JobFailed, match=said) as raised:
-                await job.result(timeout=15)
-            assert await neighbour.result(timeout=15) == 1
+                await job.result(timeout=60)
+            assert await neighbour.result(timeout=60) == 1
         assert (raised.value.reason, raised.value.error_type) == ("unstorable_result", "UnstorableResult")
         # Running it again would return the same: it is not retried.
         assert executions == 1
@@ -287,7 +287,7 @@ async def test_a_result_that_does_not_fit_its_annotation_fails_the_job(pgq: PgQu
         job = await work.enqueue()
 
         with pytest.raises(JobFailed, match="does not fit the task's annotation"):
-            await job.result(timeout=15)
+            await job.result(timeout=60)
 
 
 # What a codec hides
@@ -315,8 +315,8 @@ async def test_a_codec_leaves_no_plain_text_in_the_database(dsn: str, db: Connec
             job = await work.enqueue("swordfish")
             by_name = await pgq.enqueue_by_name("work", secret="swordfish")
 
-            assert await job.result(timeout=15) == "swordfish returned"
-            assert await by_name.result(timeout=15) == "swordfish returned"
+            assert await job.result(timeout=60) == "swordfish returned"
+            assert await by_name.result(timeout=60) == "swordfish returned"
         assert (await job.refresh()).arguments == {"secret": "swordfish"}
         assert (await job.refresh()).result == "swordfish returned"
 
@@ -333,7 +333,7 @@ async def test_a_codec_that_cannot_read_fails_the_job_and_not_the_worker(dsn: st
             plain = await db.fetchval("""select pgqueue.enqueue('echo', '{"value": 1}')""")
             job = await echo.enqueue(2)
 
-            assert await job.result(timeout=15) == 2
+            assert await job.result(timeout=60) == 2
 
             async def has_failed() -> bool:
                 status: str = await db.fetchval("select pgqueue.status_of($1)::text", plain)
@@ -349,8 +349,8 @@ async def test_a_job_that_a_codec_cannot_read_does_not_stop_other_waiters(dsn: s
         echo = declare_echo(pgq)
         async with pgq.worker():
             plain = await db.fetchval("""select pgqueue.enqueue('echo', '{"value": 1}')""")
-            reading = asyncio.create_task(pgq.handle(plain).result(timeout=15))
+            reading = asyncio.create_task(pgq.handle(plain).result(timeout=60))
             await asyncio.wait([reading])
             assert reading.exception() is not None
 
-            assert await (await echo.enqueue(2)).result(timeout=15) == 2
+            assert await (await echo.enqueue(2)).result(timeout=60) == 2

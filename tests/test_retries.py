@@ -33,7 +33,7 @@ async def test_max_retries_bounds_the_executions(pgq: PgQueue, max_retries: int,
     job = await fail.enqueue()
     async with pgq.worker():
         with pytest.raises(JobFailed, match=f"attempt {executions}"):
-            await job.result(timeout=20)
+            await job.result(timeout=60)
 
     assert seen == [(attempt, attempt - 1) for attempt in range(1, executions + 1)]
     assert (await job.refresh()).attempt == executions
@@ -53,7 +53,7 @@ async def test_without_a_limit_a_job_is_retried_until_it_succeeds(pgq: PgQueue, 
         for attempt in range(1, 6):
             await eventually(lambda attempt=attempt: waits_after(job, attempt))  # type: ignore[misc]
             await make_due(db, job.id)
-        assert await job.result(timeout=10) == 6
+        assert await job.result(timeout=60) == 6
 
 
 @pytest.mark.contract("P2.28", "P2.35")
@@ -129,7 +129,7 @@ async def test_a_retry_keeps_all_that_the_job_was_enqueued_with(pgq: PgQueue, db
     ).enqueue("payload")
     stored = await db.fetchrow("select arguments, options, headers, tags from pgqueue.job")
     async with pgq.worker(queues=["mail"]):
-        assert await job.result(timeout=20) == "payload"
+        assert await job.result(timeout=60) == "payload"
     read = await job.refresh()
 
     assert seen == [("mail", 7, "k", {"trace": "t"}, "payload")] * 3
@@ -160,10 +160,10 @@ async def test_a_retry_does_not_run_before_its_time(pgq: PgQueue, db: Connection
     async with pgq.worker():
         await eventually(lambda: waits_after(job, 1))
         for _ in range(20):
-            await (await other.enqueue()).result(timeout=10)
+            await (await other.enqueue()).result(timeout=60)
         assert runs == [1]
         await make_due(db, job.id)
-        await job.result(timeout=10)
+        await job.result(timeout=60)
 
     assert runs == [1, 2]
 
@@ -177,7 +177,7 @@ async def test_a_handler_that_is_cancelled_from_inside_is_retried_like_any_other
 
     job = await cancel_oneself.enqueue()
     async with pgq.worker():
-        assert await job.result(timeout=10) == "second"
+        assert await job.result(timeout=60) == "second"
 
 
 async def waits_after(job: JobHandle[Any], attempt: int) -> bool:

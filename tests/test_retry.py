@@ -85,7 +85,7 @@ async def test_a_failing_job_is_executed_once_more_than_its_retries(
     job = await fail.enqueue()
     async with pgq.worker():
         with pytest.raises(JobFailed, match="ValueError: again"):
-            await job.result(timeout=15)
+            await job.result(timeout=60)
 
     assert seen == [(retries, retries + 1) for retries in range(executions)]
     assert (await job.refresh()).attempt == executions
@@ -101,7 +101,7 @@ async def test_an_unlimited_job_is_executed_until_it_succeeds(pgq: PgQueue) -> N
 
     job = await succeed_at_last.enqueue()
     async with pgq.worker():
-        assert await job.result(timeout=15) == 5
+        assert await job.result(timeout=60) == 5
 
 
 # How long it waits

@@ -64,7 +64,7 @@ async def test_what_does_not_finish_within_the_grace_goes_back_unspent_and_keeps
     assert await db.fetchval("select count(*) from pgqueue.lease") == 0
     # max_retries=0 and yet it runs again, as attempt 1.
     async with pgq.worker(concurrency=1):
-        assert [await job.result(timeout=10) for job in jobs] == [1] * 4
+        assert [await job.result(timeout=60) for job in jobs] == [1] * 4
     assert started[2:] == [0, 1, 2, 3]
 
 
@@ -81,7 +81,7 @@ async def test_release_does_not_wait_for_the_grace(pgq: PgQueue) -> None:
             cleaned_up.set()
 
     job = await wait.enqueue()
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with pgq.worker(grace=30) as worker:
             await started.wait()
             worker.stop()
@@ -110,7 +110,7 @@ async def test_a_handler_that_ignores_cancellation_is_released_all_the_same(
 
     job = await ignore.enqueue()
     try:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             async with pgq.worker(grace=30 if hurry else 0.01, cancel_grace=0.05) as worker:
                 await started.wait()
                 if hurry:
@@ -137,7 +137,7 @@ async def test_a_thread_that_goes_on_is_released_all_the_same(pgq: PgQueue) -> N
 
     job = await stuck.enqueue()
     try:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             async with pgq.worker(grace=0.01):
                 await started.wait()
     finally:
@@ -167,7 +167,7 @@ async def test_a_released_job_is_taken_by_another_worker(pgq: PgQueue, dsn: str)
             await started.wait()
             async with other.worker():
                 worker.stop()
-                assert await job.result(timeout=10) == "done"
+                assert await job.result(timeout=60) == "done"
 
 
 async def test_outcomes_of_the_last_moment_are_written(pgq: PgQueue) -> None:
@@ -186,7 +186,7 @@ async def test_outcomes_of_the_last_moment_are_written(pgq: PgQueue) -> None:
 
 
 async def test_a_worker_that_is_stopped_at_once_stops(pgq: PgQueue, db: Connection) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with pgq.worker() as worker:
             worker.stop()
 
@@ -229,7 +229,7 @@ async def test_a_claim_under_way_at_the_stop_is_not_lost(pgq: PgQueue, db: Conne
         runs.append("run")
 
     async with pgq.worker() as worker:
-        await (await work.enqueue()).result(timeout=10)
+        await (await work.enqueue()).result(timeout=60)
         async with db.transaction():
             # The claim waits for the lease, which this transaction has locked.
             await db.execute("select from pgqueue.lease for update")

@@ -36,7 +36,7 @@ async def test_a_waiter_in_another_process_is_told_of_the_result(pgq: PgQueue, d
 
     job = await work.enqueue()
     async with PgQueue(dsn) as elsewhere, pgq.worker() as worker:
-        waiting = asyncio.ensure_future(elsewhere.handle(job.id).result(timeout=30))
+        waiting = asyncio.ensure_future(elsewhere.handle(job.id).result(timeout=60))
         # The worker has heard that somebody waits, and the waiter listens.
         await eventually(lambda: holds(worker._watched_until > time.monotonic()))
         await eventually(lambda: listens(elsewhere))
@@ -51,7 +51,7 @@ async def test_a_waiter_is_told_of_a_job_that_was_cancelled_elsewhere(pgq: PgQue
 
     job = await work.enqueue()
     async with PgQueue(dsn) as elsewhere:
-        waiting = asyncio.ensure_future(elsewhere.handle(job.id).result(timeout=30))
+        waiting = asyncio.ensure_future(elsewhere.handle(job.id).result(timeout=60))
         await eventually(lambda: listens(elsewhere))
         assert await job.cancel()
         with pytest.raises(JobCancelled):
@@ -68,7 +68,7 @@ async def test_an_enqueue_wakes_a_worker_of_another_process(pgq: PgQueue, dsn: s
         await eventually(lambda: listens(pgq))
         for _ in range(3):
             job = await elsewhere.enqueue_by_name("work")
-            assert await pgq.handle(job.id).result(timeout=10) == "done"
+            assert await pgq.handle(job.id).result(timeout=60) == "done"
 
 
 async def test_a_commit_of_the_callers_transaction_wakes_a_worker(pgq: PgQueue, dsn: str) -> None:
@@ -79,10 +79,10 @@ async def test_a_commit_of_the_callers_transaction_wakes_a_worker(pgq: PgQueue, 
     caller = await asyncpg.connect(dsn)
     async with pgq.worker(poll_interval=NEVER):
         await eventually(lambda: listens(pgq))
-        await (await work.enqueue()).result(timeout=10)
+        await (await work.enqueue()).result(timeout=60)
         async with caller.transaction():
             job = await work.options(connection=caller).enqueue()
-        assert await job.result(timeout=10) == "done"
+        assert await job.result(timeout=60) == "done"
     await caller.close()
 
 
@@ -94,7 +94,7 @@ async def test_an_enqueue_from_sql_wakes_a_worker(pgq: PgQueue, db: Connection) 
     async with pgq.worker(poll_interval=NEVER):
         await eventually(lambda: listens(pgq))
         job_id = await db.fetchval("select pgqueue.enqueue('add', '[2, 3]')")
-        assert await pgq.handle(job_id).result(timeout=10) == 5
+        assert await pgq.handle(job_id).result(timeout=60) == 5
 
 
 async def test_a_listener_that_lost_its_connection_looks_once_for_what_it_missed(
@@ -105,13 +105,13 @@ async def test_a_listener_that_lost_its_connection_looks_once_for_what_it_missed
         return "done"
 
     async with pgq.worker(poll_interval=NEVER), PgQueue(dsn) as elsewhere:
-        await (await work.enqueue()).result(timeout=10)
+        await (await work.enqueue()).result(timeout=60)
         listener = pgq._signals._link._connection
         assert listener is not None
         # The other process announces the job while nobody here listens.
         assert await db.fetchval("select pg_terminate_backend($1)", listener.get_server_pid())
         job = await elsewhere.enqueue_by_name("work")
-        assert await pgq.handle(job.id).result(timeout=14) == "done"
+        assert await pgq.handle(job.id).result(timeout=60) == "done"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ async def test_a_message_that_is_not_pgqueues_disturbs_nobody(
     async with pgq.worker() as worker:
         await eventually(lambda: listens(pgq))
         await db.execute("select pg_notify('pgqueue', $1), pg_notify('pgqueue_finished', $1)", message)
-        assert await (await work.enqueue()).result(timeout=10) == "done"
+        assert await (await work.enqueue()).result(timeout=60) == "done"
         assert worker.is_alive
 
     assert problems == []

@@ -15,6 +15,6 @@ async def test_a_job_goes_from_enqueue_to_done(pgq: PgQueue) -> None:
     assert await job.status() is JobStatus.PENDING
 
     async with pgq.worker():
-        assert await job.result(timeout=10) == 3
+        assert await job.result(timeout=60) == 3
 
     assert await job.status() is JobStatus.SUCCEEDED

@@ -124,11 +124,11 @@ async def test_another_schema_works_from_end_to_end(empty_dsn: str) -> None:
 
     await queue.migrate()
     async with queue, queue.worker():
-        assert await (await echo.enqueue("now")).result(timeout=15) == "now"
-        assert await (await echo.options(delay=0.1).enqueue("later")).result(timeout=15) == "later"
+        assert await (await echo.enqueue("now")).result(timeout=60) == "now"
+        assert await (await echo.options(delay=0.1).enqueue("later")).result(timeout=60) == "later"
         async with queue._database.acquire() as connection:
             by_sql = await connection.fetchval("select other_jobs.enqueue('echo', '[\"sql\"]')")
-        assert await queue.handle(by_sql).result(timeout=15) == "sql"
+        assert await queue.handle(by_sql).result(timeout=60) == "sql"
         async with queue._database.acquire() as connection:
             schemas = await connection.fetch("select nspname from pg_namespace where nspname = 'pgqueue'")
     assert schemas == []
@@ -152,7 +152,7 @@ async def test_two_schemas_in_one_database_do_not_mix(empty_dsn: str) -> None:
         job = await work_of_one.enqueue()
         other = await work_of_two.enqueue()
         async with two.worker():
-            await other.result(timeout=15)
+            await other.result(timeout=60)
 
             async def is_idle() -> bool:
                 return not any(worker.running for worker in two.workers)
@@ -161,6 +161,6 @@ async def test_two_schemas_in_one_database_do_not_mix(empty_dsn: str) -> None:
         with pytest.raises(JobNotFoundError):
             await two.get(job.id)
         async with one.worker():
-            await job.result(timeout=15)
+            await job.result(timeout=60)
 
     assert ran == ["two", "one"]

@@ -57,7 +57,7 @@ async def test_a_job_is_pending_then_running_then_succeeded(pgq: PgQueue, db: Co
         await started.wait()
         running = await job.refresh()
         may_end.set()
-        assert await job.result(timeout=15) == 42
+        assert await job.result(timeout=60) == 42
     succeeded = await job.refresh()
 
     assert [each.status for each in (pending, running, succeeded)] == ["pending", "running", "succeeded"]
@@ -79,7 +79,7 @@ async def test_times_are_aware_by_the_databases_clock_and_in_order(pgq: PgQueue,
     before = await db.fetchval("select clock_timestamp()")
     handle = await work.enqueue()
     async with pgq.worker():
-        await handle.result(timeout=15)
+        await handle.result(timeout=60)
     after = await db.fetchval("select clock_timestamp()")
     job = await handle.refresh()
 
@@ -115,7 +115,7 @@ async def test_a_retry_keeps_the_first_start_and_records_each_attempts_times(
             await eventually(is_waiting)
             seen.append(await handle.refresh())
             await db.execute("set pgqueue.writer = 'on'; update pgqueue.scheduled set scheduled_at = now()")
-        await handle.result(timeout=15)
+        await handle.result(timeout=60)
     job, attempts = await handle.refresh(), await pgq.attempts(handle.id)
 
     first, second = seen
@@ -146,7 +146,7 @@ async def test_a_failed_job_says_what_went_wrong(pgq: PgQueue) -> None:
     handle = await work.enqueue()
     async with pgq.worker():
         with pytest.raises(JobFailed):
-            await handle.result(timeout=15)
+            await handle.result(timeout=60)
     job = await handle.refresh()
 
     assert (job.status, job.reason, job.attempt) == (JobStatus.FAILED, "exception", 1)
@@ -172,7 +172,7 @@ async def test_a_job_that_never_started_has_no_start(pgq: PgQueue) -> None:
     assert (job.started_at, job.worker) == (None, None)
     assert job.completed_at is not None
     with pytest.raises(JobCancelled, match="not wanted"):
-        await handle.result(timeout=15)
+        await handle.result(timeout=60)
 
 
 async def ended_jobs(pgq: PgQueue) -> dict[JobStatus, UUID]:
@@ -220,7 +220,7 @@ async def test_a_job_that_has_ended_stays_as_it_is(pgq: PgQueue, db: Connection)
                 await db.execute("select pgqueue.transition($1, $2::text::pgqueue.job_status)", job_id, after)
     async with pgq.worker():
         # A worker that has looked round leaves them alone too.
-        await (await pgq.enqueue_by_name("succeed")).result(timeout=15)
+        await (await pgq.enqueue_by_name("succeed")).result(timeout=60)
 
     assert {status: await pgq.get(job_id) for status, job_id in ended.items()} == before
 
@@ -233,10 +233,10 @@ async def test_an_id_of_a_job_that_has_ended_is_not_used_again(pgq: PgQueue, db:
 
     chosen = uuid4()
     async with pgq.worker():
-        await (await work.options(id=chosen).enqueue(1)).result(timeout=15)
+        await (await work.options(id=chosen).enqueue(1)).result(timeout=60)
         again = await work.options(id=chosen).enqueue(2)
 
-        assert await again.result(timeout=15) == 1
+        assert await again.result(timeout=60) == 1
     assert again.created is False
     assert await count_jobs(db) == 1
 
@@ -256,7 +256,7 @@ async def test_a_job_that_is_not_there_is_not_found(pgq: PgQueue) -> None:
     with pytest.raises(JobNotFoundError):
         await handle.cancel()
     with pytest.raises(JobNotFoundError):
-        await handle.result(timeout=15)
+        await handle.result(timeout=60)
 
 
 @pytest.mark.contract("P4.6")

@@ -96,9 +96,9 @@ async def test_a_worker_starts_a_job_of_a_transaction_only_after_its_commit(
         async with db.transaction():
             inside = await work.options(connection=db).enqueue(1)
             outside = await work.enqueue(2)
-            await outside.result(timeout=15)
+            await outside.result(timeout=60)
             assert started == [2]
-        await inside.result(timeout=15)
+        await inside.result(timeout=60)
 
     assert started == [2, 1]
 
@@ -267,7 +267,7 @@ async def test_codecs_of_the_callers_connection_do_not_matter(pgq: PgQueue, db: 
         job = await tasks.enqueue({"a": "b"})
 
     async with pgq.worker():
-        assert await job.result(timeout=15) == {"a": "b"}
+        assert await job.result(timeout=60) == {"a": "b"}
     assert (await job.refresh()).tags == ("a",)
 
 

@@ -35,7 +35,7 @@ async def test_a_job_of_an_unknown_task_is_left_for_a_worker_that_knows_it(
         waiting, attempts = await job.refresh(), await pgq.attempts(job.id)
         declare_new(newer)
         async with newer.worker():
-            result = await job.result(timeout=10)
+            result = await job.result(timeout=60)
 
     assert (waiting.status, waiting.attempt, waiting.losses) == (JobStatus.PENDING, 0, 0)
     assert (waiting.queue, waiting.priority, attempts) == ("default", 5, [])
@@ -51,7 +51,7 @@ async def test_a_job_that_was_put_aside_is_retried_by_workers_that_know_it(
         await eventually(lambda: is_aside(db, 1))
         declare_new(newer)
         async with newer.worker():
-            assert tuple(await job.result(timeout=10)) == ("default", 0, 2)
+            assert tuple(await job.result(timeout=60)) == ("default", 0, 2)
 
 
 @pytest.mark.contract("P4.16")
@@ -69,11 +69,11 @@ async def test_unknown_tasks_neither_stop_nor_spin_a_worker(
         await pgq.enqueue_by_name("new", number=number)
     job = await old.enqueue()
     async with pgq.worker(concurrency=2):
-        assert await job.result(timeout=10) == "done"
+        assert await job.result(timeout=60) == "done"
         await eventually(lambda: is_aside(db, 30))
         # Everything that would have it claimed again: more work, and sweeps.
         for _ in range(20):
-            assert await (await old.enqueue()).result(timeout=10) == "done"
+            assert await (await old.enqueue()).result(timeout=60) == "done"
 
     claimed = sum(len(event.waited) for event in heard if isinstance(event, JobsClaimed))
     put_aside = Counter(
@@ -103,7 +103,7 @@ async def test_jobs_put_aside_keep_their_order(pgq: PgQueue, dsn: str, db: Conne
 
         last = await new.enqueue(10)
         async with newer.worker(concurrency=1):
-            await last.result(timeout=10)
+            await last.result(timeout=60)
             await eventually(lambda: is_aside(db, 0))
 
     assert [number for number in order if number < 10] == list(range(10))
@@ -114,7 +114,7 @@ async def test_a_task_declared_while_the_worker_runs_is_run_by_it(pgq: PgQueue, 
     async with pgq.worker():
         await eventually(lambda: is_aside(db, 1))
         declare_new(pgq)
-        assert tuple(await job.result(timeout=10)) == ("default", 0, 1)
+        assert tuple(await job.result(timeout=60)) == ("default", 0, 1)
 
 
 async def is_aside(db: Connection, count: int) -> bool:

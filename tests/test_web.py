@@ -31,7 +31,7 @@ async def client(pgq: PgQueue) -> AsyncIterator[httpx.AsyncClient]:
 async def ended(pgq: PgQueue, job: JobHandle[object]) -> None:
     """Run a worker until *job* is over."""
     async with pgq.worker():
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             await pgq.wait(job.id)
 
 
@@ -203,7 +203,7 @@ async def test_a_process_is_not_ready_while_a_worker_of_its_own_does_not_claim(
 
     await hold.enqueue()
     async with pgq.worker(name="winding down") as worker:
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             await started.wait()
         while_working = await client.get("/readyz")
         worker.stop()

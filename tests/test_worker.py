@@ -31,7 +31,7 @@ async def test_running_is_recorded_while_the_handler_runs(pgq: PgQueue) -> None:
         await started.wait()
         during = await job.refresh()
         go_on.set()
-        await job.result(timeout=10)
+        await job.result(timeout=60)
     after = await job.refresh()
 
     assert (during.status, during.attempt, during.worker) == (JobStatus.RUNNING, 1, "the worker")
@@ -92,7 +92,7 @@ async def test_jobs_of_one_lane_start_in_the_order_of_their_enqueueing(pgq: PgQu
     for number in range(50, 60):
         last = await note.enqueue(number)
     async with pgq.worker(concurrency=7):
-        await last.result(timeout=10)
+        await last.result(timeout=60)
         await eventually(lambda: holds(len(order) == 60))
 
     assert order == list(range(60))
@@ -152,7 +152,7 @@ async def test_workers_never_run_a_job_twice(pgq: PgQueue, dsn: str) -> None:
             await stack.enter_async_context(other.worker())
         handles = await pgq.enqueue_many(count.s(number) for number in range(2000))
         for handle in handles:
-            await handle.result(timeout=30)
+            await handle.result(timeout=60)
 
     assert runs == Counter(range(2000))
 
@@ -190,7 +190,7 @@ async def test_jobs_survive_the_end_of_every_process_that_knew_them(dsn: str) ->
 
     queue, _ = declare()
     async with queue, queue.worker():
-        results = [await queue.handle(job.id).result(timeout=10) for job in (ready, delayed)]
+        results = [await queue.handle(job.id).result(timeout=60) for job in (ready, delayed)]
 
     assert results == [2, 4]
 
@@ -232,7 +232,7 @@ async def test_an_observer_that_raises_disturbs_neither_the_worker_nor_other_obs
     pgq.observe(heard.append)
     job = await work.enqueue()
     async with pgq.worker():
-        assert await job.result(timeout=10) == "done"
+        assert await job.result(timeout=60) == "done"
 
     assert any(isinstance(event, JobsClaimed) for event in heard)
     assert [
@@ -248,7 +248,7 @@ async def test_a_worker_serves_the_queues_it_is_told_and_no_others(pgq: PgQueue)
     other = await work.options(queue="other").enqueue()
     own = await work.options(queue="own").enqueue()
     async with pgq.worker(queues=["own"]):
-        await own.result(timeout=10)
+        await own.result(timeout=60)
 
     assert await other.status() is JobStatus.PENDING
 
