@@ -5,12 +5,16 @@ Every enqueue and every outcome is committed durably; status, times and result o
 
 from __future__ import annotations
 
+import asyncio
 import time
+from uuid import uuid4
 
 import asyncpg
 import common
 
-from pgqueue import PgQueue
+from pgqueue import JobHandle, PgQueue
+from pgqueue.store import Claimed, Store
+from pgqueue.worker.lanes import LATE
 
 BATCH = 10_000
 
@@ -25,7 +29,7 @@ insert into pgqueue.scheduled (job_id, scheduled_at, lane) select id, run_at, la
 
 
 async def measure(dsn: str, *, jobs: int, concurrency: int, scheduled: int) -> common.Figures:
-    """Enqueue *jobs* no-op jobs, then drain them with one worker."""
+    """Enqueue *jobs* no-op jobs and drain them with one worker; then once more with bare statements."""
     pgq = PgQueue(dsn)
 
     @pgq.task
@@ -33,42 +37,90 @@ async def measure(dsn: str, *, jobs: int, concurrency: int, scheduled: int) -> c
         """Do nothing."""
 
     watcher = await asyncpg.connect(dsn)
+
+    async def enqueue() -> tuple[JobHandle[None], float]:
+        seconds = 0.0
+        for start in range(0, jobs, BATCH):
+            numbers = range(start, min(start + BATCH, jobs))
+            calls = [noop.s("user@example.com", number, 1.5) for number in numbers]
+            started = time.perf_counter()
+            handles = await pgq.enqueue_many(calls)
+            seconds += time.perf_counter() - started
+        # What follows starts from the same state of the tables each time.
+        await watcher.execute("vacuum analyze")
+        await watcher.execute("checkpoint")
+        return handles[-1], seconds
+
     async with pgq:
         if scheduled:
             await watcher.execute("set pgqueue.writer to 'on'")
             await watcher.execute(ADD_SCHEDULED, scheduled)
-        enqueue_seconds = 0.0
-        for start in range(0, jobs, BATCH):
-            calls = [
-                noop.s("user@example.com", number, 1.5) for number in range(start, min(start + BATCH, jobs))
-            ]
-            started = time.perf_counter()
-            handles = await pgq.enqueue_many(calls)
-            enqueue_seconds += time.perf_counter() - started
-
-        # Every round starts from the same state of the tables.
-        await watcher.execute("vacuum analyze")
-        await watcher.execute("checkpoint")
+        last, enqueue_seconds = await enqueue()
         memory_before = common.resident_mib()
         cpu_started, started = time.process_time(), time.perf_counter()
         async with pgq.worker(concurrency=concurrency):
-            await handles[-1].result()
+            await last.result()
             # The last one to be claimed need not be the last one to end.
             while await watcher.fetchval("select exists (select from pgqueue.running)"):
                 pass
             drain_seconds = time.perf_counter() - started
             cpu_seconds = time.process_time() - cpu_started
+        memory_after = common.resident_mib()
+
+        await enqueue()
+        bare_seconds = await drain_bare(dsn, jobs=jobs, concurrency=concurrency)
+
         succeeded = await watcher.fetchval("select count(*) from pgqueue.job where status = 'succeeded'")
-        if succeeded != jobs:
-            raise SystemExit(f"benchmark: {succeeded} of {jobs} jobs succeeded: nothing measured")
+        if succeeded != 2 * jobs:
+            raise SystemExit(f"benchmark: {succeeded} of {2 * jobs} jobs succeeded: nothing measured")
     await watcher.close()
     return {
         "enqueue_jobs_per_s": jobs / enqueue_seconds,
         "drain_jobs_per_s": jobs / drain_seconds,
+        "bare_statements_jobs_per_s": jobs / bare_seconds,
+        "drain_to_bare_ratio": bare_seconds / drain_seconds,
         "worker_cpu_us_per_job": cpu_seconds / jobs * 1e6,
         "resident_mib_before_drain": memory_before,
-        "resident_mib_after_drain": common.resident_mib(),
+        "resident_mib_after_drain": memory_after,
     }
+
+
+async def drain_bare(dsn: str, *, jobs: int, concurrency: int) -> float:
+    """Claim and finish *jobs* jobs with the worker's statements and nothing around them; return seconds.
+
+    One claim and one finish at a time, side by side, as a worker has them. No handler, no validation.
+    """
+    database, store = PgQueue(dsn)._database, Store("pgqueue")  # noqa: SLF001  # the worker's own connections
+    claiming, finishing = await database.connect(durable=False), await database.connect(durable=True)
+    lease_id = uuid4()
+    await store.register_lease(
+        finishing, lease_id, "bare", ["default"], 3600, prefetch=0, lock_key=None, max_losses={}
+    )
+    claimed: asyncio.Queue[list[Claimed]] = asyncio.Queue(maxsize=1)
+
+    async def claim() -> None:
+        position, left = 0, jobs
+        while left:
+            batch = await store.claim(claiming, lease_id, concurrency, [(1, position)])
+            left -= len(batch)
+            position = max((job.position for job in batch), default=LATE) - LATE
+            await claimed.put(batch)
+
+    async def finish() -> None:
+        left = jobs
+        while left:
+            batch = await claimed.get()
+            left -= len(batch)
+            await store.finish(finishing, lease_id, "bare", [job.id for job in batch], ["null"] * len(batch))
+
+    started = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(claim())
+        group.create_task(finish())
+    seconds = time.perf_counter() - started
+    await claiming.close()
+    await finishing.close()
+    return seconds
 
 
 def main() -> None:
