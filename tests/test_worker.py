@@ -206,7 +206,7 @@ async def test_a_worker_that_comes_and_goes_under_load_leaves_nothing_behind(
 
     await pgq.enqueue_many(count.s(number) for number in range(4000))
     for goal in range(20, 420, 20):
-        async with pgq.worker(concurrency=5):
+        async with pgq.worker(concurrency=5, cancel_grace=60):
             await eventually(lambda goal=goal: holds(len(runs) >= goal))  # type: ignore[misc]
 
     assert await db.fetchval("select count(*) from pgqueue.running") == 0
