@@ -195,6 +195,14 @@ async def test_jobs_survive_the_end_of_every_process_that_knew_them(dsn: str) ->
     assert results == [2, 4]
 
 
+async def test_a_worker_that_is_stopped_at_once_leaves_no_lease(pgq: PgQueue, db: Connection) -> None:
+    for _ in range(5):
+        async with pgq.worker():
+            pass
+
+    assert await db.fetchval("select count(*) from pgqueue.lease") == 0
+
+
 async def test_a_worker_that_comes_and_goes_under_load_leaves_nothing_behind(
     pgq: PgQueue, db: Connection
 ) -> None:

@@ -26,6 +26,10 @@ logger = logging.getLogger("pgqueue.worker")
 RETRY_PAUSE = 0.2
 """Seconds between two tries to renew while the database is away. Short: a peer takes a process for dead
 whose connection stays away for some seconds."""
+STOP_WITHIN = 5.0
+"""Seconds that the thread may take to end."""
+DROP_WITHIN = 1.0
+"""Seconds that the lease's removal may take when a worker stops; after them it runs out by itself."""
 LOCK_PAUSE = 2.0
 """Seconds between two tries to get the lock back from a session of ours that the server does not yet know
 to be dead. Peers see it held until then, and free for less than they wait."""
@@ -66,6 +70,8 @@ class LeaseKeeper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self._dropped: asyncio.Event | None = None
+        self._latest: UUID | None = None
+        self._must_stop = False
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
 
@@ -79,7 +85,9 @@ class LeaseKeeper:
                 asyncio.run(self._keep(worker_loop))
             except BaseException as error:
                 self._failure = error
-            worker_loop.call_soon_threadsafe(ended.set)
+            # Closed: nobody waited for the end of a thread that was long in ending.
+            with contextlib.suppress(RuntimeError):
+                worker_loop.call_soon_threadsafe(ended.set)
 
         thread = threading.Thread(target=run_thread, name=f"pgqueue lease {self._holder.worker}", daemon=True)
         thread.start()
@@ -89,17 +97,24 @@ class LeaseKeeper:
                 raise self._failure
         finally:
             self._stop()
-            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+            with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_WITHIN):
                 await ended.wait()
 
     def _stop(self) -> None:
+        # Noted before looking for the thread's loop, as the thread looks here after making it: a worker
+        # can be stopped before its thread has begun.
+        self._must_stop = True
         loop, stopping = self._loop, self._stopping
-        if loop is not None and stopping is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(stopping.set)
+        if loop is not None and stopping is not None:
+            # Closed: the thread has ended already.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(stopping.set)
 
     async def _keep(self, worker_loop: asyncio.AbstractEventLoop) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         self._dropped = asyncio.Event()
+        if self._must_stop:
+            return
         link = Link(self._database, durable=False)
         keeping = asyncio.ensure_future(self._keep_leases(link, worker_loop))
         stopping = asyncio.ensure_future(self._stopping.wait())
@@ -111,11 +126,20 @@ class LeaseKeeper:
             keeping.cancel()
             stopping.cancel()
             await asyncio.gather(keeping, stopping, return_exceptions=True)
+            await self._drop_latest(link)
             await link.close()
+
+    async def _drop_latest(self, link: Link) -> None:
+        """Remove a lease that the worker stopped too early to hear of. One that holds jobs stays."""
+        if self._latest is None:
+            return
+        with contextlib.suppress(*CONNECTION_ERRORS):
+            async with asyncio.timeout(DROP_WITHIN), link.use() as connection:
+                await self._store.delete_lease(connection, self._latest)
 
     async def _keep_leases(self, link: Link, worker_loop: asyncio.AbstractEventLoop) -> None:
         while True:
-            lease_id = uuid4()
+            lease_id = self._latest = uuid4()
             lock_key = None if self._database.is_pooled else secrets.randbits(63)
             deadline = await persist("taking a lease", lambda: self._take(link, lease_id, lock_key))  # noqa: B023
             worker_loop.call_soon_threadsafe(self._on_taken, lease_id)
