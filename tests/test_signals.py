@@ -36,6 +36,8 @@ async def test_a_waiter_in_another_process_is_told_of_the_result(pgq: PgQueue, d
 
     job = await work.enqueue()
     async with PgQueue(dsn) as elsewhere, pgq.worker() as worker:
+        # Without polling, a waiter says only once that it waits: say it to a worker that listens.
+        await eventually(lambda: listens(pgq))
         waiting = asyncio.ensure_future(elsewhere.handle(job.id).result(timeout=60))
         # The worker has heard that somebody waits, and the waiter listens.
         await eventually(lambda: holds(worker._watched_until > time.monotonic()))
