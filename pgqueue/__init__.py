@@ -3,6 +3,7 @@
 from pgqueue.app import PgQueue
 from pgqueue.context import JobContext, current_job
 from pgqueue.errors import (
+    CodecError,
     ConfigurationError,
     DatabaseUnavailableError,
     DuplicateJobError,
@@ -31,6 +32,7 @@ from pgqueue.worker import Worker
 __version__ = "0.1.0"
 
 __all__ = [
+    "CodecError",
     "ConfigurationError",
     "DatabaseUnavailableError",
     "DuplicateJobError",

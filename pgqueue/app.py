@@ -22,6 +22,7 @@ from pgqueue.batch import Batch, Call, chunks
 from pgqueue.context import JobContext
 from pgqueue.database import CONNECTION_ERRORS, RECONNECT_PAUSES, Database
 from pgqueue.errors import (
+    CodecError,
     ConfigurationError,
     InvalidOptionError,
     JobNotFoundError,
@@ -390,7 +391,7 @@ class PgQueue:
     # Jobs
 
     async def get(self, job_id: UUID) -> Job:
-        """Return a job as it is now. Raises JobNotFoundError."""
+        """Return a job as it is now. Raises JobNotFoundError, CodecError."""
         async with self._database.acquire() as connection:
             jobs = await self._store.read_jobs(connection, [job_id])
         if job_id not in jobs:
@@ -436,9 +437,17 @@ class PgQueue:
     def _decoded(self, job: Job) -> Job:
         if self._codec is None:
             return job
-        arguments = json.loads(self._codec.decode(json.dumps(job.arguments)))
-        result = json.loads(self._codec.decode(json.dumps(job.result))) if job.has_result else None
+        arguments = self._decode(job, "arguments", job.arguments)
+        result = self._decode(job, "result", job.result) if job.has_result else None
         return replace(job, arguments=arguments, result=result)
+
+    def _decode(self, job: Job, what: str, stored: Any) -> Any:
+        assert self._codec is not None
+        try:
+            return json.loads(self._codec.decode(json.dumps(stored)))
+        except Exception as error:
+            # The codec is the user's: it may raise anything.
+            raise CodecError(job.id, what, error) from error
 
     async def measure(self, *, cap: int = 10_000) -> list[Measure]:
         """Return what each queue holds, counting at most *cap* jobs of a lane: the cost is bounded."""

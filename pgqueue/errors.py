@@ -10,6 +10,7 @@ PgQueueError
 ├── UnknownTaskError
 ├── UnknownQueueError
 ├── JobNotFoundError
+├── CodecError                  what is stored of a job cannot be decoded here
 ├── DuplicateJobError
 ├── SchemaError                 the database is not what this version needs
 ├── DatabaseUnavailableError    the database did not answer in time
@@ -94,6 +95,17 @@ class JobNotFoundError(PgQueueError):
     def __init__(self, job_id: UUID) -> None:
         self.job_id = job_id
         super().__init__(f"there is no job {job_id}")
+
+
+class CodecError(PgQueueError):
+    """The codec of this PgQueue cannot decode what is stored of a job: it was stored with another one."""
+
+    def __init__(self, job_id: UUID, what: str, cause: Exception) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"the {what} of job {job_id} cannot be decoded by this codec ({type(cause).__name__}: {cause}); "
+            "use the codec it was stored with"
+        )
 
 
 class DuplicateJobError(PgQueueError):

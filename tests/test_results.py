@@ -11,6 +11,7 @@ import pytest
 from conftest import eventually
 
 from pgqueue import (
+    CodecError,
     JobCancelled,
     JobExpired,
     JobFailed,
@@ -350,7 +351,10 @@ async def test_a_job_that_a_codec_cannot_read_does_not_stop_other_waiters(dsn: s
         async with pgq.worker():
             plain = await db.fetchval("""select pgqueue.enqueue('echo', '{"value": 1}')""")
             reading = asyncio.create_task(pgq.handle(plain).result(timeout=60))
-            await asyncio.wait([reading])
-            assert reading.exception() is not None
+            with pytest.raises(
+                CodecError, match=rf"the arguments of job {plain} cannot be decoded"
+            ) as caught:
+                await reading
+            assert caught.value.job_id == plain
 
             assert await (await echo.enqueue(2)).result(timeout=60) == 2
