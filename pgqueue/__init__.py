@@ -2,6 +2,7 @@
 
 from pgqueue.app import PgQueue
 from pgqueue.context import JobContext, current_job
+from pgqueue.control import Reject, Retry, Snooze
 from pgqueue.errors import (
     CodecError,
     ConfigurationError,
@@ -55,9 +56,12 @@ __all__ = [
     "PayloadTooLargeError",
     "PgQueue",
     "PgQueueError",
+    "Reject",
     "ResultTimeoutError",
+    "Retry",
     "SchemaError",
     "Signature",
+    "Snooze",
     "Task",
     "UnknownQueueError",
     "UnknownTaskError",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
@@ -143,6 +144,10 @@ class Arguments:
                 self._task, f"{what} cannot be stored as JSON: {error}", argument=culprit
             ) from error
         return check_payload(self._task, encoded, limit)
+
+    def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Raise InvalidArgumentsError for a call that does not fit the handler."""
+        self.encode(args, kwargs, limit=sys.maxsize)
 
     def _culprit(self, named: Mapping[str, Any]) -> str | None:
         for name, value in named.items():

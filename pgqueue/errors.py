@@ -25,11 +25,10 @@ PgQueueError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Final
 from uuid import UUID
 
-if TYPE_CHECKING:
-    from pydantic import ValidationError
+from pydantic import ValidationError
 
 
 class PgQueueError(Exception):
@@ -66,6 +65,10 @@ class InvalidArgumentsError(PgQueueError):
         self.argument = argument
         self.errors = cause.errors(include_url=False) if cause is not None else []
         super().__init__(f"task {task!r}: {problem}")
+
+
+PERMANENT_ERRORS: Final = (InvalidArgumentsError, ValidationError)
+"""What is as wrong the next time: a job that ends so is not retried unless its options name the error."""
 
 
 class PayloadTooLargeError(InvalidArgumentsError):

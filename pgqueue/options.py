@@ -7,6 +7,8 @@ what the call itself set is stored with the job.
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +19,11 @@ from typing import Any, Final, Literal, TypedDict
 from uuid import UUID
 
 from pgqueue.errors import InvalidOptionError
-from pgqueue.retry import Jitter, RetryPolicy
+from pgqueue.retry import MAX_SECONDS, Jitter, RetryPolicy, RetryWhen
 
 Duration = float | timedelta
 """Seconds, or a timedelta."""
+ErrorTypes = type[BaseException] | Sequence[type[BaseException]]
 
 
 class Unset(Enum):
@@ -37,19 +40,17 @@ UNSET: Final = Unset.UNSET
 MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767
 MAX_KEY_LENGTH = 512
 MAX_QUEUE_LENGTH = 200
-MAX_SECONDS = 1000 * 366 * 24 * 60 * 60
-"""A thousand years: a time so far ahead still is one that Python's calendar holds."""
 MAX_LOSSES: Final = 3
 """How often a job may be lost with its worker where nothing else is said."""
 
 
-class AttemptOptions(TypedDict, total=False):
-    """Options that concern how an attempt runs and what follows it. Durations in seconds or as timedelta."""
+class RetryOptions(TypedDict, total=False):
+    """Options that concern how often and when a job is retried. Durations in seconds or as timedelta."""
 
-    timeout: Duration | None
-    """Hard time limit of one attempt, from the handler's start. None: none."""
     max_retries: int | None
     """Retries after a failed attempt: 3 means at most 4 executions. None: without limit."""
+    max_retry_duration: Duration | None
+    """No retry later than this after the first attempt's start. None: without limit."""
     retry_backoff: bool | float
     """Exponential backoff: the factor in seconds, True for 1. False: `default_retry_delay` each time."""
     retry_backoff_max: Duration
@@ -59,8 +60,17 @@ class AttemptOptions(TypedDict, total=False):
     retry_delay_min: Duration
     """The shortest delay before a retry."""
     default_retry_delay: Duration
-    """The delay before each retry without exponential backoff. A level that sets it turns the backoff of
-    wider levels off."""
+    """The delay before each retry without exponential backoff. A level that sets it turns the backoff and
+    the intervals of wider levels off."""
+    retry_intervals: Sequence[Duration] | None
+    """The delay before each retry, instead of a backoff; the last one repeats."""
+
+
+class AttemptOptions(RetryOptions, total=False):
+    """Options that concern how an attempt runs and what follows it. Durations in seconds or as timedelta."""
+
+    timeout: Duration | None
+    """Hard time limit of one attempt, from the handler's start. None: none."""
     max_losses: int
     """How often a job is given back after its worker was lost; once more and it has failed."""
     reject_on_worker_lost: bool
@@ -69,8 +79,8 @@ class AttemptOptions(TypedDict, total=False):
     """Keep no result."""
 
 
-class TaskOptions(AttemptOptions, total=False):
-    """Options that a task, a queue or a PgQueue can set for its jobs."""
+class JobOptions(AttemptOptions, total=False):
+    """Options that can be set at every level."""
 
     queue: str
     priority: int
@@ -83,7 +93,29 @@ class TaskOptions(AttemptOptions, total=False):
     headers: Mapping[str, str]
 
 
-class CallOptions(TaskOptions, total=False):
+class TaskOptions(JobOptions, total=False):
+    """Options that a task, a queue or a PgQueue can set for its jobs.
+
+    Those that are not JobOptions are code, which cannot be stored with a job: a call cannot set them.
+    """
+
+    autoretry_for: ErrorTypes
+    """Errors after which a job is retried, with their subclasses; after others it has failed. Default: every
+    Exception, and a cancellation that comes from within the handler."""
+    dont_autoretry_for: ErrorTypes
+    """Errors after which it has failed, whatever else is said of them. Besides: InvalidArgumentsError and
+    pydantic's ValidationError, unless `autoretry_for` names them."""
+    throws: ErrorTypes
+    """Errors that are a way for the task to end: failed, not retried, and not logged as an error."""
+    retry_when: RetryWhen | None
+    """Asked after a failure whether and when to retry, for errors that neither `throws` nor
+    `dont_autoretry_for` has settled; None leaves it to the other options. An error in it counts as None."""
+    retry_policies: Mapping[type[BaseException], RetryOptions]
+    """Other retry options after certain errors, which are retried even if `autoretry_for` does not name
+    them. The nearest class counts. What the call itself sets holds all the same."""
+
+
+class CallOptions(JobOptions, total=False):
     """Options that a single call can set."""
 
     id: UUID | None
@@ -96,6 +128,7 @@ class CallOptions(TaskOptions, total=False):
 
 
 _STORED: Final = frozenset(AttemptOptions.__annotations__)
+_CODE: Final = TaskOptions.__annotations__.keys() - JobOptions.__annotations__.keys()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +147,20 @@ class Options:
     headers: Mapping[str, str] | Unset = UNSET
     timeout: float | None | Unset = UNSET
     max_retries: int | None | Unset = UNSET
+    max_retry_duration: float | None | Unset = UNSET
     retry_backoff: float | None | Unset = UNSET
     retry_backoff_max: float | Unset = UNSET
     retry_jitter: Jitter | Unset = UNSET
     retry_delay_min: float | Unset = UNSET
     default_retry_delay: float | Unset = UNSET
+    retry_intervals: tuple[float, ...] | Unset = UNSET
     max_losses: int | Unset = UNSET
     ignore_result: bool | Unset = UNSET
+    autoretry_for: tuple[type[BaseException], ...] | Unset = UNSET
+    dont_autoretry_for: tuple[type[BaseException], ...] | Unset = UNSET
+    throws: tuple[type[BaseException], ...] | Unset = UNSET
+    retry_when: RetryWhen | None | Unset = UNSET
+    retry_policies: Mapping[type[BaseException], Mapping[str, Any]] | Unset = UNSET
 
     def over(self, wider: Options) -> Options:
         """Return these options where they are set, and those of the *wider* level elsewhere."""
@@ -156,15 +196,40 @@ DEFAULTS: Final = Options(
     headers={},
     timeout=3600.0,
     max_retries=3,
+    max_retry_duration=None,
     retry_backoff=1.0,
     retry_backoff_max=600.0,
     retry_jitter="full",
     retry_delay_min=0.0,
     default_retry_delay=60.0,
+    retry_intervals=(),
     max_losses=MAX_LOSSES,
     ignore_result=False,
+    autoretry_for=(Exception, asyncio.CancelledError),
+    dont_autoretry_for=(),
+    throws=(),
+    retry_when=None,
+    retry_policies={},
 )
 """What holds where no level says otherwise."""
+
+
+_RETRY_FIELDS: Final = {
+    "max_retries": "max_retries",
+    "max_retry_duration": "max_duration",
+    "retry_backoff": "backoff",
+    "retry_backoff_max": "backoff_max",
+    "retry_jitter": "jitter",
+    "retry_delay_min": "delay_min",
+    "default_retry_delay": "default_delay",
+    "retry_intervals": "intervals",
+    "autoretry_for": "autoretry_for",
+    "dont_autoretry_for": "dont_autoretry_for",
+    "throws": "throws",
+    "retry_when": "retry_when",
+    "retry_policies": "policies",
+}
+"""What the RetryPolicy calls its options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,23 +242,25 @@ class Policy:
     ignore_result: bool
 
     @classmethod
-    def of(cls, options: Options) -> Policy:
-        """Resolve *options*, which have every level merged into them."""
+    def of(cls, options: Options, call: Options = NO_OPTIONS) -> Policy:
+        """Resolve *options*, which have every level merged into them; *call* has what the call set itself."""
         whole = options.over(DEFAULTS)
         values = {name: getattr(whole, name) for name in _NAMES}
         return cls(
             timeout=values["timeout"],
             retry=RetryPolicy(
-                max_retries=values["max_retries"],
-                backoff=values["retry_backoff"],
-                default_delay=values["default_retry_delay"],
-                backoff_max=values["retry_backoff_max"],
-                jitter=values["retry_jitter"],
-                delay_min=values["retry_delay_min"],
+                **{each: values[name] for name, each in _RETRY_FIELDS.items()},
+                fixed=frozenset(_retry_fields(call)),
             ),
             max_losses=values["max_losses"],
             ignore_result=values["ignore_result"],
         )
+
+
+def _retry_fields(options: Options) -> dict[str, Any]:
+    """Return what *options* say of retries, by the names of RetryPolicy."""
+    values = {each: getattr(options, name) for name, each in _RETRY_FIELDS.items()}
+    return {each: value for each, value in values.items() if value is not UNSET}
 
 
 def read_options(where: str, given: Mapping[str, Any], allowed: type) -> Options:
@@ -203,6 +270,11 @@ def read_options(where: str, given: Mapping[str, Any], allowed: type) -> Options
     Raises InvalidOptionError.
     """
     for name in given:
+        if allowed is CallOptions and name in _CODE:
+            raise InvalidOptionError(
+                f"{where}: option {name!r} is code and cannot be stored with a job: set it for the task, its "
+                "queue or the PgQueue"
+            )
         if name not in allowed.__annotations__ and name not in getattr(allowed, "__optional_keys__", ()):
             known = ", ".join(sorted(allowed.__optional_keys__))  # type: ignore[attr-defined]  # a TypedDict
             raise InvalidOptionError(f"{where}: there is no option {name!r}; the options are {known}")
@@ -217,9 +289,18 @@ def read_options(where: str, given: Mapping[str, Any], allowed: type) -> Options
             values["max_losses"] = 0
     if values.get("delay") is not None and values.get("run_at") is not None:
         raise InvalidOptionError(f"{where}: both 'delay' and 'run_at' are set; set one")
-    if "default_retry_delay" in values and "retry_backoff" not in values:
-        values["retry_backoff"] = None
+    _settle_backoff(where, values)
     return Options(**values)
+
+
+def _settle_backoff(where: str, values: dict[str, Any]) -> None:
+    """Let the way of waiting that a level sets turn off those of wider levels."""
+    if values.get("retry_intervals") and values.get("retry_backoff"):
+        raise InvalidOptionError(f"{where}: both 'retry_intervals' and 'retry_backoff' are set; set one")
+    if "default_retry_delay" in values or values.get("retry_intervals"):
+        values.setdefault("retry_backoff", None)
+    if "retry_backoff" in values:
+        values.setdefault("retry_intervals", ())
 
 
 def restore_options(stored: str) -> Options:
@@ -255,7 +336,8 @@ def _positive_seconds(what: str, value: object) -> float:
     return seconds
 
 
-def _some_seconds(what: str, value: object) -> float:
+def some_seconds(what: str, value: object) -> float:
+    """Return *value*, zero or more seconds. Raises InvalidOptionError about *what*."""
     seconds = _seconds(what, value)
     if seconds < 0:
         raise InvalidOptionError(f"{what} is {value!r}: give zero or more")
@@ -278,7 +360,8 @@ def _text(what: str, value: object, *, longest: int) -> str:
     return value
 
 
-def _aware(what: str, value: object) -> datetime:
+def aware_time(what: str, value: object) -> datetime:
+    """Return *value*, an aware datetime. Raises InvalidOptionError about *what*."""
     if not isinstance(value, datetime):
         raise InvalidOptionError(f"{what} is {value!r}: give an aware datetime")
     if value.utcoffset() is None:
@@ -304,13 +387,13 @@ def _delay(what: str, value: object) -> float | None:
 
 
 def _run_at(what: str, value: object) -> datetime | None:
-    return None if value is None else _aware(what, value)
+    return None if value is None else aware_time(what, value)
 
 
 def _expires(what: str, value: object) -> float | datetime | None:
     if value is None:
         return None
-    return _aware(what, value) if isinstance(value, datetime) else _positive_seconds(what, value)
+    return aware_time(what, value) if isinstance(value, datetime) else _positive_seconds(what, value)
 
 
 def _id(what: str, value: object) -> UUID | None:
@@ -348,7 +431,8 @@ def _timeout(what: str, value: object) -> float | None:
     return None if value is None else _positive_seconds(what, value)
 
 
-def _max_retries(what: str, value: object) -> int | None:
+def retry_limit(what: str, value: object) -> int | None:
+    """Return *value*, a number of retries or None. Raises InvalidOptionError about *what*."""
     return None if value is None else _count(what, value)
 
 
@@ -364,6 +448,44 @@ def _retry_jitter(what: str, value: object) -> str:
     if value not in ("full", "equal", "none"):
         raise InvalidOptionError(f"{what} is {value!r}: give 'full', 'equal', 'none' or a bool")
     return str(value)
+
+
+def _max_retry_duration(what: str, value: object) -> float | None:
+    return None if value is None else _positive_seconds(what, value)
+
+
+def _retry_intervals(what: str, value: object) -> tuple[float, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InvalidOptionError(f"{what} is {value!r}: give a list of delays, or None")
+    return tuple(some_seconds(what, each) for each in value)
+
+
+def _error_types(what: str, value: object) -> tuple[type[BaseException], ...]:
+    kinds = tuple(value) if isinstance(value, Sequence) else (value,)
+    for kind in kinds:
+        if not isinstance(kind, type) or not issubclass(kind, BaseException):
+            raise InvalidOptionError(f"{what} contains {kind!r}: give classes of exceptions")
+    return kinds
+
+
+def _retry_when(what: str, value: object) -> Any:
+    if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
+        raise InvalidOptionError(f"{what} is {value!r}: give a plain function (attempt, exc, job)")
+    return value
+
+
+def _retry_policies(what: str, value: object) -> dict[type[BaseException], dict[str, Any]]:
+    if not isinstance(value, Mapping):
+        raise InvalidOptionError(f"{what} is {value!r}: give a mapping of exception classes to retry options")
+    policies = {}
+    for kind, options in value.items():
+        [checked] = _error_types(what, (kind,))
+        if not isinstance(options, Mapping):
+            raise InvalidOptionError(f"{what}: {kind.__name__} has {options!r}: give a mapping of options")
+        policies[checked] = _retry_fields(read_options(f"{what}: {kind.__name__}", options, RetryOptions))
+    return policies
 
 
 def _flag(what: str, value: object) -> bool:
@@ -384,12 +506,19 @@ _CHECKS: Final[Mapping[str, Callable[[str, object], Any]]] = {
     "key": _key,
     "headers": _headers,
     "timeout": _timeout,
-    "max_retries": _max_retries,
+    "max_retries": retry_limit,
+    "max_retry_duration": _max_retry_duration,
     "retry_backoff": _retry_backoff,
     "retry_backoff_max": _positive_seconds,
     "retry_jitter": _retry_jitter,
-    "retry_delay_min": _some_seconds,
-    "default_retry_delay": _some_seconds,
+    "retry_delay_min": some_seconds,
+    "default_retry_delay": some_seconds,
+    "retry_intervals": _retry_intervals,
+    "autoretry_for": _error_types,
+    "dont_autoretry_for": _error_types,
+    "throws": _error_types,
+    "retry_when": _retry_when,
+    "retry_policies": _retry_policies,
     "max_losses": _count,
     "reject_on_worker_lost": _flag,
     "ignore_result": _flag,

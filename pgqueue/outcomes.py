@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from pgqueue.jobs import JobError, JobStatus
@@ -28,6 +29,12 @@ class Retry:
     reason: str
     error: JobError | None
     spent: bool = True
+    not_before: datetime | None = None
+    """Nor before this time."""
+    options: str | None = None
+    """What its stored options are from now on, as JSON; None: as they were."""
+    arguments: str | None = None
+    """What its stored arguments are from now on, as JSON; None: as they were."""
 
 
 @dataclass(frozen=True, slots=True)

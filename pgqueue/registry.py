@@ -117,7 +117,7 @@ class Registry:
     def policy_of_call(self, task: TaskDefinition, queue: str, call: Options) -> Policy:
         """Return how attempts run where the call set *call* itself."""
         around = self._queues.get(queue, NO_OPTIONS).over(self._defaults)
-        return Policy.of(call.over(task.options).over(around))
+        return Policy.of(call.over(task.options).over(around), call)
 
     def loss_limits(self) -> dict[str, int]:
         """Return how often each task's jobs may be lost, where it is not the default.

@@ -100,6 +100,8 @@ class Claimed(NamedTuple):
     expired: bool | None
     waited: float
     """Seconds from ready to claimed."""
+    age: float | None
+    """Seconds from the first attempt's start to this claim; None: this is the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +250,9 @@ class Store:
             [outcome.reason for outcome in outcomes],
             [_error_json(outcome.error) for outcome in outcomes],
             [outcome.spent for outcome in outcomes],
+            _used([outcome.not_before for outcome in outcomes]),
+            _used([outcome.options for outcome in outcomes]),
+            _used([outcome.arguments for outcome in outcomes]),
         )
         return {row[0] for row in rows}
 

@@ -1,8 +1,9 @@
--- retry: schedule jobs $2 to run again after $3, their attempts under lease $1 at worker $4 having
--- ended for reasons $5 with errors $6; where $7 is false the attempt is not spent.
+-- retry: schedule jobs $2 to run again after $3 and not before $8, their attempts under lease $1 at worker $4
+-- having ended for reasons $5 with errors $6; where $7 is false the attempt is not spent; their options become
+-- $9 and their arguments $10, where those are not null.
 --
--- One statement: the job is never both running and scheduled, nor neither. Returns the jobs that
--- were still this lease's.
+-- One statement: the job is never both running and scheduled, nor neither. $8, $9 and $10 are null where they
+-- are null throughout. Returns the jobs that were still this lease's.
 
 with ended as (
     delete from pgqueue.running
@@ -11,21 +12,27 @@ with ended as (
     returning job_id, lane, started_at, attempt, losses
 ),
 outcome as materialized (
-    select ended.*, given.delay, given.reason, given.error, given.spent
+    select ended.*, given.delay, given.reason, given.error, given.spent, given.not_before, given.options,
+           given.arguments
     from ended
-    join unnest($2::uuid[], $3::interval[], $5::text[], $6::json[], $7::boolean[])
-        as given (job_id, delay, reason, error, spent) on given.job_id = ended.job_id
+    join unnest($2::uuid[], $3::interval[], $5::text[], $6::json[], $7::boolean[], $8::timestamptz[],
+                $9::json[], $10::json[])
+        as given (job_id, delay, reason, error, spent, not_before, options, arguments)
+        on given.job_id = ended.job_id
 ),
 waiting as (
     insert into pgqueue.scheduled (job_id, scheduled_at, lane, attempt, losses)
-    select job_id, now() + delay, lane, attempt - (not spent)::integer, losses from outcome
+    select job_id, greatest(now() + delay, not_before), lane, attempt - (not spent)::integer, losses
+    from outcome
 ),
 history as (
     insert into pgqueue.attempt (job_id, attempt, started_at, worker, reason, error)
     select job_id, attempt, started_at, $4, reason, error from outcome
 )
 update pgqueue.job
-set started_at = coalesce(job.started_at, outcome.started_at)
+set started_at = coalesce(job.started_at, outcome.started_at),
+    options    = coalesce(outcome.options, job.options),
+    arguments  = coalesce(outcome.arguments, job.arguments)
 from outcome
 where job.id = outcome.job_id
   and job.id = any($2::uuid[])

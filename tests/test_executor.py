@@ -368,7 +368,7 @@ def test_the_first_reason_to_stop_counts() -> None:
         await asyncio.sleep(3600)
 
     async def check() -> None:
-        claimed = Claimed(*[None] * 12)  # type: ignore[arg-type]  # nothing of it is asked for
+        claimed = Claimed(*[None] * 13)  # type: ignore[arg-type]  # nothing of it is asked for
         attempt = Attempt(claimed, None, None, Lane(1, "default", 0, ""), None, "worker")  # type: ignore[arg-type]
         attempt.runner = asyncio.ensure_future(hang())
         attempt.started = 1.0

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "pgqueue"
 # Modules of one layer may import each other, as long as that makes no cycle. `__init__` names the
 # package's own face; a package's modules stand in its layer unless they are named themselves.
 LAYERS: dict[str, list[str]] = {
-    "words": ["errors", "jobs", "options", "retry", "outcomes", "events", "ids", "context"],
+    "words": ["errors", "jobs", "options", "retry", "control", "outcomes", "events", "ids", "context"],
     "ground": [
         "arguments", "registry", "statements", "store", "database", "migrations", "signals", "batch",
         "embedded",

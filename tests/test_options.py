@@ -35,11 +35,23 @@ VALUES: dict[str, list[Any]] = {
     "retry_jitter": ["none", "equal", "full", "none"],
     "retry_delay_min": [1.0, 2.0, 3.0, 4.0],
     "default_retry_delay": [1.0, 2.0, 3.0, 4.0],
+    "max_retry_duration": [100.0, None, 300.0, 400.0],
+    "retry_intervals": [(1.0,), (2.0, 2.0), (), (4.0,)],
     "max_losses": [1, 2, 4, 5],
     "ignore_result": [True, False, True, False],
 }
+# What only a task, a queue or a PgQueue can set.
+CODE: dict[str, list[Any]] = {
+    "autoretry_for": [(OSError,), (ValueError,), (KeyError,)],
+    "dont_autoretry_for": [(OSError,), (ValueError,), (KeyError,)],
+    "throws": [(OSError,), (ValueError,), (KeyError,)],
+    "retry_when": [lambda *_: True, lambda *_: False, None],
+    "retry_policies": [{OSError: {"max_retries": 1}}, {}, {KeyError: {"max_retries": 3}}],
+}
 RETRY = {
     "max_retries": "max_retries",
+    "max_retry_duration": "max_duration",
+    "retry_intervals": "intervals",
     "retry_backoff": "backoff",
     "retry_backoff_max": "backoff_max",
     "retry_jitter": "jitter",
@@ -64,6 +76,8 @@ BAD: list[tuple[str, Any]] = [
     *(("queue", bad) for bad in ["", "a\0b", "q" * 201, None, 7]),
     *(("tags", bad) for bad in ["text", 7, [""], ["a\0b"], [7], ["t" * 513]]),
     *(("headers", bad) for bad in [[], {"a": 7}, {7: "a"}, {"a": "b\0"}, {"a\0": "b"}]),
+    *(("max_retry_duration", bad) for bad in [*bad_numbers, 0, -1]),
+    *(("retry_intervals", bad) for bad in [7, "12", [math.nan], [-1], [math.inf], [1, "2"], [None]]),
     *(("retry_jitter", bad) for bad in ["some", None, 1.5]),
     *(("ignore_result", bad) for bad in [None, 1, "yes"]),
     *(("reject_on_worker_lost", bad) for bad in [None, 1, "yes"]),
@@ -182,15 +196,15 @@ async def test_a_limit_that_the_call_sets_holds_at_the_worker(pgq: PgQueue) -> N
     assert (await job.refresh()).attempt == 2
 
 
+def options_of_an_attempt(values: int) -> st.SearchStrategy[dict[str, Any]]:
+    choices = {name: st.sampled_from(VALUES[name][:values]) for name in ATTEMPT}
+    return st.fixed_dictionaries({}, optional=choices).filter(
+        lambda options: not (options.get("retry_intervals") and options.get("retry_backoff"))
+    )
+
+
 @pytest.mark.contract("P1.10")
-@given(
-    st.fixed_dictionaries(
-        {}, optional={name: st.sampled_from(values[:3]) for name, values in VALUES.items() if name in ATTEMPT}
-    ),
-    st.fixed_dictionaries(
-        {}, optional={name: st.sampled_from(values) for name, values in VALUES.items() if name in ATTEMPT}
-    ),
-)
+@given(options_of_an_attempt(3), options_of_an_attempt(4))
 def test_options_of_a_call_survive_being_stored(task: dict[str, Any], call: dict[str, Any]) -> None:
     pgq, work = queue_with({"task": task, "call": call})
     options = work.s().options
@@ -244,7 +258,75 @@ def test_reject_on_worker_lost_false_allows_no_loss(level: str) -> None:
     assert pgq.registry.policy_of_call(work.definition, "lane", work.s().options).max_losses == 0
 
 
+@pytest.mark.contract("P1.10")
+@pytest.mark.parametrize("nearest", LEVELS[:3])
+@pytest.mark.parametrize("name", CODE)
+def test_the_nearest_level_decides_which_errors_are_retried(name: str, nearest: str) -> None:
+    setting = LEVELS[: LEVELS.index(nearest) + 1]
+    pgq, work = queue_with({level: {name: CODE[name][LEVELS.index(level)]} for level in setting})
+
+    retry = pgq.registry.policy(work.definition, "lane").retry
+
+    found = getattr(retry, "policies" if name == "retry_policies" else name)
+    assert found == CODE[name][LEVELS.index(nearest)]
+
+
+@pytest.mark.contract("P1.10", "P2.27")
+def test_the_way_to_wait_that_a_level_sets_turns_off_those_of_wider_levels() -> None:
+    pgq, work = queue_with({"task": {"retry_intervals": [7]}})
+    _, backing_off = queue_with({"task": {"retry_intervals": [7]}, "call": {"retry_backoff": 2}})
+    _, waiting = queue_with({"task": {"retry_intervals": [7]}, "call": {"default_retry_delay": 5}})
+    _, both = queue_with({"task": {"retry_backoff": 7}, "call": {"retry_intervals": [9]}})
+
+    def way_of(task: Any) -> tuple[Any, Any, Any]:
+        call = restore_options(task.s().options.stored() or "{}")
+        retry = pgq.registry.policy_of_call(task.definition, "lane", call).retry
+        return retry.intervals, retry.backoff, retry.default_delay
+
+    assert way_of(work) == ((7.0,), None, 60.0)
+    assert way_of(backing_off) == ((), 2.0, 60.0)
+    assert way_of(waiting) == ((), None, 5.0)
+    assert way_of(both) == ((9.0,), None, 60.0)
+    assert way_of(both.options(retry_backoff=3).options(retry_intervals=[1])) == ((1.0,), None, 60.0)
+
+
 # Errors
+
+
+@pytest.mark.contract("P1.4")
+@pytest.mark.parametrize("name", CODE)
+def test_what_cannot_be_stored_with_a_job_is_refused_in_a_call(name: str) -> None:
+    _, work = queue_with({})
+
+    with pytest.raises(InvalidOptionError, match=f"option '{name}' is code.*set it for the task"):
+        work.options(**{name: CODE[name][0]})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, bad) for name in ("autoretry_for", "throws") for bad in [int, "ValueError", [7], None]),
+        ("dont_autoretry_for", [ValueError, "OSError"]),
+        ("retry_when", True),
+        ("retry_policies", [ValueError]),
+        ("retry_policies", {"ValueError": {}}),
+        ("retry_policies", {ValueError: 3}),
+        ("retry_policies", {ValueError: {"timeout": 3}}),
+        ("retry_policies", {ValueError: {"max_retries": -1}}),
+    ],
+)
+def test_what_is_no_error_or_policy_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(InvalidOptionError, match=f"option '{name}'"):
+        queue_with({"task": {name: value}})
+
+
+@pytest.mark.contract("P2.27")
+def test_a_retry_when_that_would_have_to_be_awaited_is_refused() -> None:
+    async def when(attempt: int, exc: BaseException, job: Any) -> bool:
+        return True
+
+    with pytest.raises(InvalidOptionError, match="plain function"):
+        queue_with({"task": {"retry_when": when}})
 
 
 @pytest.mark.contract("P1.4")
@@ -309,6 +391,8 @@ def test_options_that_contradict_each_other_are_refused() -> None:
     @pgq.task
     async def work() -> None: ...
 
+    with pytest.raises(InvalidOptionError, match="both 'retry_intervals' and 'retry_backoff'"):
+        work.options(retry_intervals=[1], retry_backoff=True)
     with pytest.raises(InvalidOptionError, match="both 'delay' and 'run_at'"):
         work.options(delay=5, run_at=SOON)
     with pytest.raises(InvalidOptionError, match="reject_on_worker_lost"):

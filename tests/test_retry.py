@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import random
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from email.message import Message
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
 
 import pytest
 from conftest import eventually
@@ -13,7 +16,19 @@ from hypothesis import strategies as st
 
 from pgqueue import JobContext, JobFailed, JobStatus, PgQueue
 from pgqueue.options import DEFAULTS, Policy, TaskOptions
-from pgqueue.retry import Jitter, RetryPolicy
+from pgqueue.retry import (
+    MAX_SECONDS,
+    Again,
+    Answer,
+    GiveUp,
+    Jitter,
+    RetryPolicy,
+    asked_delay,
+    decide,
+    is_transient_status,
+    read_delay,
+    transient_http,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -215,6 +230,214 @@ async def test_a_seeded_queue_repeats_its_retry_times(dsn: str) -> None:
     first = await delay()
 
     assert await delay() == pytest.approx(first, abs=1e-5)
+
+
+# What follows an error
+
+kinds = st.sampled_from([OSError, ConnectionError, ValueError, UnicodeError, KeyError, SystemExit])
+sets_of_kinds = st.lists(kinds, max_size=3).map(tuple)
+waits = st.floats(min_value=0, max_value=1e6)
+limits = st.none() | st.integers(min_value=0, max_value=50)
+policies = st.builds(
+    RetryPolicy,
+    max_retries=limits,
+    backoff=st.none() | factors,
+    default_delay=waits,
+    backoff_max=factors,
+    jitter=jitters,
+    delay_min=waits,
+    intervals=st.lists(waits, max_size=4).map(tuple),
+    max_duration=st.none() | st.floats(min_value=1, max_value=1e6),
+    autoretry_for=sets_of_kinds,
+    dont_autoretry_for=sets_of_kinds,
+    throws=sets_of_kinds,
+    policies=st.dictionaries(kinds, st.fixed_dictionaries({}, optional={"max_retries": limits})),
+)
+answers: st.SearchStrategy[Answer] = st.none() | st.booleans() | waits | st.datetimes(timezones=st.just(UTC))
+wishes: st.SearchStrategy[Any] = (
+    st.none() | st.floats() | st.integers() | st.text() | st.timedeltas() | st.datetimes()
+)
+
+
+class AskingError(OSError):
+    def __init__(self, wish: Any) -> None:
+        self.retry_after = wish
+        super().__init__("not now")
+
+
+errors: st.SearchStrategy[BaseException] = kinds.map(lambda kind: kind()) | wishes.map(AskingError)
+
+
+@pytest.mark.contract("P2.25", "P2.26")
+@given(
+    policy=policies, error=errors, answer=answers, retries=retries_of_any_job, age=waits, seed=st.integers()
+)
+def test_whatever_is_decided_is_within_what_the_options_allow(
+    policy: RetryPolicy, error: BaseException, answer: Answer, retries: int, age: float, seed: int
+) -> None:
+    decision = decide(policy, error, answer, retries=retries, age=age, rng=random.Random(seed))
+
+    settled = policy.after(error)
+    is_too_often = settled.max_retries is not None and retries >= settled.max_retries
+    is_too_old = settled.max_duration is not None and age >= settled.max_duration
+    is_named = isinstance(error, (*policy.autoretry_for, *policy.policies))
+    if isinstance(error, policy.throws):
+        assert decision is GiveUp.EXPECTED
+    elif isinstance(error, policy.dont_autoretry_for) or answer is False or (answer is None and not is_named):
+        assert decision is GiveUp.PERMANENT
+    elif is_too_often or is_too_old:
+        assert decision is GiveUp.EXHAUSTED
+    else:
+        assert isinstance(decision, Again)
+        assert policy.delay_min <= decision.delay <= MAX_SECONDS
+        assert decision.not_before is None or decision.not_before.utcoffset() is not None
+
+
+@pytest.mark.contract("P2.25", "P2.36")
+@given(policy=policies, error=errors, answers=st.lists(answers, min_size=60, max_size=60))
+def test_a_job_is_executed_at_most_once_more_than_its_retries_and_exhausted_it_stays(
+    policy: RetryPolicy, error: BaseException, answers: list[Answer]
+) -> None:
+    rng = random.Random(0)
+    decisions = [
+        decide(policy, error, answer, retries=retries, age=60.0 * retries, rng=rng)
+        for retries, answer in enumerate(answers)
+    ]
+
+    limit = policy.after(error).max_retries
+    granted = [isinstance(decision, Again) for decision in decisions]
+    assert limit is None or sum(granted) <= limit
+    if GiveUp.EXHAUSTED in decisions:
+        assert not any(granted[decisions.index(GiveUp.EXHAUSTED) :])
+
+
+@pytest.mark.contract("P2.27")
+@given(intervals=st.lists(waits, min_size=1, max_size=5).map(tuple), retries=retries_of_any_job)
+def test_the_last_of_the_intervals_repeats(intervals: tuple[float, ...], retries: int) -> None:
+    retry = policy_of(retry_intervals=intervals).retry
+
+    expected = intervals[retries] if retries < len(intervals) else intervals[-1]
+    assert retry.delay(retries, random.Random(0)) == expected
+
+
+@pytest.mark.contract("P2.27")
+@given(wish=wishes)
+def test_a_wish_is_a_delay_or_an_aware_time_or_nothing(wish: Any) -> None:
+    found = read_delay(wish)
+
+    if isinstance(found, datetime):
+        assert found.utcoffset() is not None
+    elif found is not None:
+        assert 0 <= found <= MAX_SECONDS
+
+
+@pytest.mark.contract("P2.27")
+@pytest.mark.parametrize(
+    ("wish", "found"),
+    [
+        (7, 7.0),
+        (timedelta(minutes=1), 60.0),
+        (" 120 ", 120.0),
+        ("Wed, 21 Oct 2099 07:28:00 GMT", datetime(2099, 10, 21, 7, 28, tzinfo=UTC)),
+        (datetime(2099, 1, 1, tzinfo=UTC), datetime(2099, 1, 1, tzinfo=UTC)),
+        (datetime(2099, 1, 1), None),  # noqa: DTZ001
+        (10**400, MAX_SECONDS),
+        ("9" * 400, MAX_SECONDS),
+        (-1, None),
+        (math.nan, None),
+        (math.inf, None),
+        (True, None),
+        ("soon", None),
+        ("", None),
+        (b"5", None),
+    ],
+)
+def test_a_wish_is_read_as_http_servers_and_programs_write_it(wish: Any, found: Any) -> None:
+    assert read_delay(wish) == found
+
+
+@pytest.mark.contract("P2.27")
+def test_an_error_that_breaks_when_it_is_asked_asks_for_nothing() -> None:
+    class BrokenError(Exception):
+        @property
+        def retry_after(self) -> float:
+            raise RuntimeError("no")
+
+    assert asked_delay(BrokenError()) is None
+
+
+# What HTTP servers say
+
+
+class Response:
+    def __init__(self, status_code: int, headers: dict[str, str] | None = None) -> None:
+        self.status_code = status_code
+        self.headers = headers or {}
+
+
+class HttpxError(Exception):
+    """Like those of httpx and requests."""
+
+    def __init__(self, response: Response) -> None:
+        self.response = response
+        super().__init__("refused")
+
+
+class AiohttpError(Exception):
+    """Like aiohttp's."""
+
+    def __init__(self, status: int, headers: dict[str, str]) -> None:
+        self.status = status
+        self.headers = headers
+        super().__init__("refused")
+
+
+@pytest.mark.contract("BP9")
+@pytest.mark.parametrize(
+    ("status", "is_transient"),
+    [
+        *((status, True) for status in (408, 425, 429, 500, 502, 503, 504)),
+        *((status, False) for status in (200, 301, 400, 401, 403, 404, 409, 410, 422, 501, 505)),
+    ],
+)
+def test_a_status_is_transient_if_the_same_request_may_succeed_later(status: int, is_transient: bool) -> None:
+    assert is_transient_status(status) is is_transient
+
+
+@pytest.mark.contract("BP9")
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [
+        (HttpxError(Response(503)), True),
+        (HttpxError(Response(404)), False),
+        (AiohttpError(429, {}), True),
+        (AiohttpError(422, {}), False),
+        (HTTPError("http://a", 500, "oh", Message(), None), True),
+        (HTTPError("http://a", 401, "no", Message(), None), False),
+        (ConnectionError(), None),
+    ],
+)
+def test_an_http_error_is_retried_by_its_status(error: BaseException, answer: bool | None) -> None:
+    job: Any = None
+
+    assert transient_http(1, error, job) is answer
+
+
+@pytest.mark.contract("BP9", "P2.27")
+def test_a_retry_after_header_is_the_least_delay() -> None:
+    policy = policy_of(default_retry_delay=10, retry_when=transient_http).retry
+    at = datetime(2099, 10, 21, 7, 28, tzinfo=UTC)
+
+    def after(error: BaseException) -> Again | GiveUp:
+        job: Any = None
+        answer = transient_http(1, error, job)
+        return decide(policy, error, answer, retries=0, age=0, rng=random.Random(0))
+
+    assert after(HttpxError(Response(503, {"Retry-After": "120"}))) == Again(120)
+    assert after(HttpxError(Response(503, {"retry-after": "1"}))) == Again(10)
+    assert after(AiohttpError(429, {"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"})) == Again(10, at)
+    assert after(AiohttpError(404, {"Retry-After": "120"})) is GiveUp.PERMANENT
+    assert after(OSError()) == Again(10)
 
 
 # What holds when nobody says anything

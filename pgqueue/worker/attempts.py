@@ -81,6 +81,7 @@ class Attempt:
                 key=claimed.key,
                 headers=claimed.headers,
                 worker=self.worker,
+                check_call=None if self.definition is None else self.definition.arguments.check,
             )
         return self._context
 

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import random
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio.to_thread
 
+from pgqueue import retry
 from pgqueue.arguments import UndecodableError
 from pgqueue.context import running_attempt
+from pgqueue.control import control_flow_of
 from pgqueue.jobs import JobError, JobStatus
 from pgqueue.options import Policy
-from pgqueue.outcomes import Ended, Outcome, Released, Retry, Succeeded
+from pgqueue.outcomes import Ended, Outcome, Released, Succeeded
 from pgqueue.registry import Codec, TaskDefinition, encode_document
 from pgqueue.worker.attempts import Attempt, Stop
-
-logger = logging.getLogger("pgqueue.worker")
-
-MAX_MESSAGE = 10_000
-MAX_TRACEBACK = 50_000
-"""Characters of an error that are kept."""
+from pgqueue.worker.endings import Standing, after_control_flow, after_error, after_timeout, clean
 
 
 class Executor:
@@ -116,7 +111,17 @@ class Executor:
         runner = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and runner is not None and runner.cancelling():
             raise error
-        return self._retry_or_fail(attempt, policy, "exception", describe(error))
+        said = control_flow_of(error)
+        if said is not None:
+            encode = functools.partial(self._encode_call, attempt)
+            return after_control_flow(_standing(attempt), policy.retry, said, encode, self._rng)
+        answer = retry.ask(policy.retry, attempt.claimed.attempt, error, attempt.context)
+        return after_error(_standing(attempt), policy.retry, error, answer, self._rng)
+
+    def _encode_call(self, attempt: Attempt, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        assert attempt.definition is not None
+        document = attempt.definition.arguments.encode(args, kwargs, limit=self._result_limit)
+        return encode_document(self._codec, document)
 
     def _timed_out(self, attempt: Attempt, policy: Policy) -> Outcome:
         message = f"the attempt took longer than its limit of {policy.timeout:g} s"
@@ -128,20 +133,7 @@ class Executor:
         return Released(attempt.claimed.id)
 
     def _retry_or_fail(self, attempt: Attempt, policy: Policy, reason: str, error: JobError) -> Outcome:
-        retries = attempt.claimed.attempt - 1
-        if policy.retry.may_retry(retries):
-            delay = policy.retry.delay(retries, self._rng)
-            logger.warning(
-                "job %s (%s), attempt %d: %s: %s; runs again in %.1f s",
-                attempt.claimed.id,
-                attempt.claimed.task,
-                attempt.claimed.attempt,
-                error.type,
-                error.message,
-                delay,
-            )
-            return Retry(attempt.claimed.id, delay, reason, error)
-        return self._failed(attempt, reason, error)
+        return after_timeout(_standing(attempt), policy.retry, reason, error, self._rng)
 
     def _undecodable(self, attempt: Attempt, error: Exception) -> Outcome:
         what = str(error) if isinstance(error, UndecodableError) else f"{type(error).__name__}: {error}"
@@ -149,16 +141,13 @@ class Executor:
         return self._failed(attempt, "undecodable", JobError("Undecodable", clean(message)))
 
     def _failed(self, attempt: Attempt, reason: str, error: JobError) -> Outcome:
-        logger.error(
-            "job %s (%s), attempt %d: failed (%s): %s: %s",
-            attempt.claimed.id,
-            attempt.claimed.task,
-            attempt.claimed.attempt,
-            reason,
-            error.type,
-            error.message,
-        )
         return Ended(attempt.claimed.id, JobStatus.FAILED, reason, error)
+
+
+def _standing(attempt: Attempt) -> Standing:
+    claimed = attempt.claimed
+    ran = time.monotonic() - attempt.started if attempt.started else 0.0
+    return Standing(claimed.id, claimed.attempt - 1, (claimed.age or 0.0) + ran, claimed.options)
 
 
 def _call_sync(
@@ -170,23 +159,3 @@ def _call_sync(
         return handler(*args, **kwargs), None
     except BaseException as error:
         return None, error
-
-
-def describe(error: BaseException) -> JobError:
-    """Turn an exception into what is stored of it. Never raises."""
-    try:
-        message = str(error)
-    except BaseException as broken:
-        message = f"<its message cannot be had: {type(broken).__name__}>"
-    try:
-        trace = "".join(traceback.format_exception(error))
-    except Exception:
-        trace = ""
-    return JobError(
-        clean(type(error).__qualname__), clean(message)[:MAX_MESSAGE], clean(trace)[-MAX_TRACEBACK:]
-    )
-
-
-def clean(text: str) -> str:
-    """Make *text* storable: PostgreSQL takes no NUL, UTF-8 no lone surrogates."""
-    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
