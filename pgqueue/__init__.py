@@ -3,6 +3,14 @@
 from pgqueue.app import PgQueue
 from pgqueue.context import JobContext, current_job
 from pgqueue.control import Reject, Retry, Snooze
+from pgqueue.dead_letters import (
+    DeadLetter,
+    DeadLetterDetails,
+    DeadLetterFilter,
+    DeadLetterGroup,
+    DeadLetterPage,
+    RedriveProgress,
+)
 from pgqueue.errors import (
     CodecError,
     ConfigurationError,
@@ -10,6 +18,7 @@ from pgqueue.errors import (
     DuplicateJobError,
     DuplicateTaskError,
     InvalidArgumentsError,
+    InvalidFilterError,
     InvalidOptionError,
     InvalidTaskError,
     JobCancelled,
@@ -17,7 +26,9 @@ from pgqueue.errors import (
     JobExpired,
     JobFailed,
     JobNotFoundError,
+    JobNotWaitingError,
     LeaseLostError,
+    NotADeadLetterError,
     NotOpenError,
     PayloadTooLargeError,
     PgQueueError,
@@ -26,19 +37,28 @@ from pgqueue.errors import (
     UnknownQueueError,
     UnknownTaskError,
 )
-from pgqueue.jobs import Job, JobError, JobStatus
+from pgqueue.jobs import Action, Attempt, Job, JobError, JobStatus
+from pgqueue.operations import RedriveHandle
 from pgqueue.tasks import JobHandle, Signature, Task
 from pgqueue.worker import Worker
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Action",
+    "Attempt",
     "CodecError",
     "ConfigurationError",
     "DatabaseUnavailableError",
+    "DeadLetter",
+    "DeadLetterDetails",
+    "DeadLetterFilter",
+    "DeadLetterGroup",
+    "DeadLetterPage",
     "DuplicateJobError",
     "DuplicateTaskError",
     "InvalidArgumentsError",
+    "InvalidFilterError",
     "InvalidOptionError",
     "InvalidTaskError",
     "Job",
@@ -50,12 +70,16 @@ __all__ = [
     "JobFailed",
     "JobHandle",
     "JobNotFoundError",
+    "JobNotWaitingError",
     "JobStatus",
     "LeaseLostError",
+    "NotADeadLetterError",
     "NotOpenError",
     "PayloadTooLargeError",
     "PgQueue",
     "PgQueueError",
+    "RedriveHandle",
+    "RedriveProgress",
     "Reject",
     "ResultTimeoutError",
     "Retry",

@@ -21,6 +21,7 @@ from pgqueue.arguments import encode_by_name
 from pgqueue.batch import Batch, Call, chunks
 from pgqueue.context import JobContext
 from pgqueue.database import CONNECTION_ERRORS, RECONNECT_PAUSES, Database
+from pgqueue.dead_store import DeadStore
 from pgqueue.errors import (
     CodecError,
     ConfigurationError,
@@ -33,6 +34,7 @@ from pgqueue.errors import (
 from pgqueue.events import JobsEnqueued, Observer, Observers
 from pgqueue.ids import new_ids
 from pgqueue.jobs import Attempt, Job
+from pgqueue.operations import Operations
 from pgqueue.options import NO_OPTIONS, CallOptions, TaskOptions, read_options
 from pgqueue.registry import Codec, Registry, TaskDefinition, encode_document
 from pgqueue.results import Results
@@ -54,7 +56,7 @@ R = TypeVar("R")
 MAX_PAYLOAD = 1024 * 1024
 
 
-class PgQueue:
+class PgQueue(Operations):
     """Tasks, and the database that their jobs are in.
 
     Constructing one connects to nothing and starts nothing; `async with` opens it.
@@ -64,7 +66,9 @@ class PgQueue:
     *payload_limit*: bytes of a job's arguments, and of its result, as JSON. *connect_timeout*: seconds
     after which a database that does not answer is an error. *force_generic_plans*: plan each statement
     once; Citus cannot. *seed*: makes the jitter of retries repeatable. *connect_options*: passed to
-    `asyncpg.connect`. Other options hold for every job where nothing nearer says otherwise.
+    `asyncpg.connect`. *version*: of your code, noted with every attempt that does not succeed.
+    *unknown_task_grace*: seconds after which jobs of a task that no live worker knows have failed; None:
+    never. Other options hold for every job where nothing nearer says otherwise.
     """
 
     def __init__(
@@ -80,11 +84,21 @@ class PgQueue:
         codec: Codec | None = None,
         seed: int | None = None,
         connect_options: Mapping[str, Any] | None = None,
+        version: str | None = None,
+        unknown_task_grace: float | None = 24 * 3600.0,
         **options: Unpack[TaskOptions],
     ) -> None:
         if not isinstance(dsn, str) or not dsn:
             raise ConfigurationError(f"the DSN is {dsn!r}: give one like 'postgresql://localhost/app'")
+        if version is not None and (not isinstance(version, str) or not 0 < len(version) <= 200):
+            raise ConfigurationError(f"version is {version!r}: give a text of 1 to 200 characters")
+        if unknown_task_grace is not None and not 0 < unknown_task_grace < float("inf"):
+            raise ConfigurationError(
+                f"unknown_task_grace is {unknown_task_grace!r}: give more than 0 seconds, or None for ever"
+            )
         self.dsn = dsn
+        self.version = version
+        self._unknown_task_grace = unknown_task_grace
         self.schema = check_schema_name(schema)
         self.payload_limit = payload_limit
         self._strict_queues = strict_queues
@@ -93,6 +107,7 @@ class PgQueue:
         self.registry = Registry(read_options("PgQueue", options, TaskOptions))
         self._observers = Observers()
         self._store = Store(self.schema)
+        self._dead = DeadStore(self.schema)
         self._database = Database(
             dsn,
             schema=self.schema,
@@ -413,10 +428,13 @@ class PgQueue:
             raise NotOpenError("this PgQueue is not open: use it inside `async with pgq:`")
         return self._decoded(await self._results.wait(job_id))
 
-    async def cancel(self, job_id: UUID, *, reason: str | None = None) -> bool:
-        """Cancel a job; False: it was over already. See `JobHandle.cancel`. Raises JobNotFoundError."""
+    async def cancel(self, job_id: UUID, *, reason: str | None = None, actor: str | None = None) -> bool:
+        """Cancel a job; False: it was over already. See `JobHandle.cancel`. Raises JobNotFoundError.
+
+        *actor*: who does it, for the job's history.
+        """
         async with self._database.acquire() as connection:
-            answer = await self._store.cancel(connection, job_id, reason)
+            answer = await self._store.cancel(connection, job_id, reason, actor)
             if answer is None and not await self._store.find_existing(connection, [job_id]):
                 raise JobNotFoundError(job_id)
         if answer == "cancelled":
@@ -503,6 +521,7 @@ class PgQueue:
             observers=self._observers,
             codec=self._codec,
             rng=self._rng,
+            version=self.version,
             settings=settings,
         )
         # A failed one stays, for whoever asks after the health of the process.

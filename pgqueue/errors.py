@@ -11,6 +11,9 @@ PgQueueError
 ├── UnknownQueueError
 ├── JobNotFoundError
 ├── CodecError                  what is stored of a job cannot be decoded here
+├── NotADeadLetterError         a redrive, a discard or a look at a job that has not failed
+├── JobNotWaitingError          another priority for a job that runs or is over
+├── InvalidFilterError          a filter, a cursor or a limit that cannot be
 ├── DuplicateJobError
 ├── SchemaError                 the database is not what this version needs
 ├── DatabaseUnavailableError    the database did not answer in time
@@ -109,6 +112,32 @@ class CodecError(PgQueueError):
             f"the {what} of job {job_id} cannot be decoded by this codec ({type(cause).__name__}: {cause}); "
             "use the codec it was stored with"
         )
+
+
+class NotADeadLetterError(PgQueueError):
+    """The job has not failed, or was discarded. Nothing was changed.
+
+    `status` is where it stands.
+    """
+
+    def __init__(self, job_id: UUID, status: str) -> None:
+        self.job_id = job_id
+        self.status = status
+        fate = "it was discarded" if status == "failed" else f"it is {status}, and only a failed job is one"
+        super().__init__(f"job {job_id} is no dead letter: {fate}")
+
+
+class JobNotWaitingError(PgQueueError):
+    """The job runs or is over, and its priority matters no more. Nothing was changed."""
+
+    def __init__(self, job_id: UUID, status: str) -> None:
+        self.job_id = job_id
+        self.status = status
+        super().__init__(f"job {job_id} is {status}: only a job that waits gets another priority")
+
+
+class InvalidFilterError(PgQueueError, ValueError):
+    """A filter, a cursor or a limit that cannot be. Nothing was changed."""
 
 
 class DuplicateJobError(PgQueueError):

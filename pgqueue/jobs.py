@@ -129,5 +129,21 @@ class Attempt:
     started_at: datetime | None
     ended_at: datetime
     worker: str | None
+    version: str | None
+    """Of the code that ran it, as `PgQueue(version=...)` names it."""
     reason: str
     error: JobError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What an operator did to a job."""
+
+    at: datetime
+    action: str
+    """"cancelled", "cancel_requested", "redriven", "discarded" or "reprioritised"."""
+    attempt: int
+    """Attempts spent by then."""
+    reason: str | None
+    actor: str
+    """Who: as the caller said, else the database's user."""

@@ -309,8 +309,10 @@ class Store:
         prefetch: int,
         lock_key: int | None,
         max_losses: Mapping[str, int],
+        version: str | None = None,
+        tasks: Iterable[str] | None = None,
     ) -> None:
-        """Take a lease."""
+        """Take a lease. *tasks*: that the worker knows; None: it does not say, and may know all."""
         await connection.execute(
             self._sql["register_lease"],
             lease_id,
@@ -320,6 +322,8 @@ class Store:
             prefetch,
             lock_key,
             json.dumps(dict(max_losses)),
+            version,
+            None if tasks is None else list(tasks),
         )
 
     async def renew_lease(self, connection: Connection, lease_id: UUID, ttl: float) -> bool:
@@ -369,6 +373,18 @@ class Store:
         assert row is not None
         return Promoted(row["promoted"], row["lanes"], row["next_in"])
 
+    async def fail_unknown(
+        self, connection: Connection, grace: float, known: Iterable[str], limit: int
+    ) -> list[tuple[UUID, str]]:
+        """Fail jobs put aside for longer than *grace* seconds; return (job id, task) of each."""
+        rows = await connection.fetch(self._sql["fail_unknown"], timedelta(seconds=grace), list(known), limit)
+        return [tuple(row) for row in rows]
+
+    async def find_waiting_aside(self, connection: Connection, seconds: float) -> list[str]:
+        """Return the tasks whose jobs have been put aside and wait for longer than *seconds*."""
+        rows = await connection.fetch(self._sql["find_waiting_aside"], timedelta(seconds=seconds))
+        return [row["task"] for row in rows]
+
     async def make_partitions(self, connection: Connection, days_ahead: int) -> int:
         """Make missing partitions; return how many were made."""
         made = await connection.fetchval(self._sql["make_partitions"], days_ahead)
@@ -377,9 +393,11 @@ class Store:
 
     # Cancelling
 
-    async def cancel(self, connection: Connection, job_id: UUID, reason: str | None) -> str | None:
+    async def cancel(
+        self, connection: Connection, job_id: UUID, reason: str | None, actor: str | None = None
+    ) -> str | None:
         """Cancel a job: "cancelled", "requested", or None for one that is terminal or unknown."""
-        answer: str | None = await connection.fetchval(self._sql["cancel"], job_id, reason)
+        answer: str | None = await connection.fetchval(self._sql["cancel"], job_id, reason, actor)
         return answer
 
     async def find_cancel_requests(self, connection: Connection, lease_id: UUID) -> list[UUID]:
@@ -406,6 +424,7 @@ class Store:
                 started_at=row["started_at"],
                 ended_at=row["ended_at"],
                 worker=row["worker"],
+                version=row["version"],
                 reason=row["reason"],
                 error=_error(row["error"]),
             )

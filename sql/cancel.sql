@@ -1,3 +1,3 @@
--- cancel: cancel job $1 for reason $2.
+-- cancel: cancel job $1 for reason $2, on behalf of $3.
 
-select pgqueue.cancel($1, $2)
+select pgqueue.cancel($1, $2, $3)

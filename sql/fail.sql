@@ -18,8 +18,9 @@ outcome as materialized (
         as given (job_id, status, reason, error) on given.job_id = ended.job_id
 ),
 history as (
-    insert into pgqueue.attempt (job_id, attempt, started_at, worker, reason, error)
-    select job_id, attempt, started_at, $4, reason, error from outcome where status <> 'expired'
+    insert into pgqueue.attempt (job_id, attempt, started_at, worker, version, reason, error)
+    select job_id, attempt, started_at, $4, (select lease.version from pgqueue.lease where lease.id = $1), reason, error
+    from outcome where status <> 'expired'
 )
 update pgqueue.job
 set status       = outcome.status,

@@ -1,6 +1,6 @@
 -- read_attempts: the attempts of job $1 that did not succeed, oldest first.
 
-select attempt, started_at, ended_at, worker, reason, error::text
+select attempt, started_at, ended_at, worker, version, reason, error::text
 from pgqueue.attempt
 where job_id = $1
 order by id

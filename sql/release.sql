@@ -9,8 +9,9 @@ with ended as (
     returning job_id, ready_at, started_at, position, lane, attempt, losses
 ),
 history as (
-    insert into pgqueue.attempt (job_id, attempt, started_at, worker, reason)
-    select job_id, attempt, started_at, $3, 'released' from ended where started_at is not null
+    insert into pgqueue.attempt (job_id, attempt, started_at, worker, version, reason)
+    select job_id, attempt, started_at, $3, (select lease.version from pgqueue.lease where lease.id = $1), 'released'
+    from ended where started_at is not null
 )
 insert into pgqueue.ready (job_id, ready_at, position, lane, attempt, losses)
 select job_id, ready_at, position, lane, attempt - (started_at is not null)::integer, losses from ended

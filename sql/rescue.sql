@@ -14,7 +14,7 @@ taken as (
     returning *
 ),
 judged as materialized (
-    select taken.*, lease.worker, job.task,
+    select taken.*, lease.worker, lease.version, job.task,
            taken.losses + (taken.started_at is not null)::integer as losses_now,
            taken.started_at is not null and taken.losses >= coalesce(
                (job.options ->> 'max_losses')::integer, (lease.max_losses ->> job.task)::integer, $3
@@ -30,8 +30,8 @@ requeued as (
     from judged where not is_lost
 ),
 history as (
-    insert into pgqueue.attempt (job_id, attempt, started_at, worker, reason)
-    select job_id, attempt, started_at, worker, 'lost' from judged where started_at is not null
+    insert into pgqueue.attempt (job_id, attempt, started_at, worker, version, reason)
+    select job_id, attempt, started_at, worker, version, 'lost' from judged where started_at is not null
 ),
 ended as (
     update pgqueue.job

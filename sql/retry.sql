@@ -26,8 +26,10 @@ waiting as (
     from outcome
 ),
 history as (
-    insert into pgqueue.attempt (job_id, attempt, started_at, worker, reason, error)
-    select job_id, attempt, started_at, $4, reason, error from outcome
+    insert into pgqueue.attempt (job_id, attempt, started_at, worker, version, reason, error)
+    select job_id, attempt, started_at, $4, (select lease.version from pgqueue.lease where lease.id = $1), reason,
+           error
+    from outcome
 )
 update pgqueue.job
 set started_at = coalesce(job.started_at, outcome.started_at),

@@ -9,6 +9,6 @@ with settled as (
         select from pgqueue.running
         where running.job_id = cancel_request.job_id and running.lease_id = cancel_request.lease_id
     )
-    returning job_id
+    returning job_id, reason, actor
 )
-select job_id, pgqueue.cancel(job_id) as answer from settled
+select job_id, pgqueue.cancel(job_id, reason, actor) as answer from settled

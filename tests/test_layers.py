@@ -12,13 +12,16 @@ PACKAGE = Path(__file__).parents[1] / "pgqueue"
 # Modules of one layer may import each other, as long as that makes no cycle. `__init__` names the
 # package's own face; a package's modules stand in its layer unless they are named themselves.
 LAYERS: dict[str, list[str]] = {
-    "words": ["errors", "jobs", "options", "retry", "control", "outcomes", "events", "ids", "context"],
+    "words": [
+        "errors", "jobs", "options", "retry", "control", "outcomes", "events", "ids", "context",
+        "dead_letters",
+    ],
     "ground": [
         "arguments", "registry", "statements", "store", "database", "migrations", "signals", "batch",
-        "embedded",
+        "embedded", "dead_store",
     ],
     "engine": ["results", "worker"],
-    "front door": ["tasks", "app", "blocking"],
+    "front door": ["tasks", "app", "blocking", "operations"],
     "edges": ["cli", "web", "metrics", "demo", "supervisor", "__main__", "__init__"],
 }  # fmt: skip
 LEVEL = {module: level for level, layer in enumerate(LAYERS.values()) for module in layer}

@@ -43,6 +43,8 @@ class Holder:
     queues: Sequence[str]
     prefetch: int
     max_losses: Mapping[str, int]
+    version: str | None
+    tasks: Sequence[str]
 
 
 class LeaseKeeper:
@@ -161,6 +163,8 @@ class LeaseKeeper:
                 prefetch=self._holder.prefetch,
                 lock_key=lock_key,
                 max_losses=self._holder.max_losses,
+                version=self._holder.version,
+                tasks=self._holder.tasks,
             )
         return sent_at + self._ttl
 

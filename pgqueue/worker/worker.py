@@ -98,6 +98,7 @@ class Worker:
         observers: Observers,
         codec: Codec | None,
         rng: random.Random,
+        version: str | None,
         settings: WorkerSettings,
     ) -> None:
         self._database = database
@@ -162,7 +163,14 @@ class Worker:
         self._keeper = LeaseKeeper(
             database,
             store,
-            Holder(self.name, settings.queues, settings.prefetch, registry.loss_limits()),
+            Holder(
+                self.name,
+                settings.queues,
+                settings.prefetch,
+                registry.loss_limits(),
+                version,
+                tuple(registry.names),
+            ),
             ttl=settings.lease_ttl,
             on_taken=self._lease_taken,
             on_lost=self._lease_lost,

@@ -1,0 +1,177 @@
+"""What pgqueue does to dead letters: one function per statement, connection in, values out.
+
+Opens no transaction and decides nothing, like the store, whose jobs these are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from pgqueue.dead_letters import (
+    MAX_COUNT,
+    DeadLetter,
+    DeadLetterFilter,
+    DeadLetterGroup,
+    RedriveProgress,
+)
+from pgqueue.jobs import Action
+from pgqueue.statements import load_statements
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+    from pgqueue.database import Connection
+
+
+class DeadStore:
+    """The statements for one schema."""
+
+    def __init__(self, schema: str) -> None:
+        self._sql = load_statements(schema)
+
+    # Reading
+
+    async def list_letters(
+        self,
+        connection: Connection,
+        wanted: DeadLetterFilter,
+        behind: tuple[datetime, UUID] | None,
+        limit: int,
+    ) -> list[DeadLetter]:
+        """Return dead letters, newest first, older than *behind*."""
+        at, job_id = behind or (None, None)
+        rows = await connection.fetch(self._sql["list_dead_letters"], wanted.to_json(), at, job_id, limit)
+        return [DeadLetter(*row) for row in rows]
+
+    async def read_letters(self, connection: Connection, ids: Iterable[UUID]) -> list[DeadLetter]:
+        """Return the dead letters of *ids* that there are."""
+        return [DeadLetter(*row) for row in await connection.fetch(self._sql["read_dead_letters"], list(ids))]
+
+    async def read_payload(self, connection: Connection, job_id: UUID) -> str | None:
+        """Return a job's arguments as they are stored; None: there is no such job."""
+        payload: str | None = await connection.fetchval(self._sql["read_payload"], job_id)
+        return payload
+
+    async def read_actions(self, connection: Connection, job_id: UUID) -> list[Action]:
+        """Return what operators did to a job, oldest first."""
+        return [Action(*row) for row in await connection.fetch(self._sql["read_actions"], job_id)]
+
+    async def group_letters(
+        self,
+        connection: Connection,
+        *,
+        task: str | None,
+        reason: str | None,
+        error_type: str | None,
+        limit: int,
+        cap: int,
+        most: int,
+    ) -> list[DeadLetterGroup]:
+        """Return groups, the latest first; at most *most* fingerprints are looked at."""
+        rows = await connection.fetch(
+            self._sql["group_dead_letters"], task, reason, error_type, limit, cap, most
+        )
+        return [DeadLetterGroup(DeadLetter(*row[:11]), row["first_at"], row["count"]) for row in rows]
+
+    # One job
+
+    async def redrive(
+        self,
+        connection: Connection,
+        job_id: UUID,
+        *,
+        queue: str | None,
+        arguments: str | None,
+        reset_attempts: bool,
+        reason: str | None,
+        actor: str | None,
+    ) -> None:
+        """Make a failed job pending again; *arguments* are JSON."""
+        await connection.execute(
+            self._sql["redrive"], job_id, queue, arguments, reset_attempts, reason, actor
+        )
+
+    async def discard(
+        self, connection: Connection, job_id: UUID, *, reason: str | None, actor: str | None
+    ) -> bool:
+        """Take a failed job out of the dead letters; False: it was out."""
+        return bool(await connection.fetchval(self._sql["discard"], job_id, reason, actor))
+
+    async def reprioritise(
+        self, connection: Connection, job_id: UUID, priority: int, *, reason: str | None, actor: str | None
+    ) -> None:
+        """Give a waiting job another priority."""
+        await connection.execute(self._sql["reprioritise"], job_id, priority, reason, actor)
+
+    # Many
+
+    async def discard_some(
+        self,
+        connection: Connection,
+        wanted: DeadLetterFilter,
+        limit: int,
+        *,
+        reason: str | None,
+        actor: str | None,
+    ) -> int:
+        """Discard up to *limit* dead letters; return how many."""
+        count = await connection.fetchval(self._sql["discard_some"], wanted.to_json(), limit, reason, actor)
+        assert isinstance(count, int)
+        return count
+
+    async def begin_redrive(
+        self,
+        connection: Connection,
+        redrive_id: UUID,
+        wanted: DeadLetterFilter,
+        *,
+        rate: float,
+        queue: str | None,
+        reset_attempts: bool,
+        reason: str | None,
+        actor: str | None,
+    ) -> None:
+        """Begin a mass redrive."""
+        await connection.execute(
+            self._sql["begin_redrive"],
+            redrive_id,
+            wanted.to_json(),
+            rate,
+            queue,
+            reset_attempts,
+            reason,
+            actor,
+            MAX_COUNT,
+        )
+
+    async def carry_redrive(self, connection: Connection, limit: int) -> Sequence[int] | None:
+        """Carry one mass redrive on; return the lanes that have new ready jobs. None: nothing is due."""
+        row = await connection.fetchrow(self._sql["carry_redrive"], limit)
+        return None if row is None else row["lanes"] or ()
+
+    async def read_redrive(self, connection: Connection, redrive_id: UUID) -> RedriveProgress | None:
+        """Return how far a mass redrive has come; None: there is none with this id."""
+        row = await connection.fetchrow(self._sql["read_redrive"], redrive_id)
+        return None if row is None else _progress(row)
+
+    async def cancel_redrive(self, connection: Connection, redrive_id: UUID) -> bool:
+        """Stop a mass redrive; False: it was over."""
+        return await connection.fetchval(self._sql["cancel_redrive"], redrive_id) is not None
+
+
+def _progress(row: Record) -> RedriveProgress:
+    return RedriveProgress(
+        id=row["id"],
+        state=row["state"],
+        done=row["done"],
+        total=row["total"],
+        rate=row["rate"],
+        queue=row["queue"],
+        reason=row["reason"],
+        actor=row["actor"],
+        created_at=row["created_at"],
+        ended_at=row["ended_at"],
+    )

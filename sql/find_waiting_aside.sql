@@ -1,0 +1,9 @@
+-- find_waiting_aside: the tasks for which jobs have been put aside and wait for longer than $1.
+
+select distinct lane.task
+from pgqueue.lane
+cross join lateral (
+    select ready.ready_at from pgqueue.ready where ready.lane = lane.id order by ready.position limit 1
+) as first
+where lane.task <> ''
+  and first.ready_at <= now() - $1::interval

@@ -1,0 +1,6 @@
+-- read_actions: what operators did to job $1, oldest first.
+
+select at, action, attempt, reason, actor
+from pgqueue.action
+where job_id = $1
+order by id
