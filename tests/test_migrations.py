@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from conftest import Connection
 
 PROCESSES = 10
-NEWEST = load_migrations("pgqueue")[-1].version
+VERSIONS = [migration.version for migration in load_migrations("pgqueue")]
+NEWEST = VERSIONS[-1]
 NAMES = [migration.name for migration in load_migrations("pgqueue")]
 PARTITIONS = """
     select relname::text from pg_class join pg_inherits on inhrelid = pg_class.oid
@@ -144,8 +145,8 @@ async def test_a_database_without_a_schema_says_what_to_run(empty_dsn: str) -> N
 @pytest.mark.contract("P4.16")
 async def test_an_older_schema_says_what_to_run(dsn: str, db: Connection) -> None:
     await db.execute("delete from pgqueue.migration where version = $1", NEWEST)
-    if NEWEST > 1:
-        said = f"is at version {NEWEST - 1} and this pgqueue needs {NEWEST}; run `pgqueue migrate"
+    if len(VERSIONS) > 1:
+        said = f"is at version {VERSIONS[-2]} and this pgqueue needs {NEWEST}; run `pgqueue migrate"
     else:
         said = "run `pgqueue migrate"
 
