@@ -34,6 +34,7 @@ from pgqueue.errors import (
     PgQueueError,
     ResultTimeoutError,
     SchemaError,
+    SoftTimeLimitExceeded,
     UnknownQueueError,
     UnknownTaskError,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "SchemaError",
     "Signature",
     "Snooze",
+    "SoftTimeLimitExceeded",
     "Task",
     "UnknownQueueError",
     "UnknownTaskError",

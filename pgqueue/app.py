@@ -322,6 +322,7 @@ class PgQueue(Operations):
         is_plain = signature.definition is not None and signature.options is NO_OPTIONS
         if is_plain and (known := self._calls.get(signature.task)) is not None:
             return known
+        self.registry.check(signature.task, signature.definition, signature.options)
         options = self.registry.resolve(signature.definition, signature.options)
         if self._strict_queues and options.queue not in self.registry.queues:
             declared = ", ".join(sorted(self.registry.queues))

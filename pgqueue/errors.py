@@ -24,10 +24,16 @@ PgQueueError
     ├── JobFailed
     ├── JobCancelled
     └── JobExpired
+
+and, no child of it, because `except Exception` must not swallow it:
+
+asyncio.CancelledError
+└── SoftTimeLimitExceeded       raised in a handler that overran its soft limit
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 from uuid import UUID
 
@@ -168,6 +174,15 @@ class LeaseLostError(PgQueueError):
     """The lease ran out and another worker may hold the job now.
 
     What the attempt returned has been dropped: writing it could overwrite the newer attempt's result.
+    """
+
+
+class SoftTimeLimitExceeded(asyncio.CancelledError):
+    """The handler overran its `soft_timeout`. Raised inside it, at its current await.
+
+    Catch it to clean up or to return what there is: returning is success. Uncaught, the attempt has failed
+    with reason `soft_timeout`. `except Exception` does not swallow it, and groups of asyncio and anyio treat
+    it as the cancellation that it is: children are cancelled, and awaited, before it goes on.
     """
 
 

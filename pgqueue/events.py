@@ -60,6 +60,13 @@ class AttemptsFenced:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptsAbandoned:
+    """Handlers did not end when they were cancelled: their slots are free, and they go on for nothing."""
+
+    job_ids: Sequence[UUID]
+
+
+@dataclass(frozen=True, slots=True)
 class JobsRescued:
     """Jobs of a lost worker were taken back."""
 
@@ -68,7 +75,7 @@ class JobsRescued:
     worker: str
 
 
-Event = JobsEnqueued | JobsClaimed | AttemptsEnded | AttemptsFenced | JobsRescued
+Event = JobsEnqueued | JobsClaimed | AttemptsEnded | AttemptsFenced | AttemptsAbandoned | JobsRescued
 Observer = Callable[[Event], None]
 
 

@@ -17,6 +17,7 @@ from pgqueue.database import CONNECTION_ERRORS
 from pgqueue.errors import DatabaseUnavailableError
 from pgqueue.events import (
     AttemptEnded,
+    AttemptsAbandoned,
     AttemptsEnded,
     AttemptsFenced,
     Event,
@@ -93,6 +94,11 @@ class Metrics:
         self._fenced = Counter(
             "pgqueue_attempts_fenced_total", "Outcomes dropped because the lease was lost", registry=registry
         )
+        self._abandoned = Counter(
+            "pgqueue_attempts_abandoned_total",
+            "Attempts given up because their handlers did not end when cancelled: they go on for nothing",
+            registry=registry,
+        )
         self._rescued = Counter(
             "pgqueue_jobs_rescued_total", "Jobs taken back from lost workers", ["outcome"], registry=registry
         )
@@ -150,6 +156,8 @@ class Metrics:
                 self._count_ended(event.attempts)
             case AttemptsFenced():
                 self._fenced.inc(len(event.job_ids))
+            case AttemptsAbandoned():
+                self._abandoned.inc(len(event.job_ids))
             case JobsRescued():
                 self._rescued.labels("requeued").inc(event.requeued)
                 self._rescued.labels("failed").inc(len(event.failed))

@@ -12,13 +12,14 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final, Literal, TypedDict
 from uuid import UUID
 
 from pgqueue.errors import InvalidOptionError
+from pgqueue.limits import DEFAULT_HARD, DEFAULT_SOFT, check_limits, resolve_limits
 from pgqueue.retry import MAX_SECONDS, Jitter, RetryPolicy, RetryWhen
 
 Duration = float | timedelta
@@ -69,12 +70,19 @@ class RetryOptions(TypedDict, total=False):
 class AttemptOptions(RetryOptions, total=False):
     """Options that concern how an attempt runs and what follows it. Durations in seconds or as timedelta."""
 
+    soft_timeout: Duration | None
+    """Time from the handler's start after which SoftTimeLimitExceeded is raised in it. None: none."""
     timeout: Duration | None
     """Hard time limit of one attempt, from the handler's start. None: none."""
+    retry_on_timeout: bool
+    """False: an attempt that overran a limit fails its job at once, whatever retries are left."""
     max_losses: int
     """How often a job is given back after its worker was lost; once more and it has failed."""
     reject_on_worker_lost: bool
     """False: a job whose worker was lost has failed (as `max_losses=0`)."""
+    acks_late: bool
+    """False: at most once. A job whose attempt was cut short, by the loss or the stop of its worker, has
+    failed (worker_lost) and never runs again for it."""
     ignore_result: bool
     """Keep no result."""
 
@@ -145,7 +153,9 @@ class Options:
     tags: tuple[str, ...] | Unset = UNSET
     key: str | None | Unset = UNSET
     headers: Mapping[str, str] | Unset = UNSET
+    soft_timeout: float | None | Unset = UNSET
     timeout: float | None | Unset = UNSET
+    retry_on_timeout: bool | Unset = UNSET
     max_retries: int | None | Unset = UNSET
     max_retry_duration: float | None | Unset = UNSET
     retry_backoff: float | None | Unset = UNSET
@@ -155,6 +165,7 @@ class Options:
     default_retry_delay: float | Unset = UNSET
     retry_intervals: tuple[float, ...] | Unset = UNSET
     max_losses: int | Unset = UNSET
+    acks_late: bool | Unset = UNSET
     ignore_result: bool | Unset = UNSET
     autoretry_for: tuple[type[BaseException], ...] | Unset = UNSET
     dont_autoretry_for: tuple[type[BaseException], ...] | Unset = UNSET
@@ -194,7 +205,9 @@ DEFAULTS: Final = Options(
     tags=(),
     key=None,
     headers={},
-    timeout=3600.0,
+    soft_timeout=DEFAULT_SOFT,
+    timeout=DEFAULT_HARD,
+    retry_on_timeout=True,
     max_retries=3,
     max_retry_duration=None,
     retry_backoff=1.0,
@@ -204,6 +217,7 @@ DEFAULTS: Final = Options(
     default_retry_delay=60.0,
     retry_intervals=(),
     max_losses=MAX_LOSSES,
+    acks_late=True,
     ignore_result=False,
     autoretry_for=(Exception, asyncio.CancelledError),
     dont_autoretry_for=(),
@@ -236,24 +250,58 @@ _RETRY_FIELDS: Final = {
 class Policy:
     """How one attempt runs and what follows it: the options of all levels, resolved."""
 
+    soft_timeout: float | None
     timeout: float | None
+    retry_on_timeout: bool
     retry: RetryPolicy
     max_losses: int
+    acks_late: bool
     ignore_result: bool
+    first_limit: float = field(init=False)
+    """Seconds from the handler's start to the nearer limit; infinite without one."""
+
+    def __post_init__(self) -> None:
+        """Work out what every attempt asks for."""
+        limits = (limit for limit in (self.soft_timeout, self.timeout) if limit is not None)
+        object.__setattr__(self, "first_limit", min(limits, default=math.inf))
 
     @classmethod
     def of(cls, options: Options, call: Options = NO_OPTIONS) -> Policy:
-        """Resolve *options*, which have every level merged into them; *call* has what the call set itself."""
+        """Resolve *options*, which have every level but the defaults merged into them. Never raises.
+
+        *call* has what the call set itself.
+        """
         whole = options.over(DEFAULTS)
         values = {name: getattr(whole, name) for name in _NAMES}
+        soft, hard = resolve_limits(
+            values["soft_timeout"],
+            values["timeout"],
+            sets_soft=options.soft_timeout is not UNSET,
+            sets_hard=options.timeout is not UNSET,
+        )
         return cls(
-            timeout=values["timeout"],
+            soft_timeout=soft,
+            timeout=hard,
+            retry_on_timeout=values["retry_on_timeout"],
             retry=RetryPolicy(
                 **{each: values[name] for name, each in _RETRY_FIELDS.items()},
                 fixed=frozenset(_retry_fields(call)),
             ),
-            max_losses=values["max_losses"],
+            max_losses=values["max_losses"] if values["acks_late"] else 0,
+            acks_late=values["acks_late"],
             ignore_result=values["ignore_result"],
+        )
+
+
+def check_options(where: str, options: Options) -> None:
+    """Raise InvalidOptionError if options that were merged from several levels cannot hold together."""
+    soft, hard = options.soft_timeout, options.timeout
+    if not isinstance(soft, Unset) and not isinstance(hard, Unset):
+        check_limits(where, soft, hard)
+    if options.acks_late is False and options.max_losses is not UNSET and options.max_losses != 0:
+        raise InvalidOptionError(
+            f"{where}: acks_late=False allows no loss, and max_losses allows {options.max_losses}; "
+            "set acks_late=True beside max_losses"
         )
 
 
@@ -287,10 +335,15 @@ def read_options(where: str, given: Mapping[str, Any], allowed: type) -> Options
                     f"{where}: reject_on_worker_lost=False allows no loss, and max_losses allows some"
                 )
             values["max_losses"] = 0
+    if "acks_late" in values:
+        # Late again over a wider level's early: its max_losses of zero must not stay.
+        values.setdefault("max_losses", MAX_LOSSES if values["acks_late"] else 0)
     if values.get("delay") is not None and values.get("run_at") is not None:
         raise InvalidOptionError(f"{where}: both 'delay' and 'run_at' are set; set one")
     _settle_backoff(where, values)
-    return Options(**values)
+    options = Options(**values)
+    check_options(where, options)
+    return options
 
 
 def _settle_backoff(where: str, values: dict[str, Any]) -> None:
@@ -505,7 +558,9 @@ _CHECKS: Final[Mapping[str, Callable[[str, object], Any]]] = {
     "tags": _tags,
     "key": _key,
     "headers": _headers,
+    "soft_timeout": _timeout,
     "timeout": _timeout,
+    "retry_on_timeout": _flag,
     "max_retries": retry_limit,
     "max_retry_duration": _max_retry_duration,
     "retry_backoff": _retry_backoff,
@@ -521,5 +576,6 @@ _CHECKS: Final[Mapping[str, Callable[[str, object], Any]]] = {
     "retry_policies": _retry_policies,
     "max_losses": _count,
     "reject_on_worker_lost": _flag,
+    "acks_late": _flag,
     "ignore_result": _flag,
 }

@@ -10,8 +10,8 @@ from pydantic_core import from_json
 
 from pgqueue.arguments import Arguments, Result
 from pgqueue.context import JobContext
-from pgqueue.errors import DuplicateTaskError, InvalidTaskError
-from pgqueue.options import DEFAULTS, NO_OPTIONS, Options, Policy
+from pgqueue.errors import DuplicateTaskError, InvalidOptionError, InvalidTaskError
+from pgqueue.options import DEFAULTS, NO_OPTIONS, Options, Policy, check_options
 
 
 class Codec(Protocol):
@@ -71,12 +71,13 @@ class Registry:
         self._policies: dict[tuple[str, str], Policy] = {}
 
     def add(self, task: TaskDefinition) -> None:
-        """Register *task*. Raises DuplicateTaskError."""
+        """Register *task*. Raises DuplicateTaskError, InvalidOptionError."""
         known = self._tasks.get(task.name)
         if known is not None:
             raise DuplicateTaskError(
                 f"task {task.name!r} is already registered by {known.where}; give one of them another name"
             )
+        self.check(task.name, task, NO_OPTIONS)
         self._tasks[task.name] = task
 
     def get(self, name: str) -> TaskDefinition | None:
@@ -89,9 +90,26 @@ class Registry:
         return self._tasks.keys()
 
     def set_queue(self, queue: str, options: Options) -> None:
-        """Declare *queue*, with the options of its jobs."""
+        """Declare *queue*, with the options of its jobs. Raises InvalidOptionError, and changes nothing."""
+        before = self._queues.get(queue)
         self._queues[queue] = options
+        try:
+            for task in self._tasks.values():
+                self.check(task.name, task, NO_OPTIONS)
+        except InvalidOptionError:
+            if before is None:
+                del self._queues[queue]
+            else:
+                self._queues[queue] = before
+            raise
         self._policies.clear()
+
+    def check(self, name: str, task: TaskDefinition | None, call: Options) -> None:
+        """Raise InvalidOptionError if the levels that meet in a call of task *name* do not fit together."""
+        near = call if task is None else call.over(task.options)
+        queue = near.over(self._defaults).over(DEFAULTS).queue
+        around = self._queues.get(str(queue), NO_OPTIONS).over(self._defaults)
+        check_options(f"task {name!r} in queue {queue!r}", near.over(around))
 
     @property
     def queues(self) -> frozenset[str]:

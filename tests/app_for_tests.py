@@ -56,6 +56,13 @@ async def hang_at_first(context: JobContext) -> str:
     return context.worker
 
 
+@pgq.task(acks_late=False)
+async def once(context: JobContext) -> None:
+    """Never return, and never run again."""
+    await record_execution(context)
+    await asyncio.sleep(3600)
+
+
 @pgq.task
 async def block_the_loop(context: JobContext, seconds: float) -> None:
     """Do what no coroutine should."""

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "pgqueue"
 # package's own face; a package's modules stand in its layer unless they are named themselves.
 LAYERS: dict[str, list[str]] = {
     "words": [
-        "errors", "jobs", "options", "retry", "control", "outcomes", "events", "ids", "context",
+        "errors", "jobs", "options", "limits", "retry", "control", "outcomes", "events", "ids", "context",
         "dead_letters",
     ],
     "ground": [

@@ -28,7 +28,9 @@ VALUES: dict[str, list[Any]] = {
     "expires": [100.0, 200.0, 300.0, 400.0],
     "tags": [("a",), ("b",), ("c",), ("d",)],
     "headers": [{"h": "a"}, {"h": "b"}, {"h": "c"}, {"h": "d"}],
+    "soft_timeout": [1.0, 2.0, None, 4.0],
     "timeout": [10.0, 20.0, 30.0, None],
+    "retry_on_timeout": [False, True, False, True],
     "max_retries": [1, 2, None, 4],
     "retry_backoff": [2.0, 3.0, 4.0, 5.0],
     "retry_backoff_max": [20.0, 30.0, 40.0, 50.0],
@@ -38,6 +40,7 @@ VALUES: dict[str, list[Any]] = {
     "max_retry_duration": [100.0, None, 300.0, 400.0],
     "retry_intervals": [(1.0,), (2.0, 2.0), (), (4.0,)],
     "max_losses": [1, 2, 4, 5],
+    "acks_late": [False, True, False, True],
     "ignore_result": [True, False, True, False],
 }
 # What only a task, a queue or a PgQueue can set.
@@ -58,7 +61,9 @@ RETRY = {
     "retry_delay_min": "delay_min",
     "default_retry_delay": "default_delay",
 }
-ATTEMPT = [*RETRY, "timeout", "max_losses", "ignore_result"]
+ATTEMPT = [*RETRY, "soft_timeout", "timeout", "retry_on_timeout", "acks_late", "max_losses", "ignore_result"]
+# These may be set together: acks_late allows no losses.
+TOGETHER = [name for name in ATTEMPT if name != "acks_late"]
 ENQUEUE = ["priority", "delay", "expires", "tags", "headers"]
 
 bad_numbers = [math.nan, math.inf, -math.inf, "10", True, object()]
@@ -66,6 +71,9 @@ BAD: list[tuple[str, Any]] = [
     *(("delay", bad) for bad in bad_numbers),
     *(("expires", bad) for bad in [*bad_numbers, 0, -1, datetime(2030, 1, 1)]),  # noqa: DTZ001
     *(("timeout", bad) for bad in [*bad_numbers, 0, -1, timedelta(0)]),
+    *(("soft_timeout", bad) for bad in [*bad_numbers, 0, -1, timedelta(0)]),
+    *(("retry_on_timeout", bad) for bad in [None, 1, "yes"]),
+    *(("acks_late", bad) for bad in [None, 1, "yes"]),
     *(("retry_backoff_max", bad) for bad in [*bad_numbers, 0, -1, None]),
     *(("retry_delay_min", bad) for bad in [*bad_numbers, -1, None]),
     *(("default_retry_delay", bad) for bad in [*bad_numbers, -1, None]),
@@ -197,7 +205,7 @@ async def test_a_limit_that_the_call_sets_holds_at_the_worker(pgq: PgQueue) -> N
 
 
 def options_of_an_attempt(values: int) -> st.SearchStrategy[dict[str, Any]]:
-    choices = {name: st.sampled_from(VALUES[name][:values]) for name in ATTEMPT}
+    choices = {name: st.sampled_from(VALUES[name][:values]) for name in TOGETHER}
     return st.fixed_dictionaries({}, optional=choices).filter(
         lambda options: not (options.get("retry_intervals") and options.get("retry_backoff"))
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from enum import Enum
 from uuid import UUID
 
@@ -29,6 +30,9 @@ class Attempt:
         "_context",
         "claimed",
         "definition",
+        "interrupt",
+        "is_soft_due",
+        "is_soft_sent",
         "lane",
         "lease_id",
         "outcome",
@@ -37,6 +41,7 @@ class Attempt:
         "seconds",
         "started",
         "stop_reason",
+        "timer",
         "worker",
     )
 
@@ -62,6 +67,14 @@ class Attempt:
         """Monotonic, in seconds; 0 before the handler starts."""
         self.seconds = 0.0
         """How long the handler ran."""
+        self.timer: asyncio.TimerHandle | None = None
+        """For the next limit, once it is near."""
+        self.is_soft_sent = False
+        """The soft limit has passed, and the handler is told."""
+        self.is_soft_due = False
+        """... by a cancellation that is under way, and is to become SoftTimeLimitExceeded."""
+        self.interrupt: Callable[[], None] | None = None
+        """How the handler is told of its soft limit where it does not run in the runner itself."""
         self.stop_reason: Stop | None = None
         self.outcome: Outcome | None = None
         self._context: JobContext | None = None
@@ -89,6 +102,22 @@ class Attempt:
     def is_stopped(self) -> bool:
         """Whether it was told to stop."""
         return self.stop_reason is not None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its outcome is out: whatever the handler still does counts for nothing."""
+        return self.outcome is not None
+
+    def interrupt_softly(self) -> None:
+        """Tell the handler, once, that it overran its soft limit."""
+        if self.is_soft_sent or self.stop_reason is not None or self.runner is None or self.runner.done():
+            return
+        self.is_soft_sent = True
+        if self.interrupt is not None:
+            self.interrupt()
+        else:
+            self.is_soft_due = True
+            self.runner.cancel()
 
     def stop(self, reason: Stop) -> None:
         """Cancel the handler. The first reason counts."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import random
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -15,25 +16,40 @@ from pgqueue import retry
 from pgqueue.arguments import UndecodableError
 from pgqueue.context import running_attempt
 from pgqueue.control import control_flow_of
+from pgqueue.errors import SoftTimeLimitExceeded
 from pgqueue.jobs import JobError, JobStatus
 from pgqueue.options import Policy
 from pgqueue.outcomes import Ended, Outcome, Released, Succeeded
 from pgqueue.registry import Codec, TaskDefinition, encode_document
 from pgqueue.worker.attempts import Attempt, Stop
-from pgqueue.worker.endings import Standing, after_control_flow, after_error, after_timeout, clean
+from pgqueue.worker.deadlines import NEAR
+from pgqueue.worker.endings import Standing, after_control_flow, after_error, after_timeout, clean, describe
+from pgqueue.worker.soft import ThreadCall, call, resume
 
 
 class Executor:
-    """Runs attempts, each in the asyncio task that calls `run`."""
+    """Runs attempts, each in the asyncio task that calls `run`.
 
-    def __init__(self, *, codec: Codec | None, result_limit: int, threads: int, rng: random.Random) -> None:
+    *watch* is told of an attempt that starts with a limit so near that its timer must be set at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        codec: Codec | None,
+        result_limit: int,
+        threads: int,
+        rng: random.Random,
+        watch: Callable[[Attempt], None],
+    ) -> None:
+        self._watch = watch
         self._codec = codec
         self._result_limit = result_limit
         self._rng = rng
         # A thread whose attempt was stopped goes on until its function returns; its token is free at once.
         self._threads = anyio.CapacityLimiter(threads)
 
-    async def run(self, attempt: Attempt) -> Outcome:
+    async def run(self, attempt: Attempt) -> Outcome:  # noqa: C901  # the path of every job, kept whole
         """Run the handler once. Whatever it raises becomes an outcome.
 
         Raises CancelledError only where the caller itself was cancelled without a word to the attempt.
@@ -56,23 +72,23 @@ class Executor:
         # One attempt, one asyncio task: the context variable ends with it.
         running_attempt.set(attempt)
         attempt.started = time.monotonic()
-        # A timer of the loop, not a cancel scope: a quarter of the price, and every job pays it.
-        timer = (
-            None
-            if policy.timeout is None
-            else asyncio.get_running_loop().call_later(policy.timeout, attempt.stop, Stop.TIMEOUT)
-        )
+        if policy.first_limit <= NEAR:
+            self._watch(attempt)
         try:
             if definition.is_async:
-                value = await definition.handler(*args, **kwargs)
+                # The first step by hand: a handler that ends with it needs nobody to drive it.
+                coroutine = definition.handler(*args, **kwargs)
+                try:
+                    waiting_for = coroutine.send(None)
+                except StopIteration as end:
+                    value = end.value
+                else:
+                    value = await resume(coroutine, waiting_for, attempt)
             else:
-                value = await self._call_in_thread(definition.handler, args, kwargs)
+                value = await self._call_in_thread(attempt, policy, definition.handler, args, kwargs)
         except BaseException as error:
             # BaseException: SystemExit and KeyboardInterrupt raised by a handler would end the loop.
             return self._after_error(attempt, policy, error)
-        finally:
-            if timer is not None:
-                timer.cancel()
         if attempt.stop_reason is Stop.TIMEOUT:
             # It caught the cancellation and returned. Too late is too late.
             return self._timed_out(attempt, policy)
@@ -82,11 +98,27 @@ class Executor:
             else self._succeeded(attempt, definition, value)
         )
 
+    def give_up(self, attempt: Attempt) -> Outcome:
+        """Return the outcome of an attempt that does not end: of why it was stopped."""
+        if attempt.stop_reason is Stop.TIMEOUT:
+            assert attempt.policy is not None
+            return self._timed_out(attempt, attempt.policy)
+        return self._stopped(attempt)
+
     async def _call_in_thread(
-        self, handler: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self,
+        attempt: Attempt,
+        policy: Policy,
+        handler: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
     ) -> Any:
-        call = functools.partial(_call_sync, handler, args, kwargs)
-        value, error = await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads)
+        if policy.soft_timeout is None:
+            function: Callable[[], tuple[Any, BaseException | None]] = partial(call, handler, args, kwargs)
+        else:
+            function = thread_call = ThreadCall(handler, args, kwargs)
+            attempt.interrupt = thread_call.interrupt
+        value, error = await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=self._threads)
         if error is not None:
             raise error
         return value
@@ -111,9 +143,11 @@ class Executor:
         runner = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and runner is not None and runner.cancelling():
             raise error
+        if isinstance(error, SoftTimeLimitExceeded) and attempt.is_soft_sent:
+            return self._soft_timed_out(attempt, policy, error)
         said = control_flow_of(error)
         if said is not None:
-            encode = functools.partial(self._encode_call, attempt)
+            encode = partial(self._encode_call, attempt)
             return after_control_flow(_standing(attempt), policy.retry, said, encode, self._rng)
         answer = retry.ask(policy.retry, attempt.claimed.attempt, error, attempt.context)
         return after_error(_standing(attempt), policy.retry, error, answer, self._rng)
@@ -123,13 +157,26 @@ class Executor:
         document = attempt.definition.arguments.encode(args, kwargs, limit=self._result_limit)
         return encode_document(self._codec, document)
 
+    def _soft_timed_out(self, attempt: Attempt, policy: Policy, error: BaseException) -> Outcome:
+        message = f"the handler took longer than its soft limit of {policy.soft_timeout:g} s"
+        described = replace(describe(error), message=message)
+        if policy.retry_on_timeout:
+            return self._retry_or_fail(attempt, policy, "soft_timeout", described)
+        return self._failed(attempt, "soft_timeout", described)
+
     def _timed_out(self, attempt: Attempt, policy: Policy) -> Outcome:
         message = f"the attempt took longer than its limit of {policy.timeout:g} s"
-        return self._retry_or_fail(attempt, policy, "hard_timeout", JobError("HardTimeout", message))
+        described = JobError("HardTimeout", message)
+        if policy.retry_on_timeout:
+            return self._retry_or_fail(attempt, policy, "hard_timeout", described)
+        return self._failed(attempt, "hard_timeout", described)
 
     def _stopped(self, attempt: Attempt) -> Outcome:
         if attempt.stop_reason is Stop.CANCEL:
             return Ended(attempt.claimed.id, JobStatus.CANCELLED, "cancelled", None)
+        if attempt.started and attempt.policy is not None and not attempt.policy.acks_late:
+            message = "the worker stopped while it ran this job, which runs at most once (acks_late=False)"
+            return self._failed(attempt, "worker_lost", JobError("WorkerLost", message))
         return Released(attempt.claimed.id)
 
     def _retry_or_fail(self, attempt: Attempt, policy: Policy, reason: str, error: JobError) -> Outcome:
@@ -148,14 +195,3 @@ def _standing(attempt: Attempt) -> Standing:
     claimed = attempt.claimed
     ran = time.monotonic() - attempt.started if attempt.started else 0.0
     return Standing(claimed.id, claimed.attempt - 1, (claimed.age or 0.0) + ran, claimed.options)
-
-
-def _call_sync(
-    handler: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[Any, BaseException | None]:
-    # Carried across as a value: StopIteration cannot be raised into a future, and a SystemExit would end
-    # the thread's loop.
-    try:
-        return handler(*args, **kwargs), None
-    except BaseException as error:
-        return None, error

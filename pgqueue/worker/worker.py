@@ -18,7 +18,7 @@ import anyio
 
 from pgqueue.database import Database, Link
 from pgqueue.errors import ConfigurationError, InvalidOptionError
-from pgqueue.events import JobsClaimed, Observers
+from pgqueue.events import AttemptsAbandoned, JobsClaimed, Observers
 from pgqueue.ids import new_id
 from pgqueue.jobs import JobError, JobStatus
 from pgqueue.options import restore_options
@@ -29,6 +29,7 @@ from pgqueue.signals import Signals
 from pgqueue.store import Claimed, Store
 from pgqueue.worker.attempts import Attempt, Stop
 from pgqueue.worker.claimer import Claimer
+from pgqueue.worker.deadlines import Deadlines
 from pgqueue.worker.executor import Executor
 from pgqueue.worker.finisher import Finisher
 from pgqueue.worker.lease import Holder, LeaseKeeper
@@ -109,13 +110,15 @@ class Worker:
         self._observers = observers
         self._settings = settings
         self.name = settings.name or f"{socket.gethostname()}-{new_id().hex[-8:]}"
+        self._attempts: set[Attempt] = set()
+        self._deadlines = Deadlines(self._attempts, grace=settings.cancel_grace, give_up=self._give_up)
         self._executor = Executor(
             codec=codec,
             result_limit=settings.result_limit,
             threads=settings.concurrency,
             rng=rng,
+            watch=self._deadlines.watch,
         )
-        self._attempts: set[Attempt] = set()
         self._unknown_tasks: set[str] = set()
         self._lease_id: UUID | None = None
         self._is_stopping = False
@@ -261,6 +264,7 @@ class Worker:
                 group.start_soon(self._finisher.run)
                 group.start_soon(self._maintenance.run)
                 group.start_soon(self._claimer.run)
+                group.start_soon(self._deadlines.run)
                 logger.info(
                     "worker %s: started on queues %s, concurrency %d",
                     self.name,
@@ -300,9 +304,7 @@ class Worker:
             with anyio.move_on_after(self._settings.cancel_grace):
                 await self._attempts_ended()
         for attempt in list(self._attempts):
-            # It does not let itself be cancelled. What it does from here on is fenced.
-            logger.error("job %s does not stop when cancelled: released all the same", attempt.claimed.id)
-            self._end(attempt, Released(attempt.claimed.id))
+            self._give_up(attempt)
         with anyio.move_on_after(self._settings.lease_ttl) as flushing:
             await self._finisher.flush()
         if flushing.cancelled_caught:
@@ -356,7 +358,7 @@ class Worker:
         self._claimer.use_lease(None)
         for attempt in list(self._attempts):
             if attempt.lease_id == lease_id:
-                attempt.stop(Stop.RELEASE)
+                self._deadlines.stop(attempt, Stop.RELEASE)
 
     # Attempts
 
@@ -429,15 +431,34 @@ class Worker:
         try:
             outcome = await self._executor.run(attempt)
         except asyncio.CancelledError:
-            self._end(attempt, Released(attempt.claimed.id))
+            self._end(attempt, self._executor.give_up(attempt))
             raise
         self._end(attempt, outcome)
+
+    def _give_up(self, attempt: Attempt) -> None:
+        """Free the slot of an attempt that does not let itself be stopped.
+
+        Its handler goes on, and counts for nothing: the outcome is out, and what it writes as this attempt is
+        fenced.
+        """
+        if attempt not in self._attempts:
+            return
+        logger.error(
+            "job %s (%s), attempt %d: does not stop when cancelled: given up, and its slot is free",
+            attempt.claimed.id,
+            attempt.claimed.task,
+            attempt.claimed.attempt,
+        )
+        self._observers.emit(AttemptsAbandoned([attempt.claimed.id]))
+        self._end(attempt, self._executor.give_up(attempt))
 
     def _end(self, attempt: Attempt, outcome: Outcome) -> None:
         if attempt not in self._attempts:
             # Given up on before: its outcome is out already.
             return
         self._attempts.discard(attempt)
+        if attempt.timer is not None:
+            self._deadlines.forget(attempt)
         self._finisher.add(attempt, outcome)
         self._claimer.wake()
         self._attempt_ended.set()
@@ -460,7 +481,7 @@ class Worker:
         wanted = set(job_ids)
         for attempt in list(self._attempts):
             if attempt.claimed.id in wanted:
-                attempt.stop(Stop.CANCEL)
+                self._deadlines.stop(attempt, Stop.CANCEL)
 
     def _announce(self, *, finished: Collection[UUID], lanes: Collection[int]) -> None:
         for lane_id in lanes:
