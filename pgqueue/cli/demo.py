@@ -93,12 +93,15 @@ async def read_folder(dsn: str, files: Sequence[bytes], *, concurrency: int, scr
         await worker.wait_ready()
         screen.show_address(address)
         started_at = time.monotonic()
-        with anyio.CancelScope() as reading, on_signals(reading.cancel, worker.release):
-            await enqueue_files(pgq, read, files, tally, ahead=AHEAD * concurrency, worker=worker)
-            await tally.wait_open(0, worker)
-        seconds = time.monotonic() - started_at
-        worker.stop()
-        await worker.wait_stopped()
+        reading = anyio.CancelScope()
+        # To the worker's very end: the second signal, which is to hurry it, comes when it is stopping.
+        with on_signals(reading.cancel, worker.release):
+            with reading:
+                await enqueue_files(pgq, read, files, tally, ahead=AHEAD * concurrency, worker=worker)
+                await tally.wait_open(0, worker)
+            seconds = time.monotonic() - started_at
+            worker.stop()
+            await worker.wait_stopped()
         return Report(
             enqueued=len(tally.paths),
             succeeded=tally.succeeded,
