@@ -14,12 +14,15 @@ from pgqueue.dead_letters import (
 from pgqueue.errors import (
     CodecError,
     ConfigurationError,
+    ContextError,
     DatabaseUnavailableError,
     DuplicateJobError,
     DuplicateTaskError,
     InvalidArgumentsError,
     InvalidFilterError,
     InvalidOptionError,
+    InvalidProgressError,
+    InvalidStepError,
     InvalidTaskError,
     JobCancelled,
     JobDidNotSucceed,
@@ -40,6 +43,7 @@ from pgqueue.errors import (
 )
 from pgqueue.jobs import Action, Attempt, Job, JobError, JobStatus
 from pgqueue.operations import RedriveHandle
+from pgqueue.progress import Progress
 from pgqueue.tasks import JobHandle, Signature, Task
 from pgqueue.worker import Worker
 
@@ -50,6 +54,7 @@ __all__ = [
     "Attempt",
     "CodecError",
     "ConfigurationError",
+    "ContextError",
     "DatabaseUnavailableError",
     "DeadLetter",
     "DeadLetterDetails",
@@ -61,6 +66,8 @@ __all__ = [
     "InvalidArgumentsError",
     "InvalidFilterError",
     "InvalidOptionError",
+    "InvalidProgressError",
+    "InvalidStepError",
     "InvalidTaskError",
     "Job",
     "JobCancelled",
@@ -79,6 +86,7 @@ __all__ = [
     "PayloadTooLargeError",
     "PgQueue",
     "PgQueueError",
+    "Progress",
     "RedriveHandle",
     "RedriveProgress",
     "Reject",

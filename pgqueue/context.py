@@ -1,17 +1,48 @@
-"""What a handler can know of the job that it runs."""
+"""What a handler can know of the job that it runs, and do for it. Knows no database: see JobServices."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any, NoReturn, Protocol
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, Protocol, TypeVar, overload
+from uuid import UUID, uuid5
 
 from pgqueue.control import ControlFlow, Retry, Snooze
+from pgqueue.errors import ContextError, InvalidStepError
 from pgqueue.options import UNSET, Duration, Unset
+from pgqueue.progress import encode_progress
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MAX_STEP_NAME: Final = 200
+
+
+class JobServices(Protocol):
+    """What a context reaches the database through: made for one attempt, by whoever runs it."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Connection]:
+        """See JobContext.transaction."""
+
+    async def step(
+        self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """See JobContext.step."""
+
+    def progress(self, report: str) -> None:
+        """Take note of a report, as JSON. From any thread."""
+
 
 CheckCall = Callable[[tuple[Any, ...], Mapping[str, Any]], object]
 """Raises InvalidArgumentsError for arguments that do not fit the job's task."""
@@ -26,6 +57,7 @@ class JobContext:
     __slots__ = (
         "_check_call",
         "_headers",
+        "_services",
         "attempt",
         "job_id",
         "key",
@@ -48,6 +80,7 @@ class JobContext:
         key: str | None,
         headers: str | None,
         worker: str,
+        services: Callable[[], JobServices],
         check_call: CheckCall | None = None,
     ) -> None:
         self.job_id = job_id
@@ -62,6 +95,8 @@ class JobContext:
         self.worker = worker
         self._headers = headers
         self._check_call = check_call
+        # Called when the handler asks for one of them: most never do.
+        self._services = services
 
     @property
     def retries(self) -> int:
@@ -109,8 +144,92 @@ class JobContext:
         """Have this job run again after *delay*, this attempt unspent: always raises. See `Snooze`."""
         raise Snooze(delay)
 
+    def idempotency_key_for(self, step: str) -> str:
+        """Return a key for one of several effects of this job. Raises InvalidStepError.
+
+        The same in every attempt, and no other job's or step's: what a payment provider wants for each
+        payment. A UUID: no provider finds it too long.
+        """
+        check_step_name(step)
+        return str(uuid5(self.job_id, step))
+
+    def transaction(self) -> AbstractAsyncContextManager[Connection]:
+        """Open a block whose writes are committed together with this job's success, or not at all.
+
+            async with ctx.transaction() as connection:
+                await connection.execute(BOOK_INVOICE, amount)
+
+        *connection* is an asyncpg connection of this database. What the block wrote becomes visible when the
+        handler has returned and the job has succeeded: one commit for both. If the handler raises, is
+        cancelled or overruns its time, or the worker is lost, nothing of it stays. Several blocks are one
+        transaction; an exception takes back what its own block wrote. The connection, and what it locked, is
+        held until the handler returns: do what takes long before.
+
+        Raises LeaseLostError, DatabaseUnavailableError, ContextError (in a plain function, or while another
+        asyncio task has a block open).
+        """
+        self._check_is_async("transaction")
+        return self._services().transaction()
+
+    @overload
+    def step(
+        self, name: str, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def step(
+        self, name: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]: ...
+    def step(
+        self, name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Coroutine[Any, Any, Any]:
+        """Call `fn(*args, **kwargs)`, unless an attempt before this one did: then return what it returned.
+
+            receipt = await ctx.step("charge", charge, card, amount)
+
+        The result is stored as JSON, by the function's own annotation, under the job and *name*; what is
+        returned is what a rerun would return. A function that raises has stored nothing, and may be tried
+        again. A plain function is called in a thread. A worker that dies between the function's end and the
+        storing leaves nothing stored, so the function can run twice: pass `ctx.idempotency_key_for(name)` on.
+
+        Raises InvalidStepError (a name that is empty, too long or used before in this attempt; a result that
+        cannot be stored), LeaseLostError, DatabaseUnavailableError, ContextError (in a plain function).
+        """
+        self._check_is_async("step")
+        check_step_name(name)
+        return self._services().step(name, fn, args, kwargs)
+
+    def progress(self, current: float, total: float | None = None, meta: Any = None) -> None:
+        """Say how far the job has come: *current* of *total*, with *meta* (at most 8 KiB as JSON).
+
+        Returns at once, from any thread, however often it is called: the worker writes the last report about
+        twice a second, and before the job ends. Read it as `Job.progress`. Raises InvalidProgressError,
+        LeaseLostError.
+        """
+        self._services().progress(encode_progress(current, total, meta))
+
+    def _check_is_async(self, method: str) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise ContextError(
+                f"task {self.task!r}: ctx.{method}() works in `async def` handlers, and this code runs in a "
+                "thread: declare the handler with `async def`"
+            ) from None
+
     def __repr__(self) -> str:
         return f"<JobContext {self.task} {self.job_id}, attempt {self.attempt}>"
+
+
+def check_step_name(name: str) -> None:
+    """Raise InvalidStepError unless a step can have this name."""
+    if not isinstance(name, str) or not name:
+        raise InvalidStepError(f"the name of a step is {name!r}: give a text that is not empty")
+    if len(name) > MAX_STEP_NAME:
+        raise InvalidStepError(
+            f"the name of a step is {len(name)} characters long: give at most {MAX_STEP_NAME}"
+        )
+    if "\0" in name or not name.isprintable():
+        raise InvalidStepError(f"the name of a step is {name!r}: give printable characters")
 
 
 class HasContext(Protocol):

@@ -78,6 +78,7 @@ class Database:
         if force_generic_plans:
             self._settings["plan_cache_mode"] = "force_generic_plan"
         self._pool: Pool | None = None
+        self._plain_pool: Pool | None = None
 
     async def open(self) -> None:
         """Find out what is at the other end, and open the pool. Raises DatabaseUnavailableError."""
@@ -108,14 +109,11 @@ class Database:
             )
 
     async def close(self) -> None:
-        """Close the pool; its connections are dropped if they do not finish within a second."""
-        pool, self._pool = self._pool, None
-        if pool is None:
-            return
-        with anyio.move_on_after(1, shield=True):
-            await pool.close()
-            return
-        pool.terminate()
+        """Close the pools; their connections are dropped if they do not finish within a second."""
+        pools, self._pool, self._plain_pool = (self._pool, self._plain_pool), None, None
+        for pool in pools:
+            if pool is not None:
+                await _close(pool)
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
@@ -135,6 +133,39 @@ class Database:
         finally:
             with anyio.CancelScope(shield=True):
                 await self._pool.release(connection, timeout=self.connect_timeout)
+
+    async def take_plain(self) -> PoolConnectionProxy[asyncpg.Record]:
+        """Take a connection without pgqueue's settings, for a user's own statements, and give it back.
+
+        At most as many as the pool's; waits for one. Raises DatabaseUnavailableError.
+        """
+        if self._pool is None:
+            raise NotOpenError("this PgQueue is not open: use it inside `async with pgq:`")
+        if self._plain_pool is None:
+            # Connects to nothing yet: few programs need it.
+            self._plain_pool = asyncpg.create_pool(
+                min_size=0,
+                max_size=self._max_connections,
+                timeout=self.connect_timeout,
+                **self._user_arguments(),
+            )
+        try:
+            await self._plain_pool
+            return await self._plain_pool.acquire()
+        except CONNECTION_ERRORS as error:
+            raise self.unavailable(error) from error
+
+    async def give_plain_back(self, connection: PoolConnectionProxy[asyncpg.Record]) -> None:
+        """Give back what `take_plain` lent. Never raises but when cancelled."""
+        pool = self._plain_pool
+        if pool is None:
+            # Closed meanwhile, its connections with it.
+            return
+        try:
+            with anyio.CancelScope(shield=True):
+                await pool.release(connection, timeout=self.connect_timeout)
+        except (*CONNECTION_ERRORS, asyncpg.PostgresError):
+            logger.debug("a connection could not be given back, and was closed", exc_info=True)
 
     async def connect_plain(self) -> asyncpg.Connection[asyncpg.Record]:
         """Open a connection without pgqueue's settings, for migrations. Raises DatabaseUnavailableError.
@@ -162,12 +193,22 @@ class Database:
         if not self.is_pooled:
             yield
             return
-        settings = self._settings if durable else {**self._settings, "synchronous_commit": "off"}
         async with connection.transaction():
-            await connection.execute(
-                ";".join(f"set local {name} = '{value}'" for name, value in settings.items())
-            )
+            await self.use_settings(connection, durable=durable)
             yield
+
+    async def use_settings(self, connection: Connection, *, durable: bool = True) -> None:
+        """Make pgqueue's settings hold until the connection's transaction ends."""
+        settings = self._settings if durable else {**self._settings, "synchronous_commit": "off"}
+        await connection.execute(
+            ";".join(f"set local {name} = '{value}'" for name, value in settings.items())
+        )
+
+    def _user_arguments(self) -> dict[str, Any]:
+        if self.is_pooled:
+            return self._plain_arguments()
+        settings = {"application_name": self.schema, **self._connect_options.get("server_settings", {})}
+        return {"dsn": self.dsn, **self._connect_options, "server_settings": settings}
 
     def _plain_arguments(self) -> dict[str, Any]:
         # Named statements would stay in a pooler's session, in the way of the next process to name its own.
@@ -226,6 +267,13 @@ class Link:
                 await connection.close()
             if scope.cancelled_caught:
                 connection.terminate()
+
+
+async def _close(pool: Pool) -> None:
+    with anyio.move_on_after(1, shield=True):
+        await pool.close()
+        return
+    pool.terminate()
 
 
 async def _keep_session(_: object) -> None:

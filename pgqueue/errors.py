@@ -19,6 +19,9 @@ PgQueueError
 ├── DatabaseUnavailableError    the database did not answer in time
 ├── NotOpenError                used outside `async with`
 ├── LeaseLostError              the lease ran out and the outcome was dropped
+├── ContextError                a handler used its context in a way in which it does not work
+│   ├── InvalidStepError
+│   └── InvalidProgressError
 ├── ResultTimeoutError          the result did not come in time; the job goes on
 └── JobDidNotSucceed
     ├── JobFailed
@@ -76,7 +79,22 @@ class InvalidArgumentsError(PgQueueError):
         super().__init__(f"task {task!r}: {problem}")
 
 
-PERMANENT_ERRORS: Final = (InvalidArgumentsError, ValidationError)
+class ContextError(PgQueueError):
+    """A handler used its context in a way in which it does not work."""
+
+
+class InvalidStepError(ContextError):
+    """A step cannot be what was given, or what it returned cannot be stored.
+
+    In the latter case it has run, and nothing of it is stored: a rerun would run it again.
+    """
+
+
+class InvalidProgressError(ContextError):
+    """A report of progress is none. Nothing was reported."""
+
+
+PERMANENT_ERRORS: Final = (InvalidArgumentsError, ContextError, ValidationError)
 """What is as wrong the next time: a job that ends so is not retried unless its options name the error."""
 
 

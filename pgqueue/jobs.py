@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from pgqueue.progress import Progress
+
 
 class JobStatus(StrEnum):
     """Where a job stands. The last four are terminal."""
@@ -114,6 +116,8 @@ class Job:
     tags: tuple[str, ...]
     key: str | None
     headers: dict[str, str]
+    progress: Progress | None
+    """What the handler reported last, in whichever attempt."""
 
     @property
     def is_terminal(self) -> bool:

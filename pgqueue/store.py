@@ -14,6 +14,7 @@ from uuid import UUID
 
 from pgqueue.jobs import Attempt, Job, JobError, JobStatus
 from pgqueue.outcomes import Ended, Retry, Unknown
+from pgqueue.progress import decode_progress
 from pgqueue.statements import load_statements
 
 if TYPE_CHECKING:
@@ -296,6 +297,31 @@ class Store:
         )
         return {row["id"]: row["lane"] for row in rows}
 
+    # What a handler does by its context
+
+    async def confirm(self, connection: Connection, job_id: UUID, lease_id: UUID) -> bool:
+        """Return whether a job runs under a lease."""
+        return bool(await connection.fetchval(self._sql["confirm"], job_id, lease_id))
+
+    async def read_steps(self, connection: Connection, job_id: UUID) -> dict[str, str]:
+        """Return the stored results of a job's steps, by their names."""
+        return {row["name"]: row["result"] for row in await connection.fetch(self._sql["read_steps"], job_id)}
+
+    async def record_step(
+        self, connection: Connection, job_id: UUID, lease_id: UUID, name: str, result: str
+    ) -> str | None:
+        """Store a step's result; return the one that was stored first. None: the lease was lost."""
+        stored: str | None = await connection.fetchval(
+            self._sql["record_step"], job_id, lease_id, name, result
+        )
+        return stored
+
+    async def report_progress(
+        self, connection: Connection, reports: Sequence[tuple[UUID, UUID, str]]
+    ) -> None:
+        """Note how far jobs have come, given (lease id, job id, JSON) of each."""
+        await connection.execute(self._sql["report_progress"], *zip(*reports, strict=True))
+
     # Leases
 
     async def register_lease(
@@ -499,6 +525,7 @@ def _job(row: Record) -> Job:
         tags=tuple(row["tags"] or ()),
         key=row["key"],
         headers=json.loads(row["headers"] or "{}"),
+        progress=None if row["progress"] is None else decode_progress(row["progress"]),
     )
 
 

@@ -14,7 +14,8 @@ finished as (
     update pgqueue.job
     set status       = 'succeeded',
         started_at   = coalesce(job.started_at, ended.started_at),
-        completed_at = greatest(now(), ended.started_at),
+        -- Not now(): this may be the end of a long transaction of the handler's own.
+        completed_at = greatest(statement_timestamp(), ended.started_at),
         attempt      = ended.attempt,
         worker       = $4,
         result       = outcome.result

@@ -85,6 +85,8 @@ class LossyProxy:
         """An answer was lost, with the connection that it was for."""
         self._upstream = urlsplit(upstream)
         self._marker: bytes | None = None
+        self._text: bytes | None = None
+        self._is_carried_out = True
 
     def lose_answer_to(self, statement: str) -> None:
         """Lose the answer to the next first execution, by a connection, of a statement of `sql/`.
@@ -92,23 +94,27 @@ class LossyProxy:
         The server has carried it out by then.
         """
         self.lost.clear()
-        self._marker = f"-- {statement}:".encode()
+        self._marker, self._is_carried_out = f"-- {statement}:".encode(), True
+
+    def lose_text(self, text: str, *, is_carried_out: bool) -> None:
+        """Lose the next message with *text* in it; or the answer to it, where it *is_carried_out*."""
+        self.lost.clear()
+        self._text, self._is_carried_out = text.encode(), is_carried_out
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
         server_reader, server_writer = await self._connect()
-        prepared = b""
+        prepared: set[bytes] = set()
         is_doomed = False
 
         async def forth() -> None:
-            nonlocal prepared, is_doomed
+            nonlocal is_doomed
             while data := await reader.read(CHUNK):
-                # The text of a statement comes when it is prepared, under a name that its execution
-                # refers to; what comes in between asks for types.
-                if self._marker is not None and (named := re.search(STATEMENT_NAME + self._marker, data)):
-                    self._marker, prepared = None, named[1]
-                elif prepared and data.startswith(b"B") and prepared in data:
+                if self._is_meant(data, prepared):
                     is_doomed = True
+                    if not self._is_carried_out:
+                        self.lost.set()
+                        return
                 server_writer.write(data)
 
         async def back() -> None:
@@ -127,6 +133,20 @@ class LossyProxy:
             await asyncio.gather(*directions, return_exceptions=True)
             writer.transport.abort()
             server_writer.transport.abort()
+
+    def _is_meant(self, data: bytes, prepared: set[bytes]) -> bool:
+        # The text of a statement comes when it is prepared, under a name that its execution refers to;
+        # what comes in between asks for types.
+        if self._marker is not None and (named := re.search(STATEMENT_NAME + self._marker, data)):
+            self._marker = None
+            prepared.add(named[1])
+            return False
+        if data.startswith(b"B") and any(name in data for name in prepared):
+            return True
+        if self._text is not None and self._text in data:
+            self._text = None
+            return True
+        return False
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         directory = dict(parse_qsl(self._upstream.query)).get("host")

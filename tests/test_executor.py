@@ -369,7 +369,7 @@ def test_the_first_reason_to_stop_counts() -> None:
 
     async def check() -> None:
         claimed = Claimed(*[None] * 13)  # type: ignore[arg-type]  # nothing of it is asked for
-        attempt = Attempt(claimed, None, None, Lane(1, "default", 0, ""), None, "worker")  # type: ignore[arg-type]
+        attempt = Attempt(claimed, None, None, Lane(1, "default", 0, ""), None, "worker", None)  # type: ignore[arg-type]
         attempt.runner = asyncio.ensure_future(hang())
         attempt.started = 1.0
 

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "pgqueue"
 LAYERS: dict[str, list[str]] = {
     "words": [
         "errors", "jobs", "options", "limits", "retry", "control", "outcomes", "events", "ids", "context",
-        "dead_letters",
+        "dead_letters", "progress",
     ],
     "ground": [
         "arguments", "registry", "statements", "store", "database", "migrations", "signals", "batch",

@@ -59,6 +59,7 @@ async def test_a_pending_job_shows_when_it_was_made_and_nothing_more(
         "next_run_at": None,
         "result": None,
         "error": None,
+        "progress": None,
         "queue": "mail",
         "task": "send",
         "attempt": 0,

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from pgqueue.jobs import Job, JobStatus
+from pgqueue.progress import Progress
 
 
 def job_document(job: Job) -> dict[str, Any]:
@@ -24,6 +25,7 @@ def job_document(job: Job) -> dict[str, Any]:
         "next_run_at": _time(job.next_run_at),
         "result": job.result if job.status is JobStatus.SUCCEEDED else None,
         "error": _error(job),
+        "progress": _progress(job.progress),
         "queue": job.queue,
         "task": job.task,
         "attempt": job.attempt,
@@ -32,6 +34,12 @@ def job_document(job: Job) -> dict[str, Any]:
 
 def _time(time: datetime | None) -> str | None:
     return None if time is None else time.isoformat()
+
+
+def _progress(progress: Progress | None) -> dict[str, Any] | None:
+    if progress is None:
+        return None
+    return {"current": progress.current, "total": progress.total, "meta": progress.meta}
 
 
 def _error(job: Job) -> dict[str, str] | None:

@@ -12,6 +12,7 @@ from pgqueue.options import Policy
 from pgqueue.outcomes import Outcome
 from pgqueue.registry import TaskDefinition
 from pgqueue.store import Claimed, Lane
+from pgqueue.worker.scope import JobScope, Scopes
 
 
 class Stop(Enum):
@@ -28,9 +29,11 @@ class Attempt:
 
     __slots__ = (
         "_context",
+        "_scopes",
         "claimed",
         "definition",
         "interrupt",
+        "is_concluding",
         "is_soft_due",
         "is_soft_sent",
         "lane",
@@ -38,6 +41,7 @@ class Attempt:
         "outcome",
         "policy",
         "runner",
+        "scope",
         "seconds",
         "started",
         "stop_reason",
@@ -53,6 +57,7 @@ class Attempt:
         lane: Lane,
         lease_id: UUID,
         worker: str,
+        scopes: Scopes,
     ) -> None:
         self.claimed = claimed
         self.definition = definition
@@ -77,7 +82,12 @@ class Attempt:
         """How the handler is told of its soft limit where it does not run in the runner itself."""
         self.stop_reason: Stop | None = None
         self.outcome: Outcome | None = None
+        self.scope: JobScope | None = None
+        """What its handler reached in the database by its context; None: nothing."""
+        self.is_concluding = False
+        """Its handler has ended, and what `scope` holds is being written: too late to stop."""
         self._context: JobContext | None = None
+        self._scopes = scopes
 
     @property
     def context(self) -> JobContext:
@@ -95,8 +105,17 @@ class Attempt:
                 headers=claimed.headers,
                 worker=self.worker,
                 check_call=None if self.definition is None else self.definition.arguments.check,
+                services=self._open_scope,
             )
         return self._context
+
+    def _open_scope(self) -> JobScope:
+        if self.scope is None:
+            self.scope = self._scopes.open(self.claimed.id, self.lease_id, self.claimed.attempt)
+            if self.is_over:
+                # Given up on, and it goes on all the same.
+                self.scope.close()
+        return self.scope
 
     @property
     def is_stopped(self) -> bool:
@@ -121,6 +140,8 @@ class Attempt:
 
     def stop(self, reason: Stop) -> None:
         """Cancel the handler. The first reason counts."""
+        if self.is_concluding:
+            return
         if self.stop_reason is None and self.runner is not None and not self.runner.done():
             self.stop_reason = reason
             # Cancelled before its first step, the runner would end without an outcome: the executor looks

@@ -23,7 +23,7 @@ NEAR: Final = 2.5
 def next_limit(attempt: Attempt) -> float:
     """Return the monotonic time of the next limit of *attempt*; infinite where there is none any more."""
     policy = attempt.policy
-    if policy is None or not attempt.started or attempt.is_stopped:
+    if policy is None or not attempt.started or attempt.is_stopped or attempt.is_concluding:
         return math.inf
     limit = policy.timeout if attempt.is_soft_sent or policy.soft_timeout is None else policy.soft_timeout
     return math.inf if limit is None else attempt.started + limit

@@ -105,6 +105,11 @@ class Executor:
             return self._timed_out(attempt, attempt.policy)
         return self._stopped(attempt)
 
+    def not_committed(self, attempt: Attempt, error: Exception) -> Outcome:
+        """Say what follows if the transaction of a handler that returned could not be committed."""
+        assert attempt.policy is not None
+        return self._after_exception(attempt, attempt.policy, error)
+
     async def _call_in_thread(
         self,
         attempt: Attempt,
@@ -149,6 +154,9 @@ class Executor:
         if said is not None:
             encode = partial(self._encode_call, attempt)
             return after_control_flow(_standing(attempt), policy.retry, said, encode, self._rng)
+        return self._after_exception(attempt, policy, error)
+
+    def _after_exception(self, attempt: Attempt, policy: Policy, error: BaseException) -> Outcome:
         answer = retry.ask(policy.retry, attempt.claimed.attempt, error, attempt.context)
         return after_error(_standing(attempt), policy.retry, error, answer, self._rng)
 

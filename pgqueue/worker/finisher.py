@@ -90,6 +90,12 @@ class Finisher:
         self._waiting.append(attempt)
         self._wakeup.set()
 
+    def report(self, attempt: Attempt, outcome: Outcome, *, is_kept: bool) -> None:
+        """Tell of an outcome that is committed already, or was fenced off."""
+        attempt.outcome = outcome
+        attempt.seconds = time.monotonic() - attempt.started
+        self._report([attempt], [attempt.claimed.id] if is_kept else [], ())
+
     async def flush(self) -> None:
         """Wait until every outcome is committed or fenced off."""
         while self.backlog:

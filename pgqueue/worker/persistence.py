@@ -11,6 +11,7 @@ import anyio
 import asyncpg
 
 from pgqueue.database import CONNECTION_ERRORS, RECONNECT_PAUSES
+from pgqueue.errors import DatabaseUnavailableError
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -18,6 +19,7 @@ T = TypeVar("T")
 
 PASSING_ERRORS = (
     *CONNECTION_ERRORS,
+    DatabaseUnavailableError,
     asyncpg.TransactionRollbackError,  # deadlock, serialisation
     asyncpg.LockNotAvailableError,
     asyncpg.QueryCanceledError,

@@ -22,7 +22,7 @@ from pgqueue.events import AttemptsAbandoned, JobsClaimed, Observers
 from pgqueue.ids import new_id
 from pgqueue.jobs import JobError, JobStatus
 from pgqueue.options import restore_options
-from pgqueue.outcomes import Ended, Outcome, Released, Unknown
+from pgqueue.outcomes import Ended, Outcome, Released, Succeeded, Unknown
 from pgqueue.registry import Codec, Registry
 from pgqueue.results import WATCH_TTL, Results
 from pgqueue.signals import Signals
@@ -35,6 +35,8 @@ from pgqueue.worker.finisher import Finisher
 from pgqueue.worker.lease import Holder, LeaseKeeper
 from pgqueue.worker.maintenance import Maintenance
 from pgqueue.worker.persistence import persist
+from pgqueue.worker.progress import ProgressWriter
+from pgqueue.worker.scope import JobScope, Scopes
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -119,6 +121,8 @@ class Worker:
             rng=rng,
             watch=self._deadlines.watch,
         )
+        self._progress = ProgressWriter(database, store)
+        self._scopes = Scopes(database, store, codec, settings.result_limit, self._progress, self.name)
         self._unknown_tasks: set[str] = set()
         self._lease_id: UUID | None = None
         self._is_stopping = False
@@ -263,6 +267,7 @@ class Worker:
                 group.start_soon(self._keeper.run)
                 group.start_soon(self._finisher.run)
                 group.start_soon(self._maintenance.run)
+                group.start_soon(self._progress.run)
                 group.start_soon(self._claimer.run)
                 group.start_soon(self._deadlines.run)
                 logger.info(
@@ -413,7 +418,7 @@ class Worker:
                 policy = None
             else:
                 policy = self._registry.policy_of_call(definition, lane.queue, call)
-        return Attempt(claimed, definition, policy, lane, lease_id, self.name)
+        return Attempt(claimed, definition, policy, lane, lease_id, self.name, self._scopes)
 
     def _unknown(self, claimed: Claimed) -> Unknown:
         lane = self._claimer.book.lane(claimed.lane)
@@ -430,6 +435,10 @@ class Worker:
     async def _execute(self, attempt: Attempt) -> None:
         try:
             outcome = await self._executor.run(attempt)
+            if attempt.scope is not None:
+                outcome, is_kept = await self._conclude(attempt, attempt.scope, outcome)
+                self._end(attempt, outcome, is_kept=is_kept)
+                return
         except asyncio.CancelledError:
             self._end(attempt, self._executor.give_up(attempt))
             raise
@@ -451,15 +460,47 @@ class Worker:
         )
         self._observers.emit(AttemptsAbandoned([attempt.claimed.id]))
         self._end(attempt, self._executor.give_up(attempt))
+        if attempt.is_concluding and attempt.runner is not None:
+            attempt.runner.cancel()
 
-    def _end(self, attempt: Attempt, outcome: Outcome) -> None:
+    async def _conclude(
+        self, attempt: Attempt, scope: JobScope, outcome: Outcome
+    ) -> tuple[Outcome, bool | None]:
+        """Write what the handler left to be written with its outcome.
+
+        Returns the outcome, and whether it is committed (True), fenced off (False), or still to be written.
+        """
+        attempt.is_concluding = True
+        if not attempt.is_stopped:
+            # A limit is the handler's, and it has ended.
+            self._deadlines.forget(attempt)
+        await scope.flush()
+        if not scope.has_transaction:
+            return outcome, None
+        if not isinstance(outcome, Succeeded):
+            await scope.roll_back()
+            return outcome, None
+        try:
+            is_kept = await scope.commit(outcome.result, is_current=lambda: attempt in self._attempts)
+        except Exception as error:
+            # Whatever the user's own constraints and triggers raise.
+            return self._executor.not_committed(attempt, error), None
+        return outcome, is_kept
+
+    def _end(self, attempt: Attempt, outcome: Outcome, *, is_kept: bool | None = None) -> None:
+        """Let go of an attempt; *is_kept* is None if its outcome is still to be written."""
+        if attempt.scope is not None:
+            attempt.scope.close()
         if attempt not in self._attempts:
             # Given up on before: its outcome is out already.
             return
         self._attempts.discard(attempt)
         if attempt.timer is not None:
             self._deadlines.forget(attempt)
-        self._finisher.add(attempt, outcome)
+        if is_kept is None:
+            self._finisher.add(attempt, outcome)
+        else:
+            self._finisher.report(attempt, outcome, is_kept=is_kept)
         self._claimer.wake()
         self._attempt_ended.set()
 
