@@ -34,6 +34,7 @@ from pgqueue.errors import (
 from pgqueue.events import JobsEnqueued, Observer, Observers
 from pgqueue.ids import new_ids
 from pgqueue.jobs import Attempt, Job
+from pgqueue.logs import HEARD, log_transitions
 from pgqueue.operations import Operations
 from pgqueue.options import NO_OPTIONS, CallOptions, TaskOptions, read_options
 from pgqueue.registry import Codec, Registry, TaskDefinition, encode_document
@@ -106,6 +107,7 @@ class PgQueue(Operations):
         self._rng = random.Random(seed)
         self.registry = Registry(read_options("PgQueue", options, TaskOptions))
         self._observers = Observers()
+        self._observers.add(log_transitions, *HEARD)
         self._store = Store(self.schema)
         self._dead = DeadStore(self.schema)
         self._database = Database(
@@ -289,7 +291,7 @@ class PgQueue(Operations):
                 self._signals.publish(f"ready {self._lanes[lane]}")
         else:
             await self._write_for_caller(batch, connection)
-        if self._observers:
+        if self._observers.want(JobsEnqueued):
             self._observers.emit(JobsEnqueued(len(set(batch.ids) - batch.existing)))
         handles, seen = [], set(batch.existing)
         for job_id, call in zip(batch.ids, calls, strict=True):

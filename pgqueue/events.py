@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, get_args
 from uuid import UUID
 
-from pgqueue.jobs import JobStatus
+from pgqueue.jobs import JobError, JobStatus
 
 logger = logging.getLogger("pgqueue.events")
 
@@ -30,9 +31,37 @@ class JobsClaimed:
     waited: Sequence[float]
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnded:
-    """What observers hear of one attempt once its outcome is committed."""
+class JobStarted(NamedTuple):
+    """What observers hear of one job whose handler is about to run. A tuple: see AttemptEnded."""
+
+    job_id: UUID
+    task: str
+    queue: str
+    attempt: int
+    waited: float
+    """Seconds from ready to claimed."""
+    worker: str
+
+
+class JobsStarted:
+    """A worker starts jobs that it has claimed."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[[], Sequence[JobStarted]]) -> None:
+        self._make = make
+
+    @property
+    def jobs(self) -> Sequence[JobStarted]:
+        """Each of them. Made when it is asked for, during the call of the observer."""
+        return self._make()
+
+
+class AttemptEnded(NamedTuple):
+    """What observers hear of one attempt once its outcome is committed.
+
+    A tuple: where somebody listens every job makes one, and it is made in C.
+    """
 
     job_id: UUID
     task: str
@@ -43,13 +72,30 @@ class AttemptEnded:
     reason: str | None
     seconds: float
     """How long the handler ran."""
+    waited: float = 0.0
+    """Seconds from ready to claimed."""
+    worker: str | None = None
+    error: JobError | None = None
+    next_in: float | None = None
+    """Seconds until it is run again, where that is known."""
 
 
-@dataclass(frozen=True, slots=True)
 class AttemptsEnded:
-    """A batch of outcomes was committed."""
+    """A batch of outcomes of one kind was committed. `is_success`: all of them are successes."""
 
-    attempts: Sequence[AttemptEnded]
+    __slots__ = ("_attempts", "_make", "is_success")
+
+    def __init__(self, make: Callable[[], Sequence[AttemptEnded]], *, is_success: bool = False) -> None:
+        self._make = make
+        self._attempts: Sequence[AttemptEnded] | None = None
+        self.is_success = is_success
+
+    @property
+    def attempts(self) -> Sequence[AttemptEnded]:
+        """Each of them. Made when somebody asks: a batch that nobody reads costs nothing."""
+        if self._attempts is None:
+            self._attempts = self._make()
+        return self._attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +103,20 @@ class AttemptsFenced:
     """Outcomes were dropped: the lease they were reached under was lost."""
 
     job_ids: Sequence[UUID]
+
+
+class JobRescued(NamedTuple):
+    """What observers hear of one job of a lost worker."""
+
+    job_id: UUID
+    task: str
+    queue: str
+    attempt: int
+    """The number of the attempt that was lost."""
+    was_running: bool
+    """False: its worker had only prefetched it."""
+    status: JobStatus
+    """The status that the job has now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,28 +133,42 @@ class JobsRescued:
     requeued: int
     failed: Sequence[UUID]
     worker: str
+    jobs: Sequence[JobRescued] = field(default=(), compare=False)
 
 
-Event = JobsEnqueued | JobsClaimed | AttemptsEnded | AttemptsFenced | AttemptsAbandoned | JobsRescued
+Event = (
+    JobsEnqueued
+    | JobsClaimed
+    | JobsStarted
+    | AttemptsEnded
+    | AttemptsFenced
+    | AttemptsAbandoned
+    | JobsRescued
+)
 Observer = Callable[[Event], None]
 
 
+KINDS: Final[tuple[type[Event], ...]] = get_args(Event)
+
+
 class Observers:
-    """Everybody who hears of events. False where there is nobody: then no event need be made."""
+    """Everybody who hears of events."""
 
     def __init__(self) -> None:
-        self._observers: list[Observer] = []
+        self._observers: dict[type[Event], list[Observer]] = {}
 
-    def add(self, observer: Observer) -> None:
-        """Call *observer* with every event from now on."""
-        self._observers.append(observer)
+    def add(self, observer: Observer, *kinds: type[Event]) -> None:
+        """Call *observer* with every event from now on, or with those of *kinds* alone."""
+        for kind in kinds or KINDS:
+            self._observers.setdefault(kind, []).append(observer)
 
-    def __bool__(self) -> bool:
-        return bool(self._observers)
+    def want(self, kind: type[Event]) -> bool:
+        """Whether somebody hears of events of this kind: if not, none need be made."""
+        return kind in self._observers
 
     def emit(self, event: Event) -> None:
         """Tell everybody. An observer that fails is logged and does not disturb the others."""
-        for observer in self._observers:
+        for observer in self._observers.get(type(event), ()):
             try:
                 observer(event)
             except Exception:

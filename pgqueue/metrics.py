@@ -24,6 +24,7 @@ from pgqueue.events import (
     JobsClaimed,
     JobsEnqueued,
     JobsRescued,
+    JobsStarted,
 )
 
 WAIT_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60, 300, 3600)
@@ -161,6 +162,9 @@ class Metrics:
             case JobsRescued():
                 self._rescued.labels("requeued").inc(event.requeued)
                 self._rescued.labels("failed").inc(len(event.failed))
+            case JobsStarted():
+                # Counted as claimed.
+                pass
             case _:
                 assert_never(event)
 

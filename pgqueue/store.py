@@ -132,6 +132,10 @@ class Rescued:
     task: str
     lane: int
     status: JobStatus
+    queue: str
+    attempt: int
+    """The number of the attempt that was lost, or of the last one if none was."""
+    was_running: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,7 +393,18 @@ class Store:
     ) -> list[Rescued]:
         """Take jobs of an expired, locked lease back."""
         rows = await connection.fetch(self._sql["rescue"], lease_id, limit, max_losses)
-        return [Rescued(row["id"], row["task"], row["lane"], JobStatus(row["status"])) for row in rows]
+        return [
+            Rescued(
+                id=row["id"],
+                task=row["task"],
+                lane=row["lane"],
+                status=JobStatus(row["status"]),
+                queue=row["queue"],
+                attempt=row["attempt"],
+                was_running=row["was_running"],
+            )
+            for row in rows
+        ]
 
     # Maintenance
 

@@ -49,5 +49,7 @@ ended as (
       and job.id = any(array(select job_id from held))
       and judged.started_at is not null
 )
-select job_id as id, task, lane, case when is_lost then 'failed' else 'pending' end as status
+select job_id as id, task, lane, case when is_lost then 'failed' else 'pending' end as status, attempt,
+       started_at is not null as was_running,
+       (select lane.queue from pgqueue.lane where lane.id = judged.lane) as queue
 from judged

@@ -9,6 +9,8 @@ from enum import StrEnum
 from rich.console import Console
 from rich.logging import RichHandler
 
+from pgqueue.logs import JobFilter
+
 
 class Level(StrEnum):
     """How much is logged."""
@@ -20,10 +22,11 @@ class Level(StrEnum):
     CRITICAL = "critical"
 
 
-def set_up_logging(level: Level) -> None:
+def set_up_logging(level: Level, *, every_job: bool = False) -> None:
     """Log to stderr: for eyes on a terminal, else one plain line a record.
 
-    Logging that the program has set up itself stays as it is.
+    *every_job*: the start and success of each job too, and not only what went wrong. Logging that the program
+    has set up itself stays as it is.
     """
     if sys.stderr.isatty():
         handler: logging.Handler = RichHandler(
@@ -31,8 +34,21 @@ def set_up_logging(level: Level) -> None:
         )
     else:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"))
+        handler.setFormatter(_Line("%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"))
+    handler.addFilter(JobFilter())
     root = logging.getLogger()
     if not root.handlers:
         root.addHandler(handler)
         root.setLevel(level.upper())
+        if not every_job:
+            logging.getLogger("pgqueue.jobs").setLevel(logging.WARNING)
+
+
+class _Line(logging.Formatter):
+    """Says, behind what a handler logs, for which job it ran."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's
+        line = super().formatMessage(record)
+        if getattr(record, "job_id", None) is None or hasattr(record, "event"):
+            return line
+        return f"{line} [job {record.job_id}, attempt {record.attempt}]"  # type: ignore[attr-defined]  # the filter's

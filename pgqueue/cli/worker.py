@@ -45,6 +45,9 @@ def work(
         bool | None, typer.Option("--uvloop/--no-uvloop", help="Default: if it is installed.")
     ] = None,
     log_level: Annotated[Level, typer.Option(help="How much to log.")] = Level.INFO,
+    log_jobs: Annotated[
+        bool, typer.Option("--log-jobs", help="Log the start and success of every job too.")
+    ] = False,
 ) -> None:
     """Run the jobs of MODULE:PGQ until SIGTERM or SIGINT.
 
@@ -55,12 +58,13 @@ def work(
     """
     pgq = load(target)
     # After the import: a program that sets its logging up itself has done so by now.
-    set_up_logging(log_level)
+    set_up_logging(log_level, every_job=log_jobs)
     names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
     if processes > 1:
         command = [sys.executable, "-m", "pgqueue", "worker", target, f"--concurrency={concurrency}"]
         command += [] if queues is None else [f"--queues={queues}"]
         command += [] if uvloop is None else ["--uvloop" if uvloop else "--no-uvloop"]
+        command += ["--log-jobs"] if log_jobs else []
         command += [
             f"--grace={grace}",
             f"--lease-ttl={lease_ttl}",

@@ -238,8 +238,13 @@ class Finisher:
             )
             self._observers.emit(AttemptsFenced(fenced))
             batch = [attempt for attempt in batch if attempt.claimed.id in kept]
-        if self._observers and batch:
-            self._observers.emit(AttemptsEnded([_event(attempt) for attempt in batch]))
+        if batch and self._observers.want(AttemptsEnded):
+            self._observers.emit(
+                AttemptsEnded(
+                    lambda: [_event(attempt) for attempt in batch],
+                    is_success=isinstance(batch[0].outcome, Succeeded),
+                )
+            )
 
 
 def _length(attempt: Attempt) -> int:
@@ -267,6 +272,10 @@ def _event(attempt: Attempt) -> AttemptEnded:
         status=status,
         reason=reason,
         seconds=attempt.seconds,
+        waited=attempt.claimed.waited,
+        worker=attempt.worker,
+        error=attempt.outcome.error if isinstance(attempt.outcome, Retry | Ended) else None,
+        next_in=attempt.outcome.delay if isinstance(attempt.outcome, Retry) else None,
     )
 
 

@@ -15,7 +15,7 @@ from uuid import UUID
 import anyio
 
 from pgqueue.database import Link
-from pgqueue.events import JobsRescued, Observers
+from pgqueue.events import JobRescued, JobsRescued, Observers
 from pgqueue.jobs import JobStatus
 from pgqueue.options import MAX_LOSSES
 from pgqueue.store import Rescued, Store
@@ -165,4 +165,8 @@ class Maintenance:
             len(failed),
         )
         self._announce(finished=failed, lanes=list(lanes))
-        self._observers.emit(JobsRescued(len(rescued) - len(failed), failed, worker))
+        jobs = [
+            JobRescued(job.id, job.task, job.queue, job.attempt, job.was_running, job.status)
+            for job in rescued
+        ]
+        self._observers.emit(JobsRescued(len(rescued) - len(failed), failed, worker, jobs))

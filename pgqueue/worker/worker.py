@@ -18,7 +18,7 @@ import anyio
 
 from pgqueue.database import Database, Link
 from pgqueue.errors import ConfigurationError, InvalidOptionError
-from pgqueue.events import AttemptsAbandoned, JobsClaimed, Observers
+from pgqueue.events import AttemptsAbandoned, JobsClaimed, JobsStarted, JobStarted, Observers
 from pgqueue.ids import new_id
 from pgqueue.jobs import JobError, JobStatus
 from pgqueue.options import restore_options
@@ -385,7 +385,7 @@ class Worker:
 
     def _start(self, lease_id: UUID, jobs: Sequence[Claimed]) -> None:
         """Start claimed jobs. What need not run gets its outcome at once."""
-        if self._observers:
+        if self._observers.want(JobsClaimed):
             self._observers.emit(JobsClaimed([claimed.waited for claimed in jobs]))
         create_task = asyncio.get_running_loop().create_task
         for claimed in jobs:
@@ -403,6 +403,22 @@ class Worker:
             else:
                 self._attempts.add(attempt)
                 attempt.runner = create_task(self._execute(attempt))
+        self._observers.emit(JobsStarted(lambda: self._started(jobs)))
+
+    def _started(self, jobs: Sequence[Claimed]) -> list[JobStarted]:
+        ids = {claimed.id for claimed in jobs}
+        return [
+            JobStarted(
+                job_id=attempt.claimed.id,
+                task=attempt.claimed.task,
+                queue=attempt.lane.queue,
+                attempt=attempt.claimed.attempt,
+                waited=attempt.claimed.waited,
+                worker=self.name,
+            )
+            for attempt in self._attempts
+            if attempt.claimed.id in ids
+        ]
 
     def _attempt(self, lease_id: UUID, claimed: Claimed) -> Attempt:
         lane = self._claimer.book.lane(claimed.lane)
