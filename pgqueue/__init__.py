@@ -17,7 +17,9 @@ from pgqueue.errors import (
     ContextError,
     DatabaseUnavailableError,
     DuplicateJobError,
+    DuplicateKeyError,
     DuplicateTaskError,
+    IdempotencyConflictError,
     InvalidArgumentsError,
     InvalidFilterError,
     InvalidOptionError,
@@ -43,6 +45,7 @@ from pgqueue.errors import (
 )
 from pgqueue.jobs import Action, Attempt, Job, JobError, JobStatus
 from pgqueue.operations import RedriveHandle
+from pgqueue.options import FROM_ARGUMENTS
 from pgqueue.progress import Progress
 from pgqueue.tasks import JobHandle, Signature, Task
 from pgqueue.worker import Worker
@@ -50,6 +53,7 @@ from pgqueue.worker import Worker
 __version__ = "0.1.0"
 
 __all__ = [
+    "FROM_ARGUMENTS",
     "Action",
     "Attempt",
     "CodecError",
@@ -62,7 +66,9 @@ __all__ = [
     "DeadLetterGroup",
     "DeadLetterPage",
     "DuplicateJobError",
+    "DuplicateKeyError",
     "DuplicateTaskError",
+    "IdempotencyConflictError",
     "InvalidArgumentsError",
     "InvalidFilterError",
     "InvalidOptionError",

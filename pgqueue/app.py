@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from itertools import chain, repeat
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
@@ -32,11 +33,11 @@ from pgqueue.errors import (
     UnknownTaskError,
 )
 from pgqueue.events import JobsEnqueued, Observer, Observers
-from pgqueue.ids import new_ids
+from pgqueue.ids import new_id, new_ids
 from pgqueue.jobs import Attempt, Job
 from pgqueue.logs import HEARD, log_transitions
 from pgqueue.operations import Operations
-from pgqueue.options import NO_OPTIONS, CallOptions, TaskOptions, read_options
+from pgqueue.options import NO_OPTIONS, CallOptions, Duration, TaskOptions, check_event, read_options
 from pgqueue.registry import Codec, Registry, TaskDefinition, encode_document
 from pgqueue.results import Results
 from pgqueue.signals import Signals
@@ -292,13 +293,16 @@ class PgQueue(Operations):
         else:
             await self._write_for_caller(batch, connection)
         if self._observers.want(JobsEnqueued):
-            self._observers.emit(JobsEnqueued(len(set(batch.ids) - batch.existing)))
-        handles, seen = [], set(batch.existing)
-        for job_id, call in zip(batch.ids, calls, strict=True):
-            handles.append(JobHandle[Any](self, job_id, call.definition, created=job_id not in seen))
-            if batch.chosen:
-                seen.add(job_id)
-        return handles
+            self._observers.emit(JobsEnqueued(batch.created))
+        if not batch.chosen and not batch.keyed:
+            return [
+                JobHandle[Any](self, job_id, call.definition)
+                for job_id, call in zip(batch.ids, calls, strict=True)
+            ]
+        return [
+            JobHandle[Any](self, job_id, call.definition, created=created, replaced=replaced)
+            for (job_id, created, replaced), call in zip(batch.handled(), calls, strict=True)
+        ]
 
     def _batch(self, signatures: Sequence[Signature[Any]]) -> Batch:
         """Check calls and turn them into jobs. No I/O."""
@@ -317,7 +321,12 @@ class PgQueue(Operations):
                 document = signature.definition.arguments.encode(
                     signature.args, signature.kwargs, limit=self.payload_limit
                 )
-            batch.add(call, fresh_id, encode_document(self._codec, document))
+            stored = encode_document(self._codec, document)
+            if call.key_rule is None:
+                batch.add(call, fresh_id, stored)
+            else:
+                batch.add_keyed(call, call.key_rule, fresh_id, document, stored)
+        batch.close()
         return batch
 
     def _call(self, signature: Signature[Any]) -> Call:
@@ -354,6 +363,10 @@ class PgQueue(Operations):
                 async with self._database.acquire() as connection:
                     if await batch.find_existing(self._store, connection):
                         return
+            except asyncpg.DeadlockDetectedError:
+                # With a caller who took the same keys one by one, in an order of his own.
+                if time.monotonic() >= deadline:
+                    raise
             except asyncpg.NotNullViolationError:
                 # The lane is gone: the database is not the one it was.
                 self._lanes.clear()
@@ -383,17 +396,24 @@ class PgQueue(Operations):
                 known = len(batch.existing)
 
     async def _write_parts(self, connection: Connection, batch: Batch) -> list[int]:
-        """Write a batch that may have chosen ids, times, or more jobs than one statement takes.
+        """Write a batch that may have chosen ids, keys, times, or more jobs than one statement takes.
 
         Returns the lanes that have new ready jobs.
         """
-        if batch.chosen:
+        if batch.chosen or (batch.keyed and batch.is_unsure):
             await batch.find_existing(self._store, connection)
-        lanes = {self._lanes[template.lane] for template in batch.ready.templates if batch.ready.ids}
-        for jobs in chunks(batch.ready):
+        ready, timed, follows = batch.ready, batch.timed, {}
+        lanes = {self._lanes[template.lane] for template in ready.templates if ready.ids}
+        if batch.keyed:
+            settlement = await batch.settle_keys(self._store, connection)
+            follows = settlement.follows
+            ready, timed = ready.without(settlement.holders), timed.without(settlement.holders)
+        for jobs in chunks(ready):
             await self._store.enqueue(connection, jobs)
-        for jobs in chunks(batch.timed):
+        for jobs in chunks(timed):
             lanes.update(await self._store.schedule(connection, jobs))
+        if follows:
+            await self._store.wait_for(connection, follows)
         return sorted(lanes)
 
     async def _learn_lanes(self, batch: Batch) -> None:
@@ -405,6 +425,39 @@ class PgQueue(Operations):
             await self._store.make_lanes(connection, [(queue, priority, "") for queue, priority in missing])
             for lane in await self._store.find_lanes(connection, {queue for queue, _ in missing}, ()):
                 self._lanes[lane.queue, lane.priority] = lane.id
+
+    # Events from outside
+
+    async def mark_processed(
+        self,
+        source: str,
+        event_id: str,
+        *,
+        ttl: Duration = timedelta(days=7),
+        connection: Connection | None = None,
+    ) -> bool:
+        """Note that event *event_id* of *source* is being dealt with; False: somebody has, so skip it.
+
+        With *connection*, the note is part of that connection's transaction, and a second caller waits for
+        its end: give the one that the event's effects are written on, or a crash in between leaves a note
+        of what never happened. After *ttl* the event is forgotten. Raises InvalidOptionError,
+        DatabaseUnavailableError.
+        """
+        source, event_id, seconds = check_event(source, event_id, ttl)
+        marker = new_id()
+        if connection is not None:
+            return await self._store.mark_processed(connection, source, event_id, seconds, marker)
+        deadline = time.monotonic() + self._database.connect_timeout
+        for pause in chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1])):
+            try:
+                async with self._database.acquire() as own:
+                    # An answer that was lost is asked for again: the marker says that the first one was ours.
+                    return await self._store.mark_processed(own, source, event_id, seconds, marker)
+            except CONNECTION_ERRORS as error:
+                if time.monotonic() >= deadline:
+                    raise self._database.unavailable(error) from error
+                await anyio.sleep(pause)
+        raise AssertionError("unreachable")
 
     # Jobs
 

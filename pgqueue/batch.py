@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pgqueue.errors import DuplicateJobError
+from pgqueue.keys import KeyedCall, KeyRule, Settlement, fingerprint_of, key_id, settle
 from pgqueue.options import Options, Unset
 from pgqueue.store import NewJobs, Store, Template
 
@@ -24,15 +25,19 @@ CHUNK_LENGTH = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a call's options say: its job's template, and what to do about its id."""
+    """What a call's options say: its job's template, and what to do about its id and its idempotency key."""
 
     template: Template
     id: UUID | None
     raises_on_duplicate: bool
+    key_rule: KeyRule | None = None
 
     @classmethod
     def of(cls, task: str, options: Options, call: Options) -> Call:
-        """Read *options*, all levels merged, and those of the *call* itself, which go with the job."""
+        """Read *options*, all levels merged, and those of the *call* itself, which go with the job.
+
+        Raises InvalidOptionError.
+        """
         assert isinstance(options.queue, str)
         assert isinstance(options.priority, int)
         assert not isinstance(options.delay, Unset)
@@ -56,6 +61,7 @@ class Call:
             template=template,
             id=options.id if isinstance(options.id, UUID) else None,
             raises_on_duplicate=options.on_duplicate == "raise",
+            key_rule=KeyRule.of(task, options),
         )
 
 
@@ -75,6 +81,12 @@ class Batch:
     """Whether the answer of an earlier try was lost: what was free then and exists now is our own."""
     ready: NewJobs = field(default_factory=NewJobs)
     timed: NewJobs = field(default_factory=NewJobs)
+    keyed: dict[UUID, KeyedCall] = field(default_factory=dict)
+    """Calls with idempotency keys, by the ids of those."""
+    found: set[UUID] = field(default_factory=set)
+    """Ids that exist, our own from an earlier try among them: their keys are not asked for again."""
+    settlement: Settlement | None = None
+    """What became of the keyed calls in the latest try."""
 
     def add(self, call: Call, fresh_id: UUID, document: str) -> None:
         """Add a job with the arguments *document*. Raises DuplicateJobError."""
@@ -92,6 +104,73 @@ class Batch:
         jobs = self.timed if call.template.is_timed else self.ready
         jobs.add(job_id, document, call.template)
 
+    def add_keyed(self, call: Call, rule: KeyRule, fresh_id: UUID, document: str, stored: str) -> None:
+        """Add a job with an idempotency key: the arguments *document* are *stored* so.
+
+        Raises DuplicateJobError, DuplicateKeyError, IdempotencyConflictError.
+        """
+        if call.id is not None and call.id in self.chosen:
+            self.add(call, fresh_id, stored)
+            return
+        fingerprint = fingerprint_of(call.template.task, document)
+        key = fingerprint if rule.key is None else rule.key
+        keyed = KeyedCall(
+            key_id(rule.scope, key),
+            key,
+            fresh_id if call.id is None else call.id,
+            rule,
+            fingerprint,
+            stored,
+            call.template,
+            [len(self.ids)],
+        )
+        first = self.keyed.setdefault(keyed.id, keyed)
+        if first is keyed:
+            if call.id is not None:
+                self.chosen[call.id] = call.raises_on_duplicate
+        else:
+            first.merge(keyed)
+        self.ids.append(first.job_id)
+
+    def close(self) -> None:
+        """Take in the jobs of keyed calls, which later calls of the batch can have changed until now."""
+        for call in self.keyed.values():
+            jobs = self.timed if call.template.is_timed else self.ready
+            jobs.add(call.job_id, call.document, call.template)
+
+    async def settle_keys(self, store: Store, connection: Connection) -> Settlement:
+        """Take keys for the jobs that are to be written, or do as their calls say about those that are held.
+
+        Raises DuplicateKeyError, IdempotencyConflictError.
+        """
+        calls = [call for call in self.keyed.values() if call.job_id not in self.found]
+        self.settlement = await settle(store, connection, calls)
+        return self.settlement
+
+    def handled(self) -> list[tuple[UUID, bool, bool]]:
+        """Return, of every call, its job, whether that was created for it, and whether it replaced another.
+
+        For a batch with chosen ids or idempotency keys; in any other each call created a job.
+        """
+        settlement = self.settlement or Settlement()
+        replacing = {place for call in self.keyed.values() for place in call.replacing}
+        seen = set(self.existing)
+        handled = []
+        for place, job_id in enumerate(self.ids):
+            holder = settlement.holders.get(job_id)
+            if holder is not None:
+                handled.append((holder, False, holder in settlement.replaced))
+                continue
+            handled.append((job_id, job_id not in seen, place in replacing))
+            seen.add(job_id)
+        return handled
+
+    @property
+    def created(self) -> int:
+        """How many jobs were made."""
+        settled = self.settlement.holders if self.settlement is not None else ()
+        return len(set(self.ids).difference(self.existing, settled))
+
     @property
     def lanes(self) -> set[tuple[str, int]]:
         """The lanes of all jobs."""
@@ -100,7 +179,9 @@ class Batch:
     @property
     def is_one_statement(self) -> bool:
         """Whether one statement writes it all: the usual case, which needs no transaction around it."""
-        return not self.timed.ids and not self.chosen and len(list(chunks(self.ready))) == 1
+        return (
+            not self.timed.ids and not self.chosen and not self.keyed and len(list(chunks(self.ready))) == 1
+        )
 
     async def find_existing(self, store: Store, connection: Connection) -> bool:
         """Take out the jobs that exist; return whether none is left. Raises DuplicateJobError."""
@@ -112,6 +193,7 @@ class Batch:
                 raise DuplicateJobError(job_id)
         self.existing |= others
         self.absent = ids - existing
+        self.found |= existing
         self.ready, self.timed = self.ready.without(existing), self.timed.without(existing)
         return not self.ready.ids and not self.timed.ids
 

@@ -15,6 +15,8 @@ PgQueueError
 ├── JobNotWaitingError          another priority for a job that runs or is over
 ├── InvalidFilterError          a filter, a cursor or a limit that cannot be
 ├── DuplicateJobError
+│   └── DuplicateKeyError       another job holds the idempotency key
+├── IdempotencyConflictError    ... and its call had other arguments
 ├── SchemaError                 the database is not what this version needs
 ├── DatabaseUnavailableError    the database did not answer in time
 ├── NotOpenError                used outside `async with`
@@ -170,6 +172,44 @@ class DuplicateJobError(PgQueueError):
     def __init__(self, job_id: UUID) -> None:
         self.job_id = job_id
         super().__init__(f"job {job_id} exists already")
+
+
+class DuplicateKeyError(DuplicateJobError):
+    """A job holds this idempotency key, and the call asked to be told. Nothing was written.
+
+    `job_id` is the job that holds it; `key` and `scope` say which key.
+    """
+
+    def __init__(self, task: str, *, key: str, scope: str, job_id: UUID) -> None:
+        super().__init__(job_id)
+        self.task = task
+        self.key = key
+        self.scope = scope
+        self.args = (f"task {task!r}: job {job_id} holds idempotency key {key!r} ({scope})",)
+
+
+class IdempotencyConflictError(PgQueueError):
+    """A job holds this idempotency key, and was enqueued with other arguments. Nothing was written.
+
+    Either the key does not name what makes this call another one, or the caller made two different calls
+    where it meant one, or the call would have replaced the job's arguments and came after its start.
+    `job_id` is the job that holds the key; `key` and `scope` say which key; `fingerprint` and
+    `held_fingerprint` are the digests of the two calls.
+    """
+
+    def __init__(
+        self, task: str, *, key: str, scope: str, job_id: UUID, fingerprint: str, held_fingerprint: str
+    ) -> None:
+        self.task = task
+        self.key = key
+        self.scope = scope
+        self.job_id = job_id
+        self.fingerprint = fingerprint
+        self.held_fingerprint = held_fingerprint
+        super().__init__(
+            f"task {task!r}: job {job_id} holds idempotency key {key!r} ({scope}) with other arguments; use "
+            "another key, or say that the arguments do not matter: idempotency_fingerprint=False"
+        )
 
 
 class SchemaError(PgQueueError):

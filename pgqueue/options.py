@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict, get_args
 from uuid import UUID
 
 from pgqueue.errors import InvalidOptionError
@@ -38,9 +38,29 @@ class Unset(Enum):
 
 UNSET: Final = Unset.UNSET
 
+
+class FromArguments(Enum):
+    """Stands for an idempotency key that is made from the task and its arguments."""
+
+    FROM_ARGUMENTS = "from arguments"
+
+    def __repr__(self) -> str:
+        return "FROM_ARGUMENTS"
+
+
+FROM_ARGUMENTS: Final = FromArguments.FROM_ARGUMENTS
+"""As `idempotency_key`: calls of one task with the same arguments are the same call."""
+
+Span = Literal["pending", "started", "terminal", "success", "window", "forever"]
+"""How long a job holds its idempotency key."""
+OnConflict = Literal["return", "raise", "replace", "debounce", "coalesce"]
+"""What becomes of a call whose idempotency key is held."""
+
 MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767
 MAX_KEY_LENGTH = 512
 MAX_QUEUE_LENGTH = 200
+IDEMPOTENCY_WINDOW: Final = 24 * 60 * 60.0
+"""Seconds for which an idempotency key is held where nothing else is said."""
 MAX_LOSSES: Final = 3
 """How often a job may be lost with its worker where nothing else is said."""
 
@@ -99,6 +119,23 @@ class JobOptions(AttemptOptions, total=False):
     """If not started by then (after the enqueue, or at an aware time), never start."""
     tags: Sequence[str]
     headers: Mapping[str, str]
+    idempotency_key: str | FromArguments | None
+    """While a job holds this key, another call with it makes no second job. FROM_ARGUMENTS: made from the
+    arguments."""
+    idempotency_window: Duration | None
+    """How long from the enqueue the key is held (default 24 hours). None: for ever."""
+    idempotency_scope: str
+    """Among which calls the key is one key: "task" (default), "queue", "global" or "tenant:NAME"."""
+    idempotency_while: Span
+    """What ends the hold: the "window" (default) or nothing ("forever"), whatever becomes of the job; or the
+    job: held while it waits ("pending"), until its first start ("started"), until it is over ("terminal"),
+    until it has succeeded, was cancelled or has expired ("success")."""
+    on_conflict: OnConflict
+    """What a call with a held key does: "return" the holder (default), "raise", "replace" the arguments and
+    options of a holder that has not started, "debounce" it (replace it and start it a delay after this call),
+    or "coalesce": at most one job running and one waiting."""
+    idempotency_fingerprint: bool
+    """Whether a held key with other arguments is an IdempotencyConflictError (default) or of no interest."""
 
 
 class TaskOptions(JobOptions, total=False):
@@ -153,6 +190,12 @@ class Options:
     tags: tuple[str, ...] | Unset = UNSET
     key: str | None | Unset = UNSET
     headers: Mapping[str, str] | Unset = UNSET
+    idempotency_key: str | FromArguments | None | Unset = UNSET
+    idempotency_window: float | None | Unset = UNSET
+    idempotency_scope: str | Unset = UNSET
+    idempotency_while: Span | Unset = UNSET
+    on_conflict: OnConflict | Unset = UNSET
+    idempotency_fingerprint: bool | Unset = UNSET
     soft_timeout: float | None | Unset = UNSET
     timeout: float | None | Unset = UNSET
     retry_on_timeout: bool | Unset = UNSET
@@ -205,6 +248,12 @@ DEFAULTS: Final = Options(
     tags=(),
     key=None,
     headers={},
+    idempotency_key=None,
+    idempotency_window=IDEMPOTENCY_WINDOW,
+    idempotency_scope="task",
+    idempotency_while="window",
+    on_conflict="return",
+    idempotency_fingerprint=True,
     soft_timeout=DEFAULT_SOFT,
     timeout=DEFAULT_HARD,
     retry_on_timeout=True,
@@ -341,9 +390,23 @@ def read_options(where: str, given: Mapping[str, Any], allowed: type) -> Options
     if values.get("delay") is not None and values.get("run_at") is not None:
         raise InvalidOptionError(f"{where}: both 'delay' and 'run_at' are set; set one")
     _settle_backoff(where, values)
+    _check_hold(where, values)
     options = Options(**values)
     check_options(where, options)
     return options
+
+
+def _check_hold(where: str, values: Mapping[str, Any]) -> None:
+    """Refuse options of an idempotency key that contradict each other."""
+    span = values.get("idempotency_while", "window")
+    if span != "window" and "idempotency_window" in values:
+        raise InvalidOptionError(
+            f"{where}: an 'idempotency_window' ends nothing where 'idempotency_while' is {span!r}; set one"
+        )
+    if span not in ("window", "terminal") and values.get("on_conflict") == "coalesce":
+        raise InvalidOptionError(
+            f"{where}: 'coalesce' holds the key until the job is over; leave 'idempotency_while' out"
+        )
 
 
 def _settle_backoff(where: str, values: dict[str, Any]) -> None:
@@ -369,6 +432,18 @@ def restore_options(stored: str) -> Options:
         raise InvalidOptionError(f"the stored options are not an object: {stored}")
     known = {name: value for name, value in options.items() if name in _STORED}
     return read_options("the stored options", known, AttemptOptions)
+
+
+def check_event(source: object, event_id: object, ttl: object) -> tuple[str, str, float]:
+    """Return the source and id of an external event, and for how many seconds to remember it.
+
+    Raises InvalidOptionError.
+    """
+    return (
+        _storable("mark_processed: the source", source),
+        _storable("mark_processed: the event id", event_id),
+        _positive_seconds("mark_processed: the ttl", ttl),
+    )
 
 
 def _seconds(what: str, value: object) -> float:
@@ -480,6 +555,46 @@ def _headers(what: str, value: object) -> dict[str, str]:
     }
 
 
+def _idempotency_key(what: str, value: object) -> str | FromArguments | None:
+    if value is None or isinstance(value, FromArguments):
+        return value
+    return _storable(what, value)
+
+
+def _storable(what: str, value: object) -> str:
+    text = _text(what, value, longest=MAX_KEY_LENGTH)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidOptionError(f"{what} cannot be stored: {error}") from error
+    return text
+
+
+def _idempotency_window(what: str, value: object) -> float | None:
+    return None if value is None else _positive_seconds(what, value)
+
+
+def _idempotency_scope(what: str, value: object) -> str:
+    if isinstance(value, str) and value.startswith("tenant:") and value != "tenant:":
+        return _storable(what, value)
+    return _one_of(what, value, ("task", "queue", "global"), "or 'tenant:NAME'")
+
+
+def _idempotency_while(what: str, value: object) -> str:
+    return _one_of(what, value, get_args(Span))
+
+
+def _on_conflict(what: str, value: object) -> str:
+    return _one_of(what, value, get_args(OnConflict))
+
+
+def _one_of(what: str, value: object, choices: Sequence[str], other: str = "") -> str:
+    if value not in choices:
+        known = ", ".join(map(repr, choices))
+        raise InvalidOptionError(f"{what} is {value!r}: give one of {known} {other}".rstrip())
+    return str(value)
+
+
 def _timeout(what: str, value: object) -> float | None:
     return None if value is None else _positive_seconds(what, value)
 
@@ -558,6 +673,12 @@ _CHECKS: Final[Mapping[str, Callable[[str, object], Any]]] = {
     "tags": _tags,
     "key": _key,
     "headers": _headers,
+    "idempotency_key": _idempotency_key,
+    "idempotency_window": _idempotency_window,
+    "idempotency_scope": _idempotency_scope,
+    "idempotency_while": _idempotency_while,
+    "on_conflict": _on_conflict,
+    "idempotency_fingerprint": _flag,
     "soft_timeout": _timeout,
     "timeout": _timeout,
     "retry_on_timeout": _flag,

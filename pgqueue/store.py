@@ -9,6 +9,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -55,8 +56,9 @@ class NewJobs:
 
     def add(self, job_id: UUID, document: str, template: Template) -> None:
         """Add a job."""
-        # The same template object again and again is the usual case of a bulk call.
-        if not self.templates or self.templates[-1] is not template:
+        # The same template object again and again is the usual case of a bulk call; calls with keys of
+        # their own have equal ones.
+        if not self.templates or (self.templates[-1] is not template and self.templates[-1] != template):
             self.templates.append(template)
         self.ids.append(job_id)
         self.documents.append(document)
@@ -138,6 +140,33 @@ class Rescued:
     was_running: bool
 
 
+class KeyRow(NamedTuple):
+    """What is stored of an idempotency key. `window` is in seconds, None: for ever."""
+
+    id: UUID
+    scope: str
+    key: str
+    job_id: UUID
+    span: str
+    fingerprint: str | None
+    window: float | None
+
+
+class KeyHolder(NamedTuple):
+    """The job that has an idempotency key, and the digest of its call; None: any call is the same."""
+
+    job_id: UUID
+    fingerprint: str | None
+
+
+class Standing(StrEnum):
+    """Where a job stands, as far as one that may join or follow it is concerned."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    OVER = "over"
+
+
 @dataclass(frozen=True, slots=True)
 class Measure:
     """What a queue holds: `pending` is capped, `oldest_age` in seconds."""
@@ -177,6 +206,50 @@ class Store:
         """Make those of *lanes*, as (queue, priority, task), that are missing."""
         queues, priorities, tasks = zip(*lanes, strict=True)
         await connection.execute(self._sql["make_lanes"], queues, priorities, tasks)
+
+    # Idempotency
+
+    async def take_keys(self, connection: Connection, rows: Sequence[KeyRow]) -> set[UUID]:
+        """Give keys, sorted by id, to jobs where no other job holds them; return the ids of those keys."""
+        taken = await connection.fetch(self._sql["take_keys"], _key_rows(rows))
+        return {row["id"] for row in taken}
+
+    async def find_keys(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, KeyHolder]:
+        """Return who has the keys with *ids*."""
+        rows = await connection.fetch(self._sql["find_keys"], _ids(ids))
+        return {row["id"]: KeyHolder(row["job_id"], row["fingerprint"]) for row in rows}
+
+    async def pass_keys(self, connection: Connection, rows: Sequence[KeyRow]) -> None:
+        """Give keys, which take_keys has locked, to jobs, whoever had them."""
+        await connection.execute(self._sql["pass_keys"], _key_rows(rows), _ids(row.id for row in rows))
+
+    async def replace_jobs(
+        self, connection: Connection, calls: Iterable[tuple[UUID, str, Template]]
+    ) -> set[UUID]:
+        """Give jobs that have not started other arguments, as JSON, and templates; return those jobs."""
+        rows = await connection.fetch(
+            self._sql["replace_jobs"],
+            json.dumps([_replacement(job_id, document, template) for job_id, document, template in calls]),
+        )
+        return {row[0] for row in rows}
+
+    async def hold_waiting(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Standing]:
+        """Lock the jobs that wait, so that they start after this transaction; return where each stands."""
+        rows = await connection.fetch(self._sql["hold_waiting"], _ids(ids))
+        return {row["id"]: Standing(row["stands"]) for row in rows}
+
+    async def wait_for(self, connection: Connection, others: Mapping[UUID, UUID]) -> None:
+        """Have new jobs wait, each for the end of another."""
+        await connection.execute(self._sql["wait_for"], _ids(others.keys()), _ids(others.values()))
+
+    async def mark_processed(
+        self, connection: Connection, source: str, event_id: str, ttl: float, marker: UUID
+    ) -> bool:
+        """Note that an external event is being dealt with; False: it was before."""
+        is_first = await connection.fetchval(
+            self._sql["mark_processed"], source, event_id, _interval(ttl), marker
+        )
+        return bool(is_first)
 
     # Claiming
 
@@ -432,6 +505,18 @@ class Store:
         assert isinstance(made, int)
         return made
 
+    async def unblock(self, connection: Connection, limit: int) -> list[int]:
+        """Move jobs on whose predecessor is over; return the lanes that got ready ones."""
+        return [row["lane"] for row in await connection.fetch(self._sql["unblock"], limit)]
+
+    async def purge_keys(self, connection: Connection, limit: int) -> int:
+        """Remove idempotency keys that are not held any more; return how many were looked at."""
+        return int(await connection.fetchval(self._sql["purge_keys"], limit))
+
+    async def purge_inbox(self, connection: Connection, limit: int) -> int:
+        """Forget processed events whose time is over; return how many."""
+        return int(await connection.fetchval(self._sql["purge_inbox"], limit))
+
     # Cancelling
 
     async def cancel(
@@ -499,6 +584,28 @@ def _new_jobs(jobs: NewJobs) -> tuple[Any, ...]:
         _used([template.tags for template in templates]),
         _used([template.key for template in templates]),
     )
+
+
+def _key_rows(rows: Iterable[KeyRow]) -> str:
+    return json.dumps([row._asdict() for row in rows], default=str)
+
+
+def _replacement(job_id: UUID, document: str, template: Template) -> dict[str, Any]:
+    return {
+        "job_id": str(job_id),
+        "task": template.task,
+        "arguments": document,
+        "queue": template.lane[0],
+        "priority": template.lane[1],
+        "run_at": template.run_at and template.run_at.isoformat(),
+        "delay": template.delay,
+        "expires_at": template.expires_at and template.expires_at.isoformat(),
+        "expires_after": template.expires_after,
+        "options": template.options,
+        "headers": template.headers,
+        "tags": template.tags,
+        "key": template.key,
+    }
 
 
 def _ids(ids: Iterable[UUID]) -> str:

@@ -60,16 +60,24 @@ class Signature(Generic[R_co]):
 class JobHandle(Generic[R_co]):
     """A job that was enqueued."""
 
-    __slots__ = ("_definition", "_queue", "created", "id")
+    __slots__ = ("_definition", "_queue", "created", "id", "replaced")
 
     def __init__(
-        self, queue: Queue, job_id: UUID, definition: TaskDefinition | None, *, created: bool = True
+        self,
+        queue: Queue,
+        job_id: UUID,
+        definition: TaskDefinition | None,
+        *,
+        created: bool = True,
+        replaced: bool = False,
     ) -> None:
         self._queue = queue
         self._definition = definition
         self.id = job_id
         self.created = created
-        """False: the job with this id existed already."""
+        """False: the job with this id existed already, or holds the call's idempotency key."""
+        self.replaced = replaced
+        """True: the job existed, had not started, and took this call's arguments and options."""
 
     async def refresh(self) -> Job:
         """Read the job as it is now. Raises JobNotFoundError."""

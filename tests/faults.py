@@ -87,6 +87,16 @@ class LossyProxy:
         self._marker: bytes | None = None
         self._text: bytes | None = None
         self._is_carried_out = True
+        self._open = asyncio.Event()
+        self._open.set()
+
+    def hold(self) -> None:
+        """Serve no new connection until `let_go`: they wait."""
+        self._open.clear()
+
+    def let_go(self) -> None:
+        """Serve those that wait, and all others."""
+        self._open.set()
 
     def lose_answer_to(self, statement: str) -> None:
         """Lose the answer to the next first execution, by a connection, of a statement of `sql/`.
@@ -103,6 +113,7 @@ class LossyProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
+        await self._open.wait()
         server_reader, server_writer = await self._connect()
         prepared: set[bytes] = set()
         is_doomed = False

@@ -17,7 +17,7 @@ LAYERS: dict[str, list[str]] = {
         "dead_letters", "logs", "progress",
     ],
     "ground": [
-        "arguments", "registry", "statements", "store", "database", "migrations", "signals", "batch",
+        "arguments", "registry", "statements", "store", "database", "migrations", "signals", "batch", "keys",
         "embedded", "dead_store",
     ],
     "engine": ["results", "worker"],

@@ -28,6 +28,12 @@ VALUES: dict[str, list[Any]] = {
     "expires": [100.0, 200.0, 300.0, 400.0],
     "tags": [("a",), ("b",), ("c",), ("d",)],
     "headers": [{"h": "a"}, {"h": "b"}, {"h": "c"}, {"h": "d"}],
+    "idempotency_key": ["a", "b", "c", None],
+    "idempotency_window": [10.0, 20.0, 30.0, None],
+    "idempotency_scope": ["queue", "global", "tenant:a", "task"],
+    "idempotency_while": ["started", "terminal", "success", "pending"],
+    "on_conflict": ["raise", "replace", "debounce", "return"],
+    "idempotency_fingerprint": [False, True, False, True],
     "soft_timeout": [1.0, 2.0, None, 4.0],
     "timeout": [10.0, 20.0, 30.0, None],
     "retry_on_timeout": [False, True, False, True],
@@ -64,7 +70,7 @@ RETRY = {
 ATTEMPT = [*RETRY, "soft_timeout", "timeout", "retry_on_timeout", "acks_late", "max_losses", "ignore_result"]
 # These may be set together: acks_late allows no losses.
 TOGETHER = [name for name in ATTEMPT if name != "acks_late"]
-ENQUEUE = ["priority", "delay", "expires", "tags", "headers"]
+ENQUEUE = [name for name in VALUES if name not in ATTEMPT]
 
 bad_numbers = [math.nan, math.inf, -math.inf, "10", True, object()]
 BAD: list[tuple[str, Any]] = [
@@ -88,6 +94,12 @@ BAD: list[tuple[str, Any]] = [
     *(("retry_intervals", bad) for bad in [7, "12", [math.nan], [-1], [math.inf], [1, "2"], [None]]),
     *(("retry_jitter", bad) for bad in ["some", None, 1.5]),
     *(("ignore_result", bad) for bad in [None, 1, "yes"]),
+    *(("idempotency_key", bad) for bad in ["", "a\0b", "k" * 513, "\ud800", 7]),
+    *(("idempotency_window", bad) for bad in [*bad_numbers, 0, -1, timedelta(0), timedelta(seconds=-1)]),
+    *(("idempotency_scope", bad) for bad in ["", "tenant", "tenant:", "tenant:a\0b", "jobs", None, 7]),
+    *(("idempotency_while", bad) for bad in ["", "running", None, 7]),
+    *(("on_conflict", bad) for bad in ["", "ignore", None, True]),
+    *(("idempotency_fingerprint", bad) for bad in [None, 1, "yes"]),
     *(("reject_on_worker_lost", bad) for bad in [None, 1, "yes"]),
 ]
 BAD_CALL: list[tuple[str, Any]] = [
@@ -347,6 +359,22 @@ async def test_a_bad_value_in_a_call_is_refused_by_task_and_option(name: str, va
 
     with pytest.raises(InvalidOptionError, match=f"task 'work': option '{name}' "):
         work.options(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"idempotency_while": "started", "idempotency_window": 60}, "an 'idempotency_window' ends nothing"),
+        (
+            {"idempotency_while": "forever", "idempotency_window": None},
+            "an 'idempotency_window' ends nothing",
+        ),
+        ({"on_conflict": "coalesce", "idempotency_while": "pending"}, "'coalesce' holds the key until"),
+    ],
+)
+def test_options_of_a_key_that_contradict_each_other_are_refused(options: Any, problem: str) -> None:
+    with pytest.raises(InvalidOptionError, match=f"task 'work': {problem}"):
+        PgQueue(DSN).task(name="work", **options)(lambda: None)
 
 
 @pytest.mark.parametrize(("name", "value"), BAD)

@@ -28,7 +28,13 @@ TICK = 1.0
 """Seconds between two rounds."""
 PROMOTE_LIMIT = 1000
 RESCUE_LIMIT = 1000
+UNBLOCK_LIMIT = 1000
 PARTITION_INTERVAL = 3600.0
+PURGE_INTERVAL = 10.0
+PURGE_LIMIT = 2000
+"""Rows that one statement removes."""
+PURGE_BATCHES = 10
+"""Such statements in one round, at most: rescuing must not wait for them."""
 DAYS_AHEAD = 3
 SILENCE = 3.0
 """Seconds for which a process must have let go of its lock, unrenewed, before it is taken for dead."""
@@ -82,6 +88,7 @@ class Maintenance:
         self._wakeup = anyio.Event()
         self._next_round = 0.0
         self._next_partitions = 0.0
+        self._next_purge = 0.0
 
     def wake(self) -> None:
         """Do a whole round at once: somebody asked to cancel a job."""
@@ -127,6 +134,9 @@ class Maintenance:
                             logger.warning("lease %s: its process is dead; taking its jobs back", lease_id)
             while await self._rescue():
                 pass
+            await self._unblock()
+            if time.monotonic() >= self._next_purge:
+                self._next_purge = time.monotonic() + (0.0 if await self._purge() else PURGE_INTERVAL)
             if time.monotonic() >= self._next_partitions:
                 async with self._link.use() as connection:
                     made = await self._store.make_partitions(connection, DAYS_AHEAD)
@@ -153,6 +163,26 @@ class Maintenance:
                     await self._store.delete_lease(connection, lease_id)
         for worker, rescued in taken:
             self._report(worker, rescued)
+        return is_more
+
+    async def _unblock(self) -> None:
+        """Move jobs on whose predecessor is over."""
+        async with self._link.use() as connection:
+            lanes = await self._store.unblock(connection, UNBLOCK_LIMIT)
+        if lanes:
+            self._announce(finished=(), lanes=lanes)
+
+    async def _purge(self) -> bool:
+        """Remove keys and events whose time is over; return whether there may be more."""
+        is_more = False
+        for purge in (self._store.purge_keys, self._store.purge_inbox):
+            for _ in range(PURGE_BATCHES):
+                async with self._link.use() as connection:
+                    count = await purge(connection, PURGE_LIMIT)
+                if count < PURGE_LIMIT:
+                    break
+            else:
+                is_more = True
         return is_more
 
     def _report(self, worker: str, rescued: Sequence[Rescued]) -> None:

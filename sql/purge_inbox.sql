@@ -1,0 +1,9 @@
+-- purge_inbox: forget up to $1 processed events whose time is over; returns how many.
+
+with due as materialized (
+    select id from pgqueue.inbox where expires_at <= now() order by expires_at limit $1 for update skip locked
+),
+removed as (
+    delete from pgqueue.inbox where id = any(array(select id from due)) returning id
+)
+select count(*) as count from removed

@@ -1,0 +1,25 @@
+-- purge_keys: remove up to $1 idempotency keys that are no longer held.
+--
+-- One that is held until its job's end, and is, is looked at again in an hour. Returns how many were looked at.
+
+with due as materialized (
+    select id, span, job_id
+    from pgqueue.idempotency_key
+    where expires_at <= now()
+    order by expires_at
+    limit $1
+    for update skip locked
+),
+judged as materialized (
+    select id, span <> 'window' and pgqueue.is_held(span, job_id) as is_held from due
+),
+kept as (
+    update pgqueue.idempotency_key
+    set expires_at = now() + interval '1 hour'
+    where id = any(array(select id from judged where is_held))
+),
+removed as (
+    delete from pgqueue.idempotency_key
+    where id = any(array(select id from judged where not is_held))
+)
+select count(*) as count from due

@@ -1,0 +1,34 @@
+-- unblock: move up to $1 blocked jobs that waited for another, which is over or gone, on.
+--
+-- To ready, or to scheduled where their time has not come. Returns the lanes of those that are ready.
+-- The other job is looked up by key, one at a time: as a join it would be hashed whole.
+
+with free as materialized (
+    select job_id
+    from pgqueue.blocked
+    where waits_for is not null
+      and (select job.status is null from pgqueue.job where job.id = blocked.waits_for) is not true
+    limit $1
+    for update skip locked
+),
+moved as (
+    delete from pgqueue.blocked
+    where job_id = any(array(select job_id from free))
+    returning job_id, lane, attempt, losses
+),
+timed as materialized (
+    select moved.*, job.run_at
+    from moved
+    join pgqueue.job on job.id = moved.job_id
+    where job.id = any(array(select job_id from free))
+),
+waiting as (
+    insert into pgqueue.scheduled (job_id, scheduled_at, lane, attempt, losses)
+    select job_id, run_at, lane, attempt, losses from timed where run_at > now()
+),
+queued as (
+    insert into pgqueue.ready (job_id, lane, attempt, losses)
+    select job_id, lane, attempt, losses from timed where run_at is null or run_at <= now() order by job_id
+    returning lane
+)
+select distinct lane from queued
