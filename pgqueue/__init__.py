@@ -47,6 +47,7 @@ from pgqueue.jobs import Action, Attempt, Job, JobError, JobStatus
 from pgqueue.operations import RedriveHandle
 from pgqueue.options import FROM_ARGUMENTS
 from pgqueue.progress import Progress
+from pgqueue.settings import Setting
 from pgqueue.tasks import JobHandle, Signature, Task
 from pgqueue.worker import Worker
 
@@ -99,6 +100,7 @@ __all__ = [
     "ResultTimeoutError",
     "Retry",
     "SchemaError",
+    "Setting",
     "Signature",
     "Snooze",
     "SoftTimeLimitExceeded",

@@ -36,10 +36,20 @@ from pgqueue.events import JobsEnqueued, Observer, Observers
 from pgqueue.ids import new_id, new_ids
 from pgqueue.jobs import Attempt, Job
 from pgqueue.logs import HEARD, log_transitions
+from pgqueue.operating import Operating
 from pgqueue.operations import Operations
-from pgqueue.options import NO_OPTIONS, CallOptions, Duration, TaskOptions, check_event, read_options
+from pgqueue.options import (
+    NO_OPTIONS,
+    AttemptOptions,
+    CallOptions,
+    Duration,
+    TaskOptions,
+    check_event,
+    read_options,
+)
 from pgqueue.registry import Codec, Registry, TaskDefinition, encode_document
 from pgqueue.results import Results
+from pgqueue.settings import Setting
 from pgqueue.signals import Signals
 from pgqueue.statements import check_schema_name
 from pgqueue.store import Measure, Store
@@ -121,6 +131,7 @@ class PgQueue(Operations):
         )
         self._signals = Signals(self._database, self._store)
         self._results = Results(self._database, self._store, self._signals)
+        self._operating = Operating(self._database, self._store, self._signals, self.registry)
         self._host: asyncio.Task[None] | None = None
         self._closing = anyio.Event()
         self._lanes: dict[tuple[str, int], int] = {}
@@ -527,6 +538,60 @@ class PgQueue(Operations):
         """Return what each queue holds, counting at most *cap* jobs of a lane: the cost is bounded."""
         async with self._database.acquire() as connection:
             return await self._store.measure(connection, cap)
+
+    # Operating
+
+    async def pause(
+        self,
+        *,
+        queue: str | None = None,
+        task: str | None = None,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> bool:
+        """Let no job of a queue, or of a task, start until it is resumed; False: it was paused already.
+
+        Jobs are enqueued as ever, and running ones finish. Once this has returned, nothing of a paused queue
+        starts anywhere; workers heed the pause of a task within about a second.
+        Raises ConfigurationError unless one of both is named.
+        """
+        return await self._operating.set_paused(
+            queue=queue, task=task, paused=True, actor=actor, reason=reason
+        )
+
+    async def resume(
+        self,
+        *,
+        queue: str | None = None,
+        task: str | None = None,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> bool:
+        """Let the jobs of a paused queue or task start again; False: it was not paused."""
+        return await self._operating.set_paused(
+            queue=queue, task=task, paused=False, actor=actor, reason=reason
+        )
+
+    async def configure_task(
+        self,
+        name: str,
+        /,
+        *,
+        actor: str | None = None,
+        reason: str | None = None,
+        **options: Unpack[AttemptOptions],
+    ) -> None:
+        """Change how attempts of a task run, in every worker, for those that have not started.
+
+        Workers heed it within about a second. What a call set itself is nearer still; the task's own options,
+        its queue's and the PgQueue's are further away. *options* take the place of those configured before;
+        none: the task is as it was declared. Raises InvalidOptionError.
+        """
+        await self._operating.configure(name, options, actor=actor, reason=reason)
+
+    async def settings(self) -> list[Setting]:
+        """Return the queues and tasks that are paused or configured, and who did it, why and when."""
+        return await self._operating.settings()
 
     async def check(self) -> None:
         """Ask the database for an answer. Raises DatabaseUnavailableError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from pgqueue.jobs import JobError, JobStatus
@@ -56,12 +57,16 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """This worker does not know the job's task: it is put aside for workers that do."""
+    """This worker does not run the job's task: it is put aside for workers that do.
+
+    `reason`: it does not know the task, or the task is paused.
+    """
 
     job_id: UUID
     task: str
     queue: str
     priority: int
+    reason: Literal["unknown_task", "paused"] = "unknown_task"
 
 
 Outcome = Succeeded | Retry | Ended | Released | Unknown

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from pydantic_core import from_json
@@ -69,6 +69,7 @@ class Registry:
         self._tasks: dict[str, TaskDefinition] = {}
         self._queues: dict[str, Options] = {}
         self._policies: dict[tuple[str, str], Policy] = {}
+        self._at_run_time: Mapping[str, Options] = {}
 
     def add(self, task: TaskDefinition) -> None:
         """Register *task*. Raises DuplicateTaskError, InvalidOptionError."""
@@ -111,6 +112,11 @@ class Registry:
         around = self._queues.get(str(queue), NO_OPTIONS).over(self._defaults)
         check_options(f"task {name!r} in queue {queue!r}", near.over(around))
 
+    def set_at_run_time(self, options: Mapping[str, Options]) -> None:
+        """Let the attempts of tasks run with *options*, by task, over those of their declarations."""
+        self._at_run_time = options
+        self._policies.clear()
+
     @property
     def queues(self) -> frozenset[str]:
         """The declared queues, those that tasks name, and the one of tasks that name none."""
@@ -135,7 +141,8 @@ class Registry:
     def policy_of_call(self, task: TaskDefinition, queue: str, call: Options) -> Policy:
         """Return how attempts run where the call set *call* itself."""
         around = self._queues.get(queue, NO_OPTIONS).over(self._defaults)
-        return Policy.of(call.over(task.options).over(around), call)
+        at_run_time = self._at_run_time.get(task.name, NO_OPTIONS)
+        return Policy.of(call.over(at_run_time).over(task.options).over(around), call)
 
     def loss_limits(self) -> dict[str, int]:
         """Return how often each task's jobs may be lost, where it is not the default.

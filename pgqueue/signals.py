@@ -4,8 +4,8 @@ One connection a process listens and notifies. Whatever is lost here, polling fi
 announces is sent after its commit, at once for the first and then at most once every few milliseconds,
 because each notifying transaction takes a lock that the whole database shares.
 
-Messages on the channel named like the schema: `ready LANE`, `cancel JOB`, `watch` (somebody awaits
-results). On the channel for finished jobs: `JOB JOB ...`.
+Messages on the channel named like the schema: `ready LANE`, `cancel JOB`, `settings` (somebody changed
+them), `watch` (somebody awaits results). On the channel for finished jobs: `JOB JOB ...`.
 """
 
 from __future__ import annotations

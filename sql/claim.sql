@@ -1,7 +1,8 @@
 -- claim: lease up to $2 ready jobs to lease $1, walking lanes $3 in their order, each from position $4.
 --
 -- Rows come back in no particular order. A lease that has run out claims nothing; the share lock
--- on it keeps a rescuer from passing by while this claim is not yet committed.
+-- on it keeps a rescuer from passing by while this claim is not yet committed. Paused lanes are passed
+-- over: read once the lock is held, so that a pause that has waited for the lock is heeded.
 --
 -- No plan of this statement can touch more rows than the batch, whatever the statistics say: tables
 -- are reached by `= any(batch)` and joined among batch-sized sets. Joining a table to the batch by
@@ -10,12 +11,15 @@
 with holder as materialized (
     select id from pgqueue.lease where id = $1 and expires_at > now() for key share
 ),
+paused as materialized (
+    select pgqueue.paused_lanes() as lanes from holder
+),
 chosen as materialized (
     -- Not a subquery: joined in line, the limit may apply once per outer row, and more rows would
     -- be locked than were asked for. The nested loop walks the lanes in the given order and stops
     -- at the limit; the lanes behind it are not looked at.
     select candidate.job_id
-    from holder,
+    from paused,
          unnest($3::integer[], $4::bigint[]) as walk (lane, position)
          cross join lateral (
              select ready.job_id
@@ -25,6 +29,7 @@ chosen as materialized (
              limit $2
              for update skip locked
          ) as candidate
+    where walk.lane <> all(paused.lanes)
     limit $2
 ),
 taken as (

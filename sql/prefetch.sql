@@ -4,9 +4,12 @@
 with holder as materialized (
     select id from pgqueue.lease where id = $1 and expires_at > now() for key share
 ),
+paused as materialized (
+    select pgqueue.paused_lanes() as lanes from holder
+),
 chosen as materialized (
     select candidate.job_id
-    from holder,
+    from paused,
          unnest($3::integer[], $4::bigint[]) as walk (lane, position)
          cross join lateral (
              select ready.job_id
@@ -16,6 +19,7 @@ chosen as materialized (
              limit $2
              for update skip locked
          ) as candidate
+    where walk.lane <> all(paused.lanes)
     limit $2
 ),
 taken as (

@@ -17,7 +17,10 @@ judged as materialized (
     select taken.*, lease.worker, lease.version, job.task,
            taken.losses + (taken.started_at is not null)::integer as losses_now,
            taken.started_at is not null and taken.losses >= coalesce(
-               (job.options ->> 'max_losses')::integer, (lease.max_losses ->> job.task)::integer, $3
+               (job.options ->> 'max_losses')::integer,
+               (select (setting.options ->> 'max_losses')::integer from pgqueue.setting
+                where setting.kind = 'task' and setting.name = job.task),
+               (lease.max_losses ->> job.task)::integer, $3
            ) as is_lost
     from taken
     join pgqueue.job on job.id = taken.job_id

@@ -1,13 +1,33 @@
 -- start: start the prefetched jobs $2 of lease $1.
 --
--- Rows come back, in no particular order, for the jobs that nobody has stolen meanwhile.
+-- Rows come back, in no particular order, for the jobs that nobody has stolen meanwhile. Those in paused
+-- lanes go back to where they were: see claim.
 
-with started as (
+with holder as materialized (
+    select id from pgqueue.lease where id = $1 for key share
+),
+paused as materialized (
+    select pgqueue.paused_lanes() as lanes from holder
+),
+refused as (
+    delete from pgqueue.running
+    where job_id = any($2::uuid[])
+      and lease_id = $1
+      and started_at is null
+      and lane = any((select lanes from paused)::integer[])
+    returning job_id, ready_at, position, lane, attempt, losses
+),
+given_back as (
+    insert into pgqueue.ready (job_id, ready_at, position, lane, attempt, losses)
+    select job_id, ready_at, position, lane, attempt, losses from refused
+),
+started as (
     update pgqueue.running
     set started_at = now(), attempt = attempt + 1
     where job_id = any($2::uuid[])
       and lease_id = $1
       and started_at is null
+      and lane <> all((select lanes from paused)::integer[])
     returning job_id, ready_at, position, lane, attempt, losses
 )
 select job.id, started.lane, started.position, started.attempt, started.losses,

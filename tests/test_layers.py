@@ -14,13 +14,13 @@ PACKAGE = Path(__file__).parents[1] / "pgqueue"
 LAYERS: dict[str, list[str]] = {
     "words": [
         "errors", "jobs", "options", "limits", "retry", "control", "outcomes", "events", "ids", "context",
-        "dead_letters", "logs", "progress",
+        "dead_letters", "logs", "progress", "settings",
     ],
     "ground": [
         "arguments", "registry", "statements", "store", "database", "migrations", "signals", "batch", "keys",
         "embedded", "dead_store",
     ],
-    "engine": ["results", "worker"],
+    "engine": ["results", "operating", "worker"],
     "front door": ["tasks", "app", "blocking", "operations"],
     "edges": ["cli", "web", "metrics", "demo", "supervisor", "__main__", "__init__"],
 }  # fmt: skip

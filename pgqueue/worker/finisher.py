@@ -290,6 +290,6 @@ def _status_after(outcome: Outcome) -> tuple[JobStatus, str | None]:
         case Released():
             return JobStatus.PENDING, "released"
         case Unknown():
-            return JobStatus.PENDING, "unknown_task"
+            return JobStatus.PENDING, outcome.reason
         case _:
             assert_never(outcome)

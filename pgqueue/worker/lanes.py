@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 
+from pgqueue.settings import Settings
 from pgqueue.store import Lane
 
 LATE = 256
@@ -26,6 +27,7 @@ class LaneBook:
         self._positions: dict[int, int] = {}
         self._active: set[int] = set()
         self._turn = 0
+        self._settings = Settings()
 
     def learn(self, lanes: Iterable[Lane]) -> None:
         """Take note of the lanes that there are."""
@@ -36,10 +38,16 @@ class LaneBook:
         """Return a known lane."""
         return self._lanes[lane_id]
 
+    def heed(self, settings: Settings) -> None:
+        """Pass over the lanes that *settings* pause, from now on."""
+        self._settings = settings
+        self._active.intersection_update(self.ids)
+
     @property
     def ids(self) -> list[int]:
-        """All known lanes."""
-        return list(self._lanes)
+        """All known lanes but paused ones."""
+        stops = self._settings.stops
+        return [lane.id for lane in self._lanes.values() if not stops(lane.queue, lane.task)]
 
     def knows(self, lane_id: int) -> bool:
         """Whether the lane has been learnt."""
@@ -52,7 +60,8 @@ class LaneBook:
 
     def wake(self, lane_id: int) -> None:
         """Believe that a lane has jobs."""
-        if lane_id in self._lanes:
+        lane = self._lanes.get(lane_id)
+        if lane is not None and not self._settings.stops(lane.queue, lane.task):
             self._active.add(lane_id)
 
     def walk(self) -> list[tuple[int, int]]:
@@ -92,4 +101,4 @@ class LaneBook:
     def swept(self, firsts: Mapping[int, int]) -> None:
         """Learn from a sweep of all lanes: the first position of each that has jobs."""
         self._positions.update(firsts)
-        self._active = {lane_id for lane_id in firsts if lane_id in self._lanes}
+        self._active = firsts.keys() & set(self.ids)

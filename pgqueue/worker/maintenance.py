@@ -18,6 +18,7 @@ from pgqueue.database import Link
 from pgqueue.events import JobRescued, JobsRescued, Observers
 from pgqueue.jobs import JobStatus
 from pgqueue.options import MAX_LOSSES
+from pgqueue.settings import Settings
 from pgqueue.store import Rescued, Store
 from pgqueue.worker.finisher import Announce
 from pgqueue.worker.persistence import persist
@@ -77,6 +78,7 @@ class Maintenance:
         announce: Announce,
         lease_id: Callable[[], UUID | None],
         cancel: Callable[[Sequence[UUID]], None],
+        heed: Callable[[Settings], None],
     ) -> None:
         self._store = store
         self._link = link
@@ -84,6 +86,7 @@ class Maintenance:
         self._announce = announce
         self._lease_id = lease_id
         self._cancel = cancel
+        self._heed = heed
         self._silence = SilenceWatch()
         self._wakeup = anyio.Event()
         self._next_round = 0.0
@@ -91,7 +94,7 @@ class Maintenance:
         self._next_purge = 0.0
 
     def wake(self) -> None:
-        """Do a whole round at once: somebody asked to cancel a job."""
+        """Do a whole round at once: somebody asked to cancel a job, or changed a setting."""
         self._next_round = 0.0
         self._wakeup.set()
 
@@ -125,6 +128,7 @@ class Maintenance:
         own = self._lease_id()
         try:
             async with self._link.use() as connection:
+                self._heed(await self._store.read_settings(connection))
                 await self._store.settle_cancel_requests(connection)
                 if own is not None:
                     self._cancel(await self._store.find_cancel_requests(connection, own))

@@ -25,6 +25,7 @@ from pgqueue.options import restore_options
 from pgqueue.outcomes import Ended, Outcome, Released, Succeeded, Unknown
 from pgqueue.registry import Codec, Registry
 from pgqueue.results import WATCH_TTL, Results
+from pgqueue.settings import Settings
 from pgqueue.signals import Signals
 from pgqueue.store import Claimed, Store
 from pgqueue.worker.attempts import Attempt, Stop
@@ -125,6 +126,7 @@ class Worker:
         self._scopes = Scopes(database, store, codec, settings.result_limit, self._progress, self.name)
         self._unknown_tasks: set[str] = set()
         self._lease_id: UUID | None = None
+        self._run_time: Settings | None = None
         self._is_stopping = False
         self._watched_until = float("-inf")
         self._stop_event = anyio.Event()
@@ -166,6 +168,7 @@ class Worker:
             announce=self._announce,
             lease_id=lambda: self._lease_id,
             cancel=self._cancel,
+            heed=self._heed,
         )
         self._keeper = LeaseKeeper(
             database,
@@ -354,6 +357,25 @@ class Worker:
 
     def _lease_taken(self, lease_id: UUID) -> None:
         self._lease_id = lease_id
+        if self._run_time is not None:
+            self._begin_claiming(lease_id)
+
+    def _heed(self, settings: Settings) -> None:
+        """Work as operators have it."""
+        if settings == self._run_time:
+            return
+        for task in sorted(settings.unreadable):
+            logger.error("the options that task %r was configured with cannot be read: passed over", task)
+        is_first, self._run_time = self._run_time is None, settings
+        self._registry.set_at_run_time(settings.options)
+        self._claimer.book.heed(settings)
+        if not is_first:
+            self._claimer.look()
+        elif self._lease_id is not None:
+            self._begin_claiming(self._lease_id)
+
+    def _begin_claiming(self, lease_id: UUID) -> None:
+        # Not before the settings are known: what is paused would start.
         self._claimer.use_lease(lease_id)
         self._claimer.look()
         self._ready.set()
@@ -388,10 +410,16 @@ class Worker:
         if self._observers.want(JobsClaimed):
             self._observers.emit(JobsClaimed([claimed.waited for claimed in jobs]))
         create_task = asyncio.get_running_loop().create_task
+        paused = self._run_time.paused_tasks if self._run_time is not None else frozenset[str]()
         for claimed in jobs:
             attempt = self._attempt(lease_id, claimed)
             if attempt.definition is None:
                 self._finisher.add(attempt, self._unknown(claimed))
+            elif claimed.task in paused:
+                lane = attempt.lane
+                self._finisher.add(
+                    attempt, Unknown(claimed.id, claimed.task, lane.queue, lane.priority, "paused")
+                )
             elif attempt.policy is None:
                 error = JobError("Undecodable", f"the stored options cannot be read: {claimed.options}")
                 self._finisher.add(attempt, Ended(claimed.id, JobStatus.FAILED, "undecodable", error))
@@ -528,6 +556,8 @@ class Worker:
             self._claimer.hint(int(rest))
         elif kind == "watch":
             self._watched_until = time.monotonic() + WATCH_TTL
+        elif kind == "settings":
+            self._maintenance.wake()
         elif kind == "cancel":
             job_id = UUID(rest)
             if any(attempt.claimed.id == job_id for attempt in self._attempts):

@@ -1,0 +1,18 @@
+-- return_paused: give back what workers have prefetched of paused lanes, at the positions it had.
+--
+-- Their workers find it gone, as if stolen.
+
+with held as materialized (
+    select job_id
+    from pgqueue.running
+    where lane = any(array(select lane.id from pgqueue.lane where lane.paused))
+      and started_at is null
+    for update skip locked
+),
+taken as (
+    delete from pgqueue.running
+    where job_id = any(array(select job_id from held))
+    returning job_id, ready_at, position, lane, attempt, losses
+)
+insert into pgqueue.ready (job_id, ready_at, position, lane, attempt, losses)
+select job_id, ready_at, position, lane, attempt, losses from taken
