@@ -55,6 +55,7 @@ from pgqueue.statements import check_schema_name
 from pgqueue.store import Measure, Store
 from pgqueue.tasks import Declare, JobHandle, Signature, Task, raise_unless_succeeded
 from pgqueue.worker import Worker, WorkerSettings
+from pgqueue.worker.deaths import Hook
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+HookT = TypeVar("HookT", bound=Hook)
 
 MAX_PAYLOAD = 1024 * 1024
 
@@ -119,6 +121,7 @@ class PgQueue(Operations):
         self.registry = Registry(read_options("PgQueue", options, TaskOptions))
         self._observers = Observers()
         self._observers.add(log_transitions, *HEARD)
+        self._on_dead: list[Hook] = []
         self._store = Store(self.schema)
         self._dead = DeadStore(self.schema)
         self._database = Database(
@@ -180,6 +183,18 @@ class PgQueue(Operations):
     def observe(self, observer: Observer) -> None:
         """Call *observer* with every event in this process (`pgqueue.events`)."""
         self._observers.add(observer)
+
+    def on_dead(self, hook: HookT) -> HookT:
+        """Call *hook*, a plain or async function, with each DeadLetter that a worker of this process writes.
+
+        After the failure is committed, beside the jobs, one at a time and for 30 seconds at most; what it
+        raises is logged. At most once: it is for alerts, and the dead letters are what is kept. Use it as a
+        decorator.
+        """
+        if not callable(hook):
+            raise ConfigurationError(f"on_dead: {hook!r} is not a function")
+        self._on_dead.append(hook)
+        return hook
 
     # Life
 
@@ -636,6 +651,7 @@ class PgQueue(Operations):
         worker = Worker(
             database=self._database,
             store=self._store,
+            dead_store=self._dead,
             registry=self.registry,
             signals=self._signals,
             results=self._results,
@@ -643,6 +659,8 @@ class PgQueue(Operations):
             codec=self._codec,
             rng=self._rng,
             version=self.version,
+            unknown_task_grace=self._unknown_task_grace,
+            on_dead=self._on_dead,
             settings=settings,
         )
         # A failed one stays, for whoever asks after the health of the process.

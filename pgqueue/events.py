@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, get_args
 from uuid import UUID
 
+from pgqueue.dead_letters import DeadLetter
 from pgqueue.jobs import JobError, JobStatus
 
 logger = logging.getLogger("pgqueue.events")
@@ -136,6 +137,16 @@ class JobsRescued:
     jobs: Sequence[JobRescued] = field(default=(), compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class DeadLettersEntered:
+    """Jobs have failed for good, in a worker of this process or in one that it found dead.
+
+    At most once: what a process does not get to tell is told by nobody.
+    """
+
+    letters: Sequence[DeadLetter]
+
+
 Event = (
     JobsEnqueued
     | JobsClaimed
@@ -144,6 +155,7 @@ Event = (
     | AttemptsFenced
     | AttemptsAbandoned
     | JobsRescued
+    | DeadLettersEntered
 )
 Observer = Callable[[Event], None]
 

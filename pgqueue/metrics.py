@@ -20,6 +20,7 @@ from pgqueue.events import (
     AttemptsAbandoned,
     AttemptsEnded,
     AttemptsFenced,
+    DeadLettersEntered,
     Event,
     JobsClaimed,
     JobsEnqueued,
@@ -103,6 +104,12 @@ class Metrics:
         self._rescued = Counter(
             "pgqueue_jobs_rescued_total", "Jobs taken back from lost workers", ["outcome"], registry=registry
         )
+        self._dead = Counter(
+            "pgqueue_dead_letters_total",
+            "Jobs that have failed for good, by what this process's workers wrote",
+            ["task", "queue", "reason"],
+            registry=registry,
+        )
         self._waits = Histogram(
             "pgqueue_job_wait_seconds", "Time from ready to claimed", [], bounds=WAIT_BUCKETS
         )
@@ -165,6 +172,9 @@ class Metrics:
             case JobsStarted():
                 # Counted as claimed.
                 pass
+            case DeadLettersEntered():
+                for letter in event.letters:
+                    self._dead.labels(letter.task, letter.queue, letter.reason).inc()
             case _:
                 assert_never(event)
 

@@ -10,6 +10,7 @@ aside as materialized (
     select lane.id, lane.task
     from pgqueue.lane
     where lane.task <> ''
+      and not lane.paused                -- by order, and not for want of a worker
       and lane.task <> all($2::text[])
       and not exists (select from silent)
       and not exists (select from pgqueue.lease where expires_at > now() and lane.task = any(lease.tasks))

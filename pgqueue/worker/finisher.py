@@ -46,7 +46,8 @@ class Announce(Protocol):
 class Finisher:
     """Owns the outcomes of a worker until they are committed.
 
-    *relieved* is told after each batch; *expect*, in how many seconds the first of some retries is due.
+    *relieved* is told after each batch; *expect*, in how many seconds the first of some retries is due;
+    *died*, which jobs have failed for good.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Finisher:
         announce: Announce,
         relieved: Callable[[], None],
         expect: Callable[[float], None],
+        died: Callable[[Collection[UUID]], None],
     ) -> None:
         self._store = store
         self._link = link
@@ -67,6 +69,7 @@ class Finisher:
         self._announce = announce
         self._relieved = relieved
         self._expect = expect
+        self._died = died
         self._waiting: list[Attempt] = []
         self._writing: Sequence[Attempt] = ()
         self._wakeup = anyio.Event()
@@ -238,6 +241,8 @@ class Finisher:
             )
             self._observers.emit(AttemptsFenced(fenced))
             batch = [attempt for attempt in batch if attempt.claimed.id in kept]
+        if batch and isinstance(batch[0].outcome, Ended):
+            self._died([attempt.claimed.id for attempt in batch if _has_failed(attempt)])
         if batch and self._observers.want(AttemptsEnded):
             self._observers.emit(
                 AttemptsEnded(
@@ -259,6 +264,10 @@ def _group(attempt: Attempt) -> object:
     """
     outcome = attempt.outcome
     return attempt.lease_id, type(outcome), type(outcome) is Succeeded and outcome.result is None
+
+
+def _has_failed(attempt: Attempt) -> bool:
+    return isinstance(attempt.outcome, Ended) and attempt.outcome.status is JobStatus.FAILED
 
 
 def _event(attempt: Attempt) -> AttemptEnded:

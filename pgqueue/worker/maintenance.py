@@ -1,4 +1,4 @@
-"""What keeps the queues moving: promoting due jobs, rescuing lost ones, making partitions.
+"""What keeps the queues moving: promoting due jobs, rescuing lost ones, redriving, making partitions.
 
 Every worker does all of it, any number at once: each step is one idempotent statement that passes over
 what somebody else is at. Nothing needs a leader.
@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
 import anyio
 
 from pgqueue.database import Link
+from pgqueue.dead_store import DeadStore
 from pgqueue.events import JobRescued, JobsRescued, Observers
 from pgqueue.jobs import JobStatus
 from pgqueue.options import MAX_LOSSES
@@ -37,6 +39,13 @@ PURGE_LIMIT = 2000
 PURGE_BATCHES = 10
 """Such statements in one round, at most: rescuing must not wait for them."""
 DAYS_AHEAD = 3
+REDRIVE_LIMIT = 5000
+"""Jobs of a mass redrive that one round requeues at most."""
+UNKNOWN_LIMIT = 1000
+UNKNOWN_INTERVAL = 60.0
+"""Seconds between two looks at jobs put aside for tasks that nobody knows."""
+UNKNOWN_ALERT = 3600.0
+"""Seconds for which such jobs wait before it is said, and between two times that it is."""
 SILENCE = 3.0
 """Seconds for which a process must have let go of its lock, unrenewed, before it is taken for dead."""
 
@@ -67,11 +76,16 @@ class SilenceWatch:
 
 
 class Maintenance:
-    """One worker's share of the upkeep."""
+    """One worker's share of the upkeep.
+
+    *died* is told which jobs have failed for good; *known* names the tasks of this process; *unknown_grace*
+    is how many seconds jobs of tasks that nobody knows wait before they fail, None: for ever.
+    """
 
     def __init__(
         self,
         store: Store,
+        dead_store: DeadStore,
         link: Link,
         *,
         observers: Observers,
@@ -79,6 +93,9 @@ class Maintenance:
         lease_id: Callable[[], UUID | None],
         cancel: Callable[[Sequence[UUID]], None],
         heed: Callable[[Settings], None],
+        died: Callable[[Collection[UUID]], None],
+        known: Callable[[], Iterable[str]],
+        unknown_grace: float | None,
     ) -> None:
         self._store = store
         self._link = link
@@ -87,6 +104,12 @@ class Maintenance:
         self._lease_id = lease_id
         self._cancel = cancel
         self._heed = heed
+        self._died = died
+        self._known = known
+        self._unknown_grace = unknown_grace
+        self._dead_store = dead_store
+        self._next_unknown = 0.0
+        self._alerted: dict[str, float] = {}
         self._silence = SilenceWatch()
         self._wakeup = anyio.Event()
         self._next_round = 0.0
@@ -141,6 +164,10 @@ class Maintenance:
             await self._unblock()
             if time.monotonic() >= self._next_purge:
                 self._next_purge = time.monotonic() + (0.0 if await self._purge() else PURGE_INTERVAL)
+            await self._redrive()
+            if time.monotonic() >= self._next_unknown:
+                await self._look_after_unknown()
+                self._next_unknown = time.monotonic() + UNKNOWN_INTERVAL
             if time.monotonic() >= self._next_partitions:
                 async with self._link.use() as connection:
                     made = await self._store.make_partitions(connection, DAYS_AHEAD)
@@ -189,6 +216,41 @@ class Maintenance:
                 is_more = True
         return is_more
 
+    async def _redrive(self) -> None:
+        """Carry a mass redrive on, if one is due."""
+        async with self._link.use() as connection:
+            lanes = await self._dead_store.carry_redrive(connection, REDRIVE_LIMIT)
+        if lanes:
+            self._announce(finished=(), lanes=lanes)
+
+    async def _look_after_unknown(self) -> None:
+        """Fail jobs of tasks that nobody has known for longer than the grace; say which wait for long."""
+        known, grace = list(self._known()), self._unknown_grace
+        failed: list[tuple[UUID, str]] = []
+        is_more = grace is not None
+        while is_more:
+            assert grace is not None
+            async with self._link.use() as connection:
+                batch = await self._store.fail_unknown(connection, grace, known, UNKNOWN_LIMIT)
+            self._announce(finished=[job_id for job_id, _ in batch], lanes=())
+            self._died([job_id for job_id, _ in batch])
+            failed += batch
+            is_more = len(batch) == UNKNOWN_LIMIT
+        for task, count in Counter(task for _, task in failed).items():
+            logger.error("task %r: %d jobs have failed (unknown_task): no live worker knows it", task, count)
+        alert_after = UNKNOWN_ALERT if grace is None else min(grace, UNKNOWN_ALERT)
+        async with self._link.use() as connection:
+            waiting = await self._store.find_waiting_aside(connection, alert_after)
+        now = time.monotonic()
+        for task in waiting:
+            if now - self._alerted.get(task, float("-inf")) >= UNKNOWN_ALERT:
+                self._alerted[task] = now
+                logger.warning(
+                    "task %r: jobs have been put aside for longer than %g s; run a worker that knows it",
+                    task,
+                    alert_after,
+                )
+
     def _report(self, worker: str, rescued: Sequence[Rescued]) -> None:
         failed = [job.id for job in rescued if job.status is JobStatus.FAILED]
         lanes = {job.lane for job in rescued if job.status is not JobStatus.FAILED}
@@ -199,6 +261,7 @@ class Maintenance:
             len(failed),
         )
         self._announce(finished=failed, lanes=list(lanes))
+        self._died(failed)
         jobs = [
             JobRescued(job.id, job.task, job.queue, job.attempt, job.was_running, job.status)
             for job in rescued

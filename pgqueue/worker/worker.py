@@ -17,6 +17,7 @@ from uuid import UUID
 import anyio
 
 from pgqueue.database import Database, Link
+from pgqueue.dead_store import DeadStore
 from pgqueue.errors import ConfigurationError, InvalidOptionError
 from pgqueue.events import AttemptsAbandoned, JobsClaimed, JobsStarted, JobStarted, Observers
 from pgqueue.ids import new_id
@@ -31,6 +32,7 @@ from pgqueue.store import Claimed, Store
 from pgqueue.worker.attempts import Attempt, Stop
 from pgqueue.worker.claimer import Claimer
 from pgqueue.worker.deadlines import Deadlines
+from pgqueue.worker.deaths import Deaths, Hook
 from pgqueue.worker.executor import Executor
 from pgqueue.worker.finisher import Finisher
 from pgqueue.worker.lease import Holder, LeaseKeeper
@@ -96,6 +98,7 @@ class Worker:
         *,
         database: Database,
         store: Store,
+        dead_store: DeadStore,
         registry: Registry,
         signals: Signals,
         results: Results,
@@ -103,6 +106,8 @@ class Worker:
         codec: Codec | None,
         rng: random.Random,
         version: str | None,
+        unknown_task_grace: float | None,
+        on_dead: Sequence[Hook],
         settings: WorkerSettings,
     ) -> None:
         self._database = database
@@ -138,8 +143,10 @@ class Worker:
             Link(database, durable=False),
             Link(database, durable=True),
             Link(database, durable=True),
+            Link(database, durable=False),
         ]
-        claim_link, finish_link, upkeep_link = self._links
+        claim_link, finish_link, upkeep_link, deaths_link = self._links
+        self._deaths = Deaths(dead_store, deaths_link, observers, on_dead)
         self._finisher = Finisher(
             store,
             finish_link,
@@ -148,6 +155,7 @@ class Worker:
             announce=self._announce,
             relieved=self._relieved,
             expect=self._expect,
+            died=self._deaths.add,
         )
         poll_interval = settings.poll_interval or (0.1 if database.is_pooled else 1.0)
         self._claimer = Claimer(
@@ -163,12 +171,16 @@ class Worker:
         )
         self._maintenance = Maintenance(
             store,
+            dead_store,
             upkeep_link,
             observers=observers,
             announce=self._announce,
             lease_id=lambda: self._lease_id,
             cancel=self._cancel,
             heed=self._heed,
+            died=self._deaths.add,
+            known=lambda: registry.names,
+            unknown_grace=unknown_task_grace,
         )
         self._keeper = LeaseKeeper(
             database,
@@ -271,6 +283,7 @@ class Worker:
                 group.start_soon(self._finisher.run)
                 group.start_soon(self._maintenance.run)
                 group.start_soon(self._progress.run)
+                group.start_soon(self._deaths.run)
                 group.start_soon(self._claimer.run)
                 group.start_soon(self._deadlines.run)
                 logger.info(
@@ -322,6 +335,8 @@ class Worker:
                 self.name,
                 self._finisher.backlog,
             )
+        with anyio.move_on_after(self._settings.cancel_grace):
+            await self._deaths.flush()
         if self._lease_id is not None and not last_claim.cancelled_caught:
             with suppress(TimeoutError), anyio.fail_after(self._settings.cancel_grace):
                 await persist("giving the lease back", self._give_lease_back)

@@ -334,7 +334,8 @@ begin
     set done       = done + moved,
         reached_at = coalesce(last_at, reached_at),
         reached_id = coalesce(last_id, reached_id),
-        carried_at = now(),
+        -- What is left of a job's share of time counts for the next.
+        carried_at = now() - (seconds - allowed / this.rate) * interval '1 second',
         state      = case when last_id is null then 'done' else 'running' end,
         ended_at   = case when last_id is null then now() end
     where mass_redrive.id = this.id;
