@@ -6,6 +6,7 @@ No timer: an idle worker writes at once, a busy one hundreds at a time.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
@@ -226,9 +227,8 @@ class Finisher:
 
     def _report(self, batch: Sequence[Attempt], kept: Collection[UUID], lanes: Collection[int]) -> None:
         if isinstance(batch[0].outcome, Retry):
-            self._expect(
-                min(attempt.outcome.delay for attempt in batch if isinstance(attempt.outcome, Retry))
-            )
+            delays = [delay for attempt in batch if (delay := _next_in(attempt)) is not None]
+            self._expect(min(delays, default=math.inf))
         is_terminal = isinstance(batch[0].outcome, Succeeded | Ended)
         if is_terminal or lanes:
             self._announce(finished=kept if is_terminal else (), lanes=lanes)
@@ -284,8 +284,14 @@ def _event(attempt: Attempt) -> AttemptEnded:
         waited=attempt.claimed.waited,
         worker=attempt.worker,
         error=attempt.outcome.error if isinstance(attempt.outcome, Retry | Ended) else None,
-        next_in=attempt.outcome.delay if isinstance(attempt.outcome, Retry) else None,
+        next_in=_next_in(attempt),
     )
+
+
+def _next_in(attempt: Attempt) -> float | None:
+    """Return the seconds until the next attempt, where no clock is needed to tell."""
+    outcome = attempt.outcome
+    return outcome.delay if type(outcome) is Retry and outcome.not_before is None else None
 
 
 def _status_after(outcome: Outcome) -> tuple[JobStatus, str | None]:

@@ -1,0 +1,71 @@
+"""Tasks that may safely run twice.
+
+Any task may: a worker can die when the work is done and its outcome is not written yet.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from pgqueue import JobContext, PgQueue
+
+logger = logging.getLogger(__name__)
+
+pgq = PgQueue(os.environ.get("DATABASE_URL", "postgresql://localhost/app"))
+
+SCHEMA = """
+create table orders (
+    id text primary key, total integer not null, status text not null default 'new', transaction_id text
+);
+create table stock (item text primary key, amount integer not null);
+"""
+
+
+class PaymentProvider:
+    """Your payment provider."""
+
+    async def charge(self, amount: int, *, idempotency_key: str) -> str:
+        """Charge once for each key, however often it is asked; return the transaction's id."""
+        raise NotImplementedError
+
+
+payment_provider = PaymentProvider()
+
+
+async def charge(amount: int, idempotency_key: str) -> str:
+    """Charge an order."""
+    return await payment_provider.charge(amount, idempotency_key=idempotency_key)
+
+
+@pgq.task
+async def process_order(ctx: JobContext, order_id: str) -> None:
+    """Process an order once, however often this runs, and for however many jobs of one order."""
+    async with ctx.transaction() as connection:
+        # Check before write. The lock makes a second job of this order wait until this one is over: two that
+        # have both read "new" would both go on.
+        order = await connection.fetchrow("select * from orders where id = $1 for update", order_id)
+        if order is None or order["status"] == "completed":
+            logger.info("order already processed, or unknown")
+            return
+        # The key is the order's and not the job's: the provider charges one order once, whichever job asks.
+        # What it answered is stored with this job, and is not asked for again.
+        transaction_id = await ctx.step("charge", charge, order["total"], f"order-{order_id}")
+        # Committed with the job's success, or not at all.
+        await connection.execute(
+            "update orders set status = 'completed', transaction_id = $2 where id = $1",
+            order_id,
+            transaction_id,
+        )
+
+
+@pgq.task
+async def set_stock(ctx: JobContext, item: str, amount: int) -> None:
+    """Upsert: the second time writes what the first has written."""
+    async with ctx.transaction() as connection:
+        await connection.execute(
+            "insert into stock (item, amount) values ($1, $2) "
+            "on conflict (item) do update set amount = excluded.amount",
+            item,
+            amount,
+        )

@@ -1,0 +1,49 @@
+"""An endpoint that clients poll. `pgqueue.web.status_app` has one; this is how to write your own."""
+
+from __future__ import annotations
+
+import os
+from uuid import UUID
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from pgqueue import JobNotFoundError, JobStatus, PgQueue
+
+pgq = PgQueue(os.environ.get("DATABASE_URL", "postgresql://localhost/app"))
+
+
+@pgq.task
+async def add(a: int, b: int) -> int:
+    """Add."""
+    return a + b
+
+
+async def get_job_status(request: Request) -> JSONResponse:
+    """Get the current status of a background job: one read by primary key."""
+    try:
+        job = await pgq.get(UUID(request.path_params["job_id"]))
+    except ValueError:
+        return JSONResponse({"detail": "a job id is a UUID"}, status_code=422)
+    except JobNotFoundError as error:
+        # An id that is unknown is not "pending".
+        return JSONResponse({"detail": str(error)}, status_code=404)
+    return JSONResponse(
+        {
+            "job_id": str(job.id),
+            "status": job.status.value,
+            "created_at": job.created_at.isoformat(),
+            "started_at": job.started_at and job.started_at.isoformat(),
+            "completed_at": job.completed_at and job.completed_at.isoformat(),
+            "result": job.result if job.status is JobStatus.SUCCEEDED else None,
+            "error": job.error.message if job.status is JobStatus.FAILED and job.error else None,
+            # For cancelled and expired jobs too: who waits for two of the four statuses may wait for ever.
+            "is_terminal": job.is_terminal,
+        },
+        headers={"cache-control": "no-store"},
+    )
+
+
+app = Starlette(routes=[Route("/jobs/{job_id}", get_job_status)])
