@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, repeat
+from typing import Final
 
 import anyio
 
@@ -22,14 +24,20 @@ RESTART_PAUSES = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 HEALTHY_AFTER = 60.0
 """Seconds after which a process has proved itself: the pauses begin anew."""
 
+RECYCLE: Final = 75
+"""The exit code of a process that wants to be replaced at once: a handler blocks it."""
 STOPPED = (0, -signal.SIGTERM)
 """How a process ends that was told to: by itself, or by the signal where it did not work yet."""
 
 
 @contextlib.contextmanager
-def on_signals(first: Callable[[], object], further: Callable[[], object]) -> Iterator[None]:
-    """Call *first* at the first SIGTERM or SIGINT, and *further* at each one after it."""
+def on_signals(first: Callable[[], object], further: Callable[[], object]) -> Iterator[Callable[[], bool]]:
+    """Call *first* at the first SIGTERM or SIGINT, and *further* at each one after it.
+
+    Yields what says whether there was one; it knows while the loop, which makes these calls, is blocked.
+    """
     loop = asyncio.get_running_loop()
+    received_early: list[int] = []
     reactions = chain([first], repeat(further))
 
     def react(received: signal.Signals) -> None:
@@ -39,15 +47,43 @@ def on_signals(first: Callable[[], object], further: Callable[[], object]) -> It
     handled = (signal.SIGTERM, signal.SIGINT)
     for each in handled:
         loop.add_signal_handler(each, react, each)
+        # In the place of the loop's own, which does nothing: the loop reads its wakeup descriptor. And,
+        # unlike with it, a call that waits in the main thread is interrupted for this one.
+        signal.signal(each, lambda number, _frame: received_early.append(number))
     try:
-        yield
+        yield lambda: bool(received_early)
     finally:
         for each in handled:
             loop.remove_signal_handler(each)
 
 
+@contextlib.contextmanager
+def when_closed(pipe: int | None, react: Callable[[], object]) -> Iterator[None]:
+    """Call *react* when the other end of *pipe* is closed: by the end, however it came, of who held it."""
+    if pipe is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+
+    def closed() -> None:
+        loop.remove_reader(pipe)
+        logger.warning("the supervisor is gone: stopping")
+        react()
+
+    # What handlers start is not to hold it open.
+    os.set_inheritable(pipe, False)
+    loop.add_reader(pipe, closed)
+    try:
+        yield
+    finally:
+        loop.remove_reader(pipe)
+
+
 class Supervisor:
-    """Keeps *processes* processes of *command* running until it is signalled."""
+    """Keeps *processes* processes of *command* running until it is signalled.
+
+    Each gets the option `--supervisor-pipe`, with a descriptor that is closed when the supervisor is no more.
+    """
 
     def __init__(self, command: Sequence[str], processes: int) -> None:
         self._command = command
@@ -55,10 +91,12 @@ class Supervisor:
         self._children: set[asyncio.subprocess.Process] = set()
         self._stopping = anyio.Event()
         self._has_failed = False
+        self._pipe = -1
 
     async def run(self) -> bool:
         """Return, once all processes have ended, whether all of them stopped well."""
-        with on_signals(self._stop, self._terminate):
+        self._pipe, held = os.pipe()
+        with on_signals(self._stop, self._terminate), os.fdopen(self._pipe), os.fdopen(held, "w"):
             async with anyio.create_task_group() as group:
                 for _ in range(self._processes):
                     group.start_soon(self._keep)
@@ -79,10 +117,13 @@ class Supervisor:
             started_at = time.monotonic()
             code = await self._run_child()
             if self._stopping.is_set():
-                if code not in STOPPED:
+                if code not in (*STOPPED, RECYCLE):
                     logger.error("a worker process ended with %s", _ending(code))
                     self._has_failed = True
                 return
+            if code == RECYCLE:
+                logger.warning("a worker process was blocked by a handler: starting another")
+                continue
             if time.monotonic() - started_at >= HEALTHY_AFTER:
                 pauses = chain(RESTART_PAUSES, repeat(RESTART_PAUSES[-1]))
             pause = next(pauses)
@@ -93,7 +134,9 @@ class Supervisor:
     async def _run_child(self) -> int:
         # A process group of its own: Ctrl-C in a terminal reaches the whole group, and a child would take
         # it, passed on once more by us, for the second signal.
-        child = await asyncio.create_subprocess_exec(*self._command, process_group=0)
+        child = await asyncio.create_subprocess_exec(
+            *self._command, f"--supervisor-pipe={self._pipe}", process_group=0, pass_fds=(self._pipe,)
+        )
         logger.info("started worker process %d", child.pid)
         self._children.add(child)
         if self._stopping.is_set():

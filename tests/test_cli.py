@@ -18,6 +18,7 @@ from conftest import eventually, with_database
 from servers import CrashableServer, crashable_server
 
 from pgqueue import Job, JobStatus, PgQueue, __version__
+from pgqueue.options import CallOptions
 from pgqueue.supervisor import Supervisor
 
 TASKS = '''
@@ -66,6 +67,14 @@ async def refuse_to_stop(sign: Path) -> None:
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
             pass
+
+
+@pgq.task(queue="other", timeout=0.5, max_retries=0)
+async def block(sign: Path) -> None:
+    """Block the whole process, for good."""
+    with sign.open("a") as file:
+        print(os.getpid(), file=file)
+    threading.Event().wait()
 '''
 
 DEADLINE = 30
@@ -443,6 +452,101 @@ async def test_a_process_that_is_killed_is_started_again_and_its_job_with_it(
     assert third not in {*pids, process.pid}
     assert code == 0
     assert "a worker process ended with signal SIGKILL: starting another" in stderr
+
+
+@pytest.mark.contract("P2.7")
+async def test_a_process_that_a_handler_blocks_past_its_limit_restarts_itself(
+    pgq: PgQueue, processes: Processes, tmp_path: Path
+) -> None:
+    sign, until = tmp_path / "sign", tmp_path / "until"
+    options: CallOptions = {"queue": "other", "max_retries": 0}
+    held = await pgq.enqueue_by_name("hold", tmp_path / "held", until, options=options)
+    process = processes.start("worker", "jobs_here:pgq", "--queues=other")
+    await wrote_pid(tmp_path / "held", 1)
+    blocking = await pgq.enqueue_by_name("block", sign, options={"queue": "other"})
+
+    after = await pgq.enqueue_by_name("elsewhere", options={"queue": "other"})
+    # In the same process, of which a new program is made.
+    assert await after.result(timeout=DEADLINE) == process.pid
+    await wrote_pid(tmp_path / "held", 2)
+    until.touch()
+    assert await held.result(timeout=DEADLINE) == "held"
+    process.send_signal(signal.SIGTERM)
+    code, _, stderr = await processes.ended(process)
+
+    ended = await blocking.refresh()
+    assert code == 0
+    assert (ended.status, ended.reason, ended.attempt) == (JobStatus.FAILED, "hard_timeout", 1)
+    # Without retries, and yet it ran again: its attempt was not spent.
+    assert [each.reason for each in await pgq.attempts(held.id)] == ["released"]
+    assert ((await held.refresh()).attempt, (await held.refresh()).losses) == (1, 0)
+    assert len(await wrote_pid(sign, 1)) == 1
+    assert f"job {blocking.id} (block) blocks the event loop" in stderr
+    assert "in block" in stderr
+
+
+@pytest.mark.contract("P2.7", "P2.20")
+async def test_a_blocked_process_that_was_told_to_stop_stops(
+    pgq: PgQueue, processes: Processes, tmp_path: Path
+) -> None:
+    sign = tmp_path / "sign"
+    job = await pgq.enqueue_by_name("block", sign, options={"queue": "other", "timeout": 3})
+    process = processes.start("worker", "jobs_here:pgq", "--queues=other")
+    await wrote_pid(sign, 1)
+
+    process.send_signal(signal.SIGTERM)
+    code, _, _ = await processes.ended(process)
+
+    assert code == 0
+    assert (await job.refresh()).reason == "hard_timeout"
+
+
+@pytest.mark.contract("P2.7")
+async def test_a_blocked_process_of_several_is_replaced_at_once(
+    pgq: PgQueue, processes: Processes, tmp_path: Path
+) -> None:
+    sign = tmp_path / "sign"
+    job = await pgq.enqueue_by_name("block", sign, options={"queue": "other"})
+    process = processes.start("worker", "jobs_here:pgq", "--queues=other", "--processes=2")
+    [pid] = await wrote_pid(sign, 1)
+
+    await processes.logged(process, "a worker process was blocked by a handler: starting another")
+    await eventually(lambda: started(processes, process, 3))
+    process.send_signal(signal.SIGTERM)
+    code, _, stderr = await processes.ended(process)
+
+    assert code == 0
+    assert not is_alive(pid)
+    assert (await job.refresh()).reason == "hard_timeout"
+    assert "ended with" not in stderr
+
+
+@pytest.mark.contract("P2.11")
+async def test_processes_end_when_their_supervisor_is_killed(
+    two_processes: tuple[subprocess.Popen[str], Path, list[int]], processes: Processes, tmp_path: Path
+) -> None:
+    process, _, pids = two_processes
+
+    process.kill()
+    await asyncio.to_thread(process.wait)
+    # As by a signal: their jobs may finish.
+    await eventually(lambda: has_logged(processes, process, "the supervisor is gone: stopping", 2))
+    assert all(is_alive(pid) for pid in pids)
+    (tmp_path / "until").touch()
+
+    await eventually(lambda: all_gone(pids))
+
+
+async def started(processes: Processes, process: subprocess.Popen[str], count: int) -> bool:
+    return processes.log(process).count("started worker process") >= count
+
+
+async def has_logged(processes: Processes, process: subprocess.Popen[str], text: str, times: int) -> bool:
+    return processes.log(process).count(text) >= times
+
+
+async def all_gone(pids: list[int]) -> bool:
+    return not any(is_alive(pid) for pid in pids)
 
 
 async def test_a_process_that_does_not_stop_well_makes_the_supervisor_fail(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ async def leave_if_stuck(code: int) -> None:
     for task in others:
         task.cancel()
     if others and (await asyncio.wait(others, timeout=PATIENCE))[1]:
-        _exit_now(code)
+        exit_now(code)
 
 
 def leave(code: int) -> NoReturn:
@@ -74,11 +74,20 @@ def leave(code: int) -> NoReturn:
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
-                _exit_now(code)
+                exit_now(code)
     raise typer.Exit(code)
 
 
-def _exit_now(code: int) -> NoReturn:
+def restart() -> NoReturn:
+    """Become a new process of the same command: this one cannot be helped. From any thread."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # our own command line
+
+
+def exit_now(code: int) -> NoReturn:
+    """Exit as the process stands. From any thread."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -15,9 +15,9 @@ import typer
 from pgqueue import DatabaseUnavailableError, PgQueue, Worker
 from pgqueue.cli.loading import load
 from pgqueue.cli.logs import Level, set_up_logging
-from pgqueue.cli.running import leave, leave_if_stuck, run
+from pgqueue.cli.running import exit_now, leave, leave_if_stuck, restart, run
 from pgqueue.database import RECONNECT_PAUSES
-from pgqueue.supervisor import Supervisor, on_signals
+from pgqueue.supervisor import RECYCLE, Supervisor, on_signals, when_closed
 
 logger = logging.getLogger("pgqueue.cli")
 
@@ -44,6 +44,9 @@ def work(
     uvloop: Annotated[
         bool | None, typer.Option("--uvloop/--no-uvloop", help="Default: if it is installed.")
     ] = None,
+    supervisor_pipe: Annotated[
+        int | None, typer.Option(hidden=True, help="Closed at the other end when the supervisor is gone.")
+    ] = None,
     log_level: Annotated[Level, typer.Option(help="How much to log.")] = Level.INFO,
     log_jobs: Annotated[
         bool, typer.Option("--log-jobs", help="Log the start and success of every job too.")
@@ -54,7 +57,10 @@ def work(
     The first signal: claim nothing more, let running jobs finish within the grace, give the rest back, their
     attempts unspent. The second: give everything back now.
 
-    Exit codes: 0 stopped by a signal, every job finished or given back; 1 an error; 2 wrong usage.
+    A handler that blocks the process past its time limit has it restarted, its other jobs given back.
+
+    Exit codes: 0 stopped by a signal, every job finished or given back; 1 an error; 2 wrong usage; 75 blocked
+    by a handler (a process of --processes, which is replaced at once).
     """
     pgq = load(target)
     # After the import: a program that sets its logging up itself has done so by now.
@@ -81,11 +87,11 @@ def work(
         lease_ttl=lease_ttl,
         grace=grace,
     )
-    leave(run(partial(_work, pgq, make_worker), uvloop=uvloop))
+    leave(run(partial(_work, pgq, make_worker, supervisor_pipe), uvloop=uvloop))
 
 
-async def _work(pgq: PgQueue, make_worker: Callable[[], Worker]) -> int:
-    """Run one worker in this process; return the exit code."""
+async def _work(pgq: PgQueue, make_worker: Callable[[], Worker], supervisor_pipe: int | None) -> int:
+    """Run one worker in this process; return the exit code. It stops when its supervisor is gone."""
     opening = anyio.CancelScope()
     worker: Worker | None = None
 
@@ -98,7 +104,7 @@ async def _work(pgq: PgQueue, make_worker: Callable[[], Worker]) -> int:
         if worker is not None:
             worker.release()
 
-    with on_signals(stop, release):
+    with on_signals(stop, release) as was_signalled, when_closed(supervisor_pipe, stop):
         with opening:
             await open_when_up(pgq)
         if opening.cancelled_caught:
@@ -106,6 +112,7 @@ async def _work(pgq: PgQueue, make_worker: Callable[[], Worker]) -> int:
         code = 0
         try:
             worker = make_worker()
+            worker.recycle = partial(_recycle, was_signalled, is_supervised=supervisor_pipe is not None)
             worker.start()
             if opening.cancel_called:
                 worker.stop()
@@ -119,6 +126,16 @@ async def _work(pgq: PgQueue, make_worker: Callable[[], Worker]) -> int:
             await pgq.close()
         await leave_if_stuck(code)
         return code
+
+
+def _recycle(was_signalled: Callable[[], bool], *, is_supervised: bool) -> None:
+    """Replace this process, whose loop is blocked by a handler; its jobs are settled."""
+    if was_signalled():
+        exit_now(0)
+    if is_supervised:
+        exit_now(RECYCLE)
+    logger.warning("restarting this process: a handler blocks it past its time limit")
+    restart()
 
 
 async def _supervise(pgq: PgQueue, command: list[str], processes: int) -> int:

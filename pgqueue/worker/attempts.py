@@ -129,7 +129,9 @@ class Attempt:
 
     def interrupt_softly(self) -> None:
         """Tell the handler, once, that it overran its soft limit."""
-        if self.is_soft_sent or self.stop_reason is not None or self.runner is None or self.runner.done():
+        if self.is_soft_sent or self.is_stopped or self.is_concluding:
+            return
+        if self.runner is None or self.runner.done():
             return
         self.is_soft_sent = True
         if self.interrupt is not None:

@@ -29,6 +29,13 @@ def next_limit(attempt: Attempt) -> float:
     return math.inf if limit is None else attempt.started + limit
 
 
+def hard_limit(attempt: Attempt) -> float:
+    """Return the monotonic time of the hard limit of *attempt*; infinite without one."""
+    if attempt.policy is None or attempt.policy.timeout is None or not attempt.started:
+        return math.inf
+    return attempt.started + attempt.policy.timeout
+
+
 class Deadlines:
     """Interrupts attempts at their soft limit, stops them at the hard one, gives up what does not stop.
 
@@ -78,9 +85,8 @@ class Deadlines:
 
     def _reached(self, attempt: Attempt) -> None:
         attempt.timer = None
-        policy, now = attempt.policy, time.monotonic()
-        assert policy is not None
-        if policy.timeout is not None and now >= attempt.started + policy.timeout:
+        now = time.monotonic()
+        if now >= hard_limit(attempt):
             self.stop(attempt, Stop.TIMEOUT)
             return
         if next_limit(attempt) <= now:

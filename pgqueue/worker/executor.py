@@ -98,11 +98,15 @@ class Executor:
             else self._succeeded(attempt, definition, value)
         )
 
+    def overrun(self, attempt: Attempt) -> Outcome:
+        """Return the outcome of an attempt that has reached its hard limit."""
+        assert attempt.policy is not None
+        return self._timed_out(attempt, attempt.policy)
+
     def give_up(self, attempt: Attempt) -> Outcome:
         """Return the outcome of an attempt that does not end: of why it was stopped."""
         if attempt.stop_reason is Stop.TIMEOUT:
-            assert attempt.policy is not None
-            return self._timed_out(attempt, attempt.policy)
+            return self.overrun(attempt)
         return self._stopped(attempt)
 
     def not_committed(self, attempt: Attempt, error: Exception) -> Outcome:

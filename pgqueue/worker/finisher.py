@@ -86,6 +86,11 @@ class Finisher:
         """The jobs of those outcomes."""
         return [attempt.claimed.id for attempt in (*self._waiting, *self._writing)]
 
+    @property
+    def pending(self) -> list[Attempt]:
+        """The attempts that those are outcomes of."""
+        return [*self._writing, *self._waiting]
+
     def add(self, attempt: Attempt, outcome: Outcome) -> None:
         """Take an outcome over."""
         attempt.outcome = outcome

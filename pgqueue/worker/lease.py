@@ -11,7 +11,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
@@ -50,7 +50,9 @@ class Holder:
 class LeaseKeeper:
     """Holds a lease for a worker, and another one when it is lost.
 
-    *on_taken* and *on_lost* are called with the lease's id on the event loop of the worker.
+    *on_taken* and *on_lost* are called with the lease's id on the event loop of the worker. *beside* is
+    awaited in the keeper's thread, for as long as it keeps: that too goes on while the worker's loop is
+    blocked.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class LeaseKeeper:
         ttl: float,
         on_taken: Callable[[UUID], None],
         on_lost: Callable[[UUID], None],
+        beside: Callable[[], Awaitable[None]],
     ) -> None:
         self._database = database
         self._store = store
@@ -69,6 +72,7 @@ class LeaseKeeper:
         self._ttl = ttl
         self._on_taken = on_taken
         self._on_lost = on_lost
+        self._beside = beside
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self._dropped: asyncio.Event | None = None
@@ -102,6 +106,10 @@ class LeaseKeeper:
             with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_WITHIN):
                 await ended.wait()
 
+    def look(self) -> None:
+        """Renew now, in the keeper's thread: the lease may be gone."""
+        self._on_dropped(None)
+
     def _stop(self) -> None:
         # Noted before looking for the thread's loop, as the thread looks here after making it: a worker
         # can be stopped before its thread has begun.
@@ -120,14 +128,15 @@ class LeaseKeeper:
         link = Link(self._database, durable=False)
         keeping = asyncio.ensure_future(self._keep_leases(link, worker_loop))
         stopping = asyncio.ensure_future(self._stopping.wait())
+        beside = asyncio.ensure_future(self._beside())
         try:
             await asyncio.wait((keeping, stopping), return_when=asyncio.FIRST_COMPLETED)
             if keeping.done():
                 keeping.result()
         finally:
-            keeping.cancel()
-            stopping.cancel()
-            await asyncio.gather(keeping, stopping, return_exceptions=True)
+            for each in (keeping, stopping, beside):
+                each.cancel()
+            await asyncio.gather(keeping, stopping, beside, return_exceptions=True)
             await self._drop_latest(link)
             await link.close()
 

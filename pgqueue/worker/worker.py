@@ -7,7 +7,7 @@ import logging
 import random
 import socket
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -33,6 +33,7 @@ from pgqueue.worker.attempts import Attempt, Stop
 from pgqueue.worker.claimer import Claimer
 from pgqueue.worker.deadlines import Deadlines
 from pgqueue.worker.deaths import Deaths, Hook
+from pgqueue.worker.evacuation import Evacuation
 from pgqueue.worker.executor import Executor
 from pgqueue.worker.finisher import Finisher
 from pgqueue.worker.lease import Holder, LeaseKeeper
@@ -40,6 +41,7 @@ from pgqueue.worker.maintenance import Maintenance
 from pgqueue.worker.persistence import persist
 from pgqueue.worker.progress import ProgressWriter
 from pgqueue.worker.scope import JobScope, Scopes
+from pgqueue.worker.watchdog import Watchdog
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -196,7 +198,15 @@ class Worker:
             ttl=settings.lease_ttl,
             on_taken=self._lease_taken,
             on_lost=self._lease_lost,
+            beside=self._watch_loop,
         )
+        self._watchdog: Watchdog | None = None
+        self._evacuation = Evacuation(
+            database, store, self._executor, worker=self.name, died=self._died_outside
+        )
+        self.recycle: Callable[[], object] | None = None
+        """Called in another thread once a handler has blocked the event loop past its hard limit, and the
+        jobs of this worker are settled. None: if the loop ever turns, it goes on under a new lease."""
 
     # Life
 
@@ -253,6 +263,11 @@ class Worker:
         return len(self._attempts)
 
     @property
+    def loop_lag(self) -> float:
+        """Seconds that the event loop took to turn when it was last asked, or has taken so far."""
+        return 0.0 if self._watchdog is None else self._watchdog.lag
+
+    @property
     def is_alive(self) -> bool:
         """Whether the worker was started and has not ended."""
         return self._host is not None and not self._host.done()
@@ -274,6 +289,7 @@ class Worker:
         return self.is_alive and self._lease_id is not None and not self._is_stopping
 
     async def _run(self) -> None:
+        self._watchdog = Watchdog(self._attempts, on_overrun=self._evacuate)
         try:
             async with (
                 anyio.create_task_group() as group,
@@ -401,6 +417,40 @@ class Worker:
         for attempt in list(self._attempts):
             if attempt.lease_id == lease_id:
                 self._deadlines.stop(attempt, Stop.RELEASE)
+
+    # The event loop. Both run in the keeper's thread.
+
+    async def _watch_loop(self) -> None:
+        assert self._watchdog is not None
+        await self._watchdog.run()
+
+    def _died_outside(self, job_ids: Collection[UUID]) -> None:
+        assert self._host is not None
+        # Told of if the loop turns again.
+        with suppress(RuntimeError):
+            self._host.get_loop().call_soon_threadsafe(self._deaths.add, job_ids)
+
+    async def _evacuate(self, attempt: Attempt) -> None:
+        """Settle what this worker holds: *attempt* blocks the loop, and is past its hard limit."""
+        logger.error(
+            "job %s (%s), attempt %d: blocks the event loop past its hard limit: timed out; the other jobs "
+            "of worker %s go back",
+            attempt.claimed.id,
+            attempt.claimed.task,
+            attempt.claimed.attempt,
+            self.name,
+        )
+        try:
+            # Copies: they are the blocked loop's.
+            attempts, pending = list(self._attempts), self._finisher.pending
+            # No longer than the lease can last: after it, peers settle what is left.
+            async with asyncio.timeout(self._settings.lease_ttl):
+                await self._evacuation.run(attempt, attempts, pending)
+        except TimeoutError:
+            logger.error("worker %s: the database stays away: its jobs count as lost", self.name)
+        if self.recycle is not None:
+            self.recycle()
+        self._keeper.look()
 
     # Attempts
 
