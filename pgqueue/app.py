@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import chain, repeat
@@ -333,12 +333,13 @@ class PgQueue(Operations):
     def _batch(self, signatures: Sequence[Signature[Any]]) -> Batch:
         """Check calls and turn them into jobs. No I/O."""
         calls: dict[tuple[str, int], Call] = {}
+        kinds: dict[Hashable, Call] = {}
         batch = Batch()
         for signature, fresh_id in zip(signatures, new_ids(len(signatures)), strict=True):
             # The same options object is the same options: a bulk call of one task resolves them once.
             call = calls.get((signature.task, id(signature.options)))
             if call is None:
-                call = calls[signature.task, id(signature.options)] = self._call(signature)
+                call = calls[signature.task, id(signature.options)] = self._call(signature, kinds)
             if signature.definition is None:
                 document = encode_by_name(
                     signature.task, signature.args, signature.kwargs, limit=self.payload_limit
@@ -355,10 +356,14 @@ class PgQueue(Operations):
         batch.close()
         return batch
 
-    def _call(self, signature: Signature[Any]) -> Call:
+    def _call(self, signature: Signature[Any], kinds: dict[Hashable, Call]) -> Call:
+        """Resolve a call's options; *kinds* has what calls of the same kind came to."""
         is_plain = signature.definition is not None and signature.options is NO_OPTIONS
         if is_plain and (known := self._calls.get(signature.task)) is not None:
             return known
+        kind = (signature.task, signature.definition, signature.options.kind())
+        if (alike := kinds.get(kind)) is not None:
+            return alike.alike(signature.options)
         self.registry.check(signature.task, signature.definition, signature.options)
         options = self.registry.resolve(signature.definition, signature.options)
         if self._strict_queues and options.queue not in self.registry.queues:
@@ -367,7 +372,7 @@ class PgQueue(Operations):
                 f"task {signature.task!r}: queue {options.queue!r} is not declared (declared: {declared}); "
                 "declare it with `pgq.queue(...)`"
             )
-        call = Call.of(signature.task, options, signature.options)
+        call = kinds[kind] = Call.of(signature.task, options, signature.options)
         if is_plain:
             self._calls[signature.task] = call
         return call

@@ -31,6 +31,8 @@ class Call:
     id: UUID | None
     raises_on_duplicate: bool
     key_rule: KeyRule | None = None
+    key: str | None = None
+    """The idempotency key. None: there is none, or the arguments are it."""
 
     @classmethod
     def of(cls, task: str, options: Options, call: Options) -> Call:
@@ -62,6 +64,17 @@ class Call:
             id=options.id if isinstance(options.id, UUID) else None,
             raises_on_duplicate=options.on_duplicate == "raise",
             key_rule=KeyRule.of(task, options),
+            key=options.idempotency_key if isinstance(options.idempotency_key, str) else None,
+        )
+
+    def alike(self, call: Options) -> Call:
+        """Return this for another *call* of the same kind (`Options.kind`)."""
+        return Call(
+            self.template,
+            call.id if isinstance(call.id, UUID) else None,
+            self.raises_on_duplicate,
+            self.key_rule,
+            call.idempotency_key if isinstance(call.idempotency_key, str) else self.key,
         )
 
 
@@ -113,7 +126,7 @@ class Batch:
             self.add(call, fresh_id, stored)
             return
         fingerprint = fingerprint_of(call.template.task, document)
-        key = fingerprint if rule.key is None else rule.key
+        key = fingerprint if call.key is None else call.key
         keyed = KeyedCall(
             key_id(rule.scope, key),
             key,

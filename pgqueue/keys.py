@@ -29,9 +29,8 @@ LOOK_AGAIN: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class KeyRule:
-    """What a call's options say of its key. `key` is None where the arguments are the key."""
+    """What a call's options say of its key, but for the key itself."""
 
-    key: str | None
     scope: str
     span: Span
     window: float | None
@@ -60,7 +59,6 @@ class KeyRule:
             str(options.idempotency_scope), str(options.idempotency_scope)
         )
         return cls(
-            key=options.idempotency_key if isinstance(options.idempotency_key, str) else None,
             scope=scope,
             span=span,
             window=window if span == "window" else None if span == "forever" else LOOK_AGAIN,
@@ -71,9 +69,7 @@ class KeyRule:
 
 def fingerprint_of(task: str, document: str) -> str:
     """Return the digest of a call: of its task and its arguments, however their JSON is spelled."""
-    arguments = json.dumps(
-        json.loads(document, parse_float=_number), sort_keys=True, separators=(",", ":"), ensure_ascii=False
-    )
+    arguments = _CANONICAL.encode(_READER.decode(document))
     return hashlib.sha256(f"{task}\0{arguments}".encode()).hexdigest()
 
 
@@ -81,6 +77,10 @@ def _number(spelled: str) -> int | float:
     # To JSON, 1.0 and 1 are one number.
     number = float(spelled)
     return int(number) if number.is_integer() else number
+
+
+_READER: Final = json.JSONDecoder(parse_float=_number)
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def key_id(scope: str, key: str) -> UUID:
@@ -158,7 +158,7 @@ async def settle(store: Store, connection: Connection, calls: Sequence[KeyedCall
     Part of the transaction that writes their jobs. Raises DuplicateKeyError, IdempotencyConflictError.
     """
     settlement = Settlement()
-    for chunk in _chunks(sorted(calls, key=lambda call: call.id)):
+    for chunk in _chunks(sorted(calls, key=lambda call: call.id.bytes)):
         taken = await store.take_keys(connection, [call.row(call.job_id) for call in chunk])
         if len(taken) < len(chunk):
             held = [call for call in chunk if call.id not in taken]

@@ -11,10 +11,11 @@ import asyncio
 import inspect
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import Enum
+from operator import attrgetter
 from typing import Any, Final, Literal, TypedDict, get_args
 from uuid import UUID
 
@@ -31,6 +32,9 @@ class Unset(Enum):
     """Stands for an option that a level does not set; None is a value of its own."""
 
     UNSET = "unset"
+
+    # By identity, in C: an enum hashes its member's name, in Python, and a level is hashed with each call.
+    __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         return "UNSET"
@@ -218,12 +222,22 @@ class Options:
 
     def over(self, wider: Options) -> Options:
         """Return these options where they are set, and those of the *wider* level elsewhere."""
+        if wider is NO_OPTIONS:
+            return self
+        if self is NO_OPTIONS:
+            return wider
         return Options(
-            *(
+            *[
                 wide if near is UNSET else near
-                for near, wide in ((getattr(self, name), getattr(wider, name)) for name in _NAMES)
-            )
+                for near, wide in zip(_all_of(self), _all_of(wider), strict=True)
+            ]
         )
+
+    def kind(self) -> Hashable:
+        """Return what calls have in common that differ in nothing but their ids and idempotency keys."""
+        key = self.idempotency_key
+        headers = None if isinstance(self.headers, Unset) else tuple(self.headers.items())
+        return _shared_of(self), str if isinstance(key, str) else key, headers
 
     def stored(self) -> str | None:
         """Return, as JSON, what is stored with a job whose call set these options; None: nothing."""
@@ -236,6 +250,11 @@ NO_OPTIONS: Final = Options()
 """A level that sets nothing."""
 
 _NAMES: Final = tuple(each.name for each in fields(Options))
+_all_of: Final = attrgetter(*_NAMES)
+_shared_of: Final = attrgetter(
+    # The policies are code, which a call cannot set.
+    *(name for name in _NAMES if name not in ("id", "idempotency_key", "headers", "retry_policies"))
+)
 
 DEFAULTS: Final = Options(
     queue="default",

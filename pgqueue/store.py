@@ -639,7 +639,20 @@ def _new_jobs(jobs: NewJobs) -> tuple[Any, ...]:
 
 
 def _key_rows(rows: Iterable[KeyRow]) -> str:
-    return json.dumps([row._asdict() for row in rows], default=str)
+    return json.dumps(
+        [
+            {
+                "id": str(row.id),
+                "scope": row.scope,
+                "key": row.key,
+                "job_id": str(row.job_id),
+                "span": row.span,
+                "fingerprint": row.fingerprint,
+                "window": row.window,
+            }
+            for row in rows
+        ]
+    )
 
 
 def _replacement(job_id: UUID, document: str, template: Template) -> dict[str, Any]:

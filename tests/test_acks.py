@@ -115,7 +115,7 @@ def test_early_acknowledgement_and_losses_exclude_each_other() -> None:
     async def once() -> None: ...
 
     with pytest.raises(InvalidOptionError, match="max_losses allows 1"):
-        pgq._call(once.options(max_losses=1).s())
+        pgq._call(once.options(max_losses=1).s(), {})
     assert pgq.registry.loss_limits()["once"] == 0
     late: Any = once.options(acks_late=True).s().options
     assert pgq.registry.policy_of_call(once.definition, "default", late).max_losses == 3
