@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from pgqueue import PgQueue, __version__
+from pgqueue.cli.dead import dead
 from pgqueue.cli.demo import demo
 from pgqueue.cli.worker import work
 from pgqueue.errors import PgQueueError
@@ -80,4 +81,5 @@ def migrate(
 
 
 app.command(name="worker")(work)
+app.add_typer(dead, name="dead")
 app.command()(demo)
