@@ -115,6 +115,8 @@ class PgQueue(Operations):
         self._unknown_task_grace = unknown_task_grace
         self.schema = check_schema_name(schema)
         self.payload_limit = payload_limit
+        self.runs_twice = False
+        """Whether workers made from now on execute every job twice: see `pgqueue.testing`."""
         self._strict_queues = strict_queues
         self._codec = codec
         self._rng = random.Random(seed)
@@ -631,12 +633,14 @@ class PgQueue(Operations):
         grace: float = 30.0,
         cancel_grace: float = 5.0,
         name: str | None = None,
+        run_twice: bool = False,
     ) -> Worker:
         """Return a worker for this process, to be used with `async with`.
 
         *queues*: the declared ones and those of the tasks, if not given. *concurrency*: handlers that run
         at once. *prefetch_multiplier*: jobs claimed, running ones included, as a multiple of it; 1 claims
-        for free slots only. Times are in seconds: see WorkerSettings. Raises ConfigurationError.
+        for free slots only. *run_twice*: execute every job twice, to test that it may be: see
+        `pgqueue.testing`. Times are in seconds: see WorkerSettings. Raises ConfigurationError.
         """
         if self._host is None:
             raise NotOpenError("this PgQueue is not open: use `async with pgq:` around its worker")
@@ -652,6 +656,7 @@ class PgQueue(Operations):
             cancel_grace=cancel_grace,
             result_limit=self.payload_limit,
             name=name,
+            run_twice=run_twice or self.runs_twice,
         )
         worker = Worker(
             database=self._database,

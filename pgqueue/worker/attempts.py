@@ -117,6 +117,20 @@ class Attempt:
                 self.scope.close()
         return self.scope
 
+    def again(self) -> Attempt:
+        """Return this attempt as it would be if it had been lost with its worker and claimed again."""
+        again = Attempt(
+            self.claimed._replace(losses=self.claimed.losses + 1),
+            self.definition,
+            self.policy,
+            self.lane,
+            self.lease_id,
+            self.worker,
+            self._scopes,
+        )
+        again.runner = self.runner
+        return again
+
     @property
     def is_stopped(self) -> bool:
         """Whether it was told to stop."""

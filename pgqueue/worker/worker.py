@@ -41,6 +41,7 @@ from pgqueue.worker.maintenance import Maintenance
 from pgqueue.worker.persistence import persist
 from pgqueue.worker.progress import ProgressWriter
 from pgqueue.worker.scope import JobScope, Scopes
+from pgqueue.worker.twice import judge
 from pgqueue.worker.watchdog import Watchdog
 
 logger = logging.getLogger("pgqueue.worker")
@@ -69,6 +70,8 @@ class WorkerSettings:
     result_limit: int = 1024 * 1024
     """Bytes of a result as JSON."""
     name: str | None = None
+    run_twice: bool = False
+    """Execute every job twice, to test that it may be: see pgqueue.testing."""
 
     def __post_init__(self) -> None:
         """Raise ConfigurationError if these settings cannot work."""
@@ -131,6 +134,9 @@ class Worker:
         )
         self._progress = ProgressWriter(database, store)
         self._scopes = Scopes(database, store, codec, settings.result_limit, self._progress, self.name)
+        # Decided once: no job pays for the question.
+        self._carry_out = self._execute_twice if settings.run_twice else self._execute
+        self._codec = codec
         self._unknown_tasks: set[str] = set()
         self._lease_id: UUID | None = None
         self._run_time: Settings | None = None
@@ -495,7 +501,7 @@ class Worker:
                 self._finisher.add(attempt, Ended(claimed.id, JobStatus.EXPIRED, "expired", None))
             else:
                 self._attempts.add(attempt)
-                attempt.runner = create_task(self._execute(attempt))
+                attempt.runner = create_task(self._carry_out(attempt))
         self._observers.emit(JobsStarted(lambda: self._started(jobs)))
 
     def _started(self, jobs: Sequence[Claimed]) -> list[JobStarted]:
@@ -541,9 +547,36 @@ class Worker:
             )
         return Unknown(claimed.id, claimed.task, lane.queue, lane.priority)
 
-    async def _execute(self, attempt: Attempt) -> None:
+    async def _execute_twice(self, attempt: Attempt) -> None:
+        """Execute a job as if the outcome of its first execution had been lost; they must end alike."""
+        assert attempt.policy is not None
+        if attempt.policy.max_losses == 0:
+            # Never run again after a loss: once is what it was made for.
+            await self._execute(attempt)
+            return
+        try:
+            first = await self._executor.run(attempt)
+            if attempt.scope is not None:
+                await attempt.scope.roll_back()
+                attempt.scope.close()
+        except asyncio.CancelledError:
+            self._end(attempt, self._executor.give_up(attempt))
+            raise
+        if attempt not in self._attempts or attempt.stop_reason in (Stop.CANCEL, Stop.RELEASE):
+            self._end(attempt, first)
+            return
+        again = attempt.again()
+        self._deadlines.forget(attempt)
+        self._attempts.remove(attempt)
+        self._attempts.add(again)
+        await self._execute(again, first)
+
+    async def _execute(self, attempt: Attempt, first: Outcome | None = None) -> None:
+        """Execute a job and see to its outcome; if it is the second time, compare it with the *first*."""
         try:
             outcome = await self._executor.run(attempt)
+            if first is not None:
+                outcome = judge(first, outcome, self._codec)
             if attempt.scope is not None:
                 outcome, is_kept = await self._conclude(attempt, attempt.scope, outcome)
                 self._end(attempt, outcome, is_kept=is_kept)
