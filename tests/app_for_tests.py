@@ -27,7 +27,8 @@ async def make_tables(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     """Make what the handlers write to."""
     await connection.execute(
         "create table execution (job_id uuid not null, worker text not null, "
-        "at timestamptz not null default clock_timestamp())"
+        "at timestamptz not null default clock_timestamp());"
+        "create table effect (job_id uuid not null, key text)"
     )
 
 
@@ -68,6 +69,28 @@ async def block_the_loop(context: JobContext, seconds: float) -> None:
     """Do what no coroutine should."""
     await record_execution(context)
     time.sleep(seconds)  # noqa: ASYNC251
+
+
+@pgq.task
+async def write_in_transaction(context: JobContext) -> int:
+    """Write once, together with success."""
+    await record_execution(context)
+    async with context.transaction() as connection:
+        await connection.execute("insert into effect (job_id) values ($1)", context.job_id)
+    return 7
+
+
+@pgq.task
+async def charge_in_step(context: JobContext) -> int:
+    """Have an effect elsewhere, in a step."""
+    await record_execution(context)
+
+    async def charge(key: str) -> int:
+        async with pgq._database.acquire() as connection:
+            await connection.execute("insert into effect (job_id, key) values ($1, $2)", context.job_id, key)
+        return 7
+
+    return await context.step("charge", charge, context.idempotency_key_for("charge"))
 
 
 async def main(settings: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 from uuid import UUID, uuid4
@@ -76,6 +77,19 @@ async def expire_lease(connection: asyncpg.Connection[asyncpg.Record], lease_id:
     )
 
 
+@dataclass
+class Loss:
+    """What a proxy is to lose next."""
+
+    text: bytes
+    is_statement: bool
+    """The text is a statement's, which is prepared under a name: what is meant is its execution."""
+    after: bytes
+    """Only on a connection that this has come by before."""
+    is_carried_out: bool
+    is_held: bool
+
+
 class LossyProxy:
     """Stands between a client and the server, and loses the answer that it is told to lose."""
 
@@ -83,10 +97,8 @@ class LossyProxy:
         self.dsn = dsn
         self.lost = asyncio.Event()
         """An answer was lost, with the connection that it was for."""
+        self.loss: Loss | None = None
         self._upstream = urlsplit(upstream)
-        self._marker: bytes | None = None
-        self._text: bytes | None = None
-        self._is_carried_out = True
         self._open = asyncio.Event()
         self._open.set()
 
@@ -98,44 +110,39 @@ class LossyProxy:
         """Serve those that wait, and all others."""
         self._open.set()
 
-    def lose_answer_to(self, statement: str) -> None:
+    def lose_answer_to(self, statement: str, *, is_held: bool = False) -> None:
         """Lose the answer to the next first execution, by a connection, of a statement of `sql/`.
 
-        The server has carried it out by then.
+        The server has carried it out by then. The connection is cut; where it *is_held*, it stays, and is
+        silent.
         """
         self.lost.clear()
-        self._marker, self._is_carried_out = f"-- {statement}:".encode(), True
+        text = f"-- {statement}:".encode()
+        self.loss = Loss(text, is_statement=True, after=b"", is_carried_out=True, is_held=is_held)
 
-    def lose_text(self, text: str, *, is_carried_out: bool) -> None:
-        """Lose the next message with *text* in it; or the answer to it, where it *is_carried_out*."""
+    def lose_text(self, text: str, *, is_carried_out: bool, after: str = "", is_held: bool = False) -> None:
+        """Lose the next message with *text* in it; or the answer to it, where it *is_carried_out*.
+
+        On a connection that the text *after* has come by.
+        """
         self.lost.clear()
-        self._text, self._is_carried_out = text.encode(), is_carried_out
+        self.loss = Loss(
+            text.encode(),
+            is_statement=False,
+            after=after.encode(),
+            is_carried_out=is_carried_out,
+            is_held=is_held,
+        )
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
         await self._open.wait()
         server_reader, server_writer = await self._connect()
-        prepared: set[bytes] = set()
-        is_doomed = False
-
-        async def forth() -> None:
-            nonlocal is_doomed
-            while data := await reader.read(CHUNK):
-                if self._is_meant(data, prepared):
-                    is_doomed = True
-                    if not self._is_carried_out:
-                        self.lost.set()
-                        return
-                server_writer.write(data)
-
-        async def back() -> None:
-            while data := await server_reader.read(CHUNK):
-                if is_doomed:
-                    self.lost.set()
-                    return
-                writer.write(data)
-
-        directions = [asyncio.ensure_future(forth()), asyncio.ensure_future(back())]
+        wire = Wire(self)
+        directions = [
+            asyncio.ensure_future(wire.forth(reader, server_writer)),
+            asyncio.ensure_future(wire.back(server_reader, writer)),
+        ]
         try:
             await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -145,26 +152,61 @@ class LossyProxy:
             writer.transport.abort()
             server_writer.transport.abort()
 
-    def _is_meant(self, data: bytes, prepared: set[bytes]) -> bool:
-        # The text of a statement comes when it is prepared, under a name that its execution refers to;
-        # what comes in between asks for types.
-        if self._marker is not None and (named := re.search(STATEMENT_NAME + self._marker, data)):
-            self._marker = None
-            prepared.add(named[1])
-            return False
-        if data.startswith(b"B") and any(name in data for name in prepared):
-            return True
-        if self._text is not None and self._text in data:
-            self._text = None
-            return True
-        return False
-
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         directory = dict(parse_qsl(self._upstream.query)).get("host")
         port = self._upstream.port or 5432
         if directory is not None:
             return await asyncio.open_unix_connection(f"{directory}/.s.PGSQL.{port}")
         return await asyncio.open_connection(self._upstream.hostname, port)
+
+
+class Wire:
+    """One connection through a proxy."""
+
+    def __init__(self, proxy: LossyProxy) -> None:
+        self._proxy = proxy
+        self._loss: Loss | None = None
+        """What is being lost here."""
+        self._prepared = b""
+        self._has_come = False
+
+    async def forth(self, client: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
+        """Hand on what the client says."""
+        while data := await client.read(CHUNK):
+            self._look(data)
+            if self._loss is not None and not self._loss.is_carried_out:
+                self._proxy.lost.set()
+                while self._loss.is_held and await client.read(CHUNK):
+                    pass
+                return
+            server.write(data)
+
+    async def back(self, server: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        """Hand on what the server answers."""
+        while data := await server.read(CHUNK):
+            if self._loss is not None:
+                self._proxy.lost.set()
+                if self._loss.is_held:
+                    # Until the client is gone.
+                    await asyncio.Event().wait()
+                return
+            client.write(data)
+
+    def _look(self, data: bytes) -> None:
+        loss = self._proxy.loss
+        if loss is None or self._loss is not None:
+            return
+        if loss.is_statement:
+            # The text of a statement comes when it is prepared, under a name that its execution refers to;
+            # what comes in between asks for types.
+            if named := re.search(STATEMENT_NAME + loss.text, data):
+                self._prepared = named[1]
+            elif self._prepared and data.startswith(b"B") and self._prepared in data:
+                self._loss, self._proxy.loss = loss, None
+        elif loss.text in data and (self._has_come or not loss.after):
+            self._loss, self._proxy.loss = loss, None
+        elif loss.after and loss.after in data:
+            self._has_come = True
 
 
 @asynccontextmanager

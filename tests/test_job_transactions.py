@@ -294,7 +294,7 @@ async def test_a_commit_whose_acknowledgement_is_lost_is_settled_by_asking_the_j
                 ran.append(ctx.attempt)
                 await connection.execute(ADD, f"attempt {ctx.attempt}")
             if ctx.attempt == 1:
-                proxy.lose_text("COMMIT;", is_carried_out=lost == "after")
+                proxy.lose_text("COMMIT;", after="set constraints", is_carried_out=lost == "after")
             return ctx.attempt
 
         async with queue.worker():
