@@ -364,6 +364,45 @@ async def test_more_handlers_than_connections_take_turns(dsn: str, db: Connectio
     assert sorted(map(int, await written(db))) == list(range(20))
 
 
+@pytest.mark.contract("P3.1", "P2.17", "P2.6")
+async def test_a_handler_that_goes_on_after_it_was_given_up_keeps_nothing(
+    pgq: PgQueue, db: Connection
+) -> None:
+    """Even if the same worker, under the same lease, runs the job again meanwhile."""
+    let_go, ended = asyncio.Event(), asyncio.Event()
+    kept_out: list[str] = []
+
+    @pgq.task(timeout=0.1, max_retries=1, default_retry_delay=0)
+    async def work(ctx: JobContext) -> str:
+        if ctx.attempt == 2:
+            return "second"
+        try:
+            async with ctx.transaction() as connection:
+                await connection.execute(ADD, "from the attempt that was given up")
+            while not let_go.is_set():
+                with suppress(asyncio.CancelledError):
+                    await let_go.wait()
+            with pytest.raises(LeaseLostError, match="this attempt is over"):
+                await ctx.step("step", pytest.fail, "called")
+            with pytest.raises(LeaseLostError, match="this attempt is over"):
+                ctx.transaction()
+            kept_out.append("all")
+        finally:
+            ended.set()
+        return "first"
+
+    job = await work.enqueue()
+    async with pgq.worker(cancel_grace=0.1):
+        assert await job.result(timeout=60) == "second"
+        let_go.set()
+        await ended.wait()
+
+    assert kept_out == ["all"]
+    assert (await job.refresh()).result == "second"
+    assert await written(db) == []
+    await eventually(lambda: nobody_idles(db))
+
+
 @pytest.mark.contract("P4.14")
 async def test_an_ignored_result_is_not_kept_by_a_transaction_either(pgq: PgQueue, db: Connection) -> None:
     @pgq.task(ignore_result=True)

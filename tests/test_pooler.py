@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 from servers import POOL_SIZE, find_pgbouncer, pgbouncer
 
-from pgqueue import JobFailed, JobNotFoundError, JobStatus, PgQueue
+from pgqueue import JobContext, JobFailed, JobNotFoundError, JobStatus, PgQueue, Progress
 from pgqueue.events import AttemptsFenced
 
 if TYPE_CHECKING:
@@ -242,3 +242,37 @@ async def test_a_schema_is_made_through_the_pooler(pooled_dsn: str) -> None:
 
     async with other:
         assert await other.pending_migrations() == ""
+
+
+async def test_a_handler_has_its_transaction_its_steps_and_its_progress(
+    pooled: PgQueue, pooled_dsn: str
+) -> None:
+    calls: list[str] = []
+
+    def charge() -> str:
+        calls.append("charged")
+        return "receipt"
+
+    @pooled.task(max_retries=1, default_retry_delay=0.01)
+    async def pay(context: JobContext) -> str:
+        receipt = await context.step("charge", charge)
+        context.progress(context.attempt, 2)
+        async with context.transaction() as connection:
+            await connection.execute("insert into effect values ($1)", context.attempt)
+            assert await connection.fetchval("show enable_seqscan") == "on"
+        if context.attempt == 1:
+            raise ValueError("not yet")
+        return receipt
+
+    connection = await asyncpg.connect(pooled_dsn, statement_cache_size=0)
+    try:
+        await connection.execute("create table effect (attempt integer)")
+        async with pooled.worker():
+            handle = await pay.enqueue()
+            assert await handle.result(timeout=60) == "receipt"
+        written = await connection.fetch("select attempt from effect")
+    finally:
+        await connection.close()
+
+    assert (calls, [row[0] for row in written]) == (["charged"], [2])
+    assert (await handle.refresh()).progress == Progress(2, 2, None)
