@@ -147,6 +147,13 @@ class DeadLettersEntered:
     letters: Sequence[DeadLetter]
 
 
+@dataclass(frozen=True, slots=True)
+class JobsExpired:
+    """Jobs that waited were not started by their expiry, and never will be."""
+
+    job_ids: Sequence[UUID]
+
+
 Event = (
     JobsEnqueued
     | JobsClaimed
@@ -156,6 +163,7 @@ Event = (
     | AttemptsAbandoned
     | JobsRescued
     | DeadLettersEntered
+    | JobsExpired
 )
 Observer = Callable[[Event], None]
 

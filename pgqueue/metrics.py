@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from pgqueue.app import PgQueue
 from pgqueue.database import CONNECTION_ERRORS
+from pgqueue.dead_letters import DeadLetter
 from pgqueue.errors import DatabaseUnavailableError
 from pgqueue.events import (
     AttemptEnded,
@@ -24,6 +25,7 @@ from pgqueue.events import (
     Event,
     JobsClaimed,
     JobsEnqueued,
+    JobsExpired,
     JobsRescued,
     JobsStarted,
 )
@@ -101,6 +103,9 @@ class Metrics:
             "Attempts given up because their handlers did not end when cancelled: they go on for nothing",
             registry=registry,
         )
+        self._expired = Counter(
+            "pgqueue_jobs_expired_total", "Jobs that expired while no worker came to them", registry=registry
+        )
         self._rescued = Counter(
             "pgqueue_jobs_rescued_total", "Jobs taken back from lost workers", ["outcome"], registry=registry
         )
@@ -173,10 +178,15 @@ class Metrics:
                 # Counted as claimed.
                 pass
             case DeadLettersEntered():
-                for letter in event.letters:
-                    self._dead.labels(letter.task, letter.queue, letter.reason).inc()
+                self._count_dead(event.letters)
+            case JobsExpired():
+                self._expired.inc(len(event.job_ids))
             case _:
                 assert_never(event)
+
+    def _count_dead(self, letters: Sequence[DeadLetter]) -> None:
+        for letter in letters:
+            self._dead.labels(letter.task, letter.queue, letter.reason).inc()
 
     def _count_ended(self, attempts: Sequence[AttemptEnded]) -> None:
         ended = Tally((each.task, each.queue, each.status.value) for each in attempts)

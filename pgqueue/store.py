@@ -129,7 +129,7 @@ class Promoted:
 
 @dataclass(frozen=True, slots=True)
 class Rescued:
-    """A job taken back from a lost worker: pending again, or failed."""
+    """A job taken back from a lost worker: pending again, failed, or cancelled."""
 
     id: UUID
     task: str
@@ -499,6 +499,10 @@ class Store:
         """Return the tasks whose jobs have been put aside and wait for longer than *seconds*."""
         rows = await connection.fetch(self._sql["find_waiting_aside"], timedelta(seconds=seconds))
         return [row["task"] for row in rows]
+
+    async def expire(self, connection: Connection, limit: int) -> list[UUID]:
+        """End jobs that wait and were not started by their expiry; return them."""
+        return [row[0] for row in await connection.fetch(self._sql["expire"], limit)]
 
     async def make_partitions(self, connection: Connection, days_ahead: int) -> int:
         """Make missing partitions; return how many were made."""

@@ -1,6 +1,7 @@
 -- release: give jobs $2 of lease $1 at worker $3 back, at the positions they had, their attempts unspent.
 --
--- Returns the jobs that were still this lease's, and their lanes.
+-- One that somebody has asked to cancel is cancelled: given back, it would run again. Returns the jobs that
+-- were still this lease's, and their lanes.
 
 with ended as (
     delete from pgqueue.running
@@ -8,11 +9,31 @@ with ended as (
       and lease_id = $1
     returning job_id, ready_at, started_at, position, lane, attempt, losses
 ),
+doomed as materialized (
+    select job_id from pgqueue.cancel_request where job_id = any($2::uuid[])
+),
 history as (
     insert into pgqueue.attempt (job_id, attempt, started_at, worker, version, reason)
-    select job_id, attempt, started_at, $3, (select lease.version from pgqueue.lease where lease.id = $1), 'released'
+    select job_id, attempt, started_at, $3, (select lease.version from pgqueue.lease where lease.id = $1),
+           case when job_id = any(array(select job_id from doomed)) then 'cancelled' else 'released' end
     from ended where started_at is not null
+),
+given_back as (
+    insert into pgqueue.ready (job_id, ready_at, position, lane, attempt, losses)
+    select job_id, ready_at, position, lane, attempt - (started_at is not null)::integer, losses
+    from ended where job_id <> all(array(select job_id from doomed))
+),
+cancelled as (
+    update pgqueue.job
+    set status       = 'cancelled',
+        started_at   = coalesce(job.started_at, ended.started_at),
+        completed_at = greatest(now(), ended.started_at),
+        attempt      = nullif(ended.attempt, 0),
+        worker       = $3,
+        reason       = coalesce((
+        select cancel_request.reason from pgqueue.cancel_request where cancel_request.job_id = job.id), 'cancelled')
+    from ended
+    where job.id = ended.job_id
+      and job.id = any(array(select job_id from doomed))
 )
-insert into pgqueue.ready (job_id, ready_at, position, lane, attempt, losses)
-select job_id, ready_at, position, lane, attempt - (started_at is not null)::integer, losses from ended
-returning job_id as id, lane
+select job_id as id, lane from ended

@@ -1,5 +1,5 @@
 -- rescue: take up to $2 jobs of the expired lease $1 back, each at the position it had; a job lost more
--- often than its task allows (default $3) has failed for it.
+-- often than its task allows (default $3) has failed for it; one that was to be cancelled is cancelled.
 --
 -- The caller holds the lock on the lease. A loss is counted apart from attempts, and the attempt is
 -- given back. A job that was only prefetched has lost nothing. Returns the jobs with the status and the
@@ -21,7 +21,10 @@ judged as materialized (
                (select (setting.options ->> 'max_losses')::integer from pgqueue.setting
                 where setting.kind = 'task' and setting.name = job.task),
                (lease.max_losses ->> job.task)::integer, $3
-           ) as is_lost
+           ) as is_lost,
+           taken.started_at is not null and taken.job_id = any(array(
+               select job_id from pgqueue.cancel_request where job_id = any(array(select job_id from held))
+           )) as is_doomed
     from taken
     join pgqueue.job on job.id = taken.job_id
     join pgqueue.lease on lease.id = $1
@@ -30,7 +33,7 @@ judged as materialized (
 requeued as (
     insert into pgqueue.ready (job_id, ready_at, position, lane, attempt, losses)
     select job_id, ready_at, position, lane, attempt - (started_at is not null)::integer, losses_now
-    from judged where not is_lost
+    from judged where not is_lost and not is_doomed
 ),
 history as (
     insert into pgqueue.attempt (job_id, attempt, started_at, worker, version, reason)
@@ -38,13 +41,16 @@ history as (
 ),
 ended as (
     update pgqueue.job
-    set status       = case when judged.is_lost then 'failed'::pgqueue.job_status end,
+    set status       = case when judged.is_doomed then 'cancelled'::pgqueue.job_status
+                        when judged.is_lost then 'failed' end,
         started_at   = coalesce(job.started_at, judged.started_at),
-        completed_at = case when judged.is_lost then greatest(now(), judged.started_at) end,
-        attempt      = case when judged.is_lost then judged.attempt end,
-        worker       = case when judged.is_lost then judged.worker end,
-        reason       = case when judged.is_lost then 'worker_lost' end,
-        error        = case when judged.is_lost then json_build_object(
+        completed_at = case when judged.is_lost or judged.is_doomed then greatest(now(), judged.started_at) end,
+        attempt      = case when judged.is_lost or judged.is_doomed then judged.attempt end,
+        worker       = case when judged.is_lost or judged.is_doomed then judged.worker end,
+        reason       = case when judged.is_doomed then coalesce((
+            select cancel_request.reason from pgqueue.cancel_request where cancel_request.job_id = job.id), 'cancelled')
+                        when judged.is_lost then 'worker_lost' end,
+        error        = case when judged.is_lost and not judged.is_doomed then json_build_object(
             'type', 'WorkerLost',
             'message', format('the worker was lost while it ran this job, %s times', judged.losses_now)) end
     from judged
@@ -52,7 +58,7 @@ ended as (
       and job.id = any(array(select job_id from held))
       and judged.started_at is not null
 )
-select job_id as id, task, lane, case when is_lost then 'failed' else 'pending' end as status, attempt,
+select job_id as id, task, lane, case when is_doomed then 'cancelled' when is_lost then 'failed' else 'pending' end as status, attempt,
        started_at is not null as was_running,
        (select lane.queue from pgqueue.lane where lane.id = judged.lane) as queue
 from judged

@@ -3,7 +3,8 @@
 -- $9 and their arguments $10, where those are not null.
 --
 -- One statement: the job is never both running and scheduled, nor neither. $8, $9 and $10 are null where they
--- are null throughout. Returns the jobs that were still this lease's.
+-- are null throughout. One that somebody has asked to cancel is cancelled instead. Returns the jobs that were
+-- still this lease's.
 
 with ended as (
     delete from pgqueue.running
@@ -20,10 +21,14 @@ outcome as materialized (
         as given (job_id, delay, reason, error, spent, not_before, options, arguments)
         on given.job_id = ended.job_id
 ),
+doomed as materialized (
+    select job_id from pgqueue.cancel_request where job_id = any($2::uuid[])
+),
 waiting as (
     insert into pgqueue.scheduled (job_id, scheduled_at, lane, attempt, losses)
     select job_id, greatest(now() + delay, not_before), lane, attempt - (not spent)::integer, losses
     from outcome
+    where job_id <> all(array(select job_id from doomed))
 ),
 history as (
     insert into pgqueue.attempt (job_id, attempt, started_at, worker, version, reason, error)
@@ -32,10 +37,18 @@ history as (
     from outcome
 )
 update pgqueue.job
-set started_at = coalesce(job.started_at, outcome.started_at),
-    options    = coalesce(outcome.options, job.options),
-    arguments  = coalesce(outcome.arguments, job.arguments)
-from outcome
+set started_at   = coalesce(job.started_at, outcome.started_at),
+    options      = coalesce(outcome.options, job.options),
+    arguments    = coalesce(outcome.arguments, job.arguments),
+    status       = case when outcome.is_doomed then 'cancelled'::pgqueue.job_status end,
+    completed_at = case when outcome.is_doomed then greatest(now(), outcome.started_at) end,
+    attempt      = case when outcome.is_doomed then outcome.attempt end,
+    worker       = case when outcome.is_doomed then $4 end,
+    reason       = case when outcome.is_doomed then coalesce((
+        select cancel_request.reason from pgqueue.cancel_request where cancel_request.job_id = job.id), 'cancelled') end
+from (
+    select outcome.*, job_id = any(array(select job_id from doomed)) as is_doomed from outcome
+) as outcome
 where job.id = outcome.job_id
   and job.id = any($2::uuid[])
 returning job.id

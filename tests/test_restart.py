@@ -14,7 +14,7 @@ import pytest
 from conftest import eventually, with_database
 from servers import CrashableServer, crashable_server
 
-from pgqueue import DatabaseUnavailableError, JobStatus, PgQueue
+from pgqueue import DatabaseUnavailableError, JobCancelled, JobStatus, PgQueue
 from pgqueue.events import AttemptsFenced, Event
 
 if TYPE_CHECKING:
@@ -107,6 +107,36 @@ async def test_nothing_is_lost_when_the_server_crashes_while_jobs_flow(
             results = await asyncio.gather(*(handle.result() for handle in handles))
 
     assert results == list(range(3000))
+
+
+@pytest.mark.contract("P4.9", "BP2")
+async def test_a_cancellation_outlives_the_worker_and_the_server(
+    crashable: CrashableServer, crash_pgq: PgQueue, crash_dsn: str
+) -> None:
+    started, runs = anyio.Event(), []
+
+    @crash_pgq.task
+    async def work() -> None:
+        runs.append("run")
+        started.set()
+        await anyio.sleep_forever()
+
+    running, waiting = await work.enqueue(), await work.options(delay=3600).enqueue()
+    async with crash_pgq.worker(grace=0, lease_ttl=1, cancel_grace=0.1):
+        await started.wait()
+        await flush_to_disk(crash_dsn)
+        # Durable when it is answered; nobody has acted on the request by then, and the server is gone.
+        assert await waiting.cancel()
+        async with crash_pgq._database.acquire() as connection:
+            assert await crash_pgq._store.cancel(connection, running.id, "not needed", None) == "requested"
+        await crashable.crash()
+    await crashable.start()
+    async with crash_pgq.worker():
+        for handle in (running, waiting):
+            with pytest.raises(JobCancelled):
+                await handle.result(timeout=60)
+
+    assert runs == ["run"]
 
 
 @pytest.mark.contract("P2.19")

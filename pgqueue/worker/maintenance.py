@@ -17,7 +17,7 @@ import anyio
 
 from pgqueue.database import Link
 from pgqueue.dead_store import DeadStore
-from pgqueue.events import JobRescued, JobsRescued, Observers
+from pgqueue.events import JobRescued, JobsExpired, JobsRescued, Observers
 from pgqueue.jobs import JobStatus
 from pgqueue.options import MAX_LOSSES
 from pgqueue.settings import Settings
@@ -31,6 +31,7 @@ TICK = 1.0
 """Seconds between two rounds."""
 PROMOTE_LIMIT = 1000
 RESCUE_LIMIT = 1000
+EXPIRE_LIMIT = 1000
 UNBLOCK_LIMIT = 1000
 PARTITION_INTERVAL = 3600.0
 PURGE_INTERVAL = 10.0
@@ -148,17 +149,8 @@ class Maintenance:
         return TICK if promoted.next_in is None else promoted.next_in
 
     async def _round(self) -> None:
-        own = self._lease_id()
         try:
-            async with self._link.use() as connection:
-                self._heed(await self._store.read_settings(connection))
-                await self._store.settle_cancel_requests(connection)
-                if own is not None:
-                    self._cancel(await self._store.find_cancel_requests(connection, own))
-                    silent = await self._store.find_silent_leases(connection, own)
-                    for lease_id, renewed_at in self._silence.dead(silent, time.monotonic()):
-                        if await self._store.expire_lease(connection, lease_id, renewed_at):
-                            logger.warning("lease %s: its process is dead; taking its jobs back", lease_id)
+            await self._hear()
             while await self._rescue():
                 pass
             await self._unblock()
@@ -168,15 +160,43 @@ class Maintenance:
             if time.monotonic() >= self._next_unknown:
                 await self._look_after_unknown()
                 self._next_unknown = time.monotonic() + UNKNOWN_INTERVAL
+            while await self._expire():
+                pass
             if time.monotonic() >= self._next_partitions:
-                async with self._link.use() as connection:
-                    made = await self._store.make_partitions(connection, DAYS_AHEAD)
-                if made:
-                    logger.info("made %d partitions of the job table", made)
+                await self._make_partitions()
                 self._next_partitions = time.monotonic() + PARTITION_INTERVAL
         except BaseException:
             self._silence.forget()
             raise
+
+    async def _hear(self) -> None:
+        """Heed what operators and callers ask for, and notice dead processes."""
+        own = self._lease_id()
+        async with self._link.use() as connection:
+            self._heed(await self._store.read_settings(connection))
+            await self._store.settle_cancel_requests(connection)
+            if own is not None:
+                self._cancel(await self._store.find_cancel_requests(connection, own))
+                silent = await self._store.find_silent_leases(connection, own)
+                for lease_id, renewed_at in self._silence.dead(silent, time.monotonic()):
+                    if await self._store.expire_lease(connection, lease_id, renewed_at):
+                        logger.warning("lease %s: its process is dead; taking its jobs back", lease_id)
+
+    async def _make_partitions(self) -> None:
+        async with self._link.use() as connection:
+            made = await self._store.make_partitions(connection, DAYS_AHEAD)
+        if made:
+            logger.info("made %d partitions of the job table", made)
+
+    async def _expire(self) -> bool:
+        """End a batch of jobs that wait past their expiry; return whether there may be more."""
+        async with self._link.use() as connection:
+            expired = await self._store.expire(connection, EXPIRE_LIMIT)
+        if expired:
+            logger.info("%d jobs have expired without being started", len(expired))
+            self._announce(finished=expired, lanes=())
+            self._observers.emit(JobsExpired(expired))
+        return len(expired) == EXPIRE_LIMIT
 
     async def _rescue(self) -> bool:
         """Take back a batch of each expired lease's jobs; return whether there may be more."""
@@ -253,17 +273,20 @@ class Maintenance:
 
     def _report(self, worker: str, rescued: Sequence[Rescued]) -> None:
         failed = [job.id for job in rescued if job.status is JobStatus.FAILED]
-        lanes = {job.lane for job in rescued if job.status is not JobStatus.FAILED}
+        cancelled = [job.id for job in rescued if job.status is JobStatus.CANCELLED]
+        lanes = {job.lane for job in rescued if job.status is JobStatus.PENDING}
+        requeued = len(rescued) - len(failed) - len(cancelled)
         logger.warning(
-            "worker %s is lost: %d of its jobs go back, %d have failed (worker_lost)",
+            "worker %s is lost: %d of its jobs go back, %d have failed, %d were to be cancelled",
             worker,
-            len(rescued) - len(failed),
+            requeued,
             len(failed),
+            len(cancelled),
         )
-        self._announce(finished=failed, lanes=list(lanes))
+        self._announce(finished=[*failed, *cancelled], lanes=list(lanes))
         self._died(failed)
         jobs = [
             JobRescued(job.id, job.task, job.queue, job.attempt, job.was_running, job.status)
             for job in rescued
         ]
-        self._observers.emit(JobsRescued(len(rescued) - len(failed), failed, worker, jobs))
+        self._observers.emit(JobsRescued(requeued, failed, worker, jobs))

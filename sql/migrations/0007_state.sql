@@ -66,3 +66,27 @@ begin
     return true;
 end
 $$;
+
+-- When to look whether a job was started by its expiry. Only jobs that have one have a row.
+create table pgqueue.expiry (
+    job_id   uuid primary key,
+    check_at timestamptz not null
+);
+create index expiry_check_at on pgqueue.expiry (check_at);
+
+create function pgqueue.note_expiry() returns trigger language plpgsql as $$
+begin
+    insert into pgqueue.expiry (job_id, check_at) values (new.id, new.expires_at);
+    return null;
+end
+$$;
+-- A trigger, because jobs are made in several ways; a job without expiry pays for the look at its condition.
+create trigger note_expiry after insert on pgqueue.job for each row
+    when (new.expires_at is not null) execute function pgqueue.note_expiry();
+
+insert into pgqueue.expiry (job_id, check_at)
+select id, expires_at from pgqueue.job
+where expires_at is not null
+  and id = any(array(
+      select job_id from pgqueue.ready union all select job_id from pgqueue.running
+      union all select job_id from pgqueue.scheduled union all select job_id from pgqueue.blocked));

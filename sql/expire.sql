@@ -1,0 +1,73 @@
+-- expire: end up to $1 jobs that were not started by their expiry, wherever they wait.
+--
+-- For those that no worker comes to: of queues that are paused or that nobody works on, waiting for a retry,
+-- blocked. One that is running may yet come back to wait: it is looked at again after ten seconds, and then
+-- ever later. Records that somebody else has locked are passed over until then. Returns the jobs.
+
+with due as materialized (
+    select job_id from pgqueue.expiry where check_at <= now() order by check_at limit $1 for update skip locked
+),
+live as materialized (
+    select job.id, job.expires_at
+    from pgqueue.job
+    where job.id = any(array(select job_id from due))
+      and job.status is null
+      and job.expires_at is not null
+),
+waiting as materialized (
+    select job_id from pgqueue.ready where job_id = any(array(select job_id from due))
+    union all
+    select job_id from pgqueue.scheduled where job_id = any(array(select job_id from due))
+    union all
+    select job_id from pgqueue.blocked where job_id = any(array(select job_id from due))
+    union all
+    select job_id from pgqueue.running where job_id = any(array(select job_id from due)) and started_at is null
+),
+locked as materialized (
+    -- The record first, as everybody does who ends a job that waits.
+    select job.id
+    from pgqueue.job
+    where job.id = any(array(select job_id from waiting))
+      and job.status is null
+      and job.expires_at <= now()
+    for update skip locked
+),
+from_ready as (
+    delete from pgqueue.ready where job_id = any(array(select id from locked)) returning job_id, attempt
+),
+from_scheduled as (
+    delete from pgqueue.scheduled where job_id = any(array(select id from locked)) returning job_id, attempt
+),
+from_blocked as (
+    delete from pgqueue.blocked where job_id = any(array(select id from locked)) returning job_id, attempt
+),
+from_running as (
+    delete from pgqueue.running
+    where job_id = any(array(select id from locked)) and started_at is null
+    returning job_id, attempt
+),
+ended as materialized (
+    select job_id, attempt from from_ready
+    union all select job_id, attempt from from_scheduled
+    union all select job_id, attempt from from_blocked
+    union all select job_id, attempt from from_running
+),
+forgotten as (
+    delete from pgqueue.expiry
+    where job_id = any(array(select job_id from due))
+      and (job_id = any(array(select job_id from ended)) or job_id <> all(array(select id from live)))
+),
+postponed as (
+    update pgqueue.expiry
+    set check_at = greatest(live.expires_at, now() + greatest(interval '10 seconds', now() - live.expires_at))
+    from live
+    where expiry.job_id = live.id
+      and expiry.job_id = any(array(select job_id from due))
+      and expiry.job_id <> all(array(select job_id from ended))
+)
+update pgqueue.job
+set status = 'expired', completed_at = now(), attempt = nullif(ended.attempt, 0), reason = 'expired'
+from ended
+where job.id = ended.job_id
+  and job.id = any(array(select id from locked))
+returning job.id
