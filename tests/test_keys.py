@@ -214,6 +214,35 @@ async def test_bulk_calls_of_the_same_keys_at_once_make_one_job_each(
     assert await db.fetchval(JOBS) == await db.fetchval(KEYS) == len(numbers)
 
 
+@pytest.mark.contract("P3.2", "P1.7")
+@pytest.mark.parametrize("on_conflict", ["return", "replace", "coalesce"])
+async def test_a_bulk_call_takes_a_few_statements_however_many_keys_it_has(
+    dsn: str, on_conflict: Literal["return", "replace", "coalesce"]
+) -> None:
+    statements: list[str] = []
+    async with PgQueue(dsn, max_connections=1) as pgq:
+        work = declare_work(pgq)
+        await work.enqueue(0)
+
+        async def count(number: int, prefix: str) -> int:
+            statements.clear()
+            calls = (
+                work.options(idempotency_key=f"{prefix}-{n}", on_conflict=on_conflict).s(n)
+                for n in range(number)
+            )
+            await pgq.enqueue_many(calls)
+            return len(statements)
+
+        async with pgq._database.acquire() as connection:
+            connection.add_query_logger(lambda query: statements.append(query.query))
+
+        of_few, of_many = await count(3, "a"), await count(CHUNK // 2, "b")
+        held_few, held_many = await count(3, "a"), await count(CHUNK // 2, "b")
+
+    assert of_few == of_many > 0
+    assert held_few == held_many > 0
+
+
 @pytest.mark.contract("P3.2", "P1.6")
 async def test_a_chosen_id_and_a_key_go_together(work: Task[[int], int], db: Connection) -> None:
     chosen = uuid4()

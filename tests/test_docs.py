@@ -1,0 +1,82 @@
+"""What the documentation shows works: its Python is run, in its order."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import eventually
+
+import pgqueue
+from pgqueue import JobStatus, PgQueue
+
+if TYPE_CHECKING:
+    from conftest import Connection
+
+DOCS = Path(__file__).parents[1] / "docs"
+SNIPPET = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def snippets(page: str, language: str) -> list[str]:
+    """Return the snippets of *page* in *language*."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return [code for found, code in SNIPPET.findall(text) if found == language]
+
+
+async def run(code: str, names: dict[str, Any]) -> None:
+    """Run *code*, which may await, as the prompt of `python -m asyncio` does."""
+    compiled = compile(code, "docs", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    waiting = eval(compiled, names)
+    if inspect.isawaitable(waiting):
+        await waiting
+
+
+@pytest.mark.contract("P3.1", "P3.2", "P3.7", "P3.11", "BP3", "BP4")
+async def test_the_page_on_idempotency_does_what_it_says(pgq: PgQueue, db: Connection) -> None:
+    charges: dict[str, int] = {}
+
+    async def charge(total: int, key: str) -> str:
+        charges[key] = total
+        return f"receipt of {total}"
+
+    await db.execute(
+        """
+        create table orders (id integer primary key, total integer, status text default 'new');
+        create table receipts (order_id integer primary key, receipt text);
+        insert into orders (id, total) values (7, 70), (9, 90);
+        """
+    )
+    names = {
+        **{name: getattr(pgqueue, name) for name in pgqueue.__all__},
+        "pgq": pgq,
+        "connection": db,
+        "charge": charge,
+        "timedelta": timedelta,
+    }
+
+    for code in snippets("idempotency.md", "python"):
+        await run(code, names)
+    [by_sql] = snippets("idempotency.md", "sql")
+    same = await db.fetchval(by_sql)
+    async with pgq.worker():
+        result = await names["first"].result(timeout=60)
+        await pgq.handle(names["handles"][0].id).result(timeout=60)
+        await eventually(lambda: are_processed(db))
+
+    assert same == names["first"].id
+    assert result == "receipt of 70"
+    assert set(charges.values()) == {70, 90}
+    assert await db.fetchval("select array_agg(receipt order by order_id) from receipts") == [
+        "receipt of 70",
+        "receipt of 90",
+    ]
+    assert await names["draft"].status() is JobStatus.SCHEDULED
+
+
+async def are_processed(db: Connection) -> bool:
+    return bool(await db.fetchval("select bool_and(status = 'completed') from orders"))
