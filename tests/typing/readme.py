@@ -34,6 +34,26 @@ def count_with_context(ctx: JobContext, path: str) -> int:
     return len(path) * ctx.attempt
 
 
+async def charge(card: str, *, amount: int) -> str:
+    return f"{card}: {amount}"
+
+
+@pgq.task()
+async def pay(ctx: JobContext, card: str) -> str:
+    ctx.progress(1, 2, {"card": card})
+    assert_type(ctx.idempotency_key_for("charge"), str)
+    receipt = await ctx.step("charge", charge, card, amount=5)
+    assert_type(receipt, str)
+    assert_type(await ctx.step("count", len, card), int)
+    async with ctx.transaction() as connection:
+        await connection.execute("select 1")
+        await send_email.options(connection=connection).enqueue("user@example.com", "Paid")
+    await ctx.step("charge", charge, card, amount="5")  # type: ignore[arg-type]  # an amount is a number
+    await ctx.step("charge", charge)  # type: ignore[call-overload]  # no card
+    ctx.progress("1")  # type: ignore[arg-type]
+    return receipt
+
+
 async def accepted(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     assert_type(await send_email.enqueue("user@example.com", "Welcome!"), JobHandle[str])
     assert_type(await send_email.enqueue("user@example.com", subject="Hi", body="!"), JobHandle[str])
