@@ -1,0 +1,169 @@
+"""What dead letters cost: rows by index, however many there are, and nothing where nothing fails.
+
+Counts of rows that the server read in a transaction, triggers and functions included.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from test_mass_redrive import fail_jobs
+from test_plans import FILL, connected, freeze_statistics
+
+from pgqueue.dead_letters import DeadLetterFilter
+from pgqueue.dead_store import DeadStore
+from pgqueue.jobs import JobError, JobStatus
+from pgqueue.outcomes import Ended, Retry
+
+if TYPE_CHECKING:
+    from test_plans import Bench
+
+MANY = 20_000
+BATCH = 100
+
+BURY = """
+    insert into pgqueue.dead_letter (job_id, failed_at, task, queue, reason, fingerprint, attempt)
+    select gen_random_uuid(), now() - n * interval '1 second', 'old', 'default', 'exception', (n % 5)::text, 1
+    from generate_series(1, $1) as n
+"""
+READ = """
+    select relname, seq_tup_read, coalesce(idx_tup_fetch, 0) as fetched
+    from pg_stat_xact_all_tables
+    where schemaname = 'pgqueue' and seq_tup_read + coalesce(idx_tup_fetch, 0) > 0
+"""
+
+
+@asynccontextmanager
+async def crowded(dsn: str) -> AsyncIterator[Bench]:
+    """A worker's connection to a database of many jobs and dead letters, with statistics of an empty one."""
+    async with connected(dsn) as bench:
+        await freeze_statistics(bench.connection)
+        await bench.connection.execute("vacuum analyze")
+        await bench.connection.execute(FILL, MANY)
+        await bench.connection.execute(BURY, MANY)
+        yield bench
+
+
+async def rows_read(
+    connection: asyncpg.Connection[asyncpg.Record], call: Callable[[], Awaitable[object]]
+) -> Counter[str]:
+    """Return how many rows of each table *call* reads; fail if it reads a large one from end to end."""
+    transaction = connection.transaction()
+    await transaction.start()
+    before = {row["relname"]: row for row in await connection.fetch(READ)}
+    await call()
+    fetched: Counter[str] = Counter()
+    for row in await connection.fetch(READ):
+        earlier = before.get(row["relname"], {"seq_tup_read": 0, "fetched": 0})
+        assert row["seq_tup_read"] - earlier["seq_tup_read"] <= 50, row["relname"]
+        fetched[row["relname"]] += row["fetched"] - earlier["fetched"]
+    await transaction.rollback()
+    return +fetched
+
+
+async def claimed(bench: Bench) -> list[object]:
+    """Have a batch of jobs run under the bench's lease; return their ids."""
+    jobs = await bench.store.claim(bench.connection, bench.lease_id, BATCH, [(1, 0)])
+    return [job.id for job in jobs]
+
+
+@pytest.mark.contract("P5.3")
+async def test_failures_and_retries_read_their_own_rows_alone(dsn: str) -> None:
+    async with crowded(dsn) as bench:
+        connection, ids = bench.connection, await claimed(bench)
+        error = JobError("ValueError", "no", None)
+        retries = [Retry(job_id, 1.0, "exception", error) for job_id in ids]  # type: ignore[arg-type]
+        ends = [Ended(job_id, JobStatus.FAILED, "exception", error) for job_id in ids]  # type: ignore[arg-type]
+
+        retry = await rows_read(
+            connection, lambda: bench.store.retry(connection, bench.lease_id, "w", retries)
+        )
+        fail = await rows_read(connection, lambda: bench.store.fail(connection, bench.lease_id, "w", ends))
+
+    # Of each: running, job, and the job again for the trigger; of a failure, its attempt and its lane too.
+    assert BATCH <= retry.total() <= 4 * BATCH + 50
+    assert BATCH <= fail.total() <= 6 * BATCH + 50
+
+
+@pytest.mark.contract("P5.3")
+async def test_a_success_enters_nothing_and_looks_at_no_dead_letter(dsn: str) -> None:
+    async with crowded(dsn) as bench:
+        connection, ids = bench.connection, await claimed(bench)
+
+        read = await rows_read(
+            connection,
+            lambda: bench.store.finish(connection, bench.lease_id, "w", ids, None),  # type: ignore[arg-type]
+        )
+
+    assert read.keys() & {"dead_letter", "attempt", "action"} == set()
+
+
+@pytest.mark.contract("P5.4")
+async def test_a_page_a_filter_and_the_groups_read_what_they_show(dsn: str) -> None:
+    async with crowded(dsn) as bench:
+        connection, store = bench.connection, DeadStore("pgqueue")
+        last = (await store.list_letters(connection, DeadLetterFilter(), None, 1000))[-1]
+
+        page = await rows_read(
+            connection,
+            lambda: store.list_letters(connection, DeadLetterFilter(), (last.failed_at, last.job_id), BATCH),
+        )
+        group = await rows_read(
+            connection, lambda: store.list_letters(connection, DeadLetterFilter(fingerprint="3"), None, BATCH)
+        )
+        none = await rows_read(
+            connection, lambda: store.list_letters(connection, DeadLetterFilter(fingerprint="x"), None, BATCH)
+        )
+        groups = await rows_read(
+            connection,
+            lambda: store.group_letters(
+                connection, task=None, reason=None, error_type=None, limit=100, cap=50, most=1000
+            ),
+        )
+
+    assert (page.total(), group.total(), none.total()) == (BATCH, BATCH, 0)
+    assert groups.total() <= 5 * (50 + 10)
+
+
+@pytest.mark.contract("P5.6")
+async def test_a_batch_of_a_mass_redrive_reads_its_own_rows_alone(dsn: str) -> None:
+    async with crowded(dsn) as bench:
+        connection, store = bench.connection, DeadStore("pgqueue")
+        await fail_jobs(connection, BATCH)
+        # The oldest are the ones that have a record.
+        await connection.execute(
+            "update pgqueue.dead_letter set failed_at = failed_at - interval '1 year' where task = 'work'"
+        )
+        await store.begin_redrive(
+            connection,
+            uuid4(),
+            DeadLetterFilter(),
+            rate=BATCH,
+            queue=None,
+            reset_attempts=True,
+            reason=None,
+            actor=None,
+        )
+        await connection.execute("update pgqueue.mass_redrive set carried_at = now() - interval '1 hour'")
+
+        read = await rows_read(connection, lambda: store.carry_redrive(connection, BATCH))
+
+    assert BATCH <= read.total() <= 10 * BATCH + 50
+
+
+@pytest.mark.contract("P5.1")
+async def test_looking_for_unknown_tasks_reads_no_other_jobs(dsn: str) -> None:
+    async with crowded(dsn) as bench:
+        connection, store = bench.connection, bench.store
+
+        found = await rows_read(connection, lambda: store.fail_unknown(connection, 60.0, [], BATCH))
+        waiting = await rows_read(connection, lambda: store.find_waiting_aside(connection, 60.0))
+
+    assert found.total() <= 10
+    assert waiting.total() <= 10
