@@ -30,6 +30,7 @@ from pgqueue import (
     UnknownQueueError,
 )
 from pgqueue.dead_letters import decode_cursor, encode_cursor
+from pgqueue.statements import load_migrations
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -677,6 +678,79 @@ async def test_a_mass_discard_takes_what_the_filter_takes_in(pgq: PgQueue, db: C
     assert [tuple(row) for row in noted] == [("discarded", "spam", "ada")]
     assert await pgq.discard_all(all=True) == 3
     assert await pgq.discard_all(all=True) == 0
+
+
+# Elsewhere
+
+
+@pytest.mark.contract("P5.1", "P5.5", "P5.6", "P5.8")
+async def test_all_of_it_works_in_another_schema(empty_dsn: str) -> None:
+    pgq = PgQueue(empty_dsn, schema="other_jobs")
+    await pgq.migrate()
+    async with pgq:
+        webhook = Webhook(pgq)
+        one, two, three, four = await webhook.fail("1.example", "2.example", "3.example", "4.example")
+        [group] = await pgq.dead_groups()
+        details = await pgq.dead_letter(one.id)
+
+        webhook.is_broken = False
+        await pgq.redrive(one.id, queue="repairs")
+        await pgq.discard(two.id)
+        async with pgq.worker(queues=["default", "repairs"]):
+            redrive = await pgq.redrive_all(DeadLetterFilter(fingerprint=group.fingerprint))
+            over = await redrive.wait(timeout=60)
+            for job in (one, three, four):
+                assert await job.result(timeout=60) == "sent"
+
+        assert (group.count, details.payload) == (4, '{"url":"1.example","kind":"error"}')
+        assert over.done == 2
+        assert (await pgq.dead_letters()).letters == []
+
+
+@pytest.mark.contract("P5.1", "P4.16")
+async def test_what_a_worker_of_the_version_before_lets_fail_is_one_too(pgq: PgQueue, db: Connection) -> None:
+    job = await pgq.enqueue_by_name("work")
+    async with ghost(pgq) as older:
+        await older.claim()
+        await older.connection.execute(
+            """
+            with ended as (
+                delete from pgqueue.running where job_id = $1 returning job_id, started_at, attempt
+            ),
+            history as (
+                insert into pgqueue.attempt (job_id, attempt, started_at, worker, reason, error)
+                select job_id, attempt, started_at, 'old', 'exception', '{"type": "E", "message": "m"}'
+                from ended
+            )
+            update pgqueue.job
+            set status = 'failed', completed_at = now(), attempt = 1, worker = 'old', reason = 'exception',
+                error = '{"type": "E", "message": "m"}'
+            where id = $1
+            """,
+            job.id,
+        )
+
+    [letter] = (await pgq.dead_letters()).letters
+    assert (letter.job_id, letter.error_type, letter.worker, letter.version) == (job.id, "E", "old", None)
+
+
+@pytest.mark.contract("P5.1")
+async def test_what_had_failed_before_there_were_dead_letters_is_one(empty_dsn: str) -> None:
+    connection = await asyncpg.connect(empty_dsn)
+    await PgQueue(empty_dsn).migrate()
+    pgq = PgQueue(empty_dsn)
+    async with pgq:
+        [job] = await Webhook(pgq).fail("a.example")
+    migration = next(each for each in load_migrations("pgqueue") if each.name == "dead_letters")
+    backfill = migration.sql[migration.sql.index("insert into pgqueue.dead_letter\nselect") :]
+    backfill = backfill[: backfill.index(";")]
+    await connection.execute("truncate pgqueue.dead_letter")
+
+    await connection.execute(backfill)
+
+    async with pgq:
+        assert [letter.job_id for letter in (await pgq.dead_letters()).letters] == [job.id]
+    await connection.close()
 
 
 # Operators

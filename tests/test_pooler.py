@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 from servers import POOL_SIZE, find_pgbouncer, pgbouncer
 
-from pgqueue import JobContext, JobFailed, JobNotFoundError, JobStatus, PgQueue, Progress
+from pgqueue import DeadLetter, JobContext, JobFailed, JobNotFoundError, JobStatus, PgQueue, Progress
 from pgqueue.events import AttemptsFenced
 
 if TYPE_CHECKING:
@@ -276,3 +276,32 @@ async def test_a_handler_has_its_transaction_its_steps_and_its_progress(
 
     assert (calls, [row[0] for row in written]) == (["charged"], [2])
     assert (await handle.refresh()).progress == Progress(2, 2, None)
+
+
+@pytest.mark.contract("P5.5", "P5.6", "P5.9")
+async def test_dead_letters_are_told_of_and_redriven(pooled: PgQueue) -> None:
+    is_broken = True
+    heard: list[DeadLetter] = []
+    pooled.on_dead(heard.append)
+
+    @pooled.task(max_retries=0)
+    async def work(number: int) -> int:
+        if is_broken:
+            raise ValueError
+        return number
+
+    jobs = await pooled.enqueue_many([work.s(number) for number in range(4)])
+    async with pooled.worker():
+        for job in jobs:
+            with pytest.raises(JobFailed):
+                await job.result(timeout=60)
+    is_broken = False
+    await pooled.redrive(jobs[0].id)
+    assert await pooled.discard(jobs[1].id) is True
+    async with pooled.worker():
+        over = await (await pooled.redrive_all(all=True)).wait(timeout=60)
+        results = [await jobs[number].result(timeout=60) for number in (0, 2, 3)]
+
+    assert {letter.job_id for letter in heard} == {job.id for job in jobs}
+    assert over.done == 2
+    assert results == [0, 2, 3]
