@@ -49,6 +49,7 @@ from pgqueue.options import (
 )
 from pgqueue.registry import Codec, Registry, TaskDefinition, encode_document
 from pgqueue.results import Results
+from pgqueue.retention import RetentionOptions, read_retention
 from pgqueue.settings import Setting
 from pgqueue.signals import Signals
 from pgqueue.statements import check_schema_name
@@ -79,7 +80,8 @@ class PgQueue(Operations):
     queues. *strict_queues*: refuse jobs for queues that neither a task nor `queue()` names.
     *payload_limit*: bytes of a job's arguments, and of its result, as JSON. *connect_timeout*: seconds
     after which a database that does not answer is an error. *force_generic_plans*: plan each statement
-    once; Citus cannot. *seed*: makes the jitter of retries repeatable. *connect_options*: passed to
+    once; Citus cannot. *seed*: makes the jitter of retries repeatable. *retention*: for how long finished
+    jobs are kept, by how they ended (RetentionOptions); workers remove them. *connect_options*: passed to
     `asyncpg.connect`. *version*: of your code, noted with every attempt that does not succeed.
     *unknown_task_grace*: seconds after which jobs of a task that no live worker knows have failed; None:
     never. Other options hold for every job where nothing nearer says otherwise.
@@ -97,6 +99,7 @@ class PgQueue(Operations):
         force_generic_plans: bool = True,
         codec: Codec | None = None,
         seed: int | None = None,
+        retention: RetentionOptions | None = None,
         connect_options: Mapping[str, Any] | None = None,
         version: str | None = None,
         unknown_task_grace: float | None = 24 * 3600.0,
@@ -120,6 +123,7 @@ class PgQueue(Operations):
         self._strict_queues = strict_queues
         self._codec = codec
         self._rng = random.Random(seed)
+        self._retention = read_retention(retention or {})
         self.registry = Registry(read_options("PgQueue", options, TaskOptions))
         self._observers = Observers()
         self._observers.add(log_transitions, *HEARD)
@@ -672,6 +676,7 @@ class PgQueue(Operations):
             unknown_task_grace=self._unknown_task_grace,
             on_dead=self._on_dead,
             settings=settings,
+            retention=self._retention,
         )
         # A failed one stays, for whoever asks after the health of the process.
         self._workers = [each for each in self._workers if not each.has_stopped]

@@ -461,7 +461,7 @@ def check_event(source: object, event_id: object, ttl: object) -> tuple[str, str
     return (
         _storable("mark_processed: the source", source),
         _storable("mark_processed: the event id", event_id),
-        _positive_seconds("mark_processed: the ttl", ttl),
+        positive_seconds("mark_processed: the ttl", ttl),
     )
 
 
@@ -476,7 +476,8 @@ def _seconds(what: str, value: object) -> float:
     return float(seconds)
 
 
-def _positive_seconds(what: str, value: object) -> float:
+def positive_seconds(what: str, value: object) -> float:
+    """Return *value* as seconds, more than zero. Raises InvalidOptionError; *what* names it there."""
     seconds = _seconds(what, value)
     if seconds <= 0:
         raise InvalidOptionError(f"{what} is {value!r}: give more than zero")
@@ -540,7 +541,7 @@ def _run_at(what: str, value: object) -> datetime | None:
 def _expires(what: str, value: object) -> float | datetime | None:
     if value is None:
         return None
-    return aware_time(what, value) if isinstance(value, datetime) else _positive_seconds(what, value)
+    return aware_time(what, value) if isinstance(value, datetime) else positive_seconds(what, value)
 
 
 def _id(what: str, value: object) -> UUID | None:
@@ -590,7 +591,7 @@ def _storable(what: str, value: object) -> str:
 
 
 def _idempotency_window(what: str, value: object) -> float | None:
-    return None if value is None else _positive_seconds(what, value)
+    return None if value is None else positive_seconds(what, value)
 
 
 def _idempotency_scope(what: str, value: object) -> str:
@@ -615,7 +616,7 @@ def _one_of(what: str, value: object, choices: Sequence[str], other: str = "") -
 
 
 def _timeout(what: str, value: object) -> float | None:
-    return None if value is None else _positive_seconds(what, value)
+    return None if value is None else positive_seconds(what, value)
 
 
 def retry_limit(what: str, value: object) -> int | None:
@@ -626,7 +627,7 @@ def retry_limit(what: str, value: object) -> int | None:
 def _retry_backoff(what: str, value: object) -> float | None:
     if isinstance(value, bool):
         return 1.0 if value else None
-    return None if value is None else _positive_seconds(what, value)
+    return None if value is None else positive_seconds(what, value)
 
 
 def _retry_jitter(what: str, value: object) -> str:
@@ -638,7 +639,7 @@ def _retry_jitter(what: str, value: object) -> str:
 
 
 def _max_retry_duration(what: str, value: object) -> float | None:
-    return None if value is None else _positive_seconds(what, value)
+    return None if value is None else positive_seconds(what, value)
 
 
 def _retry_intervals(what: str, value: object) -> tuple[float, ...]:
@@ -704,7 +705,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, object], Any]]] = {
     "max_retries": retry_limit,
     "max_retry_duration": _max_retry_duration,
     "retry_backoff": _retry_backoff,
-    "retry_backoff_max": _positive_seconds,
+    "retry_backoff_max": positive_seconds,
     "retry_jitter": _retry_jitter,
     "retry_delay_min": some_seconds,
     "default_retry_delay": some_seconds,

@@ -16,6 +16,7 @@ from uuid import UUID
 from pgqueue.jobs import Attempt, Job, JobError, JobStatus
 from pgqueue.outcomes import Ended, Retry, Unknown
 from pgqueue.progress import decode_progress
+from pgqueue.retention import Retention
 from pgqueue.settings import Kind, Setting, Settings
 from pgqueue.statements import load_statements
 
@@ -175,6 +176,28 @@ class Measure:
     queue: str
     pending: int
     oldest_age: float | None
+
+
+class Partition(NamedTuple):
+    """A day partition and the ids that it takes, the upper end not included."""
+
+    name: str
+    low: UUID
+    high: UUID
+    is_old: bool
+    """Whether all its ids are of moments past the retention."""
+    limit_id: UUID
+    """The first id that is not."""
+
+
+class Step(NamedTuple):
+    """What one step through the jobs found: `reached` is the last one's id."""
+
+    looked: int
+    reached: UUID | None
+    are_past: bool = False
+    """Whether all of them may go."""
+    removed: int = 0
 
 
 class Store:
@@ -522,6 +545,46 @@ class Store:
         """Forget processed events whose time is over; return how many."""
         return int(await connection.fetchval(self._sql["purge_inbox"], limit))
 
+    # Retention
+
+    async def take_chore(self, connection: Connection, name: str, holder: UUID, seconds: float) -> bool:
+        """Begin or keep a chore that one worker does at a time; False: it is not to be begun now."""
+        taken = await connection.fetchval(self._sql["take_chore"], name, holder, timedelta(seconds=seconds))
+        return taken is not None
+
+    async def leave_chore(self, connection: Connection, name: str, holder: UUID, seconds: float) -> None:
+        """Let a chore rest."""
+        await connection.execute(self._sql["leave_chore"], name, holder, timedelta(seconds=seconds))
+
+    async def find_day_partitions(self, connection: Connection, seconds: float) -> list[Partition]:
+        """Return the day partitions, oldest first."""
+        rows = await connection.fetch(self._sql["find_day_partitions"], timedelta(seconds=seconds))
+        return [Partition._make(row) for row in rows]
+
+    async def examine(
+        self, connection: Connection, low: UUID, high: UUID, limit: int, retention: Retention
+    ) -> Step:
+        """Look at the next jobs of a range of ids."""
+        row = await connection.fetchrow(self._sql["examine"], low, high, limit, *_intervals(retention))
+        assert row is not None
+        return Step(row["looked"], row["reached"], are_past=row["are_past"])
+
+    async def purge(
+        self, connection: Connection, low: UUID, high: UUID, limit: int, retention: Retention
+    ) -> Step:
+        """Look at the next jobs of a range of ids and remove those past their retention."""
+        row = await connection.fetchrow(self._sql["purge"], low, high, limit, *_intervals(retention))
+        assert row is not None
+        return Step(row["looked"], row["reached"], removed=row["removed"])
+
+    async def forget_range(self, connection: Connection, low: UUID, high: UUID) -> None:
+        """Remove what other tables keep of jobs in a range of ids."""
+        await connection.execute(self._sql["forget_range"], low, high)
+
+    async def drop_partition(self, connection: Connection, partition: Partition) -> bool:
+        """Drop a day partition that has no live job; False: not now."""
+        return bool(await connection.fetchval(self._sql["drop_partition"], *partition[:3]))
+
     # Cancelling
 
     async def cancel(
@@ -688,6 +751,10 @@ def _used(column: list[Any]) -> list[Any] | None:
 
 def _interval(seconds: float | None) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=seconds)
+
+
+def _intervals(retention: Retention) -> Iterable[timedelta | None]:
+    return map(_interval, (retention.succeeded, retention.failed, retention.cancelled, retention.expired))
 
 
 def _job(row: Record) -> Job:

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "pgqueue"
 LAYERS: dict[str, list[str]] = {
     "words": [
         "errors", "jobs", "options", "limits", "retry", "control", "outcomes", "events", "ids", "context",
-        "dead_letters", "logs", "progress", "settings",
+        "dead_letters", "logs", "progress", "settings", "retention",
     ],
     "ground": [
         "arguments", "registry", "statements", "store", "database", "migrations", "signals", "batch", "keys",

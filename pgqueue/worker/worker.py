@@ -26,6 +26,7 @@ from pgqueue.options import restore_options
 from pgqueue.outcomes import Ended, Outcome, Released, Succeeded, Unknown
 from pgqueue.registry import Codec, Registry
 from pgqueue.results import WATCH_TTL, Results
+from pgqueue.retention import Retention
 from pgqueue.settings import Settings
 from pgqueue.signals import Signals
 from pgqueue.store import Claimed, Store
@@ -40,6 +41,7 @@ from pgqueue.worker.lease import Holder, LeaseKeeper
 from pgqueue.worker.maintenance import Maintenance
 from pgqueue.worker.persistence import persist
 from pgqueue.worker.progress import ProgressWriter
+from pgqueue.worker.purger import Purger
 from pgqueue.worker.scope import JobScope, Scopes
 from pgqueue.worker.twice import judge
 from pgqueue.worker.watchdog import Watchdog
@@ -114,6 +116,7 @@ class Worker:
         unknown_task_grace: float | None,
         on_dead: Sequence[Hook],
         settings: WorkerSettings,
+        retention: Retention,
     ) -> None:
         self._database = database
         self._store = store
@@ -152,8 +155,9 @@ class Worker:
             Link(database, durable=True),
             Link(database, durable=True),
             Link(database, durable=False),
+            Link(database, durable=False),
         ]
-        claim_link, finish_link, upkeep_link, deaths_link = self._links
+        claim_link, finish_link, upkeep_link, deaths_link, purge_link = self._links
         self._deaths = Deaths(dead_store, deaths_link, observers, on_dead)
         self._finisher = Finisher(
             store,
@@ -190,6 +194,7 @@ class Worker:
             known=lambda: registry.names,
             unknown_grace=unknown_task_grace,
         )
+        self._purger = Purger(store, purge_link, retention)
         self._keeper = LeaseKeeper(
             database,
             store,
@@ -304,6 +309,7 @@ class Worker:
                 group.start_soon(self._keeper.run)
                 group.start_soon(self._finisher.run)
                 group.start_soon(self._maintenance.run)
+                group.start_soon(self._purger.run)
                 group.start_soon(self._progress.run)
                 group.start_soon(self._deaths.run)
                 group.start_soon(self._claimer.run)

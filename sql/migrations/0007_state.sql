@@ -90,3 +90,92 @@ where expires_at is not null
   and id = any(array(
       select job_id from pgqueue.ready union all select job_id from pgqueue.running
       union all select job_id from pgqueue.scheduled union all select job_id from pgqueue.blocked));
+
+-- Who is at a chore that one worker does at a time, and until when nobody else may begin it.
+create table pgqueue.chore (
+    name     text primary key,
+    holder   uuid not null,
+    until_at timestamptz not null
+);
+
+-- The lowest UUIDv7 of a moment.
+create function pgqueue.id_at(moment timestamptz) returns uuid language sql stable parallel safe as $$
+    select rpad(lpad(to_hex(greatest(floor(extract(epoch from moment) * 1000), 0)::bigint), 12, '0'), 32, '0')::uuid
+$$;
+
+-- The day partitions of `job`, oldest first, with the ids that each takes (the upper end not included).
+create function pgqueue.day_partitions() returns table (name text, low uuid, high uuid)
+language sql stable as $$
+    select day.name, pgqueue.id_at(day.begins_at), pgqueue.id_at(day.begins_at + interval '24 hours')
+    from (
+        select relname::text as name, to_date(right(relname, 8), 'YYYYMMDD')::timestamp at time zone 'UTC' as begins_at
+        from pg_inherits
+        join pg_class on pg_class.oid = inhrelid
+        where inhparent = 'pgqueue.job'::regclass and relname ~ '^job_[0-9]{8}$'
+    ) as day
+    order by day.begins_at
+$$;
+
+-- Whether a job is past its retention; null stands for ever.
+create function pgqueue.is_past(
+    status pgqueue.job_status, completed_at timestamptz, succeeded interval, failed interval, cancelled interval,
+    expired interval
+) returns boolean language sql stable parallel safe as $$
+    select coalesce(completed_at < now() - case status
+        when 'succeeded' then succeeded when 'failed' then failed
+        when 'cancelled' then cancelled when 'expired' then expired end, false)
+$$;
+
+-- The tables that keep something about jobs, by job_id, and lose it when the jobs go. Idempotency keys and the
+-- inbox are not among them: they outlive their jobs.
+create function pgqueue.tables_about_jobs() returns text[] language sql stable as $$
+    select array(
+        select name
+        from unnest(array['attempt', 'action', 'step', 'progress', 'dead_letter', 'cancel_request', 'expiry'])
+            as known (name)
+        where to_regclass('pgqueue.' || name) is not null
+    )
+$$;
+
+-- Remove what is kept about jobs that are gone or going.
+create function pgqueue.forget(ids uuid[]) returns void language plpgsql as $$
+declare
+    kept_in text;
+begin
+    foreach kept_in in array pgqueue.tables_about_jobs() loop
+        execute format('delete from pgqueue.%I where job_id = any($1)', kept_in) using ids;
+    end loop;
+end
+$$;
+
+-- ... of all jobs in a range of ids.
+create function pgqueue.forget_range(low uuid, high uuid) returns void language plpgsql as $$
+declare
+    kept_in text;
+begin
+    foreach kept_in in array pgqueue.tables_about_jobs() loop
+        execute format('delete from pgqueue.%I where job_id >= $1 and job_id < $2', kept_in) using low, high;
+    end loop;
+end
+$$;
+
+-- Drop a day partition in which no job is live; what other tables keep of its jobs has been removed.
+-- False: a live job's id is in its range, or there are statements under way that it would have to wait for.
+create function pgqueue.drop_partition(name text, low uuid, high uuid) returns boolean
+language plpgsql set lock_timeout to '50ms' as $$
+begin
+    -- Claims that come meanwhile queue behind this: so it waits no longer than they may.
+    lock table only pgqueue.job in access exclusive mode;
+    if exists (select from pgqueue.ready where job_id >= low and job_id < high)
+       or exists (select from pgqueue.running where job_id >= low and job_id < high)
+       or exists (select from pgqueue.scheduled where job_id >= low and job_id < high)
+       or exists (select from pgqueue.blocked where job_id >= low and job_id < high) then
+        return false;
+    end if;
+    execute format('drop table pgqueue.%I', name);
+    return true;
+exception
+    when lock_not_available or undefined_table or deadlock_detected then
+        return false;
+end
+$$;
