@@ -43,6 +43,7 @@ from pgqueue.errors import (
     UnknownQueueError,
     UnknownTaskError,
 )
+from pgqueue.filters import JobFilter, Page
 from pgqueue.jobs import Action, Attempt, Job, JobError, JobStatus
 from pgqueue.operations import RedriveHandle
 from pgqueue.options import FROM_ARGUMENTS
@@ -83,6 +84,7 @@ __all__ = [
     "JobError",
     "JobExpired",
     "JobFailed",
+    "JobFilter",
     "JobHandle",
     "JobNotFoundError",
     "JobNotWaitingError",
@@ -90,6 +92,7 @@ __all__ = [
     "LeaseLostError",
     "NotADeadLetterError",
     "NotOpenError",
+    "Page",
     "PayloadTooLargeError",
     "PgQueue",
     "PgQueueError",

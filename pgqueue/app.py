@@ -6,9 +6,9 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import chain, repeat
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
@@ -33,6 +33,7 @@ from pgqueue.errors import (
     UnknownTaskError,
 )
 from pgqueue.events import JobsEnqueued, Observer, Observers
+from pgqueue.filters import JobFilter, Page, read_statuses
 from pgqueue.ids import new_id, new_ids
 from pgqueue.jobs import Attempt, Job
 from pgqueue.logs import HEARD, log_transitions
@@ -614,6 +615,61 @@ class PgQueue(Operations):
         none: the task is as it was declared. Raises InvalidOptionError.
         """
         await self._operating.configure(name, options, actor=actor, reason=reason)
+
+    async def jobs(
+        self,
+        *,
+        status: str | Iterable[str] | None = None,
+        task: str | None = None,
+        queue: str | None = None,
+        tag: str | None = None,
+        key: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return up to *limit* jobs that fit everything given, newest first, and a cursor to what follows.
+
+        The order is that of their ids. A page looks at 10,000 jobs at most: with a filter that few of them
+        fit it can be short, or empty, and still have a cursor; only where that is None is there no more.
+        Times are compared with `created_at`; a job whose id the caller chose, with another day's time in it
+        than that of its enqueue, may not be found by them. Raises InvalidFilterError.
+        """
+        chosen = JobFilter(read_statuses(status), task, queue, tag, key, created_after, created_before)
+        page = await self._operating.page(chosen, limit=limit, cursor=cursor)
+        return Page([self._decoded(job) for job in page.jobs], page.cursor)
+
+    def cancel_many(
+        self,
+        chosen: JobFilter,
+        *,
+        all: bool = False,  # noqa: A002  # what it means
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> AsyncIterator[int]:
+        """Cancel the live jobs that *chosen* takes in: `async for count in pgq.cancel_many(...)`.
+
+        Yields how many, batch by batch; each is a transaction of its own, so leaving the loop leaves the rest
+        alone. Running jobs are asked to stop. Raises InvalidFilterError for a filter that leaves nothing out,
+        unless *all* is given.
+        """
+        return self._operating.cancel_many(chosen, everything=all, reason=reason, actor=actor)
+
+    def requeue_many(
+        self,
+        chosen: JobFilter,
+        *,
+        all: bool = False,  # noqa: A002  # what it means
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> AsyncIterator[int]:
+        """Make the jobs that *chosen* takes in, and that are over, pending again, under their ids.
+
+        Their history stays; what they returned does not. Those that have succeeded are left alone unless the
+        filter names that status. Otherwise as `cancel_many`.
+        """
+        return self._operating.requeue_many(chosen, everything=all, reason=reason, actor=actor)
 
     async def settings(self) -> list[Setting]:
         """Return the queues and tasks that are paused or configured, and who did it, why and when."""

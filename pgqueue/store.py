@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
+from pgqueue.filters import JobFilter
 from pgqueue.jobs import Attempt, Job, JobError, JobStatus
 from pgqueue.outcomes import Ended, Retry, Unknown
 from pgqueue.progress import decode_progress
@@ -198,6 +199,14 @@ class Step(NamedTuple):
     are_past: bool = False
     """Whether all of them may go."""
     removed: int = 0
+
+
+class Found(NamedTuple):
+    """What one look at a list found: `reached` is the last job looked at."""
+
+    ids: Sequence[UUID]
+    looked: int
+    reached: UUID | None
 
 
 class Store:
@@ -544,6 +553,51 @@ class Store:
     async def purge_inbox(self, connection: Connection, limit: int) -> int:
         """Forget processed events whose time is over; return how many."""
         return int(await connection.fetchval(self._sql["purge_inbox"], limit))
+
+    # Lists
+
+    async def list_jobs(
+        self, connection: Connection, chosen: JobFilter, low: UUID, high: UUID, *, looks: int, limit: int
+    ) -> Found:
+        """Look at the *looks* newest jobs of a range of ids; find up to *limit* that the filter takes in."""
+        sql = self._sql["list_live"] if chosen.is_live else self._sql["list_jobs"]
+        row = await connection.fetchrow(
+            sql,
+            None if chosen.statuses is None else sorted(chosen.statuses),
+            chosen.task,
+            chosen.queue,
+            chosen.tag,
+            chosen.key,
+            chosen.created_after,
+            chosen.created_before,
+            looks,
+            low,
+            high,
+            limit,
+            *(() if chosen.is_live else chosen.window),
+        )
+        assert row is not None
+        return Found._make(row)
+
+    async def cancel_jobs(
+        self, connection: Connection, ids: Sequence[UUID], reason: str | None, actor: str | None
+    ) -> dict[UUID, str | None]:
+        """Cancel jobs; return the answer for each, as `cancel` gives it."""
+        rows = await connection.fetch(self._sql["cancel_jobs"], ids, reason, actor)
+        return {row["job_id"]: row["answer"] for row in rows}
+
+    async def requeue_jobs(
+        self,
+        connection: Connection,
+        ids: Sequence[UUID],
+        statuses: Iterable[JobStatus],
+        reason: str | None,
+        actor: str | None,
+    ) -> tuple[int, Sequence[int]]:
+        """Make terminal jobs pending again; return how many, and their lanes."""
+        row = await connection.fetchrow(self._sql["requeue_jobs"], ids, sorted(statuses), reason, actor)
+        assert row is not None
+        return row["requeued"], row["lanes"]
 
     # Retention
 

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "pgqueue"
 LAYERS: dict[str, list[str]] = {
     "words": [
         "errors", "jobs", "options", "limits", "retry", "control", "outcomes", "events", "ids", "context",
-        "dead_letters", "logs", "progress", "settings", "retention",
+        "dead_letters", "logs", "progress", "settings", "retention", "filters",
     ],
     "ground": [
         "arguments", "registry", "statements", "store", "database", "migrations", "signals", "batch", "keys",

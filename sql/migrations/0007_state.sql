@@ -179,3 +179,28 @@ exception
         return false;
 end
 $$;
+
+-- Open a new generation of those of the jobs `ids` that have ended as one of `statuses`. Returns how many, and
+-- their lanes.
+create function pgqueue.requeue(ids uuid[], statuses text[], reason text, actor text)
+returns table (requeued integer, lanes integer[]) language plpgsql set pgqueue.writer to 'on' as $$
+declare
+    chosen uuid[];
+begin
+    select array_agg(locked.id) into chosen
+    from (
+        select job.id from pgqueue.job
+        where job.id = any(ids) and job.status::text = any(statuses)
+        order by job.id
+        for update
+    ) as locked;
+    requeued := coalesce(cardinality(chosen), 0);
+    lanes := '{}';
+    if requeued > 0 then
+        -- A request to cancel what has ended meanwhile would end it again.
+        delete from pgqueue.cancel_request where job_id = any(chosen);
+        lanes := pgqueue.reopen(chosen, 'requeued', reason => requeue.reason, actor => requeue.actor);
+    end if;
+    return next;
+end
+$$;

@@ -1,0 +1,43 @@
+-- list_live: of the $8 newest jobs with ids from $9 to $10 that stand at one of the statuses $1, all live, the $11
+-- newest that have task $2, queue $3, tag $4 and key $5, and were created at or after $6 and before $7 (null: any).
+--
+-- Each status is read from its own table. Returns the jobs, how many were looked at and the last one.
+
+with looked as materialized (
+    select id
+    from (
+        (select job_id as id from pgqueue.ready
+         where 'pending' = any($1::text[]) and job_id >= $9 and job_id <= $10
+         order by job_id desc limit $8)
+        union all
+        (select job_id from pgqueue.running
+         where case when started_at is null then 'pending' else 'running' end = any($1)
+           and job_id >= $9 and job_id <= $10
+         order by job_id desc limit $8)
+        union all
+        (select job_id from pgqueue.scheduled
+         where 'scheduled' = any($1) and job_id >= $9 and job_id <= $10
+         order by job_id desc limit $8)
+        union all
+        (select job_id from pgqueue.blocked
+         where 'blocked' = any($1) and job_id >= $9 and job_id <= $10
+         order by job_id desc limit $8)
+    ) as standing
+    order by id desc
+    limit $8
+)
+select array(
+           select job.id
+           from pgqueue.job
+           where job.id = any(array(select id from looked))
+             and ($2::text is null or job.task = $2)
+             and ($3::text is null or job.lane = any(array(select lane.id from pgqueue.lane where lane.queue = $3)))
+             and ($4::text is null or job.tags @> array[$4])
+             and ($5::text is null or job.key = $5)
+             and ($6::timestamptz is null or job.created_at >= $6)
+             and ($7::timestamptz is null or job.created_at < $7)
+           order by job.id desc
+           limit $11
+       ) as ids,
+       (select count(*) from looked) as looked,
+       (select id from looked order by id limit 1) as reached
