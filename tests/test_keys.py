@@ -657,6 +657,20 @@ async def test_all_that_a_call_says_is_replaced(work: Task[[int], int], db: Conn
     assert json.loads(stored) == {"max_retries": 9}
 
 
+@pytest.mark.contract("P3.7", "P4.10")
+@pytest.mark.parametrize("before", [{}, {"expires": 3600}])
+async def test_a_replacement_expires_when_the_latest_call_says(
+    work: Task[[int], int], db: Connection, before: Any
+) -> None:
+    calls = work.options(idempotency_key="report", on_conflict="replace", queue="of nobody's")
+    first = await calls.options(**before).enqueue(1)
+
+    await calls.options(expires=600).enqueue(2)
+
+    check_at = await db.fetchval("select check_at from pgqueue.expiry where job_id = $1", first.id)
+    assert check_at == (await first.refresh()).expires_at
+
+
 @pytest.mark.contract("P3.7")
 @pytest.mark.parametrize("state", ["prefetched", "running", "released", "retrying", "lost", "succeeded"])
 async def test_a_job_that_has_started_is_not_replaced(

@@ -104,6 +104,7 @@ declare
     call record;
     new_lane integer;
     start_at timestamptz;
+    end_at timestamptz;
     since timestamptz;
     place bigint;
 begin
@@ -117,6 +118,7 @@ begin
         select lane.id into strict new_lane from pgqueue.lane
         where lane.queue = call.queue and lane.priority = call.priority and lane.task = '';
         start_at := coalesce(call.run_at, now() + make_interval(secs => call.delay));
+        end_at := coalesce(call.expires_at, now() + make_interval(secs => call.expires_after));
         -- The record first, as everywhere; then one of us and a claim gets the place.
         perform from pgqueue.job where job.id = call.job_id for update;
         since := null;
@@ -142,11 +144,17 @@ begin
         end if;
         update pgqueue.job
         set lane = new_lane, task = call.task, arguments = call.arguments::json, run_at = start_at,
-            expires_at = coalesce(call.expires_at, now() + make_interval(secs => call.expires_after)),
-            options = call.options::json, headers = call.headers::json, key = call.key,
+            expires_at = end_at, options = call.options::json, headers = call.headers::json,
+            key = call.key,
             tags = case when call.tags is not null
                         then array(select json_array_elements_text(call.tags::json)) end
         where job.id = call.job_id;
+        if end_at is not null then
+            -- The table is a later migration's, as is whoever calls this. Without an expiry, its row is of no
+            -- interest when it comes up.
+            insert into pgqueue.expiry (job_id, check_at) values (call.job_id, end_at)
+            on conflict (job_id) do update set check_at = excluded.check_at;
+        end if;
         return next call.job_id;
     end loop;
 end
