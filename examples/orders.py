@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
+from datetime import timedelta
+from uuid import UUID
 
 from pgqueue import JobContext, PgQueue
 
@@ -57,6 +59,22 @@ async def process_order(ctx: JobContext, order_id: str) -> None:
             order_id,
             transaction_id,
         )
+
+
+async def place_order(order_id: str) -> UUID:
+    """Have an order processed, by one job however often this is called within a day. Return the job's id."""
+    job = await process_order.options(idempotency_key=f"order-{order_id}").enqueue(order_id)
+    return job.id
+
+
+@pgq.task
+async def book_delivery(ctx: JobContext, event_id: str, item: str, amount: int) -> None:
+    """Deal with an event of the supplier's, who may send it again within two days: once."""
+    async with ctx.transaction() as connection:
+        # Noted in the transaction of the effect: there is no moment at which one is there without the other.
+        ttl = timedelta(hours=48)
+        if await pgq.mark_processed("supplier", event_id, ttl=ttl, connection=connection):
+            await connection.execute("update stock set amount = amount + $2 where item = $1", item, amount)
 
 
 @pgq.task

@@ -199,6 +199,28 @@ async def test_an_order_whose_record_cannot_be_written_is_charged_under_the_same
     assert set(provider.calls) == {"order-o1"}
 
 
+@pytest.mark.contract("P3.2")
+@pytest.mark.parametrize("example", ["orders"], indirect=True)
+async def test_an_order_that_is_placed_again_has_the_job_that_it_had(example: Any) -> None:
+    once, again, other = [await example.place_order(order_id) for order_id in ("o1", "o1", "o2")]
+
+    assert once == again
+    assert once != other
+
+
+@pytest.mark.contract("P3.11")
+@pytest.mark.parametrize("example", ["orders"], indirect=True)
+async def test_an_event_that_comes_again_is_booked_once(example: Any, db: Connection) -> None:
+    await db.execute(example.SCHEMA)
+    await db.execute("insert into stock values ('book', 1)")
+
+    async with example.pgq.worker():
+        for event_id in ("e1", "e1", "e2", "e1"):
+            await (await example.book_delivery.enqueue(event_id, "book", 10)).result(timeout=60)
+
+    assert await db.fetchval("select amount from stock") == 21
+
+
 @pytest.mark.parametrize("example", ["orders"], indirect=True)
 async def test_an_upsert_that_runs_twice_writes_what_one_writes(example: Any, db: Connection) -> None:
     await db.execute(example.SCHEMA)

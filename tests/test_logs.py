@@ -13,6 +13,7 @@ from conftest import eventually
 from faults import is_blocked
 
 from pgqueue import JobContext, JobFailed, PgQueue, Reject, Snooze
+from pgqueue.cli.logs import Level, set_up_logging
 from pgqueue.events import AttemptsEnded, JobRescued, JobsRescued
 from pgqueue.ids import new_id
 from pgqueue.jobs import JobStatus
@@ -279,3 +280,28 @@ async def has_logged(records: list[logging.LogRecord], count: int) -> bool:
 
 async def is_heard(heard: list[Any]) -> bool:
     return bool(heard)
+
+
+@pytest.mark.contract("BP7")
+@pytest.mark.parametrize(("every_job", "level"), [(False, logging.WARNING), (True, logging.INFO)])
+def test_the_worker_command_is_quiet_about_successes_unless_asked(
+    monkeypatch: pytest.MonkeyPatch, every_job: bool, level: int
+) -> None:
+    root, jobs = logging.getLogger(), logging.getLogger("pgqueue.jobs")
+    monkeypatch.setattr(root, "handlers", [])
+    before = root.level
+
+    try:
+        set_up_logging(Level.INFO, every_job=every_job)
+        effective = jobs.getEffectiveLevel()
+        [handler] = root.handlers
+        record = logging.LogRecord("mine", logging.INFO, "", 0, "hello", (), None)
+        assert handler.filter(record)
+    finally:
+        root.setLevel(before)
+        jobs.setLevel(logging.NOTSET)
+
+    assert effective == level
+    assert handler.format(record).endswith(" mine: hello")
+    record.job_id, record.attempt = "j1", 2
+    assert handler.format(record).endswith(" mine: hello [job j1, attempt 2]")
