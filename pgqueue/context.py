@@ -190,6 +190,7 @@ class JobContext:
         returned is what a rerun would return. A function that raises has stored nothing, and may be tried
         again. A plain function is called in a thread. A worker that dies between the function's end and the
         storing leaves nothing stored, so the function can run twice: pass `ctx.idempotency_key_for(name)` on.
+        What is stored stays as long as the job, also if it is retried or redriven with other arguments.
 
         Raises InvalidStepError (a name that is empty, too long or used before in this attempt; a result that
         cannot be stored), LeaseLostError, DatabaseUnavailableError, ContextError (in a plain function).
