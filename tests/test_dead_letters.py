@@ -553,6 +553,23 @@ async def test_a_redriven_job_does_not_expire_by_the_time_it_was_first_given(
         assert await job.result(timeout=60) == "sent"
 
 
+@pytest.mark.contract("P5.5")
+async def test_a_cancellation_that_came_too_late_for_the_failure_does_not_end_the_redriven_job(
+    pgq: PgQueue, webhook: Webhook, db: Connection
+) -> None:
+    [job] = await webhook.fail("a.example")
+    await db.execute(
+        "insert into pgqueue.cancel_request (job_id, lease_id) values ($1, gen_random_uuid())", job.id
+    )
+    webhook.is_broken = False
+
+    await pgq.redrive(job.id)
+    async with pgq._database.acquire() as connection:
+        await pgq._store.settle_cancel_requests(connection)
+    async with pgq.worker():
+        assert await job.result(timeout=60) == "sent"
+
+
 @pytest.mark.contract("P5.5", "P4.3")
 async def test_only_what_has_failed_is_redriven_or_discarded(
     pgq: PgQueue, webhook: Webhook, db: Connection

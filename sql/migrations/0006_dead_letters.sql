@@ -155,6 +155,10 @@ begin
     buried as (
         delete from pgqueue.dead_letter where job_id = any(ids)
     ),
+    -- Of the old life; carried out now, it would end the new one.
+    unasked as (
+        delete from pgqueue.cancel_request where job_id = any(ids)
+    ),
     noted as (
         insert into pgqueue.action (job_id, action, attempt, reason, actor)
         select old.id, reopen.action, coalesce(old.attempt, 0), reopen.reason, coalesce(reopen.actor, session_user)
