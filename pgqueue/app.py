@@ -48,7 +48,7 @@ from pgqueue.options import (
     check_event,
     read_options,
 )
-from pgqueue.registry import Codec, Registry, TaskDefinition, encode_document
+from pgqueue.registry import Codec, Isolation, Registry, TaskDefinition, encode_document
 from pgqueue.results import Results
 from pgqueue.retention import RetentionOptions, read_retention
 from pgqueue.settings import Setting
@@ -58,6 +58,7 @@ from pgqueue.store import Measure, Store
 from pgqueue.tasks import Declare, JobHandle, Signature, Task, raise_unless_succeeded
 from pgqueue.worker import Worker, WorkerSettings
 from pgqueue.worker.deaths import Hook
+from pgqueue.worker.runner import AttemptRunner, MainThread
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -159,20 +160,35 @@ class PgQueue(Operations):
     @overload
     def task(self, handler: Callable[P, R], /) -> Task[P, R]: ...
     @overload
-    def task(self, /, *, name: str | None = None, **options: Unpack[TaskOptions]) -> Declare: ...
     def task(
-        self, handler: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: Any
+        self,
+        /,
+        *,
+        name: str | None = None,
+        isolation: Isolation | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> Declare: ...
+    def task(
+        self,
+        handler: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        isolation: Isolation | None = None,
+        **options: Any,
     ) -> Any:
         """Declare a function as a task.
 
         Its name is the function's, or *name*; jobs are stored under it, so it outlives renamings of the
-        function only if it is given. Raises InvalidTaskError, DuplicateTaskError, InvalidOptionError.
+        function only if it is given. *isolation*: "process" runs it in a child process of the worker, which
+        imports the handler's module, is killed at the hard limit, and whose death is a failed attempt. Raises
+        InvalidTaskError, DuplicateTaskError, InvalidOptionError.
         """
 
         def declare(function: Callable[..., Any]) -> Task[Any, Any]:
             task_name = name or str(getattr(function, "__name__", repr(function)))
             level = read_options(f"task {task_name!r}", options, TaskOptions)
-            definition = TaskDefinition(task_name, function, level)
+            definition = TaskDefinition(task_name, function, level, isolation=isolation)
             self.registry.add(definition)
             return Task(self, definition)
 
@@ -738,6 +754,18 @@ class PgQueue(Operations):
         self._workers = [each for each in self._workers if not each.has_stopped]
         self._workers.append(worker)
         return worker
+
+    def attempt_runner(self, main_thread: MainThread) -> AttemptRunner:
+        """Return what runs attempts in a child process of a worker: see `pgqueue.worker.child`."""
+        return AttemptRunner(
+            database=self._database,
+            store=self._store,
+            registry=self.registry,
+            codec=self._codec,
+            rng=self._rng,
+            result_limit=self.payload_limit,
+            main_thread=main_thread,
+        )
 
     @property
     def workers(self) -> Sequence[Worker]:

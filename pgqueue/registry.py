@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic_core import from_json
 
@@ -12,6 +12,9 @@ from pgqueue.arguments import Arguments, Result
 from pgqueue.context import JobContext
 from pgqueue.errors import DuplicateTaskError, InvalidOptionError, InvalidTaskError
 from pgqueue.options import DEFAULTS, NO_OPTIONS, Options, Policy, check_options
+
+Isolation = Literal["thread", "process"]
+"""Where a handler runs: a plain function in a thread, or any in a child process, which can be killed."""
 
 
 class Codec(Protocol):
@@ -42,7 +45,9 @@ def encode_document(codec: Codec | None, document: str) -> str:
 class TaskDefinition:
     """A handler, its name, and what is known of its parameters, result and options."""
 
-    def __init__(self, name: str, handler: Callable[..., Any], options: Options) -> None:
+    def __init__(
+        self, name: str, handler: Callable[..., Any], options: Options, *, isolation: Isolation | None = None
+    ) -> None:
         if not callable(handler) or isinstance(handler, type):
             raise InvalidTaskError(f"task {name!r}: {handler!r} is not a function")
         if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
@@ -50,10 +55,25 @@ class TaskDefinition:
         self.name = name
         self.handler = handler
         self.options = options
-        self.is_async = inspect.iscoroutinefunction(handler)
+        if isolation not in (None, "thread", "process"):
+            raise InvalidTaskError(f"task {name!r}: isolation is {isolation!r}: give 'thread' or 'process'")
+        if isolation == "process" and "<locals>" in getattr(handler, "__qualname__", ""):
+            raise InvalidTaskError(
+                f"task {name!r}: isolation='process' needs a function at the top level of a module, which a "
+                f"child process can import, and {handler.__qualname__!r} is inside another one"
+            )
+        self.is_isolated = isolation == "process"
+        """It runs in a child process."""
+        self.is_async = inspect.iscoroutinefunction(handler) and not self.is_isolated
+        """It runs as a coroutine of this process."""
         self.arguments = Arguments(name, handler, context_type=JobContext)
         self.context_parameter = self.arguments.context_parameter
         self.result = Result(name, handler)
+
+    def run_here(self) -> None:
+        """Run in this process after all, which is a child made for it."""
+        self.is_isolated = False
+        self.is_async = inspect.iscoroutinefunction(self.handler)
 
     @property
     def where(self) -> str:
@@ -116,6 +136,15 @@ class Registry:
         """Let the attempts of tasks run with *options*, by task, over those of their declarations."""
         self._at_run_time = options
         self._policies.clear()
+
+    def stored_at_run_time(self, task: str) -> str | None:
+        """Return, as JSON, what `set_at_run_time` set for a task."""
+        return self._at_run_time.get(task, NO_OPTIONS).stored()
+
+    @property
+    def definitions(self) -> Iterable[TaskDefinition]:
+        """All tasks."""
+        return self._tasks.values()
 
     @property
     def queues(self) -> frozenset[str]:

@@ -154,6 +154,11 @@ class Task(Generic[P, R]):
         functools.update_wrapper(self, definition.handler)
 
     @property
+    def host(self) -> Queue:
+        """The PgQueue that it was declared on."""
+        return self._queue
+
+    @property
     def name(self) -> str:
         """The name under which the task's jobs are stored."""
         return self.definition.name

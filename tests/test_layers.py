@@ -22,7 +22,9 @@ LAYERS: dict[str, list[str]] = {
     ],
     "engine": ["results", "operating", "worker"],
     "front door": ["tasks", "app", "blocking", "operations"],
-    "edges": ["cli", "web", "metrics", "demo", "supervisor", "testing", "__main__", "__init__"],
+    "edges": [
+        "worker.child", "cli", "web", "metrics", "demo", "supervisor", "testing", "__main__", "__init__",
+    ],
 }  # fmt: skip
 LEVEL = {module: level for level, layer in enumerate(LAYERS.values()) for module in layer}
 

@@ -34,6 +34,7 @@ class Attempt:
         "definition",
         "interrupt",
         "is_concluding",
+        "is_kept",
         "is_soft_due",
         "is_soft_sent",
         "lane",
@@ -80,6 +81,8 @@ class Attempt:
         """... by a cancellation that is under way, and is to become SoftTimeLimitExceeded."""
         self.interrupt: Callable[[], None] | None = None
         """How the handler is told of its soft limit where it does not run in the runner itself."""
+        self.is_kept: bool | None = None
+        """Whether its outcome is committed, or was fenced off, already; None: it is still to be written."""
         self.stop_reason: Stop | None = None
         self.outcome: Outcome | None = None
         self.scope: JobScope | None = None

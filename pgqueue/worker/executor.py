@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,15 +23,21 @@ from pgqueue.options import Policy
 from pgqueue.outcomes import Ended, Outcome, Released, Succeeded
 from pgqueue.registry import Codec, TaskDefinition, encode_document
 from pgqueue.worker.attempts import Attempt, Stop
-from pgqueue.worker.deadlines import NEAR
+from pgqueue.worker.deadlines import NEAR, Deadlines
 from pgqueue.worker.endings import Standing, after_control_flow, after_error, after_timeout, clean, describe
+from pgqueue.worker.processes import ProcessDiedError
 from pgqueue.worker.soft import ThreadCall, call, resume
+from pgqueue.worker.wire import unpack_outcome
+
+RunIsolated = Callable[[Attempt, Callable[[], None]], Awaitable[dict[str, Any]]]
+"""Runs an attempt in a child process and returns its reply; calls what it is given at the handler's start."""
 
 
 class Executor:
     """Runs attempts, each in the asyncio task that calls `run`.
 
     *watch* is told of an attempt that starts with a limit so near that its timer must be set at once.
+    *run_isolated* runs one in a child process, if this executor may use one.
     """
 
     def __init__(
@@ -41,7 +48,9 @@ class Executor:
         threads: int,
         rng: random.Random,
         watch: Callable[[Attempt], None],
+        run_isolated: RunIsolated | None = None,
     ) -> None:
+        self._run_isolated = run_isolated
         self._watch = watch
         self._codec = codec
         self._result_limit = result_limit
@@ -84,6 +93,8 @@ class Executor:
                     value = end.value
                 else:
                     value = await resume(coroutine, waiting_for, attempt)
+            elif definition.is_isolated:
+                return await self._call_in_process(attempt, policy)
             else:
                 value = await self._call_in_thread(attempt, policy, definition.handler, args, kwargs)
         except BaseException as error:
@@ -113,6 +124,29 @@ class Executor:
         """Say what follows if the transaction of a handler that returned could not be committed."""
         assert attempt.policy is not None
         return self._after_exception(attempt, attempt.policy, error)
+
+    async def _call_in_process(self, attempt: Attempt, policy: Policy) -> Outcome:
+        """Have a child process run the attempt, whose clock starts when the handler does there."""
+        assert self._run_isolated is not None
+        attempt.interrupt = _nothing
+        attempt.started = math.inf
+        Deadlines.forget(attempt)
+
+        def started() -> None:
+            attempt.started = time.monotonic()
+            self._watch(attempt)
+
+        try:
+            reply = await self._run_isolated(attempt, started)
+        finally:
+            if attempt.started == math.inf:
+                attempt.started = 0.0
+        if attempt.stop_reason is Stop.TIMEOUT:
+            return self._timed_out(attempt, policy)
+        if "failure" in reply:
+            return self._retry_or_fail(attempt, policy, "exception", JobError(*reply["failure"]))
+        attempt.is_kept = reply["is_kept"]
+        return unpack_outcome(reply["outcome"])
 
     async def _call_in_thread(
         self,
@@ -152,6 +186,8 @@ class Executor:
         runner = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and runner is not None and runner.cancelling():
             raise error
+        if isinstance(error, ProcessDiedError):
+            return self._retry_or_fail(attempt, policy, "process_died", JobError("ProcessDied", str(error)))
         if isinstance(error, SoftTimeLimitExceeded) and attempt.is_soft_sent:
             return self._soft_timed_out(attempt, policy, error)
         said = control_flow_of(error)
@@ -201,6 +237,10 @@ class Executor:
 
     def _failed(self, attempt: Attempt, reason: str, error: JobError) -> Outcome:
         return Ended(attempt.claimed.id, JobStatus.FAILED, reason, error)
+
+
+def _nothing() -> None:
+    return None
 
 
 def _standing(attempt: Attempt) -> Standing:

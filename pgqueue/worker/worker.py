@@ -9,9 +9,9 @@ import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from uuid import UUID
 
 import anyio
@@ -37,9 +37,11 @@ from pgqueue.worker.deaths import Deaths, Hook
 from pgqueue.worker.evacuation import Evacuation
 from pgqueue.worker.executor import Executor
 from pgqueue.worker.finisher import Finisher
+from pgqueue.worker.importing import check_importable
 from pgqueue.worker.lease import Holder, LeaseKeeper
 from pgqueue.worker.maintenance import Maintenance
 from pgqueue.worker.persistence import persist
+from pgqueue.worker.processes import ChildProcesses
 from pgqueue.worker.progress import ProgressWriter
 from pgqueue.worker.purger import Purger
 from pgqueue.worker.scope import JobScope, Scopes
@@ -134,7 +136,12 @@ class Worker:
             threads=settings.concurrency,
             rng=rng,
             watch=self._deadlines.watch,
+            run_isolated=self._run_isolated,
         )
+        for definition in registry.definitions:
+            if definition.is_isolated:
+                check_importable(definition, registry)
+        self._children = ChildProcesses(grace=settings.cancel_grace)
         self._progress = ProgressWriter(database, store)
         self._scopes = Scopes(database, store, codec, settings.result_limit, self._progress, self.name)
         # Decided once: no job pays for the question.
@@ -330,6 +337,7 @@ class Worker:
             for attempt in list(self._attempts):
                 attempt.stop(Stop.RELEASE)
             with anyio.CancelScope(shield=True):
+                await self._children.close()
                 for link in self._links:
                     await link.close()
             logger.info("worker %s: stopped", self.name)
@@ -590,7 +598,27 @@ class Worker:
         except asyncio.CancelledError:
             self._end(attempt, self._executor.give_up(attempt))
             raise
-        self._end(attempt, outcome)
+        self._end(attempt, outcome, is_kept=attempt.is_kept)
+
+    async def _run_isolated(self, attempt: Attempt, started: Callable[[], object]) -> dict[str, Any]:
+        """Run an attempt in a child process; return its reply."""
+        definition = attempt.definition
+        assert definition is not None
+        job = {
+            "claimed": attempt.claimed,
+            "lane": astuple(attempt.lane),
+            "lease_id": attempt.lease_id,
+            "worker": self.name,
+            "module": definition.handler.__module__,
+            "at_run_time": self._registry.stored_at_run_time(definition.name),
+        }
+
+        def reason() -> str | None:
+            # At the hard limit there is nothing to ask for.
+            stopped = attempt.stop_reason
+            return None if stopped in (None, Stop.TIMEOUT) else stopped.value
+
+        return await self._children.run(job, started=started, stop_reason=reason)
 
     def _give_up(self, attempt: Attempt) -> None:
         """Free the slot of an attempt that does not let itself be stopped.

@@ -1,0 +1,137 @@
+"""Tasks that run in child processes of a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from pgqueue import JobContext, PgQueue, SoftTimeLimitExceeded, current_job
+
+DSN = "PGQUEUE_TEST_DSN"
+
+
+class Noisy(Exception):  # noqa: N818
+    """Of this module alone."""
+
+
+pgq = PgQueue(os.environ.get(DSN, "postgresql://not-a-worker-process/"))
+
+
+def note(sign: Path) -> None:
+    """Write the process id to *sign*."""
+    with sign.open("a") as file:
+        print(os.getpid(), file=file)
+
+
+@pgq.task(isolation="process", max_retries=0)
+def add(a: int, b: int) -> tuple[int, int, str]:
+    """Compute."""
+    return a + b, os.getpid(), str(current_job().job_id)
+
+
+@pgq.task(isolation="process", max_retries=0)
+async def add_async(context: JobContext, a: int, b: int) -> tuple[int, int, str]:
+    """Compute, in a coroutine."""
+    await asyncio.sleep(0)
+    print("this is not the protocol", flush=True)  # noqa: T201
+    print('{"outcome": null}', file=sys.stderr, flush=True)  # noqa: T201
+    return a + b, os.getpid(), str(context.job_id)
+
+
+@pgq.task(isolation="process", max_retries=1, default_retry_delay=0.001)
+def fail(message: str) -> None:
+    """Raise."""
+    raise Noisy(message)
+
+
+@pgq.task(isolation="process", max_retries=0, queue="died")
+def die(how: str) -> None:
+    """End the process."""
+    if how == "exit":
+        os._exit(3)
+    if how == "segfault":
+        ctypes.string_at(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pgq.task(isolation="process", max_retries=0, timeout=1)
+def block(sign: Path) -> None:
+    """Wait where no exception can be raised, having started another program."""
+    note(sign)
+    if os.fork() == 0:
+        note(sign)
+    while True:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+        threading.Event().wait()
+
+
+@pgq.task(isolation="process", max_retries=0, timeout=1)
+async def block_async(sign: Path) -> None:
+    """Block the event loop."""
+    note(sign)
+    time.sleep(3600)  # noqa: ASYNC251
+
+
+@pgq.task(isolation="process", soft_timeout=0.2, timeout=3600, max_retries=0)
+def rest(*, catches: bool) -> str:
+    """Sleep in one long call."""
+    try:
+        time.sleep(3600)
+    except SoftTimeLimitExceeded:
+        if catches:
+            return "cleaned up"
+        raise
+    return "never told"
+
+
+@pgq.task(isolation="process", soft_timeout=0.2, timeout=3600, max_retries=0)
+async def rest_async(*, catches: bool) -> str:
+    """Sleep in a coroutine."""
+    try:
+        await asyncio.sleep(3600)
+    except SoftTimeLimitExceeded:
+        if catches:
+            return "cleaned up"
+        raise
+    return "never told"
+
+
+@pgq.task(isolation="process")
+async def hold(sign: Path, ended: Path) -> None:
+    """Wait for ever, and say when it is over."""
+    note(sign)
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        note(ended)
+
+
+@pgq.task(isolation="process", max_retries=0)
+async def write(context: JobContext, text: str) -> str:
+    """Write to the database in the job's transaction, and enqueue another job."""
+    context.progress(1, 2)
+    async with context.transaction() as connection:
+        await connection.execute("insert into written values ($1)", text)
+    await add.options(queue="later").enqueue(1, 2)
+    return text
+
+
+async def main() -> None:
+    """Work until killed."""
+    async with pgq, pgq.worker():
+        await asyncio.Event().wait()
+
+
+def make_local() -> Any:
+    """Return a function that no child could import."""
+
+    def inner() -> None: ...
+
+    return inner
