@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from app_for_tests import make_tables, worker_process
 from conftest import eventually
+from faults import is_blocked
 
 from pgqueue import JobStatus, PgQueue
 
@@ -62,6 +63,42 @@ async def test_of_a_thousand_jobs_none_is_lost_and_none_finishes_twice_when_work
         """
     )
     assert uncounted == []
+    # Losses are counted apart: whatever was killed, each job succeeded in its first attempt.
+    assert await db.fetchval("select count(*) from pgqueue.job where attempt <> 1") == 0
+    strange = "select count(*) from pgqueue.attempt where reason <> 'lost' or started_at is null"
+    assert await db.fetchval(strange) == 0
+    assert await db.fetchval("select count(*) from pgqueue.running") == 0
+
+
+@pytest.mark.contract("P2.11", "P2.17", "P2.18")
+async def test_a_job_whose_worker_is_killed_at_the_instant_of_finishing_finishes_once(
+    pgq: PgQueue, dsn: str, db: Connection
+) -> None:
+    await make_tables(db)
+    await db.execute(
+        """
+        create table finish (job_id uuid not null);
+        create function note_finish() returns trigger language plpgsql as
+            'begin insert into finish values (new.id); return null; end';
+        create trigger note_finish after update on pgqueue.job for each row
+            when (new.status is not null) execute function note_finish();
+        """
+    )
+    job = await pgq.enqueue_by_name("work", number=1)
+
+    with worker_process(dsn, name="first", lease_ttl=1) as first:
+        async with pgq._database.acquire() as holder, holder.transaction():
+            await holder.execute("select from pgqueue.job where id = $1 for update", job.id)
+            # Sent, and not yet carried out: whether it will be is the server's affair now.
+            await eventually(lambda: is_blocked(db, "finish"))
+            first.kill()
+        with worker_process(dsn, name="second"):
+            assert await job.result(timeout=60) == 1
+
+    assert await db.fetchval("select count(*) from finish") == 1
+    executions = await db.fetchval("select count(*) from execution")
+    assert executions == 1 + len(await pgq.attempts(job.id))
+    assert (await job.refresh()).attempt == 1
 
 
 @pytest.mark.contract("P2.12", "P2.16", "BP2")

@@ -163,5 +163,61 @@ async def test_prefetched_jobs_of_a_lost_worker_are_stolen_before_it_is_known_to
     assert await pgq.attempts(job.id) == []
 
 
+@pytest.mark.contract("P2.23")
+@pytest.mark.parametrize("multiplier", [1, 8])
+async def test_short_jobs_never_wait_behind_a_long_one_while_a_slot_is_idle(
+    pgq: PgQueue, dsn: str, multiplier: int
+) -> None:
+    go_on = asyncio.Event()
+
+    def declare(queue: PgQueue) -> Any:
+        @queue.task
+        async def work(*, is_long: bool) -> None:
+            if is_long:
+                await go_on.wait()
+
+        return work
+
+    work = declare(pgq)
+    async with PgQueue(dsn) as other:
+        declare(other)
+        async with (
+            pgq.worker(concurrency=1, prefetch_multiplier=multiplier),
+            other.worker(concurrency=1, prefetch_multiplier=multiplier),
+        ):
+            for _ in range(3):
+                long = await work.enqueue(is_long=True)
+                short = await pgq.enqueue_many(work.s(is_long=False) for _ in range(30))
+                # All of them in the one slot that is left, whoever had taken them ahead.
+                for job in short:
+                    await job.result(timeout=60)
+                assert await long.status() is JobStatus.RUNNING
+                go_on.set()
+                await long.result(timeout=60)
+                go_on.clear()
+
+
+@pytest.mark.contract("P2.23")
+async def test_a_worker_that_is_idle_already_notices_what_a_busy_one_holds(
+    pgq: PgQueue, db: Connection
+) -> None:
+    @pgq.task
+    async def work() -> str:
+        return "done"
+
+    # Taken ahead by a worker that does not come to them, and no notification tells of it.
+    jobs = await pgq.enqueue_many(work.options(queue="elsewhere").s() for _ in range(5))
+    first = await work.enqueue()
+    async with pgq.worker(queues=["default"], concurrency=1):
+        await first.result(timeout=60)
+        async with ghost(pgq) as busy:
+            assert len(await busy.prefetch()) == 5
+            await db.execute("set pgqueue.writer to 'on'")
+            await db.execute(
+                "update pgqueue.running set lane = (select id from pgqueue.lane where queue = 'default')"
+            )
+            assert [await job.result(timeout=60) for job in jobs] == ["done"] * 5
+
+
 async def has_running(db: Connection, count: int) -> bool:
     return bool(await db.fetchval("select count(*) = $1 from pgqueue.running", count))
