@@ -32,6 +32,7 @@ from pgqueue import (
 from pgqueue.jobs import JobError
 from pgqueue.keys import CHUNK, fingerprint_of, key_id
 from pgqueue.outcomes import Ended, Retry
+from pgqueue.store import KeyRow
 from pgqueue.worker import maintenance
 
 if TYPE_CHECKING:
@@ -1028,6 +1029,20 @@ async def test_a_job_that_ran_before_its_call_was_repeated_is_still_the_calls(
     assert (first.result().created, second.created) == (True, True)
     assert first.result().id != second.id
     assert await db.fetchval(JOBS) == 2
+
+
+@pytest.mark.contract("P1.5", "P3.2")
+async def test_a_key_that_a_call_has_itself_is_its_own_again(pgq: PgQueue) -> None:
+    # A commit that was sent can come to pass after the call is made again.
+    job_id, other_id = uuid4(), uuid4()
+    key = KeyRow(key_id("global", "k"), "global", "k", job_id, "window", None, 60.0)
+
+    async with pgq._database.acquire() as connection:
+        first = await pgq._store.take_keys(connection, [key])
+        again = await pgq._store.take_keys(connection, [key])
+        others = await pgq._store.take_keys(connection, [key._replace(job_id=other_id)])
+
+    assert (first, again, others) == ({key.id}, {key.id}, set())
 
 
 async def has_claimed(holder: Ghost) -> bool:
