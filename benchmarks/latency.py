@@ -10,7 +10,6 @@ import asyncio
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from datetime import timedelta
 from uuid import uuid4
 
 import asyncpg
@@ -18,8 +17,9 @@ import common
 
 from pgqueue import PgQueue
 from pgqueue.statements import load_statements
+from pgqueue.store import Store
 
-_HOUR = timedelta(hours=1)
+_HOUR = 3600.0
 PAUSE = 0.03
 """Seconds between two jobs: an idle worker has gone to sleep by then."""
 
@@ -102,7 +102,9 @@ async def measure_floor(dsn: str, count: int) -> list[float]:
         for durable in ("on", "off", "off")
     ]
     lease_id = uuid4()
-    await receiver.execute(sql["register_lease"], lease_id, "floor", ["default"], _HOUR, 0, None, "{}")
+    await Store("pgqueue").register_lease(
+        receiver, lease_id, "floor", ["default"], _HOUR, prefetch=0, lock_key=None, max_losses={}
+    )
     heard = asyncio.Event()
     await receiver.add_listener("floor", lambda *_: heard.set())
     floors = []

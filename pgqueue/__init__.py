@@ -44,8 +44,8 @@ from pgqueue.errors import (
     UnknownTaskError,
 )
 from pgqueue.filters import JobFilter, Page
+from pgqueue.interface.dead_letters import RedriveHandle
 from pgqueue.jobs import Action, Attempt, Job, JobError, JobStatus
-from pgqueue.operations import RedriveHandle
 from pgqueue.options import FROM_ARGUMENTS
 from pgqueue.progress import Progress
 from pgqueue.settings import Setting

@@ -26,11 +26,8 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 
-class Queue(Protocol):
-    """What tasks and handles need of a PgQueue."""
-
-    async def enqueue(self, signature: Signature[R], *, connection: Connection | None = None) -> JobHandle[R]:
-        """Enqueue one job."""
+class Jobs(Protocol):
+    """What a handle needs of a PgQueue."""
 
     async def get(self, job_id: UUID) -> Job:
         """Read a job."""
@@ -43,6 +40,13 @@ class Queue(Protocol):
 
     def decode_result(self, task: TaskDefinition | None, job: Job) -> Any:
         """Return a job's result as its task annotates it."""
+
+
+class Queue(Jobs, Protocol):
+    """What a task needs of a PgQueue."""
+
+    async def enqueue(self, signature: Signature[R], *, connection: Connection | None = None) -> JobHandle[R]:
+        """Enqueue one job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class JobHandle(Generic[R_co]):
 
     def __init__(
         self,
-        queue: Queue,
+        queue: Jobs,
         job_id: UUID,
         definition: TaskDefinition | None,
         *,

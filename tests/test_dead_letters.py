@@ -688,13 +688,13 @@ async def test_a_mass_discard_takes_what_the_filter_takes_in(pgq: PgQueue, db: C
     await bury(db, 2500, task="one")
     await bury(db, 3, task="two")
 
-    assert await pgq.discard_all(DeadLetterFilter(task="one"), reason="spam", actor="ada") == 2500
+    assert await pgq.discard_many(DeadLetterFilter(task="one"), reason="spam", actor="ada") == 2500
 
     assert {letter.task for letter in (await pgq.dead_letters()).letters} == {"two"}
     noted = await db.fetch("select distinct action, reason, actor from pgqueue.action")
     assert [tuple(row) for row in noted] == [("discarded", "spam", "ada")]
-    assert await pgq.discard_all(all=True) == 3
-    assert await pgq.discard_all(all=True) == 0
+    assert await pgq.discard_many(all=True) == 3
+    assert await pgq.discard_many(all=True) == 0
 
 
 # Elsewhere
@@ -714,7 +714,7 @@ async def test_all_of_it_works_in_another_schema(empty_dsn: str) -> None:
         await pgq.redrive(one.id, queue="repairs")
         await pgq.discard(two.id)
         async with pgq.worker(queues=["default", "repairs"]):
-            redrive = await pgq.redrive_all(DeadLetterFilter(fingerprint=group.fingerprint))
+            redrive = await pgq.redrive_many(DeadLetterFilter(fingerprint=group.fingerprint))
             over = await redrive.wait(timeout=60)
             for job in (one, three, four):
                 assert await job.result(timeout=60) == "sent"
@@ -893,7 +893,7 @@ async def test_a_page_or_a_priority_that_cannot_be_is_refused(pgq: PgQueue) -> N
 async def test_a_filter_that_takes_in_everything_must_be_meant(pgq: PgQueue, db: Connection) -> None:
     await bury(db, 1)
 
-    for call in (pgq.discard_all, pgq.redrive_all):
+    for call in (pgq.discard_many, pgq.redrive_many):
         with pytest.raises(InvalidFilterError, match="takes in every dead letter; say all=True"):
             await call()
         with pytest.raises(InvalidFilterError, match="give one or the other"):

@@ -17,9 +17,9 @@ from test_mass_redrive import fail_jobs
 from test_plans import FILL, connected, freeze_statistics
 
 from pgqueue.dead_letters import DeadLetterFilter
-from pgqueue.dead_store import DeadStore
 from pgqueue.jobs import JobError, JobStatus
 from pgqueue.outcomes import Ended, Retry
+from pgqueue.store import Store
 
 if TYPE_CHECKING:
     from test_plans import Bench
@@ -107,7 +107,7 @@ async def test_a_success_enters_nothing_and_looks_at_no_dead_letter(dsn: str) ->
 @pytest.mark.contract("P5.4")
 async def test_a_page_a_filter_and_the_groups_read_what_they_show(dsn: str) -> None:
     async with crowded(dsn) as bench:
-        connection, store = bench.connection, DeadStore("pgqueue")
+        connection, store = bench.connection, Store("pgqueue")
         last = (await store.list_letters(connection, DeadLetterFilter(), None, 1000))[-1]
 
         page = await rows_read(
@@ -134,7 +134,7 @@ async def test_a_page_a_filter_and_the_groups_read_what_they_show(dsn: str) -> N
 @pytest.mark.contract("P5.6")
 async def test_a_batch_of_a_mass_redrive_reads_its_own_rows_alone(dsn: str) -> None:
     async with crowded(dsn) as bench:
-        connection, store = bench.connection, DeadStore("pgqueue")
+        connection, store = bench.connection, Store("pgqueue")
         await fail_jobs(connection, BATCH)
         # The oldest are the ones that have a record.
         await connection.execute(

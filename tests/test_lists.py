@@ -215,7 +215,7 @@ async def test_a_filter_that_no_job_can_fit_is_refused(pgq: PgQueue, chosen: Any
 async def test_many_jobs_are_cancelled_by_filter_in_batches(
     pgq: PgQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgqueue.operating.BATCH", 10)
+    monkeypatch.setattr("pgqueue.interface.jobs.BATCH", 10)
     jobs = await pgq.enqueue_many([pgq.signature("work", options={"queue": "mail"})] * 25)
     later = await pgq.enqueue_by_name("work", options={"queue": "mail", "delay": 3600})
     other = await pgq.enqueue_by_name("work")

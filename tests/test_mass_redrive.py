@@ -49,7 +49,7 @@ async def carry(pgq: PgQueue, db: Connection, seconds: float = 1) -> int | None:
         await connection.execute(
             "update pgqueue.mass_redrive set carried_at = now() - $1 * interval '1 second'", seconds
         )
-        lanes = await pgq._dead.carry_redrive(connection, 5000)
+        lanes = await pgq._store.carry_redrive(connection, 5000)
     return None if lanes is None else await count(db, "ready") - before
 
 
@@ -69,7 +69,7 @@ async def test_workers_redrive_what_the_filter_takes_in_and_nothing_else(
 
     ids = await fail_jobs(db, 30)
     others = await fail_jobs(db, 3, task="other")
-    redrive = await pgq.redrive_all(
+    redrive = await pgq.redrive_many(
         DeadLetterFilter(task="work"), rate=5000, reason="they are back", actor="ada"
     )
     before = await redrive.progress()
@@ -91,7 +91,7 @@ async def test_workers_redrive_what_the_filter_takes_in_and_nothing_else(
 
 async def test_no_more_are_redriven_than_the_rate_allows(pgq: PgQueue, db: Connection) -> None:
     await fail_jobs(db, 100)
-    await pgq.redrive_all(all=True, rate=10)
+    await pgq.redrive_many(all=True, rate=10)
 
     at_once = await carry(pgq, db, 0)
     second_later = await carry(pgq, db, 1)
@@ -107,7 +107,7 @@ async def test_no_more_are_redriven_than_the_rate_allows(pgq: PgQueue, db: Conne
 
 async def test_a_rate_below_one_a_second_is_kept(pgq: PgQueue, db: Connection) -> None:
     await fail_jobs(db, 5)
-    await pgq.redrive_all(all=True, rate=0.01)
+    await pgq.redrive_many(all=True, rate=0.01)
 
     assert [await carry(pgq, db, seconds) for seconds in (1, 50, 99, 100)] == [None, None, None, 1]
 
@@ -118,7 +118,7 @@ async def test_the_oldest_are_redriven_first(pgq: PgQueue, db: Connection) -> No
         "update pgqueue.dead_letter set failed_at = failed_at - interval '1 hour' where job_id = any($1)",
         ids[20:],
     )
-    await pgq.redrive_all(all=True, rate=10)
+    await pgq.redrive_many(all=True, rate=10)
 
     await carry(pgq, db, 1)
     ready = {row[0] for row in await db.fetch("select job_id from pgqueue.ready")}
@@ -133,7 +133,7 @@ async def test_it_survives_whoever_started_it_and_the_worker_that_carried_it_on(
     await make_tables(db)
     ids = await fail_jobs(db, 200)
     async with PgQueue(dsn) as starter:
-        redrive_id = (await starter.redrive_all(all=True, rate=40)).id
+        redrive_id = (await starter.redrive_many(all=True, rate=40)).id
 
     async def has_begun() -> bool:
         return bool(await db.fetchval("select done > 0 from pgqueue.mass_redrive"))
@@ -156,7 +156,7 @@ async def test_it_survives_whoever_started_it_and_the_worker_that_carried_it_on(
 
 async def test_what_is_cancelled_goes_no_further(pgq: PgQueue, db: Connection) -> None:
     await fail_jobs(db, 50)
-    redrive = await pgq.redrive_all(all=True, rate=10)
+    redrive = await pgq.redrive_many(all=True, rate=10)
     moved = await carry(pgq, db, 1)
 
     assert await redrive.cancel() is True
@@ -171,12 +171,12 @@ async def test_what_is_cancelled_goes_no_further(pgq: PgQueue, db: Connection) -
 
 async def test_redrives_at_once_requeue_each_job_once(pgq: PgQueue, db: Connection) -> None:
     ids = await fail_jobs(db, 60)
-    redrives = [await pgq.redrive_all(all=True, rate=1000) for _ in range(3)]
+    redrives = [await pgq.redrive_many(all=True, rate=1000) for _ in range(3)]
     await db.execute("update pgqueue.mass_redrive set carried_at = now() - interval '1 hour'")
 
     async def carry_one() -> None:
         async with pgq._database.acquire() as connection:
-            await pgq._dead.carry_redrive(connection, 25)
+            await pgq._store.carry_redrive(connection, 25)
 
     async def redrive_one(job_id: UUID) -> None:
         await pgq.redrive(job_id)
@@ -213,7 +213,7 @@ async def test_what_fails_again_meanwhile_stays_a_dead_letter(pgq: PgQueue, db: 
 
     await fail_jobs(db, 20)
     async with pgq.worker():
-        redrive = await pgq.redrive_all(all=True, rate=10)
+        redrive = await pgq.redrive_many(all=True, rate=10)
         over = await redrive.wait(timeout=120)
 
         async def have_all_failed() -> bool:
@@ -230,7 +230,7 @@ async def test_it_can_go_to_another_queue_and_keep_the_attempts(pgq: PgQueue, db
     await db.execute("set pgqueue.writer to 'on'")
     await db.execute("update pgqueue.job set attempt = 4")
 
-    await pgq.redrive_all(all=True, rate=10, queue="repairs", reset_attempts=False)
+    await pgq.redrive_many(all=True, rate=10, queue="repairs", reset_attempts=False)
     await carry(pgq, db, 1)
 
     job = await pgq.get(job_id)
@@ -240,7 +240,7 @@ async def test_it_can_go_to_another_queue_and_keep_the_attempts(pgq: PgQueue, db
 @pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf"), 5001, "fast"])
 async def test_a_rate_that_cannot_be_is_refused(pgq: PgQueue, db: Connection, rate: Any) -> None:
     with pytest.raises(InvalidOptionError, match=r"rate is .*: give jobs a second, above 0 and up to 5000"):
-        await pgq.redrive_all(all=True, rate=rate)
+        await pgq.redrive_many(all=True, rate=rate)
 
     assert await count(db, "mass_redrive") == 0
 
@@ -248,14 +248,14 @@ async def test_a_rate_that_cannot_be_is_refused(pgq: PgQueue, db: Connection, ra
 async def test_a_mass_redrive_that_cannot_be_says_so(dsn: str, db: Connection) -> None:
     async with PgQueue(dsn, strict_queues=True) as pgq:
         with pytest.raises(InvalidFilterError, match="say all=True"):
-            await pgq.redrive_all()
+            await pgq.redrive_many()
         with pytest.raises(UnknownQueueError):
-            await pgq.redrive_all(all=True, queue="nowhere")
+            await pgq.redrive_many(all=True, queue="nowhere")
         unknown = pgq.redrive_handle(uuid4())
         with pytest.raises(JobNotFoundError, match=str(unknown.id)):
             await unknown.progress()
         assert await unknown.cancel() is False
-        waiting = await pgq.redrive_all(all=True)
+        waiting = await pgq.redrive_many(all=True)
         with pytest.raises(ResultTimeoutError, match="it goes on while a worker runs"):
             await waiting.wait(timeout=0.01)
 

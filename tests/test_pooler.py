@@ -299,7 +299,7 @@ async def test_dead_letters_are_told_of_and_redriven(pooled: PgQueue) -> None:
     await pooled.redrive(jobs[0].id)
     assert await pooled.discard(jobs[1].id) is True
     async with pooled.worker():
-        over = await (await pooled.redrive_all(all=True)).wait(timeout=60)
+        over = await (await pooled.redrive_many(all=True)).wait(timeout=60)
         results = [await jobs[number].result(timeout=60) for number in (0, 2, 3)]
 
     assert {letter.job_id for letter in heard} == {job.id for job in jobs}

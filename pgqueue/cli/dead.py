@@ -191,7 +191,7 @@ def redrive(
     _confirm("redrive", wanted, yes)
 
     async def redrive_many(pgq: PgQueue) -> RedriveProgress:
-        handle = await pgq.redrive_all(
+        handle = await pgq.redrive_many(
             wanted,
             all=everything,
             rate=rate,
@@ -269,7 +269,7 @@ def discard(
     async def discard_them(pgq: PgQueue) -> int:
         if jobs:
             return sum([await pgq.discard(job, reason=note, actor=who) for job in jobs])
-        return await pgq.discard_all(wanted, all=everything, reason=note, actor=who)
+        return await pgq.discard_many(wanted, all=everything, reason=note, actor=who)
 
     count = _run(app, dsn, schema, discard_them)
     _say(as_json, {"discarded": count}, f"discarded: {count}")

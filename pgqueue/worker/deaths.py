@@ -18,8 +18,8 @@ import anyio.to_thread
 
 from pgqueue.database import Link
 from pgqueue.dead_letters import DeadLetter
-from pgqueue.dead_store import DeadStore
 from pgqueue.events import DeadLettersEntered, Observers
+from pgqueue.store import Store
 from pgqueue.worker.persistence import persist
 
 logger = logging.getLogger("pgqueue.worker")
@@ -36,7 +36,7 @@ HOOK_LIMIT = 30.0
 class Deaths:
     """Owns what is yet to be told."""
 
-    def __init__(self, store: DeadStore, link: Link, observers: Observers, hooks: Sequence[Hook]) -> None:
+    def __init__(self, store: Store, link: Link, observers: Observers, hooks: Sequence[Hook]) -> None:
         self._store = store
         self._link = link
         self._observers = observers

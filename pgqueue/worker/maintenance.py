@@ -16,7 +16,6 @@ from uuid import UUID
 import anyio
 
 from pgqueue.database import Link
-from pgqueue.dead_store import DeadStore
 from pgqueue.events import JobRescued, JobsExpired, JobsRescued, Observers
 from pgqueue.jobs import JobStatus
 from pgqueue.options import MAX_LOSSES
@@ -86,7 +85,6 @@ class Maintenance:
     def __init__(
         self,
         store: Store,
-        dead_store: DeadStore,
         link: Link,
         *,
         observers: Observers,
@@ -108,7 +106,6 @@ class Maintenance:
         self._died = died
         self._known = known
         self._unknown_grace = unknown_grace
-        self._dead_store = dead_store
         self._next_unknown = 0.0
         self._alerted: dict[str, float] = {}
         self._silence = SilenceWatch()
@@ -239,7 +236,7 @@ class Maintenance:
     async def _redrive(self) -> None:
         """Carry a mass redrive on, if one is due."""
         async with self._link.use() as connection:
-            lanes = await self._dead_store.carry_redrive(connection, REDRIVE_LIMIT)
+            lanes = await self._store.carry_redrive(connection, REDRIVE_LIMIT)
         if lanes:
             self._announce(finished=(), lanes=lanes)
 

@@ -17,7 +17,6 @@ from uuid import UUID
 import anyio
 
 from pgqueue.database import Database, Link
-from pgqueue.dead_store import DeadStore
 from pgqueue.errors import ConfigurationError, InvalidOptionError
 from pgqueue.events import AttemptsAbandoned, JobsClaimed, JobsStarted, JobStarted, Observers
 from pgqueue.ids import new_id
@@ -107,7 +106,6 @@ class Worker:
         *,
         database: Database,
         store: Store,
-        dead_store: DeadStore,
         registry: Registry,
         signals: Signals,
         results: Results,
@@ -165,7 +163,7 @@ class Worker:
             Link(database, durable=False),
         ]
         claim_link, finish_link, upkeep_link, deaths_link, purge_link = self._links
-        self._deaths = Deaths(dead_store, deaths_link, observers, on_dead)
+        self._deaths = Deaths(store, deaths_link, observers, on_dead)
         self._finisher = Finisher(
             store,
             finish_link,
@@ -190,7 +188,6 @@ class Worker:
         )
         self._maintenance = Maintenance(
             store,
-            dead_store,
             upkeep_link,
             observers=observers,
             announce=self._announce,

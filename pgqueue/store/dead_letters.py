@@ -1,7 +1,4 @@
-"""What pgqueue does to dead letters: one function per statement, connection in, values out.
-
-Opens no transaction and decides nothing, like the store, whose jobs these are.
-"""
+"""Dead letters: listed, grouped, redriven, discarded."""
 
 from __future__ import annotations
 
@@ -10,15 +7,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from pgqueue.dead_letters import (
-    MAX_COUNT,
-    DeadLetter,
-    DeadLetterFilter,
-    DeadLetterGroup,
-    RedriveProgress,
-)
+from pgqueue.dead_letters import MAX_COUNT, DeadLetter, DeadLetterFilter, DeadLetterGroup, RedriveProgress
 from pgqueue.jobs import Action
-from pgqueue.statements import load_statements
+from pgqueue.store.statements import Statements
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -26,13 +17,8 @@ if TYPE_CHECKING:
     from pgqueue.database import Connection
 
 
-class DeadStore:
-    """The statements for one schema."""
-
-    def __init__(self, schema: str) -> None:
-        self._sql = load_statements(schema)
-
-    # Reading
+class DeadLetterStatements(Statements):
+    """Dead letters."""
 
     async def list_letters(
         self,
@@ -76,8 +62,6 @@ class DeadStore:
         )
         return [DeadLetterGroup(DeadLetter(*row[:11]), row["first_at"], row["count"]) for row in rows]
 
-    # One job
-
     async def redrive(
         self,
         connection: Connection,
@@ -105,8 +89,6 @@ class DeadStore:
     ) -> None:
         """Give a waiting job another priority."""
         await connection.execute(self._sql["reprioritise"], job_id, priority, reason, actor)
-
-    # Many
 
     async def discard_some(
         self,

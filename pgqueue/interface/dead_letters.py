@@ -1,7 +1,4 @@
-"""What operators do: look at dead letters, redrive and discard them, change the priority of waiting jobs.
-
-The part of PgQueue that is for people and their tools; nothing here is called while jobs run.
-"""
+"""Dead letters: looked at, redriven and discarded; and waiting jobs given another priority."""
 
 from __future__ import annotations
 
@@ -30,7 +27,6 @@ from pgqueue.dead_letters import (
     decode_cursor,
     encode_cursor,
 )
-from pgqueue.dead_store import DeadStore
 from pgqueue.errors import (
     InvalidFilterError,
     InvalidOptionError,
@@ -38,11 +34,11 @@ from pgqueue.errors import (
     JobNotWaitingError,
     NotADeadLetterError,
     ResultTimeoutError,
-    UnknownQueueError,
 )
+from pgqueue.interface.parts import Parts
 from pgqueue.jobs import Action, Job, JobStatus
 from pgqueue.options import TaskOptions, read_options
-from pgqueue.registry import Codec, Registry, encode_document
+from pgqueue.registry import encode_document
 from pgqueue.store import Store
 
 if TYPE_CHECKING:
@@ -58,17 +54,17 @@ NO_FILTER = DeadLetterFilter()
 class RedriveHandle:
     """A mass redrive, which workers carry on whether or not anybody holds this."""
 
-    __slots__ = ("_database", "_dead", "id")
+    __slots__ = ("_database", "_store", "id")
 
-    def __init__(self, database: Database, dead: DeadStore, redrive_id: UUID) -> None:
+    def __init__(self, database: Database, store: Store, redrive_id: UUID) -> None:
         self._database = database
-        self._dead = dead
+        self._store = store
         self.id = redrive_id
 
     async def progress(self) -> RedriveProgress:
         """Read how far it has come. Raises JobNotFoundError for an id that is no mass redrive's."""
         async with self._database.acquire() as connection:
-            progress = await self._dead.read_redrive(connection, self.id)
+            progress = await self._store.read_redrive(connection, self.id)
         if progress is None:
             raise JobNotFoundError(self.id)
         return progress
@@ -76,7 +72,7 @@ class RedriveHandle:
     async def cancel(self) -> bool:
         """Redrive no more; False: it was over. What is pending again by now stays so."""
         async with self._database.acquire() as connection:
-            return await self._dead.cancel_redrive(connection, self.id)
+            return await self._store.cancel_redrive(connection, self.id)
 
     async def wait(self, timeout: float | None = None) -> RedriveProgress:  # noqa: ASYNC109  # the field's word
         """Wait until it is over; needs a worker, somewhere. Raises ResultTimeoutError: it goes on."""
@@ -95,16 +91,8 @@ class RedriveHandle:
         return f"<RedriveHandle {self.id}>"
 
 
-class Operations:
-    """What a PgQueue lets operators do. `actor` is who asks for it, for the job's history."""
-
-    registry: Registry
-    payload_limit: int
-    _database: Database
-    _store: Store
-    _dead: DeadStore
-    _codec: Codec | None
-    _strict_queues: bool
+class DeadLetterInterface(Parts):
+    """What a PgQueue lets operators do with dead letters. `actor` is who asks for it, for the history."""
 
     # Looking
 
@@ -119,7 +107,7 @@ class Operations:
         behind = None if cursor is None else decode_cursor(cursor)
         async with self._database.acquire() as connection:
             # One more tells whether there is a next page.
-            letters = await self._dead.list_letters(connection, wanted, behind, limit + 1)
+            letters = await self._store.list_letters(connection, wanted, behind, limit + 1)
         is_last = len(letters) <= limit
         letters = letters[:limit]
         return DeadLetterPage(letters, None if is_last else encode_cursor(letters[-1]))
@@ -130,13 +118,13 @@ class Operations:
         Raises JobNotFoundError, NotADeadLetterError.
         """
         async with self._database.acquire() as connection:
-            letters = await self._dead.read_letters(connection, [job_id])
+            letters = await self._store.read_letters(connection, [job_id])
             job = await self._read_failed(connection, job_id)
             if not letters:
                 raise NotADeadLetterError(job_id, job.status)
-            payload = await self._dead.read_payload(connection, job_id)
+            payload = await self._store.read_payload(connection, job_id)
             attempts = await self._store.read_attempts(connection, job_id)
-            actions = await self._dead.read_actions(connection, job_id)
+            actions = await self._store.read_actions(connection, job_id)
         if payload is None:
             raise JobNotFoundError(job_id)
         return DeadLetterDetails(letters[0], self._readable(job, payload), payload, attempts, actions)
@@ -161,7 +149,7 @@ class Operations:
         # For its checks.
         DeadLetterFilter(task=task, reason=reason, error_type=error_type)
         async with self._database.acquire() as connection:
-            return await self._dead.group_letters(
+            return await self._store.group_letters(
                 connection,
                 task=task,
                 reason=reason,
@@ -174,7 +162,7 @@ class Operations:
     async def actions(self, job_id: UUID) -> list[Action]:
         """Return what operators did to a job, oldest first."""
         async with self._database.acquire() as connection:
-            return await self._dead.read_actions(connection, job_id)
+            return await self._store.read_actions(connection, job_id)
 
     # One job
 
@@ -200,7 +188,7 @@ class Operations:
             job = await self._read_failed(connection, job_id)
             document = None if arguments is None else self._encode(job.task, arguments)
             try:
-                await self._dead.redrive(
+                await self._store.redrive(
                     connection,
                     job_id,
                     queue=queue,
@@ -223,7 +211,7 @@ class Operations:
         async with self._database.acquire() as connection:
             await self._read_failed(connection, job_id)
             try:
-                return await self._dead.discard(connection, job_id, reason=reason, actor=actor)
+                return await self._store.discard(connection, job_id, reason=reason, actor=actor)
             except (asyncpg.NoDataFoundError, asyncpg.RestrictViolationError):
                 await self._read_failed(connection, job_id)
                 raise
@@ -238,7 +226,7 @@ class Operations:
         read_options("reprioritise", {"priority": priority}, TaskOptions)
         async with self._database.acquire() as connection:
             try:
-                await self._dead.reprioritise(connection, job_id, priority, reason=reason, actor=actor)
+                await self._store.reprioritise(connection, job_id, priority, reason=reason, actor=actor)
             except asyncpg.NoDataFoundError:
                 raise JobNotFoundError(job_id) from None
             except asyncpg.RestrictViolationError:
@@ -247,7 +235,7 @@ class Operations:
 
     # Many
 
-    async def redrive_all(
+    async def redrive_many(
         self,
         wanted: DeadLetterFilter = NO_FILTER,
         *,
@@ -272,7 +260,7 @@ class Operations:
         self._check_queue(queue)
         redrive_id = uuid4()
         async with self._database.acquire() as connection:
-            await self._dead.begin_redrive(
+            await self._store.begin_redrive(
                 connection,
                 redrive_id,
                 wanted,
@@ -282,13 +270,13 @@ class Operations:
                 reason=reason,
                 actor=actor,
             )
-        return RedriveHandle(self._database, self._dead, redrive_id)
+        return RedriveHandle(self._database, self._store, redrive_id)
 
     def redrive_handle(self, redrive_id: UUID) -> RedriveHandle:
         """Return a handle of a mass redrive known by its id. Asks nobody whether it exists."""
-        return RedriveHandle(self._database, self._dead, redrive_id)
+        return RedriveHandle(self._database, self._store, redrive_id)
 
-    async def discard_all(
+    async def discard_many(
         self,
         wanted: DeadLetterFilter = NO_FILTER,
         *,
@@ -303,7 +291,7 @@ class Operations:
         """
         _check_meant("discard", wanted, is_all_meant=all)
         async with self._database.acquire() as connection:
-            newest = await self._dead.list_letters(connection, wanted, None, 1)
+            newest = await self._store.list_letters(connection, wanted, None, 1)
         if not newest:
             return 0
         # What fails while this goes on is not meant.
@@ -311,7 +299,7 @@ class Operations:
         total = 0
         while True:
             async with self._database.acquire() as connection:
-                count = await self._dead.discard_some(
+                count = await self._store.discard_some(
                     connection, wanted, DISCARD_BATCH, reason=reason, actor=actor
                 )
             if not count:
@@ -332,10 +320,7 @@ class Operations:
         if queue is None:
             return
         read_options("redrive", {"queue": queue}, TaskOptions)
-        if self._strict_queues and queue not in self.registry.queues:
-            raise UnknownQueueError(
-                f"redrive: queue {queue!r} is not declared; declare it with `pgq.queue(...)`"
-            )
+        self._check_declared("redrive", queue)
 
     def _encode(self, task: str, arguments: Mapping[str, Any]) -> str:
         definition = self.registry.get(task)

@@ -1,0 +1,246 @@
+"""Enqueueing: from calls to jobs that are durable, and events from outside that are dealt with once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Iterable, Sequence
+from datetime import timedelta
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import anyio
+import asyncpg
+
+from pgqueue.arguments import encode_by_name
+from pgqueue.batch import Batch, Call, chunks
+from pgqueue.database import CONNECTION_ERRORS, RECONNECT_PAUSES
+from pgqueue.errors import UnknownTaskError
+from pgqueue.events import JobsEnqueued
+from pgqueue.ids import new_id, new_ids
+from pgqueue.interface.jobs import JobInterface
+from pgqueue.options import NO_OPTIONS, CallOptions, Duration, check_event, read_options
+from pgqueue.registry import encode_document
+from pgqueue.tasks import JobHandle, Signature
+
+if TYPE_CHECKING:
+    from pgqueue.database import Connection
+
+R = TypeVar("R")
+
+
+class EnqueueInterface(JobInterface):
+    """What a PgQueue lets callers enqueue."""
+
+    async def enqueue(self, signature: Signature[R], *, connection: Connection | None = None) -> JobHandle[R]:
+        """Enqueue one call. See `Task.enqueue`."""
+        [handle] = await self.enqueue_many([signature], connection=connection)
+        return cast(JobHandle[R], handle)
+
+    async def enqueue_by_name(
+        self,
+        task: str,
+        /,
+        *args: Any,
+        options: CallOptions | None = None,
+        connection: Connection | None = None,
+        **kwargs: Any,
+    ) -> JobHandle[Any]:
+        """Enqueue a task by its name, without its code: its worker validates the arguments."""
+        return await self.enqueue(
+            self.signature(task, *args, options=options, **kwargs), connection=connection
+        )
+
+    def signature(
+        self, task: str, /, *args: Any, options: CallOptions | None = None, **kwargs: Any
+    ) -> Signature[Any]:
+        """Return a call of a task by its name."""
+        if not isinstance(task, str) or not task or "\0" in task:
+            raise UnknownTaskError(f"{task!r} is not the name of a task")
+        call = read_options(f"task {task!r}", options or {}, CallOptions)
+        return Signature(task, args, kwargs, call, self.registry.get(task))
+
+    async def enqueue_many(
+        self, signatures: Iterable[Signature[Any]], *, connection: Connection | None = None
+    ) -> list[JobHandle[Any]]:
+        """Enqueue many calls, all or nothing; return their handles in the same order.
+
+        Raises as `Task.enqueue` does, before anything is written.
+        """
+        calls = list(signatures)
+        if not calls:
+            return []
+        self._check_open()
+        batch = self._batch(calls)
+        await self._learn_lanes(batch)
+        if connection is None:
+            await self._write_own(batch)
+            for lane in batch.lanes:
+                self._signals.publish(f"ready {self._lanes[lane]}")
+        else:
+            await self._write_for_caller(batch, connection)
+        if self._observers.want(JobsEnqueued):
+            self._observers.emit(JobsEnqueued(batch.created))
+        if not batch.chosen and not batch.keyed:
+            return [
+                JobHandle[Any](self, job_id, call.definition)
+                for job_id, call in zip(batch.ids, calls, strict=True)
+            ]
+        return [
+            JobHandle[Any](self, job_id, call.definition, created=created, replaced=replaced)
+            for (job_id, created, replaced), call in zip(batch.handled(), calls, strict=True)
+        ]
+
+    def _batch(self, signatures: Sequence[Signature[Any]]) -> Batch:
+        """Check calls and turn them into jobs. No I/O."""
+        calls: dict[tuple[str, int], Call] = {}
+        kinds: dict[Hashable, Call] = {}
+        batch = Batch()
+        for signature, fresh_id in zip(signatures, new_ids(len(signatures)), strict=True):
+            # The same options object is the same options: a bulk call of one task resolves them once.
+            call = calls.get((signature.task, id(signature.options)))
+            if call is None:
+                call = calls[signature.task, id(signature.options)] = self._call(signature, kinds)
+            if signature.definition is None:
+                document = encode_by_name(
+                    signature.task, signature.args, signature.kwargs, limit=self.payload_limit
+                )
+            else:
+                document = signature.definition.arguments.encode(
+                    signature.args, signature.kwargs, limit=self.payload_limit
+                )
+            stored = encode_document(self._codec, document)
+            if call.key_rule is None:
+                batch.add(call, fresh_id, stored)
+            else:
+                batch.add_keyed(call, call.key_rule, fresh_id, document, stored)
+        batch.close()
+        return batch
+
+    def _call(self, signature: Signature[Any], kinds: dict[Hashable, Call]) -> Call:
+        """Resolve a call's options; *kinds* has what calls of the same kind came to."""
+        is_plain = signature.definition is not None and signature.options is NO_OPTIONS
+        if is_plain and (known := self._calls.get(signature.task)) is not None:
+            return known
+        kind = (signature.task, signature.definition, signature.options.kind())
+        if (alike := kinds.get(kind)) is not None:
+            return alike.alike(signature.options)
+        self.registry.check(signature.task, signature.definition, signature.options)
+        options = self.registry.resolve(signature.definition, signature.options)
+        self._check_declared(f"task {signature.task!r}", options.queue)
+        call = kinds[kind] = Call.of(signature.task, options, signature.options)
+        if is_plain:
+            self._calls[signature.task] = call
+        return call
+
+    async def _write_own(self, batch: Batch) -> None:
+        """Write on a connection of ours. An answer that was lost is asked for again, with the same ids."""
+        deadline = time.monotonic() + self._database.connect_timeout
+        for pause in chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1])):
+            try:
+                async with self._database.acquire() as connection:
+                    if batch.is_one_statement:
+                        await self._store.enqueue(connection, batch.ready)
+                    else:
+                        async with connection.transaction():
+                            await self._write_parts(connection, batch)
+                return
+            except asyncpg.UniqueViolationError:
+                # Our own earlier try, or somebody chose the same id just now.
+                async with self._database.acquire() as connection:
+                    if await batch.find_existing(self._store, connection):
+                        return
+            except asyncpg.DeadlockDetectedError:
+                # With a caller who took the same keys one by one, in an order of his own.
+                if time.monotonic() >= deadline:
+                    raise
+            except asyncpg.NotNullViolationError:
+                # The lane is gone: the database is not the one it was.
+                self._lanes.clear()
+                await self._learn_lanes(batch)
+            except CONNECTION_ERRORS as error:
+                batch.is_unsure = True
+                if time.monotonic() >= deadline:
+                    raise self._database.unavailable(error) from error
+                await anyio.sleep(pause)
+
+    async def _write_for_caller(self, batch: Batch, connection: Connection) -> None:
+        """Write in the caller's transaction; if the write fails, a savepoint keeps the rest of it whole."""
+        known = -1
+        while True:
+            try:
+                async with connection.transaction():
+                    lanes = await self._write_parts(connection, batch)
+                    if lanes:
+                        # One notification a lane and transaction, sent by its commit.
+                        await self._store.notify(connection, self.schema, [f"ready {lane}" for lane in lanes])
+                return
+            except asyncpg.UniqueViolationError:
+                # Somebody chose the same id just now: look again, unless looking found nothing new. To a
+                # snapshot that is older than that job, it stays invisible.
+                if not batch.chosen or len(batch.existing) == known:
+                    raise
+                known = len(batch.existing)
+
+    async def _write_parts(self, connection: Connection, batch: Batch) -> list[int]:
+        """Write a batch that may have chosen ids, keys, times, or more jobs than one statement takes.
+
+        Returns the lanes that have new ready jobs.
+        """
+        if batch.chosen or (batch.keyed and batch.is_unsure):
+            await batch.find_existing(self._store, connection)
+        ready, timed, follows = batch.ready, batch.timed, {}
+        lanes = {self._lanes[template.lane] for template in ready.templates if ready.ids}
+        if batch.keyed:
+            settlement = await batch.settle_keys(self._store, connection)
+            follows = settlement.follows
+            ready, timed = ready.without(settlement.holders), timed.without(settlement.holders)
+        for jobs in chunks(ready):
+            await self._store.enqueue(connection, jobs)
+        for jobs in chunks(timed):
+            lanes.update(await self._store.schedule(connection, jobs))
+        if follows:
+            await self._store.wait_for(connection, follows)
+        return sorted(lanes)
+
+    async def _learn_lanes(self, batch: Batch) -> None:
+        """Make the lanes of a batch. Never in the caller's transaction: others would wait for its end."""
+        missing = batch.lanes - self._lanes.keys()
+        if not missing:
+            return
+        async with self._database.acquire() as connection:
+            await self._store.make_lanes(connection, [(queue, priority, "") for queue, priority in missing])
+            for lane in await self._store.find_lanes(connection, {queue for queue, _ in missing}, ()):
+                self._lanes[lane.queue, lane.priority] = lane.id
+
+    # Events from outside
+
+    async def mark_processed(
+        self,
+        source: str,
+        event_id: str,
+        *,
+        ttl: Duration = timedelta(days=7),
+        connection: Connection | None = None,
+    ) -> bool:
+        """Note that event *event_id* of *source* is being dealt with; False: somebody has, so skip it.
+
+        With *connection*, the note is part of that connection's transaction, and a second caller waits for
+        its end: give the one that the event's effects are written on, or a crash in between leaves a note
+        of what never happened. After *ttl* the event is forgotten. Raises InvalidOptionError,
+        DatabaseUnavailableError.
+        """
+        source, event_id, seconds = check_event(source, event_id, ttl)
+        marker = new_id()
+        if connection is not None:
+            return await self._store.mark_processed(connection, source, event_id, seconds, marker)
+        deadline = time.monotonic() + self._database.connect_timeout
+        for pause in chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1])):
+            try:
+                async with self._database.acquire() as own:
+                    # An answer that was lost is asked for again: the marker says that the first one was ours.
+                    return await self._store.mark_processed(own, source, event_id, seconds, marker)
+            except CONNECTION_ERRORS as error:
+                if time.monotonic() >= deadline:
+                    raise self._database.unavailable(error) from error
+                await anyio.sleep(pause)
+        raise AssertionError("unreachable")

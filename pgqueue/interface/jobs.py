@@ -1,0 +1,218 @@
+"""Jobs: read, awaited, listed and cancelled, one or many."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from pgqueue.errors import InvalidFilterError, JobNotFoundError
+from pgqueue.filters import (
+    FIRST_ID,
+    JobFilter,
+    Page,
+    check_limit,
+    decode_cursor,
+    encode_cursor,
+    read_statuses,
+)
+from pgqueue.interface.parts import Parts
+from pgqueue.jobs import TERMINAL, Attempt, Job, JobStatus
+from pgqueue.registry import TaskDefinition
+from pgqueue.store import Measure
+from pgqueue.tasks import JobHandle, raise_unless_succeeded
+
+FIRST_LOOKS: Final = 200
+MAX_LOOKS: Final = 10_000
+"""Jobs that one page looks at, at first and at most."""
+BATCH: Final = 500
+"""Jobs in one transaction of a bulk operation."""
+FINISHED_IDS: Final = 200
+"""Job ids in one notification: its payload ends at 8,000 bytes."""
+
+
+class JobInterface(Parts):
+    """What a PgQueue lets its users do with jobs. `actor` is who asks for it, for the job's history."""
+
+    # One
+
+    async def get(self, job_id: UUID) -> Job:
+        """Return a job as it is now. Raises JobNotFoundError, CodecError."""
+        async with self._database.acquire() as connection:
+            jobs = await self._store.read_jobs(connection, [job_id])
+        if job_id not in jobs:
+            raise JobNotFoundError(job_id)
+        return self._decoded(jobs[job_id])
+
+    def handle(self, job_id: UUID) -> JobHandle[Any]:
+        """Return a handle of a job known by its id. Asks nobody whether it exists."""
+        return JobHandle(self, job_id, None)
+
+    async def attempts(self, job_id: UUID) -> list[Attempt]:
+        """Return a job's attempts that did not succeed, oldest first."""
+        async with self._database.acquire() as connection:
+            return await self._store.read_attempts(connection, job_id)
+
+    async def wait(self, job_id: UUID) -> Job:
+        """Wait until a job is over, and return it. Raises JobNotFoundError."""
+        self._check_open()
+        return self._decoded(await self._results.wait(job_id))
+
+    async def cancel(self, job_id: UUID, *, reason: str | None = None, actor: str | None = None) -> bool:
+        """Cancel a job; False: it was over already. See `JobHandle.cancel`. Raises JobNotFoundError.
+
+        *actor*: who does it, for the job's history.
+        """
+        async with self._database.acquire() as connection:
+            answer = await self._store.cancel(connection, job_id, reason, actor)
+            if answer is None and not await self._store.find_existing(connection, [job_id]):
+                raise JobNotFoundError(job_id)
+        if answer == "cancelled":
+            self._results.hint([job_id])
+            self._signals.publish_finished(str(job_id))
+        elif answer == "requested":
+            self._signals.publish(f"cancel {job_id}")
+        return answer is not None
+
+    def decode_result(self, task: TaskDefinition | None, job: Job) -> Any:
+        """Return a job's result as its task annotates it. Raises what JobHandle.result raises."""
+        raise_unless_succeeded(job)
+        definition = task or self.registry.get(job.task)
+        if not job.has_result or definition is None:
+            return job.result
+        return definition.result.decode(json.dumps(job.result))
+
+    # Many
+
+    async def jobs(
+        self,
+        *,
+        status: str | Iterable[str] | None = None,
+        task: str | None = None,
+        queue: str | None = None,
+        tag: str | None = None,
+        key: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return up to *limit* jobs that fit everything given, newest first, and a cursor to what follows.
+
+        The order is that of their ids. A page looks at 10,000 jobs at most: with a filter that few of them
+        fit it can be short, or empty, and still have a cursor; only where that is None is there no more.
+        Times are compared with `created_at`; a job whose id the caller chose, with another day's time in it
+        than that of its enqueue, may not be found by them. Raises InvalidFilterError.
+        """
+        chosen = JobFilter(read_statuses(status), task, queue, tag, key, created_after, created_before)
+        check_limit(limit)
+        ids, next_cursor = await self._find(chosen, limit, cursor)
+        async with self._database.acquire() as connection:
+            found = await self._store.read_jobs(connection, ids)
+        # One that has moved on since it was found does not fit any more, or is gone.
+        jobs = [self._decoded(found[job_id]) for job_id in ids if job_id in found]
+        if chosen.statuses is not None:
+            jobs = [job for job in jobs if job.status in chosen.statuses]
+        return Page(jobs, next_cursor)
+
+    async def cancel_many(
+        self,
+        chosen: JobFilter,
+        *,
+        all: bool = False,  # noqa: A002  # what it means
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> AsyncIterator[int]:
+        """Cancel the live jobs that *chosen* takes in: `async for count in pgq.cancel_many(...)`.
+
+        Yields how many, batch by batch; each is a transaction of its own, so leaving the loop leaves the rest
+        alone. Running jobs are asked to stop. Raises InvalidFilterError for a filter that leaves nothing out,
+        unless *all* is given.
+        """
+        _check_not_empty("cancel_many", chosen, everything=all)
+        live = frozenset(JobStatus) - TERMINAL
+        async for ids in self._batches(chosen, live):
+            async with self._database.acquire() as connection:
+                answers = await self._store.cancel_jobs(connection, ids, reason, actor)
+            cancelled = [str(job_id) for job_id, answer in answers.items() if answer == "cancelled"]
+            requested = [job_id for job_id, answer in answers.items() if answer == "requested"]
+            for start in range(0, len(cancelled), FINISHED_IDS):
+                self._signals.publish_finished(" ".join(cancelled[start : start + FINISHED_IDS]))
+            for job_id in requested:
+                self._signals.publish(f"cancel {job_id}")
+            yield len(cancelled) + len(requested)
+
+    async def requeue_many(
+        self,
+        chosen: JobFilter,
+        *,
+        all: bool = False,  # noqa: A002  # what it means
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> AsyncIterator[int]:
+        """Make the jobs that *chosen* takes in, and that are over, pending again, under their ids.
+
+        Their history stays; what they returned does not. Those that have succeeded are left alone unless the
+        filter names that status. Otherwise as `cancel_many`.
+        """
+        _check_not_empty("requeue_many", chosen, everything=all)
+        # What has succeeded runs again only if somebody says so.
+        unsaid = TERMINAL - {JobStatus.SUCCEEDED}
+        statuses = unsaid if chosen.statuses is None else chosen.statuses & TERMINAL
+        async for ids in self._batches(chosen, statuses):
+            async with self._database.acquire() as connection:
+                count, lanes = await self._store.requeue_jobs(connection, ids, statuses, reason, actor)
+            for lane in lanes:
+                self._signals.publish(f"ready {lane}")
+            yield count
+
+    async def measure(self, *, cap: int = 10_000) -> list[Measure]:
+        """Return what each queue holds, counting at most *cap* jobs of a lane: the cost is bounded."""
+        async with self._database.acquire() as connection:
+            return await self._store.measure(connection, cap)
+
+    async def _batches(self, chosen: JobFilter, statuses: frozenset[JobStatus]) -> AsyncIterator[list[UUID]]:
+        if chosen.statuses is not None:
+            statuses &= chosen.statuses
+        if not statuses:
+            return
+        chosen = replace(chosen, statuses=statuses)
+        cursor: str | None = None
+        while True:
+            ids, cursor = await self._find(chosen, BATCH, cursor)
+            if ids:
+                yield ids
+            if cursor is None:
+                return
+
+    async def _find(self, chosen: JobFilter, limit: int, cursor: str | None) -> tuple[list[UUID], str | None]:
+        """Return up to *limit* jobs from *cursor* on, and the cursor of those behind them."""
+        high = decode_cursor(cursor)
+        ids: list[UUID] = []
+        looks, left = max(FIRST_LOOKS, limit), MAX_LOOKS
+        async with self._database.acquire() as connection:
+            while high is not None and left > 0:
+                looks = min(looks, left)
+                found = await self._store.list_jobs(
+                    connection, chosen, FIRST_ID, high, looks=looks, limit=limit - len(ids)
+                )
+                ids += found.ids
+                if len(ids) == limit:
+                    return ids, encode_cursor(ids[-1])
+                if found.looked < looks or found.reached is None:
+                    return ids, None
+                left -= looks
+                looks *= 4
+                cursor = encode_cursor(found.reached)
+                high = decode_cursor(cursor)
+        return ids, cursor if high is not None else None
+
+
+def _check_not_empty(verb: str, chosen: JobFilter, *, everything: bool) -> None:
+    if chosen.is_empty and not everything:
+        raise InvalidFilterError(
+            f"{verb}: a filter that leaves nothing out means every job: narrow it, or say all=True"
+        )

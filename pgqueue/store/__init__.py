@@ -1,0 +1,58 @@
+"""What pgqueue does to its data: one function per statement, connection in, values out.
+
+Opens no transaction and decides nothing. The statements are in `sql/`, each under its function's name.
+"""
+
+from pgqueue.store.claiming import ClaimStatements
+from pgqueue.store.dead_letters import DeadLetterStatements
+from pgqueue.store.ending import EndStatements
+from pgqueue.store.enqueueing import EnqueueStatements
+from pgqueue.store.jobs import JobStatements
+from pgqueue.store.leases import LeaseStatements
+from pgqueue.store.settings import SettingStatements
+from pgqueue.store.upkeep import UpkeepStatements
+from pgqueue.store.values import (
+    Claimed,
+    Found,
+    KeyHolder,
+    KeyRow,
+    Lane,
+    Measure,
+    NewJobs,
+    Partition,
+    Promoted,
+    Rescued,
+    Standing,
+    Step,
+    Template,
+)
+
+__all__ = [
+    "Claimed",
+    "Found",
+    "KeyHolder",
+    "KeyRow",
+    "Lane",
+    "Measure",
+    "NewJobs",
+    "Partition",
+    "Promoted",
+    "Rescued",
+    "Standing",
+    "Step",
+    "Store",
+    "Template",
+]
+
+
+class Store(
+    EnqueueStatements,
+    ClaimStatements,
+    EndStatements,
+    LeaseStatements,
+    UpkeepStatements,
+    JobStatements,
+    SettingStatements,
+    DeadLetterStatements,
+):
+    """The statements for one schema."""

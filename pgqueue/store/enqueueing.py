@@ -1,0 +1,136 @@
+"""Writing new jobs, and what comes with them: lanes, idempotency keys, processed events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from pgqueue.store.statements import Statements, id_list, interval, used
+from pgqueue.store.values import KeyHolder, KeyRow, NewJobs, Standing, Template
+
+if TYPE_CHECKING:
+    from pgqueue.database import Connection
+
+
+class EnqueueStatements(Statements):
+    """New jobs, their lanes and keys, and events from outside."""
+
+    async def enqueue(self, connection: Connection, jobs: NewJobs) -> None:
+        """Write *jobs* that can run now. All or nothing."""
+        await connection.execute(self._sql["enqueue"], *_new_jobs(jobs))
+
+    async def schedule(self, connection: Connection, jobs: NewJobs) -> list[int]:
+        """Write *jobs* that may have to wait; return the lanes of those that do not. All or nothing."""
+        rows = await connection.fetch(
+            self._sql["schedule"],
+            *_new_jobs(jobs),
+            [template.run_at for template in jobs.templates],
+            [interval(template.delay) for template in jobs.templates],
+        )
+        return [row["lane"] for row in rows]
+
+    async def find_existing(self, connection: Connection, ids: Iterable[UUID]) -> set[UUID]:
+        """Return those of *ids* that are taken."""
+        return {row["id"] for row in await connection.fetch(self._sql["find_existing"], list(ids))}
+
+    async def make_lanes(self, connection: Connection, lanes: Iterable[tuple[str, int, str]]) -> None:
+        """Make those of *lanes*, as (queue, priority, task), that are missing."""
+        queues, priorities, tasks = zip(*lanes, strict=True)
+        await connection.execute(self._sql["make_lanes"], queues, priorities, tasks)
+
+    async def take_keys(self, connection: Connection, rows: Sequence[KeyRow]) -> set[UUID]:
+        """Give keys, sorted by id, to jobs where no other job holds them; return the ids of those keys."""
+        taken = await connection.fetch(self._sql["take_keys"], _key_rows(rows))
+        return {row["id"] for row in taken}
+
+    async def find_keys(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, KeyHolder]:
+        """Return who has the keys with *ids*."""
+        rows = await connection.fetch(self._sql["find_keys"], id_list(ids))
+        return {row["id"]: KeyHolder(row["job_id"], row["fingerprint"]) for row in rows}
+
+    async def pass_keys(self, connection: Connection, rows: Sequence[KeyRow]) -> None:
+        """Give keys, which take_keys has locked, to jobs, whoever had them."""
+        await connection.execute(self._sql["pass_keys"], _key_rows(rows), id_list(row.id for row in rows))
+
+    async def replace_jobs(
+        self, connection: Connection, calls: Iterable[tuple[UUID, str, Template]]
+    ) -> set[UUID]:
+        """Give jobs that have not started other arguments, as JSON, and templates; return those jobs."""
+        rows = await connection.fetch(
+            self._sql["replace_jobs"],
+            json.dumps([_replacement(job_id, document, template) for job_id, document, template in calls]),
+        )
+        return {row[0] for row in rows}
+
+    async def hold_waiting(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Standing]:
+        """Lock the jobs that wait, so that they start after this transaction; return where each stands."""
+        rows = await connection.fetch(self._sql["hold_waiting"], id_list(ids))
+        return {row["id"]: Standing(row["stands"]) for row in rows}
+
+    async def wait_for(self, connection: Connection, others: Mapping[UUID, UUID]) -> None:
+        """Have new jobs wait, each for the end of another."""
+        await connection.execute(self._sql["wait_for"], id_list(others.keys()), id_list(others.values()))
+
+    async def mark_processed(
+        self, connection: Connection, source: str, event_id: str, ttl: float, marker: UUID
+    ) -> bool:
+        """Note that an external event is being dealt with; False: it was before."""
+        is_first = await connection.fetchval(
+            self._sql["mark_processed"], source, event_id, interval(ttl), marker
+        )
+        return bool(is_first)
+
+
+def _new_jobs(jobs: NewJobs) -> tuple[Any, ...]:
+    templates = jobs.templates
+    return (
+        id_list(jobs.ids),
+        f"[{','.join(jobs.documents)}]",
+        jobs.numbers if len(templates) > 1 else None,
+        [template.lane[0] for template in templates],
+        [template.lane[1] for template in templates],
+        [template.task for template in templates],
+        used([template.expires_at for template in templates]),
+        used([interval(template.expires_after) for template in templates]),
+        used([template.options for template in templates]),
+        used([template.headers for template in templates]),
+        used([template.tags for template in templates]),
+        used([template.key for template in templates]),
+    )
+
+
+def _key_rows(rows: Iterable[KeyRow]) -> str:
+    return json.dumps(
+        [
+            {
+                "id": str(row.id),
+                "scope": row.scope,
+                "key": row.key,
+                "job_id": str(row.job_id),
+                "span": row.span,
+                "fingerprint": row.fingerprint,
+                "window": row.window,
+            }
+            for row in rows
+        ]
+    )
+
+
+def _replacement(job_id: UUID, document: str, template: Template) -> dict[str, Any]:
+    return {
+        "job_id": str(job_id),
+        "task": template.task,
+        "arguments": document,
+        "queue": template.lane[0],
+        "priority": template.lane[1],
+        "run_at": template.run_at and template.run_at.isoformat(),
+        "delay": template.delay,
+        "expires_at": template.expires_at and template.expires_at.isoformat(),
+        "expires_after": template.expires_after,
+        "options": template.options,
+        "headers": template.headers,
+        "tags": template.tags,
+        "key": template.key,
+    }

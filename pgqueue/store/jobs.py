@@ -1,0 +1,135 @@
+"""Jobs as callers see them: read, listed, cancelled, requeued."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from pgqueue.filters import JobFilter
+from pgqueue.jobs import Attempt, Job, JobError, JobStatus
+from pgqueue.progress import decode_progress
+from pgqueue.store.statements import Statements
+from pgqueue.store.values import Found, Measure
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+    from pgqueue.database import Connection
+
+
+class JobStatements(Statements):
+    """Jobs as callers see them, and may cancel and requeue them."""
+
+    async def read_jobs(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Job]:
+        """Return the jobs with *ids* that exist."""
+        rows = await connection.fetch(self._sql["read_jobs"], list(ids))
+        return {row["id"]: _job(row) for row in rows}
+
+    async def read_attempts(self, connection: Connection, job_id: UUID) -> list[Attempt]:
+        """Return a job's attempts that did not succeed, oldest first."""
+        rows = await connection.fetch(self._sql["read_attempts"], job_id)
+        return [
+            Attempt(
+                attempt=row["attempt"],
+                started_at=row["started_at"],
+                ended_at=row["ended_at"],
+                worker=row["worker"],
+                version=row["version"],
+                reason=row["reason"],
+                error=_error(row["error"]),
+            )
+            for row in rows
+        ]
+
+    async def list_jobs(
+        self, connection: Connection, chosen: JobFilter, low: UUID, high: UUID, *, looks: int, limit: int
+    ) -> Found:
+        """Look at the *looks* newest jobs of a range of ids; find up to *limit* that the filter takes in."""
+        sql = self._sql["list_live"] if chosen.is_live else self._sql["list_jobs"]
+        row = await connection.fetchrow(
+            sql,
+            None if chosen.statuses is None else sorted(chosen.statuses),
+            chosen.task,
+            chosen.queue,
+            chosen.tag,
+            chosen.key,
+            chosen.created_after,
+            chosen.created_before,
+            looks,
+            low,
+            high,
+            limit,
+            *(() if chosen.is_live else chosen.window),
+        )
+        assert row is not None
+        return Found._make(row)
+
+    async def cancel(
+        self, connection: Connection, job_id: UUID, reason: str | None, actor: str | None = None
+    ) -> str | None:
+        """Cancel a job: "cancelled", "requested", or None for one that is terminal or unknown."""
+        answer: str | None = await connection.fetchval(self._sql["cancel"], job_id, reason, actor)
+        return answer
+
+    async def cancel_jobs(
+        self, connection: Connection, ids: Sequence[UUID], reason: str | None, actor: str | None
+    ) -> dict[UUID, str | None]:
+        """Cancel jobs; return the answer for each, as `cancel` gives it."""
+        rows = await connection.fetch(self._sql["cancel_jobs"], ids, reason, actor)
+        return {row["job_id"]: row["answer"] for row in rows}
+
+    async def requeue_jobs(
+        self,
+        connection: Connection,
+        ids: Sequence[UUID],
+        statuses: Iterable[JobStatus],
+        reason: str | None,
+        actor: str | None,
+    ) -> tuple[int, Sequence[int]]:
+        """Make terminal jobs pending again; return how many, and their lanes."""
+        row = await connection.fetchrow(self._sql["requeue_jobs"], ids, sorted(statuses), reason, actor)
+        assert row is not None
+        return row["requeued"], row["lanes"]
+
+    async def measure(self, connection: Connection, cap: int) -> list[Measure]:
+        """Return what each queue holds, counting at most *cap* jobs of a lane."""
+        return [Measure(*row) for row in await connection.fetch(self._sql["measure"], cap)]
+
+
+def _job(row: Record) -> Job:
+    return Job(
+        id=row["id"],
+        status=JobStatus(row["status"]),
+        queue=row["queue"],
+        priority=row["priority"],
+        task=row["task"],
+        arguments=json.loads(row["arguments"]),
+        attempt=row["attempt"],
+        losses=row["losses"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        completed_at=row["completed_at"],
+        next_run_at=row["next_run_at"],
+        run_at=row["run_at"],
+        expires_at=row["expires_at"],
+        worker=row["worker"],
+        result=None if row["result"] is None else json.loads(row["result"]),
+        has_result=row["result"] is not None,
+        reason=row["reason"],
+        error=_error(row["error"]),
+        last_reason=row["last_reason"],
+        last_error=_error(row["last_error"]),
+        tags=tuple(row["tags"] or ()),
+        key=row["key"],
+        headers=json.loads(row["headers"] or "{}"),
+        progress=None if row["progress"] is None else decode_progress(row["progress"]),
+    )
+
+
+def _error(stored: str | None) -> JobError | None:
+    if stored is None:
+        return None
+    error = json.loads(stored)
+    return JobError(error["type"], error["message"], error.get("traceback"))

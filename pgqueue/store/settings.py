@@ -1,0 +1,70 @@
+"""What operators change while workers run, and the messages that tell of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pgqueue.settings import Kind, Setting, Settings
+from pgqueue.store.statements import Statements
+
+if TYPE_CHECKING:
+    from pgqueue.database import Connection
+
+
+class SettingStatements(Statements):
+    """What operators change while workers run, and the messages that tell of it."""
+
+    async def set_paused(
+        self,
+        connection: Connection,
+        kind: Kind,
+        name: str,
+        *,
+        paused: bool,
+        actor: str | None,
+        reason: str | None,
+    ) -> bool:
+        """Pause or resume a queue or a task; False: it is so already."""
+        return bool(await connection.fetchval(self._sql["set_paused"], kind, name, paused, actor, reason))
+
+    async def await_claims(self, connection: Connection) -> None:
+        """Wait for every claim that is under way."""
+        await connection.execute(self._sql["await_claims"])
+
+    async def return_paused(self, connection: Connection) -> None:
+        """Give back what workers have prefetched of paused lanes."""
+        await connection.execute(self._sql["return_paused"])
+
+    async def configure(
+        self, connection: Connection, task: str, options: str | None, *, actor: str | None, reason: str | None
+    ) -> None:
+        """Set a task's options, as JSON; None: those of its declaration alone."""
+        await connection.execute(self._sql["configure"], task, options, actor, reason)
+
+    async def read_settings(self, connection: Connection) -> Settings:
+        """Return what is paused and configured, as a worker heeds it."""
+        rows = await connection.fetch(self._sql["read_settings"])
+        return Settings.of(
+            (row["kind"], row["name"], row["paused_at"] is not None, row["options"]) for row in rows
+        )
+
+    async def list_settings(self, connection: Connection) -> list[Setting]:
+        """Return what is paused and configured, as an operator reads it."""
+        return [
+            Setting(
+                kind=row["kind"],
+                name=row["name"],
+                paused_at=row["paused_at"],
+                options=json.loads(row["options"] or "{}"),
+                actor=row["actor"],
+                reason=row["reason"],
+                changed_at=row["changed_at"],
+            )
+            for row in await connection.fetch(self._sql["read_settings"])
+        ]
+
+    async def notify(self, connection: Connection, channel: str, messages: Sequence[str]) -> None:
+        """Send *messages* to everybody who listens on *channel*."""
+        await connection.execute(self._sql["notify"], channel, messages)
