@@ -1,6 +1,7 @@
 """Background jobs for asyncio programs, with PostgreSQL as the only server."""
 
 from pgqueue.app import PgQueue
+from pgqueue.checks import FROM_ARGUMENTS
 from pgqueue.context import JobContext, current_job
 from pgqueue.control import Reject, Retry, Snooze
 from pgqueue.dead_letters import (
@@ -46,7 +47,6 @@ from pgqueue.errors import (
 from pgqueue.filters import JobFilter, Page
 from pgqueue.interface.dead_letters import RedriveHandle
 from pgqueue.jobs import Action, Attempt, Job, JobError, JobStatus
-from pgqueue.options import FROM_ARGUMENTS
 from pgqueue.progress import Progress
 from pgqueue.settings import Setting
 from pgqueue.tasks import JobHandle, Signature, Task

@@ -12,9 +12,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, Protocol, TypeVar, overload
 from uuid import UUID, uuid5
 
+from pgqueue.checks import Duration
 from pgqueue.control import ControlFlow, Retry, Snooze
 from pgqueue.errors import ContextError, InvalidStepError
-from pgqueue.options import UNSET, Duration, Unset
+from pgqueue.options import UNSET, Unset
 from pgqueue.progress import encode_progress
 
 if TYPE_CHECKING:

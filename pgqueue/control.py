@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from pgqueue.checks import Duration, aware_time, retry_limit, some_seconds
 from pgqueue.errors import InvalidOptionError
-from pgqueue.options import UNSET, Duration, Unset, aware_time, retry_limit, some_seconds
+from pgqueue.options import UNSET, Unset
 
 
 class ControlFlow(BaseException):

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from pgqueue.checks import OnConflict, Span
 from pgqueue.errors import DuplicateKeyError, IdempotencyConflictError, InvalidOptionError
-from pgqueue.options import OnConflict, Options, Span, Unset
+from pgqueue.options import Options, Unset
 from pgqueue.store import KeyHolder, KeyRow, Standing, Store, Template
 
 if TYPE_CHECKING:

@@ -8,23 +8,22 @@ what the call itself set is stored with the job.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum
 from operator import attrgetter
-from typing import Any, Final, Literal, TypedDict, get_args
+from typing import Any, Final, Literal, TypedDict
 from uuid import UUID
 
+from pgqueue import checks
+from pgqueue.checks import Duration, FromArguments, OnConflict, Span
 from pgqueue.errors import InvalidOptionError
 from pgqueue.limits import DEFAULT_HARD, DEFAULT_SOFT, check_limits, resolve_limits
-from pgqueue.retry import MAX_SECONDS, Jitter, RetryPolicy, RetryWhen
+from pgqueue.retry import Jitter, RetryPolicy, RetryWhen
 
-Duration = float | timedelta
-"""Seconds, or a timedelta."""
 ErrorTypes = type[BaseException] | Sequence[type[BaseException]]
 
 
@@ -43,26 +42,6 @@ class Unset(Enum):
 UNSET: Final = Unset.UNSET
 
 
-class FromArguments(Enum):
-    """Stands for an idempotency key that is made from the task and its arguments."""
-
-    FROM_ARGUMENTS = "from arguments"
-
-    def __repr__(self) -> str:
-        return "FROM_ARGUMENTS"
-
-
-FROM_ARGUMENTS: Final = FromArguments.FROM_ARGUMENTS
-"""As `idempotency_key`: calls of one task with the same arguments are the same call."""
-
-Span = Literal["pending", "started", "terminal", "success", "window", "forever"]
-"""How long a job holds its idempotency key."""
-OnConflict = Literal["return", "raise", "replace", "debounce", "coalesce"]
-"""What becomes of a call whose idempotency key is held."""
-
-MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767
-MAX_KEY_LENGTH = 512
-MAX_QUEUE_LENGTH = 200
 IDEMPOTENCY_WINDOW: Final = 24 * 60 * 60.0
 """Seconds for which an idempotency key is held where nothing else is said."""
 MAX_LOSSES: Final = 3
@@ -459,209 +438,10 @@ def check_event(source: object, event_id: object, ttl: object) -> tuple[str, str
     Raises InvalidOptionError.
     """
     return (
-        _storable("mark_processed: the source", source),
-        _storable("mark_processed: the event id", event_id),
-        positive_seconds("mark_processed: the ttl", ttl),
+        checks.storable("mark_processed: the source", source),
+        checks.storable("mark_processed: the event id", event_id),
+        checks.positive_seconds("mark_processed: the ttl", ttl),
     )
-
-
-def _seconds(what: str, value: object) -> float:
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise InvalidOptionError(f"{what} is {value!r}: give seconds or a timedelta")
-    if not math.isfinite(seconds):
-        raise InvalidOptionError(f"{what} is {value!r}: give a finite number of seconds")
-    if abs(seconds) > MAX_SECONDS:
-        raise InvalidOptionError(f"{what} is {value!r}: give at most {MAX_SECONDS:,} seconds")
-    return float(seconds)
-
-
-def positive_seconds(what: str, value: object) -> float:
-    """Return *value* as seconds, more than zero. Raises InvalidOptionError; *what* names it there."""
-    seconds = _seconds(what, value)
-    if seconds <= 0:
-        raise InvalidOptionError(f"{what} is {value!r}: give more than zero")
-    return seconds
-
-
-def some_seconds(what: str, value: object) -> float:
-    """Return *value*, zero or more seconds. Raises InvalidOptionError about *what*."""
-    seconds = _seconds(what, value)
-    if seconds < 0:
-        raise InvalidOptionError(f"{what} is {value!r}: give zero or more")
-    return seconds
-
-
-def _count(what: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidOptionError(f"{what} is {value!r}: give a whole number, zero or more")
-    return value
-
-
-def _text(what: str, value: object, *, longest: int) -> str:
-    if not isinstance(value, str) or not value:
-        raise InvalidOptionError(f"{what} is {value!r}: give a text that is not empty")
-    if len(value) > longest:
-        raise InvalidOptionError(f"{what} is {len(value)} characters long: give at most {longest}")
-    if "\0" in value:
-        raise InvalidOptionError(f"{what} contains a NUL character, which PostgreSQL cannot store")
-    return value
-
-
-def aware_time(what: str, value: object) -> datetime:
-    """Return *value*, an aware datetime. Raises InvalidOptionError about *what*."""
-    if not isinstance(value, datetime):
-        raise InvalidOptionError(f"{what} is {value!r}: give an aware datetime")
-    if value.utcoffset() is None:
-        raise InvalidOptionError(f"{what} is {value!r}, a naive datetime: give it a time zone")
-    return value
-
-
-def _queue(what: str, value: object) -> str:
-    return _text(what, value, longest=MAX_QUEUE_LENGTH)
-
-
-def _priority(what: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not MIN_PRIORITY <= value <= MAX_PRIORITY:
-        raise InvalidOptionError(
-            f"{what} is {value!r}: give a whole number from {MIN_PRIORITY} to {MAX_PRIORITY}"
-        )
-    return value
-
-
-def _delay(what: str, value: object) -> float | None:
-    # A delay that has passed already runs now, like a time that has.
-    return None if value is None else _seconds(what, value)
-
-
-def _run_at(what: str, value: object) -> datetime | None:
-    return None if value is None else aware_time(what, value)
-
-
-def _expires(what: str, value: object) -> float | datetime | None:
-    if value is None:
-        return None
-    return aware_time(what, value) if isinstance(value, datetime) else positive_seconds(what, value)
-
-
-def _id(what: str, value: object) -> UUID | None:
-    if value is not None and not isinstance(value, UUID):
-        raise InvalidOptionError(f"{what} is {value!r}: give a UUID")
-    return value
-
-
-def _on_duplicate(what: str, value: object) -> str:
-    if value not in ("return", "raise"):
-        raise InvalidOptionError(f"{what} is {value!r}: give 'return' or 'raise'")
-    return str(value)
-
-
-def _tags(what: str, value: object) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise InvalidOptionError(f"{what} is {value!r}: give a list of texts")
-    return tuple(_text(what, each, longest=MAX_KEY_LENGTH) for each in value)
-
-
-def _key(what: str, value: object) -> str | None:
-    return None if value is None else _text(what, value, longest=MAX_KEY_LENGTH)
-
-
-def _headers(what: str, value: object) -> dict[str, str]:
-    if not isinstance(value, Mapping):
-        raise InvalidOptionError(f"{what} is {value!r}: give a mapping of texts")
-    return {
-        _text(what, name, longest=MAX_KEY_LENGTH): _text(what, each, longest=8192)
-        for name, each in value.items()
-    }
-
-
-def _idempotency_key(what: str, value: object) -> str | FromArguments | None:
-    if value is None or isinstance(value, FromArguments):
-        return value
-    return _storable(what, value)
-
-
-def _storable(what: str, value: object) -> str:
-    text = _text(what, value, longest=MAX_KEY_LENGTH)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidOptionError(f"{what} cannot be stored: {error}") from error
-    return text
-
-
-def _idempotency_window(what: str, value: object) -> float | None:
-    return None if value is None else positive_seconds(what, value)
-
-
-def _idempotency_scope(what: str, value: object) -> str:
-    if isinstance(value, str) and value.startswith("tenant:") and value != "tenant:":
-        return _storable(what, value)
-    return _one_of(what, value, ("task", "queue", "global"), "or 'tenant:NAME'")
-
-
-def _idempotency_while(what: str, value: object) -> str:
-    return _one_of(what, value, get_args(Span))
-
-
-def _on_conflict(what: str, value: object) -> str:
-    return _one_of(what, value, get_args(OnConflict))
-
-
-def _one_of(what: str, value: object, choices: Sequence[str], other: str = "") -> str:
-    if value not in choices:
-        known = ", ".join(map(repr, choices))
-        raise InvalidOptionError(f"{what} is {value!r}: give one of {known} {other}".rstrip())
-    return str(value)
-
-
-def _timeout(what: str, value: object) -> float | None:
-    return None if value is None else positive_seconds(what, value)
-
-
-def retry_limit(what: str, value: object) -> int | None:
-    """Return *value*, a number of retries or None. Raises InvalidOptionError about *what*."""
-    return None if value is None else _count(what, value)
-
-
-def _retry_backoff(what: str, value: object) -> float | None:
-    if isinstance(value, bool):
-        return 1.0 if value else None
-    return None if value is None else positive_seconds(what, value)
-
-
-def _retry_jitter(what: str, value: object) -> str:
-    if isinstance(value, bool):
-        return "full" if value else "none"
-    if value not in ("full", "equal", "none"):
-        raise InvalidOptionError(f"{what} is {value!r}: give 'full', 'equal', 'none' or a bool")
-    return str(value)
-
-
-def _max_retry_duration(what: str, value: object) -> float | None:
-    return None if value is None else positive_seconds(what, value)
-
-
-def _retry_intervals(what: str, value: object) -> tuple[float, ...]:
-    if value is None:
-        return ()
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise InvalidOptionError(f"{what} is {value!r}: give a list of delays, or None")
-    return tuple(some_seconds(what, each) for each in value)
-
-
-def _error_types(what: str, value: object) -> tuple[type[BaseException], ...]:
-    kinds = tuple(value) if isinstance(value, Sequence) else (value,)
-    for kind in kinds:
-        if not isinstance(kind, type) or not issubclass(kind, BaseException):
-            raise InvalidOptionError(f"{what} contains {kind!r}: give classes of exceptions")
-    return kinds
-
-
-def _retry_when(what: str, value: object) -> Any:
-    if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
-        raise InvalidOptionError(f"{what} is {value!r}: give a plain function (attempt, exc, job)")
-    return value
 
 
 def _retry_policies(what: str, value: object) -> dict[type[BaseException], dict[str, Any]]:
@@ -669,54 +449,48 @@ def _retry_policies(what: str, value: object) -> dict[type[BaseException], dict[
         raise InvalidOptionError(f"{what} is {value!r}: give a mapping of exception classes to retry options")
     policies = {}
     for kind, options in value.items():
-        [checked] = _error_types(what, (kind,))
+        [checked] = checks.error_types(what, (kind,))
         if not isinstance(options, Mapping):
             raise InvalidOptionError(f"{what}: {kind.__name__} has {options!r}: give a mapping of options")
         policies[checked] = _retry_fields(read_options(f"{what}: {kind.__name__}", options, RetryOptions))
     return policies
 
 
-def _flag(what: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise InvalidOptionError(f"{what} is {value!r}: give True or False")
-    return value
-
-
 _CHECKS: Final[Mapping[str, Callable[[str, object], Any]]] = {
-    "queue": _queue,
-    "priority": _priority,
-    "delay": _delay,
-    "run_at": _run_at,
-    "expires": _expires,
-    "id": _id,
-    "on_duplicate": _on_duplicate,
-    "tags": _tags,
-    "key": _key,
-    "headers": _headers,
-    "idempotency_key": _idempotency_key,
-    "idempotency_window": _idempotency_window,
-    "idempotency_scope": _idempotency_scope,
-    "idempotency_while": _idempotency_while,
-    "on_conflict": _on_conflict,
-    "idempotency_fingerprint": _flag,
-    "soft_timeout": _timeout,
-    "timeout": _timeout,
-    "retry_on_timeout": _flag,
-    "max_retries": retry_limit,
-    "max_retry_duration": _max_retry_duration,
-    "retry_backoff": _retry_backoff,
-    "retry_backoff_max": positive_seconds,
-    "retry_jitter": _retry_jitter,
-    "retry_delay_min": some_seconds,
-    "default_retry_delay": some_seconds,
-    "retry_intervals": _retry_intervals,
-    "autoretry_for": _error_types,
-    "dont_autoretry_for": _error_types,
-    "throws": _error_types,
-    "retry_when": _retry_when,
+    "queue": checks.queue,
+    "priority": checks.priority,
+    "delay": checks.delay,
+    "run_at": checks.run_at,
+    "expires": checks.expires,
+    "id": checks.job_id,
+    "on_duplicate": checks.on_duplicate,
+    "tags": checks.tags,
+    "key": checks.key,
+    "headers": checks.headers,
+    "idempotency_key": checks.idempotency_key,
+    "idempotency_window": checks.idempotency_window,
+    "idempotency_scope": checks.idempotency_scope,
+    "idempotency_while": checks.idempotency_while,
+    "on_conflict": checks.on_conflict,
+    "idempotency_fingerprint": checks.flag,
+    "soft_timeout": checks.timeout,
+    "timeout": checks.timeout,
+    "retry_on_timeout": checks.flag,
+    "max_retries": checks.retry_limit,
+    "max_retry_duration": checks.max_retry_duration,
+    "retry_backoff": checks.retry_backoff,
+    "retry_backoff_max": checks.positive_seconds,
+    "retry_jitter": checks.retry_jitter,
+    "retry_delay_min": checks.some_seconds,
+    "default_retry_delay": checks.some_seconds,
+    "retry_intervals": checks.retry_intervals,
+    "autoretry_for": checks.error_types,
+    "dont_autoretry_for": checks.error_types,
+    "throws": checks.error_types,
+    "retry_when": checks.retry_when,
     "retry_policies": _retry_policies,
-    "max_losses": _count,
-    "reject_on_worker_lost": _flag,
-    "acks_late": _flag,
-    "ignore_result": _flag,
+    "max_losses": checks.count,
+    "reject_on_worker_lost": checks.flag,
+    "acks_late": checks.flag,
+    "ignore_result": checks.flag,
 }

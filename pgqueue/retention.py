@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TypedDict
 
+from pgqueue.checks import Duration, positive_seconds
 from pgqueue.errors import InvalidOptionError
-from pgqueue.options import Duration, positive_seconds
 
 DAY = 24 * 60 * 60.0
 

@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "pgqueue"
 # package's own face; a package's modules stand in its layer unless they are named themselves.
 LAYERS: dict[str, list[str]] = {
     "words": [
-        "errors", "jobs", "options", "limits", "retry", "control", "outcomes", "events", "ids", "context",
-        "dead_letters", "logs", "progress", "settings", "retention", "filters",
+        "errors", "jobs", "checks", "options", "limits", "retry", "control", "outcomes", "events", "ids",
+        "context", "dead_letters", "logs", "progress", "settings", "retention", "filters",
     ],
     "ground": [
         "arguments", "registry", "statements", "store", "database", "migrations", "signals", "batch", "keys",

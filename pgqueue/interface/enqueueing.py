@@ -13,12 +13,13 @@ import asyncpg
 
 from pgqueue.arguments import encode_by_name
 from pgqueue.batch import Batch, Call, chunks
+from pgqueue.checks import Duration
 from pgqueue.database import CONNECTION_ERRORS, RECONNECT_PAUSES
 from pgqueue.errors import UnknownTaskError
 from pgqueue.events import JobsEnqueued
 from pgqueue.ids import new_id, new_ids
 from pgqueue.interface.jobs import JobInterface
-from pgqueue.options import NO_OPTIONS, CallOptions, Duration, check_event, read_options
+from pgqueue.options import NO_OPTIONS, CallOptions, check_event, read_options
 from pgqueue.registry import encode_document
 from pgqueue.tasks import JobHandle, Signature
 
