@@ -354,8 +354,8 @@ async def test_an_attempt_stopped_before_its_first_step_has_an_outcome_and_frees
         worker._claimer.book.learn([Lane(1, "default", 0, "")])
         async with pgq._database.acquire() as connection:
             claimed = await pgq._store.claim(connection, lease_id, 1, [(1, 0)])
-        worker._start(lease_id, claimed)
-        [attempt] = worker._attempts
+        worker._slots.start(lease_id, claimed)
+        [attempt] = worker._slots.attempts
         attempt.stop(stop)
         await eventually(lambda: has_status(job, status))
         assert worker.running == 0

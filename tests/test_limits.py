@@ -493,7 +493,7 @@ async def test_limits_further_away_than_a_scan_are_watched_too(pgq: PgQueue) -> 
     job = await work.enqueue()
     async with pgq.worker() as worker:
         await eventually(lambda: holds(worker.running == 1))
-        [attempt] = worker._attempts
+        [attempt] = worker._slots.attempts
         await eventually(lambda: holds(attempt.started > 0))
         assert attempt.timer is None
         # Time passes: the next scan finds the one limit, and then the other, near.

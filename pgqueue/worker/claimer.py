@@ -45,6 +45,7 @@ class Claimer:
         registry: Registry,
         queues: Sequence[str],
         *,
+        book: LaneBook,
         poll_interval: float,
         prefetch: int,
         free: Callable[[], int],
@@ -70,7 +71,7 @@ class Claimer:
         self._has_claimed_since_sweep = False
         self._doubts: list[float] = []
         self._foreign: set[int] = set()
-        self.book = LaneBook()
+        self.book = book
 
     @property
     def prefetched(self) -> Sequence[UUID]:

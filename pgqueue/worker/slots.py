@@ -1,0 +1,321 @@
+"""The attempts that are under way in a worker: from claimed jobs to outcomes.
+
+Decides nothing about retries and writes nothing: the executor says how an attempt ended, the finisher
+writes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple
+from typing import Any
+from uuid import UUID
+
+import anyio
+
+from pgqueue.errors import InvalidOptionError
+from pgqueue.events import AttemptsAbandoned, JobsClaimed, JobsStarted, JobStarted, Observers
+from pgqueue.jobs import JobError, JobStatus
+from pgqueue.options import restore_options
+from pgqueue.outcomes import Ended, Outcome, Released, Succeeded, Unknown
+from pgqueue.registry import Codec, Registry
+from pgqueue.store import Claimed
+from pgqueue.worker.attempts import Attempt, Stop
+from pgqueue.worker.deadlines import Deadlines
+from pgqueue.worker.executor import Executor
+from pgqueue.worker.finisher import Finisher
+from pgqueue.worker.importing import check_importable
+from pgqueue.worker.lanes import LaneBook
+from pgqueue.worker.processes import ChildProcesses
+from pgqueue.worker.scope import JobScope, Scopes
+from pgqueue.worker.settings import WorkerSettings
+from pgqueue.worker.twice import judge
+
+logger = logging.getLogger("pgqueue.worker")
+
+
+class Slots:
+    """A worker's slots, and the attempts in them.
+
+    *lease* returns the lease that the worker holds now, *paused* the tasks of which nothing may start;
+    *freed* is called when an attempt has ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        worker: str,
+        settings: WorkerSettings,
+        registry: Registry,
+        scopes: Scopes,
+        finisher: Finisher,
+        observers: Observers,
+        book: LaneBook,
+        codec: Codec | None,
+        rng: random.Random,
+        lease: Callable[[], UUID | None],
+        paused: Callable[[], frozenset[str]],
+        freed: Callable[[], object],
+    ) -> None:
+        for definition in registry.definitions:
+            if definition.is_isolated:
+                check_importable(definition, registry)
+        self._worker = worker
+        self._settings = settings
+        self._registry = registry
+        self._scopes = scopes
+        self._finisher = finisher
+        self._observers = observers
+        self._book = book
+        self._codec = codec
+        self._lease = lease
+        self._paused = paused
+        self._freed = freed
+        self.attempts: set[Attempt] = set()
+        self.deadlines = Deadlines(self.attempts, grace=settings.cancel_grace, give_up=self.give_up)
+        self.executor = Executor(
+            codec=codec,
+            result_limit=settings.result_limit,
+            threads=settings.concurrency,
+            rng=rng,
+            watch=self.deadlines.watch,
+            run_isolated=self._run_isolated,
+        )
+        self._children = ChildProcesses(grace=settings.cancel_grace)
+        # Decided once: no job pays for the question.
+        self._carry_out = self._execute_twice if settings.run_twice else self._execute
+        self._unknown_tasks: set[str] = set()
+        self._changed = anyio.Event()
+
+    @property
+    def free(self) -> int:
+        """How many more attempts may start now."""
+        # Outcomes that cannot be written are held back at the source.
+        if self._finisher.backlog > 10 * self._settings.concurrency:
+            return 0
+        return self._settings.concurrency - len(self.attempts)
+
+    @property
+    def job_ids(self) -> list[UUID]:
+        """The jobs that are under way, and those whose outcome is not committed yet."""
+        return [*(attempt.claimed.id for attempt in self.attempts), *self._finisher.job_ids]
+
+    def stop(
+        self, reason: Stop, *, job_ids: Iterable[UUID] | None = None, lease_id: UUID | None = None
+    ) -> None:
+        """Stop attempts: of certain jobs, or under a certain lease. What does not heed it is given up."""
+        wanted = None if job_ids is None else set(job_ids)
+        for attempt in list(self.attempts):
+            if wanted is not None and attempt.claimed.id not in wanted:
+                continue
+            if lease_id is not None and attempt.lease_id != lease_id:
+                continue
+            self.deadlines.stop(attempt, reason)
+
+    def release(self) -> None:
+        """Cancel all attempts: their jobs go back."""
+        for attempt in list(self.attempts):
+            attempt.stop(Stop.RELEASE)
+
+    async def wait_empty(self) -> None:
+        """Wait until no attempt is under way."""
+        while self.attempts:
+            self._changed = anyio.Event()
+            await self._changed.wait()
+
+    async def close(self) -> None:
+        """End the child processes."""
+        await self._children.close()
+
+    def start(self, lease_id: UUID, jobs: Sequence[Claimed]) -> None:
+        """Start claimed jobs. What need not run gets its outcome at once."""
+        if self._observers.want(JobsClaimed):
+            self._observers.emit(JobsClaimed([claimed.waited for claimed in jobs]))
+        create_task = asyncio.get_running_loop().create_task
+        paused, held = self._paused(), self._lease()
+        for claimed in jobs:
+            attempt = self._attempt(lease_id, claimed)
+            if attempt.definition is None:
+                self._finisher.add(attempt, self._unknown(claimed))
+            elif claimed.task in paused:
+                lane = attempt.lane
+                self._finisher.add(
+                    attempt, Unknown(claimed.id, claimed.task, lane.queue, lane.priority, "paused")
+                )
+            elif attempt.policy is None:
+                error = JobError("Undecodable", f"the stored options cannot be read: {claimed.options}")
+                self._finisher.add(attempt, Ended(claimed.id, JobStatus.FAILED, "undecodable", error))
+            elif lease_id != held:
+                # Lost while the claim was under way.
+                self._finisher.add(attempt, Released(claimed.id))
+            elif claimed.expired:
+                self._finisher.add(attempt, Ended(claimed.id, JobStatus.EXPIRED, "expired", None))
+            else:
+                self.attempts.add(attempt)
+                attempt.runner = create_task(self._carry_out(attempt))
+        self._observers.emit(JobsStarted(lambda: self._started(jobs)))
+
+    def _started(self, jobs: Sequence[Claimed]) -> list[JobStarted]:
+        ids = {claimed.id for claimed in jobs}
+        return [
+            JobStarted(
+                job_id=attempt.claimed.id,
+                task=attempt.claimed.task,
+                queue=attempt.lane.queue,
+                attempt=attempt.claimed.attempt,
+                waited=attempt.claimed.waited,
+                worker=self._worker,
+            )
+            for attempt in self.attempts
+            if attempt.claimed.id in ids
+        ]
+
+    def _attempt(self, lease_id: UUID, claimed: Claimed) -> Attempt:
+        lane = self._book.lane(claimed.lane)
+        definition = self._registry.get(claimed.task)
+        if definition is None:
+            policy = None
+        elif claimed.options is None:
+            policy = self._registry.policy(definition, lane.queue)
+        else:
+            try:
+                call = restore_options(claimed.options)
+            except InvalidOptionError:
+                policy = None
+            else:
+                policy = self._registry.policy_of_call(definition, lane.queue, call)
+        return Attempt(claimed, definition, policy, lane, lease_id, self._worker, self._scopes)
+
+    def _unknown(self, claimed: Claimed) -> Unknown:
+        lane = self._book.lane(claimed.lane)
+        if claimed.task not in self._unknown_tasks:
+            self._unknown_tasks.add(claimed.task)
+            logger.warning(
+                "worker %s does not know task %r of job %s: it leaves such jobs for workers that do",
+                self._worker,
+                claimed.task,
+                claimed.id,
+            )
+        return Unknown(claimed.id, claimed.task, lane.queue, lane.priority)
+
+    async def _execute_twice(self, attempt: Attempt) -> None:
+        """Execute a job as if the outcome of its first execution had been lost; they must end alike."""
+        assert attempt.policy is not None
+        if attempt.policy.max_losses == 0:
+            # Never run again after a loss: once is what it was made for.
+            await self._execute(attempt)
+            return
+        try:
+            first = await self.executor.run(attempt)
+            if attempt.scope is not None:
+                await attempt.scope.roll_back()
+                attempt.scope.close()
+        except asyncio.CancelledError:
+            self._end(attempt, self.executor.give_up(attempt))
+            raise
+        if attempt not in self.attempts or attempt.stop_reason in (Stop.CANCEL, Stop.RELEASE):
+            self._end(attempt, first)
+            return
+        again = attempt.again()
+        self.deadlines.forget(attempt)
+        self.attempts.remove(attempt)
+        self.attempts.add(again)
+        await self._execute(again, first)
+
+    async def _execute(self, attempt: Attempt, first: Outcome | None = None) -> None:
+        """Execute a job and see to its outcome; if it is the second time, compare it with the *first*."""
+        try:
+            outcome = await self.executor.run(attempt)
+            if first is not None:
+                outcome = judge(first, outcome, self._codec)
+            if attempt.scope is not None:
+                outcome, is_kept = await self._conclude(attempt, attempt.scope, outcome)
+                self._end(attempt, outcome, is_kept=is_kept)
+                return
+        except asyncio.CancelledError:
+            self._end(attempt, self.executor.give_up(attempt))
+            raise
+        self._end(attempt, outcome, is_kept=attempt.is_kept)
+
+    async def _run_isolated(self, attempt: Attempt, started: Callable[[], object]) -> dict[str, Any]:
+        """Run an attempt in a child process; return its reply."""
+        definition = attempt.definition
+        assert definition is not None
+        job = {
+            "claimed": attempt.claimed,
+            "lane": astuple(attempt.lane),
+            "lease_id": attempt.lease_id,
+            "worker": self._worker,
+            "module": definition.handler.__module__,
+            "at_run_time": self._registry.stored_at_run_time(definition.name),
+        }
+
+        def reason() -> str | None:
+            # At the hard limit there is nothing to ask for.
+            stopped = attempt.stop_reason
+            return None if stopped in (None, Stop.TIMEOUT) else stopped.value
+
+        return await self._children.run(job, started=started, stop_reason=reason)
+
+    def give_up(self, attempt: Attempt) -> None:
+        """Free the slot of an attempt that does not let itself be stopped.
+
+        Its handler goes on, and counts for nothing: the outcome is out, and what it writes as this attempt is
+        fenced.
+        """
+        if attempt not in self.attempts:
+            return
+        logger.error(
+            "job %s (%s), attempt %d: does not stop when cancelled: given up, and its slot is free",
+            attempt.claimed.id,
+            attempt.claimed.task,
+            attempt.claimed.attempt,
+        )
+        self._observers.emit(AttemptsAbandoned([attempt.claimed.id]))
+        self._end(attempt, self.executor.give_up(attempt))
+        if attempt.is_concluding and attempt.runner is not None:
+            attempt.runner.cancel()
+
+    async def _conclude(
+        self, attempt: Attempt, scope: JobScope, outcome: Outcome
+    ) -> tuple[Outcome, bool | None]:
+        """Write what the handler left to be written with its outcome.
+
+        Returns the outcome, and whether it is committed (True), fenced off (False), or still to be written.
+        """
+        attempt.is_concluding = True
+        if not attempt.is_stopped:
+            # A limit is the handler's, and it has ended.
+            self.deadlines.forget(attempt)
+        await scope.flush()
+        if not scope.has_transaction:
+            return outcome, None
+        if not isinstance(outcome, Succeeded):
+            await scope.roll_back()
+            return outcome, None
+        try:
+            is_kept = await scope.commit(outcome.result, is_current=lambda: attempt in self.attempts)
+        except Exception as error:
+            # Whatever the user's own constraints and triggers raise.
+            return self.executor.not_committed(attempt, error), None
+        return outcome, is_kept
+
+    def _end(self, attempt: Attempt, outcome: Outcome, *, is_kept: bool | None = None) -> None:
+        """Let go of an attempt; *is_kept* is None if its outcome is still to be written."""
+        if attempt.scope is not None:
+            attempt.scope.close()
+        if attempt not in self.attempts:
+            # Given up on before: its outcome is out already.
+            return
+        self.attempts.discard(attempt)
+        if attempt.timer is not None:
+            self.deadlines.forget(attempt)
+        if is_kept is None:
+            self._finisher.add(attempt, outcome)
+        else:
+            self._finisher.report(attempt, outcome, is_kept=is_kept)
+        self._freed()
+        self._changed.set()
