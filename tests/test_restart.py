@@ -53,11 +53,45 @@ async def crash_pgq(crash_dsn: str) -> AsyncIterator[PgQueue]:
         yield queue
 
 
+async def configure(dsn: str, change: str) -> None:
+    """Change a setting of the server."""
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(f"alter system {change}")
+    await connection.execute("select pg_reload_conf()")
+    await connection.close()
+
+
 async def flush_to_disk(dsn: str) -> None:
     """Make durable what was committed without waiting for the disk: claims, leases."""
     connection = await asyncpg.connect(dsn)
     await connection.execute("checkpoint")
     await connection.close()
+
+
+@pytest.mark.contract("P2.14")
+async def test_a_server_that_crashes_does_not_forget_that_a_job_was_acknowledged_early(
+    crashable: CrashableServer, crash_dsn: str
+) -> None:
+    # What is committed without waiting for the disk gets there when somebody else's commit does, or late.
+    await configure(crash_dsn, "set wal_writer_delay = '10s'")
+    runs: list[int] = []
+
+    async with PgQueue(crash_dsn, connect_timeout=1) as pgq:
+
+        @pgq.task(acks_late=False)
+        async def once() -> None:
+            runs.append(1)
+            await crashable.crash()
+            await crashable.start()
+
+        job = await once.enqueue()
+        async with pgq.worker(lease_ttl=1, grace=60) as worker:
+            await eventually(lambda: reached(bool(runs)))
+            await eventually(lambda: reached(worker.running == 0))
+            await eventually(lambda: is_over(pgq, job.id))
+
+    await configure(crash_dsn, "reset wal_writer_delay")
+    assert runs == [1]
 
 
 @pytest.mark.contract("BP13", "BP2")
@@ -337,6 +371,10 @@ async def test_a_job_claimed_again_because_a_crash_forgot_its_claim_ends_once(
 
 async def reached(condition: bool) -> bool:
     return condition
+
+
+async def is_over(pgq: PgQueue, job_id: UUID) -> bool:
+    return (await pgq.get(job_id)).is_terminal
 
 
 async def cut(db: Connection) -> None:

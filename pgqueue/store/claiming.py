@@ -50,6 +50,10 @@ class ClaimStatements(Statements):
         rows = await connection.fetch(self._sql["steal"], lease_id, limit, lanes)
         return [tuple(row) for row in rows]
 
+    async def settle_claim(self, connection: Connection, job_id: UUID, lease_id: UUID) -> bool:
+        """Have a claim outlive a crash; False: it is gone."""
+        return await connection.fetchval(self._sql["settle_claim"], job_id, lease_id) is not None
+
     async def sweep(self, connection: Connection, lanes: Iterable[int]) -> dict[int, int]:
         """Return the first position of each of *lanes* that has ready jobs."""
         rows = await connection.fetch(self._sql["sweep"], list(lanes))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import astuple
 from typing import Any
 from uuid import UUID
@@ -41,7 +41,8 @@ class Slots:
     """A worker's slots, and the attempts in them.
 
     *lease* returns the lease that the worker holds now, *paused* the tasks of which nothing may start;
-    *freed* is called when an attempt has ended.
+    *freed* is called when an attempt has ended. *settle_claim* has an attempt's claim outlive a crash of the
+    server; it returns whether the claim still holds.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Slots:
         lease: Callable[[], UUID | None],
         paused: Callable[[], frozenset[str]],
         freed: Callable[[], object],
+        settle_claim: Callable[[Attempt], Awaitable[bool]],
     ) -> None:
         for definition in registry.definitions:
             if definition.is_isolated:
@@ -74,6 +76,7 @@ class Slots:
         self._lease = lease
         self._paused = paused
         self._freed = freed
+        self._settle_claim = settle_claim
         self.attempts: set[Attempt] = set()
         self.deadlines = Deadlines(self.attempts, grace=settings.cancel_grace, give_up=self.give_up)
         self.executor = Executor(
@@ -155,7 +158,8 @@ class Slots:
                 self._finisher.add(attempt, Ended(claimed.id, JobStatus.EXPIRED, "expired", None))
             else:
                 self.attempts.add(attempt)
-                attempt.runner = create_task(self._carry_out(attempt))
+                carry_out = self._carry_out if attempt.policy.acks_late else self._execute_at_most_once
+                attempt.runner = create_task(carry_out(attempt))
         self._observers.emit(JobsStarted(lambda: self._started(jobs)))
 
     def _started(self, jobs: Sequence[Claimed]) -> list[JobStarted]:
@@ -200,6 +204,21 @@ class Slots:
                 claimed.id,
             )
         return Unknown(claimed.id, claimed.task, lane.queue, lane.priority)
+
+    async def _execute_at_most_once(self, attempt: Attempt) -> None:
+        """Execute a job once its claim is on the disk.
+
+        Claims do not wait for that: one that a server forgets as it crashes is made again, and the job runs.
+        """
+        try:
+            is_settled = await self._settle_claim(attempt)
+        except asyncio.CancelledError:
+            self._end(attempt, self.executor.give_up(attempt))
+            raise
+        if is_settled:
+            await self._execute(attempt)
+        else:
+            self._end(attempt, Released(attempt.claimed.id))
 
     async def _execute_twice(self, attempt: Attempt) -> None:
         """Execute a job as if the outcome of its first execution had been lost; they must end alike."""

@@ -120,6 +120,7 @@ class Worker:
             lease=lambda: self._lease_id,
             paused=self._paused_tasks,
             freed=self._wake_claimer,
+            settle_claim=self._settle_claim,
         )
         poll_interval = settings.poll_interval or (0.1 if database.is_pooled else 1.0)
         self._claimer = Claimer(
@@ -413,6 +414,13 @@ class Worker:
     def _wake_claimer(self) -> None:
         # Also when outcomes were written: those may hold it back, with no attempt left to wake it.
         self._claimer.wake()
+
+    async def _settle_claim(self, attempt: Attempt) -> bool:
+        async def send() -> bool:
+            async with self._database.acquire() as connection:
+                return await self._store.settle_claim(connection, attempt.claimed.id, attempt.lease_id)
+
+        return await persist(f"job {attempt.claimed.id}: settling its claim", send)
 
     def _paused_tasks(self) -> frozenset[str]:
         return self._run_time.paused_tasks if self._run_time is not None else frozenset()
