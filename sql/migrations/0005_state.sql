@@ -1,4 +1,4 @@
--- 0007 state: pauses and run-time options, expiry without a worker, retention.
+-- 0005 state: pauses and run-time options, expiry without a worker, retention.
 -- works with: 1
 -- Workers may keep running; those from before this do not heed pauses.
 

@@ -1,4 +1,4 @@
--- 0006 dead letters: what has failed is listed, grouped, redriven and discarded; what operators do is a row.
+-- 0004 dead letters: what has failed is listed, grouped, redriven and discarded; what operators do is a row.
 -- works with: 1
 -- Workers may keep running: what those of the version before let fail becomes a dead letter too. Jobs
 -- that have failed already are listed by one scan of `job`, while which attempts wait to be written.

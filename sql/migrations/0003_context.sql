@@ -1,4 +1,4 @@
--- 0005 context: what a running job keeps beside its record: the results of its steps, and its progress.
+-- 0003 context: what a running job keeps beside its record: the results of its steps, and its progress.
 -- works with: 1
 -- Workers may keep running: those from before neither read nor write any of it.
 

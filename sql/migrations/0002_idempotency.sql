@@ -1,4 +1,4 @@
--- 0004 idempotency: keys that make a second call find the first one's job, jobs that wait for the end of
+-- 0002 idempotency: keys that make a second call find the first one's job, jobs that wait for the end of
 -- another, and the inbox of processed events.
 -- works with: 1
 -- Workers may keep running. Those of an older version release no job that waits for another.
