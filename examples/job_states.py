@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from pgqueue import JobContext, JobStatus, PgQueue
-from pgqueue.logs import RECORD, JobFilter
+from pgqueue.logs import RECORD, JobLogFilter
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class JsonLines(logging.Formatter):
 def set_up_logging(handler: logging.Handler) -> None:
     """Log transitions, successes too, and the ids of jobs with whatever their handlers log."""
     handler.setFormatter(JsonLines())
-    handler.addFilter(JobFilter())
+    handler.addFilter(JobLogFilter())
     for name in ("pgqueue.jobs", __name__):
         logging.getLogger(name).setLevel(logging.INFO)
         logging.getLogger(name).addHandler(handler)

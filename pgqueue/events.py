@@ -148,6 +148,14 @@ class DeadLettersEntered:
 
 
 @dataclass(frozen=True, slots=True)
+class JobsCancelled:
+    """Jobs that waited were cancelled by this process. Running ones end as attempts do."""
+
+    job_ids: Sequence[UUID]
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class JobsExpired:
     """Jobs that waited were not started by their expiry, and never will be."""
 
@@ -163,6 +171,7 @@ Event = (
     | AttemptsAbandoned
     | JobsRescued
     | DeadLettersEntered
+    | JobsCancelled
     | JobsExpired
 )
 Observer = Callable[[Event], None]

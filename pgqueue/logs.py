@@ -8,14 +8,20 @@ that write JSON; its text says the same for eyes. Arguments and results are in n
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Final
+from uuid import UUID
 
 from pgqueue.context import running_attempt
+from pgqueue.dead_letters import DeadLetter
 from pgqueue.events import (
     AttemptEnded,
     AttemptsEnded,
+    DeadLettersEntered,
     Event,
     JobRescued,
+    JobsCancelled,
+    JobsExpired,
     JobsRescued,
     JobsStarted,
     JobStarted,
@@ -43,7 +49,7 @@ RECORD: Final = (
 claimed), `duration` (of the handler) and `next_in` (until the next attempt) are seconds; what a transition
 has not is None."""
 
-HEARD: Final = (JobsStarted, AttemptsEnded, JobsRescued)
+HEARD: Final = (JobsStarted, AttemptsEnded, JobsRescued, JobsCancelled, JobsExpired, DeadLettersEntered)
 """The kinds of events that log_transitions wants to hear of."""
 
 _QUIET_ENDS: Final = {
@@ -54,30 +60,60 @@ _QUIET_ENDS: Final = {
 }
 
 
-def log_transitions(event: Event) -> None:
+def log_transitions(event: Event) -> None:  # noqa: C901  # a case for each kind
     """Log what happened to each job of *event*: an observer. A success that is not logged costs nothing."""
     is_verbose = logger.isEnabledFor(logging.INFO)
     match event:
-        case JobsStarted():
-            for started in event.jobs if is_verbose else ():
+        case JobsStarted() if is_verbose:
+            for started in event.jobs:
                 _log_start(started)
-        case AttemptsEnded():
-            for attempt in event.attempts if is_verbose or not event.is_success else ():
+        case AttemptsEnded() if is_verbose or not event.is_success:
+            for attempt in event.attempts:
                 _log_end(attempt)
         case JobsRescued():
             for rescued in event.jobs:
                 _log_rescue(rescued, event.worker)
+        case JobsCancelled():
+            _log_waiting(event.job_ids, "job.cancelled", JobStatus.CANCELLED, event.reason)
+        case JobsExpired():
+            _log_waiting(event.job_ids, "job.expired", JobStatus.EXPIRED, "expired")
+        case DeadLettersEntered():
+            # The others failed in an attempt, which has its record, or with their worker.
+            for letter in (each for each in event.letters if each.reason == "unknown_task"):
+                _log_unknown(letter)
         case _:
             pass
+
+
+def _log_waiting(job_ids: Iterable[UUID], event: str, status: JobStatus, reason: str | None) -> None:
+    for job_id in job_ids:
+        _log(logging.INFO, event, job_id, to_status=status, reason=reason)
+
+
+def _log_unknown(letter: DeadLetter) -> None:
+    _log(
+        logging.ERROR,
+        "job.failed",
+        letter.job_id,
+        task=letter.task,
+        queue=letter.queue,
+        attempt=letter.attempt,
+        from_status=JobStatus.PENDING,
+        to_status=JobStatus.FAILED,
+        reason=letter.reason,
+    )
 
 
 def _log_start(job: JobStarted) -> None:
     _log(
         logging.INFO,
         "job.started",
-        job,
-        JobStatus.PENDING,
-        JobStatus.RUNNING,
+        job.job_id,
+        task=job.task,
+        queue=job.queue,
+        attempt=job.attempt,
+        from_status=JobStatus.PENDING,
+        to_status=JobStatus.RUNNING,
         wait=job.waited,
         worker=job.worker,
     )
@@ -88,9 +124,12 @@ def _log_end(ended: AttemptEnded) -> None:
     _log(
         level,
         name,
-        ended,
-        JobStatus.RUNNING,
-        ended.status,
+        ended.job_id,
+        task=ended.task,
+        queue=ended.queue,
+        attempt=ended.attempt,
+        from_status=JobStatus.RUNNING,
+        to_status=ended.status,
         wait=ended.waited,
         duration=ended.seconds,
         worker=ended.worker,
@@ -119,9 +158,12 @@ def _log_rescue(job: JobRescued, worker: str) -> None:
     _log(
         logging.ERROR if has_failed else logging.WARNING,
         "job.failed" if has_failed else "job.lost",
-        job,
-        JobStatus.RUNNING if job.was_running else JobStatus.PENDING,
-        job.status,
+        job.job_id,
+        task=job.task,
+        queue=job.queue,
+        attempt=job.attempt,
+        from_status=JobStatus.RUNNING if job.was_running else JobStatus.PENDING,
+        to_status=job.status,
         worker=worker,
         reason="worker_lost" if has_failed else "lost",
     )
@@ -129,12 +171,15 @@ def _log_rescue(job: JobRescued, worker: str) -> None:
 
 def _log(
     level: int,
-    name: str,
-    job: JobStarted | AttemptEnded | JobRescued,
-    before: JobStatus,
-    after: JobStatus,
+    event: str,
+    job_id: UUID,
     *,
-    worker: str | None,
+    to_status: JobStatus,
+    from_status: JobStatus | None = None,
+    task: str | None = None,
+    queue: str | None = None,
+    attempt: int | None = None,
+    worker: str | None = None,
     wait: float | None = None,
     duration: float | None = None,
     reason: str | None = None,
@@ -144,13 +189,13 @@ def _log(
     if not logger.isEnabledFor(level):
         return
     values = (
-        name,
-        str(job.job_id),
-        job.task,
-        job.queue,
-        before.value,
-        after.value,
-        job.attempt,
+        event,
+        str(job_id),
+        task,
+        queue,
+        None if from_status is None else from_status.value,
+        to_status.value,
+        attempt,
         wait,
         duration,
         worker,
@@ -158,15 +203,10 @@ def _log(
         None if error is None else error.type,
         next_in,
     )
+    which = "" if task is None else f" ({task}), attempt {attempt}"
+    details = _details(duration, reason, error, next_in, with_traceback=level >= logging.ERROR)
     logger.log(
-        level,
-        "%s: job %s (%s), attempt %d%s",
-        name,
-        job.job_id,
-        job.task,
-        job.attempt,
-        _details(duration, reason, error, next_in, with_traceback=level >= logging.ERROR),
-        extra=dict(zip(RECORD, values, strict=True)),
+        level, "%s: job %s%s%s", event, job_id, which, details, extra=dict(zip(RECORD, values, strict=True))
     )
 
 
@@ -187,7 +227,7 @@ def _details(
     return text
 
 
-class JobFilter(logging.Filter):
+class JobLogFilter(logging.Filter):
     """Gives every record that is made inside a handler the attributes `job_id`, `task` and `attempt`.
 
     Add it to a logging handler. Elsewhere they are None; a record that has them already keeps them.

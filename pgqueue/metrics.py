@@ -23,6 +23,7 @@ from pgqueue.events import (
     AttemptsFenced,
     DeadLettersEntered,
     Event,
+    JobsCancelled,
     JobsClaimed,
     JobsEnqueued,
     JobsExpired,
@@ -106,6 +107,9 @@ class Metrics:
         self._expired = Counter(
             "pgqueue_jobs_expired_total", "Jobs that expired while no worker came to them", registry=registry
         )
+        self._cancelled = Counter(
+            "pgqueue_jobs_cancelled_total", "Waiting jobs that this process cancelled", registry=registry
+        )
         self._rescued = Counter(
             "pgqueue_jobs_rescued_total", "Jobs taken back from lost workers", ["outcome"], registry=registry
         )
@@ -158,7 +162,7 @@ class Metrics:
             self._pending.labels(queue.queue).set(queue.pending)
             self._oldest.labels(queue.queue).set(queue.oldest_age or 0.0)
 
-    def _observe(self, event: Event) -> None:
+    def _observe(self, event: Event) -> None:  # noqa: C901  # a case for each kind
         match event:
             case JobsEnqueued():
                 self._enqueued.inc(event.count)
@@ -179,6 +183,8 @@ class Metrics:
                 pass
             case DeadLettersEntered():
                 self._count_dead(event.letters)
+            case JobsCancelled():
+                self._cancelled.inc(len(event.job_ids))
             case JobsExpired():
                 self._expired.inc(len(event.job_ids))
             case _:

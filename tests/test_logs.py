@@ -6,18 +6,19 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import asyncpg
 import pytest
 from conftest import eventually
 from faults import is_blocked
 
-from pgqueue import JobContext, JobFailed, PgQueue, Reject, Snooze
+from pgqueue import JobContext, JobFailed, JobFilter, PgQueue, Reject, Snooze
 from pgqueue.cli.logs import Level, set_up_logging
 from pgqueue.events import AttemptsEnded, JobRescued, JobsRescued
 from pgqueue.ids import new_id
 from pgqueue.jobs import JobStatus
-from pgqueue.logs import RECORD, JobFilter, log_transitions
+from pgqueue.logs import RECORD, JobLogFilter, log_transitions
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -184,6 +185,31 @@ def test_jobs_of_a_lost_worker_are_logged_one_by_one(records: list[logging.LogRe
     ]
 
 
+@pytest.mark.contract("BP7", "P4.5")
+async def test_jobs_that_end_while_they_wait_are_logged_too(
+    pgq: PgQueue, db: Connection, records: list[logging.LogRecord]
+) -> None:
+    @pgq.task
+    async def work() -> None: ...
+
+    one, many = await pgq.enqueue_many([work.s(), work.options(tags=["late"]).s()])
+    await one.cancel(reason="changed my mind")
+    async for _ in pgq.cancel_many(JobFilter(tag="late"), reason="too late"):
+        pass
+    expiring = await work.options(queue="nobody", expires=3600).enqueue()
+    await db.execute("update pgqueue.expiry set check_at = now()")
+    await db.execute("set pgqueue.writer to 'on'")
+    await db.execute("update pgqueue.job set expires_at = now() where id = $1", expiring.id)
+    async with pgq.worker(queues=["none"]):
+        await eventually(lambda: has_status(pgq, expiring.id, JobStatus.EXPIRED))
+
+    assert [fields(each, "event", "job_id", "to_status", "reason") for each in records] == [
+        ("job.cancelled", str(one.id), "cancelled", "changed my mind"),
+        ("job.cancelled", str(many.id), "cancelled", "too late"),
+        ("job.expired", str(expiring.id), "expired", "expired"),
+    ]
+
+
 @pytest.mark.contract("BP7")
 async def test_a_rescue_says_of_each_job_what_its_record_needs(pgq: PgQueue, db: Connection) -> None:
     heard: list[Any] = []
@@ -236,7 +262,7 @@ async def test_what_a_handler_logs_knows_its_job_and_what_others_log_does_not(
             found[record.getMessage()] = (job.job_id, job.task, job.attempt)
 
     handler = Keep()
-    handler.addFilter(JobFilter())
+    handler.addFilter(JobLogFilter())
     logger.addHandler(handler)
     together = asyncio.Barrier(2)
 
@@ -305,3 +331,11 @@ def test_the_worker_command_is_quiet_about_successes_unless_asked(
     assert handler.format(record).endswith(" mine: hello")
     record.job_id, record.attempt = "j1", 2
     assert handler.format(record).endswith(" mine: hello [job j1, attempt 2]")
+
+
+async def has_status(pgq: PgQueue, job_id: UUID, status: JobStatus) -> bool:
+    return (await pgq.get(job_id)).status is status
+
+
+def fields(record: logging.LogRecord, *names: str) -> tuple[Any, ...]:
+    return tuple(vars(record)[name] for name in names)

@@ -143,6 +143,7 @@ async def test_what_nobody_knows_for_longer_than_the_grace_is_a_dead_letter(
         assert (attempt.reason, attempt.attempt) == ("unknown_task", 0)
         assert await fresh.status() is JobStatus.PENDING
     assert "task 'gone': 1 jobs have failed (unknown_task): no live worker knows it" in caplog.text
+    assert f"job.failed: job {old.id} (gone), attempt 0: unknown_task" in caplog.text
 
 
 @pytest.mark.contract("P4.16", "P5.1")

@@ -9,7 +9,7 @@ from enum import StrEnum
 from rich.console import Console
 from rich.logging import RichHandler
 
-from pgqueue.logs import JobFilter
+from pgqueue.logs import JobLogFilter
 
 
 class Level(StrEnum):
@@ -35,7 +35,7 @@ def set_up_logging(level: Level, *, every_job: bool = False) -> None:
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(_Line("%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"))
-    handler.addFilter(JobFilter())
+    handler.addFilter(JobLogFilter())
     root = logging.getLogger()
     if not root.handlers:
         root.addHandler(handler)

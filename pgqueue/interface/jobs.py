@@ -10,6 +10,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from pgqueue.errors import InvalidFilterError, JobNotFoundError
+from pgqueue.events import JobsCancelled
 from pgqueue.filters import (
     FIRST_ID,
     JobFilter,
@@ -73,6 +74,7 @@ class JobInterface(Parts):
         if answer == "cancelled":
             self._results.hint([job_id])
             self._signals.publish_finished(str(job_id))
+            self._observers.emit(JobsCancelled([job_id], reason))
         elif answer == "requested":
             self._signals.publish(f"cancel {job_id}")
         return answer is not None
@@ -137,10 +139,12 @@ class JobInterface(Parts):
         async for ids in self._batches(chosen, live):
             async with self._database.acquire() as connection:
                 answers = await self._store.cancel_jobs(connection, ids, reason, actor)
-            cancelled = [str(job_id) for job_id, answer in answers.items() if answer == "cancelled"]
+            cancelled = [job_id for job_id, answer in answers.items() if answer == "cancelled"]
             requested = [job_id for job_id, answer in answers.items() if answer == "requested"]
             for start in range(0, len(cancelled), FINISHED_IDS):
-                self._signals.publish_finished(" ".join(cancelled[start : start + FINISHED_IDS]))
+                self._signals.publish_finished(" ".join(map(str, cancelled[start : start + FINISHED_IDS])))
+            if cancelled:
+                self._observers.emit(JobsCancelled(cancelled, reason))
             for job_id in requested:
                 self._signals.publish(f"cancel {job_id}")
             yield len(cancelled) + len(requested)
