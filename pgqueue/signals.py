@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from itertools import chain, repeat
+from uuid import UUID
 
 import anyio
 import asyncpg
@@ -23,6 +24,8 @@ from pgqueue.store import Store
 
 logger = logging.getLogger("pgqueue.signals")
 
+FINISHED_IDS = 200
+"""Job ids in one notification: its payload ends at 8,000 bytes."""
 NOTIFY_PAUSE = 0.015
 """Seconds between two notifying transactions of a process."""
 PROBE_INTERVAL = 5.0
@@ -54,9 +57,11 @@ class Signals:
             on_message(message)
         self._send(self._database.schema, message)
 
-    def publish_finished(self, ids: str) -> None:
+    def publish_finished(self, ids: Iterable[UUID]) -> None:
         """Send the ids of finished jobs soon."""
-        self._send(self.finished_channel, ids)
+        names = list(map(str, ids))
+        for start in range(0, len(names), FINISHED_IDS):
+            self._send(self.finished_channel, " ".join(names[start : start + FINISHED_IDS]))
 
     @contextlib.asynccontextmanager
     async def listen(

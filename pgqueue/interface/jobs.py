@@ -31,8 +31,6 @@ MAX_LOOKS: Final = 10_000
 """Jobs that one page looks at, at first and at most."""
 BATCH: Final = 500
 """Jobs in one transaction of a bulk operation."""
-FINISHED_IDS: Final = 200
-"""Job ids in one notification: its payload ends at 8,000 bytes."""
 
 
 class JobInterface(Parts):
@@ -73,7 +71,7 @@ class JobInterface(Parts):
                 raise JobNotFoundError(job_id)
         if answer == "cancelled":
             self._results.hint([job_id])
-            self._signals.publish_finished(str(job_id))
+            self._signals.publish_finished([job_id])
             self._observers.emit(JobsCancelled([job_id], reason))
         elif answer == "requested":
             self._signals.publish(f"cancel {job_id}")
@@ -141,8 +139,7 @@ class JobInterface(Parts):
                 answers = await self._store.cancel_jobs(connection, ids, reason, actor)
             cancelled = [job_id for job_id, answer in answers.items() if answer == "cancelled"]
             requested = [job_id for job_id, answer in answers.items() if answer == "requested"]
-            for start in range(0, len(cancelled), FINISHED_IDS):
-                self._signals.publish_finished(" ".join(map(str, cancelled[start : start + FINISHED_IDS])))
+            self._signals.publish_finished(cancelled)
             if cancelled:
                 self._observers.emit(JobsCancelled(cancelled, reason))
             for job_id in requested:

@@ -42,9 +42,6 @@ from pgqueue.worker.watchdog import Watchdog
 
 logger = logging.getLogger("pgqueue.worker")
 
-FINISHED_IDS = 200
-"""Job ids in one notification: its payload ends at 8,000 bytes."""
-
 
 class Worker:
     """Runs jobs inside this process, from `async with` to its end.
@@ -453,6 +450,4 @@ class Worker:
         if finished and self._results.is_awaited:
             self._results.hint(finished)
         if finished and time.monotonic() < self._watched_until:
-            ids = list(map(str, finished))
-            for start in range(0, len(ids), FINISHED_IDS):
-                self._signals.publish_finished(" ".join(ids[start : start + FINISHED_IDS]))
+            self._signals.publish_finished(finished)
