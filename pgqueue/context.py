@@ -58,6 +58,7 @@ class JobContext:
     __slots__ = (
         "_check_call",
         "_headers",
+        "_is_stopped",
         "_services",
         "attempt",
         "job_id",
@@ -82,6 +83,7 @@ class JobContext:
         headers: str | None,
         worker: str,
         services: Callable[[], JobServices],
+        is_stopped: Callable[[], bool] = lambda: False,
         check_call: CheckCall | None = None,
     ) -> None:
         self.job_id = job_id
@@ -96,6 +98,7 @@ class JobContext:
         self.worker = worker
         self._headers = headers
         self._check_call = check_call
+        self._is_stopped = is_stopped
         # Called when the handler asks for one of them: most never do.
         self._services = services
 
@@ -108,6 +111,15 @@ class JobContext:
     def headers(self) -> dict[str, str]:
         """What the caller sent along."""
         return dict(json.loads(self._headers)) if self._headers else {}
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether this attempt was told to stop: cancelled, over its hard limit, or its worker stops.
+
+        A coroutine hears of it by a CancelledError. A plain function in a thread cannot be interrupted, and
+        counts for nothing any more: one that takes long asks here, between its steps, and returns.
+        """
+        return self._is_stopped()
 
     @property
     def idempotency_key(self) -> str:

@@ -13,7 +13,7 @@ import pytest
 from conftest import eventually
 from faults import attempt_reasons, ghost
 
-from pgqueue import JobCancelled, JobHandle, JobNotFoundError, JobStatus, PgQueue
+from pgqueue import JobCancelled, JobContext, JobHandle, JobNotFoundError, JobStatus, PgQueue
 from pgqueue.outcomes import Retry
 
 if TYPE_CHECKING:
@@ -260,6 +260,26 @@ async def test_a_plain_function_that_runs_in_a_thread_is_given_up(pgq: PgQueue) 
         go.set()
 
     assert await job.status() is JobStatus.CANCELLED
+
+
+@pytest.mark.contract("P4.9", "P2.8")
+async def test_a_plain_function_can_ask_whether_it_was_told_to_stop(pgq: PgQueue) -> None:
+    started, never, stopped = threading.Event(), threading.Event(), threading.Event()
+
+    @pgq.task
+    def work(ctx: JobContext) -> None:
+        while not ctx.is_stopped:
+            started.set()
+            never.wait(0.01)
+        stopped.set()
+
+    job = await work.enqueue()
+    async with pgq.worker():
+        await asyncio.to_thread(started.wait)
+        assert await job.cancel()
+        with pytest.raises(JobCancelled):
+            await job.result(timeout=60)
+        assert await asyncio.to_thread(stopped.wait, 60)
 
 
 @pytest.mark.contract("P4.9")

@@ -107,6 +107,7 @@ class Attempt:
                 key=claimed.key,
                 headers=claimed.headers,
                 worker=self.worker,
+                is_stopped=lambda: self.is_stopped,
                 check_call=None if self.definition is None else self.definition.arguments.check,
                 services=self._open_scope,
             )
