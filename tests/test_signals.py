@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from conftest import eventually
 
-from pgqueue import JobCancelled, PgQueue, results
+from pgqueue import JobCancelled, JobHandle, PgQueue, results
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -114,6 +114,29 @@ async def test_a_listener_that_lost_its_connection_looks_once_for_what_it_missed
         assert await db.fetchval("select pg_terminate_backend($1)", listener.get_server_pid())
         job = await elsewhere.enqueue_by_name("work")
         assert await pgq.handle(job.id).result(timeout=60) == "done"
+
+
+async def test_a_job_that_is_announced_during_a_sweep_is_not_slept_through(
+    pgq: PgQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @pgq.task
+    async def work() -> str:
+        return "done"
+
+    jobs: list[JobHandle[str]] = []
+    sweep = pgq._store.sweep
+
+    async def sweep_and_enqueue(connection: Any, lanes: Any) -> dict[int, int]:
+        found = await sweep(connection, lanes)
+        if not jobs:
+            # In a lane that this sweep has not seen.
+            jobs.append(await work.options(queue="new").enqueue())
+        return found
+
+    monkeypatch.setattr(pgq._store, "sweep", sweep_and_enqueue)
+    async with pgq.worker(queues=["new"], poll_interval=NEVER):
+        await eventually(lambda: holds(bool(jobs)))
+        assert await jobs[0].result(timeout=60) == "done"
 
 
 @pytest.mark.parametrize(

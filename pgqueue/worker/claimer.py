@@ -67,6 +67,7 @@ class Claimer:
         self._ended = anyio.Event()
         self._prefetched: list[UUID] = []
         self._swept_at = float("-inf")
+        self._must_sweep = True
         self._sweep_seconds = 0.0
         self._has_claimed_since_sweep = False
         self._doubts: list[float] = []
@@ -94,7 +95,7 @@ class Claimer:
 
     def look(self) -> None:
         """Sweep at once: there may be more than was announced."""
-        self._swept_at = float("-inf")
+        self._must_sweep = True
         self._wakeup.set()
 
     def use_lease(self, lease_id: UUID | None) -> None:
@@ -133,6 +134,8 @@ class Claimer:
 
     def _sweep_in(self) -> float:
         """Return the seconds until the lanes are to be swept."""
+        if self._must_sweep:
+            return 0.0
         if self.book.has_active:
             interval = SWEEP_INTERVAL
         elif self._has_claimed_since_sweep:
@@ -164,12 +167,16 @@ class Claimer:
                 await self._prefetch(lease_id)
         except BaseException:
             now = time.monotonic()
+            self._must_sweep = True
             self._doubts = [now + delay for delay in DOUBTS]
             raise
 
     async def _sweep(self) -> None:
-        started_at = time.monotonic()
+        # Taken back before looking: who asks for a look during this sweep gets another one.
+        self._must_sweep = False
         async with self._link.use() as connection:
+            # Without the time that opening the connection took: it says nothing about sweeps.
+            started_at = time.monotonic()
             self.book.learn(await self._store.find_lanes(connection, self._queues, self._registry.names))
             self.book.swept(await self._store.sweep(connection, self.book.ids))
         self._swept_at = time.monotonic()
