@@ -124,19 +124,24 @@ async def test_a_job_that_is_announced_during_a_sweep_is_not_slept_through(
         return "done"
 
     jobs: list[JobHandle[str]] = []
+    is_settled = False
     sweep = pgq._store.sweep
 
     async def sweep_and_enqueue(connection: Any, lanes: Any) -> dict[int, int]:
         found = await sweep(connection, lanes)
-        if not jobs:
+        if is_settled and not jobs:
             # In a lane that this sweep has not seen.
             jobs.append(await work.options(queue="new").enqueue())
         return found
 
     monkeypatch.setattr(pgq._store, "sweep", sweep_and_enqueue)
-    async with pgq.worker(queues=["new"], poll_interval=NEVER):
+    async with pgq.worker(queues=["new", "known"], poll_interval=NEVER) as worker:
+        await eventually(lambda: listens(pgq))
+        await (await work.options(queue="known").enqueue()).result(timeout=60)
+        is_settled = True
+        worker._claimer.look()
         await eventually(lambda: holds(bool(jobs)))
-        assert await jobs[0].result(timeout=60) == "done"
+        assert await jobs[0].result(timeout=20) == "done"
 
 
 @pytest.mark.parametrize(
