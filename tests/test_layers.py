@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "pgqueue"
 LAYERS: dict[str, list[str]] = {
     "words": [
         "errors", "jobs", "checks", "options", "limits", "retry", "control", "outcomes", "events", "ids",
-        "context", "dead_letters", "logs", "progress", "settings", "retention", "filters",
+        "context", "dead_letters", "logs", "progress", "settings", "retention", "filters", "measures",
     ],
     "ground": [
         "arguments", "registry", "statements", "store", "database", "migrations", "signals", "batch", "keys",

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from starlette.applications import Starlette
 
 from pgqueue.app import PgQueue
 from pgqueue.metrics import Metrics
 from pgqueue.web import health, jobs, metrics
+from pgqueue.web.access import Access
 from pgqueue.web.problems import exception_handlers
+from pgqueue.web.settings import WebSettings
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from pgqueue.web.settings import WebOptions
 
 
-def status_app(pgq: PgQueue, *, counted: Metrics | None = None) -> Starlette:
-    """Return an ASGI app that shows jobs, metrics and health, to be served or mounted.
+def status_app(pgq: PgQueue, *, counted: Metrics | None = None, **options: Unpack[WebOptions]) -> Starlette:
+    """Return an ASGI app that shows and runs jobs, queues and workers, to be served or mounted.
 
     It neither opens nor closes *pgq*: the program around it does. *counted*: the metrics to show; if not
-    given, the app counts from now on by itself.
+    given, the app counts from now on by itself. *options*: see WebSettings.
     """
+    settings = WebSettings(**options)
+    access = Access(settings)
     return Starlette(
         routes=[
-            *jobs.routes(pgq),
+            *jobs.routes(pgq, settings, access),
             *metrics.routes(counted or Metrics(pgq)),
             *health.routes(pgq),
         ],

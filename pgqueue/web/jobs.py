@@ -10,11 +10,13 @@ from starlette.routing import Route
 
 from pgqueue.app import PgQueue
 from pgqueue.errors import JobNotFoundError
+from pgqueue.web.access import Access
 from pgqueue.web.problems import NO_STORE, Problem
 from pgqueue.web.representation import job_document
+from pgqueue.web.settings import WebSettings
 
 
-def routes(pgq: PgQueue) -> list[Route]:
+def routes(pgq: PgQueue, _settings: WebSettings, access: Access) -> list[Route]:
     """Return the routes about jobs."""
 
     async def show(request: Request) -> Response:
@@ -23,10 +25,13 @@ def routes(pgq: PgQueue) -> list[Route]:
             job_id = UUID(given)
         except ValueError:
             return Problem(422, f"{given!r} is not a job id: those are UUIDs")
+        await access.check(request, "read", f"job:{job_id}")
         try:
             job = await pgq.get(job_id)
         except JobNotFoundError as error:
             return Problem(404, str(error))
+        if not await access.owns(request, job):
+            return Problem(404, str(JobNotFoundError(job_id)))
         return JSONResponse(job_document(job), headers=NO_STORE)
 
     return [Route("/jobs/{id}", show, name="job")]

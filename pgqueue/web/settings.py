@@ -1,0 +1,80 @@
+"""What a status app is told by the service around it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+from starlette.requests import Request
+
+from pgqueue.jobs import Job
+
+Action = Literal[
+    "read",
+    "enqueue",
+    "cancel",
+    "requeue",
+    "redrive",
+    "discard",
+    "reprioritise",
+    "pause",
+    "resume",
+    "configure",
+]
+"""What somebody asks the app for. All but "read" change something."""
+
+Authorize = Callable[[Request, Action, str], bool | Awaitable[bool]]
+"""Whether a request may do an action to a resource: "job:ID", "queue:NAME", "task:NAME", or a collection:
+"jobs", "dead_letters", "queues", "workers", "metrics"."""
+
+Owns = Callable[[Request, Job], bool | Awaitable[bool]]
+"""Whether a job is the requester's. To everybody else it does not exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebSettings:
+    """Settings of one status app. Times are in seconds, sizes in bytes."""
+
+    name: str = "pgqueue"
+    """What this instance is called, so that production and staging do not look alike."""
+    colour: str | None = None
+    """Of the instance: a CSS colour as `#rrggbb`."""
+    token: str | None = None
+    """Who presents it (`Authorization: Bearer TOKEN`) may do everything."""
+    authorize: Authorize | None = None
+    """The host service's own say. Asked for every request that presents no valid token."""
+    owns: Owns | None = None
+    """None: jobs have no owners."""
+    async_protocol: bool = False
+    """Whether a job that is not over is answered with 202 and `Location`, and a result by 303."""
+    require_idempotency_key: bool = False
+    """Whether a submission without `Idempotency-Key` is refused."""
+    show_tracebacks: bool = False
+    body_limit: int = 1024 * 1024
+    body_timeout: float = 10.0
+    """For a request's body to arrive."""
+    max_wait: float = 30.0
+    """The longest that a poll may ask to wait."""
+    max_waiters: int = 1000
+    """Long polls at once, in this process."""
+    max_streams: int = 1000
+    """Event streams at once, in this process."""
+
+
+class WebOptions(TypedDict, total=False):
+    """WebSettings as keyword arguments."""
+
+    name: str
+    colour: str | None
+    token: str | None
+    authorize: Authorize | None
+    owns: Owns | None
+    async_protocol: bool
+    require_idempotency_key: bool
+    show_tracebacks: bool
+    body_limit: int
+    body_timeout: float
+    max_wait: float
+    max_waiters: int
+    max_streams: int
