@@ -9,10 +9,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pgqueue.app import PgQueue
+from pgqueue.documents import job_document
 from pgqueue.errors import JobNotFoundError
 from pgqueue.web.access import Access
 from pgqueue.web.problems import NO_STORE, Problem
-from pgqueue.web.representation import job_document
 from pgqueue.web.settings import WebSettings
 
 
