@@ -145,7 +145,7 @@ class Action:
 
     at: datetime
     action: str
-    """"cancelled", "cancel_requested", "redriven", "discarded" or "reprioritised"."""
+    """"cancelled", "cancel_requested", "redriven", "requeued", "discarded" or "reprioritised"."""
     attempt: int
     """Attempts spent by then."""
     reason: str | None

@@ -14,7 +14,7 @@ from faults import ghost
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgqueue import InvalidFilterError, JobCancelled, JobFilter, JobStatus, PgQueue
+from pgqueue import InvalidFilterError, JobCancelled, JobFilter, JobNotFoundError, JobStatus, PgQueue
 from pgqueue.filters import decode_cursor, encode_cursor
 
 if TYPE_CHECKING:
@@ -276,6 +276,24 @@ async def test_what_has_succeeded_is_requeued_only_if_it_is_named(pgq: PgQueue, 
 
     read = await pgq.get(by_status[JobStatus.SUCCEEDED])
     assert (sum(counts), read.status, read.has_result) == (1, JobStatus.PENDING, False)
+
+
+@pytest.mark.contract("P4.13")
+async def test_one_job_that_is_over_is_requeued_however_it_ended(pgq: PgQueue, db: Connection) -> None:
+    by_status = await one_of_each(pgq, db)
+
+    answers = {
+        status: await pgq.requeue(job_id, reason="fixed", actor="ann") for status, job_id in by_status.items()
+    }
+
+    assert answers == {status: status.is_terminal for status in by_status}
+    for status, job_id in by_status.items():
+        if status.is_terminal:
+            assert (await pgq.get(job_id)).status is JobStatus.PENDING
+            action = (await pgq.actions(job_id))[-1]
+            assert (action.action, action.reason, action.actor) == ("requeued", "fixed", "ann")
+    with pytest.raises(JobNotFoundError):
+        await pgq.requeue(uuid4())
 
 
 @pytest.mark.contract("P4.13")

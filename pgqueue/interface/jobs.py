@@ -77,6 +77,19 @@ class JobInterface(Parts):
             self._signals.publish(f"cancel {job_id}")
         return answer is not None
 
+    async def requeue(self, job_id: UUID, *, reason: str | None = None, actor: str | None = None) -> bool:
+        """Make a job that is over, however it ended, pending again; False: it is not over.
+
+        Its history stays; what it returned does not. Raises JobNotFoundError.
+        """
+        async with self._database.acquire() as connection:
+            count, lanes = await self._store.requeue_jobs(connection, [job_id], TERMINAL, reason, actor)
+            if not count and not await self._store.find_existing(connection, [job_id]):
+                raise JobNotFoundError(job_id)
+        for lane in lanes:
+            self._signals.publish(f"ready {lane}")
+        return bool(count)
+
     def decode_result(self, task: TaskDefinition | None, job: Job) -> Any:
         """Return a job's result as its task annotates it. Raises what JobHandle.result raises."""
         raise_unless_succeeded(job)
