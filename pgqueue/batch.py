@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -183,6 +184,17 @@ class Batch:
         """How many jobs were made."""
         settled = self.settlement.holders if self.settlement is not None else ()
         return len(set(self.ids).difference(self.existing, settled))
+
+    def created_by_task(self) -> Mapping[tuple[str, str], int]:
+        """Return how many jobs were made of each task and queue."""
+        settled = self.settlement.holders if self.settlement is not None else {}
+        counts: Counter[tuple[str, str]] = Counter()
+        for given in (self.ready, self.timed):
+            jobs = given.without(settled) if settled else given
+            for number, count in Counter(jobs.numbers).items():
+                template = jobs.templates[number - 1]
+                counts[template.task, template.lane[0]] += count
+        return counts
 
     @property
     def lanes(self) -> set[tuple[str, int]]:

@@ -7,9 +7,9 @@ logs are observers.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple, get_args
 from uuid import UUID
 
 from pgqueue.dead_letters import DeadLetter
@@ -18,18 +18,62 @@ from pgqueue.jobs import JobError, JobStatus
 logger = logging.getLogger("pgqueue.events")
 
 
-@dataclass(frozen=True, slots=True)
+TaskAndQueue = tuple[str, str]
+
+
 class JobsEnqueued:
-    """Jobs were enqueued by this process. Inside a caller's transaction: if it commits."""
+    """`count` jobs were enqueued by this process. Inside a caller's transaction: if it commits."""
 
-    count: int
+    __slots__ = ("_counts", "_make", "count")
+
+    def __init__(self, count: int, make: Callable[[], Mapping[TaskAndQueue, int]] = dict) -> None:
+        self.count = count
+        self._make = make
+        self._counts: Mapping[TaskAndQueue, int] | None = None
+
+    @property
+    def counts(self) -> Mapping[TaskAndQueue, int]:
+        """How many of each task and queue. Made when somebody asks."""
+        if self._counts is None:
+            self._counts = self._make()
+        return self._counts
 
 
-@dataclass(frozen=True, slots=True)
 class JobsClaimed:
     """A claim brought jobs; `waited` is each one's seconds from ready to claimed."""
 
-    waited: Sequence[float]
+    __slots__ = ("_make", "_waits", "waited")
+
+    def __init__(
+        self, waited: Sequence[float], make: Callable[[], Mapping[TaskAndQueue, Sequence[float]]] = dict
+    ) -> None:
+        self.waited = waited
+        self._make = make
+        self._waits: Mapping[TaskAndQueue, Sequence[float]] | None = None
+
+    @property
+    def waits(self) -> Mapping[TaskAndQueue, Sequence[float]]:
+        """The same by task and queue. Made when somebody asks."""
+        if self._waits is None:
+            self._waits = self._make()
+        return self._waits
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSent:
+    """A statement that takes a batch of jobs along was carried out, within `seconds` for all its tries."""
+
+    verb: Literal["enqueue", "claim", "finish"]
+    size: int
+    """Jobs; for a claim those that it brought, perhaps none."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoopTurned:
+    """The event loop of a worker was asked to turn, and has taken `lag` seconds to do it."""
+
+    lag: float
 
 
 class JobStarted(NamedTuple):
@@ -165,6 +209,8 @@ class JobsExpired:
 Event = (
     JobsEnqueued
     | JobsClaimed
+    | BatchSent
+    | LoopTurned
     | JobsStarted
     | AttemptsEnded
     | AttemptsFenced

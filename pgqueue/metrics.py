@@ -21,6 +21,7 @@ from pgqueue.events import (
     AttemptsAbandoned,
     AttemptsEnded,
     AttemptsFenced,
+    BatchSent,
     DeadLettersEntered,
     Event,
     JobsCancelled,
@@ -29,6 +30,7 @@ from pgqueue.events import (
     JobsExpired,
     JobsRescued,
     JobsStarted,
+    LoopTurned,
 )
 
 WAIT_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60, 300, 3600)
@@ -178,6 +180,8 @@ class Metrics:
             case JobsRescued():
                 self._rescued.labels("requeued").inc(event.requeued)
                 self._rescued.labels("failed").inc(len(event.failed))
+            case BatchSent() | LoopTurned():
+                pass
             case JobsStarted():
                 # Counted as claimed.
                 pass

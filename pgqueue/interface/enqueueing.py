@@ -16,7 +16,7 @@ from pgqueue.batch import Batch, Call, chunks
 from pgqueue.checks import Duration
 from pgqueue.database import CONNECTION_ERRORS, RECONNECT_PAUSES
 from pgqueue.errors import UnknownTaskError
-from pgqueue.events import JobsEnqueued
+from pgqueue.events import BatchSent, JobsEnqueued
 from pgqueue.ids import new_id, new_ids
 from pgqueue.interface.jobs import JobInterface
 from pgqueue.options import NO_OPTIONS, CallOptions, check_event, read_options
@@ -73,14 +73,17 @@ class EnqueueInterface(JobInterface):
         self._check_open()
         batch = self._batch(calls)
         await self._learn_lanes(batch)
+        started_at = time.monotonic()
         if connection is None:
             await self._write_own(batch)
             for lane in batch.lanes:
                 self._signals.publish(f"ready {self._lanes[lane]}")
         else:
             await self._write_for_caller(batch, connection)
+        if self._observers.want(BatchSent):
+            self._observers.emit(BatchSent("enqueue", len(batch.ids), time.monotonic() - started_at))
         if self._observers.want(JobsEnqueued):
-            self._observers.emit(JobsEnqueued(batch.created))
+            self._observers.emit(JobsEnqueued(batch.created, batch.created_by_task))
         if not batch.chosen and not batch.keyed:
             return [
                 JobHandle[Any](self, job_id, call.definition)

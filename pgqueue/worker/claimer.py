@@ -11,6 +11,7 @@ from uuid import UUID
 import anyio
 
 from pgqueue.database import Link
+from pgqueue.events import BatchSent, Observers
 from pgqueue.registry import Registry
 from pgqueue.store import Claimed, Store
 from pgqueue.worker.lanes import LaneBook
@@ -45,6 +46,7 @@ class Claimer:
         registry: Registry,
         queues: Sequence[str],
         *,
+        observers: Observers,
         book: LaneBook,
         poll_interval: float,
         prefetch: int,
@@ -56,6 +58,7 @@ class Claimer:
         self._link = link
         self._registry = registry
         self._queues = queues
+        self._observers = observers
         self._poll_interval = poll_interval
         self._prefetch_limit = prefetch
         self._free = free
@@ -186,7 +189,9 @@ class Claimer:
     async def _claim_ready(self, lease_id: UUID) -> None:
         limit, walk = self._free(), self.book.walk()
         async with self._link.use() as connection:
+            started_at = time.monotonic()
             jobs = await self._store.claim(connection, lease_id, limit, walk)
+        self._tell_sent(len(jobs), started_at)
         self._has_claimed_since_sweep = True
         self.book.claimed(walk, [(job.lane, job.position) for job in jobs], limit=limit)
         if jobs:
@@ -198,9 +203,15 @@ class Claimer:
         if limit <= 0:
             return
         async with self._link.use() as connection:
+            started_at = time.monotonic()
             jobs = await self._store.prefetch(connection, lease_id, limit, walk)
+        self._tell_sent(len(jobs), started_at)
         self.book.claimed(walk, [(lane, position) for _, lane, position in jobs], limit=limit)
         self._prefetched += [job_id for job_id, _, _ in jobs]
+
+    def _tell_sent(self, size: int, started_at: float) -> None:
+        if self._observers.want(BatchSent):
+            self._observers.emit(BatchSent("claim", size, time.monotonic() - started_at))
 
     async def _steal(self, lease_id: UUID) -> None:
         async with self._link.use() as connection:

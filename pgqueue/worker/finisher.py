@@ -17,7 +17,7 @@ import anyio
 import asyncpg
 
 from pgqueue.database import Link
-from pgqueue.events import AttemptEnded, AttemptsEnded, AttemptsFenced, Observers
+from pgqueue.events import AttemptEnded, AttemptsEnded, AttemptsFenced, BatchSent, Observers
 from pgqueue.jobs import JobError, JobStatus
 from pgqueue.outcomes import Ended, Outcome, Released, Retry, Succeeded, Unknown
 from pgqueue.store import Store
@@ -149,6 +149,7 @@ class Finisher:
             async with self._link.use() as connection:
                 return await self._send(connection, batch)
 
+        started_at = time.monotonic()
         try:
             # However long the database is away: whether an outcome still counts is for the fence to
             # say, and not for a clock.
@@ -156,6 +157,8 @@ class Finisher:
         except UNSTORABLE as error:
             await self._write_singly(batch, error)
             return
+        if self._observers.want(BatchSent):
+            self._observers.emit(BatchSent("finish", len(batch), time.monotonic() - started_at))
         if tries > 1 and len(kept) < len(batch):
             # A commit whose acknowledgement was lost looks like a fence; the job itself tells.
             kept = {*kept, *await self._already_written(batch, kept)}

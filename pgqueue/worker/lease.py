@@ -80,6 +80,8 @@ class LeaseKeeper:
         self._must_stop = False
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
+        self.renewed_at: float | None = None
+        """When the lease was taken or last renewed, by the local monotonic clock."""
 
     async def run(self) -> None:
         """Keep a lease until cancelled."""
@@ -175,6 +177,7 @@ class LeaseKeeper:
                 version=self._holder.version,
                 tasks=self._holder.tasks,
             )
+        self.renewed_at = sent_at
         return sent_at + self._ttl
 
     async def _renew_until_lost(
@@ -216,7 +219,7 @@ class LeaseKeeper:
             if not renewed:
                 logger.error("lease %s: ran out; its jobs are cancelled", lease_id)
                 return
-            deadline, pause = sent_at + self._ttl, self._ttl / 3
+            self.renewed_at, deadline, pause = sent_at, sent_at + self._ttl, self._ttl / 3
             if lock_key is not None and session != locked_by:
                 pause = min(pause, LOCK_PAUSE)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple
 from typing import Any
 from uuid import UUID
@@ -17,7 +18,14 @@ from uuid import UUID
 import anyio
 
 from pgqueue.errors import InvalidOptionError
-from pgqueue.events import AttemptsAbandoned, JobsClaimed, JobsStarted, JobStarted, Observers
+from pgqueue.events import (
+    AttemptsAbandoned,
+    JobsClaimed,
+    JobsStarted,
+    JobStarted,
+    Observers,
+    TaskAndQueue,
+)
 from pgqueue.jobs import JobError, JobStatus
 from pgqueue.options import restore_options
 from pgqueue.outcomes import Ended, Outcome, Released, Succeeded, Unknown
@@ -136,7 +144,7 @@ class Slots:
     def start(self, lease_id: UUID, jobs: Sequence[Claimed]) -> None:
         """Start claimed jobs. What need not run gets its outcome at once."""
         if self._observers.want(JobsClaimed):
-            self._observers.emit(JobsClaimed([claimed.waited for claimed in jobs]))
+            self._observers.emit(JobsClaimed([claimed.waited for claimed in jobs], lambda: self._waits(jobs)))
         create_task = asyncio.get_running_loop().create_task
         paused, held = self._paused(), self._lease()
         for claimed in jobs:
@@ -161,6 +169,15 @@ class Slots:
                 carry_out = self._carry_out if attempt.policy.acks_late else self._execute_at_most_once
                 attempt.runner = create_task(carry_out(attempt))
         self._observers.emit(JobsStarted(lambda: self._started(jobs)))
+
+    def _waits(self, jobs: Sequence[Claimed]) -> Mapping[TaskAndQueue, Sequence[float]]:
+        by_lane: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
+        for claimed in jobs:
+            by_lane[claimed.task, claimed.lane].append(claimed.waited)
+        waits: defaultdict[TaskAndQueue, list[float]] = defaultdict(list)
+        for (task, lane), waited in by_lane.items():
+            waits[task, self._book.lane(lane).queue] += waited
+        return waits
 
     def _started(self, jobs: Sequence[Claimed]) -> list[JobStarted]:
         ids = {claimed.id for claimed in jobs}

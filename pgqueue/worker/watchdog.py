@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from pgqueue.context import running_attempt
+from pgqueue.events import LoopTurned, Observers
 from pgqueue.worker.attempts import Attempt
 from pgqueue.worker.deadlines import hard_limit
 
@@ -36,9 +37,14 @@ class Watchdog:
     """
 
     def __init__(
-        self, attempts: Iterable[Attempt], *, on_overrun: Callable[[Attempt], Awaitable[None]]
+        self,
+        attempts: Iterable[Attempt],
+        *,
+        observers: Observers,
+        on_overrun: Callable[[Attempt], Awaitable[None]],
     ) -> None:
         self._attempts = attempts
+        self._observers = observers
         self._on_overrun = on_overrun
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -51,7 +57,7 @@ class Watchdog:
         while True:
             asked_at = time.monotonic()
             try:
-                self._loop.call_soon_threadsafe(self._turn)
+                self._loop.call_soon_threadsafe(self._turn, asked_at)
             except RuntimeError:
                 return
             await asyncio.sleep(BEAT)
@@ -59,8 +65,10 @@ class Watchdog:
                 await self._watch_block(asked_at)
             self.lag = max(0.0, self._turned_at - asked_at)
 
-    def _turn(self) -> None:
+    def _turn(self, asked_at: float) -> None:
         self._turned_at = time.monotonic()
+        if self._observers.want(LoopTurned):
+            self._observers.emit(LoopTurned(self._turned_at - asked_at))
 
     def _has_turned_since(self, asked_at: float) -> bool:
         return self._turned_at >= asked_at

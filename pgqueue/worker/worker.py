@@ -125,6 +125,7 @@ class Worker:
             claim_link,
             registry,
             settings.queues,
+            observers=observers,
             poll_interval=poll_interval,
             prefetch=settings.prefetch,
             book=book,
@@ -229,6 +230,17 @@ class Worker:
         return 0.0 if self._watchdog is None else self._watchdog.lag
 
     @property
+    def lease_age(self) -> float | None:
+        """Seconds since the lease was renewed; None: the worker holds none."""
+        renewed_at = self._keeper.renewed_at
+        return None if self._lease_id is None or renewed_at is None else time.monotonic() - renewed_at
+
+    @property
+    def slots(self) -> int:
+        """How many handlers can run at once."""
+        return self._settings.concurrency
+
+    @property
     def is_alive(self) -> bool:
         """Whether the worker was started and has not ended."""
         return self._host is not None and not self._host.done()
@@ -250,7 +262,7 @@ class Worker:
         return self.is_alive and self._lease_id is not None and not self._is_stopping
 
     async def _run(self) -> None:
-        self._watchdog = Watchdog(self._slots.attempts, on_overrun=self._evacuate)
+        self._watchdog = Watchdog(self._slots.attempts, observers=self._observers, on_overrun=self._evacuate)
         try:
             async with (
                 anyio.create_task_group() as group,
