@@ -30,12 +30,12 @@ from pgqueue.options import (
     read_options,
 )
 from pgqueue.registry import Codec, Isolation, Registry, TaskDefinition
-from pgqueue.results import Results
 from pgqueue.retention import RetentionOptions, read_retention
 from pgqueue.signals import Signals
 from pgqueue.statements import check_schema_name
 from pgqueue.store import Store
 from pgqueue.tasks import Declare, Task
+from pgqueue.watches import Watches
 from pgqueue.worker import Worker, WorkerSettings
 from pgqueue.worker.deaths import Hook
 from pgqueue.worker.runner import AttemptRunner, MainThread
@@ -119,7 +119,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface):
             connect_options=dict(connect_options or {}),
         )
         self._signals = Signals(self._database, self._store)
-        self._results = Results(self._database, self._store, self._signals)
+        self._watches = Watches(self._database, self._store, self._signals)
         self._host: asyncio.Task[None] | None = None
         self._closing = anyio.Event()
         self._lanes: dict[tuple[str, int], int] = {}
@@ -237,7 +237,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface):
         # A task of its own owns the background, because open and close may be called from different ones.
         async with anyio.create_task_group() as group:
             group.start_soon(self._signals.run)
-            group.start_soon(self._results.run)
+            group.start_soon(self._watches.run)
             await self._closing.wait()
             group.cancel_scope.cancel()
 
@@ -316,7 +316,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface):
             store=self._store,
             registry=self.registry,
             signals=self._signals,
-            results=self._results,
+            watches=self._watches,
             observers=self._observers,
             codec=self._codec,
             rng=self._rng,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 from uuid import UUID
@@ -34,6 +34,9 @@ class Jobs(Protocol):
 
     async def wait(self, job_id: UUID) -> Job:
         """Wait for a job to end."""
+
+    def watch(self, job_id: UUID) -> AsyncGenerator[Job]:
+        """Yield a job now and whenever it changes, until it is over."""
 
     async def cancel(self, job_id: UUID, *, reason: str | None = None) -> bool:
         """Cancel a job."""
@@ -105,6 +108,13 @@ class JobHandle(Generic[R_co]):
                 f"job {self.id} did not end within {timeout:g} s; it goes on: ask again, or cancel it"
             ) from error
         return cast(R_co, self._queue.decode_result(self._definition, job))
+
+    def watch(self) -> AsyncGenerator[Job]:
+        """Yield the job as it is now, and again whenever something about it changes, until it is over.
+
+        Whoever is slow sees the latest state and misses those in between. Raises JobNotFoundError.
+        """
+        return self._queue.watch(self.id)
 
     async def cancel(self, *, reason: str | None = None) -> bool:
         """Cancel the job; False: it was over already.

@@ -122,7 +122,7 @@ async def test_a_waiter_that_is_cancelled_leaves_job_and_other_waiters_alone(pgq
         assert await staying == 5
 
     assert leaving.cancelled()
-    assert not pgq._results.is_awaited
+    assert not pgq._watches.is_watching
 
 
 # Who listens

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -58,7 +59,23 @@ class JobInterface(Parts):
     async def wait(self, job_id: UUID) -> Job:
         """Wait until a job is over, and return it. Raises JobNotFoundError."""
         self._check_open()
-        return self._decoded(await self._results.wait(job_id))
+        return self._decoded(await self._watches.wait(job_id))
+
+    def watch(self, job_id: UUID) -> AsyncGenerator[Job]:
+        """Yield a job as it is now, and again whenever something about it changes, until it is over.
+
+        `async for job in pgq.watch(job_id)`. Whoever is slow sees the latest state and misses those in
+        between. Ends are seen at once, other changes within a second. However many watch in a process, they
+        share a query a second and a listener. Raises JobNotFoundError, NotOpenError if this PgQueue is closed
+        meanwhile.
+        """
+        self._check_open()
+        return self._watch(job_id)
+
+    async def _watch(self, job_id: UUID) -> AsyncGenerator[Job]:
+        async with aclosing(self._watches.watch(job_id)) as jobs:
+            async for job in jobs:
+                yield self._decoded(job)
 
     async def cancel(self, job_id: UUID, *, reason: str | None = None, actor: str | None = None) -> bool:
         """Cancel a job; False: it was over already. See `JobHandle.cancel`. Raises JobNotFoundError.
@@ -70,7 +87,7 @@ class JobInterface(Parts):
             if answer is None and not await self._store.find_existing(connection, [job_id]):
                 raise JobNotFoundError(job_id)
         if answer == "cancelled":
-            self._results.hint([job_id])
+            self._watches.hint([job_id])
             self._signals.publish_finished([job_id])
             self._observers.emit(JobsCancelled([job_id], reason))
         elif answer == "requested":

@@ -13,9 +13,9 @@ from pgqueue.errors import CodecError, NotOpenError, UnknownQueueError
 from pgqueue.events import Observers
 from pgqueue.jobs import Job
 from pgqueue.registry import Codec, Registry
-from pgqueue.results import Results
 from pgqueue.signals import Signals
 from pgqueue.store import Store
+from pgqueue.watches import Watches
 
 
 class Parts:
@@ -29,7 +29,7 @@ class Parts:
     _database: Database
     _store: Store
     _signals: Signals
-    _results: Results
+    _watches: Watches
     _observers: Observers
     _host: asyncio.Task[None] | None
     _lanes: dict[tuple[str, int], int]

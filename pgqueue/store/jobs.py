@@ -27,6 +27,13 @@ class JobStatements(Statements):
         rows = await connection.fetch(self._sql["read_jobs"], list(ids))
         return {row["id"]: _job(row) for row in rows}
 
+    async def read_versions(
+        self, connection: Connection, ids: Iterable[UUID]
+    ) -> dict[UUID, tuple[bool, str]]:
+        """Return of each of *ids* that exists whether it is over, and what changes whenever it does."""
+        rows = await connection.fetch(self._sql["read_versions"], list(ids))
+        return {job_id: (is_terminal, version) for job_id, is_terminal, version in rows}
+
     async def read_attempts(self, connection: Connection, job_id: UUID) -> list[Attempt]:
         """Return a job's attempts that did not succeed, oldest first."""
         rows = await connection.fetch(self._sql["read_attempts"], job_id)

@@ -19,11 +19,11 @@ from pgqueue.database import Database, Link
 from pgqueue.events import Observers
 from pgqueue.ids import new_id
 from pgqueue.registry import Codec, Registry
-from pgqueue.results import WATCH_TTL, Results
 from pgqueue.retention import Retention
 from pgqueue.settings import Settings
 from pgqueue.signals import Signals
 from pgqueue.store import Store
+from pgqueue.watches import WATCH_TTL, Watches
 from pgqueue.worker.attempts import Attempt, Stop
 from pgqueue.worker.claimer import Claimer
 from pgqueue.worker.deaths import Deaths, Hook
@@ -57,7 +57,7 @@ class Worker:
         store: Store,
         registry: Registry,
         signals: Signals,
-        results: Results,
+        watches: Watches,
         observers: Observers,
         codec: Codec | None,
         rng: random.Random,
@@ -71,7 +71,7 @@ class Worker:
         self._store = store
         self._registry = registry
         self._signals = signals
-        self._results = results
+        self._watches = watches
         self._observers = observers
         self._settings = settings
         self.name = settings.name or f"{socket.gethostname()}-{new_id().hex[-8:]}"
@@ -459,7 +459,7 @@ class Worker:
     def _announce(self, *, finished: Collection[UUID], lanes: Collection[int]) -> None:
         for lane_id in lanes:
             self._signals.publish(f"ready {lane_id}")
-        if finished and self._results.is_awaited:
-            self._results.hint(finished)
+        if finished and self._watches.is_watching:
+            self._watches.hint(finished)
         if finished and time.monotonic() < self._watched_until:
             self._signals.publish_finished(finished)
