@@ -31,7 +31,7 @@ LEVEL = {module: level for level, layer in enumerate(LAYERS.values()) for module
 
 # Which module alone may import a heavy library.
 IMPORTERS = {
-    "pydantic": {"arguments", "errors"},
+    "pydantic": {"arguments", "errors", "web"},
     "starlette": {"web"},
     "prometheus_client": {"metrics"},
     "typer": {"cli"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -12,9 +12,44 @@ from starlette.responses import JSONResponse
 from starlette.types import ExceptionHandler
 
 from pgqueue.database import CONNECTION_ERRORS
-from pgqueue.errors import DatabaseUnavailableError
+from pgqueue.errors import (
+    CodecError,
+    ConfigurationError,
+    DatabaseUnavailableError,
+    DuplicateJobError,
+    IdempotencyConflictError,
+    InvalidArgumentsError,
+    InvalidFilterError,
+    JobNotFoundError,
+    JobNotWaitingError,
+    NotADeadLetterError,
+    NotOpenError,
+    PayloadTooLargeError,
+    PgQueueError,
+    UnknownQueueError,
+    UnknownTaskError,
+)
+from pgqueue.web.routing import allowed_methods
 
 NO_STORE = {"Cache-Control": "no-store"}
+
+STATUSES: Final[Mapping[type[PgQueueError], int]] = {
+    # What a caller says at run time and cannot be meant: an option, a name, a filter.
+    ConfigurationError: 422,
+    InvalidFilterError: 422,
+    InvalidArgumentsError: 422,
+    PayloadTooLargeError: 413,
+    UnknownQueueError: 422,
+    UnknownTaskError: 422,
+    IdempotencyConflictError: 422,
+    JobNotFoundError: 404,
+    NotADeadLetterError: 409,
+    JobNotWaitingError: 409,
+    DuplicateJobError: 409,
+    CodecError: 500,
+    NotOpenError: 503,
+}
+"""What pgqueue's own errors mean over HTTP. The nearest class counts."""
 
 
 class Problem(JSONResponse):
@@ -35,15 +70,46 @@ class Problem(JSONResponse):
         super().__init__(document, status, headers={**NO_STORE, **(headers or {})})
 
 
+class ProblemError(HTTPException):
+    """Ends a request with a problem that has *members* besides the usual ones."""
+
+    def __init__(
+        self, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any
+    ) -> None:
+        super().__init__(status, detail, headers)
+        self.members = members
+
+
 def exception_handlers() -> dict[Any, ExceptionHandler]:
     """Return what turns exceptions of routes into problems."""
     away = (DatabaseUnavailableError, *CONNECTION_ERRORS)
-    return {HTTPException: _http_error, **dict.fromkeys(away, _database_away)}
+    return {
+        HTTPException: _http_error,
+        **dict.fromkeys(STATUSES, _refused),
+        **dict.fromkeys(away, _database_away),
+    }
 
 
-async def _http_error(_: Request, error: Exception) -> Problem:
+async def _http_error(request: Request, error: Exception) -> Problem:
     assert isinstance(error, HTTPException)
-    return Problem(error.status_code, error.detail, headers=error.headers)
+    members = error.members if isinstance(error, ProblemError) else {}
+    headers = dict(error.headers or {})
+    detail = error.detail
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(allowed_methods(request))
+        detail = f"{request.method} is not for this: {headers['Allow']} are"
+    return Problem(error.status_code, detail, headers=headers, **members)
+
+
+async def _refused(_: Request, error: Exception) -> Problem:
+    assert isinstance(error, PgQueueError)
+    status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+    members: dict[str, Any] = {}
+    if isinstance(error, InvalidArgumentsError) and error.errors:
+        members["errors"] = [
+            {"field": ".".join(map(str, each["loc"])), "message": each["msg"]} for each in error.errors
+        ]
+    return Problem(status, str(error), **members)
 
 
 async def _database_away(_: Request, __: Exception) -> Problem:

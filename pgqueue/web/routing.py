@@ -1,0 +1,27 @@
+"""Which route a request is for, where paths overlap."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.routing import Match, Route
+from starlette.types import Scope
+
+
+class FixedRoute(Route):
+    """Has its path to itself, whatever the method: `/jobs/cancel` is no job that is called "cancel"."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Return whether *scope* is for this route."""
+        match, child = super().matches(scope)
+        return (Match.FULL if match is Match.PARTIAL else match), child
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """Return the methods that there are for the path of *request*."""
+    allowed: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            allowed |= route.methods or set()
+            if isinstance(route, FixedRoute):
+                break
+    return sorted(allowed)
