@@ -41,6 +41,10 @@ class Access:
         answer = self._settings.owns(request, job)
         return bool(await answer if inspect.isawaitable(answer) else answer)
 
+    def actor_of(self, request: Request) -> str:
+        """Who *request* is from, for a job's history."""
+        return "http" if self._settings.actor is None else self._settings.actor(request)
+
     def _has_token(self, request: Request) -> bool:
         token = self._settings.token
         scheme, _, given = request.headers.get("authorization", "").partition(" ")

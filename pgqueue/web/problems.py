@@ -17,6 +17,7 @@ from pgqueue.errors import (
     ConfigurationError,
     DatabaseUnavailableError,
     DuplicateJobError,
+    DuplicateKeyError,
     IdempotencyConflictError,
     InvalidArgumentsError,
     InvalidFilterError,
@@ -105,11 +106,30 @@ async def _refused(_: Request, error: Exception) -> Problem:
     assert isinstance(error, PgQueueError)
     status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
     members: dict[str, Any] = {}
-    if isinstance(error, InvalidArgumentsError) and error.errors:
-        members["errors"] = [
-            {"field": ".".join(map(str, each["loc"])), "message": each["msg"]} for each in error.errors
-        ]
-    return Problem(status, str(error), **members)
+    detail = str(error)
+    match error:
+        case InvalidArgumentsError() if error.errors or error.argument is not None:
+            members["errors"] = _argument_errors(error)
+        case DuplicateKeyError() | IdempotencyConflictError():
+            # Which job it is, and its call's digest, are not for everybody who guesses a key.
+            detail = f"task {error.task!r}: another job holds the idempotency key of this call"
+        case NotADeadLetterError() | JobNotWaitingError():
+            members["job_status"] = str(error.status)
+        case CodecError():
+            detail = f"what is stored of job {error.job_id} cannot be decoded here"
+        case _:
+            pass
+    return Problem(status, detail, headers={"Retry-After": "1"} if status == 503 else None, **members)
+
+
+def _argument_errors(error: InvalidArgumentsError) -> list[dict[str, str]]:
+    """Return which arguments do not fit, and why, without their values: they may be secret."""
+    if not error.errors:
+        return [{"field": f"arguments.{error.argument}", "message": str(error)}]
+    return [
+        {"field": ".".join(map(str, ("arguments", *each["loc"]))), "message": each["msg"]}
+        for each in error.errors
+    ]
 
 
 async def _database_away(_: Request, __: Exception) -> Problem:

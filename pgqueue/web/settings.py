@@ -31,6 +31,9 @@ Authorize = Callable[[Request, Action, str], bool | Awaitable[bool]]
 Owns = Callable[[Request, Job], bool | Awaitable[bool]]
 """Whether a job is the requester's. To everybody else it does not exist."""
 
+ActorOf = Callable[[Request], str]
+"""Who a request is from."""
+
 
 @dataclass(frozen=True, slots=True)
 class WebSettings:
@@ -46,6 +49,10 @@ class WebSettings:
     """The host service's own say. Asked for every request that presents no valid token."""
     owns: Owns | None = None
     """None: jobs have no owners."""
+    actor: ActorOf | None = None
+    """Who a request is from, for a job's history; and whose its idempotency key is."""
+    allow_unknown_tasks: bool = False
+    """Whether jobs of tasks that this process does not know may be submitted: their workers validate them."""
     async_protocol: bool = False
     """Whether a job that is not over is answered with 202 and `Location`, and a result by 303."""
     require_idempotency_key: bool = False
@@ -70,6 +77,8 @@ class WebOptions(TypedDict, total=False):
     token: str | None
     authorize: Authorize | None
     owns: Owns | None
+    actor: ActorOf | None
+    allow_unknown_tasks: bool
     async_protocol: bool
     require_idempotency_key: bool
     show_tracebacks: bool
