@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 
 from pgqueue.app import PgQueue
 from pgqueue.metrics import Metrics
 from pgqueue.web import health, jobs, metrics
 from pgqueue.web.access import Access
+from pgqueue.web.guard import Guard
 from pgqueue.web.problems import exception_handlers
 from pgqueue.web.settings import WebSettings
 
@@ -30,8 +32,9 @@ def status_app(pgq: PgQueue, *, counted: Metrics | None = None, **options: Unpac
     return Starlette(
         routes=[
             *jobs.routes(pgq, settings, access),
-            *metrics.routes(counted or Metrics(pgq)),
+            *metrics.routes(counted or Metrics(pgq), access),
             *health.routes(pgq),
         ],
+        middleware=[Middleware(Guard)],
         exception_handlers=exception_handlers(),
     )

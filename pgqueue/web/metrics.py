@@ -7,12 +7,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.metrics import Metrics
+from pgqueue.web.access import Access
 
 
-def routes(metrics: Metrics) -> list[Route]:
+def routes(metrics: Metrics, access: Access) -> list[Route]:
     """Return the route of *metrics*."""
 
-    async def scrape(_: Request) -> Response:
+    async def scrape(request: Request) -> Response:
+        await access.check(request, "read", "metrics")
         return Response(await metrics.render(), headers={"Content-Type": metrics.content_type})
 
     return [Route("/metrics", scrape, name="metrics")]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 from starlette.requests import Request
 
+from pgqueue.errors import ConfigurationError
 from pgqueue.jobs import Job
 
 Action = Literal[
@@ -44,9 +46,14 @@ class WebSettings:
     colour: str | None = None
     """Of the instance: a CSS colour as `#rrggbb`."""
     token: str | None = None
-    """Who presents it (`Authorization: Bearer TOKEN`) may do everything."""
+    """Who presents it (`Authorization: Bearer TOKEN`, or the dashboard's login) may do everything."""
+    open_reading: bool = False
+    """Whether everybody whom the network lets through may read, without a token."""
+    allowed_hosts: Sequence[str] = ()
+    """Names, besides localhost, under which the app may be read where it has neither token nor hook."""
     authorize: Authorize | None = None
-    """The host service's own say. Asked for every request that presents no valid token."""
+    """The host service's own say. Asked for every request that presents no valid token. An error in it is a
+    refusal; an HTTPException is answered as it is."""
     owns: Owns | None = None
     """None: jobs have no owners."""
     actor: ActorOf | None = None
@@ -68,6 +75,20 @@ class WebSettings:
     max_streams: int = 1000
     """Event streams at once, in this process."""
 
+    def __post_init__(self) -> None:
+        """Raise ConfigurationError for what would leave the app open, or could never be presented."""
+        if self.token is not None and not re.fullmatch(r"[!-~]+", self.token):
+            raise ConfigurationError(
+                "the status app's token must be a text of visible ASCII characters without spaces, e.g. "
+                "from `python -c 'import secrets; print(secrets.token_urlsafe(32))'`"
+            )
+        if self.colour is not None and not re.fullmatch(r"#[0-9a-fA-F]{6}", self.colour):
+            raise ConfigurationError(f"the status app's colour is {self.colour!r}: give one as '#rrggbb'")
+        if isinstance(self.allowed_hosts, str):
+            raise ConfigurationError(
+                f"the status app's allowed_hosts are {self.allowed_hosts!r}: give a list of names"
+            )
+
 
 class WebOptions(TypedDict, total=False):
     """WebSettings as keyword arguments."""
@@ -75,6 +96,8 @@ class WebOptions(TypedDict, total=False):
     name: str
     colour: str | None
     token: str | None
+    open_reading: bool
+    allowed_hosts: Sequence[str]
     authorize: Authorize | None
     owns: Owns | None
     actor: ActorOf | None

@@ -1,0 +1,93 @@
+"""Where a request comes from, as its connection and a browser's headers tell. Decisions only."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from enum import Enum, auto
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+
+_PROXIED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+class Origin(Enum):
+    """Whose page made a browser send a request."""
+
+    SAME = auto()
+    """A page of this host, or the user himself."""
+    OTHER = auto()
+    UNKNOWN = auto()
+    """It is no browser, or one too old to tell."""
+
+
+def origin_of(request: Request) -> Origin:
+    """Return whose page *request* was sent by."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return Origin.SAME if site in ("same-origin", "none") else Origin.OTHER
+    origin = request.headers.get("origin")
+    if origin is None:
+        return Origin.UNKNOWN
+    scheme, separator, host = origin.lower().partition("://")
+    here = request.headers.get("host", "").lower()
+    default = _DEFAULT_PORTS.get(scheme)
+    if not separator or not host or default is None:
+        return Origin.OTHER
+    # The scheme is not compared: whoever ends TLS before this process changes it.
+    return Origin.SAME if host.removesuffix(default) == here.removesuffix(default) else Origin.OTHER
+
+
+def is_foreign_form(request: Request) -> bool:
+    """Whether a page of another site may have made a browser send *request* in its user's name.
+
+    Nobody can make a browser send a bearer token, nor anything but a form without asking first.
+    """
+    if request.headers.get("authorization", "").lower().startswith("bearer "):
+        return False
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    match origin_of(request):
+        case Origin.SAME:
+            return False
+        case Origin.OTHER:
+            return True
+        case Origin.UNKNOWN:
+            return kind in _FORMS
+
+
+def is_local(request: Request) -> bool:
+    """Whether *request* was made on this machine, and not passed on by a proxy that runs here."""
+    if any(header in request.headers for header in _PROXIED):
+        return False
+    if request.client is None:
+        # A UNIX socket.
+        return True
+    try:
+        address = ip_address(request.client.host)
+    except ValueError:
+        return request.client.host == ""
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def is_safe_name(request: Request, allowed: Collection[str]) -> bool:
+    """Whether the host that *request* names is one that no stranger can have pointed at this machine.
+
+    A page of the internet can give its own name this machine's address (DNS rebinding) and is then, to a
+    browser, of the same origin. It can do so with no IP address, nor with a name that has no dot.
+    """
+    try:
+        name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    except ValueError:
+        return False
+    if name in {each.lower() for each in allowed}:
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        name = name.removesuffix(".")
+        return name != "" and ("." not in name or name.endswith(".localhost"))
+    return True
