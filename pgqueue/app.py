@@ -23,6 +23,7 @@ from pgqueue.errors import (
 from pgqueue.events import Observer, Observers
 from pgqueue.interface.dead_letters import DeadLetterInterface
 from pgqueue.interface.enqueueing import EnqueueInterface
+from pgqueue.interface.measuring import MeasureInterface
 from pgqueue.interface.settings import SettingInterface
 from pgqueue.logs import HEARD, log_transitions
 from pgqueue.options import (
@@ -33,6 +34,7 @@ from pgqueue.registry import Codec, Isolation, Registry, TaskDefinition
 from pgqueue.retention import RetentionOptions, read_retention
 from pgqueue.signals import Signals
 from pgqueue.statements import check_schema_name
+from pgqueue.stats import StatsWriter
 from pgqueue.store import Store
 from pgqueue.tasks import Declare, Task
 from pgqueue.watches import Watches
@@ -52,7 +54,7 @@ HookT = TypeVar("HookT", bound=Hook)
 MAX_PAYLOAD = 1024 * 1024
 
 
-class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface):
+class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureInterface):
     """Tasks, and the database that their jobs are in.
 
     Constructing one connects to nothing and starts nothing; `async with` opens it.
@@ -120,6 +122,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface):
         )
         self._signals = Signals(self._database, self._store)
         self._watches = Watches(self._database, self._store, self._signals)
+        self._stats = StatsWriter(self._database, self._store, self._observers)
         self._host: asyncio.Task[None] | None = None
         self._closing = anyio.Event()
         self._lanes: dict[tuple[str, int], int] = {}
@@ -238,8 +241,10 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface):
         async with anyio.create_task_group() as group:
             group.start_soon(self._signals.run)
             group.start_soon(self._watches.run)
+            group.start_soon(self._stats.run)
             await self._closing.wait()
             group.cancel_scope.cancel()
+        await self._stats.close()
 
     async def migrate(self) -> Sequence[Migration]:
         """Bring the schema up to date and make the partitions of the next days; return what was applied.

@@ -7,15 +7,42 @@ logs are observers.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple, TypeVar, get_args
 from uuid import UUID
 
 from pgqueue.dead_letters import DeadLetter
 from pgqueue.jobs import JobError, JobStatus
 
 logger = logging.getLogger("pgqueue.events")
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+
+SAMPLE: Final = 16
+"""Durations that are looked at in a batch: what counts by queue must cost a batch, and not a job."""
+
+
+class Share(NamedTuple):
+    """What a batch has of one queue."""
+
+    size: int
+    seconds: Sequence[float]
+    """How long some of them took: a sample."""
+
+
+def shares(batch: Sequence[T], key: Callable[[T], K], seconds: Callable[[T], float]) -> dict[K, Share]:
+    """Return what *batch* has of each key, with *seconds* of SAMPLE members at most, evenly picked."""
+    counts = Counter(map(key, batch))
+    # From the middle of each stretch, so that neither the first nor the last is favoured.
+    stride = -(-len(batch) // SAMPLE)
+    picked = batch[(stride - 1) // 2 :: stride] if batch else ()
+    sample: dict[K, list[float]] = {each: [] for each in counts}
+    for member in picked:
+        sample[key(member)].append(seconds(member))
+    return {each: Share(count, sample[each]) for each, count in counts.items()}
 
 
 TaskAndQueue = tuple[str, str]
@@ -40,16 +67,31 @@ class JobsEnqueued:
 
 
 class JobsClaimed:
-    """A claim brought jobs; `waited` is each one's seconds from ready to claimed."""
+    """A claim brought jobs."""
 
-    __slots__ = ("_make", "_waits", "waited")
+    __slots__ = ("_make", "_share", "_waited", "_waits")
 
     def __init__(
-        self, waited: Sequence[float], make: Callable[[], Mapping[TaskAndQueue, Sequence[float]]] = dict
+        self,
+        waited: Callable[[], Sequence[float]],
+        make: Callable[[], Mapping[TaskAndQueue, Sequence[float]]] = dict,
+        *,
+        share: Callable[[], Mapping[str, Share]] = dict,
     ) -> None:
-        self.waited = waited
+        self._waited = waited
         self._make = make
+        self._share = share
         self._waits: Mapping[TaskAndQueue, Sequence[float]] | None = None
+
+    @property
+    def waited(self) -> Sequence[float]:
+        """Each one's seconds from ready to claimed. Made when it is asked for."""
+        return self._waited()
+
+    @property
+    def by_queue(self) -> Mapping[str, Share]:
+        """What it brought of each queue, and how long some of them had waited."""
+        return self._share()
 
     @property
     def waits(self) -> Mapping[TaskAndQueue, Sequence[float]]:
@@ -128,10 +170,17 @@ class AttemptEnded(NamedTuple):
 class AttemptsEnded:
     """A batch of outcomes of one kind was committed. `is_success`: all of them are successes."""
 
-    __slots__ = ("_attempts", "_make", "is_success")
+    __slots__ = ("_attempts", "_make", "_share", "is_success")
 
-    def __init__(self, make: Callable[[], Sequence[AttemptEnded]], *, is_success: bool = False) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Sequence[AttemptEnded]],
+        *,
+        share: Callable[[], Mapping[str, Share]] = dict,
+        is_success: bool = False,
+    ) -> None:
         self._make = make
+        self._share = share
         self._attempts: Sequence[AttemptEnded] | None = None
         self.is_success = is_success
 
@@ -141,6 +190,11 @@ class AttemptsEnded:
         if self._attempts is None:
             self._attempts = self._make()
         return self._attempts
+
+    @property
+    def by_queue(self) -> Mapping[str, Share]:
+        """How many there are of each queue, and how long the handlers of some of them ran."""
+        return self._share()
 
 
 @dataclass(frozen=True, slots=True)

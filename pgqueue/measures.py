@@ -55,7 +55,7 @@ class QueueMeasure:
     enqueued_rate: float
     """Jobs a second, by what processes have written down. Jobs enqueued by SQL are not in it."""
     finished_rate: float
-    """Jobs a second that got to an end, whichever it was."""
+    """Jobs a second that got to an end in a worker, whichever it was."""
     wait: Percentiles | None
     """From ready to claimed; None: nothing was claimed."""
     run: Percentiles | None
@@ -93,7 +93,7 @@ class WorkerMeasure:
     lease_left: float
     """Seconds until it runs out; negative: it has, and its jobs are about to be taken back."""
     loop_lag: float | None
-    """Seconds that its event loop lately took to turn; None: its version does not say."""
+    """Seconds that its event loop lately took to turn; None: it has not said yet, or its version does not."""
     running: int
     prefetched: int
     jobs: Sequence[RunningJob]

@@ -161,7 +161,7 @@ class Metrics:
         self._pending.clear()
         self._oldest.clear()
         for queue in queues or ():
-            self._pending.labels(queue.queue).set(queue.pending)
+            self._pending.labels(queue.queue).set(queue.pending.value)
             self._oldest.labels(queue.queue).set(queue.oldest_age or 0.0)
 
     def _observe(self, event: Event) -> None:  # noqa: C901  # a case for each kind
@@ -169,8 +169,9 @@ class Metrics:
             case JobsEnqueued():
                 self._enqueued.inc(event.count)
             case JobsClaimed():
-                self._claimed.inc(len(event.waited))
-                self._waits.observe((), event.waited)
+                waited = event.waited
+                self._claimed.inc(len(waited))
+                self._waits.observe((), waited)
             case AttemptsEnded():
                 self._count_ended(event.attempts)
             case AttemptsFenced():

@@ -1,15 +1,42 @@
--- measure: per queue, how many jobs are pending, scheduled, retrying and running, and the age in seconds of
--- the oldest pending one; each count stops at $1, so that the cost does not grow with the queue.
+-- measure: per lane, how many jobs are ready, scheduled, retrying and blocked, each counted to $1 at most, how
+-- many of the first $2 running ones it has, started or prefetched, and in seconds how long its head has waited.
+--
+-- With many lanes each is counted to less, so that all of them are not counted further than ten would be.
 
-select lane.queue,
-       sum(pending.count)::bigint as pending,
-       max(pending.oldest_age) as oldest_age
+with counted as materialized (
+    select greatest($1 / greatest(1, count(*) / 10), 100) as cap from pgqueue.lane
+),
+held as materialized (
+    select first.lane, count(first.started_at) as running, count(*) as claimed
+    from (select lane, started_at from pgqueue.running order by job_id limit $2) as first
+    group by first.lane
+)
+select lane.id as lane,
+       lane.queue,
+       (select cap from counted) as cap,
+       pgqueue.is_paused(lane.queue, '') as is_paused,
+       (select count(*) from (
+           select from pgqueue.ready where ready.lane = lane.id
+           order by ready.position limit (select cap from counted)
+       ) as ready) as ready,
+       (select count(*) from (
+           select from pgqueue.scheduled where scheduled.lane = lane.id and scheduled.attempt = 0
+           limit (select cap from counted)
+       ) as scheduled) as scheduled,
+       (select count(*) from (
+           select from pgqueue.scheduled where scheduled.lane = lane.id and scheduled.attempt > 0
+           limit (select cap from counted)
+       ) as retrying) as retrying,
+       (select count(*) from (
+           select from pgqueue.blocked where blocked.lane = lane.id limit (select cap from counted)
+       ) as blocked) as blocked,
+       coalesce(held.running, 0) as running,
+       coalesce(held.claimed - held.running, 0) as prefetched,
+       -- The first by their places: one that was given back keeps its place and not its time.
+       (select extract(epoch from clock_timestamp() - min(head.ready_at))::float8 from (
+           select ready.ready_at from pgqueue.ready where ready.lane = lane.id
+           order by ready.position limit 100
+       ) as head) as oldest_age
 from pgqueue.lane
-cross join lateral (
-    select count(*) as count, extract(epoch from now() - min(head.ready_at))::float8 as oldest_age
-    from (
-        select ready.ready_at from pgqueue.ready
-        where ready.lane = lane.id order by ready.position limit $1
-    ) as head
-) as pending
-group by lane.queue
+left join held on held.lane = lane.id
+order by lane.id

@@ -18,6 +18,7 @@ from conftest import eventually, with_database
 from servers import CrashableServer, crashable_server
 
 from pgqueue import Job, JobStatus, PgQueue, __version__
+from pgqueue.measures import Count
 from pgqueue.options import CallOptions
 from pgqueue.statements import load_migrations
 from pgqueue.supervisor import Supervisor
@@ -416,7 +417,7 @@ async def test_processes_share_the_work_and_ctrl_c_is_one_signal_to_all_of_them(
     code, _, _ = await processes.ended(process)
 
     assert code == 0
-    assert (await pgq.measure())[0].pending == 0
+    assert (await pgq.measure())[0].pending == Count(0)
     assert len(set(pids)) == 2
     assert process.pid not in pids
     assert not any(is_alive(pid) for pid in pids)
@@ -435,7 +436,7 @@ async def test_a_second_signal_reaches_every_process(
 
     [queue] = await pgq.measure()
     assert code == 0
-    assert queue.pending == 2
+    assert queue.pending == Count(2)
     assert not any(is_alive(pid) for pid in pids)
 
 

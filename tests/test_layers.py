@@ -15,13 +15,13 @@ LAYERS: dict[str, list[str]] = {
     "words": [
         "errors", "jobs", "checks", "options", "limits", "retry", "control", "outcomes", "events", "ids",
         "context", "dead_letters", "logs", "progress", "settings", "retention", "filters", "measures",
-        "documents",
+        "documents", "estimates",
     ],
     "ground": [
         "arguments", "registry", "statements", "store", "database", "migrations", "signals", "batch", "keys",
         "embedded",
     ],
-    "engine": ["watches", "worker"],
+    "engine": ["stats", "watches", "worker"],
     "front door": ["tasks", "interface", "app", "blocking"],
     "edges": [
         "worker.child", "cli", "web", "metrics", "demo", "supervisor", "testing", "__main__", "__init__",

@@ -113,7 +113,7 @@ async def test_metrics_go_into_a_registry_that_is_given(pgq: PgQueue) -> None:
     registry = CollectorRegistry()
     Metrics(pgq, registry=registry)
 
-    pgq._observers.emit(JobsClaimed([0.5]))
+    pgq._observers.emit(JobsClaimed(lambda: [0.5]))
 
     assert registry.get_sample_value("pgqueue_jobs_claimed_total") == 1
     assert registry.get_sample_value("pgqueue_job_wait_seconds_sum") == 0.5
@@ -122,7 +122,7 @@ async def test_metrics_go_into_a_registry_that_is_given(pgq: PgQueue) -> None:
 async def test_two_sets_of_metrics_do_not_disturb_each_other(pgq: PgQueue) -> None:
     one, other = Metrics(pgq), Metrics(pgq)
 
-    pgq._observers.emit(JobsClaimed([0.5]))
+    pgq._observers.emit(JobsClaimed(lambda: [0.5]))
 
     assert (await samples(one))[key("pgqueue_jobs_claimed_total")] == 1
     assert (await samples(other))[key("pgqueue_jobs_claimed_total")] == 1

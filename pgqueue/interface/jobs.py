@@ -24,7 +24,6 @@ from pgqueue.filters import (
 from pgqueue.interface.parts import Parts
 from pgqueue.jobs import TERMINAL, Attempt, Job, JobStatus
 from pgqueue.registry import TaskDefinition
-from pgqueue.store import Measure
 from pgqueue.tasks import JobHandle, raise_unless_succeeded
 
 FIRST_LOOKS: Final = 200
@@ -199,11 +198,6 @@ class JobInterface(Parts):
             for lane in lanes:
                 self._signals.publish(f"ready {lane}")
             yield count
-
-    async def measure(self, *, cap: int = 10_000) -> list[Measure]:
-        """Return what each queue holds, counting at most *cap* jobs of a lane: the cost is bounded."""
-        async with self._database.acquire() as connection:
-            return await self._store.measure(connection, cap)
 
     async def _batches(self, chosen: JobFilter, statuses: frozenset[JobStatus]) -> AsyncIterator[list[UUID]]:
         if chosen.statuses is not None:

@@ -9,15 +9,19 @@ from pgqueue.store.ending import EndStatements
 from pgqueue.store.enqueueing import EnqueueStatements
 from pgqueue.store.jobs import JobStatements
 from pgqueue.store.leases import LeaseStatements
+from pgqueue.store.measuring import MeasureStatements
 from pgqueue.store.settings import SettingStatements
 from pgqueue.store.upkeep import UpkeepStatements
 from pgqueue.store.values import (
     Claimed,
+    DeadCount,
+    Done,
+    Estimate,
     Found,
     KeyHolder,
     KeyRow,
     Lane,
-    Measure,
+    LaneCounts,
     NewJobs,
     Partition,
     Promoted,
@@ -29,11 +33,14 @@ from pgqueue.store.values import (
 
 __all__ = [
     "Claimed",
+    "DeadCount",
+    "Done",
+    "Estimate",
     "Found",
     "KeyHolder",
     "KeyRow",
     "Lane",
-    "Measure",
+    "LaneCounts",
     "NewJobs",
     "Partition",
     "Promoted",
@@ -54,5 +61,6 @@ class Store(
     JobStatements,
     SettingStatements,
     DeadLetterStatements,
+    MeasureStatements,
 ):
     """The statements for one schema."""

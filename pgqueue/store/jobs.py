@@ -11,7 +11,7 @@ from pgqueue.filters import JobFilter
 from pgqueue.jobs import Attempt, Job, JobError, JobStatus
 from pgqueue.progress import decode_progress
 from pgqueue.store.statements import Statements
-from pgqueue.store.values import Found, Measure
+from pgqueue.store.values import Found
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -99,10 +99,6 @@ class JobStatements(Statements):
         row = await connection.fetchrow(self._sql["requeue_jobs"], ids, sorted(statuses), reason, actor)
         assert row is not None
         return row["requeued"], row["lanes"]
-
-    async def measure(self, connection: Connection, cap: int) -> list[Measure]:
-        """Return what each queue holds, counting at most *cap* jobs of a lane."""
-        return [Measure(*row) for row in await connection.fetch(self._sql["measure"], cap)]
 
 
 def _job(row: Record) -> Job:

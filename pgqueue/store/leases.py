@@ -47,9 +47,13 @@ class LeaseStatements(Statements):
             None if tasks is None else list(tasks),
         )
 
-    async def renew_lease(self, connection: Connection, lease_id: UUID, ttl: float) -> bool:
-        """Extend a lease; False: it has run out."""
-        renewed = await connection.fetchval(self._sql["renew_lease"], lease_id, timedelta(seconds=ttl))
+    async def renew_lease(
+        self, connection: Connection, lease_id: UUID, ttl: float, *, loop_lag: float | None = None
+    ) -> bool:
+        """Extend a lease, and note in how many seconds its event loop turns; False: it has run out."""
+        renewed = await connection.fetchval(
+            self._sql["renew_lease"], lease_id, timedelta(seconds=ttl), loop_lag
+        )
         return renewed is not None
 
     async def hold_lock(self, connection: Connection, key: int) -> bool:

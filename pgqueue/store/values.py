@@ -155,13 +155,54 @@ class Standing(StrEnum):
     OVER = "over"
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """What a queue holds: `pending` is capped, `oldest_age` in seconds."""
+class LaneCounts(NamedTuple):
+    """What a lane holds, each counted to `cap` at most; `oldest_age` in seconds."""
+
+    lane: int
+    queue: str
+    cap: int
+    is_paused: bool
+    ready: int
+    scheduled: int
+    retrying: int
+    blocked: int
+    running: int
+    prefetched: int
+    oldest_age: float | None
+
+
+class DeadCount(NamedTuple):
+    """How many dead letters a queue has, counted to `cap` at most."""
 
     queue: str
-    pending: int
-    oldest_age: float | None
+    cap: int
+    letters: int
+
+
+class Estimate(NamedTuple):
+    """About how many there are: of a lane ready, scheduled, retrying or blocked; of a queue failed."""
+
+    what: str
+    lane: int | None
+    queue: str | None
+    jobs: int
+
+
+class Done(NamedTuple):
+    """What was done in a stretch of time, the latest being 0. Durations are counted as `estimates` does."""
+
+    queue: str | None
+    place: int
+    enqueued: int
+    claimed: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    expired: int
+    retried: int
+    lost: int
+    waits: Sequence[int | None]
+    runs: Sequence[int | None]
 
 
 class Partition(NamedTuple):

@@ -10,6 +10,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 from uuid import UUID
 
@@ -17,7 +18,7 @@ import anyio
 import asyncpg
 
 from pgqueue.database import Link
-from pgqueue.events import AttemptEnded, AttemptsEnded, AttemptsFenced, BatchSent, Observers
+from pgqueue.events import AttemptEnded, AttemptsEnded, AttemptsFenced, BatchSent, Observers, shares
 from pgqueue.jobs import JobError, JobStatus
 from pgqueue.outcomes import Ended, Outcome, Released, Retry, Succeeded, Unknown
 from pgqueue.store import Store
@@ -255,6 +256,7 @@ class Finisher:
             self._observers.emit(
                 AttemptsEnded(
                     lambda: [_event(attempt) for attempt in batch],
+                    share=lambda: shares(batch, attrgetter("lane.queue"), attrgetter("seconds")),
                     is_success=isinstance(batch[0].outcome, Succeeded),
                 )
             )

@@ -52,7 +52,7 @@ class LeaseKeeper:
 
     *on_taken* and *on_lost* are called with the lease's id on the event loop of the worker. *beside* is
     awaited in the keeper's thread, for as long as it keeps: that too goes on while the worker's loop is
-    blocked.
+    blocked. *loop_lag* says in how many seconds that loop turns; it is noted at each renewal.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class LeaseKeeper:
         on_taken: Callable[[UUID], None],
         on_lost: Callable[[UUID], None],
         beside: Callable[[], Awaitable[None]],
+        loop_lag: Callable[[], float],
     ) -> None:
         self._database = database
         self._store = store
@@ -73,6 +74,7 @@ class LeaseKeeper:
         self._on_taken = on_taken
         self._on_lost = on_lost
         self._beside = beside
+        self._loop_lag = loop_lag
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self._dropped: asyncio.Event | None = None
@@ -204,7 +206,9 @@ class LeaseKeeper:
                         and await self._store.hold_lock(connection, lock_key)
                     ):
                         locked_by = session
-                    renewed = await self._store.renew_lease(connection, lease_id, self._ttl)
+                    renewed = await self._store.renew_lease(
+                        connection, lease_id, self._ttl, loop_lag=self._loop_lag()
+                    )
             except CONNECTION_ERRORS as error:
                 logger.warning(
                     "lease %s: waiting for the database (%s: %s); %.1f s are left",

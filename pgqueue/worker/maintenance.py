@@ -221,9 +221,9 @@ class Maintenance:
             self._announce(finished=(), lanes=lanes)
 
     async def _purge(self) -> bool:
-        """Remove keys and events whose time is over; return whether there may be more."""
+        """Remove keys, events and stats whose time is over; return whether there may be more."""
         is_more = False
-        for purge in (self._store.purge_keys, self._store.purge_inbox):
+        for purge in (self._store.purge_keys, self._store.purge_inbox, self._store.purge_stats):
             for _ in range(PURGE_BATCHES):
                 async with self._link.use() as connection:
                     count = await purge(connection, PURGE_LIMIT)

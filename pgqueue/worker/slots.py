@@ -12,6 +12,7 @@ import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +25,9 @@ from pgqueue.events import (
     JobsStarted,
     JobStarted,
     Observers,
+    Share,
     TaskAndQueue,
+    shares,
 )
 from pgqueue.jobs import JobError, JobStatus
 from pgqueue.options import restore_options
@@ -143,8 +146,13 @@ class Slots:
 
     def start(self, lease_id: UUID, jobs: Sequence[Claimed]) -> None:
         """Start claimed jobs. What need not run gets its outcome at once."""
-        if self._observers.want(JobsClaimed):
-            self._observers.emit(JobsClaimed([claimed.waited for claimed in jobs], lambda: self._waits(jobs)))
+        self._observers.emit(
+            JobsClaimed(
+                lambda: [claimed.waited for claimed in jobs],
+                lambda: self._waits(jobs),
+                share=lambda: self._claimed_shares(jobs),
+            )
+        )
         create_task = asyncio.get_running_loop().create_task
         paused, held = self._paused(), self._lease()
         for claimed in jobs:
@@ -178,6 +186,15 @@ class Slots:
         for (task, lane), waited in by_lane.items():
             waits[task, self._book.lane(lane).queue] += waited
         return waits
+
+    def _claimed_shares(self, jobs: Sequence[Claimed]) -> dict[str, Share]:
+        """Return what a claim brought of each queue."""
+        found: dict[str, Share] = {}
+        for lane_id, share in shares(jobs, attrgetter("lane"), attrgetter("waited")).items():
+            queue = self._book.lane(lane_id).queue
+            known = found.get(queue, Share(0, ()))
+            found[queue] = Share(known.size + share.size, (*known.seconds, *share.seconds))
+        return found
 
     def _started(self, jobs: Sequence[Claimed]) -> list[JobStarted]:
         ids = {claimed.id for claimed in jobs}

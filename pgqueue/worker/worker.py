@@ -161,6 +161,7 @@ class Worker:
             on_taken=self._lease_taken,
             on_lost=self._lease_lost,
             beside=self._watch_loop,
+            loop_lag=lambda: self.loop_lag,
         )
         self._watchdog: Watchdog | None = None
         self._evacuation = Evacuation(

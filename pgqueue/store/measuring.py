@@ -1,0 +1,85 @@
+"""What is seen of a running system, and what processes write down for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from pgqueue.measures import RunningJob, WorkerMeasure
+from pgqueue.progress import decode_progress
+from pgqueue.store.statements import Statements
+from pgqueue.store.values import DeadCount, Done, Estimate, LaneCounts
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+    from pgqueue.database import Connection
+
+STAT_AGE: Final = timedelta(hours=24)
+"""For how long what was written down is kept."""
+
+
+class MeasureStatements(Statements):
+    """What is seen of a running system."""
+
+    async def measure(self, connection: Connection, cap: int, most_running: int) -> list[LaneCounts]:
+        """Return what each lane holds, counting to *cap* of each kind and to *most_running* running jobs."""
+        rows = await connection.fetch(self._sql["measure"], cap, most_running)
+        return [LaneCounts._make(row) for row in rows]
+
+    async def count_dead_letters(self, connection: Connection, cap: int) -> list[DeadCount]:
+        """Return how many dead letters each queue has, counting at most *cap*."""
+        return [DeadCount._make(row) for row in await connection.fetch(self._sql["count_dead_letters"], cap)]
+
+    async def estimate(self, connection: Connection, blocks: int) -> list[Estimate]:
+        """Return about how much waits where, from a sample of some *blocks* of each table."""
+        return [Estimate._make(row) for row in await connection.fetch(self._sql["estimate"], blocks)]
+
+    async def record_stats(self, connection: Connection, rows: Collection[Mapping[str, object]]) -> None:
+        """Write down what a process did: columns of `stat`, each row with its id. Twice is once."""
+        await connection.execute(self._sql["record_stats"], json.dumps(list(rows)))
+
+    async def read_stats(
+        self, connection: Connection, span: float, width: float, *, queue: str | None, by_queue: bool
+    ) -> list[Done]:
+        """Return what was done in each stretch of *width* seconds of the last *span*."""
+        rows = await connection.fetch(
+            self._sql["read_stats"], timedelta(seconds=span), timedelta(seconds=width), queue, by_queue
+        )
+        return [Done._make(row) for row in rows]
+
+    async def read_stat_span(self, connection: Connection, span: float) -> tuple[datetime, float]:
+        """Return the time now, and for how many seconds, *span* at most, something has been written down."""
+        row = await connection.fetchrow(self._sql["read_stat_span"], timedelta(seconds=span))
+        assert row is not None
+        return row["now"], row["seconds"]
+
+    async def purge_stats(self, connection: Connection, limit: int) -> int:
+        """Remove what was written down long ago; return how many rows."""
+        return int(await connection.fetchval(self._sql["purge_stats"], limit, STAT_AGE))
+
+    async def list_workers(
+        self, connection: Connection, *, most_running: int, jobs: int, limit: int
+    ) -> list[WorkerMeasure]:
+        """Return up to *limit* workers, each with the *jobs* of its jobs that have run longest."""
+        workers = await connection.fetch(self._sql["list_workers"], most_running, limit)
+        running: dict[UUID, list[RunningJob]] = {}
+        if jobs:
+            for row in await connection.fetch(self._sql["list_running"], most_running, jobs):
+                running.setdefault(row["lease_id"], []).append(_running(row))
+        return [WorkerMeasure(**row, jobs=running.get(row["lease_id"], ())) for row in workers]
+
+
+def _running(row: Record) -> RunningJob:
+    return RunningJob(
+        job_id=row["job_id"],
+        task=row["task"],
+        queue=row["queue"],
+        attempt=row["attempt"],
+        started_at=row["started_at"],
+        seconds=row["seconds"],
+        progress=None if row["progress"] is None else decode_progress(row["progress"]),
+    )

@@ -1,0 +1,22 @@
+-- list_running: of the first $1 running jobs, the $2 of each lease that have run longest, longest first.
+
+with held as materialized (
+    select job_id, lease_id, lane, attempt, started_at from pgqueue.running order by job_id limit $1
+),
+longest as materialized (
+    select * from (
+        select held.*, row_number() over (partition by lease_id order by started_at, job_id) as place
+        from held
+        where started_at is not null
+    ) as ranked
+    where place <= $2
+)
+select longest.lease_id, longest.job_id, job.task,
+       (select lane.queue from pgqueue.lane where lane.id = longest.lane) as queue,
+       longest.attempt, longest.started_at,
+       extract(epoch from now() - longest.started_at)::float8 as seconds,
+       (select progress.value from pgqueue.progress where progress.job_id = longest.job_id) as progress
+from longest
+join pgqueue.job on job.id = longest.job_id
+where job.id = any(array(select job_id from longest))
+order by longest.lease_id, longest.place

@@ -1,0 +1,18 @@
+-- list_workers: up to $2 workers that hold a lease, with how many of the first $1 running jobs each of them has,
+-- started and prefetched.
+
+with held as materialized (
+    select first.lease_id, count(first.started_at) as running, count(*) as claimed
+    from (select lease_id, started_at from pgqueue.running order by job_id limit $1) as first
+    group by first.lease_id
+)
+select lease.id as lease_id, lease.worker as name, lease.version, lease.queues, lease.started_at,
+       extract(epoch from now() - lease.renewed_at)::float8 as lease_age,
+       extract(epoch from lease.expires_at - now())::float8 as lease_left,
+       lease.loop_lag,
+       coalesce(held.running, 0)::integer as running,
+       coalesce(held.claimed - held.running, 0)::integer as prefetched
+from pgqueue.lease
+left join held on held.lease_id = lease.id
+order by lease.worker, lease.id
+limit $2

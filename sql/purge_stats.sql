@@ -1,0 +1,9 @@
+-- purge_stats: remove up to $1 of what processes wrote down longer than $2 ago; returns how many.
+
+with old as materialized (
+    select id from pgqueue.stat where at < now() - $2::interval order by at limit $1 for update skip locked
+),
+removed as (
+    delete from pgqueue.stat where id = any(array(select id from old)) returning id
+)
+select count(*) as count from removed

@@ -1,0 +1,13 @@
+-- record_stats: write down what a process did: $1 is an array of objects, one a queue, of the columns of `stat`.
+--
+-- Each has an id: a try whose answer was lost is made again, and counts once.
+
+insert into pgqueue.stat (
+    id, seconds, queue, enqueued, claimed, succeeded, failed, cancelled, expired, retried, lost, waits, runs
+)
+select id, seconds, queue, enqueued, claimed, succeeded, failed, cancelled, expired, retried, lost, waits, runs
+from json_to_recordset($1::json) as done (
+    id uuid, seconds float8, queue text, enqueued integer, claimed integer, succeeded integer, failed integer,
+    cancelled integer, expired integer, retried integer, lost integer, waits integer[], runs integer[]
+)
+on conflict (id) do nothing
