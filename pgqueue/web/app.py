@@ -9,7 +9,7 @@ from starlette.middleware import Middleware
 
 from pgqueue.app import PgQueue
 from pgqueue.metrics import Metrics
-from pgqueue.web import health, jobs, metrics
+from pgqueue.web import health, jobs, metrics, streams
 from pgqueue.web.access import Access
 from pgqueue.web.guard import Guard
 from pgqueue.web.problems import exception_handlers
@@ -32,6 +32,7 @@ def status_app(pgq: PgQueue, *, counted: Metrics | None = None, **options: Unpac
     return Starlette(
         routes=[
             *jobs.routes(pgq, settings, access),
+            *streams.routes(pgq, settings, access),
             *metrics.routes(counted or Metrics(pgq), access),
             *health.routes(pgq),
         ],

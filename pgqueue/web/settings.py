@@ -74,6 +74,10 @@ class WebSettings:
     """Long polls at once, in this process."""
     max_streams: int = 1000
     """Event streams at once, in this process."""
+    keep_alive: float = 15.0
+    """Between two signs of life on an event stream on which nothing happens."""
+    send_timeout: float = 30.0
+    """For a client to take in a part of an event stream; after that the stream is dropped."""
 
     def __post_init__(self) -> None:
         """Raise ConfigurationError for what would leave the app open, or could never be presented."""
@@ -110,3 +114,5 @@ class WebOptions(TypedDict, total=False):
     max_wait: float
     max_waiters: int
     max_streams: int
+    keep_alive: float
+    send_timeout: float
