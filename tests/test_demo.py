@@ -17,7 +17,8 @@ import anyio
 import pytest
 
 from pgqueue import PgQueue
-from pgqueue.cli.demo import BLOCK, Report, Screen, find_files, named, printable, read_file, read_folder
+from pgqueue.cli.demo import BLOCK, Report, Screen, find_files, named, read_file, read_folder
+from pgqueue.cli.terminal import plain
 
 KEYS = {"enqueued", "succeeded", "failed", "seconds", "jobs_per_s", "pickup_ms_p50", "pickup_ms_p95"}
 
@@ -183,7 +184,7 @@ def test_regular_files_and_links_to_them_are_found_and_nothing_is_skipped_in_sil
 def test_names_are_printed_without_what_a_terminal_obeys() -> None:
     name = os.fsdecode(b"\x1b[31m\xff\n\xc3\xa9")
 
-    assert printable(name) == "\\x1b[31m\\udcff\\n\u00e9"
+    assert plain(name) == "\\x1b[31m\\udcff\\n\u00e9"
 
 
 def test_long_lists_say_how_much_more_there_is() -> None:

@@ -32,6 +32,7 @@ from rich.progress import MofNCompleteColumn, Progress
 from pgqueue import PgQueue, Worker
 from pgqueue.cli.logs import Level, set_up_logging
 from pgqueue.cli.running import leave, run
+from pgqueue.cli.terminal import plain
 from pgqueue.embedded import embedded_server
 from pgqueue.errors import PgQueueError
 from pgqueue.events import AttemptsEnded, Event, JobsClaimed
@@ -231,7 +232,7 @@ async def describe(pgq: PgQueue, tally: Tally, job_id: UUID) -> str:
     """Say which file a failed job was about, and what went wrong."""
     job = await pgq.get(job_id)
     what = f"{job.error.type}: {job.error.message}" if job.error else job.reason
-    return printable(f"{os.fsdecode(tally.paths[job_id])}: {what}")
+    return plain(f"{os.fsdecode(tally.paths[job_id])}: {what}")
 
 
 @asynccontextmanager
@@ -277,7 +278,7 @@ def find_files(folder: Path, *, without: Path | None = None) -> Found:
     found = Found()
 
     def pass_over(path: bytes | str, why: str) -> None:
-        found.passed_over.append(f"{printable(os.fsdecode(path))}: {why}")
+        found.passed_over.append(f"{plain(os.fsdecode(path))}: {why}")
 
     def unreadable(error: OSError) -> None:
         pass_over(error.filename, str(error.strerror))
@@ -303,11 +304,6 @@ def find_files(folder: Path, *, without: Path | None = None) -> Found:
             else:
                 pass_over(path, "not a regular file")
     return found
-
-
-def printable(text: str) -> str:
-    """Return *text* without what a terminal would obey or could not show."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def named(what: str, which: Sequence[str], count: int) -> list[str]:
