@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import pytest
+from command_line import Cli
 from test_mass_redrive import count, fail_jobs
 from typer.testing import CliRunner
 
@@ -20,26 +20,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.contract("P5.4", "P5.5")
 
 
-class Cli:
-    """Runs `pgqueue dead` with arguments, in a thread: the command has a loop of its own."""
-
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
-
-    async def __call__(self, command: str, *arguments: object, answer: str = "") -> tuple[int, str, str]:
-        given = ["dead", command, f"--dsn={self._dsn}", *map(str, arguments)]
-        result = await asyncio.to_thread(CliRunner().invoke, app, given, input=answer)
-        return result.exit_code, result.stdout, result.stderr
-
-    async def json(self, command: str, *arguments: object) -> Any:
-        code, stdout, stderr = await self(command, *arguments, "--json")
-        assert code == 0, stderr
-        return json.loads(stdout)
-
-
 @pytest.fixture
 def cli(dsn: str) -> Cli:
-    return Cli(dsn)
+    return Cli(dsn, "dead")
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The commands, and how an error leaves the program.
 
-Exit codes: 0 it is done, 1 an error, 2 wrong usage. Errors are one line on stderr.
+Exit codes: 0 it is done, 1 an error, 2 wrong usage, 130 interrupted. Errors are one line on stderr.
 """
 
 from __future__ import annotations
@@ -13,8 +13,12 @@ import typer
 from typer.core import TyperGroup
 
 from pgqueue import PgQueue, __version__
+from pgqueue.cli.changing import cancel, requeue
 from pgqueue.cli.dead import dead
-from pgqueue.cli.demo import demo
+from pgqueue.cli.demo import INTERRUPTED, demo
+from pgqueue.cli.enqueueing import enqueue
+from pgqueue.cli.jobs import list_jobs, show_job
+from pgqueue.cli.terminal import plain
 from pgqueue.cli.worker import work
 from pgqueue.errors import PgQueueError
 
@@ -28,8 +32,10 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except (PgQueueError, asyncpg.PostgresError) as error:
-            typer.echo(f"pgqueue: {error}", err=True)
+            typer.echo(f"pgqueue: {plain(str(error))}", err=True)
             raise typer.Exit(1) from error
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
 
 
 app = typer.Typer(
@@ -81,5 +87,10 @@ def migrate(
 
 
 app.command(name="worker")(work)
+app.command()(enqueue)
+app.command(name="jobs")(list_jobs)
+app.command(name="job")(show_job)
+app.command()(cancel)
+app.command()(requeue)
 app.add_typer(dead, name="dead")
 app.command()(demo)

@@ -6,7 +6,8 @@ import asyncio
 import getpass
 import json
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
@@ -47,20 +48,43 @@ CreatedBefore = Annotated[
 ]
 
 
-def call(app: str | None, dsn: str | None, schema: str, use: Callable[[PgQueue], Awaitable[T]]) -> T:
-    """Open the PgQueue that the command is about, and return what *use* makes of it."""
+class Session:
+    """An open PgQueue for a command that is no coroutine: between two uses its event loop stands still."""
+
+    def __init__(self, pgq: PgQueue, runner: asyncio.Runner) -> None:
+        self._pgq = pgq
+        self._runner = runner
+
+    def call(self, use: Callable[[PgQueue], Awaitable[T]]) -> T:
+        """Return what *use* makes of the PgQueue."""
+
+        async def use_it() -> T:
+            return await use(self._pgq)
+
+        return self._runner.run(use_it())
+
+
+@contextmanager
+def session(app: str | None, dsn: str | None, schema: str) -> Iterator[Session]:
+    """Open the PgQueue that the command is about."""
     if app is not None:
         pgq = load(app)
     elif dsn is not None:
         pgq = PgQueue(dsn, schema=schema)
     else:
         raise typer.BadParameter("say which database: --dsn (or PGQUEUE_DSN), or --app")
+    with asyncio.Runner() as runner:
+        runner.run(pgq.open())
+        try:
+            yield Session(pgq, runner)
+        finally:
+            runner.run(pgq.close())
 
-    async def open_and_use() -> T:
-        async with pgq:
-            return await use(pgq)
 
-    return asyncio.run(open_and_use())
+def call(app: str | None, dsn: str | None, schema: str, use: Callable[[PgQueue], Awaitable[T]]) -> T:
+    """Open the PgQueue that the command is about, and return what *use* makes of it."""
+    with session(app, dsn, schema) as opened:
+        return opened.call(use)
 
 
 def in_utc(given: datetime | None) -> datetime | None:
