@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from pgqueue.dead_letters import DeadLetter, DeadLetterGroup, RedriveProgress
 from pgqueue.jobs import Action, Attempt, Job, JobError, JobStatus
 from pgqueue.measures import Count, Percentiles, Period, QueueMeasure, RunningJob, WorkerMeasure
 from pgqueue.progress import Progress
+from pgqueue.settings import Setting
 
 
 def job_document(job: Job) -> dict[str, Any]:
@@ -88,6 +90,72 @@ def action_document(action: Action) -> dict[str, Any]:
         "attempt": action.attempt,
         "reason": action.reason,
         "actor": action.actor,
+    }
+
+
+def dead_letter_document(letter: DeadLetter) -> dict[str, Any]:
+    """Return a dead letter."""
+    return {
+        "job_id": str(letter.job_id),
+        "failed_at": _time(letter.failed_at),
+        "task": letter.task,
+        "queue": letter.queue,
+        "reason": letter.reason,
+        "fingerprint": letter.fingerprint,
+        "error_type": letter.error_type,
+        "message": letter.message,
+        "attempt": letter.attempt,
+        "worker": letter.worker,
+        "version": letter.version,
+    }
+
+
+def dead_group_document(group: DeadLetterGroup) -> dict[str, Any]:
+    """Return dead letters of one fingerprint, with the latest as the example."""
+    return {
+        "fingerprint": group.fingerprint,
+        "count": group.count,
+        "first_at": _time(group.first_at),
+        "latest": dead_letter_document(group.latest),
+    }
+
+
+def redrive_document(redrive: RedriveProgress) -> dict[str, Any]:
+    """Return how far a mass redrive has come."""
+    return {
+        "redrive_id": str(redrive.id),
+        "state": redrive.state,
+        "is_over": redrive.is_over,
+        "done": redrive.done,
+        "total": redrive.total,
+        "rate": redrive.rate,
+        "queue": redrive.queue,
+        "reason": redrive.reason,
+        "actor": redrive.actor,
+        "created_at": _time(redrive.created_at),
+        "ended_at": _time(redrive.ended_at),
+    }
+
+
+def task_document(name: str, queue: str | None, setting: Setting | None) -> dict[str, Any]:
+    """Return a task; *queue*: its own, None where the task is not declared in this process."""
+    return {
+        "task": name,
+        "is_declared": queue is not None,
+        "queue": queue,
+        **setting_document(setting),
+        "options": {} if setting is None else dict(setting.options),
+    }
+
+
+def setting_document(setting: Setting | None) -> dict[str, Any]:
+    """Return whether a queue or a task is paused, and who changed that or its options last, when and why."""
+    return {
+        "is_paused": setting is not None and setting.paused_at is not None,
+        "paused_at": None if setting is None else _time(setting.paused_at),
+        "changed_at": None if setting is None else _time(setting.changed_at),
+        "changed_by": None if setting is None else setting.actor,
+        "change_reason": None if setting is None else setting.reason,
     }
 
 

@@ -46,6 +46,12 @@ class JobInterface(Parts):
             raise JobNotFoundError(job_id)
         return self._decoded(jobs[job_id])
 
+    async def get_many(self, ids: Iterable[UUID]) -> dict[UUID, Job]:
+        """Return those of the jobs with *ids* that exist, by id. Raises CodecError."""
+        async with self._database.acquire() as connection:
+            jobs = await self._store.read_jobs(connection, ids)
+        return {job_id: self._decoded(job) for job_id, job in jobs.items()}
+
     def handle(self, job_id: UUID) -> JobHandle[Any]:
         """Return a handle of a job known by its id. Asks nobody whether it exists."""
         return JobHandle(self, job_id, None)

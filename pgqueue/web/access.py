@@ -54,6 +54,27 @@ class Access:
         else:
             self._check_anonymous(request, action)
 
+    async def check_everybodys(self, request: Request, action: Action, collection: str) -> None:
+        """Let *request* do *action* to all of *collection*, whoever owns what is in it, or raise as `check`.
+
+        Where jobs have owners, a token or the authorize hook has to say so: that anybody may read does not.
+        """
+        if self._settings.owns is not None and not (
+            self._presents_token(request) or self.has_session(request)
+        ):
+            if self._settings.authorize is not None:
+                return await _ask(self._settings.authorize, request, action, collection)
+            await self.check(request, action, collection)
+            raise HTTPException(
+                403, f"not all {collection} are yours: ask for one at a time, or with the token"
+            )
+        return await self.check(request, action, collection)
+
+    @property
+    def has_owners(self) -> bool:
+        """Whether jobs belong to somebody."""
+        return self._settings.owns is not None
+
     async def owns(self, request: Request, job: Job) -> bool:
         """Whether *job* exists for the requester."""
         if self._settings.owns is None:

@@ -9,7 +9,19 @@ from starlette.middleware import Middleware
 
 from pgqueue.app import PgQueue
 from pgqueue.metrics import Metrics
-from pgqueue.web import health, jobs, metrics, streams
+from pgqueue.web import (
+    dead_letters,
+    health,
+    jobs,
+    listing,
+    metrics,
+    operating,
+    queues,
+    redrives,
+    streams,
+    tasks,
+    workers,
+)
 from pgqueue.web.access import Access
 from pgqueue.web.guard import Guard
 from pgqueue.web.problems import exception_handlers
@@ -31,8 +43,16 @@ def status_app(pgq: PgQueue, *, counted: Metrics | None = None, **options: Unpac
     access = Access(settings)
     return Starlette(
         routes=[
+            # What has a fixed path comes before what has an id there.
+            *listing.routes(pgq, settings, access),
             *jobs.routes(pgq, settings, access),
             *streams.routes(pgq, settings, access),
+            *operating.routes(pgq, settings, access),
+            *redrives.routes(pgq, settings, access),
+            *dead_letters.routes(pgq, settings, access),
+            *tasks.routes(pgq, settings, access),
+            *queues.routes(pgq, settings, access),
+            *workers.routes(pgq, access),
             *metrics.routes(counted or Metrics(pgq), access),
             *health.routes(pgq),
         ],

@@ -27,7 +27,7 @@ def read_query(request: Request, model: type[ModelT]) -> ModelT:
     given: dict[str, Any] = {}
     for name in request.query_params:
         values = request.query_params.getlist(name)
-        if _is_list(model, name):
+        if _is_list(known[name].annotation):
             given[name] = [part for value in values for part in value.split(",")]
         elif len(values) > 1:
             raise HTTPException(422, f"parameter {name!r} is given {len(values)} times: give it once")
@@ -49,6 +49,5 @@ def next_page(request: Request, cursor: str | None) -> tuple[str | None, dict[st
     return link, {"Link": f'<{link}>; rel="next"'}
 
 
-def _is_list(model: type[BaseModel], name: str) -> bool:
-    annotation = model.model_fields[name].annotation
-    return any(get_origin(each) is list for each in (annotation, *get_args(annotation)))
+def _is_list(annotation: Any) -> bool:
+    return get_origin(annotation) is list or any(_is_list(each) for each in get_args(annotation))

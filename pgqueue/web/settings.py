@@ -28,7 +28,7 @@ Action = Literal[
 
 Authorize = Callable[[Request, Action, str], bool | Awaitable[bool]]
 """Whether a request may do an action to a resource: "job:ID", "queue:NAME", "task:NAME", or a collection:
-"jobs", "dead_letters", "queues", "workers", "metrics"."""
+"jobs", "dead_letters", "queues", "tasks", "workers", "metrics", "openapi". A collection is everybody's."""
 
 Owns = Callable[[Request, Job], bool | Awaitable[bool]]
 """Whether a job is the requester's. To everybody else it does not exist."""

@@ -1,0 +1,74 @@
+"""`/tasks`: pausing and resuming them, and changing their limits while workers run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from pgqueue.app import PgQueue
+from pgqueue.documents import task_document
+from pgqueue.options import NO_OPTIONS
+from pgqueue.settings import Setting
+from pgqueue.web.access import Access
+from pgqueue.web.bodies import read_json
+from pgqueue.web.finding import settings_of
+from pgqueue.web.inputs import Because, NoQuery, TaskOptionsBody
+from pgqueue.web.problems import NO_STORE
+from pgqueue.web.queries import read_query
+from pgqueue.web.routing import FixedRoute
+from pgqueue.web.settings import WebSettings
+
+
+def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
+    """Return the routes about tasks."""
+
+    async def list_tasks(request: Request) -> Response:
+        await access.check(request, "read", "tasks")
+        read_query(request, NoQuery)
+        known = await settings_of(pgq, "task")
+        names = sorted({*pgq.registry.names, *known})
+        document = [_document(pgq, name, known.get(name)) for name in names]
+        return JSONResponse({"tasks": document}, headers=NO_STORE)
+
+    async def pause(request: Request) -> Response:
+        name = request.path_params["name"]
+        await access.check(request, "pause", f"task:{name}")
+        body = await read_json(request, settings, Because)
+        await pgq.pause(task=name, reason=body.reason, actor=access.actor_of(request))
+        return await answer(name)
+
+    async def resume(request: Request) -> Response:
+        name = request.path_params["name"]
+        await access.check(request, "resume", f"task:{name}")
+        body = await read_json(request, settings, Because)
+        await pgq.resume(task=name, reason=body.reason, actor=access.actor_of(request))
+        return await answer(name)
+
+    async def configure(request: Request) -> Response:
+        name = request.path_params["name"]
+        await access.check(request, "configure", f"task:{name}")
+        body = await read_json(request, settings, TaskOptionsBody)
+        options = body.options.model_dump(exclude_unset=True)
+        await pgq.configure_task(name, reason=body.reason, actor=access.actor_of(request), **options)
+        return await answer(name)
+
+    async def answer(name: str) -> Response:
+        known = await settings_of(pgq, "task")
+        return JSONResponse(_document(pgq, name, known.get(name)), headers=NO_STORE)
+
+    # A task's name may have slashes in it.
+    return [
+        Route("/tasks", list_tasks, name="tasks"),
+        FixedRoute("/tasks/{name:path}/pause", pause, methods=["POST"], name="pause_task"),
+        FixedRoute("/tasks/{name:path}/resume", resume, methods=["POST"], name="resume_task"),
+        FixedRoute("/tasks/{name:path}/options", configure, methods=["PUT"], name="configure_task"),
+    ]
+
+
+def _document(pgq: PgQueue, name: str, setting: Setting | None) -> dict[str, Any]:
+    task = pgq.registry.get(name)
+    queue = None if task is None else str(pgq.registry.resolve(task, NO_OPTIONS).queue)
+    return task_document(name, queue, setting)
