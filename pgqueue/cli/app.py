@@ -18,8 +18,11 @@ from pgqueue.cli.dead import dead
 from pgqueue.cli.demo import INTERRUPTED, demo
 from pgqueue.cli.enqueueing import enqueue
 from pgqueue.cli.jobs import list_jobs, show_job
+from pgqueue.cli.queues import pause, queues, resume
 from pgqueue.cli.terminal import plain
+from pgqueue.cli.top import top
 from pgqueue.cli.worker import work
+from pgqueue.cli.workers import workers
 from pgqueue.errors import PgQueueError
 
 
@@ -92,5 +95,10 @@ app.command(name="jobs")(list_jobs)
 app.command(name="job")(show_job)
 app.command()(cancel)
 app.command()(requeue)
+app.command()(queues)
+app.command()(pause)
+app.command()(resume)
+app.command()(workers)
+app.command()(top)
 app.add_typer(dead, name="dead")
 app.command()(demo)

@@ -37,7 +37,7 @@ from pgqueue.cli.parameters import (
     read_json,
     user,
 )
-from pgqueue.cli.terminal import moment, plain, print_json, print_table, say
+from pgqueue.cli.terminal import moment, plain, print_json, print_table, say, table
 
 dead = typer.Typer(help="Jobs that have failed: look, redrive, discard.", no_args_is_help=True)
 
@@ -74,11 +74,13 @@ def list_letters(
         print_json(asdict(page))
         return
     print_table(
-        ["job", "failed", "task", "queue", "reason", "error"],
-        [
-            [str(each.job_id), moment(each.failed_at), each.task, each.queue, each.reason, _error(each)]
-            for each in page.letters
-        ],
+        table(
+            ["job", "failed", "task", "queue", "reason", "error"],
+            [
+                [str(each.job_id), moment(each.failed_at), each.task, each.queue, each.reason, _error(each)]
+                for each in page.letters
+            ],
+        )
     )
     if page.cursor is not None:
         typer.echo(f"more: --cursor {page.cursor}")
@@ -106,19 +108,21 @@ def groups(
         print_json([asdict(group) for group in found])
         return
     print_table(
-        ["fingerprint", "count", "first", "last", "task", "reason", "error"],
-        [
+        table(
+            ["fingerprint", "count", "first", "last", "task", "reason", "error"],
             [
-                group.fingerprint,
-                str(group.count),
-                moment(group.first_at),
-                moment(group.latest.failed_at),
-                group.latest.task,
-                group.latest.reason,
-                _error(group.latest),
-            ]
-            for group in found
-        ],
+                [
+                    group.fingerprint,
+                    str(group.count),
+                    moment(group.first_at),
+                    moment(group.latest.failed_at),
+                    group.latest.task,
+                    group.latest.reason,
+                    _error(group.latest),
+                ]
+                for group in found
+            ],
+        )
     )
 
 
@@ -348,18 +352,20 @@ def _print_details(found: DeadLetterDetails) -> None:
         if value is not None:
             typer.echo(plain(f"{name + ':':<13}{value}"))
     print_table(
-        ["attempt", "started", "ended", "worker", "reason", "error"],
-        [
+        table(
+            ["attempt", "started", "ended", "worker", "reason", "error"],
             [
-                str(past.attempt),
-                moment(past.started_at),
-                moment(past.ended_at),
-                past.worker or "",
-                past.reason,
-                "" if past.error is None else f"{past.error.type}: {past.error.message}",
-            ]
-            for past in found.attempts
-        ],
+                [
+                    str(past.attempt),
+                    moment(past.started_at),
+                    moment(past.ended_at),
+                    past.worker or "",
+                    past.reason,
+                    "" if past.error is None else f"{past.error.type}: {past.error.message}",
+                ]
+                for past in found.attempts
+            ],
+        )
     )
     for action in found.actions:
         why = "" if action.reason is None else f": {action.reason}"

@@ -27,7 +27,7 @@ from pgqueue.cli.parameters import (
     call,
     in_utc,
 )
-from pgqueue.cli.terminal import as_text, duration, moment, plain, print_json, print_lines, print_table
+from pgqueue.cli.terminal import as_text, duration, moment, plain, print_json, print_lines, print_table, table
 from pgqueue.documents import job_details_document, job_document
 from pgqueue.progress import Progress
 
@@ -68,8 +68,10 @@ def list_jobs(
         print_json({"jobs": [job_document(job) for job in page.jobs], "cursor": page.cursor})
         return
     print_table(
-        ["job", "status", "task", "queue", "attempt", "created", "took", "remark"],
-        [job_row(job) for job in page.jobs],
+        table(
+            ["job", "status", "task", "queue", "attempt", "created", "took", "remark"],
+            [job_row(job) for job in page.jobs],
+        )
     )
     if page.cursor is not None:
         typer.echo(f"more: --cursor {page.cursor}")

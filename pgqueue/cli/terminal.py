@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -74,21 +74,22 @@ def rate(per_second: float) -> str:
     return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> Table:
-    """Return a table. What it shows is not markup; its first column is never broken: ids are to be copied."""
-    made = Table(
-        box=None, pad_edge=False, header_style="bold", title=title, title_justify="left", title_style="bold"
-    )
-    for number, column in enumerate(columns):
-        made.add_column(column, no_wrap=number == 0)
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Collection[str] = ()) -> Table:
+    """Return a table. What it shows is not markup.
+
+    Its first column is never broken: ids are to be copied. *numbers*: columns that stand to the right.
+    """
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for place, column in enumerate(columns):
+        made.add_column(column, no_wrap=place == 0, justify="right" if column in numbers else "left")
     for row in rows:
         made.add_row(*(Text(plain(cell)) for cell in row))
     return made
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_table(shown: Table) -> None:
     """Print a table, wide enough where no terminal has a width."""
-    Console(width=None if sys.stdout.isatty() else 400).print(table(columns, rows))
+    Console(width=None if sys.stdout.isatty() else 400).print(shown)
 
 
 def print_lines(lines: Iterable[str]) -> None:
