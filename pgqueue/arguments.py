@@ -28,6 +28,7 @@ from pydantic_core import (
 from typing_extensions import TypedDict, is_typeddict
 
 from pgqueue.errors import InvalidArgumentsError, InvalidTaskError, PayloadTooLargeError
+from pgqueue.redaction import Signature
 
 POSITIONAL: Final = "*"
 """The key of positional arguments whose names the caller did not know. No parameter can have it."""
@@ -144,6 +145,11 @@ class Arguments:
                 self._task, f"{what} cannot be stored as JSON: {error}", argument=culprit
             ) from error
         return check_payload(self._task, encoded, limit)
+
+    @property
+    def signature(self) -> Signature:
+        """How stored arguments become parameters."""
+        return Signature(self._positional, self._rest, self._named_rest)
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise InvalidArgumentsError for a call that does not fit the handler."""

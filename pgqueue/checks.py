@@ -268,6 +268,18 @@ def retry_when(what: str, value: object) -> Any:
     return value
 
 
+def paths(what: str, value: object) -> tuple[str, ...]:
+    """Return *value*, paths to arguments."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InvalidOptionError(f"{what} is {value!r}: give a list of names of arguments")
+    for path in value:
+        if "" in text(what, path, longest=MAX_KEY_LENGTH).split("."):
+            raise InvalidOptionError(f"{what} contains {path!r}: give names joined by single dots")
+        if path.endswith("**"):
+            raise InvalidOptionError(f"{what} contains {path!r}: end it with a name, or with '*' for all")
+    return tuple(value)
+
+
 def flag(what: str, value: object) -> bool:
     """Return *value*, a bool."""
     if not isinstance(value, bool):

@@ -124,7 +124,7 @@ class JobOptions(AttemptOptions, total=False):
 class TaskOptions(JobOptions, total=False):
     """Options that a task, a queue or a PgQueue can set for its jobs.
 
-    Those that are not JobOptions are code, which cannot be stored with a job: a call cannot set them.
+    Those that are not JobOptions are code, or about all jobs of a task: a call cannot set them.
     """
 
     autoretry_for: ErrorTypes
@@ -141,6 +141,10 @@ class TaskOptions(JobOptions, total=False):
     retry_policies: Mapping[type[BaseException], RetryOptions]
     """Other retry options after certain errors, which are retried even if `autoretry_for` does not name
     them. The nearest class counts. What the call itself sets holds all the same."""
+    redact: Sequence[str]
+    """Arguments that the status app, the command line and logs show as "[redacted]": by name, or by a path of
+    names joined by dots into an argument's objects ("card.number"); `*` is any one name, `**` any number of
+    them ("**.password"). What any of the levels names is redacted."""
 
 
 class CallOptions(JobOptions, total=False):
@@ -198,6 +202,7 @@ class Options:
     throws: tuple[type[BaseException], ...] | Unset = UNSET
     retry_when: RetryWhen | None | Unset = UNSET
     retry_policies: Mapping[type[BaseException], Mapping[str, Any]] | Unset = UNSET
+    redact: tuple[str, ...] | Unset = UNSET
 
     def over(self, wider: Options) -> Options:
         """Return these options where they are set, and those of the *wider* level elsewhere."""
@@ -271,6 +276,7 @@ DEFAULTS: Final = Options(
     throws=(),
     retry_when=None,
     retry_policies={},
+    redact=(),
 )
 """What holds where no level says otherwise."""
 
@@ -367,8 +373,8 @@ def read_options(where: str, given: Mapping[str, Any], allowed: type) -> Options
     for name in given:
         if allowed is CallOptions and name in _CODE:
             raise InvalidOptionError(
-                f"{where}: option {name!r} is code and cannot be stored with a job: set it for the task, its "
-                "queue or the PgQueue"
+                f"{where}: option {name!r} is not stored with a job: set it for the task, its queue or the "
+                "PgQueue"
             )
         if name not in allowed.__annotations__ and name not in getattr(allowed, "__optional_keys__", ()):
             known = ", ".join(sorted(allowed.__optional_keys__))  # type: ignore[attr-defined]  # a TypedDict
@@ -489,6 +495,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, object], Any]]] = {
     "throws": checks.error_types,
     "retry_when": checks.retry_when,
     "retry_policies": _retry_policies,
+    "redact": checks.paths,
     "max_losses": checks.count,
     "reject_on_worker_lost": checks.flag,
     "acks_late": checks.flag,

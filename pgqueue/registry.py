@@ -8,10 +8,11 @@ from typing import Any, Literal, Protocol
 
 from pydantic_core import from_json
 
-from pgqueue.arguments import Arguments, Result
+from pgqueue.arguments import POSITIONAL, Arguments, Result
 from pgqueue.context import JobContext
 from pgqueue.errors import DuplicateTaskError, InvalidOptionError, InvalidTaskError
-from pgqueue.options import DEFAULTS, NO_OPTIONS, Options, Policy, check_options
+from pgqueue.options import DEFAULTS, NO_OPTIONS, Options, Policy, Unset, check_options
+from pgqueue.redaction import UNKNOWN, redact
 
 Isolation = Literal["thread", "process"]
 """Where a handler runs: a plain function in a thread, or any in a child process, which can be killed."""
@@ -159,6 +160,15 @@ class Registry:
         queue = near.over(base).queue
         assert isinstance(queue, str)
         return near.over(self._queues.get(queue, NO_OPTIONS)).over(base)
+
+    def redact(self, task: str, queue: str, arguments: Any) -> Any:
+        """Return the stored *arguments* of a job as they may be shown. Levels add up: see `redact`."""
+        definition = self._tasks.get(task)
+        levels = [self._defaults, self._queues.get(queue, NO_OPTIONS)]
+        levels += [] if definition is None else [definition.options]
+        paths = {path for level in levels if not isinstance(level.redact, Unset) for path in level.redact}
+        signature = UNKNOWN if definition is None else definition.arguments.signature
+        return redact(arguments, paths, positional=POSITIONAL, signature=signature)
 
     def policy(self, task: TaskDefinition, queue: str) -> Policy:
         """Return how attempts of *task* in *queue* run where the call set nothing itself."""

@@ -135,7 +135,11 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show all that is known of one dead letter."""
-    found = call(app, dsn, schema, lambda pgq: pgq.dead_letter(job))
+
+    async def read(pgq: PgQueue) -> DeadLetterDetails:
+        return pgq.shown_details(await pgq.dead_letter(job))
+
+    found = call(app, dsn, schema, read)
     if as_json:
         print_json({**asdict(found), "trace_id": found.trace_id})
         return

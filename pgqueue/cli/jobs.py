@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -100,7 +101,9 @@ def show_job(
                     print_json(job_document(seen), on_one_line=True)
                 else:
                     typer.echo(describe_change(seen))
-        return await pgq.get(job), await pgq.attempts(job), await pgq.actions(job)
+        read = await pgq.get(job)
+        shown = replace(read, arguments=pgq.shown_arguments(read))
+        return shown, await pgq.attempts(job), await pgq.actions(job)
 
     found, attempts, actions = call(app, dsn, schema, look)
     if not as_json:

@@ -322,6 +322,14 @@ class DeadLetterInterface(Parts):
         read_options("redrive", {"queue": queue}, TaskOptions)
         self._check_declared("redrive", queue)
 
+    def shown_details(self, details: DeadLetterDetails) -> DeadLetterDetails:
+        """Return *details* as anybody may see them: without what the option `redact` names."""
+        job = details.job
+        shown = self.registry.redact(job.task, job.queue, job.arguments)
+        if shown == job.arguments:
+            return details
+        return replace(details, job=replace(job, arguments=shown), payload=json.dumps(shown))
+
     def _encode(self, task: str, arguments: Mapping[str, Any]) -> str:
         definition = self.registry.get(task)
         if definition is None:

@@ -52,6 +52,10 @@ class JobInterface(Parts):
             jobs = await self._store.read_jobs(connection, ids)
         return {job_id: self._decoded(job) for job_id, job in jobs.items()}
 
+    def shown_arguments(self, job: Job) -> Any:
+        """Return the arguments of *job* as anybody may see them: without what the option `redact` names."""
+        return self.registry.redact(job.task, job.queue, job.arguments)
+
     def handle(self, job_id: UUID) -> JobHandle[Any]:
         """Return a handle of a job known by its id. Asks nobody whether it exists."""
         return JobHandle(self, job_id, None)

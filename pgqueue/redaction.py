@@ -1,0 +1,104 @@
+"""Arguments as they may be shown: what the option `redact` names is replaced. Knows no tasks.
+
+Whatever cannot be told apart from what is to be hidden is hidden with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+REDACTED: Final = "[redacted]"
+MAX_DEPTH: Final = 200
+"""Levels of objects and arrays that are looked through; what is below is hidden."""
+
+_ONE, _ANY = "*", "**"
+
+Paths = frozenset[tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """How stored arguments become a handler's parameters."""
+
+    by_position: Sequence[str] = ()
+    rest: str | None = None
+    """The parameter that takes surplus positional arguments."""
+    named_rest: str | None = None
+    """The parameter that takes arguments by other names; they are stored as its value."""
+
+    def name_of(self, position: int) -> str | None:
+        """Return the parameter at *position*; None: nobody knows."""
+        return self.by_position[position] if position < len(self.by_position) else self.rest
+
+
+UNKNOWN: Final = Signature()
+"""Of a task that is not known here."""
+
+
+def redact(
+    arguments: Any, paths: Collection[str], *, positional: str = "*", signature: Signature = UNKNOWN
+) -> Any:
+    """Return stored *arguments* with REDACTED for what *paths* name. The rest is as it was, and not copied.
+
+    A path is an argument's name, or names joined by dots that lead into its objects; arrays are looked
+    through. `*` stands for any one name, `**` for any number of them. *positional*: the key under which an
+    object has arguments by position.
+    """
+    if not paths:
+        return arguments
+    start: Paths = frozenset(tuple(path.split(".")) for path in paths)
+    match arguments:
+        case list():
+            return _redact_positional(arguments, start, signature)
+        case dict():
+            return {
+                name: _redact_positional(value, start, signature)
+                if name == positional and isinstance(value, list)
+                else _redact_named(name, value, start, signature)
+                for name, value in arguments.items()
+            }
+        case _:
+            # They are none: an encoded document that could not be decoded, say.
+            return REDACTED
+
+
+def _redact_positional(values: list[Any], start: Paths, signature: Signature) -> list[Any]:
+    named = [(signature.name_of(position), value) for position, value in enumerate(values)]
+    return [
+        REDACTED if name is None else _redact_named(name, value, start, signature) for name, value in named
+    ]
+
+
+def _redact_named(name: str, value: Any, start: Paths, signature: Signature) -> Any:
+    paths = _below(start, name)
+    if name == signature.named_rest:
+        paths |= start
+    return _redact(value, paths, MAX_DEPTH)
+
+
+def _redact(value: Any, paths: Paths, depth: int) -> Any:
+    """Return *value*, into which *paths* lead on. An empty one has arrived."""
+    if () in paths:
+        return REDACTED
+    if not paths or not isinstance(value, dict | list):
+        return value
+    if depth == 0:
+        return REDACTED
+    if isinstance(value, list):
+        return [_redact(each, paths, depth - 1) for each in value]
+    return {name: _redact(each, _below(paths, name), depth - 1) for name, each in value.items()}
+
+
+def _below(paths: Paths, name: str) -> Paths:
+    """Return what is left of *paths* behind *name*."""
+    left = set()
+    for path in paths:
+        if path and path[0] == _ANY:
+            left.add(path)
+            # Any number of names is also none: what follows may begin here.
+            left |= _below(frozenset({path[1:]}), name)
+        elif path and path[0] in (_ONE, name):
+            left.add(path[1:])
+    return frozenset(left)
