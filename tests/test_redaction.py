@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pgqueue import PgQueue
 from pgqueue.redaction import MAX_DEPTH, REDACTED, Signature, redact
+from pgqueue.web import status_app
 
 SECRET = "hunter2"
 NAMES = st.sampled_from(["a", "b", "c", "*"])
@@ -202,3 +204,23 @@ async def test_what_needs_no_hiding_is_shown_exactly_as_it_is_stored(pgq: PgQueu
     details = await pgq.dead_letter(job.id)
 
     assert pgq.shown_details(details) is details
+
+
+async def test_http_and_the_dead_letter_api_show_no_secret(pgq: PgQueue) -> None:
+    @pgq.task(redact=["password"], max_retries=0)
+    async def fail(password: str) -> None:
+        raise ValueError("no")
+
+    job = await fail.enqueue(SECRET)
+    async with pgq.worker():
+        await pgq.wait(job.id)
+    app = status_app(pgq, token=SECRET)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        client.headers["Authorization"] = f"Bearer {SECRET}"
+        letter = await client.get(f"/dead-letters/{job.id}")
+        shown = [await client.get(path) for path in (f"/jobs/{job.id}", "/jobs", "/dead-letters")]
+
+    assert letter.json()["job"]["arguments"] == {"password": REDACTED}
+    assert [each.status_code for each in shown] == [200, 200, 200]
+    assert SECRET not in "".join(each.text for each in [letter, *shown])

@@ -65,7 +65,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
             details = await pgq.dead_letter(job.id)
         except NotADeadLetterError as error:
             return Problem(404, str(error))
-        return JSONResponse(letter_document(details, settings), headers=NO_STORE)
+        return JSONResponse(letter_document(pgq.shown_details(details), settings), headers=NO_STORE)
 
     async def redrive(request: Request) -> Response:
         job = await find_job(request, pgq, access, "redrive")
