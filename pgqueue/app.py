@@ -20,7 +20,7 @@ from pgqueue.errors import (
     InvalidOptionError,
     NotOpenError,
 )
-from pgqueue.events import Observer, Observers
+from pgqueue.events import Event, Observer, Observers
 from pgqueue.interface.dead_letters import DeadLetterInterface
 from pgqueue.interface.enqueueing import EnqueueInterface
 from pgqueue.interface.measuring import MeasureInterface
@@ -183,9 +183,9 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         self.registry.set_queue(name, level)
         self._calls.clear()
 
-    def observe(self, observer: Observer) -> None:
-        """Call *observer* with every event in this process (`pgqueue.events`)."""
-        self._observers.add(observer)
+    def observe(self, observer: Observer, *kinds: type[Event]) -> None:
+        """Call *observer* with every event in this process (`pgqueue.events`), or with those of *kinds*."""
+        self._observers.add(observer, *kinds)
 
     def on_dead(self, hook: HookT) -> HookT:
         """Call *hook*, a plain or async function, with each DeadLetter that a worker of this process writes.

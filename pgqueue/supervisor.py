@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, repeat
-from typing import Final
+from typing import Final, TypeAlias
 
 import anyio
 
@@ -26,6 +26,8 @@ HEALTHY_AFTER = 60.0
 
 RECYCLE: Final = 75
 """The exit code of a process that wants to be replaced at once: a handler blocks it."""
+Attach: TypeAlias = Callable[[], contextlib.AbstractAsyncContextManager[tuple[str, int]]]
+
 STOPPED = (0, -signal.SIGTERM)
 """How a process ends that was told to: by itself, or by the signal where it did not work yet."""
 
@@ -83,11 +85,13 @@ class Supervisor:
     """Keeps *processes* processes of *command* running until it is signalled.
 
     Each gets the option `--supervisor-pipe`, with a descriptor that is closed when the supervisor is no more.
+    *attach*, entered for the life of each process, gives a further option and a descriptor to inherit.
     """
 
-    def __init__(self, command: Sequence[str], processes: int) -> None:
+    def __init__(self, command: Sequence[str], processes: int, *, attach: Attach | None = None) -> None:
         self._command = command
         self._processes = processes
+        self._attach = attach
         self._children: set[asyncio.subprocess.Process] = set()
         self._stopping = anyio.Event()
         self._has_failed = False
@@ -132,10 +136,16 @@ class Supervisor:
                 await self._stopping.wait()
 
     async def _run_child(self) -> int:
+        if self._attach is None:
+            return await self._run_command(self._command, (self._pipe,))
+        async with self._attach() as (option, descriptor):
+            return await self._run_command((*self._command, option), (self._pipe, descriptor))
+
+    async def _run_command(self, command: Sequence[str], descriptors: Sequence[int]) -> int:
         # A process group of its own: Ctrl-C in a terminal reaches the whole group, and a child would take
         # it, passed on once more by us, for the second signal.
         child = await asyncio.create_subprocess_exec(
-            *self._command, f"--supervisor-pipe={self._pipe}", process_group=0, pass_fds=(self._pipe,)
+            *command, f"--supervisor-pipe={self._pipe}", process_group=0, pass_fds=descriptors
         )
         logger.info("started worker process %d", child.pid)
         self._children.add(child)

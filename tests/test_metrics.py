@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import anyio
+import anyio.to_thread
 import pytest
 from conftest import eventually
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pgqueue import PgQueue
-from pgqueue.events import AttemptEnded, AttemptsFenced, JobsClaimed, JobsRescued
+from pgqueue import PgQueue, Worker
+from pgqueue.errors import ConfigurationError
+from pgqueue.events import AttemptEnded, AttemptsEnded, AttemptsFenced, JobsClaimed, JobsEnqueued, JobsRescued
 from pgqueue.jobs import JobStatus
-from pgqueue.metrics import Histogram, Metrics
+from pgqueue.measures import Count, Drain, QueueMeasure
+from pgqueue.metrics import DatabaseMetrics, Metrics, exposition
+from pgqueue.metrics.gauges import Snapshot, families
+from pgqueue.metrics.histograms import Histogram
+from pgqueue.metrics.labels import MAX_LENGTH, MAX_SERIES, OTHER, Cap
+
+if TYPE_CHECKING:
+    from conftest import Connection
+
+CLAIMED = JobsClaimed(lambda: [0.5], lambda: {("add", "sums"): [0.5]})
 
 
-async def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+@pytest.fixture
+def unbuffered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every scrape ask the database."""
+    monkeypatch.setattr(exposition, "FRESH", 0.0)
+
+
+async def samples(metrics: DatabaseMetrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Return what a scrape sees, by name and labels."""
     text = (await metrics.render()).decode()
     return {
@@ -48,32 +66,291 @@ async def test_jobs_are_counted_from_enqueue_to_their_ends(pgq: PgQueue) -> None
                 await pgq.wait(job.id)
     seen = await samples(metrics)
 
-    assert seen[key("pgqueue_jobs_enqueued_total")] == 3
-    assert seen[key("pgqueue_jobs_claimed_total")] == 3
+    assert seen[key("pgqueue_jobs_enqueued_total", task="add", queue="sums")] == 2
+    assert seen[key("pgqueue_jobs_enqueued_total", task="fail", queue="default")] == 1
+    assert seen[key("pgqueue_jobs_claimed_total", task="add", queue="sums")] == 2
     assert seen[key("pgqueue_attempts_ended_total", task="add", queue="sums", status="succeeded")] == 2
     assert seen[key("pgqueue_attempts_ended_total", task="fail", queue="default", status="failed")] == 1
-    assert seen[key("pgqueue_job_wait_seconds_count")] == 3
+    assert seen[key("pgqueue_job_wait_seconds_count", task="add", queue="sums")] == 2
     assert seen[key("pgqueue_attempt_run_seconds_count", task="add", queue="sums")] == 2
     assert seen[key("pgqueue_attempt_run_seconds_count", task="fail", queue="default")] == 1
 
 
-async def test_queues_are_measured_at_each_scrape(pgq: PgQueue) -> None:
+@pytest.mark.contract("BP10")
+async def test_batches_and_the_worker_itself_are_measured(pgq: PgQueue) -> None:
+    metrics = Metrics(pgq)
+    release = anyio.Event()
+
+    @pgq.task
+    async def hold() -> None:
+        await release.wait()
+
+    async def loop_was_asked() -> bool:
+        return metrics.registry.get_sample_value("pgqueue_event_loop_lag_seconds_count") != 0
+
+    jobs = await pgq.enqueue_many([hold.s() for _ in range(3)])
+    async with pgq.worker(concurrency=7) as worker:
+        await eventually(lambda: are_running(worker, 3))
+        await eventually(loop_was_asked)
+        seen = await samples(metrics)
+        release.set()
+        for job in jobs:
+            await job.result(timeout=60)
+    after = await samples(metrics)
+
+    assert seen[key("pgqueue_worker_slots")] == 7
+    assert seen[key("pgqueue_worker_running")] == 3
+    assert seen[key("pgqueue_worker_lease_age_seconds")] >= 0
+    assert key("pgqueue_worker_slots") not in after
+    assert after[key("pgqueue_batch_jobs_sum", verb="enqueue")] == 3
+    assert after[key("pgqueue_batch_jobs_sum", verb="claim")] == 3
+    assert after[key("pgqueue_batch_jobs_sum", verb="finish")] == 3
+    assert after[key("pgqueue_batch_seconds_count", verb="enqueue")] == 1
+    assert after[key("pgqueue_batch_seconds_sum", verb="enqueue")] > 0
+
+
+async def are_running(worker: Worker, count: int) -> bool:
+    return worker.running == count
+
+
+async def test_an_attempt_that_is_followed_by_another_is_counted_as_retried(pgq: PgQueue) -> None:
+    metrics = Metrics(pgq)
+
+    @pgq.task(max_retries=1, retry_intervals=[0])
+    async def fail() -> None:
+        raise ValueError
+
+    job = await fail.enqueue()
+    async with pgq.worker():
+        with anyio.fail_after(60):
+            await pgq.wait(job.id)
+    seen = await samples(metrics)
+
+    assert seen[key("pgqueue_attempts_retried_total", task="fail", queue="default")] == 1
+    assert seen[key("pgqueue_attempts_ended_total", task="fail", queue="default", status="scheduled")] == 1
+    assert seen[key("pgqueue_dead_letters_total", task="fail", queue="default", reason="exception")] == 1
+
+
+@pytest.mark.contract("BP10")
+async def test_queues_are_measured_at_each_scrape(pgq: PgQueue, unbuffered: None) -> None:
     metrics = Metrics(pgq)
 
     @pgq.task(queue="mail")
     async def send() -> None: ...
 
     jobs = await pgq.enqueue_many([send.s(), send.s()])
+    await send.options(delay=3600).enqueue()
+    await pgq.pause(queue="mail")
     full = await samples(metrics)
     for job in jobs:
         await job.cancel()
+    await pgq.resume(queue="mail")
     empty = await samples(metrics)
 
     assert full[key("pgqueue_database_up")] == 1
-    assert full[key("pgqueue_jobs_pending", queue="mail")] == 2
-    assert full[key("pgqueue_oldest_pending_seconds", queue="mail")] > 0
-    assert empty[key("pgqueue_jobs_pending", queue="mail")] == 0
-    assert empty[key("pgqueue_oldest_pending_seconds", queue="mail")] == 0
+    assert full[key("pgqueue_queue_jobs", queue="mail", status="pending")] == 2
+    assert full[key("pgqueue_queue_jobs", queue="mail", status="scheduled")] == 1
+    assert full[key("pgqueue_queue_oldest_pending_seconds", queue="mail")] > 0
+    assert full[key("pgqueue_queue_paused", queue="mail")] == 1
+    assert full[key("pgqueue_workers_alive")] == 0
+    assert empty[key("pgqueue_queue_jobs", queue="mail", status="pending")] == 0
+    assert empty[key("pgqueue_queue_oldest_pending_seconds", queue="mail")] == 0
+    assert empty[key("pgqueue_queue_paused", queue="mail")] == 0
+
+
+@pytest.mark.contract("BP10")
+async def test_jobs_that_run_and_jobs_that_have_failed_are_measured(
+    pgq: PgQueue, db: Connection, unbuffered: None
+) -> None:
+    metrics = Metrics(pgq)
+    release = anyio.Event()
+
+    @pgq.task
+    async def hold() -> None:
+        await release.wait()
+
+    @pgq.task(max_retries=0)
+    async def fail() -> None:
+        raise ValueError
+
+    failing, job = await fail.enqueue(), await hold.enqueue()
+    async with pgq.worker() as worker:
+        with anyio.fail_after(60):
+            await pgq.wait(failing.id)
+        await eventually(lambda: are_running(worker, 1))
+        await db.execute("update pgqueue.dead_letter set failed_at = failed_at - interval '1 hour'")
+        seen = await samples(metrics)
+        release.set()
+        await job.result(timeout=60)
+    after = await samples(metrics)
+
+    assert seen[key("pgqueue_queue_jobs", queue="default", status="running")] == 1
+    assert seen[key("pgqueue_queue_jobs", queue="default", status="failed")] == 1
+    assert 3600 <= seen[key("pgqueue_oldest_dead_letter_seconds")] < 7200
+    assert seen[key("pgqueue_workers_alive")] == 1
+    assert seen[key("pgqueue_longest_running_job_seconds")] > 0
+    assert after[key("pgqueue_workers_alive")] == 0
+    assert after[key("pgqueue_longest_running_job_seconds")] == 0
+
+
+@pytest.mark.contract("BP10")
+async def test_many_scrapes_at_once_cost_the_database_one_measure(
+    pgq: PgQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = Metrics(pgq)
+    measures = 0
+    measure = pgq.measure
+
+    async def count() -> list[QueueMeasure]:
+        nonlocal measures
+        measures += 1
+        return await measure()
+
+    monkeypatch.setattr(exposition, "FRESH", 3600.0)
+    monkeypatch.setattr(pgq, "measure", count)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(20):
+            group.start_soon(metrics.render)
+
+    assert measures == 1
+
+
+async def test_without_a_database_nothing_is_said_of_queues(pgq: PgQueue, unbuffered: None) -> None:
+    metrics = Metrics(pgq)
+
+    @pgq.task
+    async def work() -> None: ...
+
+    await work.enqueue()
+    before = await samples(metrics)
+    await pgq.close()
+    after = await samples(metrics)
+
+    assert (before[key("pgqueue_database_up")], after[key("pgqueue_database_up")]) == (1, 0)
+    assert any(name == "pgqueue_queue_jobs" for name, _ in before)
+    assert not any(name.startswith(("pgqueue_queue_", "pgqueue_workers_")) for name, _ in after)
+    assert after[key("pgqueue_jobs_enqueued_total", task="work", queue="default")] == 1
+
+
+async def test_a_service_collects_its_own_registry_in_any_thread(pgq: PgQueue) -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(pgq, registry=registry)
+    Counter("requests_total", "Of the service", registry=registry).inc()
+
+    @pgq.task(queue="mail")
+    async def send() -> None: ...
+
+    await send.enqueue()
+    early = await anyio.to_thread.run_sync(generate_latest, registry)
+    async with metrics.refreshing(every=0.01):
+
+        async def shows_the_job() -> bool:
+            page = (await anyio.to_thread.run_sync(generate_latest, registry)).decode()
+            return (
+                'pgqueue_queue_jobs{queue="mail",status="pending"} 1.0' in page
+                and "requests_total 1.0" in page
+            )
+
+        await eventually(shows_the_job)
+
+    assert b"pgqueue_queue_jobs{" not in early
+    assert b"\npgqueue_database_up" not in early
+
+
+async def test_what_nobody_refreshes_is_not_shown_for_ever(
+    pgq: PgQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = Metrics(pgq)
+    await metrics.measure()
+    fresh = metrics.registry.get_sample_value("pgqueue_workers_alive")
+
+    monkeypatch.setattr(exposition, "STALE", 0.0)
+
+    assert fresh == 0
+    assert metrics.registry.get_sample_value("pgqueue_workers_alive") is None
+    assert metrics.registry.get_sample_value("pgqueue_database_up") is None
+
+
+async def test_a_registry_that_has_such_metrics_already_is_refused(pgq: PgQueue) -> None:
+    registry = CollectorRegistry()
+    Metrics(pgq, registry=registry)
+
+    with pytest.raises(ConfigurationError, match=r"give Metrics a CollectorRegistry\(\) of its own"):
+        Metrics(pgq, registry=registry)
+
+
+@pytest.mark.contract("BP10")
+def test_endless_names_do_not_become_endless_series() -> None:
+    pgq = PgQueue("postgresql://nowhere/")
+    metrics = Metrics(pgq)
+
+    for number in range(3 * MAX_SERIES):
+        series = (f"task-{number}", "default")
+        pgq._observers.emit(JobsEnqueued(1, lambda series=series: {series: 1}))  # type: ignore[misc]
+    pages = list(metrics.registry.collect())
+
+    [family] = [each for each in pages if each.name == "pgqueue_jobs_enqueued"]
+    totals = {sample.labels["task"]: sample.value for sample in family.samples if "_total" in sample.name}
+    assert len(totals) == MAX_SERIES + 1
+    assert totals["task-0"] == 1
+    assert totals[OTHER] == 2 * MAX_SERIES
+
+
+def test_a_name_is_cut_and_can_always_be_sent() -> None:
+    cap = Cap()
+
+    assert cap.of("x" * 10_000) == ("x" * MAX_LENGTH,)
+    assert cap.of("half a pair \ud800") == ("half a pair ?",)
+    assert cap.of('a"b\nc', "q") == ('a"b\nc', "q")
+
+
+def a_queue(name: str, pending: int, drain: Drain | None = None) -> QueueMeasure:
+    none = Count(0)
+    return QueueMeasure(
+        queue=name,
+        is_paused=False,
+        pending=Count(pending),
+        scheduled=none,
+        retrying=none,
+        blocked=none,
+        running=none,
+        failed=none,
+        oldest_age=float(pending),
+        enqueued_rate=1.0,
+        finished_rate=2.0,
+        wait=None,
+        run=None,
+        drain=drain,
+    )
+
+
+@pytest.mark.contract("BP10")
+def test_queues_past_the_cap_are_shown_as_one() -> None:
+    snapshot = Snapshot([a_queue("a", 1), a_queue("b", 2), a_queue("c", 3)], [], None)
+
+    shown = {family.name: family for family in families(snapshot, cap=Cap(1))}
+
+    pending = {
+        sample.labels["queue"]: sample.value
+        for sample in shown["pgqueue_queue_jobs"].samples
+        if sample.labels["status"] == "pending"
+    }
+    assert pending == {"a": 1, OTHER: 5}
+    oldest = shown["pgqueue_queue_oldest_pending_seconds"].samples
+    assert {sample.labels["queue"]: sample.value for sample in oldest} == {"a": 1, OTHER: 3}
+
+
+@pytest.mark.contract("BP10")
+def test_the_time_until_a_queue_is_empty_is_shown_with_its_spread() -> None:
+    snapshot = Snapshot([a_queue("a", 1, Drain(1.0, 2.0, float("inf"))), a_queue("b", 2)], [], None)
+
+    shown = {family.name: family for family in families(snapshot, cap=Cap())}
+
+    assert [
+        (sample.labels["queue"], sample.labels["estimate"], sample.value)
+        for sample in shown["pgqueue_queue_drain_seconds"].samples
+    ] == [("a", "low", 1.0), ("a", "likely", 2.0), ("a", "high", float("inf"))]
 
 
 async def test_a_job_that_never_ran_has_no_run_time(pgq: PgQueue) -> None:
@@ -113,19 +390,20 @@ async def test_metrics_go_into_a_registry_that_is_given(pgq: PgQueue) -> None:
     registry = CollectorRegistry()
     Metrics(pgq, registry=registry)
 
-    pgq._observers.emit(JobsClaimed(lambda: [0.5]))
+    pgq._observers.emit(CLAIMED)
 
-    assert registry.get_sample_value("pgqueue_jobs_claimed_total") == 1
-    assert registry.get_sample_value("pgqueue_job_wait_seconds_sum") == 0.5
+    labels = {"task": "add", "queue": "sums"}
+    assert registry.get_sample_value("pgqueue_jobs_claimed_total", labels) == 1
+    assert registry.get_sample_value("pgqueue_job_wait_seconds_sum", labels) == 0.5
 
 
 async def test_two_sets_of_metrics_do_not_disturb_each_other(pgq: PgQueue) -> None:
     one, other = Metrics(pgq), Metrics(pgq)
 
-    pgq._observers.emit(JobsClaimed(lambda: [0.5]))
+    pgq._observers.emit(CLAIMED)
 
-    assert (await samples(one))[key("pgqueue_jobs_claimed_total")] == 1
-    assert (await samples(other))[key("pgqueue_jobs_claimed_total")] == 1
+    assert (await samples(one))[key("pgqueue_jobs_claimed_total", task="add", queue="sums")] == 1
+    assert (await samples(other))[key("pgqueue_jobs_claimed_total", task="add", queue="sums")] == 1
 
 
 def test_a_value_on_a_bound_is_counted_below_it() -> None:
@@ -152,7 +430,7 @@ def test_a_batch_counts_each_of_its_jobs(count: int) -> None:
         AttemptEnded(uuid4(), "add", "default", 1, JobStatus.SUCCEEDED, None, 0.25) for _ in range(count)
     ]
 
-    metrics._count_ended(batch)
+    pgq._observers.emit(AttemptsEnded(lambda: batch))
 
     labels = {"task": "add", "queue": "default"}
     assert (

@@ -180,7 +180,7 @@ async def test_metrics_are_served_in_the_format_of_prometheus(
 
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/plain; version=")
-    assert 'pgqueue_jobs_pending{queue="default"} 1.0' in response.text.splitlines()
+    assert 'pgqueue_queue_jobs{queue="default",status="pending"} 1.0' in response.text.splitlines()
 
 
 async def test_a_process_without_workers_is_ready_when_its_database_answers(

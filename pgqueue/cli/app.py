@@ -18,6 +18,7 @@ from pgqueue.cli.dead import dead
 from pgqueue.cli.demo import INTERRUPTED, demo
 from pgqueue.cli.enqueueing import enqueue
 from pgqueue.cli.jobs import list_jobs, show_job
+from pgqueue.cli.monitoring import monitoring
 from pgqueue.cli.queues import pause, queues, resume
 from pgqueue.cli.terminal import plain
 from pgqueue.cli.top import top
@@ -101,4 +102,5 @@ app.command()(resume)
 app.command()(workers)
 app.command()(top)
 app.add_typer(dead, name="dead")
+app.add_typer(monitoring, name="monitoring")
 app.command()(demo)

@@ -5,17 +5,15 @@ Read it as an example: a PgQueue, a task, a worker, and jobs, in one process.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import math
 import os
-import socket
 import stat
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -25,13 +23,13 @@ from uuid import UUID
 
 import anyio
 import typer
-import uvicorn
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from pgqueue import PgQueue, Worker
 from pgqueue.cli.logs import Level, set_up_logging
 from pgqueue.cli.running import leave, run
+from pgqueue.cli.serving import listen, serving
 from pgqueue.cli.terminal import plain
 from pgqueue.embedded import embedded_server
 from pgqueue.errors import PgQueueError
@@ -238,26 +236,8 @@ async def describe(pgq: PgQueue, tally: Tally, job_id: UUID) -> str:
 @asynccontextmanager
 async def serve_status(pgq: PgQueue) -> AsyncIterator[str]:
     """Serve the status app on a free port of this machine; yield its address."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        status_app(pgq), lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1
-    )
-    server = StatusServer(config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await serving
-
-
-class StatusServer(uvicorn.Server):
-    """Leaves the signals to the program around it."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
+    async with serving(status_app(pgq), listen("127.0.0.1", 0)) as address:
+        yield address
 
 
 @dataclass

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from itertools import chain, count, repeat
 from typing import Annotated
@@ -13,10 +15,13 @@ import anyio
 import typer
 
 from pgqueue import DatabaseUnavailableError, PgQueue, Worker
+from pgqueue.cli.exhibiting import Exhibit, exhibit_of, exhibit_processes
 from pgqueue.cli.loading import load
 from pgqueue.cli.logs import Level, set_up_logging
 from pgqueue.cli.running import exit_now, leave, leave_if_stuck, restart, run
+from pgqueue.cli.serving import listen
 from pgqueue.database import RECONNECT_PAUSES
+from pgqueue.metrics.processes import ProcessReports
 from pgqueue.supervisor import RECYCLE, Supervisor, on_signals, when_closed
 
 logger = logging.getLogger("pgqueue.cli")
@@ -44,6 +49,20 @@ def work(
     uvloop: Annotated[
         bool | None, typer.Option("--uvloop/--no-uvloop", help="Default: if it is installed.")
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Serve /metrics, /livez and /readyz here, for all processes together. 0: a free port.",
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str, typer.Option(help="The address to serve them on; 0.0.0.0: every one of this machine.")
+    ] = "127.0.0.1",
+    report_to: Annotated[
+        int | None, typer.Option(hidden=True, help="A socket to the supervisor, which asks for metrics.")
+    ] = None,
     supervisor_pipe: Annotated[
         int | None, typer.Option(hidden=True, help="Closed at the other end when the supervisor is gone.")
     ] = None,
@@ -65,6 +84,7 @@ def work(
     pgq = load(target)
     # After the import: a program that sets its logging up itself has done so by now.
     set_up_logging(log_level, every_job=log_jobs)
+    listener = None if metrics_port is None else listen(metrics_host, metrics_port)
     names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
     if processes > 1:
         command = [sys.executable, "-m", "pgqueue", "worker", target, f"--concurrency={concurrency}"]
@@ -78,7 +98,7 @@ def work(
             f"--log-level={log_level}",
             "--processes=1",
         ]
-        leave(run(partial(_supervise, pgq, command, processes), uvloop=False))
+        leave(run(partial(_supervise, pgq, command, processes, listener), uvloop=False))
     make_worker = partial(
         pgq.worker,
         queues=names,
@@ -87,10 +107,13 @@ def work(
         lease_ttl=lease_ttl,
         grace=grace,
     )
-    leave(run(partial(_work, pgq, make_worker, supervisor_pipe), uvloop=uvloop))
+    exhibit = exhibit_of(pgq, listener, report_to)
+    leave(run(partial(_work, pgq, make_worker, supervisor_pipe, exhibit), uvloop=uvloop))
 
 
-async def _work(pgq: PgQueue, make_worker: Callable[[], Worker], supervisor_pipe: int | None) -> int:
+async def _work(
+    pgq: PgQueue, make_worker: Callable[[], Worker], supervisor_pipe: int | None, exhibit: Exhibit
+) -> int:
     """Run one worker in this process; return the exit code. It stops when its supervisor is gone."""
     opening = anyio.CancelScope()
     worker: Worker | None = None
@@ -104,7 +127,10 @@ async def _work(pgq: PgQueue, make_worker: Callable[[], Worker], supervisor_pipe
         if worker is not None:
             worker.release()
 
-    with on_signals(stop, release) as was_signalled, when_closed(supervisor_pipe, stop):
+    async with AsyncExitStack() as stack:
+        was_signalled = stack.enter_context(on_signals(stop, release))
+        stack.enter_context(when_closed(supervisor_pipe, stop))
+        await stack.enter_async_context(exhibit())
         with opening:
             await open_when_up(pgq)
         if opening.cancelled_caught:
@@ -138,16 +164,25 @@ def _recycle(was_signalled: Callable[[], bool], *, is_supervised: bool) -> None:
     restart()
 
 
-async def _supervise(pgq: PgQueue, command: list[str], processes: int) -> int:
-    """Run worker processes; return the exit code."""
+async def _supervise(pgq: PgQueue, command: list[str], processes: int, listener: socket.socket | None) -> int:
+    """Run worker processes, and show them on *listener*; return the exit code."""
     # What is wrong with the schema is said once, here, and not by each process again and again.
     opening = anyio.CancelScope()
     with on_signals(opening.cancel, opening.cancel), opening:
         await open_when_up(pgq)
-        await pgq.close()
+        if listener is None:
+            await pgq.close()
     if opening.cancel_called:
+        await pgq.close()
         return 0
-    return 0 if await Supervisor(command, processes).run() else 1
+    if listener is None:
+        return 0 if await Supervisor(command, processes).run() else 1
+    reports = ProcessReports()
+    try:
+        async with exhibit_processes(pgq, listener, reports, processes):
+            return 0 if await Supervisor(command, processes, attach=reports.attach).run() else 1
+    finally:
+        await pgq.close()
 
 
 async def open_when_up(pgq: PgQueue) -> None:

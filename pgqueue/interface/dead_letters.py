@@ -159,6 +159,11 @@ class DeadLetterInterface(Parts):
                 most=MAX_PAGE,
             )
 
+    async def oldest_dead_letter_age(self) -> float | None:
+        """Return for how many seconds the oldest dead letter has been one; None: there is none."""
+        async with self._database.acquire() as connection:
+            return await self._store.read_oldest_age(connection)
+
     async def actions(self, job_id: UUID) -> list[Action]:
         """Return what operators did to a job, oldest first."""
         async with self._database.acquire() as connection:

@@ -36,6 +36,11 @@ class DeadLetterStatements(Statements):
         """Return the dead letters of *ids* that there are."""
         return [DeadLetter(*row) for row in await connection.fetch(self._sql["read_dead_letters"], list(ids))]
 
+    async def read_oldest_age(self, connection: Connection) -> float | None:
+        """Return for how many seconds the oldest dead letter has been one; None: there is none."""
+        age: float | None = await connection.fetchval(self._sql["read_oldest_dead_letter"])
+        return age
+
     async def read_payload(self, connection: Connection, job_id: UUID) -> str | None:
         """Return a job's arguments as they are stored; None: there is no such job."""
         payload: str | None = await connection.fetchval(self._sql["read_payload"], job_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -54,7 +55,7 @@ def status_app(pgq: PgQueue, *, counted: Metrics | None = None, **options: Unpac
             *queues.routes(pgq, settings, access),
             *workers.routes(pgq, access),
             *metrics.routes(counted or Metrics(pgq), access),
-            *health.routes(pgq),
+            *health.routes(partial(health.find_problems, pgq)),
         ],
         middleware=[Middleware(Guard)],
         exception_handlers=exception_handlers(),

@@ -6,11 +6,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pgqueue.metrics import Metrics
+from pgqueue.metrics import DatabaseMetrics
 from pgqueue.web.access import Access
 
 
-def routes(metrics: Metrics, access: Access) -> list[Route]:
+def routes(metrics: DatabaseMetrics, access: Access) -> list[Route]:
     """Return the route of *metrics*."""
 
     async def scrape(request: Request) -> Response:

@@ -1,0 +1,59 @@
+"""What `pgqueue worker` shows of itself over HTTP: its metrics, and whether it lives and works."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
+from typing import TypeAlias
+
+from pgqueue import PgQueue
+from pgqueue.cli.serving import serving
+from pgqueue.metrics import Metrics, SupervisorMetrics, count_events
+from pgqueue.metrics.processes import ProcessReports, reporting
+from pgqueue.web.health import database_problems, find_problems, worker_problems
+from pgqueue.web.monitoring import monitoring_app
+
+logger = logging.getLogger("pgqueue.cli")
+
+Exhibit: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
+
+
+def exhibit_of(pgq: PgQueue, listener: socket.socket | None, report_to: int | None) -> Exhibit:
+    """Return what shows this one process: on a port of its own, to its supervisor, or not at all."""
+    if report_to is not None:
+        return partial(_report, pgq, report_to)
+    if listener is not None:
+        return partial(_serve, pgq, listener)
+    return nullcontext
+
+
+@asynccontextmanager
+async def _report(pgq: PgQueue, descriptor: int) -> AsyncIterator[None]:
+    with reporting(descriptor, count_events(pgq), partial(worker_problems, pgq)):
+        yield
+
+
+@asynccontextmanager
+async def _serve(pgq: PgQueue, listener: socket.socket) -> AsyncIterator[None]:
+    app = monitoring_app(Metrics(pgq), partial(find_problems, pgq))
+    async with serving(app, listener) as address:
+        logger.info("metrics: %s/metrics", address)
+        yield
+
+
+@asynccontextmanager
+async def exhibit_processes(
+    pgq: PgQueue, listener: socket.socket, reports: ProcessReports, processes: int
+) -> AsyncIterator[None]:
+    """Show, inside the block, all the processes of this supervisor on one port. *pgq* is open in it."""
+
+    async def find() -> list[str]:
+        await reports.ask()
+        return [*reports.problems(processes), *await database_problems(pgq)]
+
+    async with serving(monitoring_app(SupervisorMetrics(pgq, reports), find), listener) as address:
+        logger.info("metrics: %s/metrics", address)
+        yield

@@ -1,0 +1,25 @@
+"""An app for programs that show nothing but their metrics and their health."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from pgqueue.metrics import DatabaseMetrics
+from pgqueue.web import health, metrics
+from pgqueue.web.access import Access
+from pgqueue.web.guard import Guard
+from pgqueue.web.problems import exception_handlers
+from pgqueue.web.settings import WebSettings
+
+
+def monitoring_app(counted: DatabaseMetrics, find_problems: health.FindProblems) -> Starlette:
+    """Return an ASGI app with `/metrics`, `/livez` and `/readyz` alone.
+
+    *find_problems* says why the program cannot do its work now.
+    """
+    return Starlette(
+        routes=[*metrics.routes(counted, Access(WebSettings())), *health.routes(find_problems)],
+        middleware=[Middleware(Guard)],
+        exception_handlers=exception_handlers(),
+    )
