@@ -400,9 +400,17 @@ def test_shares_are_of_all_and_look_at_few(batch: list[tuple[str, float]]) -> No
         queue: [each[0] for each in batch].count(queue) for queue, _ in batch
     }
     looked = [seconds for share in found.values() for seconds in share.seconds]
-    assert len(looked) <= 16
-    assert len(batch) > 16 or sorted(looked) == sorted(seconds for _, seconds in batch)
+    assert len(looked) <= 8
+    assert len(batch) > 8 or sorted(looked) == sorted(seconds for _, seconds in batch)
     assert not batch or looked
+
+
+def test_where_all_are_of_one_key_no_member_is_asked_for_it() -> None:
+    def ask(_member: float) -> str:
+        raise AssertionError("asked")
+
+    assert shares([0.5] * 100, ask, float, keys=["a"]) == {"a": Share(100, [0.5] * 8)}
+    assert shares([], ask, float, keys=["a"]) == {}
 
 
 # What follows from counts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -66,11 +66,19 @@ class MeasureStatements(Statements):
     ) -> list[WorkerMeasure]:
         """Return up to *limit* workers, each with the *jobs* of its jobs that have run longest."""
         workers = await connection.fetch(self._sql["list_workers"], most_running, limit)
-        running: dict[UUID, list[RunningJob]] = {}
+        running: Mapping[UUID, Sequence[RunningJob]] = {}
         if jobs:
-            for row in await connection.fetch(self._sql["list_running"], most_running, jobs):
-                running.setdefault(row["lease_id"], []).append(_running(row))
+            running = await self.list_running(connection, most_running=most_running, jobs=jobs)
         return [WorkerMeasure(**row, jobs=running.get(row["lease_id"], ())) for row in workers]
+
+    async def list_running(
+        self, connection: Connection, *, most_running: int, jobs: int
+    ) -> dict[UUID, list[RunningJob]]:
+        """Return by lease the *jobs* that have run longest, of the first *most_running* there are."""
+        running: dict[UUID, list[RunningJob]] = {}
+        for row in await connection.fetch(self._sql["list_running"], most_running, jobs):
+            running.setdefault(row["lease_id"], []).append(_running(row))
+        return running
 
 
 def _running(row: Record) -> RunningJob:

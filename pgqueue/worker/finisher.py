@@ -34,6 +34,9 @@ MAX_BATCH = 1000
 MAX_LENGTH = 16 * 1024 * 1024
 """Characters of results in one statement."""
 
+_queue_of = attrgetter("lane.queue")
+_seconds_of = attrgetter("seconds")
+
 UNSTORABLE = (asyncpg.DataError, asyncpg.ProgramLimitExceededError, asyncpg.StatementTooComplexError)
 """What the server says of a value that it will not store; other errors are about the statement."""
 
@@ -48,8 +51,8 @@ class Announce(Protocol):
 class Finisher:
     """Owns the outcomes of a worker until they are committed.
 
-    *relieved* is told after each batch; *expect*, in how many seconds the first of some retries is due;
-    *died*, which jobs have failed for good.
+    *queues*: those that its jobs can be of, where that is known. *relieved* is told after each batch;
+    *expect*, in how many seconds the first of some retries is due; *died*, which jobs have failed for good.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Finisher:
         link: Link,
         *,
         worker: str,
+        queues: Sequence[str] = (),
         observers: Observers,
         announce: Announce,
         relieved: Callable[[], None],
@@ -67,6 +71,7 @@ class Finisher:
         self._store = store
         self._link = link
         self._worker = worker
+        self._queues = queues
         self._observers = observers
         self._announce = announce
         self._relieved = relieved
@@ -256,7 +261,7 @@ class Finisher:
             self._observers.emit(
                 AttemptsEnded(
                     lambda: [_event(attempt) for attempt in batch],
-                    share=lambda: shares(batch, attrgetter("lane.queue"), attrgetter("seconds")),
+                    share=lambda: shares(batch, _queue_of, _seconds_of, keys=self._queues),
                     is_success=isinstance(batch[0].outcome, Succeeded),
                 )
             )

@@ -189,6 +189,9 @@ class Slots:
 
     def _claimed_shares(self, jobs: Sequence[Claimed]) -> dict[str, Share]:
         """Return what a claim brought of each queue."""
+        queues = self._settings.queues
+        if len(queues) == 1:
+            return shares(jobs, lambda _: queues[0], attrgetter("waited"), keys=queues)
         found: dict[str, Share] = {}
         for lane_id, share in shares(jobs, attrgetter("lane"), attrgetter("waited")).items():
             queue = self._book.lane(lane_id).queue

@@ -97,6 +97,7 @@ class Worker:
             store,
             finish_link,
             worker=self.name,
+            queues=settings.queues,
             observers=observers,
             announce=self._announce,
             relieved=self._wake_claimer,
