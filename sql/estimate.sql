@@ -1,29 +1,32 @@
--- estimate: how many jobs about each lane has in each of the tables of waiting jobs, and how many dead letters each
--- queue has, by a sample of some $1 blocks of each table.
+-- estimate: about how many jobs each lane has ready, scheduled, retrying and blocked, and how many dead letters each
+-- queue has, by a sample of some $1 blocks of each of the tables $2 (ready, scheduled, blocked, dead_letter).
 --
 -- For what is too much to be counted. What the planner knows is not asked: its statistics are of another hour.
 
 with share as materialized (
-    select name, least(100, 100.0 * $1 * current_setting('block_size')::bigint
-                            / greatest(1, pg_relation_size(name::regclass))) as percent
-    from unnest(array['pgqueue.ready', 'pgqueue.scheduled', 'pgqueue.blocked', 'pgqueue.dead_letter']) as known (name)
+    select name,
+           case when name = any($2::text[]) then least(100, 100.0 * $1 * current_setting('block_size')::bigint
+                / greatest(1, pg_relation_size(relation)))
+           else 0 end as percent
+    from (values ('ready', 'pgqueue.ready'::regclass), ('scheduled', 'pgqueue.scheduled'),
+                 ('blocked', 'pgqueue.blocked'), ('dead_letter', 'pgqueue.dead_letter')) as known (name, relation)
 )
 select 'ready' as what, lane, null as queue,
-       (count(*) * 100 / (select percent from share where name = 'pgqueue.ready'))::bigint as count
-from pgqueue.ready tablesample system ((select percent from share where name = 'pgqueue.ready'))
+       (count(*) * 100 / (select percent from share where name = 'ready'))::bigint as count
+from pgqueue.ready tablesample system ((select percent from share where name = 'ready'))
 group by lane
 union all
 select case when attempt = 0 then 'scheduled' else 'retrying' end, lane, null,
-       (count(*) * 100 / (select percent from share where name = 'pgqueue.scheduled'))::bigint
-from pgqueue.scheduled tablesample system ((select percent from share where name = 'pgqueue.scheduled'))
+       (count(*) * 100 / (select percent from share where name = 'scheduled'))::bigint
+from pgqueue.scheduled tablesample system ((select percent from share where name = 'scheduled'))
 group by lane, attempt = 0
 union all
 select 'blocked', lane, null,
-       (count(*) * 100 / (select percent from share where name = 'pgqueue.blocked'))::bigint
-from pgqueue.blocked tablesample system ((select percent from share where name = 'pgqueue.blocked'))
+       (count(*) * 100 / (select percent from share where name = 'blocked'))::bigint
+from pgqueue.blocked tablesample system ((select percent from share where name = 'blocked'))
 group by lane
 union all
 select 'failed', null, queue,
-       (count(*) * 100 / (select percent from share where name = 'pgqueue.dead_letter'))::bigint
-from pgqueue.dead_letter tablesample system ((select percent from share where name = 'pgqueue.dead_letter'))
+       (count(*) * 100 / (select percent from share where name = 'dead_letter'))::bigint
+from pgqueue.dead_letter tablesample system ((select percent from share where name = 'dead_letter'))
 group by queue

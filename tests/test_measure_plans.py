@@ -5,7 +5,7 @@ Counts of buffers, not times: those are the same on every machine.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from test_plans import connected, freeze_statistics
@@ -17,6 +17,7 @@ FEW = 5_000
 MANY = 40_000
 CAP = 500
 BLOCKS = 20
+TABLES: Final = ("ready", "scheduled", "blocked", "dead_letter")
 
 FILL = """
     with job as (
@@ -58,7 +59,7 @@ async def look(bench: Bench) -> dict[str, int]:
     for _ in range(2):
         await bench.explain("measure", lambda connection: store.measure(connection, CAP, CAP))
         await bench.explain("dead", lambda connection: store.count_dead_letters(connection, CAP))
-        await bench.explain("estimate", lambda connection: store.estimate(connection, BLOCKS))
+        await bench.explain("estimate", lambda connection: store.estimate(connection, BLOCKS, TABLES))
         await bench.explain("span", lambda connection: store.read_stat_span(connection, 300))
         await bench.explain(
             "stats",

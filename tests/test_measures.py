@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -352,6 +353,38 @@ async def test_what_is_older_than_a_day_is_removed(pgq: PgQueue, db: Connection)
 
     async with pgq.worker(queues=["none"]):
         await eventually(is_gone)
+
+
+@pytest.mark.contract("BP10")
+async def test_what_is_not_new_is_kept_by_the_minute_and_not_by_the_process(
+    pgq: PgQueue, db: Connection
+) -> None:
+    @pgq.task(queue="mail")
+    async def work() -> None: ...
+
+    async with pgq.worker(queues=["mail"]):
+        for _ in range(3):
+            await pgq.wait((await work.enqueue()).id)
+            await written(pgq)
+    await pgq.enqueue_by_name("other", options={"queue": "other"})
+    await written(pgq)
+    await db.execute("update pgqueue.stat set at = date_trunc('minute', at) - interval '20 minutes'")
+    await pgq.enqueue_by_name("other", options={"queue": "other"})
+    await written(pgq)
+    before = await pgq.history(points=1)
+
+    async def is_merged() -> bool:
+        return bool(await db.fetchval("select count(*) = 3 from pgqueue.stat"))
+
+    async with pgq.worker(queues=["none"]):
+        await eventually(is_merged)
+    after = await pgq.history(points=1)
+
+    kept = await db.fetch("select queue, merged, enqueued from pgqueue.stat order by at, queue")
+    assert [tuple(row) for row in kept] == [("mail", True, 3), ("other", True, 1), ("other", False, 1)]
+    assert [replace(period, at=before[0].at) for period in after] == before
+    assert before[0].enqueued == 5
+    assert before[0].run is not None
 
 
 # Counting

@@ -13,14 +13,14 @@ from pgqueue.errors import InvalidFilterError
 from pgqueue.estimates import BUCKETS, estimate_drain, percentiles
 from pgqueue.interface.parts import Parts
 from pgqueue.measures import Count, Percentiles, Period, QueueMeasure, WorkerMeasure
-from pgqueue.store import DeadCount, Done, Estimate, LaneCounts
+from pgqueue.store import Countable, DeadCount, Done, Estimate, LaneCounts
 
 CAP: Final = 10_000
 """Jobs of a lane that are counted one by one."""
 MOST_RUNNING: Final = 50_000
 """Running jobs that are looked at."""
-SAMPLE_BLOCKS: Final = 1000
-"""Blocks of a table that an estimate looks at."""
+SAMPLE_BLOCKS: Final = 400
+"""Blocks of a table that an estimate looks at: it is off by some 5 %."""
 WINDOW: Final = 300.0
 """Seconds that rates and percentiles are of."""
 STRETCH: Final = 30.0
@@ -45,8 +45,8 @@ class MeasureInterface(Parts):
             lanes = await store.measure(connection, CAP, MOST_RUNNING)
             dead = await store.count_dead_letters(connection, CAP)
             estimates: Sequence[Estimate] = ()
-            if _is_capped(lanes, dead):
-                estimates = await store.estimate(connection, SAMPLE_BLOCKS)
+            if capped := _capped(lanes, dead):
+                estimates = await store.estimate(connection, SAMPLE_BLOCKS, capped)
             _, seconds = await store.read_stat_span(connection, WINDOW)
             done = await store.read_stats(connection, WINDOW, STRETCH, queue=None, by_queue=True)
         by_queue: defaultdict[str, list[LaneCounts]] = defaultdict(list)
@@ -105,10 +105,15 @@ class MeasureInterface(Parts):
         ]
 
 
-def _is_capped(lanes: Iterable[LaneCounts], dead: Iterable[DeadCount]) -> bool:
-    return any(
-        max(lane.ready, lane.scheduled, lane.retrying, lane.blocked) >= lane.cap for lane in lanes
-    ) or any(each.letters >= each.cap for each in dead)
+def _capped(lanes: Sequence[LaneCounts], dead: Iterable[DeadCount]) -> set[Countable]:
+    """Return the tables of which something has more rows than were counted."""
+    is_capped: dict[Countable, bool] = {
+        "ready": any(lane.ready >= lane.cap for lane in lanes),
+        "scheduled": any(max(lane.scheduled, lane.retrying) >= lane.cap for lane in lanes),
+        "blocked": any(lane.blocked >= lane.cap for lane in lanes),
+        "dead_letter": any(each.letters >= each.cap for each in dead),
+    }
+    return {table for table, is_full in is_capped.items() if is_full}
 
 
 def _measure(

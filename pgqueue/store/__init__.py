@@ -14,6 +14,7 @@ from pgqueue.store.settings import SettingStatements
 from pgqueue.store.upkeep import UpkeepStatements
 from pgqueue.store.values import (
     Claimed,
+    Countable,
     DeadCount,
     Done,
     Estimate,
@@ -33,6 +34,7 @@ from pgqueue.store.values import (
 
 __all__ = [
     "Claimed",
+    "Countable",
     "DeadCount",
     "Done",
     "Estimate",

@@ -11,13 +11,15 @@ from uuid import UUID
 from pgqueue.measures import RunningJob, WorkerMeasure
 from pgqueue.progress import decode_progress
 from pgqueue.store.statements import Statements
-from pgqueue.store.values import DeadCount, Done, Estimate, LaneCounts
+from pgqueue.store.values import Countable, DeadCount, Done, Estimate, LaneCounts
 
 if TYPE_CHECKING:
     from asyncpg import Record
 
     from pgqueue.database import Connection
 
+STAT_MERGE_AGE: Final = timedelta(minutes=10)
+"""For how long it is kept as it was written down, by whom and when; then a minute's is made one."""
 STAT_AGE: Final = timedelta(hours=24)
 """For how long what was written down is kept."""
 
@@ -34,9 +36,12 @@ class MeasureStatements(Statements):
         """Return how many dead letters each queue has, counting at most *cap*."""
         return [DeadCount._make(row) for row in await connection.fetch(self._sql["count_dead_letters"], cap)]
 
-    async def estimate(self, connection: Connection, blocks: int) -> list[Estimate]:
-        """Return about how much waits where, from a sample of some *blocks* of each table."""
-        return [Estimate._make(row) for row in await connection.fetch(self._sql["estimate"], blocks)]
+    async def estimate(
+        self, connection: Connection, blocks: int, tables: Collection[Countable]
+    ) -> list[Estimate]:
+        """Return about how much waits where, from a sample of some *blocks* of each of some tables."""
+        rows = await connection.fetch(self._sql["estimate"], blocks, sorted(tables))
+        return [Estimate._make(row) for row in rows]
 
     async def record_stats(self, connection: Connection, rows: Collection[Mapping[str, object]]) -> None:
         """Write down what a process did: columns of `stat`, each row with its id. Twice is once."""
@@ -56,6 +61,10 @@ class MeasureStatements(Statements):
         row = await connection.fetchrow(self._sql["read_stat_span"], timedelta(seconds=span))
         assert row is not None
         return row["now"], row["seconds"]
+
+    async def merge_stats(self, connection: Connection, limit: int) -> int:
+        """Make up to *limit* rows that are not new into one a queue and minute; return how many it took."""
+        return int(await connection.fetchval(self._sql["merge_stats"], limit, STAT_MERGE_AGE))
 
     async def purge_stats(self, connection: Connection, limit: int) -> int:
         """Remove what was written down long ago; return how many rows."""

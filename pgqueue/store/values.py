@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 from pgqueue.jobs import JobStatus
@@ -177,6 +177,10 @@ class DeadCount(NamedTuple):
     queue: str
     cap: int
     letters: int
+
+
+Countable = Literal["ready", "scheduled", "blocked", "dead_letter"]
+"""A table that can have more rows than are to be counted."""
 
 
 class Estimate(NamedTuple):

@@ -17,6 +17,7 @@ import anyio
 
 from pgqueue.database import Link
 from pgqueue.events import JobRescued, JobsExpired, JobsRescued, Observers
+from pgqueue.ids import new_id
 from pgqueue.jobs import JobStatus
 from pgqueue.options import MAX_LOSSES
 from pgqueue.settings import Settings
@@ -38,6 +39,7 @@ PURGE_LIMIT = 2000
 """Rows that one statement removes."""
 PURGE_BATCHES = 10
 """Such statements in one round, at most: rescuing must not wait for them."""
+MERGE_CHORE = "merge stats"
 DAYS_AHEAD = 3
 REDRIVE_LIMIT = 5000
 """Jobs of a mass redrive that one round requeues at most."""
@@ -109,6 +111,7 @@ class Maintenance:
         self._next_unknown = 0.0
         self._alerted: dict[str, float] = {}
         self._silence = SilenceWatch()
+        self._id = new_id()
         self._wakeup = anyio.Event()
         self._next_round = 0.0
         self._next_partitions = 0.0
@@ -223,7 +226,12 @@ class Maintenance:
     async def _purge(self) -> bool:
         """Remove keys, events and stats whose time is over; return whether there may be more."""
         is_more = False
-        for purge in (self._store.purge_keys, self._store.purge_inbox, self._store.purge_stats):
+        purges = [self._store.purge_keys, self._store.purge_inbox, self._store.purge_stats]
+        async with self._link.use() as connection:
+            # By one worker at a time: two would make two rows of what is to be one.
+            if await self._store.take_chore(connection, MERGE_CHORE, self._id, PURGE_INTERVAL):
+                purges.append(self._store.merge_stats)
+        for purge in purges:
             for _ in range(PURGE_BATCHES):
                 async with self._link.use() as connection:
                     count = await purge(connection, PURGE_LIMIT)

@@ -21,9 +21,11 @@ create table pgqueue.stat (
     retried   integer not null,
     lost      integer not null,            -- taken back from a lost worker
     waits     integer[],                   -- from ready to claimed
-    runs      integer[]                    -- of handlers
+    runs      integer[],                  -- of handlers
+    merged    boolean not null default false  -- of all processes, for a minute: what older rows are made into
 );
 create index stat_at on pgqueue.stat (at);
+create index stat_to_merge on pgqueue.stat (at) where not merged;
 
 -- To count what waits, lane by lane, and to stop at a cap. Attempts: those of none wait for their first start.
 create index scheduled_lane on pgqueue.scheduled (lane, attempt);
