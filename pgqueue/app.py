@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
@@ -277,6 +278,12 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         """Ask the database for an answer. Raises DatabaseUnavailableError."""
         async with self._database.acquire() as connection:
             await connection.fetchval("select 1")
+
+    async def now(self) -> datetime:
+        """Return the time by the database's clock, which all times of jobs are by."""
+        async with self._database.acquire() as connection:
+            at: datetime = await connection.fetchval("select now()")
+        return at
 
     # Working
 

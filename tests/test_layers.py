@@ -33,6 +33,7 @@ LEVEL = {module: level for level, layer in enumerate(LAYERS.values()) for module
 IMPORTERS = {
     "pydantic": {"arguments", "errors", "web"},
     "starlette": {"web"},
+    "jinja2": {"web"},
     "prometheus_client": {"metrics"},
     "typer": {"cli"},
     "rich": {"cli"},

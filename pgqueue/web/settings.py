@@ -45,6 +45,8 @@ class WebSettings:
     """What this instance is called, so that production and staging do not look alike."""
     colour: str | None = None
     """Of the instance: a CSS colour as `#rrggbb`."""
+    dashboard: bool | None = None
+    """Whether there are pages for people. None: if jinja2 is there (`pip install 'pgqueue[web]'`)."""
     token: str | None = None
     """Who presents it (`Authorization: Bearer TOKEN`, or the dashboard's login) may do everything."""
     open_reading: bool = False
@@ -99,6 +101,7 @@ class WebOptions(TypedDict, total=False):
 
     name: str
     colour: str | None
+    dashboard: bool | None
     token: str | None
     open_reading: bool
     allowed_hosts: Sequence[str]
