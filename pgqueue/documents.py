@@ -37,6 +37,7 @@ def job_document(job: Job) -> dict[str, Any]:
         "queue": job.queue,
         "task": job.task,
         "attempt": job.attempt,
+        "max_attempts": job.max_attempts,
     }
 
 

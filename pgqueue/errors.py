@@ -10,6 +10,7 @@ PgQueueError
 ├── UnknownTaskError
 ├── UnknownQueueError
 ├── JobNotFoundError
+│   └── JobPurgedError          ... any more: its time of being kept is over
 ├── CodecError                  what is stored of a job cannot be decoded here
 ├── NotADeadLetterError         a redrive, a discard or a look at a job that has not failed
 ├── JobNotWaitingError          another priority for a job that runs or is over
@@ -17,6 +18,7 @@ PgQueueError
 ├── DuplicateJobError
 │   └── DuplicateKeyError       another job holds the idempotency key
 ├── IdempotencyConflictError    ... and its call had other arguments
+├── KeyInFlightError            ... or will, if a transaction that is open is committed
 ├── SchemaError                 the database is not what this version needs
 ├── DatabaseUnavailableError    the database did not answer in time
 ├── NotOpenError                used outside `async with`
@@ -129,6 +131,17 @@ class JobNotFoundError(PgQueueError):
         super().__init__(f"there is no job {job_id}")
 
 
+class JobPurgedError(JobNotFoundError):
+    """There is no job with this id any more: those of its day have been removed, as their retention says.
+
+    Only the id tells: one that somebody has made up, and that says such a day, looks alike.
+    """
+
+    def __init__(self, job_id: UUID) -> None:
+        super().__init__(job_id)
+        self.args = (f"there is no job {job_id} any more: those of its day have been removed",)
+
+
 class CodecError(PgQueueError):
     """The codec of this PgQueue cannot decode what is stored of a job: it was stored with another one."""
 
@@ -210,6 +223,13 @@ class IdempotencyConflictError(PgQueueError):
             f"task {task!r}: job {job_id} holds idempotency key {key!r} ({scope}) with other arguments; use "
             "another key, or say that the arguments do not matter: idempotency_fingerprint=False"
         )
+
+
+class KeyInFlightError(PgQueueError):
+    """A call with the same idempotency key is being written, and this one would not wait.
+
+    Nothing was written. Ask again: by then that call's job has the key, or the key is free.
+    """
 
 
 class SchemaError(PgQueueError):

@@ -118,6 +118,12 @@ class Job:
     headers: dict[str, str]
     progress: Progress | None
     """What the handler reported last, in whichever attempt."""
+    options: dict[str, Any]
+    """What the call itself set of how its attempts run."""
+    read_at: datetime = field(compare=False)
+    """When this was read."""
+    max_attempts: int | None = None
+    """How many attempts it may have. None: without limit, or this process does not know the task."""
 
     @property
     def is_terminal(self) -> bool:

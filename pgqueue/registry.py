@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, Protocol
 
@@ -11,7 +12,7 @@ from pydantic_core import from_json
 from pgqueue.arguments import POSITIONAL, Arguments, Result
 from pgqueue.context import JobContext
 from pgqueue.errors import DuplicateTaskError, InvalidOptionError, InvalidTaskError
-from pgqueue.options import DEFAULTS, NO_OPTIONS, Options, Policy, Unset, check_options
+from pgqueue.options import DEFAULTS, NO_OPTIONS, Options, Policy, Unset, check_options, restore_options
 from pgqueue.redaction import UNKNOWN, redact
 
 Isolation = Literal["thread", "process"]
@@ -182,6 +183,25 @@ class Registry:
         around = self._queues.get(queue, NO_OPTIONS).over(self._defaults)
         at_run_time = self._at_run_time.get(task.name, NO_OPTIONS)
         return Policy.of(call.over(at_run_time).over(task.options).over(around), call)
+
+    def max_attempts(self, name: str, queue: str, call: Mapping[str, Any]) -> int | None:
+        """Return how many attempts a job of task *name* may have. *call*: what its call set, as stored.
+
+        None: without limit, or it is not known here.
+        """
+        task = self._tasks.get(name)
+        try:
+            options = restore_options(json.dumps(call)) if call else NO_OPTIONS
+        except InvalidOptionError:
+            # Somebody else's program has written them. Its attempts will say so.
+            return None
+        if task is None:
+            retries = None if isinstance(options.max_retries, Unset) else options.max_retries
+        elif call:
+            retries = self.policy_of_call(task, queue, options).retry.max_retries
+        else:
+            retries = self.policy(task, queue).retry.max_retries
+        return None if retries is None else retries + 1
 
     def loss_limits(self) -> dict[str, int]:
         """Return how often each task's jobs may be lost, where it is not the default.

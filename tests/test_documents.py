@@ -43,6 +43,9 @@ def a_job(status: JobStatus = JobStatus.FAILED) -> Job:
         key=None,
         headers={},
         progress=Progress(1, 2, None),
+        options={},
+        read_at=NOON,
+        max_attempts=4,
     )
 
 

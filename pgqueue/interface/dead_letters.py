@@ -344,6 +344,7 @@ class DeadLetterInterface(Parts):
         return encode_document(self._codec, document)
 
     def _readable(self, job: Job, payload: str) -> Job:
+        job = replace(job, max_attempts=self.registry.max_attempts(job.task, job.queue, job.options))
         if self._codec is None:
             return job
         try:

@@ -13,9 +13,9 @@ import asyncpg
 
 from pgqueue.arguments import encode_by_name
 from pgqueue.batch import Batch, Call, chunks
-from pgqueue.checks import Duration
+from pgqueue.checks import Duration, positive_seconds
 from pgqueue.database import CONNECTION_ERRORS, RECONNECT_PAUSES
-from pgqueue.errors import UnknownTaskError
+from pgqueue.errors import ConfigurationError, KeyInFlightError, UnknownTaskError
 from pgqueue.events import BatchSent, JobsEnqueued
 from pgqueue.ids import new_id, new_ids
 from pgqueue.interface.jobs import JobInterface
@@ -32,9 +32,15 @@ R = TypeVar("R")
 class EnqueueInterface(JobInterface):
     """What a PgQueue lets callers enqueue."""
 
-    async def enqueue(self, signature: Signature[R], *, connection: Connection | None = None) -> JobHandle[R]:
-        """Enqueue one call. See `Task.enqueue`."""
-        [handle] = await self.enqueue_many([signature], connection=connection)
+    async def enqueue(
+        self,
+        signature: Signature[R],
+        *,
+        connection: Connection | None = None,
+        key_wait: float | None = None,
+    ) -> JobHandle[R]:
+        """Enqueue one call. See `Task.enqueue`, and `enqueue_many` for *key_wait*."""
+        [handle] = await self.enqueue_many([signature], connection=connection, key_wait=key_wait)
         return cast(JobHandle[R], handle)
 
     async def enqueue_by_name(
@@ -61,21 +67,29 @@ class EnqueueInterface(JobInterface):
         return Signature(task, args, kwargs, call, self.registry.get(task))
 
     async def enqueue_many(
-        self, signatures: Iterable[Signature[Any]], *, connection: Connection | None = None
+        self,
+        signatures: Iterable[Signature[Any]],
+        *,
+        connection: Connection | None = None,
+        key_wait: float | None = None,
     ) -> list[JobHandle[Any]]:
         """Enqueue many calls, all or nothing; return their handles in the same order.
 
-        Raises as `Task.enqueue` does, before anything is written.
+        *key_wait*: seconds for which to wait where an idempotency key is being taken by a transaction that is
+        open, before KeyInFlightError; None: until it ends. Not with *connection*, whose `lock_timeout` is
+        its owner's. Otherwise raises as `Task.enqueue` does, before anything is written.
         """
         calls = list(signatures)
         if not calls:
             return []
         self._check_open()
+        if key_wait is not None:
+            _check_key_wait(key_wait, connection)
         batch = self._batch(calls)
         await self._learn_lanes(batch)
         started_at = time.monotonic()
         if connection is None:
-            await self._write_own(batch)
+            await self._write_own(batch, key_wait)
             for lane in batch.lanes:
                 self._signals.publish(f"ready {self._lanes[lane]}")
         else:
@@ -136,7 +150,7 @@ class EnqueueInterface(JobInterface):
             self._calls[signature.task] = call
         return call
 
-    async def _write_own(self, batch: Batch) -> None:
+    async def _write_own(self, batch: Batch, key_wait: float | None) -> None:
         """Write on a connection of ours. An answer that was lost is asked for again, with the same ids."""
         deadline = time.monotonic() + self._database.connect_timeout
         for pause in chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1])):
@@ -145,8 +159,7 @@ class EnqueueInterface(JobInterface):
                     if batch.is_one_statement:
                         await self._store.enqueue(connection, batch.ready)
                     else:
-                        async with connection.transaction():
-                            await self._write_parts(connection, batch)
+                        await self._write_transaction(connection, batch, key_wait)
                 return
             except asyncpg.UniqueViolationError:
                 # Our own earlier try, or somebody chose the same id just now.
@@ -166,6 +179,19 @@ class EnqueueInterface(JobInterface):
                 if time.monotonic() >= deadline:
                     raise self._database.unavailable(error) from error
                 await anyio.sleep(pause)
+
+    async def _write_transaction(self, connection: Connection, batch: Batch, key_wait: float | None) -> None:
+        async with connection.transaction():
+            if key_wait is None or not batch.keyed:
+                await self._write_parts(connection, batch)
+                return
+            await self._store.limit_lock_wait(connection, key_wait)
+            try:
+                await self._write_parts(connection, batch)
+            except asyncpg.LockNotAvailableError as error:
+                raise KeyInFlightError(
+                    f"an idempotency key of this call was not free within {key_wait:g} s; ask again"
+                ) from error
 
     async def _write_for_caller(self, batch: Batch, connection: Connection) -> None:
         """Write in the caller's transaction; if the write fails, a savepoint keeps the rest of it whole."""
@@ -248,3 +274,11 @@ class EnqueueInterface(JobInterface):
                     raise self._database.unavailable(error) from error
                 await anyio.sleep(pause)
         raise AssertionError("unreachable")
+
+
+def _check_key_wait(key_wait: float, connection: Connection | None) -> None:
+    positive_seconds("enqueue: key_wait", key_wait)
+    if connection is not None:
+        raise ConfigurationError(
+            "enqueue: key_wait is for pgqueue's own connections; set lock_timeout in your transaction"
+        )

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from pgqueue.errors import InvalidFilterError, JobNotFoundError
+from pgqueue.errors import InvalidFilterError
 from pgqueue.events import JobsCancelled
 from pgqueue.filters import (
     FIRST_ID,
@@ -39,12 +39,12 @@ class JobInterface(Parts):
     # One
 
     async def get(self, job_id: UUID) -> Job:
-        """Return a job as it is now. Raises JobNotFoundError, CodecError."""
+        """Return a job as it is now. Raises JobNotFoundError, JobPurgedError, CodecError."""
         async with self._database.acquire() as connection:
             jobs = await self._store.read_jobs(connection, [job_id])
-        if job_id not in jobs:
-            raise JobNotFoundError(job_id)
-        return self._decoded(jobs[job_id])
+            if job_id not in jobs:
+                raise await self._missing(connection, job_id)
+        return self._completed(jobs[job_id])
 
     async def get_many(self, ids: Iterable[UUID]) -> dict[UUID, Job]:
         """Return those of the jobs with *ids* that exist, by id. Raises CodecError."""
@@ -68,7 +68,7 @@ class JobInterface(Parts):
     async def wait(self, job_id: UUID) -> Job:
         """Wait until a job is over, and return it. Raises JobNotFoundError."""
         self._check_open()
-        return self._decoded(await self._watches.wait(job_id))
+        return self._completed(await self._watches.wait(job_id))
 
     def watch(self, job_id: UUID) -> AsyncGenerator[Job]:
         """Yield a job as it is now, and again whenever something about it changes, until it is over.
@@ -84,7 +84,7 @@ class JobInterface(Parts):
     async def _watch(self, job_id: UUID) -> AsyncGenerator[Job]:
         async with aclosing(self._watches.watch(job_id)) as jobs:
             async for job in jobs:
-                yield self._decoded(job)
+                yield self._completed(job)
 
     async def cancel(self, job_id: UUID, *, reason: str | None = None, actor: str | None = None) -> bool:
         """Cancel a job; False: it was over already. See `JobHandle.cancel`. Raises JobNotFoundError.
@@ -94,7 +94,7 @@ class JobInterface(Parts):
         async with self._database.acquire() as connection:
             answer = await self._store.cancel(connection, job_id, reason, actor)
             if answer is None and not await self._store.find_existing(connection, [job_id]):
-                raise JobNotFoundError(job_id)
+                raise await self._missing(connection, job_id)
         if answer == "cancelled":
             self._watches.hint([job_id])
             self._signals.publish_finished([job_id])
@@ -111,7 +111,7 @@ class JobInterface(Parts):
         async with self._database.acquire() as connection:
             count, lanes = await self._store.requeue_jobs(connection, [job_id], TERMINAL, reason, actor)
             if not count and not await self._store.find_existing(connection, [job_id]):
-                raise JobNotFoundError(job_id)
+                raise await self._missing(connection, job_id)
         for lane in lanes:
             self._signals.publish(f"ready {lane}")
         return bool(count)
@@ -152,7 +152,7 @@ class JobInterface(Parts):
         async with self._database.acquire() as connection:
             found = await self._store.read_jobs(connection, ids)
         # One that has moved on since it was found does not fit any more, or is gone.
-        jobs = [self._decoded(found[job_id]) for job_id in ids if job_id in found]
+        jobs = [self._completed(found[job_id]) for job_id in ids if job_id in found]
         if chosen.statuses is not None:
             jobs = [job for job in jobs if job.status in chosen.statuses]
         return Page(jobs, next_cursor)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from pgqueue.batch import Call
 from pgqueue.database import Database
-from pgqueue.errors import CodecError, NotOpenError, UnknownQueueError
+from pgqueue.errors import CodecError, JobNotFoundError, JobPurgedError, NotOpenError, UnknownQueueError
 from pgqueue.events import Observers
 from pgqueue.jobs import Job
 from pgqueue.registry import Codec, Registry
 from pgqueue.signals import Signals
 from pgqueue.store import Store
 from pgqueue.watches import Watches
+
+if TYPE_CHECKING:
+    from pgqueue.database import Connection
 
 
 class Parts:
@@ -47,12 +51,20 @@ class Parts:
                 "declare it with `pgq.queue(...)`"
             )
 
-    def _decoded(self, job: Job) -> Job:
+    def _completed(self, job: Job) -> Job:
+        """Return *job* with what this process knows of it. Raises CodecError."""
+        max_attempts = self.registry.max_attempts(job.task, job.queue, job.options)
         if self._codec is None:
-            return job
+            return replace(job, max_attempts=max_attempts)
         arguments = self._decode(job, "arguments", job.arguments)
         result = self._decode(job, "result", job.result) if job.has_result else None
-        return replace(job, arguments=arguments, result=result)
+        return replace(job, arguments=arguments, result=result, max_attempts=max_attempts)
+
+    async def _missing(self, connection: Connection, job_id: UUID) -> JobNotFoundError:
+        """Return what is to be said of a job that is not there."""
+        if await self._store.is_past(connection, job_id):
+            return JobPurgedError(job_id)
+        return JobNotFoundError(job_id)
 
     def _decode(self, job: Job, what: str, stored: Any) -> Any:
         assert self._codec is not None

@@ -45,6 +45,11 @@ class EnqueueStatements(Statements):
         taken = await connection.fetch(self._sql["take_keys"], _key_rows(rows))
         return {row["id"] for row in taken}
 
+    async def limit_lock_wait(self, connection: Connection, seconds: float) -> None:
+        """Have statements of this transaction wait for a lock no longer than so many *seconds*."""
+        # Zero would mean for ever.
+        await connection.execute(self._sql["limit_lock_wait"], max(1, round(seconds * 1000)))
+
     async def find_keys(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, KeyHolder]:
         """Return who has the keys with *ids*."""
         rows = await connection.fetch(self._sql["find_keys"], id_list(ids))

@@ -34,6 +34,10 @@ class JobStatements(Statements):
         rows = await connection.fetch(self._sql["read_versions"], list(ids))
         return {job_id: (is_terminal, version) for job_id, is_terminal, version in rows}
 
+    async def is_past(self, connection: Connection, job_id: UUID) -> bool:
+        """Return whether *job_id* is of a day of which no job is left."""
+        return bool(await connection.fetchval(self._sql["is_past"], job_id))
+
     async def read_attempts(self, connection: Connection, job_id: UUID) -> list[Attempt]:
         """Return a job's attempts that did not succeed, oldest first."""
         rows = await connection.fetch(self._sql["read_attempts"], job_id)
@@ -128,6 +132,8 @@ def _job(row: Record) -> Job:
         key=row["key"],
         headers=json.loads(row["headers"] or "{}"),
         progress=None if row["progress"] is None else decode_progress(row["progress"]),
+        options=json.loads(row["options"] or "{}"),
+        read_at=row["read_at"],
     )
 
 

@@ -23,6 +23,8 @@ from pgqueue.errors import (
     InvalidFilterError,
     JobNotFoundError,
     JobNotWaitingError,
+    JobPurgedError,
+    KeyInFlightError,
     NotADeadLetterError,
     NotOpenError,
     PayloadTooLargeError,
@@ -44,9 +46,11 @@ STATUSES: Final[Mapping[type[PgQueueError], int]] = {
     UnknownTaskError: 422,
     IdempotencyConflictError: 422,
     JobNotFoundError: 404,
+    JobPurgedError: 410,
     NotADeadLetterError: 409,
     JobNotWaitingError: 409,
     DuplicateJobError: 409,
+    KeyInFlightError: 409,
     CodecError: 500,
     NotOpenError: 503,
 }
@@ -107,6 +111,8 @@ async def _refused(_: Request, error: Exception) -> Problem:
     status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
     members: dict[str, Any] = {}
     detail = str(error)
+    # What passes by itself.
+    headers = {"Retry-After": "1"} if isinstance(error, NotOpenError | KeyInFlightError) else None
     match error:
         case InvalidArgumentsError() if error.errors or error.argument is not None:
             members["errors"] = _argument_errors(error)
@@ -119,7 +125,7 @@ async def _refused(_: Request, error: Exception) -> Problem:
             detail = f"what is stored of job {error.job_id} cannot be decoded here"
         case _:
             pass
-    return Problem(status, detail, headers={"Retry-After": "1"} if status == 503 else None, **members)
+    return Problem(status, detail, headers=headers, **members)
 
 
 def _argument_errors(error: InvalidArgumentsError) -> list[dict[str, str]]:
