@@ -50,7 +50,7 @@ class JobInterface(Parts):
         """Return those of the jobs with *ids* that exist, by id. Raises CodecError."""
         async with self._database.acquire() as connection:
             jobs = await self._store.read_jobs(connection, ids)
-        return {job_id: self._decoded(job) for job_id, job in jobs.items()}
+        return {job_id: self._completed(job) for job_id, job in jobs.items()}
 
     def shown_arguments(self, job: Job) -> Any:
         """Return the arguments of *job* as anybody may see them: without what the option `redact` names."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -200,3 +201,23 @@ class TaskOptionsBody(Because):
     """A task's options at run time, in the place of those before. None: as it was declared."""
 
     options: AttemptOptionsBody = AttemptOptionsBody()
+
+
+class SubmitBody(AttemptOptionsBody):
+    """A call of a task, and options of its job. Durations are in seconds."""
+
+    task: Text
+    arguments: dict[str, Any] | list[Any] = Field(
+        default_factory=dict, description="By name, or by position."
+    )
+    queue: Queue = "default"
+    priority: int = Field(default=0, ge=MIN_PRIORITY, le=MAX_PRIORITY, description="Higher runs first.")
+    delay: float | None = Field(default=None, description="Start no earlier than this from now.")
+    run_at: Moment | None = Field(default=None, description="Start no earlier than then.")
+    expires: float | Moment | None = Field(
+        default=None, description="If not started by then, never: a time, or seconds from now."
+    )
+    tags: list[Text] = []
+    key: Text | None = Field(default=None, description="Of your own, to find the job by.")
+    headers: dict[str, str] = {}
+    id: UUID | None = Field(default=None, description="The job's id; one that is taken is refused.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
@@ -36,6 +36,9 @@ Owns = Callable[[Request, Job], bool | Awaitable[bool]]
 ActorOf = Callable[[Request], str]
 """Who a request is from."""
 
+HeadersOf = Callable[[Request], Mapping[str, str]]
+"""Headers for the jobs that a request submits."""
+
 
 @dataclass(frozen=True, slots=True)
 class WebSettings:
@@ -60,6 +63,8 @@ class WebSettings:
     """None: jobs have no owners."""
     actor: ActorOf | None = None
     """Who a request is from, for a job's history; and whose its idempotency key is."""
+    job_headers: HeadersOf | None = None
+    """What a request's jobs carry as headers, whatever it says itself: who owns them, for `owns` to read."""
     allow_unknown_tasks: bool = False
     """Whether jobs of tasks that this process does not know may be submitted: their workers validate them."""
     async_protocol: bool = False
@@ -108,6 +113,7 @@ class WebOptions(TypedDict, total=False):
     authorize: Authorize | None
     owns: Owns | None
     actor: ActorOf | None
+    job_headers: HeadersOf | None
     allow_unknown_tasks: bool
     async_protocol: bool
     require_idempotency_key: bool

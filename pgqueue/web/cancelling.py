@@ -1,0 +1,46 @@
+"""`POST /jobs/{id}/cancel`, or `DELETE /jobs/{id}`."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from pgqueue.app import PgQueue
+from pgqueue.documents import job_document
+from pgqueue.jobs import JobStatus
+from pgqueue.web.access import Access
+from pgqueue.web.bodies import read_json
+from pgqueue.web.finding import find_job
+from pgqueue.web.inputs import Because
+from pgqueue.web.links import path_to
+from pgqueue.web.pace import Outlooks
+from pgqueue.web.polling import when_to_ask
+from pgqueue.web.problems import NO_STORE, Problem
+from pgqueue.web.settings import WebSettings
+
+
+def routes(pgq: PgQueue, settings: WebSettings, access: Access, outlooks: Outlooks) -> list[Route]:
+    """Return the routes that cancel one job."""
+
+    async def cancel(request: Request) -> Response:
+        job = await find_job(request, pgq, access, "cancel")
+        body = await read_json(request, settings, Because)
+        had_effect = await pgq.cancel(job.id, reason=body.reason, actor=access.actor_of(request))
+        job = await pgq.get(job.id)
+        if not had_effect:
+            return Problem(
+                409, f"job {job.id} is {job.status}: it was over already", job_status=job.status.value
+            )
+        headers = {**NO_STORE, "Location": path_to(request, "job", id=str(job.id))}
+        if job.status is JobStatus.CANCELLED:
+            return JSONResponse(job_document(job), headers=headers)
+        # It runs, and was asked to stop; one that finishes all the same has succeeded.
+        if not job.is_terminal:
+            headers |= when_to_ask(job, outlooks)
+        return JSONResponse(job_document(job), 202, headers)
+
+    return [
+        Route("/jobs/{id}/cancel", cancel, methods=["POST"], name="cancel_job"),
+        Route("/jobs/{id}", cancel, methods=["DELETE"], name="delete_job"),
+    ]
