@@ -278,19 +278,19 @@ async def test_when_to_ask_again_follows_the_backoff_and_what_is_measured_of_the
 
 
 @pytest.mark.contract("P6.12")
-async def test_a_poll_is_one_statement_on_one_connection(dsn: str) -> None:
+async def test_a_poll_is_one_statement_on_one_connection(dsn: str, pgq: PgQueue) -> None:
+    @pgq.task
+    async def work() -> None: ...
+
     statements: list[str] = []
-    async with PgQueue(dsn, max_connections=1) as pgq:
-
-        @pgq.task
-        async def work() -> None: ...
-
-        job = await work.enqueue()
-        app = status_app(pgq, token="secret")
+    job = await work.enqueue()
+    # Another process, in effect: it does nothing but answer polls.
+    async with PgQueue(dsn, max_connections=1) as viewer:
+        app = status_app(viewer, token="secret")
         async with client_of(app) as client:
             # Has the queues measured, for Retry-After, which the next polls read from memory.
             await client.get(f"/jobs/{job.id}")
-            async with pgq._database.acquire() as connection:
+            async with viewer._database.acquire() as connection:
                 raw = connection._con  # type: ignore[union-attr]  # what the pool lends again and again
             raw.add_query_logger(lambda query: statements.append(query.query))
 
