@@ -24,6 +24,7 @@ from pgqueue.web import (
     workers,
 )
 from pgqueue.web.access import Access
+from pgqueue.web.dashboard import routes as pages
 from pgqueue.web.guard import Guard
 from pgqueue.web.problems import exception_handlers
 from pgqueue.web.settings import WebSettings
@@ -56,6 +57,7 @@ def status_app(pgq: PgQueue, *, counted: Metrics | None = None, **options: Unpac
             *workers.routes(pgq, access),
             *metrics.routes(counted or Metrics(pgq), access),
             *health.routes(partial(health.find_problems, pgq)),
+            *pages(pgq, settings, access),
         ],
         middleware=[Middleware(Guard)],
         exception_handlers=exception_handlers(),

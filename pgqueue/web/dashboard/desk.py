@@ -92,10 +92,6 @@ class Desk:
             raise HTTPException(404, str(JobNotFoundError(job_id)))
         return job
 
-    def arguments(self, job: Job) -> Any:
-        """Return the arguments of *job* as they may be shown."""
-        return job.arguments
-
     def actor(self, request: Request) -> str:
         """Return who does something, for the history."""
         return self.access.actor_of(request, default="dashboard")

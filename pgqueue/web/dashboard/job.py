@@ -60,7 +60,7 @@ class JobPage:
             is_top=False,
             events="/events" if job.is_terminal else f"/jobs/{job.id}/events",
             job=job,
-            arguments=self._desk.arguments(job),
+            arguments=self._desk.pgq.shown_arguments(job),
             attempts=attempts,
             actions=await self._desk.pgq.actions(job.id),
             stretches=timeline(job, attempts, now),
