@@ -6,7 +6,6 @@ import logging
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from functools import partial
 from itertools import chain, count, repeat
 from typing import Annotated
@@ -127,29 +126,27 @@ async def _work(
         if worker is not None:
             worker.release()
 
-    async with AsyncExitStack() as stack:
-        was_signalled = stack.enter_context(on_signals(stop, release))
-        stack.enter_context(when_closed(supervisor_pipe, stop))
-        await stack.enter_async_context(exhibit())
-        with opening:
-            await open_when_up(pgq)
-        if opening.cancelled_caught:
-            return 0
-        code = 0
-        try:
-            worker = make_worker()
-            worker.recycle = partial(_recycle, was_signalled, is_supervised=supervisor_pipe is not None)
-            worker.start()
-            if opening.cancel_called:
-                worker.stop()
+    with on_signals(stop, release) as was_signalled, when_closed(supervisor_pipe, stop):
+        async with exhibit():
+            with opening:
+                await open_when_up(pgq)
+            if opening.cancelled_caught:
+                return 0
+            code = 0
             try:
-                await worker.wait_stopped()
-            except Exception:
-                # It has logged what it was.
-                logger.error("the worker ended by an error; exiting")
-                code = 1
-        finally:
-            await pgq.close()
+                worker = make_worker()
+                worker.recycle = partial(_recycle, was_signalled, is_supervised=supervisor_pipe is not None)
+                worker.start()
+                if opening.cancel_called:
+                    worker.stop()
+                try:
+                    await worker.wait_stopped()
+                except Exception:
+                    # It has logged what it was.
+                    logger.error("the worker ended by an error; exiting")
+                    code = 1
+            finally:
+                await pgq.close()
         await leave_if_stuck(code)
         return code
 
