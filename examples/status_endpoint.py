@@ -1,16 +1,25 @@
-"""An endpoint that clients poll. `pgqueue.web.status_app` has one; this is how to write your own."""
+"""An endpoint that clients poll: how to write your own, and the status app, which has it and more.
+
+The latter is below /queue:
+
+    curl localhost/queue/jobs --oauth2-bearer "$PGQUEUE_TOKEN" --json '{"task": "add", "arguments": [1, 2]}'
+    curl localhost/queue/jobs/... --oauth2-bearer "$PGQUEUE_TOKEN"  # the Location of the answer
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from pgqueue import JobNotFoundError, JobStatus, PgQueue
+from pgqueue.web import status_app
 
 pgq = PgQueue(os.environ.get("DATABASE_URL", "postgresql://localhost/app"))
 
@@ -46,4 +55,18 @@ async def get_job_status(request: Request) -> JSONResponse:
     )
 
 
-app = Starlette(routes=[Route("/jobs/{job_id}", get_job_status)])
+@asynccontextmanager
+async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    """Keep the PgQueue open while the service runs: the status app leaves that to it."""
+    async with pgq:
+        yield
+
+
+app = Starlette(
+    lifespan=lifespan,
+    routes=[
+        Route("/jobs/{job_id}", get_job_status),
+        # Closed without a token: then only programs on this machine may read, and nobody may submit.
+        Mount("/queue", app=status_app(pgq, token=os.environ.get("PGQUEUE_TOKEN"))),
+    ],
+)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -32,6 +32,7 @@ async def example(
 ) -> AsyncIterator[Any]:
     """An example as a module of its own, on the test's database, open."""
     monkeypatch.setenv("DATABASE_URL", dsn)
+    monkeypatch.setenv("PGQUEUE_TOKEN", "secret")
     module = load(request.param)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     async with module.pgq:
@@ -324,6 +325,22 @@ async def test_the_endpoint_says_where_a_job_stands(example: Any) -> None:
     assert (done["job_id"], done["status"], done["result"]) == (str(job.id), "succeeded", 3)
     assert (never["status"], never["result"], never["is_terminal"]) == ("cancelled", None, True)
     assert (unknown.status_code, malformed.status_code) == (404, 422)
+
+
+@pytest.mark.contract("P6.1", "P6.15")
+@pytest.mark.parametrize("example", ["status_endpoint"], indirect=True)
+async def test_the_status_app_beside_it_takes_submissions(example: Any) -> None:
+    transport = httpx.ASGITransport(app=example.app)
+    token = {"authorization": "Bearer secret"}
+
+    async with httpx.AsyncClient(transport=transport, base_url="http://app", headers=token) as client:
+        accepted = await client.post("/queue/jobs", json={"task": "add", "arguments": {"a": 1, "b": 2}})
+        async with example.pgq.worker():
+            result = await example.pgq.handle(UUID(accepted.json()["job_id"])).result(timeout=60)
+        polled = await client.get(accepted.headers["location"])
+
+    assert (accepted.status_code, result) == (202, 3)
+    assert (polled.json()["status"], polled.json()["result"]) == ("succeeded", 3)
 
 
 async def wait_of(pgq: Any, job: JobHandle[Any], attempt: int) -> float:
