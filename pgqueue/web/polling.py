@@ -17,13 +17,19 @@ from pgqueue.web.pace import Outlooks, retry_after
 from pgqueue.web.problems import NO_STORE, Problem
 from pgqueue.web.settings import WebSettings
 from pgqueue.web.versions import encode, matches
+from pgqueue.web.waiting import Waiting
 
 
 def routes(pgq: PgQueue, settings: WebSettings, access: Access, outlooks: Outlooks) -> list[Route]:
     """Return the routes of polls."""
+    waiting = Waiting(pgq, settings)
 
     async def job(request: Request) -> Response:
-        return answer_poll(request, await find_job(request, pgq, access, "read"), settings, outlooks)
+        found = await find_job(request, pgq, access, "read")
+        found, applied = await waiting.until_changed(request, found)
+        answer = answer_poll(request, found, settings, outlooks)
+        answer.headers.update(applied)
+        return answer
 
     async def job_result(request: Request) -> Response:
         found = await find_job(request, pgq, access, "read")
