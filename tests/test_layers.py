@@ -52,6 +52,8 @@ STRANGERS = [
     ("store", "database"),
     ("options", "store"),
     ("worker.lanes", "database"),
+    ("supervisor", "metrics"),
+    ("metrics", "store"),
 ]
 
 

@@ -11,6 +11,7 @@ import pytest
 from conftest import eventually
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from test_dead_plans import MANY, crowded, rows_read
 
 from pgqueue import PgQueue, Worker
 from pgqueue.errors import ConfigurationError
@@ -21,6 +22,7 @@ from pgqueue.metrics import DatabaseMetrics, Metrics, exposition
 from pgqueue.metrics.gauges import Snapshot, families
 from pgqueue.metrics.histograms import Histogram
 from pgqueue.metrics.labels import MAX_LENGTH, MAX_SERIES, OTHER, Cap
+from pgqueue.store import Store
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -214,6 +216,19 @@ async def test_many_scrapes_at_once_cost_the_database_one_measure(
             group.start_soon(metrics.render)
 
     assert measures == 1
+
+
+@pytest.mark.contract("BP10")
+async def test_the_oldest_of_many_dead_letters_costs_one_row(dsn: str) -> None:
+    async with crowded(dsn) as bench:
+        store = Store("pgqueue")
+
+        read = await rows_read(bench.connection, lambda: store.read_oldest_age(bench.connection))
+        age = await store.read_oldest_age(bench.connection)
+
+    assert age is not None
+    assert age >= MANY
+    assert read.total() <= 1
 
 
 async def test_without_a_database_nothing_is_said_of_queues(pgq: PgQueue, unbuffered: None) -> None:

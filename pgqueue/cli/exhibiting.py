@@ -7,13 +7,14 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
+from ipaddress import ip_address
 from typing import TypeAlias
 
 from pgqueue import PgQueue
 from pgqueue.cli.serving import serving
-from pgqueue.metrics import Metrics, SupervisorMetrics, count_events
+from pgqueue.metrics import DatabaseMetrics, Metrics, SupervisorMetrics, count_events
 from pgqueue.metrics.processes import ProcessReports, reporting
-from pgqueue.web.health import database_problems, find_problems, worker_problems
+from pgqueue.web.health import FindProblems, database_problems, find_problems, worker_problems
 from pgqueue.web.monitoring import monitoring_app
 
 logger = logging.getLogger("pgqueue.cli")
@@ -38,9 +39,7 @@ async def _report(pgq: PgQueue, descriptor: int) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _serve(pgq: PgQueue, listener: socket.socket) -> AsyncIterator[None]:
-    app = monitoring_app(Metrics(pgq), partial(find_problems, pgq))
-    async with serving(app, listener) as address:
-        logger.info("metrics: %s/metrics", address)
+    async with _serving(listener, Metrics(pgq), partial(find_problems, pgq)):
         yield
 
 
@@ -54,6 +53,17 @@ async def exhibit_processes(
         await reports.ask()
         return [*reports.problems(processes), *await database_problems(pgq)]
 
-    async with serving(monitoring_app(SupervisorMetrics(pgq, reports), find), listener) as address:
+    async with _serving(listener, SupervisorMetrics(pgq, reports), find):
+        yield
+
+
+@asynccontextmanager
+async def _serving(
+    listener: socket.socket, metrics: DatabaseMetrics, find: FindProblems
+) -> AsyncIterator[None]:
+    # Whoever has it listen to more than this machine wants others to read: there is nothing else here.
+    host = ip_address(listener.getsockname()[0])
+    app = monitoring_app(metrics, find, open_reading=not host.is_loopback)
+    async with serving(app, listener) as address:
         logger.info("metrics: %s/metrics", address)
         yield

@@ -13,13 +13,17 @@ from pgqueue.web.problems import exception_handlers
 from pgqueue.web.settings import WebSettings
 
 
-def monitoring_app(counted: DatabaseMetrics, find_problems: health.FindProblems) -> Starlette:
+def monitoring_app(
+    counted: DatabaseMetrics, find_problems: health.FindProblems, *, open_reading: bool
+) -> Starlette:
     """Return an ASGI app with `/metrics`, `/livez` and `/readyz` alone.
 
-    *find_problems* says why the program cannot do its work now.
+    *find_problems* says why the program cannot do its work now. *open_reading*: everybody whom the network
+    lets through may read the metrics, and not this machine alone.
     """
+    access = Access(WebSettings(open_reading=open_reading))
     return Starlette(
-        routes=[*metrics.routes(counted, Access(WebSettings())), *health.routes(find_problems)],
+        routes=[*metrics.routes(counted, access), *health.routes(find_problems)],
         middleware=[Middleware(Guard)],
         exception_handlers=exception_handlers(),
     )
