@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pgqueue.checks import MAX_KEY_LENGTH
 from pgqueue.errors import ConfigurationError
 from pgqueue.interface.parts import Parts
 from pgqueue.options import AttemptOptions, TaskOptions, read_options
@@ -111,3 +112,7 @@ def _which(verb: str, queue: str | None, task: str | None) -> tuple[Kind, str]:
 def _check_name(verb: str, task: str) -> None:
     if not isinstance(task, str) or not task or "\0" in task:
         raise ConfigurationError(f"{verb}: {task!r} is not the name of a task")
+    if len(task) > MAX_KEY_LENGTH:
+        raise ConfigurationError(
+            f"{verb}: the task's name is {len(task)} characters long: give at most {MAX_KEY_LENGTH}"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -13,6 +13,7 @@ from pgqueue.checks import MAX_PRIORITY, MAX_QUEUE_LENGTH, MIN_PRIORITY
 from pgqueue.dead_letters import MAX_COUNT, MAX_PAGE, MAX_RATE, DeadLetterFilter
 from pgqueue.filters import JobFilter
 from pgqueue.jobs import JobStatus
+from pgqueue.retry import MAX_SECONDS
 
 MAX_REASON: Final = 1000
 """Characters of a reason for the history."""
@@ -39,6 +40,9 @@ Moment = Annotated[
 Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
 Reason = Annotated[str, Field(max_length=MAX_REASON, pattern=r"^[^\x00]*$", description="For the history.")]
 Queue = Annotated[str, Field(min_length=1, max_length=MAX_QUEUE_LENGTH, pattern=r"^[^\x00]*$")]
+Positive = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
+Some = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
+Count = Annotated[int, Field(ge=0)]
 Limit = Annotated[int, Field(ge=1, le=MAX_PAGE, description="Of one page.")]
 Cursor = Annotated[str, Field(description="Of the page before; leave it out to begin.")]
 
@@ -180,18 +184,18 @@ class WorkerQuery(Input):
 class AttemptOptionsBody(Input):
     """How attempts of a task run. Durations are in seconds; null: none, where that can be."""
 
-    soft_timeout: float | None = None
-    timeout: float | None = None
+    soft_timeout: Positive | None = None
+    timeout: Positive | None = None
     retry_on_timeout: bool = True
-    max_retries: int | None = None
-    max_retry_duration: float | None = None
-    retry_backoff: bool | float | None = None
-    retry_backoff_max: float = 600.0
-    retry_jitter: bool | str = "full"
-    retry_delay_min: float = 0.0
-    default_retry_delay: float = 60.0
-    retry_intervals: list[float] | None = None
-    max_losses: int = 3
+    max_retries: Count | None = None
+    max_retry_duration: Positive | None = None
+    retry_backoff: bool | Positive | None = None
+    retry_backoff_max: Positive = 600.0
+    retry_jitter: bool | Literal["full", "equal", "none"] = "full"
+    retry_delay_min: Some = 0.0
+    default_retry_delay: Some = 60.0
+    retry_intervals: list[Some] | None = None
+    max_losses: Count = 3
     reject_on_worker_lost: bool = True
     acks_late: bool = True
     ignore_result: bool = False

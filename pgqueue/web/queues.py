@@ -35,7 +35,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         return JSONResponse({"queues": document}, headers=NO_STORE)
 
     async def show(request: Request) -> Response:
-        name = request.path_params["name"]
+        name = request.path_params["queue"]
         await access.check(request, "read", f"queue:{name}")
         read_query(request, NoQuery)
         for queue in await pgq.measure():
@@ -44,14 +44,14 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         raise HTTPException(404, f"there is no queue {name!r}: nothing was ever enqueued into it")
 
     async def pause(request: Request) -> Response:
-        name = request.path_params["name"]
+        name = request.path_params["queue"]
         await access.check(request, "pause", f"queue:{name}")
         body = await read_json(request, settings, Because)
         await pgq.pause(queue=name, reason=body.reason, actor=access.actor_of(request))
         return await answer(name)
 
     async def resume(request: Request) -> Response:
-        name = request.path_params["name"]
+        name = request.path_params["queue"]
         await access.check(request, "resume", f"queue:{name}")
         body = await read_json(request, settings, Because)
         await pgq.resume(queue=name, reason=body.reason, actor=access.actor_of(request))
@@ -64,9 +64,9 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
     # A queue's name may have slashes in it.
     return [
         Route("/queues", list_queues, name="queues"),
-        FixedRoute("/queues/{name:path}/pause", pause, methods=["POST"], name="pause_queue"),
-        FixedRoute("/queues/{name:path}/resume", resume, methods=["POST"], name="resume_queue"),
-        Route("/queues/{name:path}", show, name="queue"),
+        FixedRoute("/queues/{queue:path}/pause", pause, methods=["POST"], name="pause_queue"),
+        FixedRoute("/queues/{queue:path}/resume", resume, methods=["POST"], name="resume_queue"),
+        Route("/queues/{queue:path}", show, name="queue"),
     ]
 
 

@@ -34,21 +34,21 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         return JSONResponse({"tasks": document}, headers=NO_STORE)
 
     async def pause(request: Request) -> Response:
-        name = request.path_params["name"]
+        name = request.path_params["task"]
         await access.check(request, "pause", f"task:{name}")
         body = await read_json(request, settings, Because)
         await pgq.pause(task=name, reason=body.reason, actor=access.actor_of(request))
         return await answer(name)
 
     async def resume(request: Request) -> Response:
-        name = request.path_params["name"]
+        name = request.path_params["task"]
         await access.check(request, "resume", f"task:{name}")
         body = await read_json(request, settings, Because)
         await pgq.resume(task=name, reason=body.reason, actor=access.actor_of(request))
         return await answer(name)
 
     async def configure(request: Request) -> Response:
-        name = request.path_params["name"]
+        name = request.path_params["task"]
         await access.check(request, "configure", f"task:{name}")
         body = await read_json(request, settings, TaskOptionsBody)
         options = body.options.model_dump(exclude_unset=True)
@@ -62,9 +62,9 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
     # A task's name may have slashes in it.
     return [
         Route("/tasks", list_tasks, name="tasks"),
-        FixedRoute("/tasks/{name:path}/pause", pause, methods=["POST"], name="pause_task"),
-        FixedRoute("/tasks/{name:path}/resume", resume, methods=["POST"], name="resume_task"),
-        FixedRoute("/tasks/{name:path}/options", configure, methods=["PUT"], name="configure_task"),
+        FixedRoute("/tasks/{task:path}/pause", pause, methods=["POST"], name="pause_task"),
+        FixedRoute("/tasks/{task:path}/resume", resume, methods=["POST"], name="resume_task"),
+        FixedRoute("/tasks/{task:path}/options", configure, methods=["PUT"], name="configure_task"),
     ]
 
 
