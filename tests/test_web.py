@@ -222,7 +222,7 @@ async def test_a_process_is_not_ready_while_a_worker_of_its_own_does_not_claim(
 @pytest.mark.contract("BP13")
 async def test_a_database_that_is_away_makes_the_process_unready_but_not_dead(dsn: str) -> None:
     async with lossy_proxy(dsn) as proxy:
-        pgq = PgQueue(proxy.dsn, connect_timeout=0.2)
+        pgq = PgQueue(proxy.dsn, connect_timeout=1.0)
         await pgq.open()
     try:
         async with client_of(status_app(pgq)) as client:
