@@ -16,6 +16,7 @@ from pgqueue import migrations
 from pgqueue.batch import Call
 from pgqueue.context import JobContext
 from pgqueue.database import Database
+from pgqueue.depths import Depths, check_max_depth
 from pgqueue.errors import (
     ConfigurationError,
     InvalidOptionError,
@@ -28,7 +29,9 @@ from pgqueue.interface.measuring import MeasureInterface
 from pgqueue.interface.settings import SettingInterface
 from pgqueue.logs import HEARD, log_transitions
 from pgqueue.options import (
+    UNSET,
     TaskOptions,
+    Unset,
     read_options,
 )
 from pgqueue.registry import Codec, Isolation, Registry, TaskDefinition
@@ -61,7 +64,8 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
     Constructing one connects to nothing and starts nothing; `async with` opens it.
 
     *dsn*: as asyncpg takes it. *schema*: the database schema, so that one database can hold several
-    queues. *strict_queues*: refuse jobs for queues that neither a task nor `queue()` names.
+    queues. *strict_queues*: refuse jobs for queues that neither a task nor `queue()` names. *max_depth*:
+    refuse jobs for a queue that has so many pending ones (QueueFullError), each by itself; None: never.
     *payload_limit*: bytes of a job's arguments, and of its result, as JSON. *connect_timeout*: seconds
     after which a database that does not answer is an error. *force_generic_plans*: plan each statement
     once; Citus cannot. *seed*: makes the jitter of retries repeatable. *retention*: for how long finished
@@ -77,6 +81,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         *,
         schema: str = "pgqueue",
         strict_queues: bool = False,
+        max_depth: int | None = None,
         payload_limit: int = MAX_PAYLOAD,
         max_connections: int = 10,
         connect_timeout: float = 5.0,
@@ -105,6 +110,8 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         self.runs_twice = False
         """Whether workers made from now on execute every job twice: see `pgqueue.testing`."""
         self._strict_queues = strict_queues
+        self._depths = Depths(check_max_depth("PgQueue", max_depth))
+        self._counting = anyio.Lock()
         self._codec = codec
         self._rng = random.Random(seed)
         self._retention = read_retention(retention or {})
@@ -175,13 +182,22 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
 
         return declare if handler is None else declare(handler)
 
-    def queue(self, name: str, /, **options: Unpack[TaskOptions]) -> None:
-        """Declare a queue and the options of its jobs, where call and task do not say otherwise."""
+    def queue(
+        self, name: str, /, *, max_depth: int | None | Unset = UNSET, **options: Unpack[TaskOptions]
+    ) -> None:
+        """Declare a queue and the options of its jobs, where call and task do not say otherwise.
+
+        *max_depth*: enqueueing raises QueueFullError while the queue has so many pending jobs; None: never,
+        whatever the PgQueue says. Jobs for later, retries and what operators requeue are not refused.
+        """
         if "queue" in options:
             raise InvalidOptionError(f"queue {name!r}: a queue's options cannot name a queue")
         level = read_options(f"queue {name!r}", options, TaskOptions)
         read_options(f"queue {name!r}", {"queue": name}, TaskOptions)
+        limit = max_depth if isinstance(max_depth, Unset) else check_max_depth(f"queue {name!r}", max_depth)
         self.registry.set_queue(name, level)
+        if not isinstance(limit, Unset):
+            self._depths.set_limit(name, limit)
         self._calls.clear()
 
     def observe(self, observer: Observer, *kinds: type[Event]) -> None:

@@ -185,6 +185,13 @@ class Batch:
         settled = self.settlement.holders if self.settlement is not None else ()
         return len(set(self.ids).difference(self.existing, settled))
 
+    def ready_by_queue(self) -> Mapping[str, int]:
+        """Return how many jobs that can run at once are to be written to each queue."""
+        counts: Counter[str] = Counter()
+        for number, count in Counter(self.ready.numbers).items():
+            counts[self.ready.templates[number - 1].lane[0]] += count
+        return counts
+
     def created_by_task(self) -> Mapping[tuple[str, str], int]:
         """Return how many jobs were made of each task and queue."""
         settled = self.settlement.holders if self.settlement is not None else {}

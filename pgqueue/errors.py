@@ -123,6 +123,28 @@ class UnknownQueueError(PgQueueError):
     """The queue is not declared, and this PgQueue is strict about queues."""
 
 
+class QueueFullError(PgQueueError):
+    """The queue holds as many pending jobs as it may (`max_depth`). Nothing was written.
+
+    `depth` and `limit` are in jobs, `retry_after`, when there may be room, in seconds.
+    """
+
+    def __init__(self, queue: str, *, depth: int, limit: int, count: int, retry_after: float) -> None:
+        self.queue = queue
+        self.depth = depth
+        self.limit = limit
+        self.retry_after = retry_after
+        what = "another" if count == 1 else f"{count:,} more"
+        advice = (
+            f"try again in {retry_after:.0f} s, or give it more workers"
+            if count <= limit
+            else "that many never fit: enqueue fewer at once"
+        )
+        super().__init__(
+            f"queue {queue!r} has {depth:,} pending jobs of {limit:,} at most, no room for {what}: {advice}"
+        )
+
+
 class JobNotFoundError(PgQueueError):
     """There is no job with this id: it never was enqueued, or was removed."""
 

@@ -19,7 +19,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "ground": [
         "arguments", "registry", "statements", "store", "database", "migrations", "signals", "batch", "keys",
-        "embedded",
+        "depths", "embedded",
     ],
     "engine": ["stats", "watches", "worker"],
     "front door": ["tasks", "interface", "app", "blocking"],

@@ -15,6 +15,7 @@ from pgqueue.arguments import encode_by_name
 from pgqueue.batch import Batch, Call, chunks
 from pgqueue.checks import Duration, positive_seconds
 from pgqueue.database import CONNECTION_ERRORS, RECONNECT_PAUSES
+from pgqueue.depths import Depth
 from pgqueue.errors import ConfigurationError, KeyInFlightError, UnknownTaskError
 from pgqueue.events import BatchSent, JobsEnqueued
 from pgqueue.ids import new_id, new_ids
@@ -77,7 +78,8 @@ class EnqueueInterface(JobInterface):
 
         *key_wait*: seconds for which to wait where an idempotency key is being taken by a transaction that is
         open, before KeyInFlightError; None: until it ends. Not with *connection*, whose `lock_timeout` is
-        its owner's. Otherwise raises as `Task.enqueue` does, before anything is written.
+        its owner's. Otherwise raises as `Task.enqueue` does, before anything is written: QueueFullError among
+        others, where a queue has a `max_depth`.
         """
         calls = list(signatures)
         if not calls:
@@ -88,12 +90,10 @@ class EnqueueInterface(JobInterface):
         batch = self._batch(calls)
         await self._learn_lanes(batch)
         started_at = time.monotonic()
-        if connection is None:
-            await self._write_own(batch, key_wait)
-            for lane in batch.lanes:
-                self._signals.publish(f"ready {self._lanes[lane]}")
+        if self._depths.is_limited:
+            await self._write_where_room(batch, connection, key_wait)
         else:
-            await self._write_for_caller(batch, connection)
+            await self._write(batch, connection, key_wait)
         if self._observers.want(BatchSent):
             self._observers.emit(BatchSent("enqueue", len(batch.ids), time.monotonic() - started_at))
         if self._observers.want(JobsEnqueued):
@@ -149,6 +149,41 @@ class EnqueueInterface(JobInterface):
         if is_plain:
             self._calls[signature.task] = call
         return call
+
+    async def _write_where_room(
+        self, batch: Batch, connection: Connection | None, key_wait: float | None
+    ) -> None:
+        """Write if the queues have room. Raises QueueFullError."""
+        counts = batch.ready_by_queue()
+        for queue, count, limit in self._depths.limited(counts):
+            known = self._depths.of(queue)
+            if known.must_be_counted(count, limit, time.monotonic()):
+                await self._count_depth(queue, known, count, limit)
+        self._depths.admit(counts)
+        is_written = False
+        try:
+            await self._write(batch, connection, key_wait)
+            is_written = True
+        finally:
+            self._depths.settle(counts, is_written=is_written)
+
+    async def _count_depth(self, queue: str, known: Depth, count: int, limit: int) -> None:
+        async with self._counting:
+            if not known.must_be_counted(count, limit, at := time.monotonic()):
+                # Somebody else has, while this call waited for its turn.
+                return
+            # Never in the caller's transaction: its snapshot may be old.
+            async with self._database.acquire() as connection:
+                found = await self._store.count_depth(connection, queue, limit)
+            known.count(found, at=at, took=time.monotonic() - at)
+
+    async def _write(self, batch: Batch, connection: Connection | None, key_wait: float | None) -> None:
+        if connection is None:
+            await self._write_own(batch, key_wait)
+            for lane in batch.lanes:
+                self._signals.publish(f"ready {self._lanes[lane]}")
+        else:
+            await self._write_for_caller(batch, connection)
 
     async def _write_own(self, batch: Batch, key_wait: float | None) -> None:
         """Write on a connection of ours. An answer that was lost is asked for again, with the same ids."""

@@ -8,8 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import anyio
+
 from pgqueue.batch import Call
 from pgqueue.database import Database
+from pgqueue.depths import Depths
 from pgqueue.errors import CodecError, JobNotFoundError, JobPurgedError, NotOpenError, UnknownQueueError
 from pgqueue.events import Observers
 from pgqueue.jobs import Job
@@ -35,6 +38,8 @@ class Parts:
     _signals: Signals
     _watches: Watches
     _observers: Observers
+    _depths: Depths
+    _counting: anyio.Lock
     _host: asyncio.Task[None] | None
     _lanes: dict[tuple[str, int], int]
     _calls: dict[str, Call]

@@ -31,6 +31,11 @@ class EnqueueStatements(Statements):
         )
         return [row["lane"] for row in rows]
 
+    async def count_depth(self, connection: Connection, queue: str, most: int) -> int:
+        """Return how many jobs of *queue* are pending and unclaimed, counted up to *most*."""
+        counted: int = await connection.fetchval(self._sql["count_depth"], queue, most)
+        return counted
+
     async def find_existing(self, connection: Connection, ids: Iterable[UUID]) -> set[UUID]:
         """Return those of *ids* that are taken."""
         return {row["id"] for row in await connection.fetch(self._sql["find_existing"], list(ids))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -29,6 +30,7 @@ from pgqueue.errors import (
     NotOpenError,
     PayloadTooLargeError,
     PgQueueError,
+    QueueFullError,
     UnknownQueueError,
     UnknownTaskError,
 )
@@ -53,6 +55,7 @@ STATUSES: Final[Mapping[type[PgQueueError], int]] = {
     KeyInFlightError: 409,
     CodecError: 500,
     NotOpenError: 503,
+    QueueFullError: 503,
 }
 """What pgqueue's own errors mean over HTTP. The nearest class counts."""
 
@@ -121,6 +124,8 @@ async def _refused(_: Request, error: Exception) -> Problem:
             detail = f"task {error.task!r}: another job holds the idempotency key of this call"
         case NotADeadLetterError() | JobNotWaitingError():
             members["job_status"] = str(error.status)
+        case QueueFullError():
+            headers = {"Retry-After": str(math.ceil(error.retry_after))}
         case CodecError():
             detail = f"what is stored of job {error.job_id} cannot be decoded here"
         case _:

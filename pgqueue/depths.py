@@ -1,0 +1,127 @@
+"""Backpressure: how deep queues with a limit are, as far as this process knows. Values and decisions only.
+
+A limited queue is counted, up to its limit, at most once in a while; in between, what this process has
+enqueued is added to the count. So several processes that enqueue at once can exceed the limit by what they
+enqueue within one such while, and no enqueue waits for another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from pgqueue.errors import ConfigurationError, QueueFullError
+
+BELIEVED_FOR: Final = 1.0
+"""Seconds for which a count is believed that leaves room."""
+REFUSED_FOR: Final = 0.05
+"""... and one that leaves none: a queue that has drained takes jobs again soon."""
+REST: Final = 20
+"""A count that took a while is not made again for so many times as long."""
+LONGEST_WAIT: Final = 60.0
+"""Seconds that a refusal asks for at most."""
+
+
+def check_max_depth(where: str, max_depth: int | None) -> int | None:
+    """Return a limit that was given. Raises ConfigurationError."""
+    if max_depth is not None and (
+        isinstance(max_depth, bool) or not isinstance(max_depth, int) or max_depth < 1
+    ):
+        raise ConfigurationError(f"{where}: max_depth is {max_depth!r}: give 1 or more, or None for no limit")
+    return max_depth
+
+
+@dataclass(slots=True)
+class Depth:
+    """What this process knows of one queue."""
+
+    counted: int = 0
+    """Pending jobs, when they were counted last."""
+    counted_at: float = -math.inf
+    took: float = 0.0
+    """Seconds that counting took."""
+    added: int = 0
+    """Jobs that this process has written since."""
+    being_added: int = 0
+    """Jobs that it is writing now: a count may or may not see them."""
+    drain_rate: float = 0.0
+    """Jobs a second that left the queue between the last two counts."""
+
+    @property
+    def depth(self) -> int:
+        """How many jobs there are, as far as is known."""
+        return self.counted + self.added + self.being_added
+
+    def must_be_counted(self, count: int, limit: int, now: float) -> bool:
+        """Whether *count* more jobs can only be decided about after counting anew."""
+        believed_for = BELIEVED_FOR if self.depth + count <= limit else REFUSED_FOR
+        return now - self.counted_at > max(believed_for, REST * self.took)
+
+    def count(self, found: int, *, at: float, took: float) -> None:
+        """Take in a count that began *at* and *took* so many seconds."""
+        before, since = self.counted + self.added, at - self.counted_at
+        self.drain_rate = max(0.0, (before - found) / since) if 0 < since < math.inf else 0.0
+        self.counted, self.counted_at, self.took, self.added = found, at, took, 0
+
+    def wait_for(self, count: int, limit: int) -> float:
+        """Return the seconds after which *count* more jobs may fit: at least 1."""
+        excess = self.depth + count - limit
+        wait = excess / self.drain_rate if self.drain_rate > 0 else LONGEST_WAIT / 10
+        return min(max(1.0, wait), LONGEST_WAIT)
+
+
+class Depths:
+    """The limits of queues, and what is known of those that have one.
+
+    *default*: the limit of every queue that has none of its own; None: no limit.
+    """
+
+    def __init__(self, default: int | None) -> None:
+        self._default = default
+        self._limits: dict[str, int | None] = {}
+        self._known: dict[str, Depth] = {}
+
+    def set_limit(self, queue: str, limit: int | None) -> None:
+        """Give *queue* a limit of its own; None: it has none."""
+        self._limits[queue] = limit
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether any queue has a limit: if none has, nobody need ask."""
+        return self._default is not None or any(limit is not None for limit in self._limits.values())
+
+    def limited(self, counts: Mapping[str, int]) -> Iterator[tuple[str, int, int]]:
+        """Return those of *counts*, jobs by queue, that a limit concerns: queue, count and limit."""
+        for queue, count in counts.items():
+            limit = self._limits.get(queue, self._default)
+            if limit is not None:
+                yield queue, count, limit
+
+    def of(self, queue: str) -> Depth:
+        """Return what is known of *queue*."""
+        return self._known.setdefault(queue, Depth())
+
+    def admit(self, counts: Mapping[str, int]) -> None:
+        """Begin to add jobs, all or none. Raises QueueFullError; else `settle` says how it ended."""
+        chosen = list(self.limited(counts))
+        for queue, count, limit in chosen:
+            known = self.of(queue)
+            if known.depth + count > limit:
+                raise QueueFullError(
+                    queue,
+                    depth=known.depth,
+                    limit=limit,
+                    count=count,
+                    retry_after=known.wait_for(count, limit),
+                )
+        for queue, count, _ in chosen:
+            self.of(queue).being_added += count
+
+    def settle(self, counts: Mapping[str, int], *, is_written: bool) -> None:
+        """Say that jobs that were admitted are written, or are not going to be."""
+        for queue, count, _ in self.limited(counts):
+            known = self.of(queue)
+            known.being_added -= count
+            known.added += count if is_written else 0
