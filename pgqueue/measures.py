@@ -53,7 +53,8 @@ class QueueMeasure:
     oldest_age: float | None
     """Seconds that the job has waited that is first in its queue; None: none waits."""
     enqueued_rate: float
-    """Jobs a second, by what processes have written down. Jobs enqueued by SQL are not in it."""
+    """Jobs a second, by what processes have written down. Jobs enqueued by SQL are not in it, those of a
+    transaction that was rolled back are."""
     finished_rate: float
     """Jobs a second that got to an end in a worker, whichever it was."""
     wait: Percentiles | None

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Final
 
 import anyio
+import asyncpg
 
 from pgqueue.database import Database
 from pgqueue.errors import NotOpenError
@@ -143,6 +144,7 @@ class StatsWriter:
         self._tallies = Tallies()
         self._unwritten: list[dict[str, object]] = []
         self._since = 0.0
+        self._is_refused = False
         self._wakeup = anyio.Event()
         observers.add(self._observe, JobsEnqueued, JobsClaimed, AttemptsEnded, JobsRescued)
 
@@ -174,6 +176,12 @@ class StatsWriter:
                 await self._write()
         except (*PASSING_ERRORS, NotOpenError) as error:
             logger.debug("what was done is written down later (%s: %s)", type(error).__name__, error)
+        except asyncpg.PostgresError as error:
+            # A role that may not, for one: jobs must not suffer for it.
+            self._unwritten = []
+            level = logging.DEBUG if self._is_refused else logging.WARNING
+            self._is_refused = True
+            logger.log(level, "what was done cannot be written down: %s: %s", type(error).__name__, error)
 
     async def _write(self) -> None:
         async with self._database.acquire() as connection:

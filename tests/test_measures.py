@@ -339,6 +339,27 @@ async def test_what_could_not_be_written_is_written_once_when_it_can_be(
     assert [row[0] for row in await db.fetch("select enqueued from pgqueue.stat")] == [1, 1]
 
 
+async def test_jobs_do_not_suffer_where_nothing_can_be_written_down(
+    pgq: PgQueue, db: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    await db.execute("alter table pgqueue.stat add constraint closed check (false)")
+
+    @pgq.task
+    async def work() -> str:
+        return "done"
+
+    async with pgq.worker():
+        for _ in range(2):
+            assert await (await work.enqueue()).result(timeout=60) == "done"
+            await written(pgq)
+
+    said = [record.getMessage() for record in caplog.records if record.name == "pgqueue.stats"]
+    assert len(said) == 1
+    assert said[0].startswith(
+        "what was done cannot be written down: CheckViolationError: new row for relation"
+    )
+
+
 async def test_what_is_older_than_a_day_is_removed(pgq: PgQueue, db: Connection) -> None:
     await pgq.enqueue_by_name("work")
     await written(pgq)
