@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -304,6 +305,34 @@ async def test_errors_are_one_line(cli: Cli, pgq: PgQueue) -> None:
     ):
         code, _, stderr = await cli(wrong[0], *wrong[1:])
         assert (code, "Traceback" in stderr) == (2, False)
+
+
+async def test_arguments_that_are_redacted_are_not_shown(
+    dsn: str, pgq: PgQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "redacting_here.py").write_text(
+        f"from pgqueue import PgQueue\n\npgq = PgQueue({dsn!r}, redact=['card'])\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    @pgq.task(max_retries=0)
+    async def charge(card: str, amount: int) -> None:
+        raise ValueError
+
+    job = await charge.enqueue("4000-1234", amount=7)
+    async with pgq.worker():
+        await pgq.wait(job.id)
+    for command in (["job"], ["dead", "show"]):
+        for options in ([], ["--json"]):
+            # As a program would: it is imported afresh.
+            monkeypatch.delitem(sys.modules, "redacting_here", raising=False)
+            given = [*command, str(job.id), "--app=redacting_here:pgq", *options]
+            result = await asyncio.to_thread(CliRunner().invoke, app, given)
+
+            assert "4000-1234" not in result.stdout
+            assert "[redacted]" in result.stdout
+            assert "amount" in result.stdout
 
 
 async def test_the_commands_run_as_programs(processes: Processes, dsn: str) -> None:

@@ -81,7 +81,7 @@ async def test_queues_says_what_each_holds(cli: Cli, pgq: PgQueue) -> None:
     assert "[mail]" in stdout
     assert "queue '[mail]': paused since" in stdout
     assert "by ann: \\x1b[2J[bold]\\u202eno\\r" in stdout
-    [queue] = document
+    [queue] = document["queues"]
     assert (queue["queue"], queue["is_paused"]) == ("default", False)
     assert (queue["pending"]["value"], queue["scheduled"]["value"]) == (3, 1)
     assert unknown == (1, "", "pgqueue: there is no queue 'mial' (there are: '[mail]', 'default')\n")
@@ -150,8 +150,8 @@ def test_what_is_changed_and_when_it_is_empty_are_said_in_words() -> None:
 async def test_workers_says_who_works_on_what(cli: Cli, pgq: PgQueue) -> None:
     async with running_job(pgq) as job:
         code, stdout, _ = await cli("workers", "--jobs")
-        [worker] = await cli.json("workers", "--jobs")
-        [without_jobs] = await cli.json("workers")
+        [worker] = (await cli.json("workers", "--jobs"))["workers"]
+        [without_jobs] = (await cli.json("workers"))["workers"]
 
     assert code == 0
     for text in ("worker-1", "exports", str(job.id), "export"):

@@ -72,6 +72,7 @@ def list_jobs(
         table(
             ["job", "status", "task", "queue", "attempt", "created", "took", "remark"],
             [job_row(job) for job in page.jobs],
+            numbers=["status", "attempt", "created", "took"],
         )
     )
     if page.cursor is not None:
@@ -90,17 +91,19 @@ def show_job(
 ) -> None:
     """Show all that is known of one job.
 
-    Exit codes: 0 it has succeeded, or is not over; 1 it has failed, was cancelled or has expired; 1 an error,
-    which is a line on stderr; 2 wrong usage; 130 interrupted.
+    Given --app, arguments that its option redact names are not shown.
+
+    Exit codes: 0 it has succeeded, or is not over; 1 it has failed, was cancelled or has expired, or an
+    error, which is a line on stderr; 2 wrong usage; 130 interrupted.
     """
 
     async def look(pgq: PgQueue) -> tuple[Job, Sequence[Attempt], Sequence[Action]]:
         if watch:
-            async for seen in pgq.watch(job):
+            async for changed in pgq.watch(job):
                 if as_json:
-                    print_json(job_document(seen), on_one_line=True)
+                    print_json(job_document(changed), on_one_line=True)
                 else:
-                    typer.echo(describe_change(seen))
+                    typer.echo(describe_change(changed))
         read = await pgq.get(job)
         shown = replace(read, arguments=pgq.shown_arguments(read))
         return shown, await pgq.attempts(job), await pgq.actions(job)
@@ -175,7 +178,7 @@ def describe_job(job: Job, attempts: Sequence[Attempt], actions: Sequence[Action
         "started": moment(job.started_at),
         "completed": moment(job.completed_at),
         "took": duration(_seconds(job)),
-        "attempts": str(job.attempt),
+        "attempts": f"{job.attempt}{'' if job.max_attempts is None else f' of {job.max_attempts}'}",
         "losses": str(job.losses) if job.losses else None,
         "worker": job.worker,
         "key": job.key,

@@ -22,7 +22,7 @@ from pgqueue.cli.terminal import (
     say,
     table,
 )
-from pgqueue.documents import queue_document
+from pgqueue.documents import queue_document, setting_document
 from pgqueue.measures import Drain, Percentiles, QueueMeasure
 
 OneQueue = Annotated[str | None, typer.Argument(metavar="[QUEUE]", help="The queue, by its name.")]
@@ -53,7 +53,14 @@ def queues(
         found = [each for each in found if each.queue in names]
         settings = [each for each in settings if each.kind == "queue" and each.name in names]
     if as_json:
-        print_json([queue_document(each) for each in found])
+        known = {each.name: each for each in settings if each.kind == "queue"}
+        print_json(
+            {
+                "queues": [
+                    {**setting_document(known.get(each.queue)), **queue_document(each)} for each in found
+                ]
+            }
+        )
         return
     print_table(queue_table(found))
     print_lines(describe_setting(setting) for setting in settings)

@@ -74,16 +74,30 @@ def rate(per_second: float) -> str:
     return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Collection[str] = ()) -> Table:
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    numbers: Collection[str] = (),
+    one_line: bool = False,
+) -> Table:
     """Return a table. What it shows is not markup.
 
-    Its first column is never broken: ids are to be copied. *numbers*: columns that stand to the right.
+    Its first column is not broken: ids are to be copied. Nor are *numbers*, columns that stand to the right.
+    *one_line*: what is too long is cut, so that a row is a line.
     """
+
+    def cell(text: str) -> Text:
+        return Text(plain(text), no_wrap=True, overflow="ellipsis") if one_line else Text(plain(text))
+
     made = Table(box=None, pad_edge=False, header_style="bold")
     for place, column in enumerate(columns):
-        made.add_column(column, no_wrap=place == 0, justify="right" if column in numbers else "left")
+        is_number = column in numbers
+        made.add_column(
+            cell(column), no_wrap=is_number or place == 0, justify="right" if is_number else "left"
+        )
     for row in rows:
-        made.add_row(*(Text(plain(cell)) for cell in row))
+        made.add_row(*map(cell, row))
     return made
 
 

@@ -148,9 +148,9 @@ def view(snapshot: Snapshot, height: int) -> Group:
         ),
         _short_queue_table(shown_queues),
         _more(len(queues) - len(shown_queues), "queues"),
-        one_line_each(worker_table(shown_workers)),
+        worker_table(shown_workers, one_line=True),
         _more(len(workers) - len(shown_workers), "workers"),
-        one_line_each(running_table(workers, limit=for_jobs)),
+        running_table(workers, limit=for_jobs, one_line=True),
         _more(running - min(jobs, for_jobs), "jobs"),
     )
 
@@ -175,34 +175,26 @@ def busiest(queues: Sequence[QueueMeasure], limit: int) -> list[QueueMeasure]:
     return [queues[place] for place in sorted(chosen)]
 
 
-def one_line_each(rows: Table) -> Table:
-    """Let no row take more than a line."""
-    for column in rows.columns:
-        column.no_wrap, column.overflow = True, "ellipsis"
-    return rows
-
-
 def _short_queue_table(queues: Sequence[QueueMeasure]) -> Table:
     numbers = ["pending", "later", "running", "failed", "oldest", "in/s", "out/s", "empty in"]
-    return one_line_each(
-        table(
-            ["queue", *numbers],
+    return table(
+        ["queue", *numbers],
+        [
             [
-                [
-                    f"{each.queue} (paused)" if each.is_paused else each.queue,
-                    count(each.pending),
-                    count(_sum(each.scheduled, each.retrying, each.blocked)),
-                    count(each.running),
-                    count(each.failed),
-                    duration(each.oldest_age),
-                    rate(each.enqueued_rate),
-                    rate(each.finished_rate),
-                    "" if each.drain is None else duration(each.drain.likely),
-                ]
-                for each in queues
-            ],
-            numbers=numbers,
-        )
+                f"{each.queue} (paused)" if each.is_paused else each.queue,
+                count(each.pending),
+                count(_sum(each.scheduled, each.retrying, each.blocked)),
+                count(each.running),
+                count(each.failed),
+                duration(each.oldest_age),
+                rate(each.enqueued_rate),
+                rate(each.finished_rate),
+                "" if each.drain is None else duration(each.drain.likely),
+            ]
+            for each in queues
+        ],
+        numbers=numbers,
+        one_line=True,
     )
 
 

@@ -30,7 +30,7 @@ def workers(
     """Show the workers that hold a lease, anywhere."""
     found = call(app, dsn, schema, lambda pgq: pgq.list_workers(jobs=JOBS if jobs else 0))
     if as_json:
-        print_json([worker_document(each) for each in found])
+        print_json({"workers": [worker_document(each) for each in found]})
         return
     print_table(worker_table(found))
     if jobs:
@@ -38,7 +38,7 @@ def workers(
         print_table(running_table(found))
 
 
-def worker_table(found: Sequence[WorkerMeasure]) -> Table:
+def worker_table(found: Sequence[WorkerMeasure], *, one_line: bool = False) -> Table:
     """Return workers, a row each."""
     numbers = ["running", "ahead", "lag", "seen", "lease"]
     return table(
@@ -58,10 +58,13 @@ def worker_table(found: Sequence[WorkerMeasure]) -> Table:
             for each in found
         ],
         numbers=numbers,
+        one_line=one_line,
     )
 
 
-def running_table(found: Sequence[WorkerMeasure], *, limit: int | None = None) -> Table:
+def running_table(
+    found: Sequence[WorkerMeasure], *, limit: int | None = None, one_line: bool = False
+) -> Table:
     """Return what workers run, a row for each job, those that have run longest first."""
     running = sorted(
         ((job, worker) for worker in found for job in worker.jobs), key=lambda each: -each[0].seconds
@@ -81,4 +84,5 @@ def running_table(found: Sequence[WorkerMeasure], *, limit: int | None = None) -
             for job, worker in running[:limit]
         ],
         numbers=["for", "attempt"],
+        one_line=one_line,
     )
