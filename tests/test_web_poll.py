@@ -460,6 +460,20 @@ async def test_somebody_elses_job_is_like_one_that_does_not_exist(pgq: PgQueue) 
 
 
 @pytest.mark.contract("P6.11")
+async def test_a_hook_that_fails_tells_nothing_of_the_job(pgq: PgQueue) -> None:
+    @pgq.task
+    async def work() -> None: ...
+
+    job = await work.enqueue()
+    app = status_app(pgq, token="secret", owns=lambda _, job: job.headers["user"] == "ann")
+
+    async with client_of(app) as client:
+        response = await client.get(f"/jobs/{job.id}")
+
+    assert (response.status_code, response.json()["detail"]) == (404, f"there is no job {job.id}")
+
+
+@pytest.mark.contract("P6.11")
 async def test_ids_are_not_to_be_guessed(pgq: PgQueue) -> None:
     @pgq.task
     async def work() -> None: ...

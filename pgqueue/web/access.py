@@ -79,8 +79,13 @@ class Access:
         """Whether *job* exists for the requester."""
         if self._settings.owns is None:
             return True
-        answer = self._settings.owns(request, job)
-        return bool(await answer if inspect.isawaitable(answer) else answer)
+        try:
+            answer = self._settings.owns(request, job)
+            return bool(await answer if inspect.isawaitable(answer) else answer)
+        except Exception:
+            # An error would tell the job from one that does not exist.
+            logger.exception("owns failed; job %s is nobody's", job.id)
+            return False
 
     def actor_of(self, request: Request, *, default: str = "http") -> str:
         """Return who does it, for the history; *default*: where the service does not say."""
