@@ -57,6 +57,16 @@ class NoQuery(Input):
     """No parameters."""
 
 
+class PollQuery(Input):
+    """How long a poll waits."""
+
+    wait: str | None = Field(
+        default=None,
+        pattern=r"^\d{1,9}(\.\d{1,9})?$",
+        description="Seconds to wait for a change; the service sets a limit.",
+    )
+
+
 class JobChoice(Input):
     """Which jobs are meant: those that fit everything that is given."""
 

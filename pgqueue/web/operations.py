@@ -60,6 +60,7 @@ CANCELLED: Final = {
     202: Answer("It runs, and was asked to stop.", outputs.JobDocument, headers={**LOCATION, **RETRY_AFTER}),
 }
 ETAG: Final = {"ETag": "Of what is shown."}
+APPLIED: Final = {"Preference-Applied": "That the preferred wait was heard."}
 UNCHANGED: Final = Answer("It is what the client has seen.", None, None, ETAG)
 IF_CHANGED: Final = {"If-None-Match": "The ETag of what was seen last."}
 PAGED: Final = {"Link": "The next page, as rel=next."}
@@ -98,8 +99,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             303: Answer("By the async protocol: it has succeeded.", None, None, LOCATION),
             304: UNCHANGED,
         },
-        NO_JOB,
-        headers=IF_CHANGED,
+        {**NO_JOB, 503: "Too many polls wait, or the database does not answer."},
+        query=inputs.PollQuery,
+        headers={**IF_CHANGED, "Prefer": "wait=SECONDS, as the parameter."},
     ),
     "job_result": Operation(
         "Get what a job returned",
