@@ -89,7 +89,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "Show where a job stands",
         {
             200: Answer(
-                str(outputs.JobDocument.__doc__), outputs.JobDocument, headers={**ETAG, **RETRY_AFTER}
+                str(outputs.JobDocument.__doc__),
+                outputs.JobDocument,
+                headers={**ETAG, **RETRY_AFTER, **APPLIED},
             ),
             202: Answer(
                 "By the async protocol: it is not over.",
