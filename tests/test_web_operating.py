@@ -101,7 +101,13 @@ async def test_pages_follow_each_other_by_their_links_and_miss_nothing(pgq: PgQu
     @pgq.task
     async def work(number: int) -> None: ...
 
-    handles = await pgq.enqueue_many(work.s(number) for number in range(5))
+    @pgq.task
+    async def other() -> None: ...
+
+    handles = []
+    for number in range(5):
+        handles.append(await work.enqueue(number))
+        await other.enqueue()
     app = Starlette(routes=[Mount("/queue", app=status_app(pgq, token="secret"))])
 
     seen: list[str] = []
@@ -351,6 +357,7 @@ async def test_a_mass_redrive_shows_its_progress_where_it_says(
     progress = begun.json()
     assert begun.headers["location"] == f"/redrives/{progress['redrive_id']}"
     assert (progress["state"], progress["done"], progress["total"]) == ("running", 0, 2)
+    assert progress["rate"] == 1000
     async with pgq.worker(queues=["nothing"]):
         await eventually(is_over)
     ended = (await client.get(begun.headers["location"])).json()
