@@ -248,6 +248,21 @@ async def test_without_a_database_nothing_is_said_of_queues(pgq: PgQueue, unbuff
     assert after[key("pgqueue_jobs_enqueued_total", task="work", queue="default")] == 1
 
 
+async def test_a_database_that_answers_with_errors_ends_nobody_who_refreshes(
+    pgq: PgQueue, db: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    metrics = Metrics(pgq)
+    await db.execute("alter table pgqueue.dead_letter rename to elsewhere")
+
+    async def is_down() -> bool:
+        return metrics.registry.get_sample_value("pgqueue_database_up") == 0
+
+    async with metrics.refreshing(every=0.01):
+        await eventually(is_down)
+
+    assert "the queues cannot be measured" in caplog.text
+
+
 async def test_a_service_collects_its_own_registry_in_any_thread(pgq: PgQueue) -> None:
     registry = CollectorRegistry()
     metrics = Metrics(pgq, registry=registry)

@@ -70,7 +70,7 @@ class Prometheus:
             return latest == ([] if value is None else [value])
 
         try:
-            await eventually(does, within=DEADLINE)
+            await eventually(does)
         except TimeoutError:
             pytest.fail(f"{query}: {latest}, not {value}")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
 import anyio
+import asyncpg
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -19,6 +21,8 @@ from pgqueue.metrics.counting import count_events
 from pgqueue.metrics.gauges import Snapshot, families
 from pgqueue.metrics.labels import Cap
 from pgqueue.metrics.processes import ProcessReports
+
+logger = logging.getLogger("pgqueue.metrics")
 
 FRESH: Final = 1.0
 """Seconds for which a measure serves: any number of scrapes cost the database one a second."""
@@ -82,6 +86,10 @@ class DatabaseMetrics:
                         await self._pgq.oldest_dead_letter_age(),
                     )
             except AWAY:
+                self._database.take(None)
+            except asyncpg.PostgresError as error:
+                # Nobody's reason to end: a service refreshes beside its work.
+                logger.warning("the queues cannot be measured: %s", error)
                 self._database.take(None)
             else:
                 self._database.take(snapshot)
