@@ -337,6 +337,8 @@ async def test_a_poll_reads_by_keys_alone_however_many_jobs_there_are(
     assert [node for node in nodes if node["Node Type"] == "Seq Scan"] == []
     indexes = {node["Index Name"] for node in nodes if "Index Name" in node}
     assert {each for each in indexes if not each.endswith("_pkey")} == set()
+    # What there is of one job is found, and nothing is searched for it.
+    assert max(node["Actual Rows"] for node in nodes) <= 1
     plan = explained["Plan"]
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 60
 
