@@ -439,11 +439,11 @@ async def test_options_that_cannot_be_change_nothing(pgq: PgQueue, client: httpx
 
 
 async def test_queues_are_measured_paused_and_resumed(pgq: PgQueue, client: httpx.AsyncClient) -> None:
-    @pgq.task(queue="mail/eu")
+    @pgq.task(queue="mail/eu\n")
     async def send() -> None: ...
 
     await send.enqueue()
-    path = "/queues/mail%2Feu"
+    path = "/queues/mail%2Feu%0A"
 
     paused = await client.post(f"{path}/pause", json={"reason": "the relay is down"})
     queues = {queue["queue"]: queue for queue in (await client.get("/queues")).json()["queues"]}
@@ -451,7 +451,7 @@ async def test_queues_are_measured_paused_and_resumed(pgq: PgQueue, client: http
     resumed = await client.post(f"{path}/resume")
 
     assert (paused.status_code, paused.json()["is_paused"]) == (200, True)
-    listed = queues["mail/eu"]
+    listed = queues["mail/eu\n"]
     assert (listed["is_paused"], listed["changed_by"]) == (True, "http")
     assert listed["change_reason"] == shown["change_reason"] == "the relay is down"
     assert shown["pending"] == {"value": 1, "is_exact": True}

@@ -61,12 +61,12 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         known = await settings_of(pgq, "queue")
         return JSONResponse({"queue": name, **setting_document(known.get(name))}, headers=NO_STORE)
 
-    # A queue's name may have slashes in it.
+    # A queue's name may be any text.
     return [
         Route("/queues", list_queues, name="queues"),
-        FixedRoute("/queues/{queue:path}/pause", pause, methods=["POST"], name="pause_queue"),
-        FixedRoute("/queues/{queue:path}/resume", resume, methods=["POST"], name="resume_queue"),
-        Route("/queues/{queue:path}", show, name="queue"),
+        FixedRoute("/queues/{queue:name}/pause", pause, methods=["POST"], name="pause_queue"),
+        FixedRoute("/queues/{queue:name}/resume", resume, methods=["POST"], name="resume_queue"),
+        Route("/queues/{queue:name}", show, name="queue"),
     ]
 
 

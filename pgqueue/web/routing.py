@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.routing import Match, Route
 from starlette.types import Scope
+
+
+class AnyName(Convertor[str]):
+    """Whatever text: a name with slashes or line breaks in it too."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        """Return the text."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return the text."""
+        return value
+
+
+register_url_convertor("name", AnyName())
 
 
 class FixedRoute(Route):

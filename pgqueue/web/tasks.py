@@ -59,12 +59,12 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         known = await settings_of(pgq, "task")
         return JSONResponse(_document(pgq, name, known.get(name)), headers=NO_STORE)
 
-    # A task's name may have slashes in it.
+    # A task's name may be any text.
     return [
         Route("/tasks", list_tasks, name="tasks"),
-        FixedRoute("/tasks/{task:path}/pause", pause, methods=["POST"], name="pause_task"),
-        FixedRoute("/tasks/{task:path}/resume", resume, methods=["POST"], name="resume_task"),
-        FixedRoute("/tasks/{task:path}/options", configure, methods=["PUT"], name="configure_task"),
+        FixedRoute("/tasks/{task:name}/pause", pause, methods=["POST"], name="pause_task"),
+        FixedRoute("/tasks/{task:name}/resume", resume, methods=["POST"], name="resume_task"),
+        FixedRoute("/tasks/{task:name}/options", configure, methods=["PUT"], name="configure_task"),
     ]
 
 
