@@ -22,6 +22,7 @@ from pgqueue.cli.monitoring import monitoring
 from pgqueue.cli.queues import pause, queues, resume
 from pgqueue.cli.terminal import plain
 from pgqueue.cli.top import top
+from pgqueue.cli.web import web
 from pgqueue.cli.worker import work
 from pgqueue.cli.workers import workers
 from pgqueue.errors import PgQueueError
@@ -103,4 +104,5 @@ app.command()(workers)
 app.command()(top)
 app.add_typer(dead, name="dead")
 app.add_typer(monitoring, name="monitoring")
+app.command()(web)
 app.command()(demo)

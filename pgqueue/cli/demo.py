@@ -312,7 +312,7 @@ class Screen:
 
     def show_address(self, address: str) -> None:
         """Say where the status is served."""
-        self._console.print(f"status while it runs: {address}/jobs/ID, /metrics, /livez, /readyz")
+        self._console.print(f"dashboard while it runs: {address}/dashboard/")
 
     def advance(self, count: int) -> None:
         """Move the bar on."""

@@ -23,10 +23,20 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 @asynccontextmanager
-async def serving(app: Callable[..., Any], listener: socket.socket) -> AsyncIterator[str]:
-    """Serve *app* on *listener* inside the block; yield its address. Signals are not its business."""
+async def serving(app: Callable[..., Any], listener: socket.socket, *, grace: int = 1) -> AsyncIterator[str]:
+    """Serve *app* on *listener* inside the block; yield its address. Signals are not its business.
+
+    *grace*: seconds that requests under way have to end.
+    """
     config = uvicorn.Config(
-        app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # A header that anybody can send does not say where a request comes from.
+        proxy_headers=False,
+        timeout_graceful_shutdown=grace,
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
