@@ -16,6 +16,7 @@ from pgqueue.web.dashboard.bulk import BulkPages
 from pgqueue.web.dashboard.dead_letters import DeadLetterPages
 from pgqueue.web.dashboard.desk import Desk
 from pgqueue.web.dashboard.job import JobPage
+from pgqueue.web.dashboard.login import LoginPages
 from pgqueue.web.dashboard.mistakes import exception_handlers
 from pgqueue.web.settings import WebSettings
 
@@ -47,6 +48,7 @@ def dashboard(pgq: PgQueue, settings: WebSettings, access: Access) -> Starlette:
             *DeadLetterPages(desk).routes(),
             *queues.routes(desk),
             *workers.routes(desk),
+            *LoginPages(desk).routes(),
             *static.routes(settings),
         ],
         exception_handlers=exception_handlers(desk),

@@ -68,6 +68,7 @@ class Desk:
             base=base,
             instance=self.settings.name,
             version=_version(),
+            is_logged_in=self.access.has_session(request),
             section=section,
             is_top=is_top,
             events=f"{base.removesuffix('/dashboard')}{events}" if events else "",

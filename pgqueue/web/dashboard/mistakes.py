@@ -22,6 +22,7 @@ from pgqueue.errors import (
     UnknownQueueError,
 )
 from pgqueue.web.dashboard.desk import Desk, base_of
+from pgqueue.web.dashboard.login import to_login
 
 STATUSES: dict[type[PgQueueError], int] = {
     JobNotFoundError: 404,
@@ -41,6 +42,7 @@ TITLES = {
     413: "That is too much",
     415: "That is not a form",
     422: "That cannot be read",
+    429: "That is too often",
     500: "Something went wrong here",
     503: "The database does not answer",
 }
@@ -51,6 +53,8 @@ def exception_handlers(desk: Desk) -> dict[Any, ExceptionHandler]:
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if error.status_code == 401 and desk.settings.token is not None:
+            return to_login(request)
         headers = dict(error.headers or {})
         if 300 <= error.status_code < 400 and "Location" in headers:
             return RedirectResponse(headers["Location"], error.status_code, headers)
