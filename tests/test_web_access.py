@@ -390,8 +390,8 @@ def test_where_it_does_not_the_door_is_named() -> None:
 
 # Every route of the app
 
-OPEN = {"/livez", "/readyz"}
-"""Whether this process lives is for whoever runs it to know, and says nothing of jobs."""
+OPEN = {"/livez", "/readyz", "/", "/dashboard/login", "/dashboard/logout"}
+"""Whether this process lives is for whoever runs it to know; the others lead to pages. None tells of jobs."""
 
 
 def paths_of(app: Starlette, prefix: str = "") -> set[tuple[str, str]]:
@@ -427,6 +427,20 @@ async def test_no_route_answers_who_does_not_present_the_token() -> None:
     assert {key: answer.status_code for key, answer in answers.items()} == dict.fromkeys(answers, 401)
 
 
+async def test_no_page_is_shown_to_who_has_not_logged_in() -> None:
+    async with no_database(token=TOKEN) as app, client_of(app) as client:
+        answers = {
+            (method, path): await client.request(method, path)
+            for method, path in paths_of(app)
+            if not is_open(path) and path.startswith("/dashboard")
+        }
+
+    leads_to = {answer.headers.get("location", "").partition("?")[0] for answer in answers.values()}
+    assert ("POST", "/dashboard/queues/pause") in answers
+    assert {key: answer.status_code for key, answer in answers.items()} == dict.fromkeys(answers, 303)
+    assert leads_to == {"/dashboard/login"}
+
+
 async def test_no_route_answers_strangers_where_nothing_is_set() -> None:
     async with no_database() as app, client_of(app, STRANGER) as client:
         answers = {
@@ -443,7 +457,7 @@ async def test_every_change_is_refused_where_nothing_is_set() -> None:
         answers = {
             (method, path): await client.request(method, path)
             for method, path in paths_of(app)
-            if method != "GET"
+            if method != "GET" and not is_open(path)
         }
 
     assert {key: answer.status_code for key, answer in answers.items()} == dict.fromkeys(answers, 403)
@@ -478,3 +492,18 @@ def test_only_this_host_is_the_same_origin(site: str | None, origin: str | None,
         assert site in ("same-origin", "none") or (site is None and origin is not None and host is not None)
     if site is None and origin is None:
         assert found is Origin.UNKNOWN
+
+
+# Jobs that belong to somebody
+
+
+async def test_pages_about_everybodys_jobs_are_not_for_who_owns_some(pgq: PgQueue) -> None:
+    app = status_app(pgq, token=TOKEN, open_reading=True, owns=lambda *_: False)
+
+    async with client_of(app) as client:
+        paths = ["/dashboard/dead-letters", f"/dashboard/dead-letters/{'0' * 16}", "/dashboard/workers"]
+        without = [(await client.get(path)).status_code for path in paths]
+        with_it = [(await client.get(path, headers=BEARER)).status_code for path in paths]
+
+    assert without == [403, 403, 403]
+    assert 403 not in with_it

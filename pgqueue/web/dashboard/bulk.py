@@ -89,7 +89,7 @@ class BulkPages:
 
     async def show_redrive(self, request: Request) -> Response:
         """Show how far a mass redrive has come."""
-        await self._desk.access.check(request, "read", "dead_letters")
+        await self._desk.access.check_everybodys(request, "read", "dead_letters")
         progress = await self._desk.pgq.redrive_handle(id_in_path(request)).progress()
         return self._desk.render(
             request,
@@ -104,14 +104,14 @@ class BulkPages:
 
     async def cancel_redrive(self, request: Request) -> Response:
         """Stop it."""
-        await self._desk.access.check(request, "redrive", "dead_letters")
+        await self._desk.access.check_everybodys(request, "redrive", "dead_letters")
         handle = self._desk.pgq.redrive_handle(id_in_path(request))
         await handle.progress()
         done = await handle.cancel()
         return self._desk.go(request, f"/redrives/{handle.id}?done={'stopped' if done else 'nothing'}")
 
     async def _preview(self, request: Request, verb: Verb) -> Response:
-        await self._desk.access.check(request, verb, "dead_letters")
+        await self._desk.access.check_everybodys(request, verb, "dead_letters")
         self._check_not_owned(verb)
         chosen = read_filter(request.query_params)
         if chosen.is_empty and "all" not in request.query_params:
@@ -139,7 +139,7 @@ class BulkPages:
 
     async def _begin(self, request: Request, verb: Verb) -> tuple[DeadLetterFilter, dict[str, str]]:
         """Return what is meant and the form, if the requester may."""
-        await self._desk.access.check(request, verb, "dead_letters")
+        await self._desk.access.check_everybodys(request, verb, "dead_letters")
         self._check_not_owned(verb)
         form = await read_form(request, self._desk.settings)
         chosen = read_filter(form)

@@ -37,7 +37,7 @@ class DeadLetterPages:
 
     async def groups(self, request: Request) -> Response:
         """Show what went wrong, group by group."""
-        await self._desk.access.check(request, "read", "dead_letters")
+        await self._desk.access.check_everybodys(request, "read", "dead_letters")
         texts = {name: request.query_params.get(name, "").strip() for name in SEARCHED}
         search = {name: text for name, text in texts.items() if text}
         wrong: str | None = None
@@ -63,7 +63,7 @@ class DeadLetterPages:
 
     async def group(self, request: Request) -> Response:
         """Show one group and its letters."""
-        await self._desk.access.check(request, "read", "dead_letters")
+        await self._desk.access.check_everybodys(request, "read", "dead_letters")
         fingerprint = request.path_params["fingerprint"]
         cursor = request.query_params.get("cursor") or None
         page = await self._desk.pgq.dead_letters(

@@ -78,6 +78,8 @@ def routes(desk: Desk) -> list[Route]:
         return await change(request, "resume")
 
     async def change(request: Request, verb: Literal["pause", "resume"]) -> Response:
+        # What is paused is said by the form, and a form is not read for just anybody.
+        await desk.access.check(request, "read", "queues")
         form = await read_form(request, desk.settings)
         kind, name = named(form)
         await desk.access.check(request, verb, f"{kind}:{name}")
