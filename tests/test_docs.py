@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from conftest import eventually
 
@@ -80,3 +81,21 @@ async def test_the_page_on_idempotency_does_what_it_says(pgq: PgQueue, db: Conne
 
 async def are_processed(db: Connection) -> bool:
     return bool(await db.fetchval("select bool_and(status = 'completed') from orders"))
+
+
+async def test_the_page_on_security_does_what_it_says(pgq: PgQueue) -> None:
+    names: dict[str, Any] = {"pgq": pgq}
+    job = await pgq.enqueue_by_name("send")
+
+    for code in snippets("security.md", "python"):
+        await run(code, names)
+    transport = httpx.ASGITransport(names["app"], client=("192.0.2.7", 40000))
+    async with httpx.AsyncClient(transport=transport, base_url="http://jobs.example") as client:
+        path, json = "/queue/queues/default/pause", dict[str, str]()
+        stranger = await client.get(f"/queue/jobs/{job.id}")
+        read = await client.get(f"/queue/jobs/{job.id}", headers={"X-User": "bob"})
+        refused = await client.post(path, json=json, headers={"X-User": "bob"})
+        done = await client.post(path, json=json, headers={"X-User": "ada"})
+
+    assert [each.status_code for each in (stranger, read, refused, done)] == [403, 200, 403, 200]
+    assert [each.actor for each in await pgq.settings()] == ["ada"]

@@ -164,6 +164,7 @@ async def test_wrong_tokens_take_turns_and_are_not_answered_when_too_many_wait(
     pgq: PgQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on, waiting = anyio.Event(), 0
+    refused: list[httpx.Response] = []
 
     async def hold(gate: Gate) -> None:
         nonlocal waiting
@@ -179,7 +180,8 @@ async def test_wrong_tokens_take_turns_and_are_not_answered_when_too_many_wait(
         with anyio.fail_after(60):
             while waiting < MAX_WAITING:  # noqa: ASYNC110  # the tries tell nobody
                 await anyio.sleep(0.01)
-        refused = [await log_in(browser), await log_in(browser, token="wrong")]
+        with anyio.move_on_after(60):
+            refused = [await log_in(browser), await log_in(browser, token="wrong")]
         go_on.set()
     async with browser_of(status_app(pgq, token=TOKEN)) as browser:
         later = await log_in(browser)

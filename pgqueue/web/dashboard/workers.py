@@ -23,7 +23,7 @@ def routes(desk: Desk) -> list[Route]:
     """Return the page's route."""
 
     async def show(request: Request) -> Response:
-        await desk.access.check_everybodys(request, "read", "workers")
+        await desk.access.check(request, "read", "workers")
         workers = await desk.pgq.list_workers(jobs=JOBS)
         return desk.render(
             request,
