@@ -119,6 +119,7 @@ class Bench:
         await self.explain("sweep", lambda connection: self.store.sweep(connection, [1]))
         await self.explain("promote", lambda connection: self.store.promote(connection, 1000))
         await self.explain("read_jobs", lambda connection: self.store.read_jobs(connection, jobs.ids))
+        await self.explain("read_versions", lambda connection: self.store.read_versions(connection, jobs.ids))
         await self.claim_and_finish()
         return self.costs
 
