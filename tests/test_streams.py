@@ -21,6 +21,8 @@ from starlette.routing import Mount
 from web_server import serving
 
 from pgqueue import Job, JobHandle, PgQueue
+from pgqueue.cli.serving import listen
+from pgqueue.cli.serving import serving as program_serving
 from pgqueue.ids import new_id
 from pgqueue.web import status_app
 
@@ -373,6 +375,29 @@ async def test_a_server_that_is_told_to_stop_ends_its_streams(
             await process.wait()
 
     assert rest == []
+
+
+@pytest.mark.contract("P6.8")
+async def test_a_program_that_keeps_signals_to_itself_ends_streams_before_it_stops_the_server(
+    pgq: PgQueue, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = await waiting_job(pgq)
+    begun = anyio.Event()
+
+    async def hear(url: str) -> list[ServerSentEvent]:
+        async with listening(client, f"{url}/jobs/{job.id}/events") as (_, events):
+            await following(events)
+            begun.set()
+            return [event async for event in events]
+
+    with caplog.at_level("ERROR"):
+        async with program_serving(status_app(pgq), listen("127.0.0.1", 0)) as url:
+            hearing = asyncio.create_task(hear(url))
+            with anyio.fail_after(WITHIN):
+                await begun.wait()
+
+    assert await hearing == []
+    assert caplog.records == []
 
 
 async def test_without_the_extra_there_are_no_streams_and_the_answer_names_it(

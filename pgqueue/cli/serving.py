@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from pgqueue.errors import ConfigurationError
+from pgqueue.web import end_streams
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -44,6 +45,7 @@ async def serving(app: Callable[..., Any], listener: socket.socket, *, grace: in
     try:
         yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     finally:
+        end_streams(app)
         server.should_exit = True
         await task
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -44,12 +45,13 @@ def status_app(pgq: PgQueue, *, counted: Metrics | None = None, **options: Unpac
     """
     settings = WebSettings(**options)
     access = Access(settings)
-    return Starlette(
+    ending = asyncio.Event()
+    app = Starlette(
         routes=[
             # What has a fixed path comes before what has an id there.
             *listing.routes(pgq, settings, access),
             *jobs.routes(pgq, settings, access),
-            *streams.routes(pgq, settings, access),
+            *streams.routes(pgq, settings, access, ending),
             *operating.routes(pgq, settings, access),
             *redrives.routes(pgq, settings, access),
             *dead_letters.routes(pgq, settings, access),
@@ -64,3 +66,14 @@ def status_app(pgq: PgQueue, *, counted: Metrics | None = None, **options: Unpac
         middleware=[Middleware(Guard)],
         exception_handlers=exception_handlers(),
     )
+    app.state.ending = ending
+    return app
+
+
+def end_streams(app: object) -> None:
+    """End the event streams of *app*, for good, if it is a status app: its server is about to stop.
+
+    uvicorn does so by itself where it handles the signals.
+    """
+    if isinstance(app, Starlette) and hasattr(app.state, "ending"):
+        app.state.ending.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -24,7 +25,14 @@ RETRY = 3000
 class EventStream(EventSourceResponse):
     """Sends events until there are no more, the client is gone or takes too long, or the server stops."""
 
-    def __init__(self, events: AsyncGenerator[Event], *, places: Places, settings: WebSettings) -> None:
+    def __init__(
+        self,
+        events: AsyncGenerator[Event],
+        *,
+        places: Places,
+        settings: WebSettings,
+        ending: asyncio.Event,
+    ) -> None:
         super().__init__(
             _written(events),
             headers=NO_STORE,
@@ -33,6 +41,7 @@ class EventStream(EventSourceResponse):
             ping_message_factory=_sign_of_life,
         )
         self._places = places
+        self._ending = ending
         self._send_within = settings.send_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,12 +57,30 @@ class EventStream(EventSourceResponse):
 
         with self._places.hold():
             try:
-                await super().__call__(scope, receive, send_in_time)
+                await self._stream(scope, receive, send_in_time)
                 if not is_complete:
                     # The server stops: an end, and not a break.
                     await send_in_time({"type": "http.response.body", "body": b"", "more_body": False})
             except TimeoutError:
                 logger.info("event stream %s dropped: its client does not read", scope["path"])
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream until there is no more, or the app ends its streams."""
+        dropped: TimeoutError | None = None
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._cancel_at_end, group.cancel_scope)
+            try:
+                await super().__call__(scope, receive, send)
+            except TimeoutError as error:
+                # Raised below: the group would wrap it.
+                dropped = error
+            group.cancel_scope.cancel()
+        if dropped is not None:
+            raise dropped
+
+    async def _cancel_at_end(self, scope: anyio.CancelScope) -> None:
+        await self._ending.wait()
+        scope.cancel()
 
 
 async def _written(events: AsyncGenerator[Event]) -> AsyncGenerator[ServerSentEvent]:

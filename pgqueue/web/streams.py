@@ -7,6 +7,7 @@ back. Data of `job` is the document that a poll shows; of `tick`, the time and t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 from starlette.requests import Request
@@ -28,8 +29,8 @@ MEDIA_TYPE = "text/event-stream"
 NOT_INSTALLED = "there are no event streams here: they need `pip install 'pgqueue[web]'`; poll instead"
 
 
-def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
-    """Return the routes of event streams."""
+def routes(pgq: PgQueue, settings: WebSettings, access: Access, ending: asyncio.Event) -> list[Route]:
+    """Return the routes of event streams, which end when *ending* is set."""
     try:
         from pgqueue.web.event_source import EventStream
     except ImportError:
@@ -55,7 +56,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         if request.method == "HEAD":
             return Response(headers=NO_STORE, media_type=MEDIA_TYPE)
         places.check()
-        return EventStream(told, places=places, settings=settings)
+        return EventStream(told, places=places, settings=settings, ending=ending)
 
     return [
         Route("/jobs/{id}/events", job_events, name="job_events"),
