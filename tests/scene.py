@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import asyncpg
 import uvicorn
 from conftest import eventually
 
 from pgqueue import JobContext, JobHandle, JobStatus, PgQueue, Reject
 from pgqueue.embedded import embedded_server
+from pgqueue.estimates import BUCKETS
 from pgqueue.options import CallOptions
 from pgqueue.web import status_app
 
@@ -126,11 +128,45 @@ async def lively(pgq: PgQueue, *, mails: int = 12) -> AsyncIterator[Scene]:
             release.set()
 
 
+HISTORY = """
+    insert into pgqueue.stat (id, at, seconds, queue, enqueued, claimed, succeeded, failed, cancelled,
+                              expired, retried, lost, waits, runs)
+    select gen_random_uuid(), now() - minutes * interval '1 minute', 60, queue, ended, ended, ended - failed,
+           failed, 0, 0, failed, 0, array_fill(0, array[$1]), array_fill(0, array[$1])
+    from generate_series(1, 60) as minutes
+    cross join (
+        values ('mail', 900), ('payments', 240), ('reports', 20), ('imports', 120)
+    ) as queues (queue, usual)
+    cross join lateral (
+        select (usual * (1 + 0.5 * sin(minutes / 7.0 + usual) + 0.3 * random()))::integer as ended
+    ) as done
+    cross join lateral (
+        select case when minutes between 20 and 26 then ended / 6 else ended / 90 end as failed
+    ) as bad
+"""
+WAITS = """
+    update pgqueue.stat
+    set waits[9 + (random() * 4)::integer] = claimed / 2, waits[16 + (random() * 3)::integer] = claimed / 10,
+        runs[14] = claimed / 2, runs[20] = claimed / 10
+"""
+
+
+async def remember(dsn: str) -> None:
+    """Write down an hour as processes would have."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(HISTORY.replace("$1", str(BUCKETS)))
+        await connection.execute(WAITS)
+    finally:
+        await connection.close()
+
+
 async def serve(port: int, mails: int, *, token: str | None, colour: str, name: str) -> None:
     """Serve the scene until interrupted."""
     with embedded_server(None) as dsn:
         pgq = PgQueue(dsn, version="2026.11.3")
         await pgq.migrate()
+        await remember(dsn)
         async with pgq, lively(pgq, mails=mails):
             app = status_app(
                 pgq,

@@ -15,6 +15,11 @@ import pytest
 from pgqueue import __version__
 
 CHECKOUT = Path(__file__).parents[1]
+PAGES = sorted(
+    path.relative_to(CHECKOUT).as_posix()
+    for folder in ("templates", "static")
+    for path in (CHECKOUT / "pgqueue/web/dashboard" / folder).iterdir()
+)
 SQL = sorted(path.relative_to(CHECKOUT).as_posix() for path in (CHECKOUT / "sql").rglob("*.sql"))
 
 LOAD = """
@@ -75,6 +80,14 @@ def test_the_wheel_carries_every_sql_file_and_says_that_it_is_typed(wheel: Path)
     packaged = sorted(name.removeprefix("pgqueue/") for name in names if name.endswith(".sql"))
     assert packaged == SQL
     assert "pgqueue/py.typed" in names
+
+
+def test_the_wheel_carries_the_templates_and_files_of_the_pages(wheel: Path) -> None:
+    with ZipFile(wheel) as archive:
+        names = archive.namelist()
+
+    assert len(PAGES) > 10
+    assert set(PAGES) <= set(names)
 
 
 def test_the_wheel_carries_the_package_and_nothing_else(wheel: Path) -> None:
