@@ -53,6 +53,11 @@ class Query:
         """Whether it asks for all jobs."""
         return not self.statuses and not any(self.texts.values())
 
+    @property
+    def has_more(self) -> bool:
+        """Whether it asks for what few ask for."""
+        return any(self.texts[name] for name in TEXTS if name not in ("queue", "task"))
+
     def chosen(self) -> JobFilter:
         """Return the filter. Raises InvalidFilterError."""
         return JobFilter(
