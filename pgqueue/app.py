@@ -27,7 +27,7 @@ from pgqueue.interface.dead_letters import DeadLetterInterface
 from pgqueue.interface.enqueueing import EnqueueInterface
 from pgqueue.interface.measuring import MeasureInterface
 from pgqueue.interface.settings import SettingInterface
-from pgqueue.logs import HEARD, log_transitions
+from pgqueue.logs import HEARD, HEARD_IF_VERBOSE, TransitionLog
 from pgqueue.options import (
     UNSET,
     TaskOptions,
@@ -117,7 +117,9 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         self._retention = read_retention(retention or {})
         self.registry = Registry(read_options("PgQueue", options, TaskOptions))
         self._observers = Observers()
-        self._observers.add(log_transitions, *HEARD)
+        log = TransitionLog(self.registry.log_share, self.registry.redacts)
+        self._observers.add(log.observe, *HEARD)
+        self._observers.add(log.observe_if_verbose, *HEARD_IF_VERBOSE, is_listening=log.is_verbose)
         self._on_dead: list[Hook] = []
         self._store = Store(self.schema)
         self._database = Database(

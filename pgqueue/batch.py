@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pgqueue.errors import DuplicateJobError
+from pgqueue.events import JobMoved
+from pgqueue.jobs import JobStatus
 from pgqueue.keys import KeyedCall, KeyRule, Settlement, fingerprint_of, key_id, settle
 from pgqueue.options import Options, Unset
 from pgqueue.store import NewJobs, Store, Template
@@ -101,6 +103,8 @@ class Batch:
     """Ids that exist, our own from an earlier try among them: their keys are not asked for again."""
     settlement: Settlement | None = None
     """What became of the keyed calls in the latest try."""
+    due: set[UUID] = field(default_factory=set)
+    """Those of the timed jobs whose time had come when they were written."""
 
     def add(self, call: Call, fresh_id: UUID, document: str) -> None:
         """Add a job with the arguments *document*. Raises DuplicateJobError."""
@@ -202,6 +206,19 @@ class Batch:
                 template = jobs.templates[number - 1]
                 counts[template.task, template.lane[0]] += count
         return counts
+
+    def created_jobs(self) -> list[JobMoved]:
+        """Return each job that was made, and where it waits."""
+        settlement = self.settlement or Settlement()
+        made = []
+        for given, status in ((self.ready, JobStatus.PENDING), (self.timed, JobStatus.SCHEDULED)):
+            jobs = given.without(settlement.holders) if settlement.holders else given
+            for job_id, number in zip(jobs.ids, jobs.numbers, strict=True):
+                template = jobs.templates[number - 1]
+                now = JobStatus.PENDING if job_id in self.due else status
+                now = JobStatus.BLOCKED if job_id in settlement.follows else now
+                made.append(JobMoved(job_id, template.task, template.lane[0], None, now))
+        return made
 
     @property
     def lanes(self) -> set[tuple[str, int]]:

@@ -35,6 +35,8 @@ FROM_ARGUMENTS: Final = FromArguments.FROM_ARGUMENTS
 
 Span = Literal["pending", "started", "terminal", "success", "window", "forever"]
 """How long a job holds its idempotency key."""
+Log = Literal["all", "failures"] | float
+"""Of which jobs what goes well is logged."""
 OnConflict = Literal["return", "raise", "replace", "debounce", "coalesce"]
 """What becomes of a call whose idempotency key is held."""
 
@@ -278,6 +280,22 @@ def paths(what: str, value: object) -> tuple[str, ...]:
         if path.endswith("**"):
             raise InvalidOptionError(f"{what} contains {path!r}: end it with a name, or with '*' for all")
     return tuple(value)
+
+
+def log_share(what: str, value: object) -> float:
+    """Return the share of jobs that *value*, as the option `log` has it, means."""
+    match value:
+        case "all":
+            return 1.0
+        case "failures":
+            return 0.0
+        case bool():
+            pass
+        case int() | float() if 0 <= value <= 1:
+            return float(value)
+    raise InvalidOptionError(
+        f"{what} is {value!r}: give 'all', 'failures', or a share of the jobs from 0 to 1"
+    )
 
 
 def flag(what: str, value: object) -> bool:

@@ -55,15 +55,43 @@ def shares(
 TaskAndQueue = tuple[str, str]
 
 
+class JobMoved(NamedTuple):
+    """What observers hear of one job that waits: where it was before, and where it is now."""
+
+    job_id: UUID
+    task: str
+    queue: str
+    before: JobStatus | None
+    """None: it is new."""
+    status: JobStatus
+    attempt: int = 0
+    """Attempts that it has spent."""
+
+
 class JobsEnqueued:
     """`count` jobs were enqueued by this process. Inside a caller's transaction: if it commits."""
 
-    __slots__ = ("_counts", "_make", "count")
+    __slots__ = ("_counts", "_jobs", "_make", "count", "is_committed")
 
-    def __init__(self, count: int, make: Callable[[], Mapping[TaskAndQueue, int]] = dict) -> None:
+    def __init__(
+        self,
+        count: int,
+        make: Callable[[], Mapping[TaskAndQueue, int]] = dict,
+        *,
+        jobs: Callable[[], Sequence[JobMoved]] = tuple,
+        is_committed: bool = True,
+    ) -> None:
         self.count = count
+        self.is_committed = is_committed
+        """False: they are part of a caller's transaction, which is open."""
         self._make = make
+        self._jobs = jobs
         self._counts: Mapping[TaskAndQueue, int] | None = None
+
+    @property
+    def jobs(self) -> Sequence[JobMoved]:
+        """Each of them. Made when it is asked for."""
+        return self._jobs()
 
     @property
     def counts(self) -> Mapping[TaskAndQueue, int]:
@@ -261,6 +289,37 @@ class JobsCancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelsRequested:
+    """Jobs that run were asked by this process to stop. They end as attempts do."""
+
+    job_ids: Sequence[UUID]
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobsReopened:
+    """Jobs that were over are pending again, because this process was told so."""
+
+    job_ids: Sequence[UUID]
+    verb: Literal["requeued", "redriven"]
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobsPromoted:
+    """The time of scheduled jobs has come: they are pending."""
+
+    jobs: Sequence[JobMoved]
+
+
+@dataclass(frozen=True, slots=True)
+class JobsUnblocked:
+    """What blocked jobs waited for is over: they are pending, or scheduled."""
+
+    jobs: Sequence[JobMoved]
+
+
+@dataclass(frozen=True, slots=True)
 class JobsExpired:
     """Jobs that waited were not started by their expiry, and never will be."""
 
@@ -279,6 +338,10 @@ Event = (
     | JobsRescued
     | DeadLettersEntered
     | JobsCancelled
+    | CancelsRequested
+    | JobsReopened
+    | JobsPromoted
+    | JobsUnblocked
     | JobsExpired
 )
 Observer = Callable[[Event], None]
@@ -292,20 +355,40 @@ class Observers:
 
     def __init__(self) -> None:
         self._observers: dict[type[Event], list[Observer]] = {}
+        self._listening: dict[type[Event], list[tuple[Observer, Callable[[], bool]]]] = {}
+        """Those that hear of a kind at times only, and what says whether it is such a time."""
 
-    def add(self, observer: Observer, *kinds: type[Event]) -> None:
-        """Call *observer* with every event from now on, or with those of *kinds* alone."""
+    def add(
+        self, observer: Observer, *kinds: type[Event], is_listening: Callable[[], bool] | None = None
+    ) -> None:
+        """Call *observer* with every event from now on, or with those of *kinds* alone.
+
+        *is_listening*: asked each time whether it wants to hear; None: always.
+        """
         for kind in kinds or KINDS:
-            self._observers.setdefault(kind, []).append(observer)
+            if is_listening is None:
+                self._observers.setdefault(kind, []).append(observer)
+            else:
+                self._listening.setdefault(kind, []).append((observer, is_listening))
 
     def want(self, kind: type[Event]) -> bool:
         """Whether somebody hears of events of this kind: if not, none need be made."""
-        return kind in self._observers
+        return kind in self._observers or any(
+            is_listening() for _, is_listening in self._listening.get(kind, ())
+        )
 
     def emit(self, event: Event) -> None:
         """Tell everybody. An observer that fails is logged and does not disturb the others."""
-        for observer in self._observers.get(type(event), ()):
-            try:
-                observer(event)
-            except Exception:
-                logger.exception("observer %r failed at %s", observer, type(event).__name__)
+        kind = type(event)
+        for observer in self._observers.get(kind, ()):
+            _tell(observer, event)
+        for observer, is_listening in self._listening.get(kind, ()):
+            if is_listening():
+                _tell(observer, event)
+
+
+def _tell(observer: Observer, event: Event) -> None:
+    try:
+        observer(event)
+    except Exception:
+        logger.exception("observer %r failed at %s", observer, type(event).__name__)

@@ -2,13 +2,20 @@
 
 The records go to the logger "pgqueue.jobs", after the transition was committed: INFO where all is well,
 WARNING where a job is to run again, ERROR where it has failed. Each carries what RECORD names, for handlers
-that write JSON; its text says the same for eyes. Arguments and results are in none of them.
+that write JSON; its text says the same for eyes. Arguments and results are in none of them, and where
+arguments are redacted, what may quote them is left out of errors. An enqueue in a caller's transaction is
+logged while that is open: its reason says so.
+
+The option `log` says of which jobs what goes well is logged: by their ids, so of a job all of it or nothing.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
@@ -17,16 +24,23 @@ from pgqueue.dead_letters import DeadLetter
 from pgqueue.events import (
     AttemptEnded,
     AttemptsEnded,
+    CancelsRequested,
     DeadLettersEntered,
     Event,
+    JobMoved,
     JobRescued,
     JobsCancelled,
+    JobsEnqueued,
     JobsExpired,
+    JobsPromoted,
+    JobsReopened,
     JobsRescued,
     JobsStarted,
     JobStarted,
+    JobsUnblocked,
 )
 from pgqueue.jobs import JobError, JobStatus
+from pgqueue.redaction import REDACTED
 
 logger = logging.getLogger("pgqueue.jobs")
 
@@ -49,8 +63,31 @@ RECORD: Final = (
 claimed), `duration` (of the handler) and `next_in` (until the next attempt) are seconds; what a transition
 has not is None."""
 
-HEARD: Final = (JobsStarted, AttemptsEnded, JobsRescued, JobsCancelled, JobsExpired, DeadLettersEntered)
-"""The kinds of events that log_transitions wants to hear of."""
+HEARD: Final = (AttemptsEnded, JobsRescued, DeadLettersEntered)
+"""The kinds of events of which some are logged above INFO."""
+HEARD_IF_VERBOSE: Final = (
+    JobsEnqueued,
+    JobsPromoted,
+    JobsUnblocked,
+    JobsReopened,
+    JobsStarted,
+    CancelsRequested,
+    JobsCancelled,
+    JobsExpired,
+)
+"""Those that are logged at INFO only: where that is off they cost nothing."""
+
+QUOTING: Final = frozenset(
+    {
+        "InvalidArgumentsError",
+        "PayloadTooLargeError",
+        "UndecodableError",
+        "ValidationError",
+        "InvalidArguments",
+    }
+)
+"""The types of errors whose messages quote arguments."""
+_SHARES: Final = 2**32
 
 _QUIET_ENDS: Final = {
     JobStatus.SUCCEEDED: "job.succeeded",
@@ -60,34 +97,149 @@ _QUIET_ENDS: Final = {
 }
 
 
-def log_transitions(event: Event) -> None:  # noqa: C901  # a case for each kind
-    """Log what happened to each job of *event*: an observer. A success that is not logged costs nothing."""
-    is_verbose = logger.isEnabledFor(logging.INFO)
-    match event:
-        case JobsStarted() if is_verbose:
-            for started in event.jobs:
-                _log_start(started)
-        case AttemptsEnded() if is_verbose or not event.is_success:
-            for attempt in event.attempts:
-                _log_end(attempt)
-        case JobsRescued():
-            for rescued in event.jobs:
-                _log_rescue(rescued, event.worker)
-        case JobsCancelled():
-            _log_waiting(event.job_ids, "job.cancelled", JobStatus.CANCELLED, event.reason)
-        case JobsExpired():
-            _log_waiting(event.job_ids, "job.expired", JobStatus.EXPIRED, "expired")
-        case DeadLettersEntered():
-            # The others failed in an attempt, which has its record, or with their worker.
-            for letter in (each for each in event.letters if each.reason == "unknown_task"):
-                _log_unknown(letter)
-        case _:
-            pass
+_RESCUES: Final = {
+    JobStatus.PENDING: (logging.WARNING, "job.lost", "lost"),
+    JobStatus.FAILED: (logging.ERROR, "job.failed", "worker_lost"),
+    JobStatus.CANCELLED: (logging.WARNING, "job.cancelled", "lost"),
+}
+"""What is said of a job that was taken back from a lost worker, by what became of it."""
 
 
-def _log_waiting(job_ids: Iterable[UUID], event: str, status: JobStatus, reason: str | None) -> None:
+class TransitionLog:
+    """Logs what happened to each job of an event.
+
+    *log_share* and *redacts* say what holds for a task and a queue: of which share of the jobs is logged what
+    goes well, and whether something of their arguments is not to be shown.
+    """
+
+    def __init__(self, log_share: Callable[[str, str], float], redacts: Callable[[str, str], bool]) -> None:
+        self._log_share = log_share
+        self._redacts = redacts
+
+    @staticmethod
+    def is_verbose() -> bool:
+        """Whether what goes well is logged at all."""
+        return logger.isEnabledFor(logging.INFO)
+
+    def observe(self, event: Event) -> None:
+        """Log an event of HEARD: an observer. A success that is not logged costs nothing."""
+        match event:
+            case AttemptsEnded() if not event.is_success or self.is_verbose():
+                for attempt in event.attempts:
+                    self._log_end(attempt)
+            case JobsRescued():
+                for rescued in event.jobs:
+                    _log_rescue(rescued, event.worker)
+            case DeadLettersEntered():
+                # The others failed in an attempt, which has its record, or with their worker.
+                for letter in (each for each in event.letters if each.reason == "unknown_task"):
+                    _log_unknown(letter)
+            case _:
+                pass
+
+    def observe_if_verbose(self, event: Event) -> None:
+        """Log an event of HEARD_IF_VERBOSE: an observer, for while `is_verbose`."""
+        match event:
+            case JobsEnqueued():
+                reason = None if event.is_committed else "in_transaction"
+                self._log_moved("job.enqueued", event.jobs, reason)
+            case JobsStarted():
+                for started in event.jobs:
+                    self._log_start(started)
+            case JobsPromoted():
+                self._log_moved("job.promoted", event.jobs)
+            case JobsUnblocked():
+                self._log_moved("job.unblocked", event.jobs)
+            case JobsReopened():
+                _log_known(event.job_ids, f"job.{event.verb}", JobStatus.PENDING, event.reason)
+            case CancelsRequested():
+                running = JobStatus.RUNNING
+                _log_known(event.job_ids, "job.cancel_requested", running, event.reason, before=running)
+            case JobsCancelled():
+                _log_known(event.job_ids, "job.cancelled", JobStatus.CANCELLED, event.reason)
+            case JobsExpired():
+                _log_known(event.job_ids, "job.expired", JobStatus.EXPIRED, "expired")
+            case _:
+                pass
+
+    def _is_chosen(self, job_id: UUID, task: str, queue: str) -> bool:
+        share = self._log_share(task, queue)
+        # The last bits of an id are random, and the same in every process.
+        return share == 1 or (job_id.int % _SHARES) < share * _SHARES
+
+    def _log_moved(self, event: str, jobs: Iterable[JobMoved], reason: str | None = None) -> None:
+        for job in jobs:
+            if self._is_chosen(job.job_id, job.task, job.queue):
+                _log(
+                    logging.INFO,
+                    event,
+                    job.job_id,
+                    task=job.task,
+                    queue=job.queue,
+                    attempt=job.attempt,
+                    from_status=job.before,
+                    to_status=job.status,
+                    reason=reason,
+                )
+
+    def _log_start(self, job: JobStarted) -> None:
+        if self._is_chosen(job.job_id, job.task, job.queue):
+            _log(
+                logging.INFO,
+                "job.started",
+                job.job_id,
+                task=job.task,
+                queue=job.queue,
+                attempt=job.attempt,
+                from_status=JobStatus.PENDING,
+                to_status=JobStatus.RUNNING,
+                wait=job.waited,
+                worker=job.worker,
+            )
+
+    def _log_end(self, ended: AttemptEnded) -> None:
+        level, name = _level_of(ended)
+        if level == logging.INFO and not self._is_chosen(ended.job_id, ended.task, ended.queue):
+            return
+        error = ended.error
+        if error is not None and self._redacts(ended.task, ended.queue):
+            error = without_arguments(error)
+        _log(
+            level,
+            name,
+            ended.job_id,
+            task=ended.task,
+            queue=ended.queue,
+            attempt=ended.attempt,
+            from_status=JobStatus.RUNNING,
+            to_status=ended.status,
+            wait=ended.waited,
+            duration=ended.seconds,
+            worker=ended.worker,
+            reason=ended.reason,
+            error=error,
+            next_in=ended.next_in,
+        )
+
+
+def without_arguments(error: JobError) -> JobError:
+    """Return *error* without what may quote arguments of its job.
+
+    The traceback goes too: it has the messages of what the error was raised from.
+    """
+    return JobError(error.type, REDACTED if error.type in QUOTING else error.message)
+
+
+def _log_known(
+    job_ids: Iterable[UUID],
+    event: str,
+    status: JobStatus,
+    reason: str | None,
+    *,
+    before: JobStatus | None = None,
+) -> None:
     for job_id in job_ids:
-        _log(logging.INFO, event, job_id, to_status=status, reason=reason)
+        _log(logging.INFO, event, job_id, from_status=before, to_status=status, reason=reason)
 
 
 def _log_unknown(letter: DeadLetter) -> None:
@@ -101,41 +253,6 @@ def _log_unknown(letter: DeadLetter) -> None:
         from_status=JobStatus.PENDING,
         to_status=JobStatus.FAILED,
         reason=letter.reason,
-    )
-
-
-def _log_start(job: JobStarted) -> None:
-    _log(
-        logging.INFO,
-        "job.started",
-        job.job_id,
-        task=job.task,
-        queue=job.queue,
-        attempt=job.attempt,
-        from_status=JobStatus.PENDING,
-        to_status=JobStatus.RUNNING,
-        wait=job.waited,
-        worker=job.worker,
-    )
-
-
-def _log_end(ended: AttemptEnded) -> None:
-    level, name = _level_of(ended)
-    _log(
-        level,
-        name,
-        ended.job_id,
-        task=ended.task,
-        queue=ended.queue,
-        attempt=ended.attempt,
-        from_status=JobStatus.RUNNING,
-        to_status=ended.status,
-        wait=ended.waited,
-        duration=ended.seconds,
-        worker=ended.worker,
-        reason=ended.reason,
-        error=ended.error,
-        next_in=ended.next_in,
     )
 
 
@@ -154,10 +271,10 @@ def _level_of(ended: AttemptEnded) -> tuple[int, str]:
 
 
 def _log_rescue(job: JobRescued, worker: str) -> None:
-    has_failed = job.status is JobStatus.FAILED
+    level, event, reason = _RESCUES[job.status]
     _log(
-        logging.ERROR if has_failed else logging.WARNING,
-        "job.failed" if has_failed else "job.lost",
+        level,
+        event,
         job.job_id,
         task=job.task,
         queue=job.queue,
@@ -165,7 +282,7 @@ def _log_rescue(job: JobRescued, worker: str) -> None:
         from_status=JobStatus.RUNNING if job.was_running else JobStatus.PENDING,
         to_status=job.status,
         worker=worker,
-        reason="worker_lost" if has_failed else "lost",
+        reason=reason,
     )
 
 
@@ -244,3 +361,34 @@ class JobLogFilter(logging.Filter):
         }
         vars(record).update({name: value for name, value in found.items() if name not in vars(record)})
         return True
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes each record as a JSON object on a line of its own.
+
+    `time` (UTC, ISO 8601), `level`, `logger`, `process` and `message`; what RECORD names and JobLogFilter
+    adds, where it is there; `exception` and `stack`, as text. All of it is ASCII: nothing that somebody else
+    wrote ends a line or is obeyed by a terminal.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        values: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "process": record.process,
+            "message": record.getMessage(),
+        }
+        attributes = vars(record)
+        values |= {name: value for name in RECORD if (value := attributes.get(name)) is not None}
+        if record.exc_info:
+            values["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            values["stack"] = self.formatStack(record.stack_info)
+        # JSON has no number for what is not finite.
+        finite = {
+            name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in values.items()
+        }
+        return json.dumps(finite, default=str)

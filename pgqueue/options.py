@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, TypedDict
 from uuid import UUID
 
 from pgqueue import checks
-from pgqueue.checks import Duration, FromArguments, OnConflict, Span
+from pgqueue.checks import Duration, FromArguments, Log, OnConflict, Span
 from pgqueue.errors import InvalidOptionError
 from pgqueue.limits import DEFAULT_HARD, DEFAULT_SOFT, check_limits, resolve_limits
 from pgqueue.retry import Jitter, RetryPolicy, RetryWhen
@@ -141,6 +141,9 @@ class TaskOptions(JobOptions, total=False):
     retry_policies: Mapping[type[BaseException], RetryOptions]
     """Other retry options after certain errors, which are retried even if `autoretry_for` does not name
     them. The nearest class counts. What the call itself sets holds all the same."""
+    log: Log
+    """Of which jobs the logger "pgqueue.jobs" says at INFO what goes well: "all" (default), "failures" (of
+    none), or a share of them from 0 to 1. Of a job all of it or nothing; warnings and errors always."""
     redact: Sequence[str]
     """Arguments that the status app, the command line and logs show as "[redacted]": by name, or by a path of
     names joined by dots into an argument's objects ("card.number"); `*` is any one name, `**` any number of
@@ -203,6 +206,7 @@ class Options:
     retry_when: RetryWhen | None | Unset = UNSET
     retry_policies: Mapping[type[BaseException], Mapping[str, Any]] | Unset = UNSET
     redact: tuple[str, ...] | Unset = UNSET
+    log: float | Unset = UNSET
 
     def over(self, wider: Options) -> Options:
         """Return these options where they are set, and those of the *wider* level elsewhere."""
@@ -277,6 +281,7 @@ DEFAULTS: Final = Options(
     retry_when=None,
     retry_policies={},
     redact=(),
+    log=1.0,
 )
 """What holds where no level says otherwise."""
 
@@ -496,6 +501,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, object], Any]]] = {
     "retry_when": checks.retry_when,
     "retry_policies": _retry_policies,
     "redact": checks.paths,
+    "log": checks.log_share,
     "max_losses": checks.count,
     "reject_on_worker_lost": checks.flag,
     "acks_late": checks.flag,

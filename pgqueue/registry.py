@@ -12,7 +12,16 @@ from pydantic_core import from_json
 from pgqueue.arguments import POSITIONAL, Arguments, Result
 from pgqueue.context import JobContext
 from pgqueue.errors import DuplicateTaskError, InvalidOptionError, InvalidTaskError
-from pgqueue.options import DEFAULTS, NO_OPTIONS, Options, Policy, Unset, check_options, restore_options
+from pgqueue.options import (
+    DEFAULTS,
+    NO_OPTIONS,
+    UNSET,
+    Options,
+    Policy,
+    Unset,
+    check_options,
+    restore_options,
+)
 from pgqueue.redaction import UNKNOWN, redact
 
 Isolation = Literal["thread", "process"]
@@ -91,6 +100,7 @@ class Registry:
         self._tasks: dict[str, TaskDefinition] = {}
         self._queues: dict[str, Options] = {}
         self._policies: dict[tuple[str, str], Policy] = {}
+        self._log_shares: dict[tuple[str, str], float] = {}
         self._at_run_time: Mapping[str, Options] = {}
 
     def add(self, task: TaskDefinition) -> None:
@@ -126,6 +136,7 @@ class Registry:
                 self._queues[queue] = before
             raise
         self._policies.clear()
+        self._log_shares.clear()
 
     def check(self, name: str, task: TaskDefinition | None, call: Options) -> None:
         """Raise InvalidOptionError if the levels that meet in a call of task *name* do not fit together."""
@@ -165,11 +176,35 @@ class Registry:
     def redact(self, task: str, queue: str, arguments: Any) -> Any:
         """Return the stored *arguments* of a job as they may be shown. Levels add up: see `redact`."""
         definition = self._tasks.get(task)
-        levels = [self._defaults, self._queues.get(queue, NO_OPTIONS)]
-        levels += [] if definition is None else [definition.options]
-        paths = {path for level in levels if not isinstance(level.redact, Unset) for path in level.redact}
+        paths = {
+            path
+            for level in self._levels(task, queue)
+            if not isinstance(level.redact, Unset)
+            for path in level.redact
+        }
         signature = UNKNOWN if definition is None else definition.arguments.signature
         return redact(arguments, paths, positional=POSITIONAL, signature=signature)
+
+    def redacts(self, task: str, queue: str) -> bool:
+        """Whether some level says of jobs of *task* in *queue* that something of them is not to be shown."""
+        return any(level.redact for level in self._levels(task, queue) if level.redact is not UNSET)
+
+    def log_share(self, task: str, queue: str) -> float:
+        """Return of which share (0 to 1) of the jobs of *task* in *queue* it is logged what goes well."""
+        share = self._log_shares.get((task, queue))
+        if share is None:
+            said = [level.log for level in self._levels(task, queue) if not isinstance(level.log, Unset)]
+            share = said[-1] if said else 1.0
+            if task in self._tasks:
+                # Names of others come from the database: there is no end to them.
+                self._log_shares[task, queue] = share
+        return share
+
+    def _levels(self, task: str, queue: str) -> list[Options]:
+        """Return what is said of jobs of *task* in *queue*, the widest level first."""
+        definition = self._tasks.get(task)
+        levels = [self._defaults, self._queues.get(queue, NO_OPTIONS)]
+        return levels if definition is None else [*levels, definition.options]
 
     def policy(self, task: TaskDefinition, queue: str) -> Policy:
         """Return how attempts of *task* in *queue* run where the call set nothing itself."""

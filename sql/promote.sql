@@ -1,6 +1,7 @@
--- promote: move up to $1 scheduled jobs whose time has come to ready, in the order of their times.
+-- promote: move up to $1 scheduled jobs whose time has come to ready, in the order of their times; name them if $2.
 --
--- Returns how many, their lanes, and the seconds until the next is due (null: none is waiting).
+-- Returns how many, their lanes, the seconds until the next is due (null: none is waiting), and each one's id,
+-- task, queue and attempt, as JSON (null: not asked for).
 
 with due as materialized (
     select job_id
@@ -21,6 +22,13 @@ queued as (
 )
 select (select count(*) from moved) as promoted,
        array(select distinct lane from moved) as lanes,
+       case when $2::boolean then (
+           select json_agg(json_build_array(job.id, job.task, lane.queue, moved.attempt))
+           from moved
+           join pgqueue.job on job.id = moved.job_id
+           join pgqueue.lane on lane.id = moved.lane
+           where job.id = any(array(select job_id from moved))
+       ) end as jobs,
        -- Each by itself: before PostgreSQL 17, a time of infinity has no distance.
        extract(epoch from (
            select scheduled_at from pgqueue.scheduled

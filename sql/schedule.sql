@@ -1,6 +1,6 @@
 -- schedule: add jobs as enqueue does ($1 to $12), after templates that run at $13 or after $14.
 --
--- A time that has come by now is ready at once. Returns the lanes that got ready jobs.
+-- A time that has come by now is ready at once. Returns the jobs that are, and their lanes.
 
 with template as materialized (
     select given.number, lane.id as lane, given.task,
@@ -34,6 +34,6 @@ waiting as (
 due as (
     insert into pgqueue.ready (job_id, lane)
     select id, lane from added where run_at <= now() order by id
-    returning lane
+    returning job_id, lane
 )
-select distinct lane from due
+select job_id as id, lane from due

@@ -16,7 +16,7 @@ import typer
 from pgqueue import DatabaseUnavailableError, PgQueue, Worker
 from pgqueue.cli.exhibiting import Exhibit, exhibit_of, exhibit_processes
 from pgqueue.cli.loading import load
-from pgqueue.cli.logs import Level, set_up_logging
+from pgqueue.cli.logs import Level, LogFormat, set_up_logging
 from pgqueue.cli.running import exit_now, leave, leave_if_stuck, restart, run
 from pgqueue.cli.serving import listen
 from pgqueue.database import RECONNECT_PAUSES
@@ -69,6 +69,9 @@ def work(
     log_jobs: Annotated[
         bool, typer.Option("--log-jobs", help="Log the start and success of every job too.")
     ] = False,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="auto: for eyes on a terminal, else JSON, one line a record.")
+    ] = LogFormat.AUTO,
 ) -> None:
     """Run the jobs of MODULE:PGQ until SIGTERM or SIGINT.
 
@@ -82,7 +85,7 @@ def work(
     """
     pgq = load(target)
     # After the import: a program that sets its logging up itself has done so by now.
-    set_up_logging(log_level, every_job=log_jobs)
+    set_up_logging(log_level, every_job=log_jobs, form=log_format)
     listener = None if metrics_port is None else listen(metrics_host, metrics_port)
     names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
     if processes > 1:
@@ -95,6 +98,7 @@ def work(
             f"--lease-ttl={lease_ttl}",
             f"--prefetch-multiplier={prefetch_multiplier}",
             f"--log-level={log_level}",
+            f"--log-format={log_format}",
             "--processes=1",
         ]
         leave(run(partial(_supervise, pgq, command, processes, listener), uvloop=False))

@@ -35,6 +35,7 @@ from pgqueue.errors import (
     NotADeadLetterError,
     ResultTimeoutError,
 )
+from pgqueue.events import JobsReopened
 from pgqueue.interface.parts import Parts
 from pgqueue.jobs import Action, Job, JobStatus
 from pgqueue.options import TaskOptions, read_options
@@ -206,6 +207,7 @@ class DeadLetterInterface(Parts):
                 # Somebody was faster.
                 await self._read_failed(connection, job_id)
                 raise
+        self._observers.emit(JobsReopened([job_id], "redriven", reason))
 
     async def discard(self, job_id: UUID, *, reason: str | None = None, actor: str | None = None) -> bool:
         """Take a job that has failed out of the dead letters, for good; False: it was out already.

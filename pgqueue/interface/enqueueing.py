@@ -97,7 +97,14 @@ class EnqueueInterface(JobInterface):
         if self._observers.want(BatchSent):
             self._observers.emit(BatchSent("enqueue", len(batch.ids), time.monotonic() - started_at))
         if self._observers.want(JobsEnqueued):
-            self._observers.emit(JobsEnqueued(batch.created, batch.created_by_task))
+            self._observers.emit(
+                JobsEnqueued(
+                    batch.created,
+                    batch.created_by_task,
+                    jobs=batch.created_jobs,
+                    is_committed=connection is None,
+                )
+            )
         if not batch.chosen and not batch.keyed:
             return [
                 JobHandle[Any](self, job_id, call.definition)
@@ -261,8 +268,11 @@ class EnqueueInterface(JobInterface):
             ready, timed = ready.without(settlement.holders), timed.without(settlement.holders)
         for jobs in chunks(ready):
             await self._store.enqueue(connection, jobs)
+        batch.due.clear()
         for jobs in chunks(timed):
-            lanes.update(await self._store.schedule(connection, jobs))
+            due = await self._store.schedule(connection, jobs)
+            batch.due.update(due)
+            lanes.update(due.values())
         if follows:
             await self._store.wait_for(connection, follows)
         return sorted(lanes)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from pgqueue.errors import InvalidFilterError
-from pgqueue.events import JobsCancelled
+from pgqueue.events import CancelsRequested, JobsCancelled, JobsReopened
 from pgqueue.filters import (
     FIRST_ID,
     JobFilter,
@@ -101,6 +101,7 @@ class JobInterface(Parts):
             self._observers.emit(JobsCancelled([job_id], reason))
         elif answer == "requested":
             self._signals.publish(f"cancel {job_id}")
+            self._observers.emit(CancelsRequested([job_id], reason))
         return answer is not None
 
     async def requeue(self, job_id: UUID, *, reason: str | None = None, actor: str | None = None) -> bool:
@@ -114,6 +115,8 @@ class JobInterface(Parts):
                 raise await self._missing(connection, job_id)
         for lane in lanes:
             self._signals.publish(f"ready {lane}")
+        if count:
+            self._observers.emit(JobsReopened([job_id], "requeued", reason))
         return bool(count)
 
     def decode_result(self, task: TaskDefinition | None, job: Job) -> Any:
@@ -183,6 +186,8 @@ class JobInterface(Parts):
                 self._observers.emit(JobsCancelled(cancelled, reason))
             for job_id in requested:
                 self._signals.publish(f"cancel {job_id}")
+            if requested:
+                self._observers.emit(CancelsRequested(requested, reason))
             yield len(cancelled) + len(requested)
 
     async def requeue_many(

@@ -21,15 +21,15 @@ class EnqueueStatements(Statements):
         """Write *jobs* that can run now. All or nothing."""
         await connection.execute(self._sql["enqueue"], *_new_jobs(jobs))
 
-    async def schedule(self, connection: Connection, jobs: NewJobs) -> list[int]:
-        """Write *jobs* that may have to wait; return the lanes of those that do not. All or nothing."""
+    async def schedule(self, connection: Connection, jobs: NewJobs) -> dict[UUID, int]:
+        """Write *jobs* that may have to wait; return those that do not, and their lanes. All or nothing."""
         rows = await connection.fetch(
             self._sql["schedule"],
             *_new_jobs(jobs),
             [template.run_at for template in jobs.templates],
             [interval(template.delay) for template in jobs.templates],
         )
-        return [row["lane"] for row in rows]
+        return {row["id"]: row["lane"] for row in rows}
 
     async def count_depth(self, connection: Connection, queue: str, most: int) -> int:
         """Return how many jobs of *queue* are pending and unclaimed, counted up to *most*."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from pgqueue.events import JobMoved
+from pgqueue.jobs import JobStatus
 from pgqueue.retention import Retention
 from pgqueue.store.statements import Statements, interval
 from pgqueue.store.values import Partition, Promoted, Step
@@ -18,11 +21,15 @@ if TYPE_CHECKING:
 class UpkeepStatements(Statements):
     """What maintenance does."""
 
-    async def promote(self, connection: Connection, limit: int) -> Promoted:
-        """Move due scheduled jobs to ready."""
-        row = await connection.fetchrow(self._sql["promote"], limit)
+    async def promote(self, connection: Connection, limit: int, *, names_jobs: bool = False) -> Promoted:
+        """Move due scheduled jobs to ready; *names_jobs*: say which."""
+        row = await connection.fetchrow(self._sql["promote"], limit, names_jobs)
         assert row is not None
-        return Promoted(row["promoted"], row["lanes"], row["next_in"])
+        jobs = [
+            JobMoved(UUID(job_id), task, queue, JobStatus.SCHEDULED, JobStatus.PENDING, attempt)
+            for job_id, task, queue, attempt in json.loads(row["jobs"] or "[]")
+        ]
+        return Promoted(row["promoted"], row["lanes"], row["next_in"], jobs)
 
     async def fail_unknown(
         self, connection: Connection, grace: float, known: Iterable[str], limit: int

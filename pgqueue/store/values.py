@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Literal, NamedTuple
 from uuid import UUID
 
+from pgqueue.events import JobMoved
 from pgqueue.jobs import JobStatus
 
 
@@ -112,6 +113,8 @@ class Promoted:
     count: int
     lanes: Sequence[int]
     next_in: float | None
+    jobs: Sequence[JobMoved] = ()
+    """Each of them, where that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from uuid import UUID
 import anyio
 
 from pgqueue.database import Link
-from pgqueue.events import JobRescued, JobsExpired, JobsRescued, Observers
+from pgqueue.events import JobRescued, JobsExpired, JobsPromoted, JobsRescued, Observers
 from pgqueue.ids import new_id
 from pgqueue.jobs import JobStatus
 from pgqueue.options import MAX_LOSSES
@@ -141,9 +141,13 @@ class Maintenance:
     async def _promote(self) -> float:
         """Promote what is due; return the seconds until there is more to do."""
         async with self._link.use() as connection:
-            promoted = await self._store.promote(connection, PROMOTE_LIMIT)
+            promoted = await self._store.promote(
+                connection, PROMOTE_LIMIT, names_jobs=self._observers.want(JobsPromoted)
+            )
         if promoted.count:
             self._announce(finished=(), lanes=promoted.lanes)
+        if promoted.jobs:
+            self._observers.emit(JobsPromoted(promoted.jobs))
         if promoted.count == PROMOTE_LIMIT:
             return 0.0
         return TICK if promoted.next_in is None else promoted.next_in
