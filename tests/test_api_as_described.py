@@ -23,6 +23,8 @@ from pgqueue.web import status_app
 from pgqueue.web.openapi import describe
 from pgqueue.web.settings import WebSettings
 
+pytestmark = pytest.mark.outside
+
 TOKEN = "secret"
 
 

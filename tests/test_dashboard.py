@@ -338,7 +338,7 @@ async def test_cancelling_is_a_form_that_leads_back(pgq: PgQueue, client: httpx.
 
     job = await work.enqueue()
 
-    first = await send(client, f"/jobs/{job.id}/cancel", reason="not needed")
+    first = await send(client, f"/jobs/{job.id}/cancel", why="not needed")
     second = await send(client, f"/jobs/{job.id}/cancel")
 
     assert (first.status_code, first.headers["location"]) == (303, f"/dashboard/jobs/{job.id}?done=cancelled")
@@ -372,8 +372,8 @@ async def test_a_dead_letter_is_redriven_and_another_discarded(
 ) -> None:
     one, two = await two_failed(pgq)
 
-    redriven = await send(client, f"/jobs/{one}/redrive", queue="default", reason="mended")
-    discarded = await send(client, f"/jobs/{two}/discard", reason="old")
+    redriven = await send(client, f"/jobs/{one}/redrive", queue="default", why="mended")
+    discarded = await send(client, f"/jobs/{two}/discard", why="old")
     again = await send(client, f"/jobs/{one}/discard")
 
     assert redriven.headers["location"] == f"/dashboard/jobs/{one}?done=redriven"
@@ -436,14 +436,14 @@ async def test_many_are_redriven_behind_a_preview_and_a_confirmation(
         str(each.attributes["name"]): str(each.attributes.get("value", "")) for each in form.all("input")
     }
     fields.pop("keep_attempts")
-    confirmed = await client.post(str(form.attributes["action"]), data={**fields, "reason": "mended"})
+    confirmed = await client.post(str(form.attributes["action"]), data={**fields, "why": "mended"})
     progress = parse((await client.get(confirmed.headers["location"])).text)
 
     assert preview.one("h1").text == "Redrive 2 dead letters?"
     assert all(str(job) in preview.text for job in jobs)
     assert len(before.letters) == 2
     assert confirmed.status_code == 303
-    assert "0 are pending again, 100/s at most" in progress.one("main").text
+    assert "0 of 2 are pending again, 100/s at most" in progress.one("main").text
     stopped = await client.post(f"{confirmed.headers['location']}/cancel")
     assert stopped.headers["location"].endswith("?done=stopped")
 
@@ -507,11 +507,11 @@ async def test_a_form_that_cannot_be_read_changes_nothing(pgq: PgQueue, client: 
     form = {"Content-Type": "application/x-www-form-urlencoded"}
 
     answers = [
-        await client.post(path, json={"reason": "x"}),
-        await client.post(path, content=b"reason=" + b"x" * 100_000, headers=form),
-        await client.post(path, content=b"reason=%ff", headers=form),
-        await client.post(path, content=b"reason=%00", headers=form),
-        await client.post(path, data={"reason": "x" * 501}),
+        await client.post(path, json={"why": "x"}),
+        await client.post(path, content=b"why=" + b"x" * 100_000, headers=form),
+        await client.post(path, content=b"why=%ff", headers=form),
+        await client.post(path, content=b"why=%00", headers=form),
+        await client.post(path, data={"why": "x" * 501}),
         await client.get(path),
     ]
 
@@ -658,7 +658,7 @@ async def test_a_queue_is_paused_and_resumed_with_a_reason(pgq: PgQueue, client:
     await work.enqueue()
 
     before = await page_at(client, "/queues")
-    paused = await send(client, "/queues/pause", queue="a/b <c>", reason="the relay is down")
+    paused = await send(client, "/queues/pause", queue="a/b <c>", why="the relay is down")
     again = await send(client, "/queues/pause", queue="a/b <c>")
     meanwhile = await page_at(client, "/queues")
     resumed = await send(client, "/queues/resume", queue="a/b <c>")

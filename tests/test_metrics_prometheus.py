@@ -22,6 +22,8 @@ from pgqueue import DeadLetterFilter, PgQueue
 from pgqueue.cli.serving import listen, serving
 from pgqueue.web import status_app
 
+pytestmark = pytest.mark.outside
+
 # Short ones of the shipped rules' kind; those wait for minutes.
 SHORT_RULES = {
     "groups": [

@@ -41,7 +41,7 @@ async def read_form(request: Request, settings: WebSettings) -> dict[str, str]:
 
 def reason_in(form: Mapping[str, str]) -> str | None:
     """Return why somebody does something; None: he does not say. Raises HTTPException 422."""
-    reason = form.get("reason", "").strip()
+    reason = form.get("why", "").strip()
     if len(reason) > MAX_REASON:
         raise HTTPException(422, f"the reason is {len(reason):,} characters long: {MAX_REASON} at most")
     return reason or None
