@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from conftest import eventually
 
-from pgqueue import JobCancelled, JobHandle, PgQueue, results
+from pgqueue import JobCancelled, JobHandle, PgQueue, watches
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -21,8 +21,8 @@ NEVER = 3600.0
 @pytest.fixture
 def without_polling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have waiters look at their jobs when told, and else not within any test."""
-    monkeypatch.setattr(results, "POLL_INTERVAL", NEVER)
-    monkeypatch.setattr(results, "POLL_INTERVAL_UNHEARD", NEVER)
+    monkeypatch.setattr(watches, "POLL_INTERVAL", NEVER)
+    monkeypatch.setattr(watches, "POLL_INTERVAL_UNHEARD", NEVER)
 
 
 @pytest.mark.usefixtures("without_polling")
