@@ -257,7 +257,11 @@ async def test_a_job_tells_its_state_and_logs_each_transition(example: Any) -> N
     assert (last["status"], last["result"], last["failed_attempts"]) == ("succeeded", 5, [(1, "exception")])
     assert last["created_at"] <= last["started_at"] <= last["completed_at"]
     assert {line["job_id"] for line in lines} == {str(job.id)}
-    assert [line.get("event", line["message"]) for line in lines] == [
+    said = [line.get("event", line["message"]) for line in lines]
+    # It may be claimed before the worker that promoted it has heard that it did.
+    said.remove("job.promoted")
+    assert said == [
+        "job.enqueued",
         "job.started",
         "importing",
         "job.retrying",
