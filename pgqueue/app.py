@@ -56,6 +56,8 @@ R = TypeVar("R")
 HookT = TypeVar("HookT", bound=Hook)
 
 MAX_PAYLOAD = 1024 * 1024
+LAST_WORDS_WITHIN = 1.0
+"""Seconds for which closing waits until what was announced is sent."""
 
 
 class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureInterface):
@@ -262,6 +264,10 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
             group.start_soon(self._watches.run)
             group.start_soon(self._stats.run)
             await self._closing.wait()
+            # Whoever enqueues a job and leaves has its worker told. Nor is a connection cut off that is only
+            # being opened for that: asyncio would complain of it on stderr.
+            with anyio.move_on_after(LAST_WORDS_WITHIN):
+                await self._signals.drain()
             group.cancel_scope.cancel()
         await self._stats.close()
 

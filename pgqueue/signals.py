@@ -43,6 +43,8 @@ class Signals:
         self._on_connect: list[Callable[[], None]] = []
         self._outgoing: dict[str, dict[str, None]] = {}
         self._wakeup = anyio.Event()
+        self._sent = anyio.Event()
+        self._is_sending = False
         self.is_listening = False
         """Whether notifications arrive now. False: polling is all there is."""
 
@@ -87,6 +89,12 @@ class Signals:
     def _send(self, channel: str, message: str) -> None:
         self._outgoing.setdefault(channel, {})[message] = None
         self._wakeup.set()
+
+    async def drain(self) -> None:
+        """Wait until what was published is sent."""
+        while self._outgoing or self._is_sending:
+            self._sent = anyio.Event()
+            await self._sent.wait()
 
     async def run(self) -> None:
         """Listen and send until cancelled."""
@@ -151,8 +159,13 @@ class Signals:
 
     async def _flush(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         outgoing, self._outgoing = self._outgoing, {}
-        for channel, messages in outgoing.items():
-            await self._store.notify(connection, channel, list(messages))
+        self._is_sending = True
+        try:
+            for channel, messages in outgoing.items():
+                await self._store.notify(connection, channel, list(messages))
+        finally:
+            self._is_sending = False
+            self._sent.set()
 
     def _hear(self, _connection: object, _pid: int, channel: str, message: object) -> None:
         for on_message in self._listeners.get(channel, ()):

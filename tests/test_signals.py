@@ -171,3 +171,14 @@ async def listens(queue: PgQueue) -> bool:
 
 async def holds(condition: bool) -> bool:
     return condition
+
+
+async def test_a_program_that_enqueues_and_leaves_has_told_workers(dsn: str, db: Connection) -> None:
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    await db.add_listener("pgqueue", lambda *said: heard.put_nowait(str(said[3])))
+
+    async with PgQueue(dsn) as pgq:
+        await pgq.enqueue_by_name("work")
+
+    async with asyncio.timeout(60):
+        assert (await heard.get()).startswith("ready ")
