@@ -10,18 +10,11 @@ import asyncio
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from uuid import uuid4
 
-import asyncpg
+import bare
 import common
 
 from pgqueue import PgQueue
-from pgqueue.statements import load_statements
-from pgqueue.store import Store
-
-_HOUR = 3600.0
-PAUSE = 0.03
-"""Seconds between two jobs: an idle worker has gone to sleep by then."""
 
 
 def make_queue(dsn: str) -> PgQueue:
@@ -74,11 +67,11 @@ async def measure(dsn: str, *, jobs: int, loop: str) -> common.Figures:
                 pickups.append((handler_started - started) * 1000)
                 enqueues.append((enqueued - started) * 1000)
                 results.append((resulted - started) * 1000)
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(bare.PAUSE)
     assert worker.stdin is not None
     worker.stdin.close()
     await worker.wait()
-    floors = await measure_floor(dsn, jobs)
+    floors = await bare.pick_up(dsn, jobs)
     return {
         "pickup_ms_p50": common.percentile(pickups, 0.5),
         "pickup_ms_p95": common.percentile(pickups, 0.95),
@@ -89,39 +82,6 @@ async def measure(dsn: str, *, jobs: int, loop: str) -> common.Figures:
         "floor_ms_p50": common.percentile(floors, 0.5),
         "floor_ms_p99": common.percentile(floors, 0.99),
     }
-
-
-async def measure_floor(dsn: str, count: int) -> list[float]:
-    """Insert, notify and claim with nothing around them; return milliseconds."""
-    sql = load_statements("pgqueue")
-    sender, speaker, receiver = [
-        await asyncpg.connect(
-            dsn,
-            server_settings={"pgqueue.writer": "on", "synchronous_commit": durable, "enable_seqscan": "off"},
-        )
-        for durable in ("on", "off", "off")
-    ]
-    lease_id = uuid4()
-    await Store("pgqueue").register_lease(
-        receiver, lease_id, "floor", ["default"], _HOUR, prefetch=0, lock_key=None, max_losses={}
-    )
-    heard = asyncio.Event()
-    await receiver.add_listener("floor", lambda *_: heard.set())
-    floors = []
-    for _ in range(count):
-        heard.clear()
-        started = time.monotonic()
-        template = [["default"], [0], ["clock"], None, None, None, None, None, None]
-        await sender.execute(sql["enqueue"], f"{{{uuid4()}}}", '[{"number": 1}]', None, *template)
-        await speaker.execute("select pg_notify('floor', '')")
-        await heard.wait()
-        rows = await receiver.fetch(sql["claim"], lease_id, 1, [1], [0])
-        assert len(rows) == 1
-        floors.append((time.monotonic() - started) * 1000)
-        await asyncio.sleep(PAUSE)
-    for connection in (sender, speaker, receiver):
-        await connection.close()
-    return floors
 
 
 def main() -> None:

@@ -6,17 +6,14 @@ jobs are removed singly and the other days are dropped. With and without take tu
 
 from __future__ import annotations
 
-import json
 import time
-from typing import Any
-from uuid import uuid4
 
 import asyncpg
+import bare
 import common
 
 from pgqueue import PgQueue
 from pgqueue.retention import RetentionOptions
-from pgqueue.store import Store
 from pgqueue.worker import purger
 
 DAYS = range(10, 20)
@@ -43,44 +40,6 @@ async def fill(connection: asyncpg.Connection[asyncpg.Record], finished: int) ->
     await connection.execute("vacuum analyze", timeout=3600)
 
 
-class Explaining:
-    """Stands for a connection, to see what one statement touches."""
-
-    def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        self._connection = connection
-        self.buffers = 0
-
-    async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
-        """Carry the statement out, note its buffers, and undo it."""
-        transaction = self._connection.transaction()
-        await transaction.start()
-        [row] = await self._connection.fetch(f"explain (analyze, buffers, format json) {sql}", *arguments)
-        await transaction.rollback()
-        plan = json.loads(row[0])[0]["Plan"]
-        self.buffers = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
-        return []
-
-
-async def claim_buffers(dsn: str) -> int:
-    """Return the buffers that a claim of a hundred jobs touches."""
-    store = Store("pgqueue")
-    connection = await PgQueue(dsn)._database.connect(durable=False)  # noqa: SLF001  # as a worker's
-    lease_id = uuid4()
-    try:
-        await store.register_lease(
-            connection, lease_id, "bare", ["default"], 3600, prefetch=0, lock_key=None, max_losses={}
-        )
-        explaining: Any = Explaining(connection)
-        for _ in range(2):
-            # The first on a connection reads the catalogues too.
-            await store.claim(explaining, lease_id, 100, [(1, 0)])
-        buffers: int = explaining.buffers
-        await store.delete_lease(connection, lease_id)
-    finally:
-        await connection.close()
-    return buffers
-
-
 async def drain(dsn: str, *, jobs: int, retention: RetentionOptions) -> tuple[float, int]:
     """Drain *jobs* jobs with one worker; return jobs per second, and the buffers of a claim at its start."""
     pgq = PgQueue(dsn, retention=retention)
@@ -96,9 +55,13 @@ async def drain(dsn: str, *, jobs: int, retention: RetentionOptions) -> tuple[fl
         last = (await pgq.enqueue_many(calls))[-1]
         # What follows starts from the same state of the tables each time.
         await watcher.execute("vacuum analyze", timeout=3600)
-        async with pgq.worker(queues=["none"]):
+        async with (
             # Works on nothing but the retention.
-            buffers = await claim_buffers(dsn)
+            pgq.worker(queues=["none"]),
+            bare.connect(dsn, durable=False) as connection,
+            bare.lease(connection) as lease_id,
+        ):
+            buffers = await bare.claim_buffers(connection, lease_id, [(bare.LANE, 0)])
         await watcher.execute("delete from pgqueue.chore")
         started = time.perf_counter()
         async with pgq.worker(concurrency=100):

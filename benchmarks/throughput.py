@@ -5,16 +5,13 @@ Every enqueue and every outcome is committed durably; status, times and result o
 
 from __future__ import annotations
 
-import asyncio
 import time
-from uuid import uuid4
 
 import asyncpg
+import bare
 import common
 
 from pgqueue import JobHandle, PgQueue
-from pgqueue.store import Claimed, Store
-from pgqueue.worker.lanes import LATE
 
 BATCH = 10_000
 
@@ -68,7 +65,7 @@ async def measure(dsn: str, *, jobs: int, concurrency: int, scheduled: int) -> c
         memory_after = common.resident_mib()
 
         await enqueue()
-        bare_seconds = await drain_bare(dsn, jobs=jobs, concurrency=concurrency)
+        bare_seconds = await bare.drain(dsn, jobs=jobs, concurrency=concurrency)
 
         succeeded = await watcher.fetchval("select count(*) from pgqueue.job where status = 'succeeded'")
         if succeeded != 2 * jobs:
@@ -83,44 +80,6 @@ async def measure(dsn: str, *, jobs: int, concurrency: int, scheduled: int) -> c
         "resident_mib_before_drain": memory_before,
         "resident_mib_after_drain": memory_after,
     }
-
-
-async def drain_bare(dsn: str, *, jobs: int, concurrency: int) -> float:
-    """Claim and finish *jobs* jobs with the worker's statements and nothing around them; return seconds.
-
-    One claim and one finish at a time, side by side, as a worker has them. No handler, no validation.
-    """
-    database, store = PgQueue(dsn)._database, Store("pgqueue")  # noqa: SLF001  # the worker's own connections
-    claiming, finishing = await database.connect(durable=False), await database.connect(durable=True)
-    lease_id = uuid4()
-    await store.register_lease(
-        finishing, lease_id, "bare", ["default"], 3600, prefetch=0, lock_key=None, max_losses={}
-    )
-    claimed: asyncio.Queue[list[Claimed]] = asyncio.Queue(maxsize=1)
-
-    async def claim() -> None:
-        position, left = 0, jobs
-        while left:
-            batch = await store.claim(claiming, lease_id, concurrency, [(1, position)])
-            left -= len(batch)
-            position = max((job.position for job in batch), default=LATE) - LATE
-            await claimed.put(batch)
-
-    async def finish() -> None:
-        left = jobs
-        while left:
-            batch = await claimed.get()
-            left -= len(batch)
-            await store.finish(finishing, lease_id, "bare", [job.id for job in batch], ["null"] * len(batch))
-
-    started = time.perf_counter()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(claim())
-        group.create_task(finish())
-    seconds = time.perf_counter() - started
-    await claiming.close()
-    await finishing.close()
-    return seconds
 
 
 def main() -> None:
