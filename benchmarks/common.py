@@ -9,8 +9,9 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from pgqueue import PgQueue, PgQueueError
 from pgqueue.embedded import embedded_server
 
 Figures = dict[str, float]
+Cell = tuple[tuple[str, object], ...]
+"""What one cell of a matrix was measured with: names and values."""
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
@@ -103,14 +106,112 @@ def report(what: str, machine: dict[str, object], rounds: Sequence[Figures], *, 
     """Print the median and the spread of each figure over all rounds."""
     figures = {name: [each[name] for each in rounds] for name in rounds[0]}
     if as_json:
-        medians = {name: statistics.median(values) for name, values in figures.items()}
-        print(json.dumps({"benchmark": what, "machine": machine, "median": medians, "rounds": list(rounds)}))
+        print(
+            json.dumps(
+                {"benchmark": what, "machine": machine, "median": medians(rounds), "rounds": list(rounds)}
+            )
+        )
         return
     print(what)
     print("  on " + ", ".join(f"{name} {value}" for name, value in machine.items()))
     for name, values in figures.items():
         spread = f"{min(values):,.2f} to {max(values):,.2f}, {len(values)} rounds"
         print(f"  {name:<34} {statistics.median(values):>12,.2f}   ({spread})")
+
+
+def report_cells(
+    what: str, machine: dict[str, object], rounds: Sequence[Mapping[Cell, Figures]], *, as_json: bool
+) -> None:
+    """Print the median and the spread of each figure of each cell over all rounds."""
+    cells = {cell: medians([each[cell] for each in rounds]) for cell in rounds[0]}
+    if as_json:
+        flat = [
+            {_name(cell, name): value for cell, figures in each.items() for name, value in figures.items()}
+            for each in rounds
+        ]
+        listed = [{**dict(cell), **figures} for cell, figures in cells.items()]
+        print(
+            json.dumps(
+                {
+                    "benchmark": what,
+                    "machine": machine,
+                    "median": medians(flat),
+                    "rounds": flat,
+                    "cells": listed,
+                }
+            )
+        )
+        return
+    print(what)
+    print("  on " + ", ".join(f"{name} {value}" for name, value in machine.items()))
+    print(f"  medians of {len(rounds)} rounds, and in brackets the spread of the first figure")
+    first = list(next(iter(cells.values())))
+    heads = [*(name for name, _ in next(iter(cells))), *first]
+    print("  " + "  ".join(f"{head:>10}" for head in heads))
+    for cell, figures in cells.items():
+        texts = [*(str(value) for _, value in cell), *(f"{value:,.2f}" for value in figures.values())]
+        row = "  ".join(f"{text:>{max(len(head), 10)}}" for head, text in zip(heads, texts, strict=True))
+        values = [each[cell][first[0]] for each in rounds]
+        print(f"  {row}   ({min(values):,.2f} to {max(values):,.2f})")
+
+
+def medians(rounds: Sequence[Figures]) -> Figures:
+    """Return the median of each figure."""
+    return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
+
+
+def _name(cell: Cell, figure: str) -> str:
+    return " ".join([*(f"{name}={value}" for name, value in cell), figure])
+
+
+@asynccontextmanager
+async def part(program: str, *arguments: str) -> AsyncIterator[Process]:
+    """Run another part of a benchmark as a process of its own, and end it."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, program, *arguments, stdin=PIPE, stdout=PIPE
+    )
+    try:
+        yield process
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.wait()
+
+
+async def line_of(process: Process) -> str:
+    """Return the next line that *process* prints."""
+    assert process.stdout is not None
+    line = await process.stdout.readline()
+    if not line:
+        raise SystemExit("benchmark: a process has ended early: nothing measured")
+    return line.decode()
+
+
+async def ask(process: Process, line: str = "") -> Any:
+    """Return what *process* answers to *line*, which was JSON."""
+    assert process.stdin is not None
+    process.stdin.write(f"{line}\n".encode())
+    return json.loads(await line_of(process))
+
+
+@asynccontextmanager
+async def meanwhile(work: Callable[[], Coroutine[Any, Any, None]] | None) -> AsyncIterator[None]:
+    """Run *work*, if there is any, until the context ends; what it raised is raised then."""
+    if work is None:
+        yield
+        return
+    running = asyncio.create_task(work())
+    try:
+        yield
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+
+def numbers(text: str) -> list[int]:
+    """Return the numbers of a text like `1,2,4`: the type of an option."""
+    return [int(number) for number in text.split(",")]
 
 
 def resident_mib() -> float:

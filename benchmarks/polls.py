@@ -14,9 +14,6 @@ import random
 import socket
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -159,29 +156,6 @@ async def get(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: 
 # The worker, and what is measured
 
 
-@asynccontextmanager
-async def part(*arguments: str) -> AsyncIterator[Process]:
-    """Run this program as another part of itself, and end it."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, __file__, *arguments, stdin=PIPE, stdout=PIPE
-    )
-    try:
-        yield process
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        await process.wait()
-
-
-async def line_of(process: Process) -> str:
-    """Return the next line that *process* prints."""
-    assert process.stdout is not None
-    line = await process.stdout.readline()
-    if not line:
-        raise SystemExit("benchmark: a process has ended early: nothing measured")
-    return line.decode()
-
-
 async def measure(dsn: str, options: Any) -> common.Figures:
     """Drain jobs alone and beside the load; then look at the overview."""
     pgq = PgQueue(dsn)
@@ -191,8 +165,8 @@ async def measure(dsn: str, options: Any) -> common.Figures:
     for sql, count in ((STORE, options.stored), (QUEUE, options.pending)):
         for first in range(0, count, 100_000):
             await admin.execute(sql, min(100_000, count - first))
-    async with pgq, part("--loop", options.loop, "--serve", dsn) as web:
-        port = int(await line_of(web))
+    async with pgq, common.part(__file__, "--loop", options.loop, "--serve", dsn) as web:
+        port = int(await common.line_of(web))
         watched = await pgq.enqueue_many(
             [noop.options(queue="nobody works here").s(number) for number in range(options.streams)]
         )
@@ -220,7 +194,7 @@ async def measure(dsn: str, options: Any) -> common.Figures:
         alone = await drain(await enqueue())
         handles = await enqueue()
         counts = ("--polls", str(options.polls), "--streams", str(options.streams))
-        async with part("--loop", options.loop, *counts, "--load", str(port)) as clients:
+        async with common.part(__file__, "--loop", options.loop, *counts, "--load", str(port)) as clients:
             assert clients.stdin is not None
             sample = random.sample(handles, min(1000, len(handles)))
             ids = {
@@ -228,10 +202,10 @@ async def measure(dsn: str, options: Any) -> common.Figures:
                 "watched": [str(handle.id) for handle in watched],
             }
             clients.stdin.write(json.dumps(ids).encode() + b"\n")
-            await line_of(clients)
+            await common.line_of(clients)
             beside = await drain(handles)
             clients.stdin.close()
-            figures: dict[str, float] = json.loads(await line_of(clients))
+            figures: dict[str, float] = json.loads(await common.line_of(clients))
         overview = await look(port)
     await admin.close()
     return {
