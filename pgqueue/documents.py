@@ -21,8 +21,10 @@ from pgqueue.settings import Setting
 def job_document(job: Job) -> dict[str, Any]:
     """Return what a poll of *job* shows.
 
-    `result` is null unless the job succeeded, `error` unless it failed; a traceback is never shown.
+    `result` is null unless the job succeeded, `error` unless it failed; a traceback is never shown. What
+    cannot be decoded is named in `undecodable`: a codec's reasons may tell what it hides.
     """
+    has_result = job.status is JobStatus.SUCCEEDED and "result" not in job.undecodable
     return {
         "job_id": str(job.id),
         "status": job.status.value,
@@ -31,13 +33,14 @@ def job_document(job: Job) -> dict[str, Any]:
         "started_at": _time(job.started_at),
         "completed_at": _time(job.completed_at),
         "next_run_at": _time(job.next_run_at),
-        "result": job.result if job.status is JobStatus.SUCCEEDED else None,
+        "result": job.result if has_result else None,
         "error": _error(job.error) if job.status is JobStatus.FAILED else None,
         "progress": _progress(job.progress),
         "queue": job.queue,
         "task": job.task,
         "attempt": job.attempt,
         "max_attempts": job.max_attempts,
+        "undecodable": sorted(job.undecodable),
     }
 
 

@@ -165,13 +165,12 @@ class JobPurgedError(JobNotFoundError):
 
 
 class CodecError(PgQueueError):
-    """The codec of this PgQueue cannot decode what is stored of a job: it was stored with another one."""
+    """What is stored of a job cannot be decoded here: it was stored with another codec, or by others."""
 
-    def __init__(self, job_id: UUID, what: str, cause: Exception) -> None:
+    def __init__(self, job_id: UUID, what: str, why: str) -> None:
         self.job_id = job_id
         super().__init__(
-            f"the {what} of job {job_id} cannot be decoded by this codec ({type(cause).__name__}: {cause}); "
-            "use the codec it was stored with"
+            f"the {what} of job {job_id} cannot be decoded ({why}); use the codec it was stored with"
         )
 
 

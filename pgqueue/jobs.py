@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -87,8 +88,8 @@ class Job:
     priority: int
     task: str
     arguments: Any
-    """As stored: an object by parameter name (positional arguments whose names were not known stand
-    under "*"), or an array by position."""
+    """An object by parameter name (positional arguments whose names were not known stand under "*"), or an
+    array by position. What cannot be decoded is as it is stored: see `undecodable`."""
     attempt: int
     """Attempts spent or under way; 0 before the first."""
     losses: int
@@ -124,6 +125,8 @@ class Job:
     """When this was read."""
     max_attempts: int | None = None
     """How many attempts it may have. None: without limit, or this process does not know the task."""
+    undecodable: Mapping[str, str] = field(default_factory=dict)
+    """Which of its fields cannot be decoded here ("arguments", "result", ...), and why."""
 
     @property
     def is_terminal(self) -> bool:

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pgqueue.decoding import decode_json
 from pgqueue.errors import InvalidProgressError
 
 MAX_META: Final = 8 * 1024
@@ -36,9 +37,12 @@ def encode_progress(current: float, total: float | None, meta: Any) -> str:
 
 
 def decode_progress(stored: str) -> Progress:
-    """Return what `encode_progress` made JSON of."""
-    report = json.loads(stored)
-    return Progress(report["current"], report["total"], report["meta"])
+    """Return what `encode_progress` made JSON of. Raises ValueError for what it did not."""
+    match decode_json(stored):
+        case {"current": int() | float() as current, "total": int() | float() | None as total, "meta": meta}:
+            return Progress(current, total, meta)
+        case _:
+            raise ValueError("it is no report of progress")
 
 
 def _check_amount(what: str, value: object) -> None:

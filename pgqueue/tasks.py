@@ -98,7 +98,7 @@ class JobHandle(Generic[R_co]):
         """Wait until the job is over and return what its handler returned.
 
         *timeout* is in seconds. Raises ResultTimeoutError (the job goes on), JobFailed, JobCancelled,
-        JobExpired, JobNotFoundError.
+        JobExpired, JobNotFoundError, CodecError.
         """
         try:
             with anyio.fail_after(timeout):

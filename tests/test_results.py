@@ -11,7 +11,6 @@ import pytest
 from conftest import eventually
 
 from pgqueue import (
-    CodecError,
     JobCancelled,
     JobExpired,
     JobFailed,
@@ -351,10 +350,7 @@ async def test_a_job_that_a_codec_cannot_read_does_not_stop_other_waiters(dsn: s
         async with pgq.worker():
             plain = await db.fetchval("""select pgqueue.enqueue('echo', '{"value": 1}')""")
             reading = asyncio.create_task(pgq.handle(plain).result(timeout=60))
-            with pytest.raises(
-                CodecError, match=rf"the arguments of job {plain} cannot be decoded"
-            ) as caught:
+            with pytest.raises(JobFailed, match="undecodable"):
                 await reading
-            assert caught.value.job_id == plain
 
             assert await (await echo.enqueue(2)).result(timeout=60) == 2

@@ -137,6 +137,11 @@ def job_row(job: Job) -> list[str]:
 
 def remark(job: Job) -> str:
     """Return what is worth saying of a job as it stands, in a line."""
+    undecodable = f"cannot be decoded here: {', '.join(sorted(job.undecodable))}" if job.undecodable else ""
+    return "; ".join(filter(None, [_remark(job), undecodable]))
+
+
+def _remark(job: Job) -> str:
     match job.status:
         case JobStatus.SCHEDULED:
             why = f" after {job.last_reason}" if job.last_reason and job.attempt else ""
@@ -188,6 +193,7 @@ def describe_job(job: Job, attempts: Sequence[Attempt], actions: Sequence[Action
         "reason": job.reason,
         "arguments": as_text(job.arguments),
         "result": as_text(job.result) if job.status is JobStatus.SUCCEEDED and job.has_result else None,
+        "undecoded": "; ".join(f"{what}: {why}" for what, why in job.undecodable.items()),
         "error": None if job.error is None else describe_error(job.error),
     }
     lines = [f"{name + ':':<11}{plain(value)}" for name, value in facts.items() if value]

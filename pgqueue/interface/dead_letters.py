@@ -128,7 +128,7 @@ class DeadLetterInterface(Parts):
             actions = await self._store.read_actions(connection, job_id)
         if payload is None:
             raise JobNotFoundError(job_id)
-        return DeadLetterDetails(letters[0], self._readable(job, payload), payload, attempts, actions)
+        return DeadLetterDetails(letters[0], self._completed(job), payload, attempts, actions)
 
     async def dead_groups(
         self,
@@ -344,16 +344,6 @@ class DeadLetterInterface(Parts):
         else:
             document = definition.arguments.encode((), arguments, limit=self.payload_limit)
         return encode_document(self._codec, document)
-
-    def _readable(self, job: Job, payload: str) -> Job:
-        job = replace(job, max_attempts=self.registry.max_attempts(job.task, job.queue, job.options))
-        if self._codec is None:
-            return job
-        try:
-            return replace(job, arguments=json.loads(self._codec.decode(payload)))
-        except Exception:
-            # The codec is the user's and may raise anything; that may be why the job has failed.
-            return job
 
 
 def _check_limit(limit: int) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from pgqueue.errors import InvalidFilterError
+from pgqueue.errors import CodecError, InvalidFilterError
 from pgqueue.events import CancelsRequested, JobsCancelled, JobsReopened
 from pgqueue.filters import (
     FIRST_ID,
@@ -39,7 +39,10 @@ class JobInterface(Parts):
     # One
 
     async def get(self, job_id: UUID) -> Job:
-        """Return a job as it is now. Raises JobNotFoundError, JobPurgedError, CodecError."""
+        """Return a job as it is now. Raises JobNotFoundError, JobPurgedError.
+
+        What of it cannot be decoded here is as it is stored, and named by its `undecodable`.
+        """
         async with self._database.acquire() as connection:
             jobs = await self._store.read_jobs(connection, [job_id])
             if job_id not in jobs:
@@ -47,7 +50,7 @@ class JobInterface(Parts):
         return self._completed(jobs[job_id])
 
     async def get_many(self, ids: Iterable[UUID]) -> dict[UUID, Job]:
-        """Return those of the jobs with *ids* that exist, by id. Raises CodecError."""
+        """Return those of the jobs with *ids* that exist, by id."""
         async with self._database.acquire() as connection:
             jobs = await self._store.read_jobs(connection, ids)
         return {job_id: self._completed(job) for job_id, job in jobs.items()}
@@ -122,6 +125,8 @@ class JobInterface(Parts):
     def decode_result(self, task: TaskDefinition | None, job: Job) -> Any:
         """Return a job's result as its task annotates it. Raises what JobHandle.result raises."""
         raise_unless_succeeded(job)
+        if "result" in job.undecodable:
+            raise CodecError(job.id, "result", job.undecodable["result"])
         definition = task or self.registry.get(job.task)
         if not job.has_result or definition is None:
             return job.result

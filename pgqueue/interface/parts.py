@@ -12,8 +12,9 @@ import anyio
 
 from pgqueue.batch import Call
 from pgqueue.database import Database
+from pgqueue.decoding import decode_json
 from pgqueue.depths import Depths
-from pgqueue.errors import CodecError, JobNotFoundError, JobPurgedError, NotOpenError, UnknownQueueError
+from pgqueue.errors import JobNotFoundError, JobPurgedError, NotOpenError, UnknownQueueError
 from pgqueue.events import Observers
 from pgqueue.jobs import Job
 from pgqueue.registry import Codec, Registry
@@ -57,24 +58,23 @@ class Parts:
             )
 
     def _completed(self, job: Job) -> Job:
-        """Return *job* with what this process knows of it. Raises CodecError."""
+        """Return *job* with what this process knows of it."""
         max_attempts = self.registry.max_attempts(job.task, job.queue, job.options)
         if self._codec is None:
             return replace(job, max_attempts=max_attempts)
-        arguments = self._decode(job, "arguments", job.arguments)
-        result = self._decode(job, "result", job.result) if job.has_result else None
-        return replace(job, arguments=arguments, result=result, max_attempts=max_attempts)
+        stored = {"arguments": job.arguments} | ({"result": job.result} if job.has_result else {})
+        decoded: dict[str, Any] = {}
+        undecodable = dict(job.undecodable)
+        for what in stored.keys() - job.undecodable.keys():
+            try:
+                decoded[what] = decode_json(self._codec.decode(json.dumps(stored[what])))
+            except Exception as error:
+                # The codec is the user's: it may raise anything. One job must not hide the others.
+                undecodable[what] = f"{type(error).__name__}: {error}"
+        return replace(job, **decoded, undecodable=undecodable, max_attempts=max_attempts)
 
     async def _missing(self, connection: Connection, job_id: UUID) -> JobNotFoundError:
         """Return what is to be said of a job that is not there."""
         if await self._store.is_past(connection, job_id):
             return JobPurgedError(job_id)
         return JobNotFoundError(job_id)
-
-    def _decode(self, job: Job, what: str, stored: Any) -> Any:
-        assert self._codec is not None
-        try:
-            return json.loads(self._codec.decode(json.dumps(stored)))
-        except Exception as error:
-            # The codec is the user's: it may raise anything.
-            raise CodecError(job.id, what, error) from error

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from json import dumps
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
+from pgqueue.decoding import decode_json
 from pgqueue.filters import JobFilter
 from pgqueue.jobs import Attempt, Job, JobError, JobStatus
 from pgqueue.progress import decode_progress
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from pgqueue.database import Connection
+
+T = TypeVar("T")
 
 
 class JobStatements(Statements):
@@ -105,14 +108,34 @@ class JobStatements(Statements):
         return row["requeued"], row["lanes"]
 
 
+class _Row:
+    """The JSON of one job. What cannot be decoded is noted, and does not keep the rest from being read."""
+
+    def __init__(self, row: Record) -> None:
+        self._row = row
+        self.undecodable: dict[str, str] = {}
+
+    def read(self, column: str, decode: Callable[[str], T], otherwise: T) -> T:
+        """Return what *decode* makes of a column; *otherwise* of one that is empty, or undecodable."""
+        stored = self._row[column]
+        if stored is None:
+            return otherwise
+        try:
+            return decode(stored)
+        except ValueError as error:
+            self.undecodable[column] = str(error)
+            return otherwise
+
+
 def _job(row: Record) -> Job:
+    json = _Row(row)
     return Job(
         id=row["id"],
         status=JobStatus(row["status"]),
         queue=row["queue"],
         priority=row["priority"],
         task=row["task"],
-        arguments=json.loads(row["arguments"]),
+        arguments=json.read("arguments", decode_json, row["arguments"]),
         attempt=row["attempt"],
         losses=row["losses"],
         created_at=row["created_at"],
@@ -122,7 +145,7 @@ def _job(row: Record) -> Job:
         run_at=row["run_at"],
         expires_at=row["expires_at"],
         worker=row["worker"],
-        result=None if row["result"] is None else json.loads(row["result"]),
+        result=json.read("result", decode_json, row["result"]),
         has_result=row["result"] is not None,
         reason=row["reason"],
         error=_error(row["error"]),
@@ -130,15 +153,38 @@ def _job(row: Record) -> Job:
         last_error=_error(row["last_error"]),
         tags=tuple(row["tags"] or ()),
         key=row["key"],
-        headers=json.loads(row["headers"] or "{}"),
-        progress=None if row["progress"] is None else decode_progress(row["progress"]),
-        options=json.loads(row["options"] or "{}"),
+        headers=json.read("headers", _texts, {}),
+        progress=json.read("progress", decode_progress, None),
+        options=json.read("options", _object, {}),
         read_at=row["read_at"],
+        undecodable=json.undecodable,
     )
+
+
+def _object(stored: str) -> dict[str, Any]:
+    value = decode_json(stored)
+    if not isinstance(value, dict):
+        raise ValueError("it is no object")  # noqa: TRY004  # what is wrong is the document
+    return value
+
+
+def _texts(stored: str) -> dict[str, str]:
+    return {
+        name: value if isinstance(value, str) else dumps(value) for name, value in _object(stored).items()
+    }
 
 
 def _error(stored: str | None) -> JobError | None:
     if stored is None:
         return None
-    error = json.loads(stored)
-    return JobError(error["type"], error["message"], error.get("traceback"))
+    try:
+        value = decode_json(stored)
+    except ValueError:
+        value = None
+    match value:
+        case {"type": str() as kind, "message": str() as message}:
+            traceback = value.get("traceback")
+            return JobError(kind, message, traceback if isinstance(traceback, str) else None)
+        case _:
+            # Nobody here has written it: it is shown as it is.
+            return JobError("unknown", stored)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from pgqueue.measures import RunningJob, WorkerMeasure
-from pgqueue.progress import decode_progress
+from pgqueue.progress import Progress, decode_progress
 from pgqueue.store.statements import Statements
 from pgqueue.store.values import Countable, DeadCount, Done, Estimate, LaneCounts
 
@@ -98,5 +98,12 @@ def _running(row: Record) -> RunningJob:
         attempt=row["attempt"],
         started_at=row["started_at"],
         seconds=row["seconds"],
-        progress=None if row["progress"] is None else decode_progress(row["progress"]),
+        progress=None if row["progress"] is None else _progress(row["progress"]),
     )
+
+
+def _progress(stored: str) -> Progress | None:
+    try:
+        return decode_progress(stored)
+    except ValueError:
+        return None

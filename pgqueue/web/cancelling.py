@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.app import PgQueue
 from pgqueue.documents import job_document
 from pgqueue.jobs import JobStatus
 from pgqueue.web.access import Access
+from pgqueue.web.answers import JsonAnswer
 from pgqueue.web.bodies import read_json
 from pgqueue.web.finding import find_job
 from pgqueue.web.inputs import Because
@@ -34,11 +35,11 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access, outlooks: Outloo
             )
         headers = {**NO_STORE, "Location": path_to(request, "job", id=str(job.id))}
         if job.status is JobStatus.CANCELLED:
-            return JSONResponse(job_document(job), headers=headers)
+            return JsonAnswer(job_document(job), headers=headers)
         # It runs, and was asked to stop; one that finishes all the same has succeeded.
         if not job.is_terminal:
             headers |= when_to_ask(job, outlooks)
-        return JSONResponse(job_document(job), 202, headers)
+        return JsonAnswer(job_document(job), 202, headers)
 
     return [
         Route("/jobs/{id}/cancel", cancel, methods=["POST"], name="cancel_job"),

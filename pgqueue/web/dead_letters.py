@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.app import PgQueue
@@ -18,6 +18,7 @@ from pgqueue.documents import (
 )
 from pgqueue.errors import NotADeadLetterError
 from pgqueue.web.access import Access
+from pgqueue.web.answers import JsonAnswer
 from pgqueue.web.bodies import read_json
 from pgqueue.web.finding import find_job
 from pgqueue.web.inputs import Because, GroupQuery, LetterQuery, NoQuery, RedriveBody
@@ -48,7 +49,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
             "cursor": page.cursor,
             "next": link,
         }
-        return JSONResponse(document, headers={**NO_STORE, **header})
+        return JsonAnswer(document, headers={**NO_STORE, **header})
 
     async def list_groups(request: Request) -> Response:
         await access.check_everybodys(request, "read", "dead_letters")
@@ -56,7 +57,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         groups = await pgq.dead_groups(
             task=query.task, reason=query.reason, error_type=query.error_type, limit=query.limit
         )
-        return JSONResponse({"groups": [dead_group_document(group) for group in groups]}, headers=NO_STORE)
+        return JsonAnswer({"groups": [dead_group_document(group) for group in groups]}, headers=NO_STORE)
 
     async def show(request: Request) -> Response:
         job = await find_job(request, pgq, access, "read")
@@ -65,7 +66,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
             details = await pgq.dead_letter(job.id)
         except NotADeadLetterError as error:
             return Problem(404, str(error))
-        return JSONResponse(letter_document(pgq.shown_details(details), settings), headers=NO_STORE)
+        return JsonAnswer(letter_document(pgq.shown_details(details), settings), headers=NO_STORE)
 
     async def redrive(request: Request) -> Response:
         job = await find_job(request, pgq, access, "redrive")
@@ -78,14 +79,14 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
             reason=body.reason,
             actor=access.actor_of(request),
         )
-        return JSONResponse(job_document(await pgq.get(job.id)), headers=NO_STORE)
+        return JsonAnswer(job_document(await pgq.get(job.id)), headers=NO_STORE)
 
     async def discard(request: Request) -> Response:
         job = await find_job(request, pgq, access, "discard")
         body = await read_json(request, settings, Because)
         if not await pgq.discard(job.id, reason=body.reason, actor=access.actor_of(request)):
             raise NotADeadLetterError(job.id, job.status)
-        return JSONResponse(job_document(await pgq.get(job.id)), headers=NO_STORE)
+        return JsonAnswer(job_document(await pgq.get(job.id)), headers=NO_STORE)
 
     return [
         Route("/dead-letters", list_letters, name="dead_letters"),

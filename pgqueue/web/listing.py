@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.app import PgQueue
 from pgqueue.documents import job_document
 from pgqueue.web.access import Access
+from pgqueue.web.answers import JsonAnswer
 from pgqueue.web.bodies import read_json
 from pgqueue.web.inputs import JobQuery, JobsBody
 from pgqueue.web.problems import NO_STORE
@@ -42,7 +43,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         jobs = [job_document(job) for job in page.jobs if await access.owns(request, job)]
         link, header = next_page(request, page.cursor)
         document = {"jobs": jobs, "cursor": page.cursor, "next": link}
-        return JSONResponse(document, headers={**NO_STORE, **header})
+        return JsonAnswer(document, headers={**NO_STORE, **header})
 
     async def cancel_jobs(request: Request) -> Response:
         await access.check_everybodys(request, "cancel", "jobs")
@@ -51,7 +52,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
             body.filter.filter(), all=body.all, reason=body.reason, actor=access.actor_of(request)
         )
         count, is_complete = await count_up_to(body.limit, counts)
-        return JSONResponse({"cancelled": count, "is_complete": is_complete}, headers=NO_STORE)
+        return JsonAnswer({"cancelled": count, "is_complete": is_complete}, headers=NO_STORE)
 
     async def requeue_jobs(request: Request) -> Response:
         await access.check_everybodys(request, "requeue", "jobs")
@@ -60,7 +61,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
             body.filter.filter(), all=body.all, reason=body.reason, actor=access.actor_of(request)
         )
         count, is_complete = await count_up_to(body.limit, counts)
-        return JSONResponse({"requeued": count, "is_complete": is_complete}, headers=NO_STORE)
+        return JsonAnswer({"requeued": count, "is_complete": is_complete}, headers=NO_STORE)
 
     return [
         Route("/jobs", list_jobs, name="jobs"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.app import PgQueue
 from pgqueue.documents import action_document, attempt_document, job_document
 from pgqueue.web.access import Access
+from pgqueue.web.answers import JsonAnswer
 from pgqueue.web.bodies import read_json
 from pgqueue.web.finding import find_job
 from pgqueue.web.inputs import Because, NoQuery, PriorityBody
@@ -28,26 +29,26 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
             attempt_document(attempt, show_tracebacks=settings.show_tracebacks)
             for attempt in await pgq.attempts(job.id)
         ]
-        return JSONResponse({"attempts": found}, headers=NO_STORE)
+        return JsonAnswer({"attempts": found}, headers=NO_STORE)
 
     async def actions(request: Request) -> Response:
         job = await find_job(request, pgq, access, "read")
         read_query(request, NoQuery)
         found = [action_document(action) for action in await pgq.actions(job.id)]
-        return JSONResponse({"actions": found}, headers=NO_STORE)
+        return JsonAnswer({"actions": found}, headers=NO_STORE)
 
     async def requeue(request: Request) -> Response:
         job = await find_job(request, pgq, access, "requeue")
         body = await read_json(request, settings, Because)
         if not await pgq.requeue(job.id, reason=body.reason, actor=access.actor_of(request)):
             raise HTTPException(409, f"job {job.id} is not over: only a job that is can be requeued")
-        return JSONResponse(job_document(await pgq.get(job.id)), headers=NO_STORE)
+        return JsonAnswer(job_document(await pgq.get(job.id)), headers=NO_STORE)
 
     async def reprioritise(request: Request) -> Response:
         job = await find_job(request, pgq, access, "reprioritise")
         body = await read_json(request, settings, PriorityBody)
         await pgq.reprioritise(job.id, body.priority, reason=body.reason, actor=access.actor_of(request))
-        return JSONResponse(job_document(await pgq.get(job.id)), headers=NO_STORE)
+        return JsonAnswer(job_document(await pgq.get(job.id)), headers=NO_STORE)
 
     return [
         Route("/jobs/{id}/attempts", attempts, name="job_attempts"),

@@ -67,13 +67,16 @@ class JobDocument(Output):
     started_at: Time | None
     completed_at: Time | None
     next_run_at: Time | None = Field(description="When a scheduled job becomes pending.")
-    result: Shown = Field(description="What the handler returned; null unless the job succeeded.")
+    result: Shown = Field(
+        description="What the handler returned; null unless the job succeeded and it can be decoded."
+    )
     error: ErrorDocument | None = Field(description="Null unless the job failed.")
     progress: ProgressDocument | None
     queue: str
     task: str
     attempt: int = Field(description="Attempts spent or under way.")
     max_attempts: int | None = Field(description="Null: nobody here knows, or there is no limit.")
+    undecodable: list[str] = Field(description="Fields that cannot be decoded by this service.")
 
 
 class SubmittedJob(Output):
@@ -144,7 +147,7 @@ class JobDetails(JobDocument):
     """All that is known of a job."""
 
     priority: int
-    arguments: Shown = Field(description="As they may be shown.")
+    arguments: Shown = Field(description="As they may be shown; undecodable ones as they are stored.")
     tags: list[str]
     key: str | None
     headers: dict[str, str]

@@ -9,6 +9,7 @@ from starlette.routing import Route
 
 from pgqueue.app import PgQueue
 from pgqueue.documents import job_document
+from pgqueue.errors import CodecError
 from pgqueue.jobs import Job, JobStatus
 from pgqueue.web.access import Access
 from pgqueue.web.finding import find_job
@@ -52,10 +53,12 @@ def answer_poll(request: Request, job: Job, settings: WebSettings, outlooks: Out
 
 
 def answer_result(request: Request, job: Job, settings: WebSettings, outlooks: Outlooks) -> Response:
-    """Return what *job* returned; 204: nothing was kept; 409: there is no result."""
+    """Return what *job* returned; 204: nothing was kept; 409: there is no result. Raises CodecError."""
     if job.status is JobStatus.SUCCEEDED:
         if not job.has_result:
             return Response(status_code=204, headers=NO_STORE)
+        if "result" in job.undecodable:
+            raise CodecError(job.id, "result", job.undecodable["result"])
         return _answer(request, job.result, outlooks)
     if not job.is_terminal and settings.async_protocol:
         return answer_poll(request, job, settings, outlooks)

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
 from starlette.types import ExceptionHandler
 
 from pgqueue.database import CONNECTION_ERRORS
@@ -34,6 +33,7 @@ from pgqueue.errors import (
     UnknownQueueError,
     UnknownTaskError,
 )
+from pgqueue.web.answers import JsonAnswer
 from pgqueue.web.routing import allowed_methods
 
 NO_STORE = {"Cache-Control": "no-store"}
@@ -60,7 +60,7 @@ STATUSES: Final[Mapping[type[PgQueueError], int]] = {
 """What pgqueue's own errors mean over HTTP. The nearest class counts."""
 
 
-class Problem(JSONResponse):
+class Problem(JsonAnswer):
     """A response that says what is wrong."""
 
     media_type = "application/problem+json"

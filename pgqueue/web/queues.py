@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.app import PgQueue
@@ -15,6 +15,7 @@ from pgqueue.documents import queue_document, setting_document
 from pgqueue.measures import QueueMeasure
 from pgqueue.settings import Setting
 from pgqueue.web.access import Access
+from pgqueue.web.answers import JsonAnswer
 from pgqueue.web.bodies import read_json
 from pgqueue.web.finding import settings_of
 from pgqueue.web.inputs import Because, NoQuery
@@ -32,7 +33,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         read_query(request, NoQuery)
         known = await settings_of(pgq, "queue")
         document = [_document(queue, known) for queue in await pgq.measure()]
-        return JSONResponse({"queues": document}, headers=NO_STORE)
+        return JsonAnswer({"queues": document}, headers=NO_STORE)
 
     async def show(request: Request) -> Response:
         name = request.path_params["queue"]
@@ -40,7 +41,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         read_query(request, NoQuery)
         for queue in await pgq.measure():
             if queue.queue == name:
-                return JSONResponse(_document(queue, await settings_of(pgq, "queue")), headers=NO_STORE)
+                return JsonAnswer(_document(queue, await settings_of(pgq, "queue")), headers=NO_STORE)
         raise HTTPException(404, f"there is no queue {name!r}: nothing was ever enqueued into it")
 
     async def pause(request: Request) -> Response:
@@ -59,7 +60,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
 
     async def answer(name: str) -> Response:
         known = await settings_of(pgq, "queue")
-        return JSONResponse({"queue": name, **setting_document(known.get(name))}, headers=NO_STORE)
+        return JsonAnswer({"queue": name, **setting_document(known.get(name))}, headers=NO_STORE)
 
     # A queue's name may be any text.
     return [

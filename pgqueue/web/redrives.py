@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.app import PgQueue
@@ -13,6 +13,7 @@ from pgqueue.documents import redrive_document
 from pgqueue.errors import JobNotFoundError
 from pgqueue.interface.dead_letters import RedriveHandle
 from pgqueue.web.access import Access
+from pgqueue.web.answers import JsonAnswer
 from pgqueue.web.bodies import read_json
 from pgqueue.web.finding import read_id
 from pgqueue.web.inputs import DiscardBody, MassRedriveBody, NoQuery
@@ -40,13 +41,13 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         )
         location = path_to(request, "redrive_progress", id=str(handle.id))
         document = redrive_document(await handle.progress())
-        return JSONResponse(document, 202, headers={**NO_STORE, "Location": location, "Retry-After": "1"})
+        return JsonAnswer(document, 202, headers={**NO_STORE, "Location": location, "Retry-After": "1"})
 
     async def progress(request: Request) -> Response:
         handle = pgq.redrive_handle(read_id(request, "redrive"))
         await access.check_everybodys(request, "read", "dead_letters")
         read_query(request, NoQuery)
-        return JSONResponse(redrive_document(await read_progress(handle)), headers=NO_STORE)
+        return JsonAnswer(redrive_document(await read_progress(handle)), headers=NO_STORE)
 
     async def cancel(request: Request) -> Response:
         handle = pgq.redrive_handle(read_id(request, "redrive"))
@@ -55,7 +56,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         found = await read_progress(handle)
         if not is_cancelled:
             raise HTTPException(409, f"redrive {handle.id} is {found.state}: there is nothing to cancel")
-        return JSONResponse(redrive_document(found), headers=NO_STORE)
+        return JsonAnswer(redrive_document(found), headers=NO_STORE)
 
     async def discard(request: Request) -> Response:
         await access.check_everybodys(request, "discard", "dead_letters")
@@ -63,7 +64,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         count = await pgq.discard_many(
             body.filter.filter(), all=body.all, reason=body.reason, actor=access.actor_of(request)
         )
-        return JSONResponse({"discarded": count}, headers=NO_STORE)
+        return JsonAnswer({"discarded": count}, headers=NO_STORE)
 
     return [
         FixedRoute("/dead-letters/redrive", begin, methods=["POST"], name="redrive_many"),

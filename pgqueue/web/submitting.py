@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.app import PgQueue
@@ -18,6 +18,7 @@ from pgqueue.jobs import Job, JobStatus
 from pgqueue.options import IDEMPOTENCY_WINDOW, CallOptions, Options, Unset, read_options
 from pgqueue.tasks import JobHandle, Signature
 from pgqueue.web.access import Access
+from pgqueue.web.answers import JsonAnswer
 from pgqueue.web.bodies import read_json
 from pgqueue.web.inputs import SubmitBody
 from pgqueue.web.links import path_to
@@ -119,7 +120,7 @@ class Submissions:
             "status": status if job is None else job.status,
             "poll_url": path,
         }
-        return JSONResponse(document, 202, headers, background=measured_after(self._outlooks))
+        return JsonAnswer(document, 202, headers, background=measured_after(self._outlooks))
 
 
 def _hold(key: str, actor: str) -> CallOptions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.app import PgQueue
@@ -13,6 +13,7 @@ from pgqueue.documents import task_document
 from pgqueue.options import NO_OPTIONS
 from pgqueue.settings import Setting
 from pgqueue.web.access import Access
+from pgqueue.web.answers import JsonAnswer
 from pgqueue.web.bodies import read_json
 from pgqueue.web.finding import settings_of
 from pgqueue.web.inputs import Because, NoQuery, TaskOptionsBody
@@ -31,7 +32,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         known = await settings_of(pgq, "task")
         names = sorted({*pgq.registry.names, *known})
         document = [_document(pgq, name, known.get(name)) for name in names]
-        return JSONResponse({"tasks": document}, headers=NO_STORE)
+        return JsonAnswer({"tasks": document}, headers=NO_STORE)
 
     async def pause(request: Request) -> Response:
         name = request.path_params["task"]
@@ -57,7 +58,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
 
     async def answer(name: str) -> Response:
         known = await settings_of(pgq, "task")
-        return JSONResponse(_document(pgq, name, known.get(name)), headers=NO_STORE)
+        return JsonAnswer(_document(pgq, name, known.get(name)), headers=NO_STORE)
 
     # A task's name may be any text.
     return [

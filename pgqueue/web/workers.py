@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.app import PgQueue
 from pgqueue.documents import worker_document
 from pgqueue.web.access import Access
+from pgqueue.web.answers import JsonAnswer
 from pgqueue.web.inputs import WorkerQuery
 from pgqueue.web.problems import NO_STORE
 from pgqueue.web.queries import read_query
@@ -22,6 +23,6 @@ def routes(pgq: PgQueue, access: Access) -> list[Route]:
         await access.check_everybodys(request, "read", "workers")
         query = read_query(request, WorkerQuery)
         workers = await pgq.list_workers(jobs=query.jobs)
-        return JSONResponse({"workers": [worker_document(worker) for worker in workers]}, headers=NO_STORE)
+        return JsonAnswer({"workers": [worker_document(worker) for worker in workers]}, headers=NO_STORE)
 
     return [Route("/workers", list_workers, name="workers")]
