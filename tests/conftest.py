@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack
+from concurrent.futures import Future
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
@@ -20,6 +22,7 @@ from uuid import uuid4
 import anyio
 import asyncpg
 import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hypothesis import settings
 
 from pgqueue import PgQueue
@@ -27,6 +30,13 @@ from pgqueue.embedded import embedded_server
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+
+MEMORY_FOR_DATA = 8 * 2**30
+"""Bytes that have to be free in memory for the data of a server to go there."""
+
+FIRST_WITH_STRATEGIES = 150000
+"""The first version whose `create database` has strategies."""
 
 # A shell that starts the tests in the background has them ignore SIGINT, and all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -47,60 +57,133 @@ def server() -> Iterator[str]:
     setting = os.environ.get("PGQUEUE_TEST_SERVER", "embedded")
     with ExitStack() as stack:
         if setting == "embedded":
-            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="pgqueue-tests-"))
+            directory = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="pgqueue-tests-", dir=roomy_memory())
+            )
             dsn = stack.enter_context(embedded_server(Path(directory) / "data"))
-            # These data need not survive the machine, and each test makes and drops a database.
-            asyncio.run(_admin(dsn, "alter system set fsync = off", "select pg_reload_conf()"))
+            asyncio.run(_trust_the_machine(dsn))
             yield dsn
         elif setting == "testcontainers":
             from testcontainers.community.postgres import PostgresContainer
 
             image = os.environ.get("PGQUEUE_TEST_IMAGE", "postgres:17")
             container = stack.enter_context(PostgresContainer(image, driver=None))
-            yield container.get_connection_url()
+            dsn = container.get_connection_url()
+            asyncio.run(_trust_the_machine(dsn))
+            yield dsn
         else:
             yield setting
 
 
-async def _admin(server: str, *statements: str) -> None:
-    connection = await asyncpg.connect(server)
+def roomy_memory() -> str | None:
+    """Return a directory whose files are in memory, if the server's data have room there; None: on disk."""
+    memory = Path("/dev/shm")
+    has_room = memory.is_dir() and shutil.disk_usage(memory).free >= MEMORY_FOR_DATA
+    return str(memory) if has_room else None
+
+
+async def _trust_the_machine(dsn: str) -> None:
+    """Have the server write no more than it must: its data need not survive the machine."""
+    connection = await asyncpg.connect(dsn)
     try:
-        for statement in statements:
-            await connection.execute(statement)
+        await connection.execute("alter system set fsync = off")
+        await connection.execute("alter system set full_page_writes = off")
+        await connection.execute("select pg_reload_conf()")
     finally:
         await connection.close()
 
 
+@asynccontextmanager
+async def _connections(server: str) -> AsyncIterator[Pool]:
+    async with asyncpg.create_pool(server, min_size=1, max_size=2) as pool:
+        yield pool
+
+
+class Databases:
+    """Makes databases for tests, and drops them, all in a thread of its own.
+
+    The next clone of the migrated template is made while a test has the one before, and nobody waits for a
+    database to go.
+    """
+
+    def __init__(self, server: str, portal: BlockingPortal, pool: Pool, template: str) -> None:
+        self._server = server
+        self._portal = portal
+        self._pool = pool
+        self._from_template = f"template {template}"
+        if portal.call(self._server_version) >= FIRST_WITH_STRATEGIES:
+            # The other strategy writes each page of the template to the log.
+            self._from_template += " strategy file_copy"
+        self._next_clone = portal.start_task_soon(self._make, self._from_template)
+        self._drops: list[Future[None]] = []
+
+    @classmethod
+    @contextmanager
+    def of(cls, server: str) -> Iterator[Databases]:
+        """Make databases on *server* while the context lasts; raises what went wrong in the end."""
+        template = f"pgqueue_template_{uuid4().hex[:12]}"
+        with (
+            start_blocking_portal() as portal,
+            portal.wrap_async_context_manager(_connections(server)) as pool,
+        ):
+            portal.call(pool.execute, f"create database {template}")
+            portal.call(PgQueue(with_database(server, template)).migrate)
+            databases = cls(server, portal, pool, template)
+            try:
+                yield databases
+            finally:
+                databases.drop(databases._next_clone.result())
+                for drop in databases._drops:
+                    drop.result()
+                portal.call(pool.execute, f"drop database {template} with (force)")
+
+    def clone(self) -> str:
+        """Return the DSN of a migrated database."""
+        dsn = self._next_clone.result()
+        self._next_clone = self._portal.start_task_soon(self._make, self._from_template)
+        return dsn
+
+    def make_empty(self) -> str:
+        """Return the DSN of a database without pgqueue's schema."""
+        return self._portal.call(self._make, "")
+
+    def drop(self, dsn: str) -> None:
+        """Have a database dropped, whoever is connected; does not wait for it."""
+        self._drops.append(self._portal.start_task_soon(self._drop, urlsplit(dsn).path[1:]))
+
+    async def _make(self, options: str) -> str:
+        name = f"pgqueue_test_{uuid4().hex[:12]}"
+        await self._pool.execute(f"create database {name} {options}")
+        return with_database(self._server, name)
+
+    async def _drop(self, name: str) -> None:
+        await self._pool.execute(f"drop database {name} with (force)")
+
+    async def _server_version(self) -> int:
+        return int(await self._pool.fetchval("show server_version_num"))
+
+
 @pytest.fixture(scope="session")
-def template(server: str) -> Iterator[str]:
-    """The name of a migrated database that tests clone."""
-    name = f"pgqueue_template_{uuid4().hex[:12]}"
-
-    async def make() -> None:
-        await _admin(server, f"create database {name}")
-        await PgQueue(with_database(server, name)).migrate()
-
-    asyncio.run(make())
-    yield name
-    asyncio.run(_admin(server, f"drop database {name} with (force)"))
+def databases(server: str) -> Iterator[Databases]:
+    """Where databases come from."""
+    with Databases.of(server) as databases:
+        yield databases
 
 
 @pytest.fixture
-async def empty_dsn(server: str) -> AsyncIterator[str]:
+def empty_dsn(databases: Databases) -> Iterator[str]:
     """A database without pgqueue's schema."""
-    name = f"pgqueue_test_{uuid4().hex[:12]}"
-    await _admin(server, f"create database {name}")
-    yield with_database(server, name)
-    await _admin(server, f"drop database {name} with (force)")
+    dsn = databases.make_empty()
+    yield dsn
+    databases.drop(dsn)
 
 
 @pytest.fixture
-async def dsn(server: str, template: str) -> AsyncIterator[str]:
+def dsn(databases: Databases) -> Iterator[str]:
     """A migrated database of the test's own."""
-    name = f"pgqueue_test_{uuid4().hex[:12]}"
-    await _admin(server, f"create database {name} template {template}")
-    yield with_database(server, name)
-    await _admin(server, f"drop database {name} with (force)")
+    dsn = databases.clone()
+    yield dsn
+    databases.drop(dsn)
 
 
 @pytest.fixture

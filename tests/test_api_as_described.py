@@ -7,12 +7,11 @@ import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import schemathesis
 import uvicorn
-from conftest import _admin, with_database
+from conftest import Databases
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import CheckFunction
 from schemathesis.schemas import BaseSchema
@@ -72,14 +71,13 @@ async def fill(pgq: PgQueue) -> None:
 
 
 @pytest.fixture(scope="module")
-def served(server: str, template: str) -> Iterator[str]:
-    name = f"pgqueue_test_{uuid4().hex[:12]}"
-    asyncio.run(_admin(server, f"create database {name} template {template}"))
-    thread = Served(with_database(server, name))
+def served(databases: Databases) -> Iterator[str]:
+    dsn = databases.clone()
+    thread = Served(dsn)
     thread.start()
     yield thread.url
     thread.stop()
-    asyncio.run(_admin(server, f"drop database {name} with (force)"))
+    databases.drop(dsn)
 
 
 def described() -> BaseSchema:

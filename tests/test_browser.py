@@ -11,11 +11,10 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import anyio
-import asyncpg
 import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
-from conftest import eventually, with_database
+from conftest import Databases, eventually
 from playwright.async_api import (
     Browser,
     BrowserContext,
@@ -30,7 +29,6 @@ from scene import Scene, allow, lively
 from web_server import serving
 
 from pgqueue import DeadLetterFilter, JobContext, JobStatus, PgQueue
-from pgqueue.ids import new_id
 from pgqueue.web import status_app
 
 pytestmark = [pytest.mark.outside, pytest.mark.asyncio(loop_scope="module")]
@@ -95,15 +93,13 @@ class Visit:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def site(server: str, template: str) -> AsyncIterator[Site]:
+async def site(databases: Databases) -> AsyncIterator[Site]:
     chromium = find_program("chromium", "chromium")
-    name = f"pgqueue_test_{new_id().hex[-12:]}"
-    admin = await asyncpg.connect(server)
-    await admin.execute(f"create database {name} template {template}")
+    dsn = databases.clone()
     try:
         async with (
             async_playwright() as playwright,
-            PgQueue(with_database(server, name), version="2026.11.3") as pgq,
+            PgQueue(dsn, version="2026.11.3") as pgq,
             lively(pgq) as scene,
             serving(status_app(pgq, authorize=allow, show_tracebacks=True, name="Staging")) as address,
             serving(status_app(pgq, token=TOKEN, name="Production", colour="#8b1e3f")) as locked,
@@ -116,8 +112,7 @@ async def site(server: str, template: str) -> AsyncIterator[Site]:
             finally:
                 await browser.close()
     finally:
-        await admin.execute(f"drop database {name} with (force)")
-        await admin.close()
+        databases.drop(dsn)
 
 
 @asynccontextmanager

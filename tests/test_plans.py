@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from conftest import _admin, with_database
+from conftest import Databases
 
 from pgqueue import PgQueue
 from pgqueue.database import Database
@@ -245,13 +245,11 @@ async def test_dead_rows_that_cannot_be_vacuumed_cost_a_worker_little(dsn: str, 
 # A million
 
 
-def database_with(server: str, template: str, *statements: tuple[str, int]) -> Iterator[str]:
+def database_with(databases: Databases, *statements: tuple[str, int]) -> Iterator[str]:
     """Yield a database in which *statements* have been run, never vacuumed and never analysed."""
-    name = f"pgqueue_test_{uuid4().hex[:12]}"
-    dsn = with_database(server, name)
+    dsn = databases.clone()
 
-    async def make() -> None:
-        await _admin(server, f"create database {name} template {template}")
+    async def fill() -> None:
         connection = await asyncpg.connect(dsn)
         # What the guards want of whoever writes the queue tables.
         await connection.execute("set pgqueue.writer = 'on'; set synchronous_commit = off")
@@ -260,21 +258,21 @@ def database_with(server: str, template: str, *statements: tuple[str, int]) -> I
             await connection.execute(statement, count)
         await connection.close()
 
-    asyncio.run(make())
+    asyncio.run(fill())
     yield dsn
-    asyncio.run(_admin(server, f"drop database {name} with (force)"))
+    databases.drop(dsn)
 
 
 @pytest.fixture(scope="module")
-def ready_dsn(server: str, template: str) -> Iterator[str]:
+def ready_dsn(databases: Databases) -> Iterator[str]:
     """A database with a million ready jobs."""
-    yield from database_with(server, template, (FILL, 2000), (FILL_READY, MILLION))
+    yield from database_with(databases, (FILL, 2000), (FILL_READY, MILLION))
 
 
 @pytest.fixture(scope="module")
-def scheduled_dsn(server: str, template: str) -> Iterator[str]:
+def scheduled_dsn(databases: Databases) -> Iterator[str]:
     """A database with a million scheduled jobs."""
-    yield from database_with(server, template, (FILL_SCHEDULED, MILLION))
+    yield from database_with(databases, (FILL_SCHEDULED, MILLION))
 
 
 async def test_a_million_ready_jobs_cost_a_round_no_more_than_few(dsn: str, ready_dsn: str) -> None:
