@@ -28,12 +28,18 @@ Cell = tuple[tuple[str, object], ...]
 """What one cell of a matrix was measured with: names and values."""
 
 
-def arguments(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser with the options that every benchmark has."""
+def arguments(description: str | None, *, rounds: int | None = 3) -> argparse.ArgumentParser:
+    """Return a parser with the options that every benchmark has.
+
+    *rounds*: how many if nobody says; None: it has no rounds.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--dsn", help="the server to use; an embedded one if not given")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each figure is taken (%(default)s)")
+    if rounds is not None:
+        parser.add_argument(
+            "--rounds", type=int, default=rounds, help="how often each figure is taken (%(default)s)"
+        )
     parser.add_argument(
         "--loop", choices=["uvloop", "asyncio"], default="uvloop", help="the event loop (%(default)s)"
     )
