@@ -33,6 +33,14 @@ LOOK_EVERY = 0.1
 HANDLERS = {"noop": "do nothing", "nap": "sleep 1 ms", "burn": "burn 100 microseconds"}
 
 
+def handlers(text: str) -> list[str]:
+    """Return the names in a text like `noop,burn`: the type of an option."""
+    names = text.split(",")
+    if not HANDLERS.keys() >= set(names):
+        raise argparse.ArgumentTypeError(f"choose from {', '.join(HANDLERS)}")
+    return names
+
+
 def make_queue(dsn: str) -> PgQueue:
     """Return the queue of all processes."""
     pgq = PgQueue(dsn)
