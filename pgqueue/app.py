@@ -34,6 +34,7 @@ from pgqueue.options import (
     Unset,
     read_options,
 )
+from pgqueue.reads import Reads
 from pgqueue.registry import Codec, Isolation, Registry, TaskDefinition
 from pgqueue.retention import RetentionOptions, read_retention
 from pgqueue.signals import Signals
@@ -134,6 +135,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         )
         self._signals = Signals(self._database, self._store)
         self._watches = Watches(self._database, self._store, self._signals)
+        self._reads = Reads(self._database, self._store)
         self._stats = StatsWriter(self._database, self._store, self._observers)
         self._host: asyncio.Task[None] | None = None
         self._closing = anyio.Event()
@@ -262,6 +264,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         async with anyio.create_task_group() as group:
             group.start_soon(self._signals.run)
             group.start_soon(self._watches.run)
+            group.start_soon(self._reads.run)
             group.start_soon(self._stats.run)
             await self._closing.wait()
             # Whoever enqueues a job and leaves has its worker told. Nor is a connection cut off that is only

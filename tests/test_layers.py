@@ -21,7 +21,7 @@ LAYERS: dict[str, list[str]] = {
         "arguments", "registry", "statements", "store", "database", "migrations", "signals", "batch", "keys",
         "depths", "embedded",
     ],
-    "engine": ["stats", "watches", "worker"],
+    "engine": ["stats", "watches", "reads", "worker"],
     "front door": ["tasks", "interface", "app", "blocking"],
     "edges": [
         "worker.child", "cli", "web", "metrics", "demo", "supervisor", "testing", "__main__", "__init__",

@@ -24,6 +24,7 @@ from pgqueue.filters import (
 from pgqueue.interface.parts import Parts
 from pgqueue.jobs import TERMINAL, Attempt, Job, JobStatus
 from pgqueue.registry import TaskDefinition
+from pgqueue.store import job_of
 from pgqueue.tasks import JobHandle, raise_unless_succeeded
 
 FIRST_LOOKS: Final = 200
@@ -43,11 +44,12 @@ class JobInterface(Parts):
 
         What of it cannot be decoded here is as it is stored, and named by its `undecodable`.
         """
-        async with self._database.acquire() as connection:
-            jobs = await self._store.read_jobs(connection, [job_id])
-            if job_id not in jobs:
+        self._check_open()
+        row = await self._reads.read(job_id)
+        if row is None:
+            async with self._database.acquire() as connection:
                 raise await self._missing(connection, job_id)
-        return self._completed(jobs[job_id])
+        return self._completed(job_of(row))
 
     async def get_many(self, ids: Iterable[UUID]) -> dict[UUID, Job]:
         """Return those of the jobs with *ids* that exist, by id."""

@@ -17,6 +17,7 @@ from pgqueue.depths import Depths
 from pgqueue.errors import JobNotFoundError, JobPurgedError, NotOpenError, UnknownQueueError
 from pgqueue.events import Observers
 from pgqueue.jobs import Job
+from pgqueue.reads import Reads
 from pgqueue.registry import Codec, Registry
 from pgqueue.signals import Signals
 from pgqueue.store import Store
@@ -38,6 +39,7 @@ class Parts:
     _store: Store
     _signals: Signals
     _watches: Watches
+    _reads: Reads
     _observers: Observers
     _depths: Depths
     _counting: anyio.Lock

@@ -7,7 +7,7 @@ from pgqueue.store.claiming import ClaimStatements
 from pgqueue.store.dead_letters import DeadLetterStatements
 from pgqueue.store.ending import EndStatements
 from pgqueue.store.enqueueing import EnqueueStatements
-from pgqueue.store.jobs import JobStatements
+from pgqueue.store.jobs import JobStatements, job_of
 from pgqueue.store.leases import LeaseStatements
 from pgqueue.store.measuring import MeasureStatements
 from pgqueue.store.settings import SettingStatements
@@ -51,6 +51,7 @@ __all__ = [
     "Step",
     "Store",
     "Template",
+    "job_of",
 ]
 
 

@@ -27,8 +27,13 @@ class JobStatements(Statements):
 
     async def read_jobs(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Job]:
         """Return the jobs with *ids* that exist."""
+        rows = await self.read_job_rows(connection, ids)
+        return {job_id: job_of(row) for job_id, row in rows.items()}
+
+    async def read_job_rows(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Record]:
+        """Return the jobs with *ids* that exist, as `job_of` takes them."""
         rows = await connection.fetch(self._sql["read_jobs"], list(ids))
-        return {row["id"]: _job(row) for row in rows}
+        return {row["id"]: row for row in rows}
 
     async def read_versions(
         self, connection: Connection, ids: Iterable[UUID]
@@ -127,7 +132,8 @@ class _Row:
             return otherwise
 
 
-def _job(row: Record) -> Job:
+def job_of(row: Record) -> Job:
+    """Return the job that *row* describes."""
     json = _Row(row)
     return Job(
         id=row["id"],
