@@ -182,6 +182,16 @@ async def wrote_pid(path: Path, count: int = 1) -> list[int]:
 # The worker
 
 
+def test_a_command_that_serves_nothing_imports_no_server_of_http() -> None:
+    listing = "import sys, pgqueue.cli; print(*sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", listing], capture_output=True, check=True, text=True)
+
+    imported = set(done.stdout.split())
+    assert "pgqueue.cli.worker" in imported
+    assert imported & {"uvicorn", "starlette", "pgqueue.web", "pgqueue.cli.serving"} == set()
+
+
 @pytest.mark.contract("P8.1")
 async def test_a_worker_runs_the_jobs_of_a_module_in_the_current_directory(
     pgq: PgQueue, processes: Processes

@@ -19,7 +19,8 @@ from test_metrics_alerts import ALERTS, rules
 from test_metrics_worker import address_of
 
 from pgqueue import DeadLetterFilter, PgQueue
-from pgqueue.cli.serving import listen, serving
+from pgqueue.cli.listening import listen
+from pgqueue.cli.serving import serving
 from pgqueue.web import status_app
 
 pytestmark = pytest.mark.outside

@@ -21,7 +21,7 @@ from starlette.routing import Mount
 from web_server import serving
 
 from pgqueue import Job, JobHandle, PgQueue
-from pgqueue.cli.serving import listen
+from pgqueue.cli.listening import listen
 from pgqueue.cli.serving import serving as program_serving
 from pgqueue.ids import new_id
 from pgqueue.web import status_app

@@ -27,9 +27,9 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from pgqueue import PgQueue, Worker
+from pgqueue.cli.listening import listen
 from pgqueue.cli.logs import Level, set_up_logging
 from pgqueue.cli.running import leave, run
-from pgqueue.cli.serving import listen, serving
 from pgqueue.cli.terminal import plain
 from pgqueue.embedded import embedded_server
 from pgqueue.errors import PgQueueError
@@ -37,7 +37,6 @@ from pgqueue.events import AttemptsEnded, Event, JobsClaimed
 from pgqueue.jobs import JobStatus
 from pgqueue.supervisor import on_signals
 from pgqueue.tasks import Task
-from pgqueue.web import status_app
 
 BLOCK = 1024 * 1024
 """Bytes that are read at a time."""
@@ -236,6 +235,9 @@ async def describe(pgq: PgQueue, tally: Tally, job_id: UUID) -> str:
 @asynccontextmanager
 async def serve_status(pgq: PgQueue) -> AsyncIterator[str]:
     """Serve the status app on a free port of this machine; yield its address."""
+    from pgqueue.cli.serving import serving
+    from pgqueue.web import status_app
+
     async with serving(status_app(pgq), listen("127.0.0.1", 0)) as address:
         yield address
 

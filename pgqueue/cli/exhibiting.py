@@ -8,15 +8,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from ipaddress import ip_address
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from pgqueue import PgQueue
-from pgqueue.cli.serving import serving
 from pgqueue.metrics import DatabaseMetrics, Metrics, SupervisorMetrics, count_events
 from pgqueue.metrics.processes import ProcessReports, reporting
-from pgqueue.web.health import FindProblems, database_problems, find_problems, worker_problems
-from pgqueue.web.monitoring import monitoring_app
 
+if TYPE_CHECKING:
+    from pgqueue.web.health import FindProblems
+
+# The status app is imported where something is shown: importing it takes a worker that shows nothing as long
+# as half of all else.
 logger = logging.getLogger("pgqueue.cli")
 
 Exhibit: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
@@ -33,12 +35,16 @@ def exhibit_of(pgq: PgQueue, listener: socket.socket | None, report_to: int | No
 
 @asynccontextmanager
 async def _report(pgq: PgQueue, descriptor: int) -> AsyncIterator[None]:
+    from pgqueue.web.health import worker_problems
+
     with reporting(descriptor, count_events(pgq), partial(worker_problems, pgq)):
         yield
 
 
 @asynccontextmanager
 async def _serve(pgq: PgQueue, listener: socket.socket) -> AsyncIterator[None]:
+    from pgqueue.web.health import find_problems
+
     async with _serving(listener, Metrics(pgq), partial(find_problems, pgq)):
         yield
 
@@ -48,6 +54,7 @@ async def exhibit_processes(
     pgq: PgQueue, listener: socket.socket, reports: ProcessReports, processes: int
 ) -> AsyncIterator[None]:
     """Show, inside the block, all the processes of this supervisor on one port. *pgq* is open in it."""
+    from pgqueue.web.health import database_problems
 
     async def find() -> list[str]:
         await reports.ask()
@@ -61,6 +68,9 @@ async def exhibit_processes(
 async def _serving(
     listener: socket.socket, metrics: DatabaseMetrics, find: FindProblems
 ) -> AsyncIterator[None]:
+    from pgqueue.cli.serving import serving
+    from pgqueue.web.monitoring import monitoring_app
+
     # Whoever has it listen to more than this machine wants others to read: there is nothing else here.
     host = ip_address(listener.getsockname()[0])
     app = monitoring_app(metrics, find, open_reading=not host.is_loopback)

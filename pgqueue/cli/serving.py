@@ -1,4 +1,8 @@
-"""Serves an ASGI app beside what a command does."""
+"""Serves an ASGI app beside what a command does.
+
+Imports a server of HTTP and the status app, which take as long as all else that a command needs: import it
+where something is served.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +14,7 @@ from typing import Any
 
 import uvicorn
 
-from pgqueue.errors import ConfigurationError
 from pgqueue.web import end_streams
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; port 0: a free one. Raises ConfigurationError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        raise ConfigurationError(f"cannot listen on {host} port {port}: {error}") from error
 
 
 @asynccontextmanager

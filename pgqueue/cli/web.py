@@ -12,13 +12,12 @@ import anyio
 import typer
 
 from pgqueue import PgQueue
+from pgqueue.cli.listening import listen
 from pgqueue.cli.loading import load
 from pgqueue.cli.logs import Level, set_up_logging
 from pgqueue.cli.running import leave, leave_if_stuck, run
-from pgqueue.cli.serving import listen, serving
 from pgqueue.cli.worker import open_when_up
 from pgqueue.supervisor import on_signals
-from pgqueue.web import status_app
 
 SHORTEST_TOKEN: Final = 16
 """Characters. Nothing slows those down who guess bearer tokens: it must be long."""
@@ -80,6 +79,8 @@ def web(
     else:
         raise typer.BadParameter("say which database: MODULE:PGQ, or --dsn (or PGQUEUE_DSN)")
     set_up_logging(log_level)
+    from pgqueue.web import status_app
+
     app = status_app(
         pgq,
         token=token,
@@ -115,6 +116,8 @@ async def _serve(
     pgq: PgQueue, app: Callable[..., Awaitable[None]], host: str, port: int, *, is_read_only: bool
 ) -> int:
     """Serve *app* until a signal; return the exit code."""
+    from pgqueue.cli.serving import serving
+
     opening, stopped = anyio.CancelScope(), anyio.Event()
 
     def stop() -> None:

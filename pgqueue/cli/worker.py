@@ -15,10 +15,10 @@ import typer
 
 from pgqueue import DatabaseUnavailableError, PgQueue, Worker
 from pgqueue.cli.exhibiting import Exhibit, exhibit_of, exhibit_processes
+from pgqueue.cli.listening import listen
 from pgqueue.cli.loading import load
 from pgqueue.cli.logs import Level, LogFormat, set_up_logging
 from pgqueue.cli.running import exit_now, leave, leave_if_stuck, restart, run
-from pgqueue.cli.serving import listen
 from pgqueue.database import RECONNECT_PAUSES
 from pgqueue.metrics.processes import ProcessReports
 from pgqueue.supervisor import RECYCLE, Supervisor, on_signals, when_closed
