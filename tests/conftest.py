@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -44,6 +45,23 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # How long an example takes is the machine's business, and never a reason to fail.
 settings.register_profile("pgqueue", deadline=None)
 settings.load_profile("pgqueue")
+
+
+LONG_FILES = frozenset(
+    f"test_{name}.py"
+    for name in (
+        "api_as_described", "blocked_loop", "browser", "cli", "demo", "examples", "kill", "leases",
+        "metrics_processes", "metrics_prometheus", "migrations", "packaging", "plans", "pooler", "processes",
+        "restart", "streams",
+    )
+)  # fmt: skip
+"""Files whose few tests take long: they start processes and servers, or fill large tables."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have long files run first, then those of many tests: none is left over to one process in the end."""
+    tests = Counter(item.path.name for item in items)
+    items.sort(key=lambda item: (item.path.name not in LONG_FILES, -tests[item.path.name]))
 
 
 def with_database(dsn: str, database: str) -> str:
