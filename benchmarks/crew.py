@@ -111,6 +111,15 @@ async def counts(crew: Sequence[Process]) -> list[dict[str, float]]:
     return [await common.ask(process) for process in crew]
 
 
+async def wait_finished(crew: Sequence[Process], jobs: int) -> list[dict[str, float]]:
+    """Wait until the workers have finished so many jobs since they started; return their counts."""
+    while True:
+        now = await counts(crew)
+        if sum(each["finished"] for each in now) >= jobs:
+            return now
+        await asyncio.sleep(LOOK_EVERY)
+
+
 async def drain(
     dsn: str,
     crew: Sequence[Process],
@@ -139,12 +148,7 @@ async def drain(
             await common.ask(process, "anew")
         async with common.meanwhile(beside):
             await pgq.resume(queue=QUEUE)
-            while True:
-                now = await counts(crew)
-                finished = sum(each["finished"] for each in now) - sum(each["finished"] for each in before)
-                if finished >= jobs:
-                    break
-                await asyncio.sleep(LOOK_EVERY)
+            now = await wait_finished(crew, sum(int(each["finished"]) for each in before) + jobs)
     if await watcher.fetchval(succeeded) - succeeded_before != jobs:
         raise SystemExit(f"benchmark: not all of {jobs} jobs succeeded: nothing measured")
     await watcher.close()
