@@ -103,6 +103,8 @@ class Batch:
     """Ids that exist, our own from an earlier try among them: their keys are not asked for again."""
     settlement: Settlement | None = None
     """What became of the keyed calls in the latest try."""
+    written: list[JobMoved] = field(default_factory=list)
+    """Jobs of which it turned out that an earlier try, whose answer was lost, had made them."""
     due: set[UUID] = field(default_factory=set)
     """Those of the timed jobs whose time had come when they were written."""
 
@@ -205,12 +207,13 @@ class Batch:
             for number, count in Counter(jobs.numbers).items():
                 template = jobs.templates[number - 1]
                 counts[template.task, template.lane[0]] += count
+        counts.update((job.task, job.queue) for job in self.written)
         return counts
 
     def created_jobs(self) -> list[JobMoved]:
         """Return each job that was made, and where it waits."""
         settlement = self.settlement or Settlement()
-        made = []
+        made = [*self.written]
         for given, status in ((self.ready, JobStatus.PENDING), (self.timed, JobStatus.SCHEDULED)):
             jobs = given.without(settlement.holders) if settlement.holders else given
             for job_id, number in zip(jobs.ids, jobs.numbers, strict=True):
@@ -219,6 +222,11 @@ class Batch:
                 now = JobStatus.BLOCKED if job_id in settlement.follows else now
                 made.append(JobMoved(job_id, template.task, template.lane[0], None, now))
         return made
+
+    @property
+    def replaced_jobs(self) -> list[JobMoved]:
+        """Each job that took what a call says, because it has that call's idempotency key."""
+        return [] if self.settlement is None else list(self.settlement.replaced.values())
 
     @property
     def lanes(self) -> set[tuple[str, int]]:
@@ -240,6 +248,9 @@ class Batch:
         for job_id in others:
             if self.chosen[job_id]:
                 raise DuplicateJobError(job_id)
+        own = existing - others
+        if own:
+            self.written += [job for job in self.created_jobs() if job.job_id in own]
         self.existing |= others
         self.absent = ids - existing
         self.found |= existing

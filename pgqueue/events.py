@@ -56,13 +56,13 @@ TaskAndQueue = tuple[str, str]
 
 
 class JobMoved(NamedTuple):
-    """What observers hear of one job that waits: where it was before, and where it is now."""
+    """What observers hear of one job that no attempt has moved: where it was before, and where it is now."""
 
     job_id: UUID
     task: str
     queue: str
     before: JobStatus | None
-    """None: it is new."""
+    """None: it is new, or begins anew. As it is now: something else about it has changed."""
     status: JobStatus
     attempt: int = 0
     """Attempts that it has spent."""
@@ -200,6 +200,8 @@ class AttemptEnded(NamedTuple):
     error: JobError | None = None
     next_in: float | None = None
     """Seconds until it is run again, where that is known."""
+    has_started: bool = True
+    """False: it was claimed and nobody began to run it. To whoever watches, the job was pending all along."""
 
 
 class AttemptsEnded:
@@ -284,25 +286,39 @@ class DeadLettersEntered:
 class JobsCancelled:
     """Jobs that waited were cancelled by this process. Running ones end as attempts do."""
 
-    job_ids: Sequence[UUID]
+    jobs: Sequence[JobMoved]
     reason: str | None
+
+    @property
+    def job_ids(self) -> Sequence[UUID]:
+        """Their ids."""
+        return [job.job_id for job in self.jobs]
 
 
 @dataclass(frozen=True, slots=True)
 class CancelsRequested:
     """Jobs that run were asked by this process to stop. They end as attempts do."""
 
-    job_ids: Sequence[UUID]
+    jobs: Sequence[JobMoved]
     reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class JobsReopened:
-    """Jobs that were over are pending again, because this process was told so."""
+    """Jobs that were over are pending again: this process was told so, or carries a mass redrive on."""
 
-    job_ids: Sequence[UUID]
+    jobs: Sequence[JobMoved]
     verb: Literal["requeued", "redriven"]
     reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobsReplaced:
+    """Jobs that had not started took what later calls say, because of their idempotency keys."""
+
+    jobs: Sequence[JobMoved]
+    is_committed: bool = True
+    """False: that is part of a caller's transaction, which is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +339,12 @@ class JobsUnblocked:
 class JobsExpired:
     """Jobs that waited were not started by their expiry, and never will be."""
 
-    job_ids: Sequence[UUID]
+    jobs: Sequence[JobMoved]
+
+    @property
+    def job_ids(self) -> Sequence[UUID]:
+        """Their ids."""
+        return [job.job_id for job in self.jobs]
 
 
 Event = (
@@ -340,6 +361,7 @@ Event = (
     | JobsCancelled
     | CancelsRequested
     | JobsReopened
+    | JobsReplaced
     | JobsPromoted
     | JobsUnblocked
     | JobsExpired

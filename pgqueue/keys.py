@@ -15,6 +15,7 @@ from uuid import UUID
 
 from pgqueue.checks import OnConflict, Span
 from pgqueue.errors import DuplicateKeyError, IdempotencyConflictError, InvalidOptionError
+from pgqueue.events import JobMoved
 from pgqueue.options import Options, Unset
 from pgqueue.store import KeyHolder, KeyRow, Standing, Store, Template
 
@@ -147,8 +148,8 @@ class Settlement:
 
     holders: dict[UUID, UUID] = field(default_factory=dict)
     """The jobs that have the keys, by the ids of those that are therefore not made."""
-    replaced: set[UUID] = field(default_factory=set)
-    """Those holders that took a call's arguments."""
+    replaced: dict[UUID, JobMoved] = field(default_factory=dict)
+    """Those holders that took a call's arguments, by id."""
     follows: dict[UUID, UUID] = field(default_factory=dict)
     """New jobs that wait for the end of another, by id."""
 
@@ -215,7 +216,8 @@ async def _replace(
         job_id = holders[call.id].job_id
         if job_id in replaced:
             settlement.holders[call.job_id] = job_id
-            settlement.replaced.add(job_id)
+            template = call.template
+            settlement.replaced[job_id] = JobMoved(job_id, template.task, template.lane[0], *replaced[job_id])
             rows.append(call.row(job_id))
         else:
             started.append(call)

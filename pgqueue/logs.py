@@ -34,6 +34,7 @@ from pgqueue.events import (
     JobsExpired,
     JobsPromoted,
     JobsReopened,
+    JobsReplaced,
     JobsRescued,
     JobsStarted,
     JobStarted,
@@ -61,7 +62,9 @@ RECORD: Final = (
 )
 """The attributes of every record. `event` is one of a few constants ("job.failed"); `wait` (from ready to
 claimed), `duration` (of the handler) and `next_in` (until the next attempt) are seconds; what a transition
-has not is None."""
+has not is None. `from_status` is None for a job that is new, or that begins anew (`job.redriven`,
+`job.requeued`); it is `to_status` where the job stays and something else has befallen it, such as
+`job.cancel_requested`."""
 
 HEARD: Final = (AttemptsEnded, JobsRescued, DeadLettersEntered)
 """The kinds of events of which some are logged above INFO."""
@@ -70,6 +73,7 @@ HEARD_IF_VERBOSE: Final = (
     JobsPromoted,
     JobsUnblocked,
     JobsReopened,
+    JobsReplaced,
     JobsStarted,
     CancelsRequested,
     JobsCancelled,
@@ -137,12 +141,11 @@ class TransitionLog:
             case _:
                 pass
 
-    def observe_if_verbose(self, event: Event) -> None:
+    def observe_if_verbose(self, event: Event) -> None:  # noqa: C901  # a case for each kind
         """Log an event of HEARD_IF_VERBOSE: an observer, for while `is_verbose`."""
         match event:
             case JobsEnqueued():
-                reason = None if event.is_committed else "in_transaction"
-                self._log_moved("job.enqueued", event.jobs, reason)
+                self._log_moved("job.enqueued", event.jobs, _openness(is_committed=event.is_committed))
             case JobsStarted():
                 for started in event.jobs:
                     self._log_start(started)
@@ -151,14 +154,15 @@ class TransitionLog:
             case JobsUnblocked():
                 self._log_moved("job.unblocked", event.jobs)
             case JobsReopened():
-                _log_known(event.job_ids, f"job.{event.verb}", JobStatus.PENDING, event.reason)
+                self._log_moved(f"job.{event.verb}", event.jobs, event.reason)
+            case JobsReplaced():
+                self._log_moved("job.replaced", event.jobs, _openness(is_committed=event.is_committed))
             case CancelsRequested():
-                running = JobStatus.RUNNING
-                _log_known(event.job_ids, "job.cancel_requested", running, event.reason, before=running)
+                self._log_moved("job.cancel_requested", event.jobs, event.reason)
             case JobsCancelled():
-                _log_known(event.job_ids, "job.cancelled", JobStatus.CANCELLED, event.reason)
+                self._log_moved("job.cancelled", event.jobs, event.reason)
             case JobsExpired():
-                _log_known(event.job_ids, "job.expired", JobStatus.EXPIRED, "expired")
+                self._log_moved("job.expired", event.jobs, "expired")
             case _:
                 pass
 
@@ -211,10 +215,10 @@ class TransitionLog:
             task=ended.task,
             queue=ended.queue,
             attempt=ended.attempt,
-            from_status=JobStatus.RUNNING,
+            from_status=JobStatus.RUNNING if ended.has_started else JobStatus.PENDING,
             to_status=ended.status,
             wait=ended.waited,
-            duration=ended.seconds,
+            duration=ended.seconds if ended.has_started else None,
             worker=ended.worker,
             reason=ended.reason,
             error=error,
@@ -230,16 +234,8 @@ def without_arguments(error: JobError) -> JobError:
     return JobError(error.type, REDACTED if error.type in QUOTING else error.message)
 
 
-def _log_known(
-    job_ids: Iterable[UUID],
-    event: str,
-    status: JobStatus,
-    reason: str | None,
-    *,
-    before: JobStatus | None = None,
-) -> None:
-    for job_id in job_ids:
-        _log(logging.INFO, event, job_id, from_status=before, to_status=status, reason=reason)
+def _openness(*, is_committed: bool) -> str | None:
+    return None if is_committed else "in_transaction"
 
 
 def _log_unknown(letter: DeadLetter) -> None:
@@ -291,11 +287,11 @@ def _log(
     event: str,
     job_id: UUID,
     *,
+    from_status: JobStatus | None,
     to_status: JobStatus,
-    from_status: JobStatus | None = None,
-    task: str | None = None,
-    queue: str | None = None,
-    attempt: int | None = None,
+    task: str,
+    queue: str,
+    attempt: int,
     worker: str | None = None,
     wait: float | None = None,
     duration: float | None = None,
@@ -320,10 +316,16 @@ def _log(
         None if error is None else error.type,
         next_in,
     )
-    which = "" if task is None else f" ({task}), attempt {attempt}"
     details = _details(duration, reason, error, next_in, with_traceback=level >= logging.ERROR)
     logger.log(
-        level, "%s: job %s%s%s", event, job_id, which, details, extra=dict(zip(RECORD, values, strict=True))
+        level,
+        "%s: job %s (%s), attempt %d%s",
+        event,
+        job_id,
+        task,
+        attempt,
+        details,
+        extra=dict(zip(RECORD, values, strict=True)),
     )
 
 

@@ -1,3 +1,13 @@
--- cancel_jobs: cancel each of the jobs $1 for reason $2, as actor $3. Returns the answer for each.
+-- cancel_jobs: cancel each of the jobs $1 for reason $2, as actor $3.
+--
+-- Returns the answer for each that there is, and where it stood when this began: it may have moved on until it was
+-- cancelled. Job by job, behind a fence: see read_jobs.
 
-select job_id, pgqueue.cancel(job_id, $2, $3) as answer from unnest($1::uuid[]) as given (job_id)
+with stood as materialized (
+    select job.*
+    from unnest($1::uuid[]) as wanted (job_id)
+    cross join lateral (
+        select id, task, queue, status::text as was, attempt from pgqueue.jobs where jobs.id = wanted.job_id offset 0
+    ) as job
+)
+select id, task, queue, was, attempt, pgqueue.cancel(id, $2, $3) as answer from stood

@@ -2,7 +2,7 @@
 --
 -- For those that no worker comes to: of queues that are paused or that nobody works on, waiting for a retry,
 -- blocked. One that is running may yet come back to wait: it is looked at again after ten seconds, and then
--- ever later. Records that somebody else has locked are passed over until then. Returns the jobs.
+-- ever later. Records that somebody else has locked are passed over until then. Returns the jobs, and where each was.
 
 with due as materialized (
     select job_id from pgqueue.expiry where check_at <= now() order by check_at limit $1 for update skip locked
@@ -47,10 +47,10 @@ from_running as (
     returning job_id, attempt
 ),
 ended as materialized (
-    select job_id, attempt from from_ready
-    union all select job_id, attempt from from_scheduled
-    union all select job_id, attempt from from_blocked
-    union all select job_id, attempt from from_running
+    select job_id, attempt, 'pending' as was from from_ready
+    union all select job_id, attempt, 'scheduled' as was from from_scheduled
+    union all select job_id, attempt, 'blocked' as was from from_blocked
+    union all select job_id, attempt, 'pending' as was from from_running
 ),
 forgotten as (
     delete from pgqueue.expiry
@@ -70,4 +70,5 @@ set status = 'expired', completed_at = now(), attempt = nullif(ended.attempt, 0)
 from ended
 where job.id = ended.job_id
   and job.id = any(array(select id from locked))
-returning job.id
+returning job.id, job.task, (select lane.queue from pgqueue.lane where lane.id = job.lane) as queue, ended.attempt,
+          ended.was

@@ -1,7 +1,7 @@
 -- release: give jobs $2 of lease $1 at worker $3 back, at the positions they had, their attempts unspent.
 --
 -- One that somebody has asked to cancel is cancelled: given back, it would run again. Returns the jobs that
--- were still this lease's, and their lanes.
+-- were still this lease's, their lanes, and whether each is cancelled.
 
 with ended as (
     delete from pgqueue.running
@@ -36,4 +36,4 @@ cancelled as (
     where job.id = ended.job_id
       and job.id = any(array(select job_id from doomed))
 )
-select job_id as id, lane from ended
+select job_id as id, lane, job_id = any(array(select job_id from doomed)) as is_cancelled from ended

@@ -4,7 +4,7 @@
 --
 -- One statement: the job is never both running and scheduled, nor neither. $8, $9 and $10 are null where they
 -- are null throughout. One that somebody has asked to cancel is cancelled instead. Returns the jobs that were
--- still this lease's.
+-- still this lease's, and whether each is cancelled.
 
 with ended as (
     delete from pgqueue.running
@@ -51,4 +51,4 @@ from (
 ) as outcome
 where job.id = outcome.job_id
   and job.id = any($2::uuid[])
-returning job.id
+returning job.id, outcome.is_doomed

@@ -1,7 +1,7 @@
 -- settle_cancel_requests: carry out requests whose job is no longer running under the lease they name.
 --
 -- The attempt ended while the request was being written: a job that waits for its next attempt is
--- cancelled now, a terminal one stays as it is.
+-- cancelled now, a terminal one stays as it is. Returns the jobs with their answers, as cancel_jobs does, and reasons.
 
 with settled as (
     delete from pgqueue.cancel_request
@@ -10,5 +10,12 @@ with settled as (
         where running.job_id = cancel_request.job_id and running.lease_id = cancel_request.lease_id
     )
     returning job_id, reason, actor
+),
+stood as materialized (
+    select job.*, settled.reason, settled.actor
+    from settled
+    cross join lateral (
+        select id, task, queue, status::text as was, attempt from pgqueue.jobs where jobs.id = settled.job_id offset 0
+    ) as job
 )
-select job_id, pgqueue.cancel(job_id, reason, actor) as answer from settled
+select id, task, queue, was, attempt, reason, pgqueue.cancel(id, reason, actor) as answer from stood

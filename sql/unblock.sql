@@ -1,6 +1,6 @@
 -- unblock: move up to $1 blocked jobs that waited for another, which is over or gone, on.
 --
--- To ready, or to scheduled where their time has not come. Returns the lanes of those that are ready.
+-- To ready, or to scheduled where their time has not come. Returns each, and which of the two it is.
 -- The other job is looked up by key, one at a time: as a join it would be hashed whole.
 
 with free as materialized (
@@ -17,7 +17,7 @@ moved as (
     returning job_id, lane, attempt, losses
 ),
 timed as materialized (
-    select moved.*, job.run_at
+    select moved.*, job.task, job.run_at
     from moved
     join pgqueue.job on job.id = moved.job_id
     where job.id = any(array(select job_id from free))
@@ -29,6 +29,7 @@ waiting as (
 queued as (
     insert into pgqueue.ready (job_id, lane, attempt, losses)
     select job_id, lane, attempt, losses from timed where run_at is null or run_at <= now() order by job_id
-    returning lane
 )
-select distinct lane from queued
+select job_id as id, task, (select lane.queue from pgqueue.lane where lane.id = timed.lane) as queue, 'blocked' as was,
+       attempt, lane, (run_at > now()) is true as is_scheduled
+from timed

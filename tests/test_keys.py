@@ -923,7 +923,8 @@ async def test_a_follow_up_with_a_delay_waits_for_both(
 
     assert await follow_up.status() is JobStatus.BLOCKED
     await holder.store.finish(holder.connection, holder.lease_id, "ghost", [first.id], None)
-    assert await holder.store.unblock(holder.connection, 10) == []
+    [(moved, _)] = await holder.store.unblock(holder.connection, 10)
+    assert (moved.job_id, moved.status) == (follow_up.id, JobStatus.SCHEDULED)
     job = await follow_up.refresh()
     assert (job.status, job.next_run_at) == (JobStatus.SCHEDULED, job.run_at)
 

@@ -162,7 +162,8 @@ async def test_a_cancellation_outlives_the_worker_and_the_server(
         # Durable when it is answered; nobody has acted on the request by then, and the server is gone.
         assert await waiting.cancel()
         async with crash_pgq._database.acquire() as connection:
-            assert await crash_pgq._store.cancel(connection, running.id, "not needed", None) == "requested"
+            _, requested = await crash_pgq._store.cancel_jobs(connection, [running.id], "not needed", None)
+            assert [job.job_id for job in requested] == [running.id]
         await crashable.crash()
     await crashable.start()
     async with crash_pgq.worker():

@@ -35,7 +35,7 @@ from pgqueue.errors import (
     NotADeadLetterError,
     ResultTimeoutError,
 )
-from pgqueue.events import JobsReopened
+from pgqueue.events import JobMoved, JobsReopened
 from pgqueue.interface.parts import Parts
 from pgqueue.jobs import Action, Job, JobStatus
 from pgqueue.options import TaskOptions, read_options
@@ -207,7 +207,9 @@ class DeadLetterInterface(Parts):
                 # Somebody was faster.
                 await self._read_failed(connection, job_id)
                 raise
-        self._observers.emit(JobsReopened([job_id], "redriven", reason))
+        spent = 0 if reset_attempts else job.attempt
+        moved = JobMoved(job_id, job.task, queue or job.queue, None, JobStatus.PENDING, spent)
+        self._observers.emit(JobsReopened([moved], "redriven", reason))
 
     async def discard(self, job_id: UUID, *, reason: str | None = None, actor: str | None = None) -> bool:
         """Take a job that has failed out of the dead letters, for good; False: it was out already.

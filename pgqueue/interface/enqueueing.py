@@ -17,7 +17,7 @@ from pgqueue.checks import Duration, positive_seconds
 from pgqueue.database import CONNECTION_ERRORS, RECONNECT_PAUSES
 from pgqueue.depths import Depth
 from pgqueue.errors import ConfigurationError, KeyInFlightError, UnknownTaskError
-from pgqueue.events import BatchSent, JobsEnqueued
+from pgqueue.events import BatchSent, JobsEnqueued, JobsReplaced
 from pgqueue.ids import new_id, new_ids
 from pgqueue.interface.jobs import JobInterface
 from pgqueue.options import NO_OPTIONS, CallOptions, check_event, read_options
@@ -105,6 +105,8 @@ class EnqueueInterface(JobInterface):
                     is_committed=connection is None,
                 )
             )
+        if batch.replaced_jobs and self._observers.want(JobsReplaced):
+            self._observers.emit(JobsReplaced(batch.replaced_jobs, is_committed=connection is None))
         if not batch.chosen and not batch.keyed:
             return [
                 JobHandle[Any](self, job_id, call.definition)

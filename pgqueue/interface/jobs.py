@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from pgqueue.errors import CodecError, InvalidFilterError
-from pgqueue.events import CancelsRequested, JobsCancelled, JobsReopened
+from pgqueue.events import CancelsRequested, JobMoved, JobsCancelled, JobsReopened
 from pgqueue.filters import (
     FIRST_ID,
     JobFilter,
@@ -24,8 +24,11 @@ from pgqueue.filters import (
 from pgqueue.interface.parts import Parts
 from pgqueue.jobs import TERMINAL, Attempt, Job, JobStatus
 from pgqueue.registry import TaskDefinition
-from pgqueue.store import job_of
+from pgqueue.store import Requeued, job_of
 from pgqueue.tasks import JobHandle, raise_unless_succeeded
+
+if TYPE_CHECKING:
+    from pgqueue.database import Connection
 
 FIRST_LOOKS: Final = 200
 MAX_LOOKS: Final = 10_000
@@ -97,17 +100,12 @@ class JobInterface(Parts):
         *actor*: who does it, for the job's history.
         """
         async with self._database.acquire() as connection:
-            answer = await self._store.cancel(connection, job_id, reason, actor)
-            if answer is None and not await self._store.find_existing(connection, [job_id]):
+            cancelled, requested = await self._store.cancel_jobs(connection, [job_id], reason, actor)
+            is_heard = bool(cancelled or requested)
+            if not is_heard and not await self._store.find_existing(connection, [job_id]):
                 raise await self._missing(connection, job_id)
-        if answer == "cancelled":
-            self._watches.hint([job_id])
-            self._signals.publish_finished([job_id])
-            self._observers.emit(JobsCancelled([job_id], reason))
-        elif answer == "requested":
-            self._signals.publish(f"cancel {job_id}")
-            self._observers.emit(CancelsRequested([job_id], reason))
-        return answer is not None
+        self._tell_cancelled(cancelled, requested, reason)
+        return is_heard
 
     async def requeue(self, job_id: UUID, *, reason: str | None = None, actor: str | None = None) -> bool:
         """Make a job that is over, however it ended, pending again; False: it is not over.
@@ -115,14 +113,11 @@ class JobInterface(Parts):
         Its history stays; what it returned does not. Raises JobNotFoundError.
         """
         async with self._database.acquire() as connection:
-            count, lanes = await self._store.requeue_jobs(connection, [job_id], TERMINAL, reason, actor)
-            if not count and not await self._store.find_existing(connection, [job_id]):
+            requeued = await self._requeue(connection, [job_id], TERMINAL, reason, actor)
+            if not requeued.count and not await self._store.find_existing(connection, [job_id]):
                 raise await self._missing(connection, job_id)
-        for lane in lanes:
-            self._signals.publish(f"ready {lane}")
-        if count:
-            self._observers.emit(JobsReopened([job_id], "requeued", reason))
-        return bool(count)
+        self._tell_requeued(requeued, reason)
+        return bool(requeued.count)
 
     def decode_result(self, task: TaskDefinition | None, job: Job) -> Any:
         """Return a job's result as its task annotates it. Raises what JobHandle.result raises."""
@@ -185,16 +180,8 @@ class JobInterface(Parts):
         live = frozenset(JobStatus) - TERMINAL
         async for ids in self._batches(chosen, live):
             async with self._database.acquire() as connection:
-                answers = await self._store.cancel_jobs(connection, ids, reason, actor)
-            cancelled = [job_id for job_id, answer in answers.items() if answer == "cancelled"]
-            requested = [job_id for job_id, answer in answers.items() if answer == "requested"]
-            self._signals.publish_finished(cancelled)
-            if cancelled:
-                self._observers.emit(JobsCancelled(cancelled, reason))
-            for job_id in requested:
-                self._signals.publish(f"cancel {job_id}")
-            if requested:
-                self._observers.emit(CancelsRequested(requested, reason))
+                cancelled, requested = await self._store.cancel_jobs(connection, ids, reason, actor)
+            self._tell_cancelled(cancelled, requested, reason)
             yield len(cancelled) + len(requested)
 
     async def requeue_many(
@@ -216,10 +203,39 @@ class JobInterface(Parts):
         statuses = unsaid if chosen.statuses is None else chosen.statuses & TERMINAL
         async for ids in self._batches(chosen, statuses):
             async with self._database.acquire() as connection:
-                count, lanes = await self._store.requeue_jobs(connection, ids, statuses, reason, actor)
-            for lane in lanes:
-                self._signals.publish(f"ready {lane}")
-            yield count
+                requeued = await self._requeue(connection, ids, statuses, reason, actor)
+            self._tell_requeued(requeued, reason)
+            yield requeued.count
+
+    def _tell_cancelled(
+        self, cancelled: Sequence[JobMoved], requested: Sequence[JobMoved], reason: str | None
+    ) -> None:
+        if cancelled:
+            ids = [job.job_id for job in cancelled]
+            self._watches.hint(ids)
+            self._signals.publish_finished(ids)
+            self._observers.emit(JobsCancelled(cancelled, reason))
+        if requested:
+            for job in requested:
+                self._signals.publish(f"cancel {job.job_id}")
+            self._observers.emit(CancelsRequested(requested, reason))
+
+    async def _requeue(
+        self,
+        connection: Connection,
+        ids: Sequence[UUID],
+        statuses: Iterable[JobStatus],
+        reason: str | None,
+        actor: str | None,
+    ) -> Requeued:
+        is_heard = self._observers.want(JobsReopened)
+        return await self._store.requeue_jobs(connection, ids, statuses, reason, actor, names_jobs=is_heard)
+
+    def _tell_requeued(self, requeued: Requeued, reason: str | None) -> None:
+        for lane in requeued.lanes:
+            self._signals.publish(f"ready {lane}")
+        if requeued.jobs:
+            self._observers.emit(JobsReopened(requeued.jobs, "requeued", reason))
 
     async def _batches(self, chosen: JobFilter, statuses: frozenset[JobStatus]) -> AsyncIterator[list[UUID]]:
         if chosen.statuses is not None:

@@ -13,6 +13,7 @@ from pgqueue.store.measuring import MeasureStatements
 from pgqueue.store.settings import SettingStatements
 from pgqueue.store.upkeep import UpkeepStatements
 from pgqueue.store.values import (
+    Carried,
     Claimed,
     Countable,
     DeadCount,
@@ -26,6 +27,7 @@ from pgqueue.store.values import (
     NewJobs,
     Partition,
     Promoted,
+    Requeued,
     Rescued,
     Standing,
     Step,
@@ -33,6 +35,7 @@ from pgqueue.store.values import (
 )
 
 __all__ = [
+    "Carried",
     "Claimed",
     "Countable",
     "DeadCount",
@@ -46,6 +49,7 @@ __all__ = [
     "NewJobs",
     "Partition",
     "Promoted",
+    "Requeued",
     "Rescued",
     "Standing",
     "Step",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pgqueue.dead_letters import MAX_COUNT, DeadLetter, DeadLetterFilter, DeadLetterGroup, RedriveProgress
-from pgqueue.jobs import Action
+from pgqueue.events import JobMoved
+from pgqueue.jobs import Action, JobStatus
 from pgqueue.store.statements import Statements
+from pgqueue.store.values import Carried
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -134,10 +136,21 @@ class DeadLetterStatements(Statements):
             MAX_COUNT,
         )
 
-    async def carry_redrive(self, connection: Connection, limit: int) -> Sequence[int] | None:
-        """Carry one mass redrive on; return the lanes that have new ready jobs. None: nothing is due."""
+    async def carry_redrive(self, connection: Connection, limit: int) -> Carried | None:
+        """Carry one mass redrive on; None: nothing is due."""
         row = await connection.fetchrow(self._sql["carry_redrive"], limit)
-        return None if row is None else row["lanes"] or ()
+        return None if row is None else Carried(row["lanes"] or (), row["position"])
+
+    async def find_redriven(
+        self, connection: Connection, carried: Carried
+    ) -> tuple[list[JobMoved], str | None]:
+        """Return the jobs that *carried*, in the same transaction, has made pending, and why."""
+        rows = await connection.fetch(self._sql["find_redriven"], *carried)
+        jobs = [
+            JobMoved(row["id"], row["task"], row["queue"], None, JobStatus.PENDING, row["attempt"])
+            for row in rows
+        ]
+        return jobs, rows[0]["reason"] if rows else None
 
     async def read_redrive(self, connection: Connection, redrive_id: UUID) -> RedriveProgress | None:
         """Return how far a mass redrive has come; None: there is none with this id."""

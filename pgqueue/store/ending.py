@@ -41,8 +41,8 @@ class EndStatements(Statements):
 
     async def retry(
         self, connection: Connection, lease_id: UUID, worker: str, outcomes: Sequence[Retry]
-    ) -> set[UUID]:
-        """Schedule the next attempts."""
+    ) -> dict[UUID, bool]:
+        """Schedule the next attempts; return by id whether a job was cancelled instead."""
         rows = await connection.fetch(
             self._sql["retry"],
             lease_id,
@@ -56,7 +56,7 @@ class EndStatements(Statements):
             used([outcome.options for outcome in outcomes]),
             used([outcome.arguments for outcome in outcomes]),
         )
-        return {row[0] for row in rows}
+        return {row["id"]: row["is_doomed"] for row in rows}
 
     async def fail(
         self, connection: Connection, lease_id: UUID, worker: str, outcomes: Sequence[Ended]
@@ -75,10 +75,10 @@ class EndStatements(Statements):
 
     async def release(
         self, connection: Connection, lease_id: UUID, worker: str, ids: Sequence[UUID]
-    ) -> dict[UUID, int]:
-        """Give jobs back unspent; return their lanes by id."""
+    ) -> dict[UUID, int | None]:
+        """Give jobs back unspent; return their lanes by id, None of one that was cancelled instead."""
         rows = await connection.fetch(self._sql["release"], lease_id, ids, worker)
-        return {row["id"]: row["lane"] for row in rows}
+        return {row["id"]: None if row["is_cancelled"] else row["lane"] for row in rows}
 
     async def release_unknown(
         self, connection: Connection, lease_id: UUID, known: Iterable[UUID]

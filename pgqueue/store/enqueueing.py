@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from pgqueue.jobs import JobStatus
 from pgqueue.store.statements import Statements, id_list, interval, used
 from pgqueue.store.values import KeyHolder, KeyRow, NewJobs, Standing, Template
 
@@ -66,13 +67,16 @@ class EnqueueStatements(Statements):
 
     async def replace_jobs(
         self, connection: Connection, calls: Iterable[tuple[UUID, str, Template]]
-    ) -> set[UUID]:
-        """Give jobs that have not started other arguments, as JSON, and templates; return those jobs."""
+    ) -> dict[UUID, tuple[JobStatus, JobStatus]]:
+        """Give jobs that have not started other arguments, as JSON, and templates.
+
+        Returns where those that took them stood, and where they stand now, by id.
+        """
         rows = await connection.fetch(
             self._sql["replace_jobs"],
             json.dumps([_replacement(job_id, document, template) for job_id, document, template in calls]),
         )
-        return {row[0] for row in rows}
+        return {row["id"]: _replaced(JobStatus(row["was"]), is_timed=row["is_timed"]) for row in rows}
 
     async def hold_waiting(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Standing]:
         """Lock the jobs that wait, so that they start after this transaction; return where each stands."""
@@ -126,6 +130,13 @@ def _key_rows(rows: Iterable[KeyRow]) -> str:
             for row in rows
         ]
     )
+
+
+def _replaced(was: JobStatus, *, is_timed: bool) -> tuple[JobStatus, JobStatus]:
+    """Return where a job stood, and where it stands: what waits for another job goes on waiting."""
+    if was is JobStatus.BLOCKED:
+        return was, was
+    return was, JobStatus.SCHEDULED if is_timed else JobStatus.PENDING
 
 
 def _replacement(job_id: UUID, document: str, template: Template) -> dict[str, Any]:

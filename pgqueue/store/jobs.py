@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from pgqueue.decoding import decode_json
+from pgqueue.events import JobMoved
 from pgqueue.filters import JobFilter
 from pgqueue.jobs import Attempt, Job, JobError, JobStatus
 from pgqueue.progress import decode_progress
-from pgqueue.store.statements import Statements
-from pgqueue.store.values import Found
+from pgqueue.store.statements import Statements, job_moved
+from pgqueue.store.values import Found, Requeued
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -85,19 +86,20 @@ class JobStatements(Statements):
         assert row is not None
         return Found._make(row)
 
-    async def cancel(
-        self, connection: Connection, job_id: UUID, reason: str | None, actor: str | None = None
-    ) -> str | None:
-        """Cancel a job: "cancelled", "requested", or None for one that is terminal or unknown."""
-        answer: str | None = await connection.fetchval(self._sql["cancel"], job_id, reason, actor)
-        return answer
-
     async def cancel_jobs(
         self, connection: Connection, ids: Sequence[UUID], reason: str | None, actor: str | None
-    ) -> dict[UUID, str | None]:
-        """Cancel jobs; return the answer for each, as `cancel` gives it."""
+    ) -> tuple[list[JobMoved], list[JobMoved]]:
+        """Cancel those of the jobs that are live; return those that waited, and those that run."""
         rows = await connection.fetch(self._sql["cancel_jobs"], ids, reason, actor)
-        return {row["job_id"]: row["answer"] for row in rows}
+        running = JobStatus.RUNNING
+        return (
+            [job_moved(row, JobStatus.CANCELLED) for row in rows if row["answer"] == "cancelled"],
+            [
+                job_moved(row, running)._replace(before=running)
+                for row in rows
+                if row["answer"] == "requested"
+            ],
+        )
 
     async def requeue_jobs(
         self,
@@ -106,11 +108,19 @@ class JobStatements(Statements):
         statuses: Iterable[JobStatus],
         reason: str | None,
         actor: str | None,
-    ) -> tuple[int, Sequence[int]]:
-        """Make terminal jobs pending again; return how many, and their lanes."""
-        row = await connection.fetchrow(self._sql["requeue_jobs"], ids, sorted(statuses), reason, actor)
+        *,
+        names_jobs: bool = False,
+    ) -> Requeued:
+        """Make terminal jobs pending again; *names_jobs*: say which."""
+        row = await connection.fetchrow(
+            self._sql["requeue_jobs"], ids, sorted(statuses), reason, actor, names_jobs
+        )
         assert row is not None
-        return row["requeued"], row["lanes"]
+        jobs = [
+            JobMoved(UUID(job_id), task, queue, None, JobStatus.PENDING)
+            for job_id, task, queue in decode_json(row["jobs"] or "[]")
+        ]
+        return Requeued(row["requeued"], row["lanes"], jobs)
 
 
 class _Row:

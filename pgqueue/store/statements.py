@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from pgqueue.events import JobMoved
+from pgqueue.jobs import JobStatus
 from pgqueue.statements import load_statements
+
+if TYPE_CHECKING:
+    from asyncpg import Record
 
 
 class Statements:
@@ -31,3 +36,8 @@ def interval(seconds: float | None) -> timedelta | None:
 def used(column: list[Any]) -> list[Any] | None:
     """Return a column of values; None where it is null throughout, and so need not be sent."""
     return None if column.count(None) == len(column) else column
+
+
+def job_moved(row: Record, status: JobStatus) -> JobMoved:
+    """Return a row's job as one that now has *status*."""
+    return JobMoved(row["id"], row["task"], row["queue"], JobStatus(row["was"]), status, row["attempt"])

@@ -11,7 +11,7 @@ from uuid import UUID
 from pgqueue.events import JobMoved
 from pgqueue.jobs import JobStatus
 from pgqueue.retention import Retention
-from pgqueue.store.statements import Statements, interval
+from pgqueue.store.statements import Statements, interval, job_moved
 from pgqueue.store.values import Partition, Promoted, Step
 
 if TYPE_CHECKING:
@@ -43,9 +43,10 @@ class UpkeepStatements(Statements):
         rows = await connection.fetch(self._sql["find_waiting_aside"], timedelta(seconds=seconds))
         return [row["task"] for row in rows]
 
-    async def expire(self, connection: Connection, limit: int) -> list[UUID]:
+    async def expire(self, connection: Connection, limit: int) -> list[JobMoved]:
         """End jobs that wait and were not started by their expiry; return them."""
-        return [row[0] for row in await connection.fetch(self._sql["expire"], limit)]
+        rows = await connection.fetch(self._sql["expire"], limit)
+        return [job_moved(row, JobStatus.EXPIRED) for row in rows]
 
     async def make_partitions(self, connection: Connection, days_ahead: int) -> int:
         """Make missing partitions; return how many were made."""
@@ -53,9 +54,13 @@ class UpkeepStatements(Statements):
         assert isinstance(made, int)
         return made
 
-    async def unblock(self, connection: Connection, limit: int) -> list[int]:
-        """Move jobs on whose predecessor is over; return the lanes that got ready ones."""
-        return [row["lane"] for row in await connection.fetch(self._sql["unblock"], limit)]
+    async def unblock(self, connection: Connection, limit: int) -> list[tuple[JobMoved, int]]:
+        """Move jobs on whose predecessor is over; return each, and its lane."""
+        rows = await connection.fetch(self._sql["unblock"], limit)
+        return [
+            (job_moved(row, JobStatus.SCHEDULED if row["is_scheduled"] else JobStatus.PENDING), row["lane"])
+            for row in rows
+        ]
 
     async def purge_keys(self, connection: Connection, limit: int) -> int:
         """Remove idempotency keys that are not held any more; return how many were looked at."""
@@ -107,9 +112,14 @@ class UpkeepStatements(Statements):
         """Return the jobs of a lease that somebody asked to cancel."""
         return [row[0] for row in await connection.fetch(self._sql["find_cancel_requests"], lease_id)]
 
-    async def settle_cancel_requests(self, connection: Connection) -> None:
-        """Carry out or drop requests whose attempt has ended."""
-        await connection.execute(self._sql["settle_cancel_requests"])
+    async def settle_cancel_requests(self, connection: Connection) -> list[tuple[JobMoved, str | None]]:
+        """Carry out or drop requests whose attempt has ended; return the jobs that are cancelled, and why."""
+        rows = await connection.fetch(self._sql["settle_cancel_requests"])
+        return [
+            (job_moved(row, JobStatus.CANCELLED), row["reason"])
+            for row in rows
+            if row["answer"] == "cancelled"
+        ]
 
 
 def _intervals(retention: Retention) -> Iterable[timedelta | None]:

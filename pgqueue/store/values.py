@@ -118,6 +118,23 @@ class Promoted:
 
 
 @dataclass(frozen=True, slots=True)
+class Requeued:
+    """What making jobs pending again came to."""
+
+    count: int
+    lanes: Sequence[int]
+    jobs: Sequence[JobMoved]
+    """Each of them, where that was asked for."""
+
+
+class Carried(NamedTuple):
+    """What carrying a mass redrive on came to: the lanes of the jobs, all of which are behind a position."""
+
+    lanes: Sequence[int]
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class Rescued:
     """A job taken back from a lost worker: pending again, failed, or cancelled."""
 

@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Protocol, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, assert_never
 from uuid import UUID
 
 import anyio
@@ -46,6 +46,15 @@ class Announce(Protocol):
 
     def __call__(self, *, finished: Collection[UUID], lanes: Collection[int]) -> None:
         """Tell."""
+
+
+class Written(NamedTuple):
+    """What writing a batch came to: which jobs took their outcome, and which lanes have new ready jobs."""
+
+    kept: Collection[UUID]
+    lanes: Collection[int] = ()
+    cancelled: Collection[UUID] = ()
+    """Those that were to run again, and were cancelled instead."""
 
 
 class Finisher:
@@ -149,7 +158,7 @@ class Finisher:
             return
         tries = 0
 
-        async def send() -> tuple[Collection[UUID], Collection[int]]:
+        async def send() -> Written:
             nonlocal tries
             tries += 1
             async with self._link.use() as connection:
@@ -159,7 +168,7 @@ class Finisher:
         try:
             # However long the database is away: whether an outcome still counts is for the fence to
             # say, and not for a clock.
-            kept, lanes = await persist("finishing", send)
+            kept, lanes, cancelled = await persist("finishing", send)
         except UNSTORABLE as error:
             await self._write_singly(batch, error)
             return
@@ -167,13 +176,23 @@ class Finisher:
             self._observers.emit(BatchSent("finish", len(batch), time.monotonic() - started_at))
         if tries > 1 and len(kept) < len(batch):
             # A commit whose acknowledgement was lost looks like a fence; the job itself tells.
-            kept = {*kept, *await self._already_written(batch, kept)}
-        self._report(batch, kept, lanes)
+            earlier = await self._already_written(batch, kept)
+            kept = {*kept, *earlier}
+            cancelled = {job_id for job_id, status in earlier.items() if status is JobStatus.CANCELLED}
+        if cancelled and not isinstance(batch[0].outcome, Ended):
+            batch = self._report_cancelled(batch, cancelled)
+        if batch:
+            self._report(batch, kept, lanes)
 
-    async def _send(
-        self, connection: Connection, batch: Sequence[Attempt]
-    ) -> tuple[Collection[UUID], Collection[int]]:
-        """Return the jobs that took their outcome, and the lanes that have new ready jobs."""
+    def _report_cancelled(self, batch: Sequence[Attempt], cancelled: Collection[UUID]) -> list[Attempt]:
+        """Tell of jobs that were to run again, and were cancelled instead; return the others."""
+        ended = [attempt for attempt in batch if attempt.claimed.id in cancelled]
+        for attempt in ended:
+            attempt.outcome = Ended(attempt.claimed.id, JobStatus.CANCELLED, "cancelled", None)
+        self._report(ended, cancelled, ())
+        return [attempt for attempt in batch if attempt.claimed.id not in cancelled]
+
+    async def _send(self, connection: Connection, batch: Sequence[Attempt]) -> Written:
         store, lease_id = self._store, batch[0].lease_id
         # One kind: see _group.
         outcomes: list[Any] = [attempt.outcome for attempt in batch]
@@ -181,18 +200,23 @@ class Finisher:
         match outcomes[0]:
             case Succeeded(result=result):
                 results = None if result is None else [outcome.result for outcome in outcomes]
-                return await store.finish(connection, lease_id, self._worker, ids, results), ()
+                return Written(await store.finish(connection, lease_id, self._worker, ids, results))
             case Retry():
-                return await store.retry(connection, lease_id, self._worker, outcomes), ()
+                ends = await store.retry(connection, lease_id, self._worker, outcomes)
+                return Written(
+                    ends.keys(), (), {job_id for job_id, is_cancelled in ends.items() if is_cancelled}
+                )
             case Ended():
-                return await store.fail(connection, lease_id, self._worker, outcomes), ()
+                return Written(await store.fail(connection, lease_id, self._worker, outcomes))
             case Released():
                 moved = await store.release(connection, lease_id, self._worker, ids)
+                cancelled = {job_id for job_id, lane in moved.items() if lane is None}
+                return Written(moved.keys(), {lane for lane in moved.values() if lane is not None}, cancelled)
             case _:
                 lanes = {(outcome.queue, outcome.priority, outcome.task) for outcome in outcomes}
                 await store.make_lanes(connection, lanes)
-                moved = await store.put_aside(connection, lease_id, outcomes)
-        return moved.keys(), set(moved.values())
+                aside = await store.put_aside(connection, lease_id, outcomes)
+                return Written(aside.keys(), set(aside.values()))
 
     async def _write_singly(self, batch: Sequence[Attempt], error: Exception) -> None:
         """Find the outcome that the server will not store and fail its job; write the others."""
@@ -210,34 +234,37 @@ class Finisher:
         attempt.outcome = Ended(job_id, JobStatus.FAILED, "unstorable_result", described)
         await self._write(batch)
 
-    async def _already_written(self, batch: Sequence[Attempt], kept: Collection[UUID]) -> set[UUID]:
-        """Return the jobs whose outcome an earlier try committed."""
+    async def _already_written(
+        self, batch: Sequence[Attempt], kept: Collection[UUID]
+    ) -> dict[UUID, JobStatus]:
+        """Return the jobs whose outcome an earlier try committed, and what they became."""
         missing = [attempt for attempt in batch if attempt.claimed.id not in kept]
 
-        async def read() -> set[UUID]:
+        async def read() -> dict[UUID, JobStatus]:
             async with self._link.use() as connection:
                 return {
-                    attempt.claimed.id for attempt in missing if await self._is_written(connection, attempt)
+                    attempt.claimed.id: status
+                    for attempt in missing
+                    if (status := await self._written_status(connection, attempt)) is not None
                 }
 
         return await persist("finishing", read)
 
-    async def _is_written(self, connection: Connection, attempt: Attempt) -> bool:
+    async def _written_status(self, connection: Connection, attempt: Attempt) -> JobStatus | None:
+        """Return what an outcome made of its job; None: it was fenced off."""
         assert attempt.outcome is not None
         job_id, number = attempt.claimed.id, attempt.claimed.attempt
         status, reason = _status_after(attempt.outcome)
-        if status is JobStatus.SUCCEEDED:
-            job = (await self._store.read_jobs(connection, [job_id])).get(job_id)
-            return (
-                job is not None
-                and job.status is status
-                and (job.worker, job.attempt) == (self._worker, number)
-            )
-        # Any other end leaves a row in the job's history.
-        return any(
+        expected = {status} if isinstance(attempt.outcome, Succeeded | Ended) else {JobStatus.CANCELLED}
+        job = (await self._store.read_jobs(connection, [job_id])).get(job_id)
+        if job is not None and (job.worker, job.attempt) == (self._worker, number) and job.status in expected:
+            return job.status
+        # Any end but success leaves a row in the job's history.
+        is_past = any(
             (past.worker, past.attempt, past.reason) == (self._worker, number, reason)
             for past in await self._store.read_attempts(connection, job_id)
         )
+        return status if is_past else None
 
     def _report(self, batch: Sequence[Attempt], kept: Collection[UUID], lanes: Collection[int]) -> None:
         if isinstance(batch[0].outcome, Retry):
@@ -300,6 +327,7 @@ def _event(attempt: Attempt) -> AttemptEnded:
         worker=attempt.worker,
         error=attempt.outcome.error if isinstance(attempt.outcome, Retry | Ended) else None,
         next_in=_next_in(attempt),
+        has_started=attempt.runner is not None,
     )
 
 

@@ -16,7 +16,17 @@ from uuid import UUID
 import anyio
 
 from pgqueue.database import Link
-from pgqueue.events import JobRescued, JobsExpired, JobsPromoted, JobsRescued, Observers
+from pgqueue.events import (
+    JobMoved,
+    JobRescued,
+    JobsCancelled,
+    JobsExpired,
+    JobsPromoted,
+    JobsReopened,
+    JobsRescued,
+    JobsUnblocked,
+    Observers,
+)
 from pgqueue.ids import new_id
 from pgqueue.jobs import JobStatus
 from pgqueue.options import MAX_LOSSES
@@ -178,13 +188,16 @@ class Maintenance:
         own = self._lease_id()
         async with self._link.use() as connection:
             self._heed(await self._store.read_settings(connection))
-            await self._store.settle_cancel_requests(connection)
+            settled = await self._store.settle_cancel_requests(connection)
             if own is not None:
                 self._cancel(await self._store.find_cancel_requests(connection, own))
                 silent = await self._store.find_silent_leases(connection, own)
                 for lease_id, renewed_at in self._silence.dead(silent, time.monotonic()):
                     if await self._store.expire_lease(connection, lease_id, renewed_at):
                         logger.warning("lease %s: its process is dead; taking its jobs back", lease_id)
+        for job, reason in settled:
+            self._announce(finished=[job.job_id], lanes=())
+            self._observers.emit(JobsCancelled([job], reason))
 
     async def _make_partitions(self) -> None:
         async with self._link.use() as connection:
@@ -198,7 +211,7 @@ class Maintenance:
             expired = await self._store.expire(connection, EXPIRE_LIMIT)
         if expired:
             logger.info("%d jobs have expired without being started", len(expired))
-            self._announce(finished=expired, lanes=())
+            self._announce(finished=[job.job_id for job in expired], lanes=())
             self._observers.emit(JobsExpired(expired))
         return len(expired) == EXPIRE_LIMIT
 
@@ -223,9 +236,12 @@ class Maintenance:
     async def _unblock(self) -> None:
         """Move jobs on whose predecessor is over."""
         async with self._link.use() as connection:
-            lanes = await self._store.unblock(connection, UNBLOCK_LIMIT)
+            unblocked = await self._store.unblock(connection, UNBLOCK_LIMIT)
+        lanes = {lane for job, lane in unblocked if job.status is JobStatus.PENDING}
         if lanes:
             self._announce(finished=(), lanes=lanes)
+        if unblocked:
+            self._observers.emit(JobsUnblocked([job for job, _ in unblocked]))
 
     async def _purge(self) -> bool:
         """Remove keys, events and stats whose time is over; return whether there may be more."""
@@ -247,10 +263,17 @@ class Maintenance:
 
     async def _redrive(self) -> None:
         """Carry a mass redrive on, if one is due."""
-        async with self._link.use() as connection:
-            lanes = await self._store.carry_redrive(connection, REDRIVE_LIMIT)
-        if lanes:
-            self._announce(finished=(), lanes=lanes)
+        jobs: Sequence[JobMoved] = ()
+        reason: str | None = None
+        # One transaction: what is pending again is claimed at its commit, and named before it.
+        async with self._link.use() as connection, connection.transaction():
+            carried = await self._store.carry_redrive(connection, REDRIVE_LIMIT)
+            if carried is not None and carried.lanes and self._observers.want(JobsReopened):
+                jobs, reason = await self._store.find_redriven(connection, carried)
+        if carried is not None and carried.lanes:
+            self._announce(finished=(), lanes=carried.lanes)
+        if jobs:
+            self._observers.emit(JobsReopened(jobs, "redriven", reason))
 
     async def _look_after_unknown(self) -> None:
         """Fail jobs of tasks that nobody has known for longer than the grace; say which wait for long."""

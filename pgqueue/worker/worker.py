@@ -16,8 +16,9 @@ from uuid import UUID
 import anyio
 
 from pgqueue.database import Database, Link
-from pgqueue.events import Observers
+from pgqueue.events import JobMoved, JobsCancelled, Observers
 from pgqueue.ids import new_id
+from pgqueue.jobs import JobStatus
 from pgqueue.registry import Codec, Registry
 from pgqueue.retention import Retention
 from pgqueue.settings import Settings
@@ -351,8 +352,13 @@ class Worker:
         if self._lease_id is None:
             return
         async with self._links[0].use() as connection:
-            moved = await self._store.release(connection, self._lease_id, self.name, self._claimer.prefetched)
-        self._announce(finished=(), lanes=set(moved.values()))
+            lanes = await self._store.release(connection, self._lease_id, self.name, self._claimer.prefetched)
+            cancelled = [job_id for job_id, lane in lanes.items() if lane is None]
+            ended = await self._store.read_jobs(connection, cancelled) if cancelled else {}
+        self._announce(finished=cancelled, lanes={lane for lane in lanes.values() if lane is not None})
+        for job in ended.values():
+            moved = JobMoved(job.id, job.task, job.queue, JobStatus.PENDING, job.status, job.attempt)
+            self._observers.emit(JobsCancelled([moved], job.reason))
 
     # The lease
 
