@@ -44,8 +44,8 @@ claimed as (
 select job.id, taken.lane, taken.position, taken.attempt + 1 as attempt, taken.losses,
        job.task, job.arguments::text, job.options::text, job.headers::text, job.key,
        job.expires_at <= now() as expired,
-       extract(epoch from now() - taken.ready_at)::float8 as waited,
-       extract(epoch from now() - job.started_at)::float8 as age
+       date_part('epoch', now() - taken.ready_at) as waited,
+       date_part('epoch', now() - job.started_at) as age
 from pgqueue.job
 join taken on taken.job_id = job.id
 where job.id = any(array(select job_id from chosen))

@@ -1,12 +1,18 @@
--- finish: record that jobs $2 succeeded with results $3 under lease $1 at worker $4.
+-- finish: record that jobs $2, which lie between the ids $5 and $6, succeeded with results $3 under lease $1
+-- at worker $4.
 --
--- $2 is a text like {ID,ID,...} and $3 a JSON array, or null where no results are kept: see enqueue.
+-- $2 is a text like {ID,ID,...} and $3 a JSON array, or null where no results are kept: see enqueue. It is read
+-- once: reading a hundred ids for each of its uses cost a sixth of the statement. The bounds let the server pass
+-- over the partitions of other days: another fifth.
 -- Returns the jobs that were still this lease's: how many, and which unless it is all of them. The others
 -- were fenced off and stay as they are. Every table is reached by `= any(batch)`: see claim.
 
-with ended as (
+with batch as materialized (
+    select $2::text::uuid[] as ids
+),
+ended as (
     delete from pgqueue.running
-    where job_id = any($2::text::uuid[])
+    where job_id = any((select ids from batch)::uuid[])
       and lease_id = $1                  -- no row back: the lease was lost
     returning job_id, started_at, attempt
 ),
@@ -20,12 +26,13 @@ finished as (
         worker       = $4,
         result       = outcome.result
     from ended
-    join rows from (unnest($2::text::uuid[]), json_array_elements($3::text::json)) as outcome (job_id, result)
+    join rows from (unnest((select ids from batch)), json_array_elements($3::text::json)) as outcome (job_id, result)
         on outcome.job_id = ended.job_id
     where job.id = ended.job_id
-      and job.id = any($2::text::uuid[])
+      and job.id = any((select ids from batch)::uuid[])
+      and job.id between $5::text::uuid and $6::text::uuid
     returning job.id
 )
 select count(*) as count,
-       case when count(*) < cardinality($2::text::uuid[]) then array_agg(id) end as ids
+       case when count(*) < cardinality((select ids from batch)) then array_agg(id) end as ids
 from finished

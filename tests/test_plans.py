@@ -85,6 +85,8 @@ class Bench:
         self.store = Store("pgqueue")
         self.costs: dict[str, int] = {}
         self.scans: set[str] = set()
+        self.tables: dict[str, set[str]] = {}
+        """Those that each statement read."""
 
     async def open(self) -> None:
         """Take the lease."""
@@ -103,6 +105,7 @@ class Bench:
         )
         [explained] = json.loads(row[0])
         self.scans |= set(sequential_scans(explained["Plan"]))
+        self.tables[name] = set(read_tables(explained["Plan"]))
         buffers = explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"]
         self.costs[name] = buffers
 
@@ -137,6 +140,14 @@ class Bench:
         await self.explain(
             "finish", lambda connection: self.store.finish(connection, self.lease_id, "w", ids, results)
         )
+
+
+def read_tables(plan: dict[str, Any]) -> Iterator[str]:
+    """Yield the tables that *plan* reads in any way."""
+    if plan["Node Type"].endswith("Scan") and "Relation Name" in plan:
+        yield plan["Relation Name"]
+    for below in plan.get("Plans", ()):
+        yield from read_tables(below)
 
 
 def sequential_scans(plan: dict[str, Any]) -> Iterator[str]:
@@ -327,3 +338,29 @@ async def test_a_worker_holds_nothing_of_a_million_scheduled_jobs(scheduled_dsn:
     assert (claimed, waiting) == (0, MILLION)
     # In KiB. The ids of a million jobs alone would be some 60 MiB.
     assert after - before < 20_000
+
+
+async def test_a_batch_ends_on_the_pages_where_it_began(dsn: str) -> None:
+    async with connected(dsn) as bench:
+        await bench.connection.execute(FILL, 10 * BATCH)
+
+        async with bench.connection.transaction():
+            for _ in range(10):
+                await bench.claim_and_finish()
+            updated = await bench.connection.fetchrow(
+                "select sum(n_tup_upd)::integer as all, sum(n_tup_hot_upd)::integer as hot "
+                "from pg_stat_xact_user_tables where schemaname = 'pgqueue' and relname like 'job\\_2%'"
+            )
+
+        assert updated is not None
+        assert updated["all"] == 10 * BATCH
+        assert updated["hot"] >= 9 * BATCH
+
+
+async def test_finishing_looks_into_the_days_of_its_jobs_alone(dsn: str) -> None:
+    async with connected(dsn) as bench:
+        await bench.connection.execute(FILL, 2 * BATCH)
+
+        await bench.claim_and_finish()
+
+        assert len({table for table in bench.tables["finish"] if table.startswith("job_")}) == 1

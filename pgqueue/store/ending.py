@@ -27,12 +27,15 @@ class EndStatements(Statements):
         results: Sequence[str] | None,
     ) -> Collection[UUID]:
         """Record successes. *results* are JSON; None: none are kept."""
+        names = list(map(str, ids))
         row = await connection.fetchrow(
             self._sql["finish"],
             lease_id,
-            id_list(ids),
+            id_list(names),
             None if results is None else f"[{','.join(results)}]",
             worker,
+            min(names, default=None),
+            max(names, default=None),
         )
         assert row is not None
         if row["count"] == len(ids):

@@ -22,7 +22,7 @@ class Statements:
         self._sql = load_statements(schema)
 
 
-def id_list(ids: Iterable[UUID]) -> str:
+def id_list(ids: Iterable[UUID | str]) -> str:
     """Return *ids* as one text, {ID,ID,...}."""
     # As text: asyncpg asks each element of a list twice, through Python, whether it is itself a list.
     return f"{{{','.join(map(str, ids))}}}"
