@@ -43,6 +43,7 @@ from pgqueue.worker.lanes import LaneBook
 from pgqueue.worker.processes import ChildProcesses
 from pgqueue.worker.scope import JobScope, Scopes
 from pgqueue.worker.settings import WorkerSettings
+from pgqueue.worker.starting import task_starter
 from pgqueue.worker.twice import judge
 
 logger = logging.getLogger("pgqueue.worker")
@@ -153,7 +154,7 @@ class Slots:
                 share=lambda: self._claimed_shares(jobs),
             )
         )
-        create_task = asyncio.get_running_loop().create_task
+        started: list[Attempt] = []
         paused, held = self._paused(), self._lease()
         for claimed in jobs:
             attempt = self._attempt(lease_id, claimed)
@@ -173,10 +174,14 @@ class Slots:
             elif claimed.expired:
                 self._finisher.add(attempt, Ended(claimed.id, JobStatus.EXPIRED, "expired", None))
             else:
-                self.attempts.add(attempt)
-                carry_out = self._carry_out if attempt.policy.acks_late else self._execute_at_most_once
-                attempt.runner = create_task(carry_out(attempt))
-        self._observers.emit(JobsStarted(lambda: self._started(jobs)))
+                started.append(attempt)
+        self.attempts.update(started)
+        self._observers.emit(JobsStarted(lambda: [self._started(attempt) for attempt in started]))
+        start_task = task_starter(asyncio.get_running_loop())
+        for attempt in started:
+            assert attempt.policy is not None
+            carry_out = self._carry_out if attempt.policy.acks_late else self._execute_at_most_once
+            attempt.runner = start_task(carry_out(attempt))
 
     def _waits(self, jobs: Sequence[Claimed]) -> Mapping[TaskAndQueue, Sequence[float]]:
         by_lane: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
@@ -199,20 +204,15 @@ class Slots:
             found[queue] = Share(known.size + share.size, (*known.seconds, *share.seconds))
         return found
 
-    def _started(self, jobs: Sequence[Claimed]) -> list[JobStarted]:
-        ids = {claimed.id for claimed in jobs}
-        return [
-            JobStarted(
-                job_id=attempt.claimed.id,
-                task=attempt.claimed.task,
-                queue=attempt.lane.queue,
-                attempt=attempt.claimed.attempt,
-                waited=attempt.claimed.waited,
-                worker=self._worker,
-            )
-            for attempt in self.attempts
-            if attempt.claimed.id in ids
-        ]
+    def _started(self, attempt: Attempt) -> JobStarted:
+        return JobStarted(
+            job_id=attempt.claimed.id,
+            task=attempt.claimed.task,
+            queue=attempt.lane.queue,
+            attempt=attempt.claimed.attempt,
+            waited=attempt.claimed.waited,
+            worker=self._worker,
+        )
 
     def _attempt(self, lease_id: UUID, claimed: Claimed) -> Attempt:
         lane = self._book.lane(claimed.lane)

@@ -1,0 +1,22 @@
+"""Starts asyncio tasks, at once where Python can."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+StartTask = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+
+def task_starter(loop: asyncio.AbstractEventLoop) -> StartTask:
+    """Return what starts a coroutine as an asyncio task of *loop*, which runs now.
+
+    From Python 3.12 on, its first step runs before this returns: a coroutine that never suspends is never
+    scheduled. A task factory that the program has set is heeded.
+    """
+    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
+        return partial(asyncio.Task, loop=loop, eager_start=True)
+    return loop.create_task
