@@ -169,7 +169,13 @@ class Watches:
                     watched.tell(job)
 
     def _hear(self, message: str) -> None:
-        self.hint([UUID(each) for each in message.split()])
+        names = message.split()
+        if len(self._watched) < len(names):
+            # A busy worker announces thousands a second, and somebody waits for one.
+            heard = set(names)
+            self.hint(job_id for job_id in list(self._watched) if str(job_id) in heard)
+        else:
+            self.hint(map(UUID, names))
 
 
 class _Watcher:

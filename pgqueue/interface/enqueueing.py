@@ -109,11 +109,11 @@ class EnqueueInterface(JobInterface):
             self._observers.emit(JobsReplaced(batch.replaced_jobs, is_committed=connection is None))
         if not batch.chosen and not batch.keyed:
             return [
-                JobHandle[Any](self, job_id, call.definition)
+                JobHandle(self, job_id, call.definition)
                 for job_id, call in zip(batch.ids, calls, strict=True)
             ]
         return [
-            JobHandle[Any](self, job_id, call.definition, created=created, replaced=replaced)
+            JobHandle(self, job_id, call.definition, created=created, replaced=replaced)
             for (job_id, created, replaced), call in zip(batch.handled(), calls, strict=True)
         ]
 
