@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgqueue.settings import Settings
 from pgqueue.store import Lane
 from pgqueue.worker.lanes import LATE, WALK_LIMIT, LaneBook
 
@@ -108,3 +109,63 @@ def test_a_sweep_says_which_lanes_have_jobs() -> None:
     book.swept({2: 5})
 
     assert [lane_id for lane_id, _ in book.walk()] == [2]
+
+
+def test_a_sweep_leaves_whose_turn_it_is_as_it_was() -> None:
+    book = book_of(*[0] * (3 * WALK_LIMIT))
+
+    firsts = []
+    for _ in range(3 * WALK_LIMIT):
+        book.swept(dict.fromkeys(book.ids, 1))
+        firsts.append(book.walk()[0][0])
+
+    assert sorted(firsts) == book.ids
+
+
+def test_a_lane_that_was_exhausted_and_is_woken_waits_for_its_turn() -> None:
+    book = book_of(0, 0, 0)
+    walk = book.walk()
+
+    book.claimed(walk[:1], [], limit=5)
+    book.wake(walk[0][0])
+
+    assert [lane_id for lane_id, _ in book.walk()][-1] == walk[0][0]
+
+
+def test_a_paused_lane_is_walked_no_more_and_the_others_are() -> None:
+    book = LaneBook()
+    book.learn([Lane(1, "mail", 0, ""), Lane(2, "default", 0, "")])
+    book.swept({1: 5, 2: 5})
+
+    book.heed(Settings(paused_queues=frozenset({"mail"})))
+
+    assert [lane_id for lane_id, _ in book.walk()] == [2]
+
+
+@given(
+    st.lists(st.integers(min_value=-3, max_value=3), min_size=1, max_size=20),
+    st.lists(st.tuples(st.integers(min_value=1, max_value=20), st.booleans()), max_size=40),
+)
+def test_active_are_the_lanes_that_were_woken_and_not_exhausted_since(
+    priorities: list[int], steps: list[tuple[int, bool]]
+) -> None:
+    book = LaneBook()
+    book.learn(Lane(number, "default", priority, "") for number, priority in enumerate(priorities, 1))
+    believed: set[int] = set()
+
+    for lane_id, has_jobs in steps:
+        if not book.knows(lane_id):
+            continue
+        if has_jobs:
+            book.wake(lane_id)
+            believed.add(lane_id)
+        else:
+            book.claimed([(lane_id, 0)], [], limit=1)
+            believed.discard(lane_id)
+        walked = [lane_id for lane_id, _ in book.walk()]
+
+        assert sorted(walked) == sorted(believed)
+        assert [priorities[each - 1] for each in walked] == sorted(
+            (priorities[each - 1] for each in walked), reverse=True
+        )
+        assert book.has_active == bool(believed)

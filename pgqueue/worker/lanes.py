@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import groupby
+from collections import OrderedDict
+from collections.abc import Container, Iterable, Mapping
+from itertools import islice
 
 from pgqueue.settings import Settings
 from pgqueue.store import Lane
@@ -19,14 +20,14 @@ class LaneBook:
     """What one worker remembers of its lanes.
 
     All of it is a hint: a lane believed empty is looked at by the next sweep, and a position remembered
-    too high is corrected by it.
+    too high is corrected by it. A walk costs what it walks, however many lanes there are.
     """
 
     def __init__(self) -> None:
         self._lanes: dict[int, Lane] = {}
         self._positions: dict[int, int] = {}
-        self._active: set[int] = set()
-        self._turn = 0
+        self._active: dict[int, OrderedDict[int, None]] = {}
+        """By priority, the lanes believed to have jobs, the one whose turn is next first."""
         self._settings = Settings()
 
     def learn(self, lanes: Iterable[Lane]) -> None:
@@ -41,7 +42,7 @@ class LaneBook:
     def heed(self, settings: Settings) -> None:
         """Pass over the lanes that *settings* pause, from now on."""
         self._settings = settings
-        self._active.intersection_update(self.ids)
+        self._keep_active(set(self.ids))
 
     @property
     def ids(self) -> list[int]:
@@ -62,20 +63,18 @@ class LaneBook:
         """Believe that a lane has jobs."""
         lane = self._lanes.get(lane_id)
         if lane is not None and not self._settings.stops(lane.queue, lane.task):
-            self._active.add(lane_id)
+            self._active.setdefault(lane.priority, OrderedDict()).setdefault(lane_id)
 
     def walk(self) -> list[tuple[int, int]]:
         """Return (lane, position) pairs for a claim: higher priorities first, equal ones taking turns."""
-        self._turn += 1
         order: list[int] = []
-        for _, equal in groupby(sorted(self._active, key=self._rank), key=lambda each: self._rank(each)[0]):
-            lanes = list(equal)
-            turn = self._turn % len(lanes)
-            order += lanes[turn:] + lanes[:turn]
-        return [(lane_id, self._positions.get(lane_id, 0)) for lane_id in order[:WALK_LIMIT]]
-
-    def _rank(self, lane_id: int) -> tuple[int, int]:
-        return -self._lanes[lane_id].priority, lane_id
+        for priority in sorted(self._active, reverse=True):
+            equal = self._active[priority]
+            order += islice(equal, WALK_LIMIT - len(order))
+            equal.move_to_end(next(iter(equal)))
+            if len(order) == WALK_LIMIT:
+                break
+        return [(lane_id, self._positions.get(lane_id, 0)) for lane_id in order]
 
     def claimed(
         self, walk: Iterable[tuple[int, int]], jobs: Iterable[tuple[int, int]], *, limit: int
@@ -96,9 +95,27 @@ class LaneBook:
         walked = [lane_id for lane_id, _ in walk]
         if count >= limit:
             walked = walked[: max(index for index, lane_id in enumerate(walked) if lane_id in last)]
-        self._active.difference_update(walked)
+        for lane_id in walked:
+            self._rest(lane_id)
 
     def swept(self, firsts: Mapping[int, int]) -> None:
         """Learn from a sweep of all lanes: the first position of each that has jobs."""
         self._positions.update(firsts)
-        self._active = firsts.keys() & set(self.ids)
+        self._keep_active(firsts.keys())
+        # Those that are there already keep their places, or the first ones would have all the turns.
+        for lane_id in firsts:
+            self.wake(lane_id)
+
+    def _keep_active(self, lane_ids: Container[int]) -> None:
+        active = [lane_id for equal in self._active.values() for lane_id in equal]
+        for lane_id in active:
+            if lane_id not in lane_ids:
+                self._rest(lane_id)
+
+    def _rest(self, lane_id: int) -> None:
+        """Believe that a lane is empty."""
+        priority = self._lanes[lane_id].priority
+        if equal := self._active.get(priority):
+            equal.pop(lane_id, None)
+            if not equal:
+                del self._active[priority]
