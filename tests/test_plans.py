@@ -11,6 +11,7 @@ import resource
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -22,6 +23,7 @@ from pgqueue import PgQueue
 from pgqueue.database import Database
 from pgqueue.ids import new_ids
 from pgqueue.store import NewJobs, Store, Template
+from pgqueue.worker.lanes import WALK_LIMIT
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -124,7 +126,7 @@ class Bench:
         await self.explain("read_jobs", lambda connection: self.store.read_jobs(connection, jobs.ids))
         await self.explain("read_versions", lambda connection: self.store.read_versions(connection, jobs.ids))
         await self.claim_and_finish()
-        return self.costs
+        return dict(self.costs)
 
     async def claim_and_finish(self) -> None:
         """Claim a batch from where the lane begins, as a worker that remembers does, and finish it."""
@@ -251,6 +253,58 @@ async def test_dead_rows_that_cannot_be_vacuumed_cost_a_worker_little(dsn: str, 
         for name in ("claim", "finish"):
             assert bench.costs[name] <= 3 * few[name] + 50, (name, few, bench.costs)
         assert bench.scans == set()
+
+
+# Many lanes
+
+LANES = 200
+FILL_LANES = """
+    with lanes as (
+        insert into pgqueue.lane (queue, priority)
+        select 'queue-' || n, 0 from generate_series(1, $1) as n
+        returning id
+    )
+    insert into pgqueue.ready (job_id, lane)
+    select gen_random_uuid(), id from lanes, generate_series(1, 100) as n order by n, id
+"""
+PER_LANE = 6
+"""Buffers that a look at one lane may cost: an index descent of three levels, and change."""
+
+
+@pytest.mark.parametrize("is_analysed", [False, True])
+async def test_many_lanes_cost_a_look_at_each_and_not_their_jobs(dsn: str, *, is_analysed: bool) -> None:
+    async with connected(dsn) as bench:
+        await freeze_statistics(bench.connection)
+        await bench.connection.execute(FILL, 500)
+        few = await bench.round()
+        await bench.connection.execute(FILL_LANES, LANES)
+        if is_analysed:
+            await bench.connection.execute("analyze")
+        found = await bench.connection.fetch("select id from pgqueue.lane where id <> 1")
+        lanes = [row["id"] for row in found]
+        # Exhausted from the positions that are remembered; the lane with jobs comes last.
+        exhausted = [*((lane, 2**62) for lane in lanes[: WALK_LIMIT - 1]), (1, 0)]
+        # The first one has as many jobs as are asked for.
+        full = [(lane, 0) for lane in lanes[:WALK_LIMIT]]
+
+        async def cost(name: str, call: Callable[[Any], Coroutine[Any, Any, object]]) -> int:
+            # The first execution on a connection reads the catalogues too.
+            for _ in range(2):
+                await bench.explain(name, call)
+            return bench.costs[name]
+
+        sweep = await cost("sweep", lambda connection: bench.store.sweep(connection, lanes))
+
+        async def claim(connection: Any, walk: list[tuple[int, int]]) -> None:
+            await bench.store.claim(connection, bench.lease_id, BATCH, walk)
+
+        past_exhausted = await cost("claim", partial(claim, walk=exhausted))
+        of_full = await cost("claim", partial(claim, walk=full))
+
+        assert bench.scans == set()
+        assert sweep <= PER_LANE * LANES
+        assert past_exhausted <= 2 * few["claim"] + PER_LANE * WALK_LIMIT
+        assert of_full <= 3 * few["claim"]
 
 
 # A million
