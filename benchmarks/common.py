@@ -59,15 +59,21 @@ def server(dsn: str | None) -> Iterator[str]:
 @asynccontextmanager
 async def database(server_dsn: str) -> AsyncIterator[str]:
     """Yield the DSN of a new database with pgqueue's schema, and drop it afterwards."""
+    async with empty_database(server_dsn) as dsn:
+        await PgQueue(dsn).migrate()
+        yield dsn
+
+
+@asynccontextmanager
+async def empty_database(server_dsn: str) -> AsyncIterator[str]:
+    """Yield the DSN of a new database, and drop it afterwards."""
     name = f"pgqueue_benchmark_{uuid4().hex[:8]}"
-    dsn = urlunsplit(urlsplit(server_dsn)._replace(path=f"/{name}"))
     admin = await asyncpg.connect(server_dsn)
     try:
         await admin.execute(f"create database {name}")
-        await PgQueue(dsn).migrate()
-        yield dsn
-        await admin.execute(f"drop database {name} with (force)")
+        yield urlunsplit(urlsplit(server_dsn)._replace(path=f"/{name}"))
     finally:
+        await admin.execute(f"drop database if exists {name} with (force)")
         await admin.close()
 
 
