@@ -36,6 +36,12 @@ PAUSE = 0.03
 WARM_UP = 10
 """Jobs before the first whose pick-up is timed: the worker comes up, statements are prepared."""
 
+WAITING = 20_000
+"""Jobs that wait, at most, for a worker that is fed."""
+
+SERVING = 2000
+"""Jobs in one call of the bulk API while a worker is fed."""
+
 T = TypeVar("T")
 
 LOOK = 0.002
@@ -92,6 +98,10 @@ class Board:
         """Note that the handler of this job ran; for a handler that does nothing, start and end are one."""
         self.started[number] = time.monotonic()
         self.runs[number] += 1
+
+    def ran_in_all(self) -> int:
+        """Count how often any handler ran."""
+        return sum(self.runs.tobytes())
 
     def unrun(self) -> int:
         """Count the jobs that did not run yet."""
@@ -176,11 +186,13 @@ def run(main: Coroutine[Any, Any, T], *, coroutines: bool = True) -> T:
 
 
 def main(make: Callable[[], Contestant]) -> None:
-    """Be what the command line says: prepare, enqueue, watch, work or ping."""
+    """Be what the command line says: prepare, enqueue, watch, work, ping or feed."""
     logging.basicConfig(level=logging.WARNING)
     contestant, settings = make(), Settings.from_environment()
     roles = {"prepare": _prepare, "enqueue": _enqueue, "watch": _watch, "ping": _ping}
     match sys.argv[1:]:
+        case ["feed"]:
+            run(_feed(contestant, settings.jobs))
         case ["work"]:
             contestant.work()
         case [role] if role in roles:
@@ -237,3 +249,20 @@ async def _ping(contestant: Contestant, jobs: int) -> list[float]:
                 await asyncio.sleep(PAUSE)
             await asyncio.sleep(PAUSE)
     return [there - then for then, there in zip(started, notes.started, strict=True)][WARM_UP:]
+
+
+async def _feed(contestant: Contestant, numbers: int) -> None:
+    """Enqueue for as long as the process lives, so that about as many jobs wait all the time.
+
+    The jobs' numbers go round. A cell of the board holds 255 runs: there have to be numbers enough.
+    """
+    enqueued, notes = 0, board()
+    async with contestant:
+        while True:
+            if enqueued - notes.ran_in_all() > WAITING - SERVING:
+                await asyncio.sleep(0.05)
+                continue
+            first = enqueued % numbers
+            size = min(SERVING, numbers - first)
+            await contestant.enqueue_many(range(first, first + size))
+            enqueued += size
