@@ -79,8 +79,12 @@ class Signals:
             self._on_connect.remove(on_connect)
 
     def listen_finished(self, on_message: Callable[[str], None]) -> None:
-        """Call *on_message* with the ids of finished jobs, from now on."""
+        """Call *on_message* with the ids of finished jobs, until `stop_listening_finished`."""
         self._subscribe(self.finished_channel, on_message)
+
+    def stop_listening_finished(self, on_message: Callable[[str], None]) -> None:
+        """Call *on_message* no more."""
+        self._listeners[self.finished_channel].remove(on_message)
 
     def _subscribe(self, channel: str, on_message: Callable[[str], None]) -> None:
         self._listeners.setdefault(channel, []).append(on_message)
@@ -98,7 +102,10 @@ class Signals:
 
     async def run(self) -> None:
         """Listen and send until cancelled."""
-        await self._wakeup.wait()
+        # A new one each time: an event belongs to the event loop in which it was waited for.
+        while not (self._outgoing or any(self._listeners.values())):
+            self._wakeup = anyio.Event()
+            await self._wakeup.wait()
         try:
             pauses = chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1]))
             while True:

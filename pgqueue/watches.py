@@ -93,6 +93,10 @@ class Watches:
                         await self._wakeup.wait()
                 await self._look()
         finally:
+            if self._is_listening:
+                self._signals.stop_listening_finished(self._hear)
+                self._is_listening = False
+            self._reminded_at = float("-inf")
             for watched in self._watched.values():
                 watched.fail(lambda: NotOpenError("this PgQueue was closed while a job was awaited"))
 

@@ -6,7 +6,6 @@ when it leaves.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -70,7 +69,7 @@ class Ticker:
 
     def __init__(self, measure: Callable[[], Awaitable[Sequence[QueueMeasure]]]) -> None:
         self._measure = measure
-        self._turn = asyncio.Lock()
+        self._turn = anyio.Lock()
         self._sight: Sight | None = None
         self._due = float("-inf")
 
