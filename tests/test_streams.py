@@ -400,6 +400,25 @@ async def test_a_program_that_keeps_signals_to_itself_ends_streams_before_it_sto
     assert caplog.records == []
 
 
+@pytest.mark.contract("P6.8")
+async def test_a_server_that_stops_ends_streams_first(pgq: PgQueue, client: httpx.AsyncClient) -> None:
+    job = await waiting_job(pgq)
+    begun = anyio.Event()
+
+    async def hear(url: str) -> list[ServerSentEvent]:
+        async with listening(client, f"{url}/jobs/{job.id}/events") as (_, events):
+            await following(events)
+            begun.set()
+            return [event async for event in events]
+
+    with anyio.fail_after(WITHIN):
+        async with serving(status_app(pgq), grace=None) as url:
+            hearing = asyncio.create_task(hear(url))
+            await begun.wait()
+
+        assert await hearing == []
+
+
 async def test_without_the_extra_there_are_no_streams_and_the_answer_names_it(
     pgq: PgQueue, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,8 @@ from test_streams import waiting_job
 from web_server import serving
 
 from pgqueue import PgQueue
+from pgqueue.cli.listening import listen
+from pgqueue.cli.serving import serving as program_serving
 from pgqueue.web import status_app
 from pgqueue.web.versions import matches
 from pgqueue.web.waiting import Wait, read_wait
@@ -228,6 +230,28 @@ async def test_waiters_are_bounded_and_one_who_hangs_up_leaves_its_place(
     assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
     assert int(refused.headers["retry-after"]) > 0
     assert plain.status_code == 200
+
+
+@pytest.mark.contract("P6.8")
+@pytest.mark.parametrize("serve", ["uvicorn", "a program that keeps signals to itself"])
+async def test_a_server_that_stops_answers_long_polls_first(
+    pgq: PgQueue, client: httpx.AsyncClient, serve: str
+) -> None:
+    job = await waiting_job(pgq)
+    app = status_app(pgq, max_wait=2 * WITHIN)
+    server = (
+        serving(app, grace=None)
+        if serve == "uvicorn"
+        else program_serving(app, listen("127.0.0.1", 0), grace=2 * int(WITHIN))
+    )
+
+    with anyio.fail_after(WITHIN):
+        async with server as url:
+            polling = asyncio.create_task(client.get(f"{url}/jobs/{job.id}?wait={2 * WITHIN}"))
+            await until_watched(pgq)
+        answer = await polling
+
+    assert (answer.status_code, answer.json()["status"]) == (200, "pending")
 
 
 @pytest.mark.contract("P6.8")

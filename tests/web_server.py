@@ -13,11 +13,14 @@ from starlette.types import ASGIApp
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp) -> AsyncIterator[str]:
-    """Serve *app* on a free port of loopback; yield its URL. Stops without waiting for clients."""
+async def serving(app: ASGIApp, *, grace: int | None = 1) -> AsyncIterator[str]:
+    """Serve *app* on a free port of loopback; yield its URL.
+
+    *grace*: seconds for which it waits for clients when it stops; None: as long as it takes.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(
-            app, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=1
+            app, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=grace
         )
         server = uvicorn.Server(config)
         serve = asyncio.create_task(server.serve(sockets=[listener]))

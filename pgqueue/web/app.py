@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,7 @@ from pgqueue.web import (
 )
 from pgqueue.web.access import Access
 from pgqueue.web.dashboard import routes as pages
+from pgqueue.web.ending import Ending
 from pgqueue.web.guard import Guard
 from pgqueue.web.problems import exception_handlers
 from pgqueue.web.settings import WebSettings
@@ -45,12 +45,12 @@ def status_app(pgq: PgQueue, *, counted: Metrics | None = None, **options: Unpac
     """
     settings = WebSettings(**options)
     access = Access(settings)
-    ending = asyncio.Event()
+    ending = Ending()
     app = Starlette(
         routes=[
             # What has a fixed path comes before what has an id there.
             *listing.routes(pgq, settings, access),
-            *jobs.routes(pgq, settings, access),
+            *jobs.routes(pgq, settings, access, ending),
             *streams.routes(pgq, settings, access, ending),
             *operating.routes(pgq, settings, access),
             *redrives.routes(pgq, settings, access),
@@ -71,9 +71,9 @@ def status_app(pgq: PgQueue, *, counted: Metrics | None = None, **options: Unpac
 
 
 def end_streams(app: object) -> None:
-    """End the event streams of *app*, for good, if it is a status app: its server is about to stop.
+    """End the event streams and long polls of *app*, for good, if it is a status app: its server is to stop.
 
-    uvicorn does so by itself where it handles the signals.
+    Not needed where uvicorn handles the signals of the process: that is seen.
     """
     if isinstance(app, Starlette) and hasattr(app.state, "ending"):
-        app.state.ending.set()
+        app.state.ending.say()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -12,6 +11,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Message, Receive, Scope, Send
 
 from pgqueue.web.changes import Event
+from pgqueue.web.ending import Ending
 from pgqueue.web.places import Places
 from pgqueue.web.problems import NO_STORE
 from pgqueue.web.settings import WebSettings
@@ -31,7 +31,7 @@ class EventStream(EventSourceResponse):
         *,
         places: Places,
         settings: WebSettings,
-        ending: asyncio.Event,
+        ending: Ending,
     ) -> None:
         super().__init__(
             _written(events),
@@ -66,21 +66,8 @@ class EventStream(EventSourceResponse):
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until there is no more, or the app ends its streams."""
-        dropped: TimeoutError | None = None
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._cancel_at_end, group.cancel_scope)
-            try:
-                await super().__call__(scope, receive, send)
-            except TimeoutError as error:
-                # Raised below: the group would wrap it.
-                dropped = error
-            group.cancel_scope.cancel()
-        if dropped is not None:
-            raise dropped
-
-    async def _cancel_at_end(self, scope: anyio.CancelScope) -> None:
-        await self._ending.wait()
-        scope.cancel()
+        with anyio.CancelScope() as open_for_now, self._ending.cancels(open_for_now):
+            await super().__call__(scope, receive, send)
 
 
 async def _written(events: AsyncGenerator[Event]) -> AsyncGenerator[ServerSentEvent]:

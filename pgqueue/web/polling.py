@@ -12,6 +12,7 @@ from pgqueue.documents import job_document
 from pgqueue.errors import CodecError
 from pgqueue.jobs import Job, JobStatus
 from pgqueue.web.access import Access
+from pgqueue.web.ending import Ending
 from pgqueue.web.finding import find_job
 from pgqueue.web.links import path_to
 from pgqueue.web.pace import Outlooks, retry_after
@@ -21,9 +22,11 @@ from pgqueue.web.versions import encode, matches
 from pgqueue.web.waiting import Waiting
 
 
-def routes(pgq: PgQueue, settings: WebSettings, access: Access, outlooks: Outlooks) -> list[Route]:
+def routes(
+    pgq: PgQueue, settings: WebSettings, access: Access, outlooks: Outlooks, ending: Ending
+) -> list[Route]:
     """Return the routes of polls."""
-    waiting = Waiting(pgq, settings)
+    waiting = Waiting(pgq, settings, ending)
 
     async def job(request: Request) -> Response:
         found = await find_job(request, pgq, access, "read")

@@ -7,7 +7,6 @@ back. Data of `job` is the document that a poll shows; of `tick`, the time and t
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 
 from starlette.requests import Request
@@ -18,6 +17,7 @@ from pgqueue.app import PgQueue
 from pgqueue.documents import job_document
 from pgqueue.web.access import Access
 from pgqueue.web.changes import Event, changes_of_job
+from pgqueue.web.ending import Ending
 from pgqueue.web.finding import find_job
 from pgqueue.web.places import Places
 from pgqueue.web.problems import NO_STORE, Problem
@@ -29,8 +29,8 @@ MEDIA_TYPE = "text/event-stream"
 NOT_INSTALLED = "there are no event streams here: they need `pip install 'pgqueue[web]'`; poll instead"
 
 
-def routes(pgq: PgQueue, settings: WebSettings, access: Access, ending: asyncio.Event) -> list[Route]:
-    """Return the routes of event streams, which end when *ending* is set."""
+def routes(pgq: PgQueue, settings: WebSettings, access: Access, ending: Ending) -> list[Route]:
+    """Return the routes of event streams, which end when *ending* has come."""
     try:
         from pgqueue.web.event_source import EventStream
     except ImportError:

@@ -1,7 +1,8 @@
 """Long polls: a poll that is answered when the job has changed.
 
 `?wait=SECONDS`, or `Prefer: wait=SECONDS` (RFC 7240). Changed since what the client names in If-None-Match;
-if it names nothing, since the request came. A job that is over is shown at once.
+if it names nothing, since the request came. A job that is over is shown at once, and any job
+when the server stops.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pgqueue.app import PgQueue
 from pgqueue.documents import job_document
 from pgqueue.errors import PgQueueError
 from pgqueue.jobs import Job
+from pgqueue.web.ending import Ending
 from pgqueue.web.places import Places
 from pgqueue.web.settings import WebSettings
 from pgqueue.web.versions import matches, version_of
@@ -56,8 +58,9 @@ def read_wait(query: str | None, prefer: Sequence[str], *, longest: float) -> Wa
 class Waiting:
     """The long polls of one app."""
 
-    def __init__(self, pgq: PgQueue, settings: WebSettings) -> None:
+    def __init__(self, pgq: PgQueue, settings: WebSettings, ending: Ending) -> None:
         self._pgq = pgq
+        self._ending = ending
         self._longest = settings.max_wait
         self._places = Places(settings.max_waiters, "long polls")
 
@@ -85,7 +88,7 @@ class Waiting:
         async with anyio.create_task_group() as group:
             group.start_soon(_cancel_when_gone, request, group.cancel_scope)
             try:
-                with anyio.move_on_after(seconds):
+                with anyio.move_on_after(seconds) as scope, self._ending.cancels(scope):
                     async with aclosing(self._pgq.watch(job.id)) as jobs:
                         async for job in jobs:  # noqa: PLR1704  # the latest is what is returned
                             if version_of(job_document(job)) != known:
