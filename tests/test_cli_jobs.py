@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -265,6 +265,18 @@ async def test_enqueue_makes_a_job_and_prints_its_id(cli: Cli, pgq: PgQueue) -> 
     assert document == {"job_id": str(job.id), "created": False}
 
 
+async def test_enqueue_takes_what_a_call_can_set(cli: Cli, pgq: PgQueue) -> None:
+    given = ["--run-at=2999-01-01T12:00:00", "--header=tenant=a=b", "--header=x=y", "--priority=3"]
+
+    first = await cli.json("enqueue", "work", "[1]", *given, "--idempotency-key=once")
+    second = await cli.json("enqueue", "work", "[1]", *given, "--idempotency-key=once")
+
+    job = await pgq.get(UUID(first["job_id"]))
+    assert (second["job_id"], first["created"], second["created"]) == (first["job_id"], True, False)
+    assert (job.run_at, job.priority) == (datetime(2999, 1, 1, 12, tzinfo=UTC), 3)
+    assert job.headers.items() >= {"tenant": "a=b", "x": "y"}.items()
+
+
 # Wrong
 
 
@@ -301,6 +313,7 @@ async def test_errors_are_one_line(cli: Cli, pgq: PgQueue) -> None:
         ["cancel", "7"],
         ["enqueue", "work", "7"],
         ["enqueue", "work", "{"],
+        ["enqueue", "work", "--header=tenant"],
         ["enqueue", "work", "[" * 100_000],
     ):
         code, _, stderr = await cli(wrong[0], *wrong[1:])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Any, cast
 from uuid import UUID
 
 import typer
 
 from pgqueue import PgQueue
-from pgqueue.cli.parameters import App, AsJson, Dsn, Schema, call, read_json
+from pgqueue.cli.parameters import App, AsJson, Dsn, Schema, call, in_utc, read_json
 from pgqueue.cli.terminal import say
 from pgqueue.options import CallOptions
 from pgqueue.tasks import JobHandle
@@ -31,12 +32,23 @@ def enqueue(
     delay: Annotated[
         float | None, typer.Option(help="Seconds from now before which it does not run.")
     ] = None,
+    run_at: Annotated[
+        datetime | None, typer.Option(help="A time (UTC) before which it does not run.")
+    ] = None,
     expires: Annotated[
         float | None, typer.Option(help="Seconds from now after which it does not start any more.")
     ] = None,
     key: Annotated[str | None, typer.Option(help="A key to find the job by.")] = None,
     tag: Annotated[
         list[str] | None, typer.Option(help="A tag of the job; may be given more than once.")
+    ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A header of the job; may be given more than once."),
+    ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(help="Enqueue nothing if a job holds this key: print that job's id."),
     ] = None,
     job: Annotated[UUID | None, typer.Option("--id", help="The job's id. Default: a new one.")] = None,
     as_json: AsJson = False,
@@ -48,21 +60,19 @@ def enqueue(
     given = read_json("ARGUMENTS", arguments)
     if not isinstance(given, dict | list):
         raise typer.BadParameter("ARGUMENTS: give a JSON object by parameter name, or an array by position")
-    options: CallOptions = {}
-    if queue is not None:
-        options["queue"] = queue
-    if priority is not None:
-        options["priority"] = priority
-    if delay is not None:
-        options["delay"] = delay
-    if expires is not None:
-        options["expires"] = expires
-    if key is not None:
-        options["key"] = key
-    if tag:
-        options["tags"] = tag
-    if job is not None:
-        options["id"] = job
+    said = {
+        "queue": queue,
+        "priority": priority,
+        "delay": delay,
+        "run_at": in_utc(run_at),
+        "expires": expires,
+        "key": key,
+        "tags": tag or None,
+        "headers": dict(map(_header, header or [])) or None,
+        "idempotency_key": idempotency_key,
+        "id": job,
+    }
+    options = cast(CallOptions, {name: value for name, value in said.items() if value is not None})
 
     async def enqueue_it(pgq: PgQueue) -> JobHandle[Any]:
         named = pgq.signature(task, options=options)
@@ -72,3 +82,10 @@ def enqueue(
 
     handle = call(app, dsn, schema, enqueue_it)
     say(as_json, {"job_id": str(handle.id), "created": handle.created}, str(handle.id))
+
+
+def _header(given: str) -> tuple[str, str]:
+    name, is_pair, value = given.partition("=")
+    if not (name and is_pair):
+        raise typer.BadParameter(f"--header: {given!r} is not NAME=VALUE")
+    return name, value
