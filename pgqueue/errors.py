@@ -7,6 +7,7 @@ PgQueueError
 │   └── InvalidOptionError
 ├── InvalidArgumentsError       the call does not fit the task
 ├── PayloadTooLargeError        ... or is too large
+├── RedactedArgumentsError      ... or has the mark of a value that is not shown in the value's place
 ├── UnknownTaskError
 ├── UnknownQueueError
 ├── JobNotFoundError
@@ -100,6 +101,21 @@ class InvalidProgressError(ContextError):
 
 PERMANENT_ERRORS: Final = (InvalidArgumentsError, ContextError, ValidationError)
 """What is as wrong the next time: a job that ends so is not retried unless its options name the error."""
+
+
+class RedactedArgumentsError(InvalidArgumentsError):
+    """The arguments were copied from where some of them are not shown. Nothing was changed.
+
+    `argument` is the path of one that is the mark and not the value.
+    """
+
+    def __init__(self, task: str, path: str) -> None:
+        super().__init__(
+            task,
+            f"argument {path!r} is the mark of a value that is not shown: give the value itself, or redrive "
+            "without arguments to keep those that are stored",
+            argument=path,
+        )
 
 
 class PayloadTooLargeError(InvalidArgumentsError):

@@ -64,6 +64,29 @@ def redact(
             return REDACTED
 
 
+def find_mark(given: Any, stored: Any) -> str | None:
+    """Return where in *given* REDACTED stands, as a path, and not in *stored* too; None: nowhere.
+
+    Arguments that were copied from where they are shown have it in the place of what they are.
+    """
+    left: list[tuple[tuple[str, ...], Any, Any]] = [((), given, stored)]
+    while left:
+        path, value, before = left.pop()
+        match value:
+            case str() if value == REDACTED and before != REDACTED:
+                return ".".join(path)
+            case dict():
+                known = before if isinstance(before, dict) else {}
+                left += [((*path, name), each, known.get(name)) for name, each in value.items()]
+            case list():
+                others = before if isinstance(before, list) else []
+                padded = [*others, *[None] * len(value)]
+                left += [((*path, str(index)), each, padded[index]) for index, each in enumerate(value)]
+            case _:
+                pass
+    return None
+
+
 def _redact_positional(values: list[Any], start: Paths, signature: Signature) -> list[Any]:
     named = [(signature.name_of(position), value) for position, value in enumerate(values)]
     return [

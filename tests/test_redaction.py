@@ -9,9 +9,10 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.applications import Starlette
 
-from pgqueue import PgQueue
-from pgqueue.redaction import MAX_DEPTH, REDACTED, Signature, redact
+from pgqueue import PgQueue, RedactedArgumentsError
+from pgqueue.redaction import MAX_DEPTH, REDACTED, Signature, find_mark, redact
 from pgqueue.web import status_app
 
 SECRET = "hunter2"
@@ -151,6 +152,28 @@ def test_more_paths_hide_no_less(
     assert redact(both, given, signature=signature) == both
 
 
+@pytest.mark.parametrize(
+    ("given", "before", "found"),
+    [
+        ({"a": REDACTED}, {"a": SECRET}, "a"),
+        ({"a": {"b": [1, REDACTED]}}, {"a": {"b": [1, 2]}}, "a.b.1"),
+        ({"a": [REDACTED, REDACTED]}, {"a": [REDACTED]}, "a.1"),
+        ({"a": REDACTED}, {"a": REDACTED}, None),
+        ({"a": REDACTED}, [REDACTED], "a"),
+        ({"a": f"{REDACTED} it was"}, {"a": SECRET}, None),
+        ({REDACTED: 1}, {}, None),
+        ({}, {"a": SECRET}, None),
+    ],
+)
+def test_a_mark_is_found_where_there_was_none(given: Any, before: Any, found: str | None) -> None:
+    assert find_mark(given, before) == found
+
+
+@given(arguments, arguments)
+def test_nothing_else_is_taken_for_a_mark(given: Any, before: Any) -> None:
+    assert find_mark(given, before) is None
+
+
 # The option
 
 
@@ -204,6 +227,63 @@ async def test_what_needs_no_hiding_is_shown_exactly_as_it_is_stored(pgq: PgQueu
     details = await pgq.dead_letter(job.id)
 
     assert pgq.shown_details(details) is details
+
+
+@pytest.mark.contract("P5.5")
+async def test_arguments_copied_from_where_they_are_not_shown_are_no_new_ones(pgq: PgQueue) -> None:
+    @pgq.task(redact=["password"], max_retries=0)
+    async def fail(password: str, n: int) -> None:
+        raise ValueError("no")
+
+    job = await fail.enqueue(SECRET, 7)
+    async with pgq.worker():
+        await pgq.wait(job.id)
+    copied = pgq.shown_arguments(await pgq.get(job.id))
+
+    with pytest.raises(RedactedArgumentsError, match="argument 'password' is the mark of a value") as raised:
+        await pgq.redrive(job.id, arguments={**copied, "n": 8})
+    app = status_app(pgq, token=SECRET)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        client.headers["Authorization"] = f"Bearer {SECRET}"
+        refused = await client.post(f"/dead-letters/{job.id}/redrive", json={"arguments": copied})
+    unchanged = await pgq.get(job.id)
+    await pgq.redrive(job.id, arguments={"password": "other", "n": 8})
+
+    assert raised.value.argument == "password"
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "arguments.password")
+    assert (unchanged.status, unchanged.arguments) == ("failed", {"password": SECRET, "n": 7})
+    assert (await pgq.get(job.id)).arguments == {"password": "other", "n": 8}
+
+
+async def test_tracebacks_are_shown_only_where_that_was_said(pgq: PgQueue) -> None:
+    @pgq.task(redact=["password"], max_retries=0)
+    async def fail(password: str) -> None:
+        raise ValueError("no")
+
+    job = await fail.enqueue(SECRET)
+    async with pgq.worker():
+        await pgq.wait(job.id)
+    fingerprint = (await pgq.dead_letter(job.id)).letter.fingerprint
+    paths = [
+        f"/jobs/{job.id}",
+        "/jobs",
+        f"/dead-letters/{job.id}",
+        f"/jobs/{job.id}/attempts",
+        f"/dashboard/jobs/{job.id}",
+        f"/dashboard/dead-letters/{fingerprint}",
+    ]
+
+    async def shown(app: Starlette) -> list[bool]:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            answers = [await client.get(path) for path in paths]
+        assert [answer.status_code for answer in answers] == [200] * len(paths)
+        assert not any(SECRET in answer.text for answer in answers)
+        return ["raise ValueError" in answer.text for answer in answers]
+
+    assert await shown(status_app(pgq)) == [False] * len(paths)
+    # Polls and lists never show one.
+    assert await shown(status_app(pgq, show_tracebacks=True)) == [False, False, True, True, True, True]
 
 
 async def test_http_and_the_dead_letter_api_show_no_secret(pgq: PgQueue) -> None:

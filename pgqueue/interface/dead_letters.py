@@ -33,12 +33,14 @@ from pgqueue.errors import (
     JobNotFoundError,
     JobNotWaitingError,
     NotADeadLetterError,
+    RedactedArgumentsError,
     ResultTimeoutError,
 )
 from pgqueue.events import JobMoved, JobsReopened
 from pgqueue.interface.parts import Parts
 from pgqueue.jobs import Action, Job, JobStatus
 from pgqueue.options import TaskOptions, read_options
+from pgqueue.redaction import find_mark
 from pgqueue.registry import encode_document
 from pgqueue.store import Store
 
@@ -187,12 +189,12 @@ class DeadLetterInterface(Parts):
         *queue*: another one than its own. *arguments*: instead of its own, by name; those of a task that
         this process knows are checked. *reset_attempts*: give its attempts back; without, it has one more.
         Raises JobNotFoundError, NotADeadLetterError, InvalidArgumentsError, PayloadTooLargeError,
-        InvalidOptionError, UnknownQueueError; nothing has changed then.
+        RedactedArgumentsError, InvalidOptionError, UnknownQueueError; nothing has changed then.
         """
         self._check_queue(queue)
         async with self._database.acquire() as connection:
             job = await self._read_failed(connection, job_id)
-            document = None if arguments is None else self._encode(job.task, arguments)
+            document = None if arguments is None else self._encode_anew(job, arguments)
             try:
                 await self._store.redrive(
                     connection,
@@ -338,6 +340,13 @@ class DeadLetterInterface(Parts):
         if shown == job.arguments:
             return details
         return replace(details, job=replace(job, arguments=shown), payload=json.dumps(shown))
+
+    def _encode_anew(self, job: Job, arguments: Mapping[str, Any]) -> str:
+        """Return what is stored for other *arguments* of *job*. Raises InvalidArgumentsError."""
+        mark = find_mark(dict(arguments), self._completed(job).arguments)
+        if mark is not None:
+            raise RedactedArgumentsError(job.task, mark)
+        return self._encode(job.task, arguments)
 
     def _encode(self, task: str, arguments: Mapping[str, Any]) -> str:
         definition = self.registry.get(task)
