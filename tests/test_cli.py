@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from conftest import eventually, with_database
 from servers import CrashableServer, crashable_server
 
 from pgqueue import Job, JobStatus, PgQueue, __version__
+from pgqueue.cli.running import COLLECT_AFTER, settle_collector
 from pgqueue.measures import Count
 from pgqueue.options import CallOptions
 from pgqueue.statements import load_migrations
@@ -193,6 +195,23 @@ def test_a_command_that_serves_nothing_imports_no_server_of_http() -> None:
 
 
 @pytest.mark.contract("P8.1")
+@pytest.mark.parametrize(("set_by_the_program", "kept"), [(700, COLLECT_AFTER), (90_000, 90_000), (0, 0)])
+def test_the_collector_comes_less_often_unless_the_program_has_said_how_often(
+    set_by_the_program: int, kept: int
+) -> None:
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(set_by_the_program, 10, 10)
+
+        settle_collector()
+
+        assert gc.get_threshold()[0] == kept
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
+
+
 async def test_a_worker_runs_the_jobs_of_a_module_in_the_current_directory(
     pgq: PgQueue, processes: Processes
 ) -> None:

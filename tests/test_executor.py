@@ -343,6 +343,11 @@ async def test_an_attempt_stopped_before_its_first_step_has_an_outcome_and_frees
     async def work() -> None:
         runs.append("ran")
 
+    def start_later(loop: asyncio.AbstractEventLoop, coroutine: Any, **named: Any) -> asyncio.Task[Any]:
+        return asyncio.Task(coroutine, loop=loop, **named)
+
+    # A program's own: with it, no Python starts a task at once.
+    asyncio.get_running_loop().set_task_factory(start_later)
     job = await work.enqueue()
     async with pgq.worker(grace=60, queues=["none"]) as worker:
         await worker.wait_ready()

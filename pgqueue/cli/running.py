@@ -7,6 +7,7 @@ given back by then, and the process must not stay for its sake.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -24,6 +25,8 @@ T = TypeVar("T")
 
 PATIENCE = 1.0
 """Seconds for what is left to end by itself."""
+COLLECT_AFTER = 20_000
+"""Objects more than there were at the last collection: some megabytes."""
 
 
 class _AbandoningExecutor(ThreadPoolExecutor):
@@ -42,6 +45,19 @@ def run(main: Callable[[], Coroutine[Any, Any, T]], *, uvloop: bool | None = Non
 
     with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
         return runner.run(with_executor())
+
+
+def settle_collector() -> None:
+    """Have the garbage collector pass over what is there by now, and come less often.
+
+    What a job makes is free again once it has ended, without a collector. With Python's own threshold of 700
+    objects it came in the middle of each batch and took a fifth of a worker's processor time (measured). A
+    program that has set more, or none, is left alone.
+    """
+    threshold, *older = gc.get_threshold()
+    if gc.isenabled() and 0 < threshold < COLLECT_AFTER:
+        gc.set_threshold(COLLECT_AFTER, *older)
+    gc.freeze()
 
 
 def _loop_factory(uvloop: bool | None) -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -18,7 +18,7 @@ from pgqueue.cli.exhibiting import Exhibit, exhibit_of, exhibit_processes
 from pgqueue.cli.listening import listen
 from pgqueue.cli.loading import load
 from pgqueue.cli.logs import Level, LogFormat, set_up_logging
-from pgqueue.cli.running import exit_now, leave, leave_if_stuck, restart, run
+from pgqueue.cli.running import exit_now, leave, leave_if_stuck, restart, run, settle_collector
 from pgqueue.database import RECONNECT_PAUSES
 from pgqueue.metrics.processes import ProcessReports
 from pgqueue.supervisor import RECYCLE, Supervisor, on_signals, when_closed
@@ -139,6 +139,7 @@ async def _work(
             code = 0
             try:
                 worker = make_worker()
+                settle_collector()
                 worker.recycle = partial(_recycle, was_signalled, is_supervised=supervisor_pipe is not None)
                 worker.start()
                 if opening.cancel_called:
