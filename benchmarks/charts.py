@@ -261,7 +261,10 @@ def main() -> None:
             except (ValueError, KeyError, TypeError):
                 sys.exit(f"charts: {file} is not what a benchmark prints with --json")
             if draw := DRAW.get(kind):
-                made += draw(document, options.into)
+                try:
+                    made += draw(document, options.into)
+                except (KeyError, ValueError) as error:
+                    print(f"charts: {file} lacks what its chart is drawn of: {error!r}", file=sys.stderr)
     if not made:
         sys.exit(f"charts: nothing drawn: no JSON of {', '.join(DRAW)} in {options.folder}")
     print("\n".join(str(options.into / f"{name}.svg") for name in made))
