@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,6 +30,7 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 """Where a response does not say otherwise."""
+_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 
 logger = logging.getLogger("pgqueue.web")
 
@@ -52,9 +52,8 @@ class Guard:
             nonlocal has_started
             if message["type"] == "http.response.start":
                 has_started = True
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
+                said = {name for name, _ in message["headers"]}
+                message["headers"] += [(name, value) for name, value in _HEADERS if name not in said]
             await send(message)
 
         app = excess(scope) or self._app

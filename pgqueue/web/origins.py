@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from enum import Enum, auto
+from functools import lru_cache
 from ipaddress import ip_address
+from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
+
+REMEMBERED: Final = 256
+"""Addresses and names. Anybody can send any: not more are kept than these."""
 
 _PROXIED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
@@ -65,12 +70,7 @@ def is_local(request: Request) -> bool:
     if request.client is None:
         # A UNIX socket.
         return True
-    try:
-        address = ip_address(request.client.host)
-    except ValueError:
-        return request.client.host == ""
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+    return _is_loopback(request.client.host)
 
 
 def is_safe_name(request: Request, allowed: Collection[str]) -> bool:
@@ -79,12 +79,33 @@ def is_safe_name(request: Request, allowed: Collection[str]) -> bool:
     A page of the internet can give its own name this machine's address (DNS rebinding) and is then, to a
     browser, of the same origin. It can do so with no IP address, nor with a name that has no dot.
     """
+    name = _name_of(request.headers.get("host", ""))
+    return name is not None and (_is_own(name) or name in {each.lower() for each in allowed})
+
+
+# The same few are asked about again and again.
+@lru_cache(maxsize=REMEMBERED)
+def _is_loopback(host: str) -> bool:
     try:
-        name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+        address = ip_address(host)
     except ValueError:
-        return False
-    if name in {each.lower() for each in allowed}:
-        return True
+        return host == ""
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _name_of(host: str) -> str | None:
+    """Return the name in a Host header, without its port; None: there is none to be made out."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _is_own(name: str) -> bool:
+    """Whether *name* is an IP address, or one that has no meaning on the internet."""
     try:
         ip_address(name)
     except ValueError:
