@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -116,7 +117,9 @@ def id_in_path(request: Request) -> UUID:
         raise HTTPException(422, f"{given!r} is not a job id: those are UUIDs") from None
 
 
+@cache
 def _templates() -> Environment:
+    """Return the templates, compiled: that takes longer than the first page may."""
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError as error:
@@ -129,6 +132,8 @@ def _templates() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        # They come with the package.
+        auto_reload=False,
     )
     for shown in (
         words.count,
@@ -146,6 +151,8 @@ def _templates() -> Environment:
         words.visible,
     ):
         environment.filters[shown.__name__] = shown
+    for name in environment.list_templates():
+        environment.get_template(name)
     return environment
 
 
