@@ -3,7 +3,8 @@
 The status app and its clients are processes of their own. Each round drains the same number of jobs alone
 and beside the load, in turn; polls ask for jobs that are being drained, streams watch jobs that wait. A
 poll's latency counts from when it was due, so one that is sent late is a slow one. Then /metrics and the
-overview are timed, with as many jobs stored and pending as asked for.
+overview are timed, with as many jobs stored and pending as asked for. The processor time that the status app
+spends on a poll says more than rates do on a machine that it has to share with all the others.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import socket
 import sys
 import time
 from typing import Any
 
 import asyncpg
 import common
-import uvicorn
 
 from pgqueue import JobHandle, PgQueue, Task
+from pgqueue.cli.listening import listen
+from pgqueue.cli.serving import serving
 from pgqueue.web import status_app
 
 BATCH = 10_000
@@ -59,19 +60,16 @@ def declare(pgq: PgQueue) -> Task[[int], None]:
 
 
 async def serve(dsn: str) -> None:
-    """Be the status app, until standard input ends."""
+    """Be the status app as `pgqueue web` serves it, until standard input ends.
+
+    Say the port first, and for each line of input the processor time spent until then.
+    """
     pgq = PgQueue(dsn)
-    async with pgq:
-        with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
-            config = uvicorn.Config(
-                status_app(pgq), log_level="warning", lifespan="off", timeout_graceful_shutdown=1
-            )
-            server = uvicorn.Server(config)
-            print(listener.getsockname()[1], flush=True)
-            serving = asyncio.create_task(server.serve(sockets=[listener]))
-            await asyncio.to_thread(sys.stdin.read)
-            server.should_exit = True
-            await serving
+    listener = listen("127.0.0.1", 0)
+    async with pgq, serving(status_app(pgq), listener):
+        print(listener.getsockname()[1], flush=True)
+        while await asyncio.to_thread(sys.stdin.readline):
+            print(time.process_time(), flush=True)
 
 
 # Its clients
@@ -109,6 +107,7 @@ async def load(port: int, *, polls: int, streams: int) -> None:
     print(
         json.dumps(
             {
+                "polls": float(len(latencies)),
                 "polls_per_s": len(latencies) / seconds,
                 "poll_ms_p50": common.percentile(latencies or [0.0], 0.5) * 1000,
                 "poll_ms_p95": common.percentile(latencies or [0.0], 0.95) * 1000,
@@ -203,9 +202,11 @@ async def measure(dsn: str, options: Any) -> common.Figures:
             }
             clients.stdin.write(json.dumps(ids).encode() + b"\n")
             await common.line_of(clients)
+            spent = await common.ask(web)
             beside = await drain(handles)
             clients.stdin.close()
             figures: dict[str, float] = json.loads(await common.line_of(clients))
+            spent = await common.ask(web) - spent
         overview = await look(port)
     await admin.close()
     return {
@@ -213,6 +214,8 @@ async def measure(dsn: str, options: Any) -> common.Figures:
         "beside_jobs_per_s": beside,
         "beside_to_alone_ratio": beside / alone,
         **figures,
+        # With what the streams cost meanwhile.
+        "web_us_per_poll": spent * 1_000_000 / max(1.0, figures["polls"]),
         **overview,
     }
 
@@ -233,6 +236,7 @@ async def look(port: int) -> dict[str, float]:
                 raise SystemExit(f"benchmark: {path} answers {status}: nothing measured")
         else:
             name = path.strip("/")
+            figures[f"{name}_ms_first"] = times[0]
             figures[f"{name}_ms_p50"] = common.percentile(times, 0.5)
             figures[f"{name}_ms_max"] = max(times)
     writer.close()
