@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -117,15 +118,21 @@ def id_in_path(request: Request) -> UUID:
         raise HTTPException(422, f"{given!r} is not a job id: those are UUIDs") from None
 
 
-@cache
 def _templates() -> Environment:
-    """Return the templates, compiled: that takes longer than the first page may."""
     try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+        import_module("jinja2")
     except ImportError as error:
         raise ConfigurationError(
             "the dashboard needs jinja2, which is not installed: pip install 'pgqueue[web]'"
         ) from error
+    return _compiled_templates()
+
+
+@cache
+def _compiled_templates() -> Environment:
+    """Return the templates, compiled once a process: that takes longer than the first page may."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
