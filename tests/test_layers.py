@@ -15,7 +15,7 @@ LAYERS: dict[str, list[str]] = {
     "words": [
         "errors", "jobs", "checks", "options", "limits", "retry", "control", "outcomes", "events", "ids",
         "context", "dead_letters", "logs", "progress", "settings", "retention", "filters", "measures",
-        "documents", "estimates", "redaction", "decoding",
+        "documents", "estimates", "redaction", "decoding", "collector",
     ],
     "ground": [
         "arguments", "registry", "statements", "store", "database", "migrations", "signals", "batch", "keys",

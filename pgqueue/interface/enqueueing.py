@@ -14,6 +14,7 @@ import asyncpg
 from pgqueue.arguments import encode_by_name
 from pgqueue.batch import Batch, Call, chunks
 from pgqueue.checks import Duration, positive_seconds
+from pgqueue.collector import collector_paused
 from pgqueue.database import CONNECTION_ERRORS, RECONNECT_PAUSES
 from pgqueue.depths import Depth
 from pgqueue.errors import ConfigurationError, KeyInFlightError, UnknownTaskError
@@ -87,7 +88,8 @@ class EnqueueInterface(JobInterface):
         self._check_open()
         if key_wait is not None:
             _check_key_wait(key_wait, connection)
-        batch = self._batch(calls)
+        with collector_paused():
+            batch = self._batch(calls)
         await self._learn_lanes(batch)
         started_at = time.monotonic()
         if self._depths.is_limited:
@@ -108,10 +110,11 @@ class EnqueueInterface(JobInterface):
         if batch.replaced_jobs and self._observers.want(JobsReplaced):
             self._observers.emit(JobsReplaced(batch.replaced_jobs, is_committed=connection is None))
         if not batch.chosen and not batch.keyed:
-            return [
-                JobHandle(self, job_id, call.definition)
-                for job_id, call in zip(batch.ids, calls, strict=True)
-            ]
+            with collector_paused():
+                return [
+                    JobHandle(self, job_id, call.definition)
+                    for job_id, call in zip(batch.ids, calls, strict=True)
+                ]
         return [
             JobHandle(self, job_id, call.definition, created=created, replaced=replaced)
             for (job_id, created, replaced), call in zip(batch.handled(), calls, strict=True)

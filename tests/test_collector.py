@@ -1,0 +1,49 @@
+"""Pausing Python's garbage collector."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from pgqueue import InvalidArgumentsError, PgQueue
+from pgqueue.collector import collector_paused
+
+
+@pytest.fixture
+def collector_off() -> None:
+    """Switch the collector off, as some programs do."""
+    gc.disable()
+
+
+@pytest.fixture(autouse=True)
+def _collector_on_again() -> Iterator[None]:
+    yield
+    gc.enable()
+
+
+def test_the_collector_comes_back_after_a_pause() -> None:
+    with collector_paused():
+        assert not gc.isenabled()
+
+    assert gc.isenabled()
+
+
+@pytest.mark.usefixtures("collector_off")
+def test_a_collector_that_the_program_has_switched_off_stays_off() -> None:
+    with collector_paused():
+        pass
+
+    assert not gc.isenabled()
+
+
+async def test_a_bulk_call_that_is_refused_brings_the_collector_back(pgq: PgQueue) -> None:
+    @pgq.task
+    async def square(number: int) -> int:
+        return number * number
+
+    with pytest.raises(InvalidArgumentsError):
+        await pgq.enqueue_many([square.s(1), square.s("two")])  # type: ignore[arg-type]
+
+    assert gc.isenabled()
