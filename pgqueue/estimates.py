@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import inf, sqrt
 from statistics import fmean, median, stdev
 from typing import Final
 
-from pgqueue.measures import Drain, Percentiles
+from pgqueue.measures import Bucket, Drain, Percentiles
 
 BOUNDS: Final = (
     *(step * scale for scale in (0.001, 0.01, 0.1, 1.0, 10.0, 100.0) for step in (1, 2, 5)),
@@ -41,6 +41,14 @@ def percentiles(counts: Sequence[int]) -> Percentiles | None:
         return None
     upto = list(accumulate(counts))
     return Percentiles(*(_at_rank(counts, upto, share * total) for share in (0.50, 0.95, 0.99)))
+
+
+def buckets(counts: Sequence[int]) -> tuple[Bucket, ...]:
+    """Return all buckets with what is counted in them; none if there are no durations."""
+    if not any(counts):
+        return ()
+    ends = pairwise((0.0, *BOUNDS, inf))
+    return tuple(Bucket(above, upto, count) for (above, upto), count in zip(ends, counts, strict=True))
 
 
 def _at_rank(counts: Sequence[int], upto: Sequence[int], rank: float) -> float:

@@ -27,6 +27,15 @@ class Percentiles(NamedTuple):
     p99: float
 
 
+class Bucket(NamedTuple):
+    """How many of some durations lie between two bounds, in seconds; the upper one is in it."""
+
+    above: float
+    upto: float
+    """Infinite: there is none."""
+    jobs: int
+
+
 class Drain(NamedTuple):
     """In how many seconds a queue would be empty if all went on as it has lately; infinite: never."""
 
@@ -37,7 +46,7 @@ class Drain(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class QueueMeasure:
-    """What a queue holds and how fast it moves. Rates and percentiles are of the last five minutes."""
+    """What a queue holds and how fast it moves. Rates and durations are of the last five minutes."""
 
     queue: str
     is_paused: bool
@@ -63,6 +72,10 @@ class QueueMeasure:
     """Of handlers; None: none ended."""
     drain: Drain | None
     """None: nothing is pending, or nobody knows."""
+    waits: Sequence[Bucket] = ()
+    """What `wait` is of, every bucket there is in order; empty: nothing was claimed."""
+    runs: Sequence[Bucket] = ()
+    """What `run` is of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,14 @@ import math
 import unicodedata
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgqueue.estimates import BUCKETS, buckets
 from pgqueue.jobs import Attempt, Job, JobStatus
 from pgqueue.measures import Count, Drain, Period
 from pgqueue.web.dashboard import charts, words
@@ -149,6 +151,41 @@ def test_failures_stand_on_successes() -> None:
 
     assert (chart.succeeded[0].y, chart.succeeded[0].height) == (5, 5)
     assert (chart.failed[0].y, chart.failed[0].height) == (0, 5)
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=BUCKETS, max_size=BUCKETS))
+def test_a_histogram_leaves_out_nothing_but_empty_ends(counts: list[int]) -> None:
+    drawn = charts.histogram(buckets(counts), width=100, height=20)
+
+    if drawn is None:
+        assert not any(counts)
+        return
+    assert sum(bucket.jobs for bucket in drawn.buckets) == sum(counts)
+    assert len(drawn.buckets) == len(drawn.bars) == len(drawn.places) >= charts.LEAST_BUCKETS
+    assert [bar.height > 0 for bar in drawn.bars] == [bucket.jobs > 0 for bucket in drawn.buckets]
+    assert all(before.upto == after.above for before, after in pairwise(drawn.buckets))
+
+
+@pytest.mark.parametrize("place", [0, 11, BUCKETS - 1])
+def test_durations_that_are_all_alike_are_one_bar_among_empty_places(place: int) -> None:
+    counts = [0] * BUCKETS
+    counts[place] = 7
+
+    drawn = charts.histogram(buckets(counts), width=90, height=20)
+
+    assert drawn is not None
+    assert drawn.top == 10
+    assert sorted(bar.height for bar in drawn.bars) == [0.0] * 8 + [14.0]
+
+
+def test_a_bucket_is_said_by_its_bounds() -> None:
+    all_of_them = buckets([1] * BUCKETS)
+
+    assert [words.between(all_of_them[place]) for place in (0, 10, -1)] == [
+        "up to 1 ms",
+        "1 s to 2 s",
+        "more than 1 d",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -651,6 +651,36 @@ def cell(row: Element, label: str) -> str:
     return row.one("td", **{"data-label": label}).text
 
 
+async def test_a_queue_shows_how_long_its_jobs_waited_and_ran(
+    pgq: PgQueue, client: httpx.AsyncClient
+) -> None:
+    @pgq.task(queue="mail")
+    async def work() -> None: ...
+
+    jobs = [await work.enqueue() for _ in range(3)]
+    before = await page_at(client, "/queues")
+    async with pgq.worker():
+        for job in jobs:
+            await pgq.wait(job.id)
+    await pgq._stats.close()
+
+    after = await page_at(client, "/queues")
+
+    assert not before.all("figure")
+    waits, runs = after.all("figure")
+    assert waits.one("figcaption").text.startswith("Wait before the start")
+    assert runs.one("figcaption").text.startswith("Run of the handler")
+    for figure in (waits, runs):
+        drawn = [title.text for title in figure.all("title")]
+        written = [
+            f"{length.text}: {count.text}"
+            for length, count in zip(figure.all("dt"), figure.all("dd"), strict=True)
+        ]
+        assert [each for each in drawn if not each.endswith(": 0")] == written
+        assert sum(int(count.text) for count in figure.all("dd")) == 3
+        assert len(figure.all("rect")) == len(drawn) + len(written)
+
+
 async def test_a_queue_is_paused_and_resumed_with_a_reason(pgq: PgQueue, client: httpx.AsyncClient) -> None:
     @pgq.task(queue="a/b <c>", name="work")
     async def work() -> None: ...

@@ -119,6 +119,10 @@ async def test_rates_and_durations_are_of_what_processes_have_written_down(pgq: 
     assert seen.wait is not None
     assert seen.run is not None
     assert 0 < seen.run.p50 <= seen.run.p95 <= seen.run.p99
+    # Each of the ten was claimed once, and ran.
+    assert [sum(each.jobs for each in buckets) for buckets in (seen.waits, seen.runs)] == [10, 10]
+    [median] = [each for each in seen.runs if each.above < seen.run.p50 <= each.upto]
+    assert median.jobs
     # More came than went.
     assert seen.drain == Drain(math.inf, math.inf, math.inf)
 

@@ -10,9 +10,9 @@ from operator import attrgetter
 from typing import Final
 
 from pgqueue.errors import InvalidFilterError
-from pgqueue.estimates import BUCKETS, estimate_drain, percentiles
+from pgqueue.estimates import BUCKETS, buckets, estimate_drain, percentiles
 from pgqueue.interface.parts import Parts
-from pgqueue.measures import Count, Percentiles, Period, QueueMeasure, WorkerMeasure
+from pgqueue.measures import Count, Period, QueueMeasure, WorkerMeasure
 from pgqueue.store import Countable, DeadCount, Done, Estimate, LaneCounts
 
 CAP: Final = 10_000
@@ -98,8 +98,8 @@ class MeasureInterface(Parts):
                 succeeded=_sum(by_place[place], "succeeded"),
                 failed=_sum(by_place[place], "failed"),
                 retried=_sum(by_place[place], "retried"),
-                wait=_percentiles(each.waits for each in by_place[place]),
-                run=_percentiles(each.runs for each in by_place[place]),
+                wait=percentiles(_totals(each.waits for each in by_place[place])),
+                run=percentiles(_totals(each.runs for each in by_place[place])),
             )
             for place in reversed(range(points))
         ]
@@ -135,6 +135,7 @@ def _measure(
     ready = count("ready")
     # A prefetched job is leased, and can still run anywhere: it is pending.
     pending = Count(ready.value + sum(lane.prefetched for lane in lanes), ready.is_exact)
+    waits, runs = _totals(each.waits for each in done), _totals(each.runs for each in done)
     # What is not there yet counts as nothing done.
     known = max(LEAST, seconds)
     return QueueMeasure(
@@ -152,11 +153,13 @@ def _measure(
         oldest_age=max((lane.oldest_age for lane in lanes if lane.oldest_age is not None), default=None),
         enqueued_rate=_sum(done, "enqueued") / known,
         finished_rate=sum(map(_finished, done)) / known,
-        wait=_percentiles(each.waits for each in done),
-        run=_percentiles(each.runs for each in done),
+        wait=percentiles(waits),
+        run=percentiles(runs),
         drain=estimate_drain(
             pending.value, _rates(done, known, _finished), _rates(done, known, attrgetter("enqueued"))
         ),
+        waits=buckets(waits),
+        runs=buckets(runs),
     )
 
 
@@ -187,9 +190,9 @@ def _sum(done: Iterable[Done], name: str) -> int:
     return sum(getattr(each, name) for each in done)
 
 
-def _percentiles(histograms: Iterable[Sequence[int | None]]) -> Percentiles | None:
+def _totals(histograms: Iterable[Sequence[int | None]]) -> list[int]:
     totals = [0] * BUCKETS
     for histogram in histograms:
         for bucket, count in enumerate(histogram):
             totals[bucket] += count or 0
-    return percentiles(totals)
+    return totals

@@ -9,10 +9,14 @@ from datetime import datetime
 from typing import Final, Literal
 
 from pgqueue.jobs import Attempt, Job, JobStatus
-from pgqueue.measures import Period
+from pgqueue.measures import Bucket, Period
 
 LEAST_WIDTH: Final = 0.6
 """Of a stretch on a timeline, in per cent: what is shorter is still seen."""
+LEAST_BUCKETS: Final = 9
+"""Of a histogram: fewer would look like a wall."""
+LEAST_HEIGHT: Final = 0.02
+"""Of a histogram's bar, as a part of the whole height: what is rare is still seen."""
 
 
 def line(values: Sequence[float | None], *, width: float, height: float, top: float | None = None) -> str:
@@ -126,6 +130,37 @@ def throughput(periods: Sequence[Period], *, width: float, height: float) -> Thr
         failed=bars(failed, below=succeeded, width=width, height=height, top=top),
         enqueued=line(enqueued, width=width, height=height, top=top),
         places=bars([top] * len(periods), width=width, height=height, top=top, gap=0),
+        top=top,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Durations by their length: a bar for each bucket, all of one width however long its durations are."""
+
+    buckets: Sequence[Bucket]
+    """Those that are drawn."""
+    bars: Sequence[Bar]
+    places: Sequence[Bar]
+    """The whole height of each bucket, for the pointer."""
+    top: float
+    """Jobs at the upper edge."""
+
+
+def histogram(buckets: Sequence[Bucket], *, width: float, height: float) -> Histogram | None:
+    """Return the picture of *buckets*, without the empty ones at either end; None: all of them are."""
+    filled = [place for place, bucket in enumerate(buckets) if bucket.jobs]
+    if not filled:
+        return None
+    missing = max(0, LEAST_BUCKETS - (filled[-1] - filled[0] + 1))
+    first = max(0, min(filled[0] - missing // 2, len(buckets) - LEAST_BUCKETS))
+    shown = buckets[first : max(filled[-1] + 1, first + LEAST_BUCKETS)]
+    top = nice_top([bucket.jobs for bucket in shown])
+    heights = [max(bucket.jobs, top * LEAST_HEIGHT) if bucket.jobs else 0 for bucket in shown]
+    return Histogram(
+        buckets=shown,
+        bars=bars(heights, width=width, height=height, top=top, gap=0.12),
+        places=bars([top] * len(shown), width=width, height=height, top=top, gap=0),
         top=top,
     )
 

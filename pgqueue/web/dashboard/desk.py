@@ -148,6 +148,7 @@ def _compiled_templates() -> Environment:
         words.short,
         words.amount,
         words.duration,
+        words.between,
         words.rate,
         words.drain,
         words.share,

@@ -11,13 +11,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pgqueue.measures import Count, QueueMeasure
+from pgqueue.measures import Bucket, Count, QueueMeasure
 from pgqueue.settings import Kind, Setting
 from pgqueue.web.dashboard import charts
 from pgqueue.web.dashboard.desk import Desk
 from pgqueue.web.dashboard.forms import read_form, reason_in
 
 LISTED: Final = 200
+HISTOGRAM: Final = (480.0, 80.0)
 STATES: Final = ("running", "pending", "scheduled", "retrying", "blocked", "failed")
 
 
@@ -35,6 +36,31 @@ def pieces(queue: QueueMeasure) -> list[Piece]:
     counts: list[Count] = [getattr(queue, state) for state in STATES]
     drawn = charts.shares([each.value for each in counts], width=100)
     return [Piece(*each) for each in zip(STATES, counts, drawn, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """How long something took in the last five minutes, as a picture and as rows."""
+
+    name: str
+    title: str
+    drawn: charts.Histogram
+    rows: Sequence[Bucket]
+    """Buckets that are not empty."""
+
+
+def durations(queue: QueueMeasure) -> list[Durations]:
+    """Return how long the jobs of *queue* waited and ran; nothing of what there was not."""
+    found: list[Durations] = []
+    for name, title, buckets in (
+        ("wait", "Wait before the start", queue.waits),
+        ("run", "Run of the handler", queue.runs),
+    ):
+        width, height = HISTOGRAM
+        drawn = charts.histogram(buckets, width=width, height=height)
+        if drawn is not None:
+            found.append(Durations(name, title, drawn, [bucket for bucket in buckets if bucket.jobs]))
+    return found
 
 
 def named(form: Mapping[str, str]) -> tuple[Kind, str]:
@@ -63,7 +89,8 @@ def routes(desk: Desk) -> list[Route]:
             "queues.html",
             section="queues",
             events="/events",
-            queues=[(queue, pieces(queue)) for queue in queues[:LISTED]],
+            queues=[(queue, pieces(queue), durations(queue)) for queue in queues[:LISTED]],
+            size=HISTOGRAM,
             left_out=max(0, len(queues) - LISTED),
             queue_settings=by_name(settings, "queue"),
             tasks=sorted({*desk.pgq.registry.names, *tasks})[:LISTED],

@@ -8,7 +8,7 @@ import unicodedata
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pgqueue.measures import Count, Drain
+from pgqueue.measures import Bucket, Count, Drain
 
 SHOWN_CHARACTERS: Final = 20_000
 """Of one value, on a page."""
@@ -80,6 +80,15 @@ def duration(seconds: float | None) -> str:
         if len(parts) == 2:
             break
     return " ".join(part for part in parts if part)
+
+
+def between(bucket: Bucket) -> str:
+    """Return which durations are in *bucket*: "up to 1 ms", "2 s to 5 s", "more than 1 d"."""
+    if not bucket.above:
+        return f"up to {duration(bucket.upto)}"
+    if math.isinf(bucket.upto):
+        return f"more than {duration(bucket.above)}"
+    return f"{duration(bucket.above)} to {duration(bucket.upto)}"
 
 
 def rate(per_second: float) -> str:
