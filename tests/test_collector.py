@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Iterator
 
@@ -9,6 +10,7 @@ import pytest
 
 from pgqueue import InvalidArgumentsError, PgQueue
 from pgqueue.collector import collector_paused
+from pgqueue.worker.attempts import Attempt
 
 
 @pytest.fixture
@@ -47,3 +49,31 @@ async def test_a_bulk_call_that_is_refused_brings_the_collector_back(pgq: PgQueu
         await pgq.enqueue_many([square.s(1), square.s("two")])  # type: ignore[arg-type]
 
     assert gc.isenabled()
+
+
+@pytest.fixture
+def garbage() -> Iterator[list[object]]:
+    """Have the collector keep what it finds."""
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    yield gc.garbage
+    gc.set_debug(0)
+    gc.garbage.clear()
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_job_that_has_ended_leaves_nothing_to_collect(
+    pgq: PgQueue, garbage: list[object], waits: bool
+) -> None:
+    @pgq.task
+    async def work() -> None:
+        if waits:
+            await asyncio.sleep(0)
+
+    async with pgq.worker():
+        # One after the other: a worker that is idle still knows its last batch.
+        for _ in range(5):
+            await (await work.enqueue()).result()
+        gc.collect()
+
+        assert not [each for each in garbage if isinstance(each, Attempt)]

@@ -181,7 +181,9 @@ class Slots:
         for attempt in started:
             assert attempt.policy is not None
             carry_out = self._carry_out if attempt.policy.acks_late else self._execute_at_most_once
-            attempt.runner = start_task(carry_out(attempt))
+            runner = start_task(carry_out(attempt))
+            if not runner.done():
+                attempt.runner = runner
 
     def _waits(self, jobs: Sequence[Claimed]) -> Mapping[TaskAndQueue, Sequence[float]]:
         by_lane: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
@@ -264,6 +266,8 @@ class Slots:
             # Never run again after a loss: once is what it was made for.
             await self._execute(attempt)
             return
+        # Where tasks start at once, nobody has noted it yet; and the second attempt is to have it.
+        attempt.runner = asyncio.current_task()
         try:
             first = await self.executor.run(attempt)
             if attempt.scope is not None:
@@ -294,7 +298,11 @@ class Slots:
         except asyncio.CancelledError:
             self._end(attempt, self.executor.give_up(attempt))
             raise
-        self._end(attempt, outcome, is_kept=attempt.is_kept)
+        else:
+            self._end(attempt, outcome, is_kept=attempt.is_kept)
+        finally:
+            # The task's context has the attempt: together they would be garbage that a collector has to find.
+            attempt.runner = None
 
     async def _run_isolated(self, attempt: Attempt, started: Callable[[], object]) -> dict[str, Any]:
         """Run an attempt in a child process; return its reply."""
