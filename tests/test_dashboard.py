@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -18,7 +20,9 @@ from starlette.routing import Mount
 from pgqueue import JobStatus, PgQueue
 from pgqueue.errors import ConfigurationError
 from pgqueue.ids import new_id
+from pgqueue.redaction import UNKNOWN, Signature
 from pgqueue.web import status_app
+from pgqueue.web.dashboard.redriving import by_name, changes
 
 VOID = {"meta", "link", "input", "br", "img", "use", "path", "circle", "rect"}
 
@@ -397,6 +401,167 @@ async def two_failed(pgq: PgQueue) -> list[UUID]:
         for job in jobs:
             await pgq.wait(job.id)
     return [job.id for job in jobs]
+
+
+async def failed_charge(pgq: PgQueue, *, redact: Sequence[str] = ()) -> UUID:
+    """Return a job that has failed, with two arguments and one by default."""
+
+    @pgq.task(max_retries=0, name="charge", redact=redact)
+    async def charge(order: int, to: str, note: str = "") -> None:
+        raise ValueError("no")
+
+    job = await charge.enqueue(7, "ada")
+    async with pgq.worker():
+        await pgq.wait(job.id)
+    return job.id
+
+
+def filled_in(form: Element) -> dict[str, str]:
+    """Return what a browser would send with *form*, its boxes unchecked."""
+    fields = {
+        str(each.attributes["name"]): str(each.attributes.get("value", ""))
+        for each in form.all("input")
+        if each.attributes["type"] != "checkbox"
+    }
+    # A browser drops the first line break, and this parser does not.
+    texts = {str(each.attributes["name"]): "".join(map(str, each.children)) for each in form.all("textarea")}
+    return fields | {name: text.removeprefix("\n") for name, text in texts.items()}
+
+
+@pytest.mark.contract("P5.5")
+async def test_a_dead_letter_is_redriven_with_other_arguments_behind_a_preview(
+    pgq: PgQueue, client: httpx.AsyncClient
+) -> None:
+    job = await failed_charge(pgq)
+
+    page = await page_at(client, f"/jobs/{job}")
+    [link] = [each for each in page.all("a") if each.text == "With other arguments…"]
+    edit = parse((await client.get(str(link.attributes["href"]))).text)
+    fields = filled_in(edit.one("form"))
+    given = json.dumps({"order": "8", "to": MARKUP, "note": "again"}, indent=2)
+    sent = await client.post(
+        str(edit.one("form").attributes["action"]), data={**fields, "arguments": given, "why": "a typo"}
+    )
+    preview = parse(sent.text)
+    before = await pgq.get(job)
+    confirm, change_again = preview.all("form")
+    done = await client.post(str(confirm.attributes["action"]), data=filled_in(confirm))
+
+    assert json.loads(fields["arguments"]) == {"order": 7, "to": "ada"}
+    changes = [
+        [cell.text for cell in row.all("td")]
+        for row in section(preview, "What becomes of the arguments").all("tr")
+    ][1:]
+    # As the task makes them: the order is a number.
+    assert changes == [
+        ["order", "changed", "7", "8"],
+        ["to", "changed", '"ada"', f'"{MARKUP}"'],
+        ["note", "added", "–", '"again"'],  # noqa: RUF001
+    ]
+    assert filled_in(change_again)["arguments"] == given
+    assert (before.status, before.arguments) == (JobStatus.FAILED, {"order": 7, "to": "ada"})
+    assert (done.status_code, done.headers["location"]) == (303, f"/dashboard/jobs/{job}?done=redriven")
+    after = await pgq.get(job)
+    assert (after.status, after.arguments) == (
+        JobStatus.PENDING,
+        {"order": 8, "to": MARKUP, "note": "again"},
+    )
+    [action] = await pgq.actions(job)
+    assert (action.action, action.reason) == ("redriven", "a typo")
+
+
+async def test_arguments_that_cannot_be_are_said_at_the_form(pgq: PgQueue, client: httpx.AsyncClient) -> None:
+    job = await failed_charge(pgq)
+    pgq.payload_limit = 100
+
+    for given, status, words in [
+        ("{", 422, "the text is not JSON"),
+        ("[7]", 422, "the text is no JSON object"),
+        ('{"order": 7, "order": 8}', 422, "'order' in it twice"),
+        ('{"order": "x", "to": "ada"}', 422, "argument 'order': Input should be a valid integer"),
+        ('{"order": 7}', 422, "argument 'to': Field required"),
+        ('{"order": 7, "to": "ada", "by": 1}', 422, "argument 'by'"),
+        ('{"order": 7, "to": "[redacted]"}', 422, "argument 'to' is the mark of a value"),
+        (json.dumps({"order": 7, "to": "x" * 100}), 413, "the limit is 100"),
+    ]:
+        for path in (f"/jobs/{job}/redrive/preview", f"/jobs/{job}/redrive"):
+            answer = await send(client, path, arguments=given, queue="default", keep_attempts="1")
+
+            page = parse(answer.text)
+            assert (answer.status_code, words in page.one("p", role="alert").text) == (status, True), given
+            assert filled_in(page.one("form"))["arguments"] == given
+            assert "checked" in page.one("input", name="keep_attempts").attributes
+            assert page.one("textarea").attributes["aria-describedby"] == "wrong"
+    too_long = await send(client, f"/jobs/{job}/redrive", arguments='{"order": 7, "to": ""}', why="x" * 501)
+    wrong_queue = await send(
+        client, f"/jobs/{job}/redrive/preview", arguments='{"order": 7, "to": ""}', queue=""
+    )
+    assert (too_long.status_code, wrong_queue.status_code) == (422, 422)
+    assert (await pgq.get(job)).status is JobStatus.FAILED
+
+
+async def test_arguments_that_are_not_shown_are_not_changed_here(
+    pgq: PgQueue, client: httpx.AsyncClient
+) -> None:
+    job = await failed_charge(pgq, redact=["to"])
+
+    page = await page_at(client, f"/jobs/{job}")
+    edit = await page_at(client, f"/jobs/{job}/redrive", status=409)
+    sent = await send(client, f"/jobs/{job}/redrive", arguments='{"order": 8, "to": "eve"}')
+    as_it_is = await send(client, f"/jobs/{job}/redrive", queue="default")
+
+    assert "cannot be changed here" in page.one("details", id="do-redrive").text
+    assert "With other arguments" not in page.text
+    assert "cannot be changed here" in edit.one("main").text
+    assert (sent.status_code, as_it_is.status_code) == (409, 303)
+    assert (await pgq.get(job)).arguments == {"order": 7, "to": "ada"}
+
+
+async def test_only_what_has_failed_gets_other_arguments(pgq: PgQueue, client: httpx.AsyncClient) -> None:
+    @pgq.task
+    async def work(number: int) -> None: ...
+
+    job = await work.enqueue(1)
+
+    await page_at(client, f"/jobs/{job.id}/redrive", status=409)
+    sent = await send(client, f"/jobs/{job.id}/redrive", arguments='{"number": 2}')
+
+    assert sent.status_code == 409
+    assert (await pgq.get(job.id)).arguments == {"number": 1}
+
+
+@pytest.mark.parametrize(
+    ("stored", "signature", "named"),
+    [
+        ({"a": 1}, Signature(["a", "b"]), {"a": 1}),
+        ([1, 2], Signature(["a", "b"]), {"a": 1, "b": 2}),
+        ({"*": [1], "b": 2}, Signature(["a", "b"]), {"a": 1, "b": 2}),
+        ([1, 2], Signature(["a"]), {}),
+        ({"a": 1, "more": {"b": 2}}, Signature(["a"], named_rest="more"), {"a": 1, "b": 2}),
+        ({"*": [1]}, UNKNOWN, {"*": [1]}),
+        ([1], UNKNOWN, {"*": [1]}),
+        ("sealed", Signature(["a"]), {}),
+    ],
+)
+def test_stored_arguments_are_offered_as_a_redrive_takes_them(
+    stored: Any, signature: Signature, named: dict[str, Any]
+) -> None:
+    assert by_name(stored, signature) == named
+
+
+def test_what_python_takes_for_the_same_is_a_change() -> None:
+    before = {"one": 1, "two": [1], "same": {"a": 1, "b": 2}, "gone": None}
+
+    found = changes(before, {"one": True, "two": [1.0], "same": {"b": 2, "a": 1}, "new": 0})
+
+    assert {each.name: each.kind for each in found} == {
+        "one": "changed",
+        "two": "changed",
+        "gone": "removed",
+        "new": "added",
+        "same": "unchanged",
+    }
+    assert found[-1].name == "same"
 
 
 async def test_dead_letters_stand_in_groups_of_what_went_wrong(

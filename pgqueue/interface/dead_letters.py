@@ -194,7 +194,9 @@ class DeadLetterInterface(Parts):
         self._check_queue(queue)
         async with self._database.acquire() as connection:
             job = await self._read_failed(connection, job_id)
-            document = None if arguments is None else self._encode_anew(job, arguments)
+            document = None
+            if arguments is not None:
+                document = encode_document(self._codec, self._anew(self._completed(job), arguments))
             try:
                 await self._store.redrive(
                     connection,
@@ -212,6 +214,19 @@ class DeadLetterInterface(Parts):
         spent = 0 if reset_attempts else job.attempt
         moved = JobMoved(job_id, job.task, queue or job.queue, None, JobStatus.PENDING, spent)
         self._observers.emit(JobsReopened([moved], "redriven", reason))
+
+    def preview_redrive(
+        self, job: Job, *, arguments: Mapping[str, Any], queue: str | None = None
+    ) -> dict[str, Any]:
+        """Return what `redrive` would make the arguments of *job*. Asks nobody, and changes nothing.
+
+        They are as the task makes them of what is given; one that this process does not know takes all.
+        Raises InvalidArgumentsError, PayloadTooLargeError, RedactedArgumentsError, InvalidOptionError,
+        UnknownQueueError.
+        """
+        self._check_queue(queue)
+        anew: dict[str, Any] = json.loads(self._anew(job, arguments))
+        return anew
 
     async def discard(self, job_id: UUID, *, reason: str | None = None, actor: str | None = None) -> bool:
         """Take a job that has failed out of the dead letters, for good; False: it was out already.
@@ -341,20 +356,15 @@ class DeadLetterInterface(Parts):
             return details
         return replace(details, job=replace(job, arguments=shown), payload=json.dumps(shown))
 
-    def _encode_anew(self, job: Job, arguments: Mapping[str, Any]) -> str:
-        """Return what is stored for other *arguments* of *job*. Raises InvalidArgumentsError."""
-        mark = find_mark(dict(arguments), self._completed(job).arguments)
+    def _anew(self, job: Job, arguments: Mapping[str, Any]) -> str:
+        """Return other *arguments* of *job* as JSON. Raises InvalidArgumentsError."""
+        mark = find_mark(dict(arguments), job.arguments)
         if mark is not None:
             raise RedactedArgumentsError(job.task, mark)
-        return self._encode(job.task, arguments)
-
-    def _encode(self, task: str, arguments: Mapping[str, Any]) -> str:
-        definition = self.registry.get(task)
+        definition = self.registry.get(job.task)
         if definition is None:
-            document = encode_by_name(task, (), arguments, limit=self.payload_limit)
-        else:
-            document = definition.arguments.encode((), arguments, limit=self.payload_limit)
-        return encode_document(self._codec, document)
+            return encode_by_name(job.task, (), arguments, limit=self.payload_limit)
+        return definition.arguments.encode((), arguments, limit=self.payload_limit)
 
 
 def _check_limit(limit: int) -> None:

@@ -96,14 +96,27 @@ def invalid(what: str, error: ValidationError) -> ProblemError:
     return ProblemError(422, f"{what} does not fit{where}: {first['message']}", errors=errors)
 
 
-def parse_json(body: bytes) -> Any:
-    """Return the value of a JSON text. Raises ProblemError 422 for what is none, or is not safe.
+def parse_json(body: bytes, what: str = "the body") -> Any:
+    """Return the value of a JSON text. Raises ProblemError 422 for one that is none, or not safe: *what* is.
 
     Not safe: names that are there twice, which readers resolve differently; numbers that would become
     infinite; more than MAX_DEPTH levels; text that PostgreSQL cannot store.
     """
     try:
-        document = json.loads(
+        document = _loads(body)
+        _check(document)
+    except _FlawError as flaw:
+        raise ProblemError(422, f"{what} {flaw}") from None
+    return document
+
+
+class _FlawError(Exception):
+    """Says what is wrong with a JSON text, behind its name."""
+
+
+def _loads(body: bytes) -> Any:
+    try:
+        return json.loads(
             body.decode(),
             object_pairs_hook=_without_duplicates,
             parse_constant=_refuse_constant,
@@ -112,33 +125,31 @@ def parse_json(body: bytes) -> Any:
     except RecursionError:
         raise _too_deep() from None
     except UnicodeDecodeError:
-        raise ProblemError(422, "the body is not JSON: it is not UTF-8") from None
+        raise _FlawError("is not JSON: it is not UTF-8") from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise ProblemError(422, f"the body is not JSON: {error.msg} ({where})") from None
+        raise _FlawError(f"is not JSON: {error.msg} ({where})") from None
     except ValueError:
         # Python's own limit on the digits of an integer.
-        raise ProblemError(422, "the body has a number with too many digits") from None
-    _check(document)
-    return document
+        raise _FlawError("has a number with too many digits") from None
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) < len(pairs):
         twice = max(Counter(name for name, _ in pairs).items(), key=itemgetter(1))[0]
-        raise ProblemError(422, f"the body has an object with {_shown(twice)} in it twice")
+        raise _FlawError(f"has an object with {_shown(twice)} in it twice")
     return document
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ProblemError(422, f"the body is not JSON: {name} is no JSON number")
+    raise _FlawError(f"is not JSON: {name} is no JSON number")
 
 
 def _finite(spelled: str) -> float:
     number = float(spelled)
     if not math.isfinite(number):
-        raise ProblemError(422, f"the body has a number that is too large: {spelled[:40]}")
+        raise _FlawError(f"has a number that is too large: {spelled[:40]}")
     return number
 
 
@@ -163,15 +174,15 @@ def _check(document: Any) -> None:
 
 def _check_text(text: str) -> None:
     if "\0" in text:
-        raise ProblemError(422, "the body has a NUL character in it, which PostgreSQL cannot store")
+        raise _FlawError("has a NUL character in it, which PostgreSQL cannot store")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ProblemError(422, "the body has half a surrogate pair in it, which is no character") from None
+        raise _FlawError("has half a surrogate pair in it, which is no character") from None
 
 
-def _too_deep() -> ProblemError:
-    return ProblemError(422, f"the body is nested deeper than {MAX_DEPTH} levels")
+def _too_deep() -> _FlawError:
+    return _FlawError(f"is nested deeper than {MAX_DEPTH} levels")
 
 
 def _shown(name: str) -> str:

@@ -18,6 +18,7 @@ from pgqueue.web.dashboard.desk import Desk
 from pgqueue.web.dashboard.job import JobPage
 from pgqueue.web.dashboard.login import LoginPages
 from pgqueue.web.dashboard.mistakes import exception_handlers
+from pgqueue.web.dashboard.redriving import RedrivePages
 from pgqueue.web.settings import WebSettings
 
 
@@ -44,6 +45,7 @@ def dashboard(pgq: PgQueue, settings: WebSettings, access: Access) -> Starlette:
             *overview.routes(desk),
             *jobs.routes(desk),
             *JobPage(desk).routes(),
+            *RedrivePages(desk).routes(),
             *BulkPages(desk).routes(),
             *DeadLetterPages(desk).routes(),
             *queues.routes(desk),

@@ -95,6 +95,10 @@ class Desk:
             raise HTTPException(404, str(JobNotFoundError(job_id)))
         return job
 
+    def hides(self, job: Job) -> bool:
+        """Whether some of the arguments of *job* are not to be shown."""
+        return bool(self.pgq.shown_arguments(job) != job.arguments)
+
     def actor(self, request: Request) -> str:
         """Return who does something, for the history."""
         return self.access.actor_of(request, default="dashboard")

@@ -19,11 +19,14 @@ MAX_FIELDS: Final = 50
 MAX_REASON: Final = 500
 
 
-async def read_form(request: Request, settings: WebSettings) -> dict[str, str]:
-    """Return the fields of a form; of a name that comes twice, the last. Raises HTTPException."""
+async def read_form(request: Request, settings: WebSettings, *, limit: int = MAX_FORM) -> dict[str, str]:
+    """Return the fields of a form; of a name that comes twice, the last. Raises HTTPException.
+
+    *limit*: bytes, and no more than of any other body.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    limit = min(settings.body_limit, MAX_FORM)
-    body = await read_bounded(request, replace(settings, body_limit=limit))
+    bounded = replace(settings, body_limit=min(settings.body_limit, limit))
+    body = await read_bounded(request, bounded)
     if not body:
         return {}
     if kind != "application/x-www-form-urlencoded":

@@ -42,7 +42,6 @@ class JobPage:
             Route("/jobs/{id}/cancel", self.cancel, methods=["POST"]),
             Route("/jobs/{id}/reprioritise", self.reprioritise, methods=["POST"]),
             Route("/jobs/{id}/requeue", self.requeue, methods=["POST"]),
-            Route("/jobs/{id}/redrive", self.redrive, methods=["POST"]),
             Route("/jobs/{id}/discard", self.discard, methods=["POST"]),
         ]
 
@@ -61,6 +60,7 @@ class JobPage:
             events="/events" if job.is_terminal else f"/jobs/{job.id}/events",
             job=job,
             arguments=self._desk.pgq.shown_arguments(job),
+            are_hidden=self._desk.hides(job),
             attempts=attempts,
             actions=await self._desk.pgq.actions(job.id),
             stretches=timeline(job, attempts, now),
@@ -104,19 +104,6 @@ class JobPage:
         job, form = await self._begin(request, "requeue")
         done = await self._desk.pgq.requeue(job.id, reason=reason_in(form), actor=self._desk.actor(request))
         return self._back(request, job, "requeued" if done else "nothing")
-
-    async def redrive(self, request: Request) -> Response:
-        """Make it pending again: it has failed."""
-        job, form = await self._begin(request, "redrive")
-        queue = form.get("queue", job.queue)
-        await self._desk.pgq.redrive(
-            job.id,
-            queue=None if queue == job.queue else queue,
-            reset_attempts="keep_attempts" not in form,
-            reason=reason_in(form),
-            actor=self._desk.actor(request),
-        )
-        return self._back(request, job, "redriven")
 
     async def discard(self, request: Request) -> Response:
         """Take it out of the dead letters."""

@@ -13,11 +13,13 @@ from starlette.types import ExceptionHandler
 from pgqueue.database import CONNECTION_ERRORS
 from pgqueue.errors import (
     DatabaseUnavailableError,
+    InvalidArgumentsError,
     InvalidFilterError,
     InvalidOptionError,
     JobNotFoundError,
     JobNotWaitingError,
     NotADeadLetterError,
+    PayloadTooLargeError,
     PgQueueError,
     UnknownQueueError,
 )
@@ -25,9 +27,12 @@ from pgqueue.web.dashboard.desk import Desk, base_of
 from pgqueue.web.dashboard.login import to_login
 
 STATUSES: dict[type[PgQueueError], int] = {
+    # The first that fits counts.
     JobNotFoundError: 404,
     NotADeadLetterError: 409,
     JobNotWaitingError: 409,
+    PayloadTooLargeError: 413,
+    InvalidArgumentsError: 422,
     InvalidFilterError: 422,
     InvalidOptionError: 422,
     UnknownQueueError: 422,
@@ -48,6 +53,11 @@ TITLES = {
 }
 
 
+def status_of(error: Exception) -> int:
+    """Return the status for one of these errors."""
+    return next(status for kind, status in STATUSES.items() if isinstance(error, kind))
+
+
 def exception_handlers(desk: Desk) -> dict[Any, ExceptionHandler]:
     """Return what turns exceptions of routes into pages."""
 
@@ -63,8 +73,7 @@ def exception_handlers(desk: Desk) -> dict[Any, ExceptionHandler]:
         return page(request, error.status_code, detail, headers)
 
     async def mistaken(request: Request, error: Exception) -> Response:
-        status = next(status for kind, status in STATUSES.items() if isinstance(error, kind))
-        return page(request, status, str(error))
+        return page(request, status_of(error), str(error))
 
     async def away(request: Request, _: Exception) -> Response:
         # The error itself may name hosts and users: it is not for whoever asks.

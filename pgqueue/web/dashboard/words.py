@@ -143,8 +143,12 @@ def _coarse(seconds: float) -> str:
 
 def pretty(value: Any) -> str:
     r"""Return *value* as indented JSON, cut, with characters that reorder or hide text as \uXXXX."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    return cut(_visible(text))
+    return cut(editable(value))
+
+
+def editable(value: Any) -> str:
+    """Return all of *value* as such JSON."""
+    return _visible(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def cut(text: str, limit: int = SHOWN_CHARACTERS) -> str:
