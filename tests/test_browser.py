@@ -151,6 +151,7 @@ def paths(site: Site) -> list[str]:
     return [
         *PAGES,
         "/jobs?status=failed&queue=payments",
+        f"/jobs/{scene.failed.id}/redrive",
         *(f"/jobs/{job.id}" for job in jobs),
         "/dead-letters/discard?all=1",
         "/dead-letters/redrive?all=1",
@@ -270,6 +271,40 @@ async def test_a_dead_letter_is_redriven_and_another_discarded(site: Site) -> No
 
     assert await brittle_jobs[1].status() is JobStatus.SUCCEEDED
     assert await has_no_letters(site, "brittle")
+
+
+async def test_a_dead_letter_is_redriven_with_other_arguments(site: Site) -> None:
+    @site.scene.pgq.task(queue="mail", name="picky", max_retries=0)
+    async def picky(number: int) -> int:
+        if number < 0:
+            raise ValueError("too small")
+        return number
+
+    job = await picky.enqueue(-7)
+    await eventually(lambda: all_are({1: job}, JobStatus.FAILED))
+
+    async with visiting(site) as visit:
+        page = visit.page
+        await page.goto(f"{site.open}/jobs/{job.id}")
+        await page.get_by_text("Redrive…").click()
+        await page.get_by_role("link", name="With other arguments…").click()
+        arguments = page.get_by_label("All arguments")
+        await expect(arguments).to_have_value('{\n  "number": -7\n}')
+
+        await arguments.fill('{"number": "many"}')
+        await page.get_by_role("button", name="Preview").click()
+        await shown(page, "Input should be a valid integer")
+        await expect(arguments).to_have_value('{"number": "many"}')
+        visit.mishaps.clear()
+
+        await arguments.fill('{\n  "number": 7\n}')
+        await page.get_by_role("button", name="Preview").click()
+        await shown(page, "Redrive with these arguments?")
+        assert await job.status() is JobStatus.FAILED
+        await page.get_by_role("button", name="Redrive with these").click()
+        await shown(page, "succeeded")
+
+    assert (await job.refresh()).result == 7
 
 
 async def all_are(jobs: dict[int, Any], status: JobStatus) -> bool:
