@@ -23,7 +23,7 @@ from pgqueue.errors import DatabaseUnavailableError, NotOpenError
 from pgqueue.measures import Count, QueueMeasure
 from pgqueue.web import status_app
 from pgqueue.web.changes import Event
-from pgqueue.web.ticks import Ticker, sight_of
+from pgqueue.web.ticks import REST, Ticker, sight_of
 
 WITHIN = 60.0
 
@@ -183,6 +183,54 @@ async def test_when_the_one_who_looks_leaves_another_takes_over() -> None:
     queues.set_pending(1)
 
     assert "default" in (await staying).data
+
+
+@pytest.mark.contract("P6.8")
+async def test_those_who_wait_for_their_turn_take_what_was_seen_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A second look would come much later than they are waited for."""
+    monkeypatch.setattr("pgqueue.web.ticks.INTERVAL", 3600.0)
+    queues = Queues()
+    can_be_seen = anyio.Event()
+
+    async def measure() -> list[QueueMeasure]:
+        found = await queues.measure()
+        await can_be_seen.wait()
+        return found
+
+    ticker = Ticker(measure)
+    heard: list[Event] = []
+
+    async def listen() -> None:
+        async with aclosing(ticker.listen(seen=None)) as ticks:
+            heard.append(await tick(ticks))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(50):
+            group.start_soon(listen)
+        await anyio.wait_all_tasks_blocked()
+        can_be_seen.set()
+
+    assert (len(heard), queues.looks) == (50, 1)
+
+
+@pytest.mark.contract("P6.8")
+async def test_a_look_that_took_a_while_is_not_repeated_for_much_longer() -> None:
+    queues = Queues()
+
+    async def measure() -> list[QueueMeasure]:
+        found = await queues.measure()
+        await anyio.sleep(0.03)
+        return found
+
+    async with aclosing(Ticker(measure).listen(seen=None)) as ticks:
+        await tick(ticks)
+        queues.set_pending(1)
+        await tick(ticks)
+
+    first, second = queues.looked_at
+    assert second - first > REST * 0.03
 
 
 async def test_listeners_outlast_a_database_that_is_away() -> None:
