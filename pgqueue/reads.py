@@ -53,6 +53,8 @@ class Reads:
 
     async def run(self) -> None:
         """Read what is asked for until cancelled."""
+        # An event belongs to the loop that it was first awaited in, and this may be another one.
+        self._wakeup = asyncio.Event()
         try:
             async with anyio.create_task_group() as group:
                 for _ in range(READERS):
