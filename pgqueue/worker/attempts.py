@@ -47,6 +47,7 @@ class Attempt:
         "started",
         "stop_reason",
         "timer",
+        "was_started",
         "worker",
     )
 
@@ -69,6 +70,8 @@ class Attempt:
         self.lease_id = lease_id
         self.worker = worker
         self.runner: asyncio.Task[None] | None = None
+        self.was_started = False
+        """It was given a runner, and told of as running."""
         self.started = 0.0
         """Monotonic, in seconds; 0 before the handler starts."""
         self.seconds = 0.0
@@ -133,6 +136,7 @@ class Attempt:
             self._scopes,
         )
         again.runner = self.runner
+        again.was_started = True
         return again
 
     @property

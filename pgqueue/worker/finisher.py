@@ -327,7 +327,7 @@ def _event(attempt: Attempt) -> AttemptEnded:
         worker=attempt.worker,
         error=attempt.outcome.error if isinstance(attempt.outcome, Retry | Ended) else None,
         next_in=_next_in(attempt),
-        has_started=attempt.runner is not None,
+        has_started=attempt.was_started,
     )
 
 

@@ -180,6 +180,7 @@ class Slots:
         start_task = task_starter(asyncio.get_running_loop())
         for attempt in started:
             assert attempt.policy is not None
+            attempt.was_started = True
             carry_out = self._carry_out if attempt.policy.acks_late else self._execute_at_most_once
             runner = start_task(carry_out(attempt))
             if not runner.done():
