@@ -8,11 +8,11 @@ import unicodedata
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from values import a_job
 
 from pgqueue.estimates import BUCKETS, buckets
 from pgqueue.jobs import Attempt, Job, JobStatus
@@ -27,33 +27,12 @@ AMOUNTS = st.lists(st.floats(0, 1e9), min_size=1, max_size=100)
 def job(status: JobStatus, *, started: float | None, ended: float | None, attempt: int = 1) -> Job:
     """Return a job that was created 100 seconds ago; times are in seconds since then."""
     created = NOW - 100 * SECOND
-    return Job(
-        id=UUID(int=1),
-        status=status,
-        queue="default",
-        priority=0,
-        task="work",
-        arguments={},
+    return a_job(
+        status,
         attempt=attempt,
-        losses=0,
         created_at=created,
         started_at=None if started is None else created + started * SECOND,
         completed_at=None if ended is None else created + ended * SECOND,
-        next_run_at=None,
-        run_at=None,
-        expires_at=None,
-        worker=None,
-        result=None,
-        has_result=False,
-        reason=None,
-        error=None,
-        last_reason=None,
-        last_error=None,
-        tags=(),
-        key=None,
-        headers={},
-        progress=None,
-        options={},
         read_at=NOW,
     )
 

@@ -6,54 +6,20 @@ import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from values import NOON, a_job
 
 from pgqueue.jobs import TERMINAL, Job, JobStatus
 from pgqueue.measures import Count, Drain, Percentiles, QueueMeasure
 from pgqueue.progress import Progress
 from pgqueue.web.pace import MAX_RETRY_AFTER, Outlook, left, retry_after, retry_after_submission
 
-NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 ANY_NUMBER = st.floats(allow_nan=False)
 MAYBE = st.none() | st.floats(min_value=0, allow_nan=False)
 TIMES = st.datetimes(datetime(2000, 1, 1), datetime(3000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # by timezones=
-
-
-def a_job(status: JobStatus, **fields: Any) -> Job:
-    job = Job(
-        id=UUID(int=7),
-        status=status,
-        queue="default",
-        priority=0,
-        task="work",
-        arguments={},
-        attempt=0,
-        losses=0,
-        created_at=NOON - timedelta(seconds=20),
-        started_at=None,
-        completed_at=None,
-        next_run_at=None,
-        run_at=None,
-        expires_at=None,
-        worker=None,
-        result=None,
-        has_result=False,
-        reason=None,
-        error=None,
-        last_reason=None,
-        last_error=None,
-        tags=(),
-        key=None,
-        headers={},
-        progress=None,
-        options={},
-        read_at=NOON,
-    )
-    return replace(job, **fields)
 
 
 def a_queue(**fields: Any) -> QueueMeasure:
