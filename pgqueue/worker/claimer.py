@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -66,8 +67,8 @@ class Claimer:
         self._known = known
         self._lease_id: UUID | None = None
         self._is_stopping = False
-        self._wakeup = anyio.Event()
-        self._ended = anyio.Event()
+        self._wakeup = asyncio.Event()
+        self._ended = asyncio.Event()
         self._prefetched: list[UUID] = []
         self._swept_at = float("-inf")
         self._must_sweep = True
@@ -117,7 +118,7 @@ class Claimer:
         """Claim until stopped."""
         while not self._is_stopping:
             # Re-armed before looking: what is announced during a claim is not slept through.
-            self._wakeup = anyio.Event()
+            self._wakeup = asyncio.Event()
             if self._lease_id is None or not self._has_room:
                 await self._wakeup.wait()
                 continue

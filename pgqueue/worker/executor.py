@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import anyio.to_thread
 
@@ -28,6 +28,8 @@ from pgqueue.worker.endings import Standing, after_control_flow, after_error, af
 from pgqueue.worker.processes import ProcessDiedError
 from pgqueue.worker.soft import ThreadCall, call, resume
 from pgqueue.worker.wire import unpack_outcome
+
+_ENDED: Final = object()
 
 RunIsolated = Callable[[Attempt, Callable[[], None]], Awaitable[dict[str, Any]]]
 """Runs an attempt in a child process and returns its reply; calls what it is given at the handler's start."""
@@ -85,14 +87,14 @@ class Executor:
             self._watch(attempt)
         try:
             if definition.is_async:
-                # The first step by hand: a handler that ends with it needs nobody to drive it.
-                coroutine = definition.handler(*args, **kwargs)
-                try:
-                    waiting_for = coroutine.send(None)
-                except StopIteration as end:
-                    value = end.value
-                else:
-                    value = await resume(coroutine, waiting_for, attempt)
+                # The first step by hand: a handler that ends with it needs nobody to drive it. By next(), for
+                # which nothing is raised where a coroutine returns None: a StopIteration is a microsecond.
+                returned: list[Any] = []
+                coroutine = _keep(definition.handler(*args, **kwargs), returned)
+                waiting_for = next(coroutine.__await__(), _ENDED)
+                if waiting_for is not _ENDED:
+                    await resume(coroutine, waiting_for, attempt)
+                [value] = returned
             elif definition.is_isolated:
                 return await self._call_in_process(attempt, policy)
             else:
@@ -237,6 +239,10 @@ class Executor:
 
     def _failed(self, attempt: Attempt, reason: str, error: JobError) -> Outcome:
         return Ended(attempt.claimed.id, JobStatus.FAILED, reason, error)
+
+
+async def _keep(coroutine: Awaitable[Any], returned: list[Any]) -> None:
+    returned.append(await coroutine)
 
 
 def _nothing() -> None:

@@ -5,6 +5,7 @@ No timer: an idle worker writes at once, a busy one hundreds at a time.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import time
@@ -14,7 +15,6 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, assert_never
 from uuid import UUID
 
-import anyio
 import asyncpg
 
 from pgqueue.database import Link
@@ -88,8 +88,8 @@ class Finisher:
         self._died = died
         self._waiting: list[Attempt] = []
         self._writing: Sequence[Attempt] = ()
-        self._wakeup = anyio.Event()
-        self._idle = anyio.Event()
+        self._wakeup = asyncio.Event()
+        self._idle = asyncio.Event()
 
     @property
     def backlog(self) -> int:
@@ -111,8 +111,9 @@ class Finisher:
         attempt.outcome = outcome
         if attempt.started:
             attempt.seconds = time.monotonic() - attempt.started
+        if not self._waiting:
+            self._wakeup.set()
         self._waiting.append(attempt)
-        self._wakeup.set()
 
     def report(self, attempt: Attempt, outcome: Outcome, *, is_kept: bool) -> None:
         """Tell of an outcome that is committed already, or was fenced off."""
@@ -123,7 +124,7 @@ class Finisher:
     async def flush(self) -> None:
         """Wait until every outcome is committed or fenced off."""
         while self.backlog:
-            self._idle = anyio.Event()
+            self._idle = asyncio.Event()
             await self._idle.wait()
 
     async def run(self) -> None:
@@ -131,27 +132,24 @@ class Finisher:
         while True:
             if not self._waiting:
                 self._idle.set()
-                self._wakeup = anyio.Event()
+                self._wakeup = asyncio.Event()
                 await self._wakeup.wait()
             self._writing, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-            groups: defaultdict[object, list[Attempt]] = defaultdict(list)
-            for attempt in self._writing:
-                groups[_group(attempt)].append(attempt)
-            for same in groups.values():
+            for same in _groups(self._writing):
                 await self._write(same)
             self._writing = ()
             self._relieved()
 
     async def _write(self, batch: Sequence[Attempt]) -> None:
         """Write outcomes of one kind, reached under one lease."""
-        first = {attempt.claimed.id: attempt for attempt in reversed(batch)}
-        if len(first) < len(batch):
+        if len({attempt.claimed.id for attempt in batch}) < len(batch):
             # A server that crashed forgot a claim, and the job was claimed again under the same lease
             # before this: one outcome counts, the other is fenced off.
+            first = {attempt.claimed.id: attempt for attempt in reversed(batch)}
             await self._write(list(first.values()))
             await self._write([attempt for attempt in batch if first[attempt.claimed.id] is not attempt])
             return
-        if len(batch) > 1 and sum(map(_length, batch)) > MAX_LENGTH:
+        if len(batch) > 1 and _length(batch) > MAX_LENGTH:
             half = len(batch) // 2
             await self._write(batch[:half])
             await self._write(batch[half:])
@@ -194,7 +192,7 @@ class Finisher:
 
     async def _send(self, connection: Connection, batch: Sequence[Attempt]) -> Written:
         store, lease_id = self._store, batch[0].lease_id
-        # One kind: see _group.
+        # One kind: see _groups.
         outcomes: list[Any] = [attempt.outcome for attempt in batch]
         ids = [attempt.claimed.id for attempt in batch]
         match outcomes[0]:
@@ -294,18 +292,26 @@ class Finisher:
             )
 
 
-def _length(attempt: Attempt) -> int:
-    outcome = attempt.outcome
-    return len(outcome.result) if type(outcome) is Succeeded and outcome.result is not None else 0
+def _groups(attempts: Sequence[Attempt]) -> Collection[Sequence[Attempt]]:
+    """Return attempts by what they share that one statement can end: the kind of outcome and the lease.
 
-
-def _group(attempt: Attempt) -> object:
-    """Return what attempts share that one statement can end.
-
-    The lease: after a lost one, outcomes of the old may still be here. And whether results are kept.
+    After a lost lease, outcomes of the old may still be here.
     """
-    outcome = attempt.outcome
-    return attempt.lease_id, type(outcome), type(outcome) is Succeeded and outcome.result is None
+    groups: defaultdict[object, list[Attempt]] = defaultdict(list)
+    for attempt in attempts:
+        outcome = attempt.outcome
+        has_no_result = type(outcome) is Succeeded and outcome.result is None
+        # The number: the hash of a UUID itself is made in Python, each time.
+        groups[attempt.lease_id.int, type(outcome), has_no_result].append(attempt)
+    return groups.values()
+
+
+def _length(batch: Sequence[Attempt]) -> int:
+    """Return the characters of the results of outcomes of one kind."""
+    # One kind: see _groups.
+    outcomes: list[Any] = [attempt.outcome for attempt in batch]
+    has_results = isinstance(outcomes[0], Succeeded) and outcomes[0].result is not None
+    return sum([len(outcome.result) for outcome in outcomes]) if has_results else 0
 
 
 def _has_failed(attempt: Attempt) -> bool:

@@ -383,4 +383,5 @@ class Slots:
         else:
             self._finisher.report(attempt, outcome, is_kept=is_kept)
         self._freed()
-        self._changed.set()
+        if not self.attempts:
+            self._changed.set()

@@ -6,7 +6,10 @@ import asyncio
 import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, Final
+
+NAME: Final = "pgqueue attempt"
+"""One for all: to have asyncio count and print a number for each costs a quarter of a task."""
 
 StartTask = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
@@ -17,6 +20,8 @@ def task_starter(loop: asyncio.AbstractEventLoop) -> StartTask:
     From Python 3.12 on, its first step runs before this returns: a coroutine that never suspends is never
     scheduled. A task factory that the program has set is heeded.
     """
-    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
-        return partial(asyncio.Task, loop=loop, eager_start=True)
-    return loop.create_task
+    if loop.get_task_factory() is not None:
+        return loop.create_task
+    if sys.version_info >= (3, 12):
+        return partial(asyncio.Task, loop=loop, name=NAME, eager_start=True)
+    return partial(asyncio.Task, loop=loop, name=NAME)
