@@ -79,6 +79,8 @@ class Database:
             self._settings["plan_cache_mode"] = "force_generic_plan"
         self._pool: Pool | None = None
         self._plain_pool: Pool | None = None
+        self._writer = Link(self, durable=True, command_timeout=CALLER_TIMEOUT)
+        self._is_writing = False
 
     async def open(self) -> None:
         """Find out what is at the other end, and open the pool. Raises DatabaseUnavailableError."""
@@ -114,6 +116,7 @@ class Database:
         for pool in pools:
             if pool is not None:
                 await _close(pool)
+        await self._writer.close()
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
@@ -133,6 +136,28 @@ class Database:
         finally:
             with anyio.CancelScope(shield=True):
                 await self._pool.release(connection, timeout=self.connect_timeout)
+
+    @asynccontextmanager
+    async def writer(self) -> AsyncIterator[Connection]:
+        """Lend a connection for one write: one that is kept for that, or of the pool while it is lent.
+
+        To take one out of a pool and put it back costs a third of a single enqueue. Raises
+        DatabaseUnavailableError, and what a statement raises.
+        """
+        if self._pool is None or self._is_writing:
+            async with self.acquire() as connection:
+                yield connection
+            return
+        self._is_writing = True
+        try:
+            try:
+                await self._writer.open()
+            except CONNECTION_ERRORS as error:
+                raise self.unavailable(error) from error
+            async with self._writer.use() as connection:
+                yield connection
+        finally:
+            self._is_writing = False
 
     async def take_plain(self) -> PoolConnectionProxy[asyncpg.Record]:
         """Take a connection without pgqueue's settings, for a user's own statements, and give it back.
@@ -179,12 +204,14 @@ class Database:
         except CONNECTION_ERRORS as error:
             raise self.unavailable(error) from error
 
-    async def connect(self, *, durable: bool) -> asyncpg.Connection[asyncpg.Record]:
+    async def connect(
+        self, *, durable: bool, command_timeout: float = WORKER_TIMEOUT
+    ) -> asyncpg.Connection[asyncpg.Record]:
         """Open a connection of its own. Not *durable*: commits do not wait for the disk.
 
         Raises what asyncpg raises.
         """
-        arguments = self._arguments(durable=durable, command_timeout=WORKER_TIMEOUT)
+        arguments = self._arguments(durable=durable, command_timeout=command_timeout)
         return await asyncpg.connect(timeout=self.connect_timeout, **arguments)
 
     @asynccontextmanager
@@ -239,19 +266,29 @@ class Database:
 class Link:
     """A connection that one loop owns: opened at first use, and again after it broke."""
 
-    def __init__(self, database: Database, *, durable: bool) -> None:
+    def __init__(self, database: Database, *, durable: bool, command_timeout: float = WORKER_TIMEOUT) -> None:
         self._database = database
         self._durable = durable
+        self._command_timeout = command_timeout
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+
+    async def open(self) -> asyncpg.Connection[asyncpg.Record]:
+        """Return the connection, opened if need be. Raises one of CONNECTION_ERRORS."""
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._database.connect(
+                durable=self._durable, command_timeout=self._command_timeout
+            )
+        return self._connection
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
         """Lend the connection. Raises one of CONNECTION_ERRORS where it cannot be had, or breaks."""
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await self._database.connect(durable=self._durable)
-        connection = self._connection
+        connection = await self.open()
         try:
-            async with self._database.in_session(connection, durable=self._durable):
+            if self._database.is_pooled:
+                async with self._database.in_session(connection, durable=self._durable):
+                    yield connection
+            else:
                 yield connection
         except CONNECTION_ERRORS:
             # Whatever it was, this session is not to be trusted any more.

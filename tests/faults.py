@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 import asyncpg
+from conftest import eventually
 
 from pgqueue import PgQueue
 from pgqueue.store import Claimed, Store
@@ -254,3 +255,10 @@ async def blocked_session(connection: asyncpg.Connection[asyncpg.Record], statem
 async def is_blocked(connection: asyncpg.Connection[asyncpg.Record], statement: str) -> bool:
     """Whether a session waits for a lock in this statement of `sql/`."""
     return await blocked_session(connection, statement) is not None
+
+
+async def until_blocked(pgq: PgQueue, statement: str = "take_keys") -> None:
+    """Wait until a session waits for a lock in *statement*."""
+    connection = await pgq._database.connect(durable=True)
+    await eventually(lambda: is_blocked(connection, statement))
+    await connection.close()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from pgqueue import InvalidArgumentsError, PgQueue
-from pgqueue.collector import collector_paused
+from pgqueue.collector import FEW, collector_paused
 from pgqueue.worker.attempts import Attempt
 
 
@@ -26,15 +26,20 @@ def _collector_on_again() -> Iterator[None]:
 
 
 def test_the_collector_comes_back_after_a_pause() -> None:
-    with collector_paused():
+    with collector_paused(FEW):
         assert not gc.isenabled()
 
     assert gc.isenabled()
 
 
+def test_a_few_objects_are_not_worth_a_pause() -> None:
+    with collector_paused(FEW - 1):
+        assert gc.isenabled()
+
+
 @pytest.mark.usefixtures("collector_off")
 def test_a_collector_that_the_program_has_switched_off_stays_off() -> None:
-    with collector_paused():
+    with collector_paused(FEW):
         pass
 
     assert not gc.isenabled()
@@ -46,7 +51,7 @@ async def test_a_bulk_call_that_is_refused_brings_the_collector_back(pgq: PgQueu
         return number * number
 
     with pytest.raises(InvalidArgumentsError):
-        await pgq.enqueue_many([square.s(1), square.s("two")])  # type: ignore[arg-type]
+        await pgq.enqueue_many([*map(square.s, range(FEW)), square.s("two")])  # type: ignore[arg-type]
 
     assert gc.isenabled()
 

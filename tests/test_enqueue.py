@@ -14,6 +14,7 @@ import anyio
 import asyncpg
 import pytest
 from conftest import eventually
+from faults import until_blocked
 
 from pgqueue import (
     DatabaseUnavailableError,
@@ -118,6 +119,38 @@ async def test_many_enqueues_go_on_at_once(pgq: PgQueue, db: Connection) -> None
 
     assert len({job.id for job in jobs}) == 100
     assert await db.fetchval(COUNT) == 100
+
+
+@pytest.mark.contract("BP1")
+async def test_an_enqueue_that_waits_holds_up_no_other(pgq: PgQueue, db: Connection) -> None:
+    work = declare_work(pgq)
+    other = work.options(connection=db, idempotency_key="taken")
+
+    async with anyio.create_task_group() as group, db.transaction():
+        await other.enqueue(0)
+        group.start_soon(work.options(idempotency_key="taken").enqueue, 0)
+        await until_blocked(pgq, "take_keys")
+        await work.enqueue(1)
+
+    assert await db.fetchval(COUNT) == 2
+
+
+@pytest.mark.contract("P1.5")
+async def test_an_enqueue_that_is_cancelled_leaves_the_next_one_alone(pgq: PgQueue, db: Connection) -> None:
+    work = declare_work(pgq)
+    await work.enqueue(0)
+
+    async with db.transaction():
+        await db.execute("lock table pgqueue.ready in access exclusive mode")
+        waiting = asyncio.create_task(work.enqueue(1))
+        await until_blocked(pgq, "enqueue_one")
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    await work.enqueue(2)
+    numbers = await db.fetch("select arguments->>'number' as number from pgqueue.job order by id")
+    assert [row["number"] for row in numbers] == ["0", "2"]
 
 
 # Bad calls

@@ -101,7 +101,7 @@ async def test_every_transition_that_pgqueue_makes_is_one_record(
 
 
 @pytest.mark.contract("BP7", "P1.5")
-@pytest.mark.parametrize(("lost", "options"), [("enqueue", {}), ("COMMIT", {"delay": 3600})])
+@pytest.mark.parametrize(("lost", "options"), [("enqueue_one", {}), ("COMMIT", {"delay": 3600})])
 async def test_a_job_whose_enqueue_was_not_answered_is_logged_and_counted_once(
     dsn: str, records: list[logging.LogRecord], lost: str, options: dict[str, Any]
 ) -> None:

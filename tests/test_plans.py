@@ -21,7 +21,7 @@ from conftest import Databases
 
 from pgqueue import PgQueue
 from pgqueue.database import Database
-from pgqueue.ids import new_ids
+from pgqueue.ids import new_id, new_ids
 from pgqueue.store import NewJobs, Store, Template
 from pgqueue.worker.lanes import WALK_LIMIT
 
@@ -121,6 +121,9 @@ class Bench:
         await self.claim_and_finish()
         self.costs, self.scans = {}, set()
         await self.explain("enqueue", lambda connection: self.store.enqueue(connection, jobs))
+        one = NewJobs()
+        one.add(new_id(), "{}", template)
+        await self.explain("enqueue_one", lambda connection: self.store.enqueue(connection, one))
         await self.explain("sweep", lambda connection: self.store.sweep(connection, [1]))
         await self.explain("promote", lambda connection: self.store.promote(connection, 1000))
         await self.explain("read_jobs", lambda connection: self.store.read_jobs(connection, jobs.ids))

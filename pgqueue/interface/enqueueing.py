@@ -88,7 +88,7 @@ class EnqueueInterface(JobInterface):
         self._check_open()
         if key_wait is not None:
             _check_key_wait(key_wait, connection)
-        with collector_paused():
+        with collector_paused(len(calls)):
             batch = self._batch(calls)
         await self._learn_lanes(batch)
         started_at = time.monotonic()
@@ -110,7 +110,7 @@ class EnqueueInterface(JobInterface):
         if batch.replaced_jobs and self._observers.want(JobsReplaced):
             self._observers.emit(JobsReplaced(batch.replaced_jobs, is_committed=connection is None))
         if not batch.chosen and not batch.keyed:
-            with collector_paused():
+            with collector_paused(len(calls)):
                 return [
                     JobHandle(self, job_id, call.definition)
                     for job_id, call in zip(batch.ids, calls, strict=True)
@@ -202,7 +202,7 @@ class EnqueueInterface(JobInterface):
         deadline = time.monotonic() + self._database.connect_timeout
         for pause in chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1])):
             try:
-                async with self._database.acquire() as connection:
+                async with self._database.writer() as connection:
                     if batch.is_one_statement:
                         await self._store.enqueue(connection, batch.ready)
                     else:

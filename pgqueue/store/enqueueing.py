@@ -20,6 +20,9 @@ class EnqueueStatements(Statements):
 
     async def enqueue(self, connection: Connection, jobs: NewJobs) -> None:
         """Write *jobs* that can run now. All or nothing."""
+        if len(jobs.ids) == 1:
+            await connection.execute(self._sql["enqueue_one"], *_new_job(jobs))
+            return
         await connection.execute(self._sql["enqueue"], *_new_jobs(jobs))
 
     async def schedule(self, connection: Connection, jobs: NewJobs) -> dict[UUID, int]:
@@ -95,6 +98,23 @@ class EnqueueStatements(Statements):
             self._sql["mark_processed"], source, event_id, interval(ttl), marker
         )
         return bool(is_first)
+
+
+def _new_job(jobs: NewJobs) -> tuple[Any, ...]:
+    [job_id], [document], [number] = jobs.ids, jobs.documents, jobs.numbers
+    template = jobs.templates[number - 1]
+    return (
+        str(job_id),
+        *template.lane,
+        template.task,
+        document,
+        template.expires_at,
+        interval(template.expires_after),
+        template.options,
+        template.headers,
+        template.tags,
+        template.key,
+    )
 
 
 def _new_jobs(jobs: NewJobs) -> tuple[Any, ...]:
