@@ -236,9 +236,10 @@ class Batch:
     @property
     def is_one_statement(self) -> bool:
         """Whether one statement writes it all: the usual case, which needs no transaction around it."""
-        return (
-            not self.timed.ids and not self.chosen and not self.keyed and len(list(chunks(self.ready))) == 1
-        )
+        documents = self.ready.documents
+        if self.timed.ids or self.chosen or self.keyed or not documents:
+            return False
+        return len(documents) == 1 or (len(documents) <= CHUNK and sum(map(len, documents)) <= CHUNK_LENGTH)
 
     async def find_existing(self, store: Store, connection: Connection) -> bool:
         """Take out the jobs that exist; return whether none is left. Raises DuplicateJobError."""
