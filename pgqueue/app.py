@@ -229,6 +229,8 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         if self._host is not None:
             raise ConfigurationError("this PgQueue is open already")
         await self._database.open()
+        # It may be another database by now. Not in `close`: what is under way there announces its lanes.
+        self._lanes.clear()
         try:
             async with self._database.acquire() as connection:
                 await migrations.check_schema(connection, self.schema)
@@ -247,7 +249,6 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
                 await asyncio.wait((host,))
                 host.result()
         finally:
-            self._lanes.clear()
             await self._database.close()
 
     async def __aenter__(self) -> Self:

@@ -40,6 +40,9 @@ CALLER_TIMEOUT: Final = 15.0
 WORKER_TIMEOUT: Final = 60.0
 """... and a worker's, which has nobody waiting and may have a thousand jobs to move."""
 
+CLOSE_WITHIN: Final = 1.0
+"""Seconds that a connection in use has to finish, once it is to be closed."""
+
 RECONNECT_PAUSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 """Seconds to wait between tries to connect again; the last one repeats."""
 
@@ -80,7 +83,7 @@ class Database:
         self._pool: Pool | None = None
         self._plain_pool: Pool | None = None
         self._writer = Link(self, durable=True, command_timeout=CALLER_TIMEOUT)
-        self._is_writing = False
+        self._writing = anyio.Lock(fast_acquire=True)
 
     async def open(self) -> None:
         """Find out what is at the other end, and open the pool. Raises DatabaseUnavailableError."""
@@ -111,11 +114,15 @@ class Database:
             )
 
     async def close(self) -> None:
-        """Close the pools; their connections are dropped if they do not finish within a second."""
+        """Close all connections; those that do not finish within CLOSE_WITHIN are dropped."""
         pools, self._pool, self._plain_pool = (self._pool, self._plain_pool), None, None
         for pool in pools:
             if pool is not None:
                 await _close(pool)
+        with anyio.move_on_after(CLOSE_WITHIN, shield=True):
+            # A write under way is finished, as it would be on a connection of the pool.
+            async with self._writing:
+                pass
         await self._writer.close()
 
     @asynccontextmanager
@@ -144,20 +151,17 @@ class Database:
         To take one out of a pool and put it back costs a third of a single enqueue. Raises
         DatabaseUnavailableError, and what a statement raises.
         """
-        if self._pool is None or self._is_writing:
+        if self._pool is None or self._writing.locked():
             async with self.acquire() as connection:
                 yield connection
             return
-        self._is_writing = True
-        try:
+        async with self._writing:
             try:
                 await self._writer.open()
             except CONNECTION_ERRORS as error:
                 raise self.unavailable(error) from error
             async with self._writer.use() as connection:
                 yield connection
-        finally:
-            self._is_writing = False
 
     async def take_plain(self) -> PoolConnectionProxy[asyncpg.Record]:
         """Take a connection without pgqueue's settings, for a user's own statements, and give it back.
@@ -307,7 +311,7 @@ class Link:
 
 
 async def _close(pool: Pool) -> None:
-    with anyio.move_on_after(1, shield=True):
+    with anyio.move_on_after(CLOSE_WITHIN, shield=True):
         await pool.close()
         return
     pool.terminate()

@@ -153,6 +153,29 @@ async def test_an_enqueue_that_is_cancelled_leaves_the_next_one_alone(pgq: PgQue
     assert await job.status() is JobStatus.PENDING
 
 
+@pytest.mark.contract("P1.5")
+async def test_an_enqueue_that_is_under_way_is_finished_before_the_pgqueue_is_closed(
+    dsn: str, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgqueue.database.CLOSE_WITHIN", 60)
+    pgq = PgQueue(dsn)
+    work = declare_work(pgq)
+    await pgq.open()
+
+    async with anyio.create_task_group() as group, db.transaction():
+        await db.execute("lock table pgqueue.ready in access exclusive mode")
+        group.start_soon(work.enqueue, 1)
+        await until_blocked(pgq, "enqueue_one")
+        group.start_soon(pgq.close)
+        await eventually(lambda: has_begun_to_close(pgq))
+
+    assert await db.fetchval(COUNT) == 1
+
+
+async def has_begun_to_close(pgq: PgQueue) -> bool:
+    return pgq._database._pool is None
+
+
 # Bad calls
 
 
