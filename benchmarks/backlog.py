@@ -20,7 +20,7 @@ from counting import Counter
 
 from pgqueue import PgQueue
 from pgqueue.store import Store
-from pgqueue.worker.lanes import LaneBook
+from pgqueue.worker.claim.lanes import LaneBook
 
 CHUNK = 100_000
 _HOUR = 3600.0

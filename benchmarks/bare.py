@@ -18,10 +18,10 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from pgqueue import PgQueue
-from pgqueue.batch import CHUNK
-from pgqueue.ids import new_ids
+from pgqueue.enqueueing.batch import CHUNK
+from pgqueue.model.ids import new_ids
 from pgqueue.store import Claimed, NewJobs, Store, Template
-from pgqueue.worker.lanes import LATE
+from pgqueue.worker.claim.lanes import LATE
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]

@@ -30,8 +30,8 @@ import asyncpg
 import common
 import crew
 
+from pgqueue.database.sql import load_statements
 from pgqueue.embedded import embedded_server
-from pgqueue.statements import load_statements
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]

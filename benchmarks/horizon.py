@@ -42,7 +42,7 @@ from peers import (
     running,
 )
 
-from pgqueue.worker.lanes import LATE
+from pgqueue.worker.claim.lanes import LATE
 
 DEFAULT = "pgqueue,pgqueuer,awa"
 """The two fastest peers on PostgreSQL beside it."""

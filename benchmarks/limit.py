@@ -20,7 +20,7 @@ import latency
 from counting import Counter, wait_written
 
 from pgqueue import PgQueue
-from pgqueue.ids import new_ids
+from pgqueue.model.ids import new_ids
 
 BATCH = 10_000
 

@@ -20,8 +20,8 @@ import asyncpg
 import common
 
 from pgqueue import JobHandle, PgQueue, Task
-from pgqueue.cli.listening import listen
-from pgqueue.cli.serving import serving
+from pgqueue.cli.running.http_server import serving
+from pgqueue.cli.running.sockets import listen
 from pgqueue.web import status_app
 
 BATCH = 10_000

@@ -13,8 +13,8 @@ import bare
 import common
 
 from pgqueue import PgQueue
-from pgqueue.retention import RetentionOptions
-from pgqueue.worker import purger
+from pgqueue.options.retention import RetentionOptions
+from pgqueue.upkeep import retention as purger
 
 DAYS = range(10, 20)
 FOR_EVER: RetentionOptions = {"succeeded": None, "failed": None, "cancelled": None, "expired": None}

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from pgqueue import JobContext, PgQueue
-from pgqueue.dead_letters import DeadLetterFilter
+from pgqueue.model.dead_letters import DeadLetterFilter
 
 pgq = PgQueue(os.environ.get("DATABASE_URL", "postgresql://localhost/app"))
 

@@ -1,17 +1,7 @@
 """Background jobs for asyncio programs, with PostgreSQL as the only server."""
 
 from pgqueue.app import PgQueue
-from pgqueue.checks import FROM_ARGUMENTS
-from pgqueue.context import JobContext, current_job
-from pgqueue.control import Reject, Retry, Snooze
-from pgqueue.dead_letters import (
-    DeadLetter,
-    DeadLetterDetails,
-    DeadLetterFilter,
-    DeadLetterGroup,
-    DeadLetterPage,
-    RedriveProgress,
-)
+from pgqueue.client.redrive_handle import RedriveHandle
 from pgqueue.errors import (
     CodecError,
     ConfigurationError,
@@ -48,12 +38,25 @@ from pgqueue.errors import (
     UnknownQueueError,
     UnknownTaskError,
 )
-from pgqueue.filters import JobFilter, Page
-from pgqueue.interface.dead_letters import RedriveHandle
-from pgqueue.jobs import Action, Attempt, Job, JobError, JobStatus
-from pgqueue.progress import Progress
-from pgqueue.settings import Setting
-from pgqueue.tasks import JobHandle, Signature, Task
+from pgqueue.model.dead_letters import (
+    DeadLetter,
+    DeadLetterDetails,
+    DeadLetterFilter,
+    DeadLetterGroup,
+    DeadLetterPage,
+    RedriveProgress,
+)
+from pgqueue.model.filters import JobFilter, Page
+from pgqueue.model.job_error import JobError
+from pgqueue.model.jobs import Action, Attempt, Job, JobStatus
+from pgqueue.model.progress import Progress
+from pgqueue.model.setting import Setting
+from pgqueue.options.checks import FROM_ARGUMENTS
+from pgqueue.retry.control import Reject, Retry, Snooze
+from pgqueue.tasks.context import JobContext, current_job
+from pgqueue.tasks.handle import JobHandle
+from pgqueue.tasks.signature import Signature
+from pgqueue.tasks.task import Task
 from pgqueue.worker import Worker
 
 __version__ = "0.1.0"

@@ -12,45 +12,45 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, ov
 import anyio
 import asyncpg
 
-from pgqueue import migrations
-from pgqueue.batch import Call
-from pgqueue.context import JobContext
-from pgqueue.database import Database
-from pgqueue.depths import Depths, check_max_depth
+from pgqueue.background.notifications import Signals
+from pgqueue.background.reading import Reads
+from pgqueue.background.stats import StatsWriter
+from pgqueue.background.watching import Watches
+from pgqueue.client.dead_letters import DeadLetterInterface
+from pgqueue.client.enqueueing import EnqueueInterface
+from pgqueue.client.measuring import MeasureInterface
+from pgqueue.client.operating import SettingInterface
+from pgqueue.database import migrations
+from pgqueue.database.pool import Database
+from pgqueue.database.sql import check_schema_name
+from pgqueue.enqueueing.batch import Call
 from pgqueue.errors import (
     ConfigurationError,
     InvalidOptionError,
     NotOpenError,
 )
-from pgqueue.events import Event, Observer, Observers
-from pgqueue.interface.dead_letters import DeadLetterInterface
-from pgqueue.interface.enqueueing import EnqueueInterface
-from pgqueue.interface.measuring import MeasureInterface
-from pgqueue.interface.settings import SettingInterface
+from pgqueue.events.kinds import Event
+from pgqueue.events.observers import Observer, Observers
+from pgqueue.flow.backpressure import Depths, check_max_depth
 from pgqueue.logs import HEARD, HEARD_IF_VERBOSE, TransitionLog
-from pgqueue.options import (
-    UNSET,
-    TaskOptions,
-    Unset,
-    read_options,
-)
-from pgqueue.reads import Reads
-from pgqueue.registry import Codec, Isolation, Registry, TaskDefinition
-from pgqueue.retention import RetentionOptions, read_retention
-from pgqueue.signals import Signals
-from pgqueue.statements import check_schema_name
-from pgqueue.stats import StatsWriter
+from pgqueue.model.unset import UNSET, Unset
+from pgqueue.options.declared import TaskOptions
+from pgqueue.options.levels import read_options
+from pgqueue.options.retention import RetentionOptions, read_retention
 from pgqueue.store import Store
-from pgqueue.tasks import Declare, Task
-from pgqueue.watches import Watches
+from pgqueue.tasks.codec import Codec
+from pgqueue.tasks.context import JobContext
+from pgqueue.tasks.definition import Isolation, TaskDefinition
+from pgqueue.tasks.registry import Registry
+from pgqueue.tasks.task import Declare, Task
 from pgqueue.worker import Worker, WorkerSettings
-from pgqueue.worker.deaths import Hook
-from pgqueue.worker.runner import AttemptRunner, MainThread
+from pgqueue.worker.isolation.runner import AttemptRunner, MainThread
+from pgqueue.worker.outcome.dead_letter_hooks import Hook
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from pgqueue.statements import Migration
+    from pgqueue.database.sql import Migration
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -372,7 +372,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         return worker
 
     def attempt_runner(self, main_thread: MainThread) -> AttemptRunner:
-        """Return what runs attempts in a child process of a worker: see `pgqueue.worker.child`."""
+        """Return what runs attempts in a child process of a worker: see `pgqueue.processes.child`."""
         return AttemptRunner(
             database=self._database,
             store=self._store,

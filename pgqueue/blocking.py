@@ -15,9 +15,10 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from pgqueue.app import PgQueue
 from pgqueue.errors import NotOpenError
-from pgqueue.jobs import Job, JobStatus
-from pgqueue.options import CallOptions
-from pgqueue.tasks import JobHandle, Signature
+from pgqueue.model.jobs import Job, JobStatus
+from pgqueue.options.declared import CallOptions
+from pgqueue.tasks.handle import JobHandle
+from pgqueue.tasks.signature import Signature
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -19,9 +19,7 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
-from pgqueue.context import running_attempt
-from pgqueue.dead_letters import DeadLetter
-from pgqueue.events import (
+from pgqueue.events.kinds import (
     AttemptEnded,
     AttemptsEnded,
     CancelsRequested,
@@ -40,8 +38,11 @@ from pgqueue.events import (
     JobStarted,
     JobsUnblocked,
 )
-from pgqueue.jobs import JobError, JobStatus
-from pgqueue.redaction import REDACTED
+from pgqueue.model.dead_letters import DeadLetter
+from pgqueue.model.job_error import JobError
+from pgqueue.model.jobs import JobStatus
+from pgqueue.tasks.context import running_attempt
+from pgqueue.tasks.redaction import REDACTED
 
 logger = logging.getLogger("pgqueue.jobs")
 

@@ -12,7 +12,7 @@ import shutil
 import signal
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
-import anyio
 import asyncpg
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -217,10 +216,3 @@ async def db(dsn: str) -> AsyncIterator[Connection]:
     connection = await asyncpg.connect(dsn)
     yield connection
     await connection.close()
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]], *, within: float = 60.0) -> None:
-    """Wait until *condition* holds; fail if it does not *within* so many seconds."""
-    with anyio.fail_after(within):
-        while not await condition():  # noqa: ASYNC110  # what is waited for tells nobody
-            await anyio.sleep(0.01)

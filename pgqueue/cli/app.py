@@ -13,18 +13,18 @@ import typer
 from typer.core import TyperGroup
 
 from pgqueue import PgQueue, __version__
-from pgqueue.cli.changing import cancel, requeue
-from pgqueue.cli.dead import dead
-from pgqueue.cli.demo import INTERRUPTED, demo
-from pgqueue.cli.enqueueing import enqueue
-from pgqueue.cli.jobs import list_jobs, show_job
-from pgqueue.cli.monitoring import monitoring
-from pgqueue.cli.queues import pause, queues, resume
-from pgqueue.cli.terminal import plain
-from pgqueue.cli.top import top
-from pgqueue.cli.web import web
-from pgqueue.cli.worker import work
-from pgqueue.cli.workers import workers
+from pgqueue.cli.commands.cancel_requeue import cancel, requeue
+from pgqueue.cli.commands.dead import dead
+from pgqueue.cli.commands.demo import INTERRUPTED, demo
+from pgqueue.cli.commands.enqueue import enqueue
+from pgqueue.cli.commands.jobs import list_jobs, show_job
+from pgqueue.cli.commands.monitoring import monitoring
+from pgqueue.cli.commands.queues import pause, queues, resume
+from pgqueue.cli.commands.top import top
+from pgqueue.cli.commands.web import web
+from pgqueue.cli.commands.worker import work
+from pgqueue.cli.commands.workers import workers
+from pgqueue.cli.output import plain
 from pgqueue.errors import PgQueueError
 
 

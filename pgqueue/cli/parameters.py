@@ -15,7 +15,7 @@ from uuid import UUID
 import typer
 
 from pgqueue import JobFilter, JobStatus, PgQueue
-from pgqueue.cli.loading import load
+from pgqueue.cli.target import load
 
 T = TypeVar("T")
 

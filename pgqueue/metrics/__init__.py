@@ -1,6 +1,6 @@
 """Prometheus metrics: what happens in this process, and what the database's queues and workers look like."""
 
-from pgqueue.metrics.counting import count_events
+from pgqueue.metrics.counters import count_events
 from pgqueue.metrics.exposition import DatabaseMetrics, Metrics, SupervisorMetrics
 
 __all__ = ["DatabaseMetrics", "Metrics", "SupervisorMetrics", "count_events"]

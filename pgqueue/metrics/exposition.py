@@ -15,12 +15,12 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from pgqueue.app import PgQueue
-from pgqueue.database import CONNECTION_ERRORS
+from pgqueue.database.outages import CONNECTION_ERRORS
 from pgqueue.errors import DatabaseUnavailableError, NotOpenError
-from pgqueue.metrics.counting import count_events
+from pgqueue.metrics.counters import count_events
 from pgqueue.metrics.gauges import Snapshot, families
 from pgqueue.metrics.labels import Cap
-from pgqueue.metrics.processes import ProcessReports
+from pgqueue.metrics.multiprocess import ProcessReports
 
 logger = logging.getLogger("pgqueue.metrics")
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from prometheus_client.core import GaugeMetricFamily
 
-from pgqueue.measures import QueueMeasure, WorkerMeasure
 from pgqueue.metrics.labels import Cap
+from pgqueue.model.measures import QueueMeasure, WorkerMeasure
 
 Add = Callable[[Sequence[str], float], None]
 

@@ -3,13 +3,13 @@
 Opens no transaction and decides nothing. The statements are in `sql/`, each under its function's name.
 """
 
-from pgqueue.store.claiming import ClaimStatements
+from pgqueue.store.claim import ClaimStatements
 from pgqueue.store.dead_letters import DeadLetterStatements
-from pgqueue.store.ending import EndStatements
-from pgqueue.store.enqueueing import EnqueueStatements
+from pgqueue.store.end import EndStatements
+from pgqueue.store.enqueue import EnqueueStatements
 from pgqueue.store.jobs import JobStatements, job_of
-from pgqueue.store.leases import LeaseStatements
-from pgqueue.store.measuring import MeasureStatements
+from pgqueue.store.lease import LeaseStatements
+from pgqueue.store.measure import MeasureStatements
 from pgqueue.store.settings import SettingStatements
 from pgqueue.store.upkeep import UpkeepStatements
 from pgqueue.store.values import (

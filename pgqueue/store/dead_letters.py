@@ -7,16 +7,22 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from pgqueue.dead_letters import MAX_COUNT, DeadLetter, DeadLetterFilter, DeadLetterGroup, RedriveProgress
-from pgqueue.events import JobMoved
-from pgqueue.jobs import Action, JobStatus
-from pgqueue.store.statements import Statements
+from pgqueue.events.kinds import JobMoved
+from pgqueue.model.dead_letters import (
+    MAX_COUNT,
+    DeadLetter,
+    DeadLetterFilter,
+    DeadLetterGroup,
+    RedriveProgress,
+)
+from pgqueue.model.jobs import Action, JobStatus
+from pgqueue.store.base import Statements
 from pgqueue.store.values import Carried
 
 if TYPE_CHECKING:
     from asyncpg import Record
 
-    from pgqueue.database import Connection
+    from pgqueue.database.connection import Connection
 
 
 class DeadLetterStatements(Statements):

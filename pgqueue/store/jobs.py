@@ -7,18 +7,19 @@ from json import dumps
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-from pgqueue.decoding import decode_json
-from pgqueue.events import JobMoved
-from pgqueue.filters import JobFilter
-from pgqueue.jobs import Attempt, Job, JobError, JobStatus
-from pgqueue.progress import decode_progress
-from pgqueue.store.statements import Statements, job_moved
+from pgqueue.events.kinds import JobMoved
+from pgqueue.model.filters import JobFilter
+from pgqueue.model.job_error import JobError
+from pgqueue.model.jobs import Attempt, Job, JobStatus
+from pgqueue.model.progress import decode_progress
+from pgqueue.model.stored_json import decode_json
+from pgqueue.store.base import Statements, job_moved
 from pgqueue.store.values import Found, Requeued
 
 if TYPE_CHECKING:
     from asyncpg import Record
 
-    from pgqueue.database import Connection
+    from pgqueue.database.connection import Connection
 
 T = TypeVar("T")
 
@@ -43,9 +44,9 @@ class JobStatements(Statements):
         rows = await connection.fetch(self._sql["read_versions"], list(ids))
         return {job_id: (is_terminal, version) for job_id, is_terminal, version in rows}
 
-    async def is_past(self, connection: Connection, job_id: UUID) -> bool:
+    async def is_day_removed(self, connection: Connection, job_id: UUID) -> bool:
         """Return whether *job_id* is of a day of which no job is left."""
-        return bool(await connection.fetchval(self._sql["is_past"], job_id))
+        return bool(await connection.fetchval(self._sql["is_day_removed"], job_id))
 
     async def read_attempts(self, connection: Connection, job_id: UUID) -> list[Attempt]:
         """Return a job's attempts that did not succeed, oldest first."""

@@ -6,11 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pgqueue.settings import Kind, Setting, Settings
-from pgqueue.store.statements import Statements
+from pgqueue.model.setting import Kind, Setting
+from pgqueue.options.run_time import Settings
+from pgqueue.store.base import Statements
 
 if TYPE_CHECKING:
-    from pgqueue.database import Connection
+    from pgqueue.database.connection import Connection
 
 
 class SettingStatements(Statements):

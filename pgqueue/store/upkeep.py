@@ -8,14 +8,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from pgqueue.events import JobMoved
-from pgqueue.jobs import JobStatus
-from pgqueue.retention import Retention
-from pgqueue.store.statements import Statements, interval, job_moved
+from pgqueue.events.kinds import JobMoved
+from pgqueue.model.jobs import JobStatus
+from pgqueue.options.retention import Retention
+from pgqueue.store.base import Statements, interval, job_moved
 from pgqueue.store.values import Partition, Promoted, Step
 
 if TYPE_CHECKING:
-    from pgqueue.database import Connection
+    from pgqueue.database.connection import Connection
 
 
 class UpkeepStatements(Statements):
@@ -75,20 +75,22 @@ class UpkeepStatements(Statements):
         taken = await connection.fetchval(self._sql["take_chore"], name, holder, timedelta(seconds=seconds))
         return taken is not None
 
-    async def leave_chore(self, connection: Connection, name: str, holder: UUID, seconds: float) -> None:
+    async def end_chore(self, connection: Connection, name: str, holder: UUID, seconds: float) -> None:
         """Let a chore rest."""
-        await connection.execute(self._sql["leave_chore"], name, holder, timedelta(seconds=seconds))
+        await connection.execute(self._sql["end_chore"], name, holder, timedelta(seconds=seconds))
 
     async def find_day_partitions(self, connection: Connection, seconds: float) -> list[Partition]:
         """Return the day partitions, oldest first."""
         rows = await connection.fetch(self._sql["find_day_partitions"], timedelta(seconds=seconds))
         return [Partition._make(row) for row in rows]
 
-    async def examine(
+    async def check_retention(
         self, connection: Connection, low: UUID, high: UUID, limit: int, retention: Retention
     ) -> Step:
         """Look at the next jobs of a range of ids."""
-        row = await connection.fetchrow(self._sql["examine"], low, high, limit, *_intervals(retention))
+        row = await connection.fetchrow(
+            self._sql["check_retention"], low, high, limit, *_intervals(retention)
+        )
         assert row is not None
         return Step(row["looked"], row["reached"], are_past=row["are_past"])
 

@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Literal, NamedTuple
 from uuid import UUID
 
-from pgqueue.events import JobMoved
-from pgqueue.jobs import JobStatus
+from pgqueue.events.kinds import JobMoved
+from pgqueue.model.jobs import JobStatus
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,25 +10,15 @@ from starlette.middleware import Middleware
 
 from pgqueue.app import PgQueue
 from pgqueue.metrics import Metrics
-from pgqueue.web import (
-    dead_letters,
-    health,
-    jobs,
-    listing,
-    metrics,
-    openapi,
-    operating,
-    queues,
-    redrives,
-    streams,
-    tasks,
-    workers,
-)
-from pgqueue.web.access import Access
-from pgqueue.web.dashboard import routes as pages
-from pgqueue.web.ending import Ending
-from pgqueue.web.guard import Guard
-from pgqueue.web.problems import exception_handlers
+from pgqueue.web.api import dead_letters, health, metrics, openapi, queues, redrives, streams, tasks, workers
+from pgqueue.web.api import job as jobs
+from pgqueue.web.api import job_history as operating
+from pgqueue.web.api import jobs as listing
+from pgqueue.web.http.problems import exception_handlers
+from pgqueue.web.live.server_stop import Ending
+from pgqueue.web.pages import routes as pages
+from pgqueue.web.security.access import Access
+from pgqueue.web.security.guard import Guard
 from pgqueue.web.settings import WebSettings
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Literal, TypedDict
 from starlette.requests import Request
 
 from pgqueue.errors import ConfigurationError
-from pgqueue.jobs import Job
+from pgqueue.model.jobs import Job
 
 Action = Literal[
     "read",

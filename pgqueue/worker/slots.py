@@ -13,38 +13,40 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple
 from operator import attrgetter
-from typing import Any
 from uuid import UUID
 
 import anyio
 
 from pgqueue.errors import InvalidOptionError
-from pgqueue.events import (
+from pgqueue.events.kinds import (
     AttemptsAbandoned,
     JobsClaimed,
     JobsStarted,
     JobStarted,
-    Observers,
     Share,
     TaskAndQueue,
     shares,
 )
-from pgqueue.jobs import JobError, JobStatus
-from pgqueue.options import restore_options
-from pgqueue.outcomes import Ended, Outcome, Released, Succeeded, Unknown
-from pgqueue.registry import Codec, Registry
+from pgqueue.events.observers import Observers
+from pgqueue.model.job_error import JobError
+from pgqueue.model.jobs import JobStatus
+from pgqueue.model.outcomes import Ended, Outcome, Released, Succeeded, Unknown
+from pgqueue.options.levels import restore_options
 from pgqueue.store import Claimed
-from pgqueue.worker.attempts import Attempt, Stop
-from pgqueue.worker.deadlines import Deadlines
-from pgqueue.worker.executor import Executor
-from pgqueue.worker.finisher import Finisher
-from pgqueue.worker.importing import check_importable
-from pgqueue.worker.lanes import LaneBook
-from pgqueue.worker.processes import ChildProcesses
-from pgqueue.worker.scope import JobScope, Scopes
+from pgqueue.tasks.codec import Codec
+from pgqueue.tasks.registry import Registry
+from pgqueue.worker.attempt.attempt import Attempt, Stop
+from pgqueue.worker.attempt.deadlines import Deadlines
+from pgqueue.worker.attempt.eager_start import task_starter
+from pgqueue.worker.attempt.executor import Executor
+from pgqueue.worker.attempt.rerun import judge
+from pgqueue.worker.claim.lanes import LaneBook
+from pgqueue.worker.isolation.children import ChildProcesses
+from pgqueue.worker.isolation.importing import check_importable
+from pgqueue.worker.isolation.wire import read_reply
+from pgqueue.worker.outcome.finisher import Finisher
+from pgqueue.worker.services.scope import JobScope, Scopes
 from pgqueue.worker.settings import WorkerSettings
-from pgqueue.worker.starting import task_starter
-from pgqueue.worker.twice import judge
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -305,8 +307,10 @@ class Slots:
             # The task's context has the attempt: together they would be garbage that a collector has to find.
             attempt.runner = None
 
-    async def _run_isolated(self, attempt: Attempt, started: Callable[[], object]) -> dict[str, Any]:
-        """Run an attempt in a child process; return its reply."""
+    async def _run_isolated(
+        self, attempt: Attempt, started: Callable[[], object]
+    ) -> tuple[Outcome, bool | None] | JobError:
+        """Run an attempt in a child process; return its reply, as the executor takes it."""
         definition = attempt.definition
         assert definition is not None
         job = {
@@ -323,7 +327,7 @@ class Slots:
             stopped = attempt.stop_reason
             return None if stopped in (None, Stop.TIMEOUT) else stopped.value
 
-        return await self._children.run(job, started=started, stop_reason=reason)
+        return read_reply(await self._children.run(job, started=started, stop_reason=reason))
 
     def give_up(self, attempt: Attempt) -> None:
         """Free the slot of an attempt that does not let itself be stopped.

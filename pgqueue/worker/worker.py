@@ -15,31 +15,33 @@ from uuid import UUID
 
 import anyio
 
-from pgqueue.database import Database, Link
-from pgqueue.events import JobMoved, JobsCancelled, Observers
-from pgqueue.ids import new_id
-from pgqueue.jobs import JobStatus
-from pgqueue.registry import Codec, Registry
-from pgqueue.retention import Retention
-from pgqueue.settings import Settings
-from pgqueue.signals import Signals
+from pgqueue.background.notifications import Signals
+from pgqueue.background.watching import WATCH_TTL, Watches
+from pgqueue.database.patience import persist
+from pgqueue.database.pool import Database, Link
+from pgqueue.events.kinds import JobMoved, JobsCancelled
+from pgqueue.events.observers import Observers
+from pgqueue.model.ids import new_id
+from pgqueue.model.jobs import JobStatus
+from pgqueue.options.retention import Retention
+from pgqueue.options.run_time import Settings
 from pgqueue.store import Store
-from pgqueue.watches import WATCH_TTL, Watches
-from pgqueue.worker.attempts import Attempt, Stop
-from pgqueue.worker.claimer import Claimer
-from pgqueue.worker.deaths import Deaths, Hook
-from pgqueue.worker.evacuation import Evacuation
-from pgqueue.worker.finisher import Finisher
-from pgqueue.worker.lanes import LaneBook
-from pgqueue.worker.lease import Holder, LeaseKeeper
-from pgqueue.worker.maintenance import Maintenance
-from pgqueue.worker.persistence import persist
-from pgqueue.worker.progress import ProgressWriter
-from pgqueue.worker.purger import Purger
-from pgqueue.worker.scope import Scopes
+from pgqueue.tasks.codec import Codec
+from pgqueue.tasks.registry import Registry
+from pgqueue.upkeep.retention import Purger
+from pgqueue.upkeep.rounds import Maintenance
+from pgqueue.worker.attempt.attempt import Attempt, Stop
+from pgqueue.worker.claim.claimer import Claimer
+from pgqueue.worker.claim.lanes import LaneBook
+from pgqueue.worker.lease.blocked_loop import Evacuation
+from pgqueue.worker.lease.keeper import Holder, LeaseKeeper
+from pgqueue.worker.lease.loop_watchdog import Watchdog
+from pgqueue.worker.outcome.dead_letter_hooks import Deaths, Hook
+from pgqueue.worker.outcome.finisher import Finisher
+from pgqueue.worker.services.progress import ProgressWriter
+from pgqueue.worker.services.scope import Scopes
 from pgqueue.worker.settings import WorkerSettings
 from pgqueue.worker.slots import Slots
-from pgqueue.worker.watchdog import Watchdog
 
 logger = logging.getLogger("pgqueue.worker")
 

@@ -1,0 +1,213 @@
+"""Counts what a process does, by queue, and writes it down: what `PgQueue.history` and rates are of."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from time import monotonic
+from typing import Final
+
+import anyio
+import asyncpg
+
+from pgqueue.database.patience import PASSING_ERRORS
+from pgqueue.database.pool import Database
+from pgqueue.errors import NotOpenError
+from pgqueue.events.kinds import AttemptEnded, AttemptsEnded, Event, JobsClaimed, JobsEnqueued, JobsRescued
+from pgqueue.events.observers import Observers
+from pgqueue.model.estimates import BUCKETS, count_into
+from pgqueue.model.ids import new_id
+from pgqueue.model.jobs import JobStatus
+from pgqueue.store import Store
+
+logger = logging.getLogger("pgqueue.stats")
+
+INTERVAL: Final = 10.0
+"""Seconds between two writes, while there is something to write."""
+LAST_WITHIN: Final = 1.0
+"""Seconds that the last write may take, when a PgQueue closes."""
+MAX_QUEUES: Final = 1000
+"""Queues that a process counts between two writes; what is of more is not counted."""
+MAX_COUNT: Final = 2**31 - 1
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was done of one queue."""
+
+    enqueued: int = 0
+    claimed: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    expired: int = 0
+    retried: int = 0
+    lost: int = 0
+    waits: list[int] = field(default_factory=list)
+    runs: list[int] = field(default_factory=list)
+
+
+class Tallies:
+    """Counts events by queue: an observer. Knows no database.
+
+    A batch of jobs that went well costs no more than counting their queues and looking at some durations.
+    """
+
+    def __init__(self) -> None:
+        self._by_queue: dict[str, Tally] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._by_queue)
+
+    def take(self) -> dict[str, Tally]:
+        """Return what was counted, and begin anew."""
+        taken, self._by_queue = self._by_queue, {}
+        return taken
+
+    def observe(self, event: Event) -> None:  # noqa: C901  # a case for each kind
+        """Count an event."""
+        match event:
+            case JobsEnqueued():
+                for (_, queue), count in event.counts.items():
+                    self._of(queue).enqueued += count
+            case JobsClaimed():
+                for queue, share in event.by_queue.items():
+                    tally = self._of(queue)
+                    tally.claimed += share.size
+                    _count_into(tally.waits, share.seconds, share.size)
+            case AttemptsEnded(is_success=True):
+                for queue, share in event.by_queue.items():
+                    tally = self._of(queue)
+                    tally.succeeded += share.size
+                    _count_into(tally.runs, share.seconds, share.size)
+            case AttemptsEnded():
+                for attempt in event.attempts:
+                    self._count_ended(attempt)
+            case JobsRescued():
+                for job in event.jobs:
+                    tally = self._of(job.queue)
+                    tally.lost += job.was_running
+                    tally.failed += job.status is JobStatus.FAILED
+                    tally.cancelled += job.status is JobStatus.CANCELLED
+            case _:
+                pass
+
+    def _count_ended(self, attempt: AttemptEnded) -> None:
+        tally = self._of(attempt.queue)
+        match attempt.status:
+            case JobStatus.SUCCEEDED:
+                tally.succeeded += 1
+            case JobStatus.FAILED:
+                tally.failed += 1
+            case JobStatus.CANCELLED:
+                tally.cancelled += 1
+            case JobStatus.EXPIRED:
+                tally.expired += 1
+            case JobStatus.SCHEDULED:
+                tally.retried += 1
+            case _:
+                # Given back: it has not ended.
+                return
+        # 0: it ended before its handler started.
+        if attempt.seconds:
+            _count_into(tally.runs, (attempt.seconds,), 1)
+
+    def _of(self, queue: str) -> Tally:
+        tally = self._by_queue.get(queue)
+        if tally is None:
+            tally = Tally()
+            if len(self._by_queue) < MAX_QUEUES:
+                self._by_queue[queue] = tally
+        return tally
+
+
+def _count_into(counts: list[int], seconds: Iterable[float], times: int) -> None:
+    if not counts:
+        counts += [0] * BUCKETS
+    count_into(counts, seconds, times)
+
+
+class StatsWriter:
+    """Owns what was counted until it is written down. While the database is away it is kept, and added to."""
+
+    def __init__(self, database: Database, store: Store, observers: Observers) -> None:
+        self._database = database
+        self._store = store
+        self._tallies = Tallies()
+        self._unwritten: list[dict[str, object]] = []
+        self._since = 0.0
+        self._is_refused = False
+        self._wakeup = anyio.Event()
+        observers.add(self._observe, JobsEnqueued, JobsClaimed, AttemptsEnded, JobsRescued)
+
+    async def run(self) -> None:
+        """Write down what is counted until cancelled."""
+        while True:
+            if not self._tallies and not self._unwritten:
+                self._wakeup = anyio.Event()
+                await self._wakeup.wait()
+            await anyio.sleep(INTERVAL)
+            await self._flush()
+
+    async def close(self) -> None:
+        """Write down the rest, if the database takes it at once."""
+        if not self._tallies and not self._unwritten:
+            return
+        with anyio.move_on_after(LAST_WITHIN):
+            await self._flush()
+
+    async def _flush(self) -> None:
+        # What may have been written already is written first, as it was: its ids make it count once.
+        try:
+            if self._unwritten:
+                await self._write()
+            if self._tallies:
+                now = monotonic()
+                seconds, self._since = now - self._since, now
+                self._unwritten = _rows(self._tallies.take(), seconds)
+                await self._write()
+        except (*PASSING_ERRORS, NotOpenError) as error:
+            logger.debug("what was done is written down later (%s: %s)", type(error).__name__, error)
+        except asyncpg.PostgresError as error:
+            # A role that may not, for one: jobs must not suffer for it.
+            self._unwritten = []
+            level = logging.DEBUG if self._is_refused else logging.WARNING
+            self._is_refused = True
+            logger.log(level, "what was done cannot be written down: %s: %s", type(error).__name__, error)
+
+    async def _write(self) -> None:
+        async with self._database.acquire() as connection:
+            await self._store.record_stats(connection, self._unwritten)
+        self._unwritten = []
+
+    def _observe(self, event: Event) -> None:
+        if not self._tallies:
+            self._begin()
+        self._tallies.observe(event)
+
+    def _begin(self) -> None:
+        now = monotonic()
+        if now - self._since > INTERVAL:
+            # It has been idle since it wrote last.
+            self._since = now
+        self._wakeup.set()
+
+
+def _rows(tallies: Mapping[str, Tally], seconds: float) -> list[dict[str, object]]:
+    """Return rows of `stat`."""
+    return [
+        {
+            "id": str(new_id()),
+            "seconds": seconds,
+            "queue": queue,
+            **{name: _stored(value) for name, value in asdict(tally).items()},
+        }
+        for queue, tally in tallies.items()
+    ]
+
+
+def _stored(value: int | list[int]) -> int | list[int] | None:
+    if isinstance(value, int):
+        return min(value, MAX_COUNT)
+    return [min(each, MAX_COUNT) for each in value] or None

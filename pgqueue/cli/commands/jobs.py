@@ -1,0 +1,234 @@
+"""`pgqueue jobs` and `pgqueue job`: which jobs there are, and all that is known of one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from pgqueue import Action, Attempt, Job, JobError, JobStatus, PgQueue
+from pgqueue.cli.output import as_text, duration, moment, plain, print_json, print_lines, print_table, table
+from pgqueue.cli.parameters import (
+    App,
+    AsJson,
+    CreatedAfter,
+    CreatedBefore,
+    Cursor,
+    Dsn,
+    Limit,
+    OfKey,
+    OfQueue,
+    OfStatus,
+    OfTag,
+    OfTask,
+    OneJob,
+    Schema,
+    call,
+    in_utc,
+)
+from pgqueue.model.documents import job_details_document, job_document
+from pgqueue.model.progress import Progress
+
+
+def list_jobs(
+    app: App = None,
+    dsn: Dsn = None,
+    schema: Schema = "pgqueue",
+    status: OfStatus = None,
+    task: OfTask = None,
+    queue: OfQueue = None,
+    tag: OfTag = None,
+    key: OfKey = None,
+    created_after: CreatedAfter = None,
+    created_before: CreatedBefore = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, newest first."""
+    page = call(
+        app,
+        dsn,
+        schema,
+        lambda pgq: pgq.jobs(
+            status=status or None,
+            task=task,
+            queue=queue,
+            tag=tag,
+            key=key,
+            created_after=in_utc(created_after),
+            created_before=in_utc(created_before),
+            limit=limit,
+            cursor=cursor,
+        ),
+    )
+    if as_json:
+        print_json({"jobs": [job_document(job) for job in page.jobs], "cursor": page.cursor})
+        return
+    print_table(
+        table(
+            ["job", "status", "task", "queue", "attempt", "created", "took", "remark"],
+            [job_row(job) for job in page.jobs],
+            numbers=["status", "attempt", "created", "took"],
+        )
+    )
+    if page.cursor is not None:
+        typer.echo(f"more: --cursor {page.cursor}")
+
+
+def show_job(
+    job: OneJob,
+    app: App = None,
+    dsn: Dsn = None,
+    schema: Schema = "pgqueue",
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow it until it is over; with --json, one line a change.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show all that is known of one job.
+
+    Given --app, arguments that its option redact names are not shown.
+
+    Exit codes: 0 it has succeeded, or is not over; 1 it has failed, was cancelled or has expired, or an
+    error, which is a line on stderr; 2 wrong usage; 130 interrupted.
+    """
+
+    async def look(pgq: PgQueue) -> tuple[Job, Sequence[Attempt], Sequence[Action]]:
+        if watch:
+            async for changed in pgq.watch(job):
+                if as_json:
+                    print_json(job_document(changed), on_one_line=True)
+                else:
+                    typer.echo(describe_change(changed))
+        read = await pgq.get(job)
+        shown = replace(read, arguments=pgq.shown_arguments(read))
+        return shown, await pgq.attempts(job), await pgq.actions(job)
+
+    found, attempts, actions = call(app, dsn, schema, look)
+    if not as_json:
+        print_lines(describe_job(found, attempts, actions))
+    elif not watch:
+        print_json(
+            job_details_document(
+                found, arguments=found.arguments, attempts=attempts, actions=actions, show_tracebacks=True
+            )
+        )
+    if found.is_terminal and found.status is not JobStatus.SUCCEEDED:
+        raise typer.Exit(1)
+
+
+def job_row(job: Job) -> list[str]:
+    """Return a job's row of the list."""
+    return [
+        str(job.id),
+        job.status,
+        job.task,
+        job.queue,
+        str(job.attempt),
+        moment(job.created_at),
+        duration(_seconds(job)),
+        remark(job),
+    ]
+
+
+def remark(job: Job) -> str:
+    """Return what is worth saying of a job as it stands, in a line."""
+    undecodable = f"cannot be decoded here: {', '.join(sorted(job.undecodable))}" if job.undecodable else ""
+    return "; ".join(filter(None, [_remark(job), undecodable]))
+
+
+def _remark(job: Job) -> str:
+    match job.status:
+        case JobStatus.SCHEDULED:
+            why = f" after {job.last_reason}" if job.last_reason and job.attempt else ""
+            return f"runs at {moment(job.next_run_at)}{why}"
+        case JobStatus.RUNNING:
+            return "" if job.progress is None else describe_progress(job.progress)
+        case JobStatus.FAILED:
+            return job.reason or "" if job.error is None else describe_error(job.error)
+        case JobStatus.CANCELLED | JobStatus.EXPIRED:
+            return job.reason or ""
+        case _:
+            return ""
+
+
+def describe_change(job: Job) -> str:
+    """Return the line of a job that is watched and has changed."""
+    parts = [job.status.value]
+    if job.attempt:
+        parts.append(f"attempt {job.attempt}")
+    if job.status is JobStatus.RUNNING and job.worker:
+        parts.append(f"on {job.worker}")
+    if said := remark(job):
+        parts.append(said)
+    return plain(", ".join(parts))
+
+
+def describe_job(job: Job, attempts: Sequence[Attempt], actions: Sequence[Action]) -> list[str]:
+    """Return all that is known of a job, as lines."""
+    facts = {
+        "job": str(job.id),
+        "status": job.status.value,
+        "task": job.task,
+        "queue": job.queue,
+        "priority": str(job.priority) if job.priority else None,
+        "created": moment(job.created_at),
+        "run at": moment(job.run_at),
+        "next run": moment(job.next_run_at) if job.status is JobStatus.SCHEDULED else None,
+        "expires": moment(job.expires_at),
+        "started": moment(job.started_at),
+        "completed": moment(job.completed_at),
+        "took": duration(_seconds(job)),
+        "attempts": f"{job.attempt}{'' if job.max_attempts is None else f' of {job.max_attempts}'}",
+        "losses": str(job.losses) if job.losses else None,
+        "worker": job.worker,
+        "key": job.key,
+        "tags": ", ".join(job.tags),
+        "headers": as_text(job.headers) if job.headers else None,
+        "progress": None if job.progress is None else describe_progress(job.progress),
+        "reason": job.reason,
+        "arguments": as_text(job.arguments),
+        "result": as_text(job.result) if job.status is JobStatus.SUCCEEDED and job.has_result else None,
+        "undecoded": "; ".join(f"{what}: {why}" for what, why in job.undecodable.items()),
+        "error": None if job.error is None else describe_error(job.error),
+    }
+    lines = [f"{name + ':':<11}{plain(value)}" for name, value in facts.items() if value]
+    if attempts:
+        lines += ["", "attempts that did not succeed:"]
+    for past in attempts:
+        error = "" if past.error is None else f": {describe_error(past.error)}"
+        worker = f" on {past.worker}" if past.worker else ""
+        version = f" ({past.version})" if past.version else ""
+        times = f"{moment(past.started_at)} to {moment(past.ended_at)}"
+        lines.append(plain(f"  {past.attempt}  {times}{worker}{version}  {past.reason}{error}"))
+    if actions:
+        lines += ["", "what was done to it:"]
+    for action in actions:
+        why = f": {action.reason}" if action.reason else ""
+        lines.append(plain(f"  {moment(action.at)}  {action.action} by {action.actor}{why}"))
+    if job.error is not None and job.error.traceback:
+        lines += ["", plain(job.error.traceback.rstrip(), keep_lines=True)]
+    return lines
+
+
+def describe_progress(progress: Progress) -> str:
+    """Return how far a job has come, in a line."""
+    total = "" if progress.total is None else f" of {progress.total:,g}"
+    meta = "" if progress.meta is None else f" {json.dumps(progress.meta, ensure_ascii=False)}"
+    return f"{progress.current:,g}{total}{meta}"
+
+
+def describe_error(error: JobError) -> str:
+    """Return an error in a line."""
+    return f"{error.type}: {error.message}"
+
+
+def _seconds(job: Job) -> float | None:
+    """Return how long it took from its first start to its end."""
+    if job.started_at is None or job.completed_at is None:
+        return None
+    return (job.completed_at - job.started_at).total_seconds()

@@ -1,0 +1,185 @@
+"""`pgqueue queues`, `pause` and `resume`: what waits where, and what stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from pgqueue import PgQueue, Setting, UnknownQueueError
+from pgqueue.cli.output import (
+    count,
+    duration,
+    moment,
+    plain,
+    print_json,
+    print_lines,
+    print_table,
+    rate,
+    say,
+    table,
+)
+from pgqueue.cli.parameters import Actor, App, AsJson, Dsn, Reason, Schema, call, user
+from pgqueue.model.documents import queue_document, setting_document
+from pgqueue.model.measures import Drain, Percentiles, QueueMeasure
+
+OneQueue = Annotated[str | None, typer.Argument(metavar="[QUEUE]", help="The queue, by its name.")]
+OneTask = Annotated[str | None, typer.Option("--task", help="A task, instead of a queue.")]
+
+
+def queues(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[QUEUE]...", help="Queues, by their names. Default: all.")
+    ] = None,
+    app: App = None,
+    dsn: Dsn = None,
+    schema: Schema = "pgqueue",
+    as_json: AsJson = False,
+) -> None:
+    """Show what queues hold, how fast they move, and what is paused.
+
+    `~` is before an estimate. Rates and percentiles are of the last five minutes.
+    """
+
+    async def look(pgq: PgQueue) -> tuple[list[QueueMeasure], list[Setting]]:
+        return await pgq.measure(), await pgq.settings()
+
+    found, settings = call(app, dsn, schema, look)
+    if names:
+        for name in names:
+            _check_known(name, [each.queue for each in found])
+        found = [each for each in found if each.queue in names]
+        settings = [each for each in settings if each.kind == "queue" and each.name in names]
+    if as_json:
+        known = {each.name: each for each in settings if each.kind == "queue"}
+        print_json(
+            {
+                "queues": [
+                    {**setting_document(known.get(each.queue)), **queue_document(each)} for each in found
+                ]
+            }
+        )
+        return
+    print_table(queue_table(found))
+    print_lines(describe_setting(setting) for setting in settings)
+
+
+def pause(
+    queue: OneQueue = None,
+    task: OneTask = None,
+    app: App = None,
+    dsn: Dsn = None,
+    schema: Schema = "pgqueue",
+    reason: Reason = None,
+    actor: Actor = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also a queue that has never held a job, nor been declared.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let no job of QUEUE, or of a task, start until it is resumed. Running ones finish."""
+    _check_one(queue, task)
+
+    async def pause_it(pgq: PgQueue) -> bool:
+        if queue is not None and not force:
+            await _check_exists(pgq, queue, "; --force pauses it all the same")
+        return await pgq.pause(queue=queue, task=task, actor=user(actor), reason=reason)
+
+    changed = call(app, dsn, schema, pause_it)
+    _report(queue, task, "paused" if changed else "was paused already", changed, as_json=as_json)
+
+
+def resume(
+    queue: OneQueue = None,
+    task: OneTask = None,
+    app: App = None,
+    dsn: Dsn = None,
+    schema: Schema = "pgqueue",
+    reason: Reason = None,
+    actor: Actor = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let the jobs of QUEUE, or of a task, start again."""
+    _check_one(queue, task)
+
+    async def resume_it(pgq: PgQueue) -> bool:
+        changed = await pgq.resume(queue=queue, task=task, actor=user(actor), reason=reason)
+        if queue is not None and not changed:
+            await _check_exists(pgq, queue)
+        return changed
+
+    changed = call(app, dsn, schema, resume_it)
+    _report(queue, task, "resumed" if changed else "was not paused", changed, as_json=as_json)
+
+
+def queue_table(found: Sequence[QueueMeasure]) -> Table:
+    """Return all figures of queues, a row each."""
+    numbers = ["pending", "scheduled", "retrying", "blocked", "running", "failed", "oldest", "in/s", "out/s"]
+    return table(
+        ["queue", "state", *numbers, "wait p50, p95", "run p50, p95", "empty in"],
+        [
+            [
+                each.queue,
+                "paused" if each.is_paused else "",
+                count(each.pending),
+                count(each.scheduled),
+                count(each.retrying),
+                count(each.blocked),
+                count(each.running),
+                count(each.failed),
+                duration(each.oldest_age),
+                rate(each.enqueued_rate),
+                rate(each.finished_rate),
+                describe_percentiles(each.wait),
+                describe_percentiles(each.run),
+                describe_drain(each.drain),
+            ]
+            for each in found
+        ],
+        numbers=numbers,
+    )
+
+
+def describe_percentiles(durations: Percentiles | None) -> str:
+    """Return the middle and the slow ones."""
+    return "" if durations is None else f"{duration(durations.p50)}, {duration(durations.p95)}"
+
+
+def describe_drain(drain: Drain | None) -> str:
+    """Return when a queue would be empty, and between which times that is."""
+    if drain is None:
+        return ""
+    likely, low, high = duration(drain.likely), duration(drain.low), duration(drain.high)
+    return likely if low == high else f"{likely} ({low} to {high})"
+
+
+def describe_setting(setting: Setting) -> str:
+    """Return what an operator has changed, in a line."""
+    what = [] if setting.paused_at is None else [f"paused since {moment(setting.paused_at)}"]
+    what += [f"{name} = {value}" for name, value in setting.options.items()]
+    why = f": {setting.reason}" if setting.reason else ""
+    who = f" by {setting.actor}" if setting.actor else ""
+    return plain(f"{setting.kind} {setting.name!r}: {', '.join(what)}{who}{why}")
+
+
+def _check_one(queue: str | None, task: str | None) -> None:
+    if (queue is None) == (task is None):
+        raise typer.BadParameter("name a queue, or a task by --task: one of both")
+
+
+async def _check_exists(pgq: PgQueue, queue: str, otherwise: str = "") -> None:
+    if queue not in pgq.registry.queues:
+        _check_known(queue, [each.queue for each in await pgq.measure()], otherwise)
+
+
+def _check_known(queue: str, known: Sequence[str], otherwise: str = "") -> None:
+    if queue not in known:
+        there_are = ", ".join(map(repr, known[:10])) or "none"
+        raise UnknownQueueError(f"there is no queue {queue!r} (there are: {there_are}){otherwise}")
+
+
+def _report(queue: str | None, task: str | None, what: str, changed: bool, *, as_json: bool) -> None:
+    kind, name = ("task", task) if queue is None else ("queue", queue)
+    say(as_json, {kind: name, "changed": changed}, f"{what}: {kind} {name!r}")

@@ -1,0 +1,206 @@
+"""`pgqueue top`: queues, workers and what they run, live on a whole screen."""
+
+from __future__ import annotations
+
+import os
+import sys
+import termios
+import tty
+from asyncio import get_running_loop
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Annotated
+
+import anyio
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from pgqueue import DatabaseUnavailableError, PgQueue
+from pgqueue.cli.commands.queues import queue_table
+from pgqueue.cli.commands.workers import running_table, worker_table
+from pgqueue.cli.output import count, duration, plain, print_json, print_table, rate, table
+from pgqueue.cli.parameters import App, AsJson, Dsn, Schema, call
+from pgqueue.database.outages import CONNECTION_ERRORS
+from pgqueue.model.documents import queue_document, worker_document
+from pgqueue.model.measures import Count, QueueMeasure, WorkerMeasure
+from pgqueue.processes.supervisor import on_signals
+
+JOBS = 100
+"""Jobs of each worker that are asked for."""
+AROUND = 10
+"""Lines of a screen that are neither queue nor worker nor job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What was seen at one look."""
+
+    at: datetime
+    queues: Sequence[QueueMeasure] = ()
+    workers: Sequence[WorkerMeasure] = ()
+    problem: str | None = None
+    """Why there is nothing newer."""
+
+
+def top(
+    app: App = None,
+    dsn: Dsn = None,
+    schema: Schema = "pgqueue",
+    interval: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one look, and end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Watch queues, workers and what they run, until q or Ctrl-C. Where there is no terminal, look once."""
+    if as_json or once or not sys.stdout.isatty():
+        snapshot = call(app, dsn, schema, look)
+        if as_json:
+            print_json(
+                {
+                    "queues": [queue_document(each) for each in snapshot.queues],
+                    "workers": [worker_document(each) for each in snapshot.workers],
+                }
+            )
+            return
+        for each in (
+            queue_table(snapshot.queues),
+            worker_table(snapshot.workers),
+            running_table(snapshot.workers),
+        ):
+            print_table(each)
+            typer.echo()
+        return
+    call(app, dsn, schema, lambda pgq: follow(pgq, interval))
+
+
+async def look(pgq: PgQueue) -> Snapshot:
+    """Return what is to be seen now."""
+    return Snapshot(datetime.now(UTC), await pgq.measure(), await pgq.list_workers(jobs=JOBS))
+
+
+async def follow(pgq: PgQueue, interval: float) -> None:
+    """Show what is to be seen, again and again, until somebody says that it is enough."""
+    console = Console()
+    snapshot = Snapshot(datetime.now(UTC))
+    with (
+        anyio.CancelScope() as following,
+        Live(console=console, screen=True, auto_refresh=False) as screen,
+        on_signals(following.cancel, following.cancel),
+        on_key(b"q", following.cancel),
+    ):
+        while True:
+            try:
+                snapshot = await look(pgq)
+            except (DatabaseUnavailableError, *CONNECTION_ERRORS) as error:
+                # It comes back, and whoever watches wants to see that.
+                snapshot = replace(snapshot, problem=str(error) or type(error).__name__)
+            screen.update(view(snapshot, console.height), refresh=True)
+            await anyio.sleep(interval)
+
+
+@contextmanager
+def on_key(key: bytes, react: Callable[[], object]) -> Iterator[None]:
+    """Call *react* when *key* is pressed, if there is a keyboard."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    keyboard, loop = sys.stdin.fileno(), get_running_loop()
+
+    def read() -> None:
+        pressed = os.read(keyboard, 1024)
+        if not pressed:
+            loop.remove_reader(keyboard)
+        if key in pressed or not pressed:
+            react()
+
+    before = termios.tcgetattr(keyboard)
+    tty.setcbreak(keyboard)
+    loop.add_reader(keyboard, read)
+    try:
+        yield
+    finally:
+        loop.remove_reader(keyboard)
+        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+
+
+def view(snapshot: Snapshot, height: int) -> Group:
+    """Return what a screen of *height* lines shows."""
+    queues, workers = snapshot.queues, snapshot.workers
+    jobs = sum(len(worker.jobs) for worker in workers)
+    for_queues, for_workers, for_jobs = share(height - AROUND, [len(queues), len(workers), jobs])
+    running = sum(worker.running for worker in workers)
+    title = (
+        f"pgqueue  {snapshot.at:%H:%M:%S}Z  {len(queues):,} queues, {len(workers):,} workers, "
+        f"{running:,} running  (q ends)"
+    )
+    shown_queues = busiest(queues, for_queues)
+    shown_workers = sorted(workers, key=lambda each: (each.is_alive, -each.running))[:for_workers]
+    return Group(
+        Text(title, style="bold", no_wrap=True),
+        Text(
+            "" if snapshot.problem is None else f"nothing newer: {plain(snapshot.problem)}",
+            style="red",
+            no_wrap=True,
+        ),
+        _short_queue_table(shown_queues),
+        _more(len(queues) - len(shown_queues), "queues"),
+        worker_table(shown_workers, one_line=True),
+        _more(len(workers) - len(shown_workers), "workers"),
+        running_table(workers, limit=for_jobs, one_line=True),
+        _more(running - min(jobs, for_jobs), "jobs"),
+    )
+
+
+def share(lines: int, wanted: Sequence[int]) -> list[int]:
+    """Share *lines* among parts that want so many: small ones get theirs whole, large ones alike."""
+    given = [0] * len(wanted)
+    left = max(lines, 0)
+    for turn, part in enumerate(sorted(range(len(wanted)), key=wanted.__getitem__)):
+        given[part] = min(wanted[part], left // (len(wanted) - turn))
+        left -= given[part]
+    return given
+
+
+def busiest(queues: Sequence[QueueMeasure], limit: int) -> list[QueueMeasure]:
+    """Return the *limit* queues with most to do, in the order that they came in."""
+
+    def work(queue: QueueMeasure) -> int:
+        return queue.pending.value + queue.running.value
+
+    chosen = sorted(range(len(queues)), key=lambda place: -work(queues[place]))[:limit]
+    return [queues[place] for place in sorted(chosen)]
+
+
+def _short_queue_table(queues: Sequence[QueueMeasure]) -> Table:
+    numbers = ["pending", "later", "running", "failed", "oldest", "in/s", "out/s", "empty in"]
+    return table(
+        ["queue", *numbers],
+        [
+            [
+                f"{each.queue} (paused)" if each.is_paused else each.queue,
+                count(each.pending),
+                count(_sum(each.scheduled, each.retrying, each.blocked)),
+                count(each.running),
+                count(each.failed),
+                duration(each.oldest_age),
+                rate(each.enqueued_rate),
+                rate(each.finished_rate),
+                "" if each.drain is None else duration(each.drain.likely),
+            ]
+            for each in queues
+        ],
+        numbers=numbers,
+        one_line=True,
+    )
+
+
+def _sum(*counts: Count) -> Count:
+    return Count(sum(each.value for each in counts), all(each.is_exact for each in counts))
+
+
+def _more(hidden: int, what: str) -> Text:
+    return Text(f"and {hidden:,} more {what}" if hidden > 0 else "", style="dim")

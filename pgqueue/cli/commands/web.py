@@ -1,0 +1,141 @@
+"""`pgqueue web`: serves the status app and its dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Final
+
+import anyio
+import typer
+
+from pgqueue import PgQueue
+from pgqueue.cli.commands.worker import open_when_up
+from pgqueue.cli.logging_setup import Level, set_up_logging
+from pgqueue.cli.running.lifecycle import leave, leave_if_stuck, run
+from pgqueue.cli.running.sockets import listen
+from pgqueue.cli.target import load
+from pgqueue.processes.supervisor import on_signals
+
+SHORTEST_TOKEN: Final = 16
+"""Characters. Nothing slows those down who guess bearer tokens: it must be long."""
+GRACE: Final = 5
+"""Seconds that requests have to end after a signal."""
+MAKE_ONE: Final = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+
+
+def web(
+    target: Annotated[
+        str | None, typer.Argument(metavar="[MODULE:PGQ]", help="The PgQueue, e.g. app.jobs:pgq.")
+    ] = None,
+    dsn: Annotated[
+        str | None,
+        typer.Option(envvar="PGQUEUE_DSN", help="The database, where no MODULE:PGQ is given."),
+    ] = None,
+    schema: Annotated[str, typer.Option(help="The schema that holds the queues.")] = "pgqueue",
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any that is free.")] = 8080,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PGQUEUE_TOKEN",
+            help="Who presents it may do everything. Others on this machine see a command line: set "
+            "PGQUEUE_TOKEN instead.",
+            show_envvar=True,
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="A file with the token in it.")
+    ] = None,
+    open_reading: Annotated[
+        bool, typer.Option("--open-reading", help="Let everybody read, without the token.")
+    ] = False,
+    show_tracebacks: Annotated[
+        bool, typer.Option("--show-tracebacks", help="Show the tracebacks of failed jobs.")
+    ] = False,
+    name: Annotated[str, typer.Option(help="What this instance is called.")] = "pgqueue",
+    colour: Annotated[str | None, typer.Option(help="Of the instance, as #rrggbb.")] = None,
+    log_level: Annotated[Level, typer.Option(help="How much to log.")] = Level.INFO,
+) -> None:
+    """Serve the status app and its dashboard until SIGTERM or SIGINT.
+
+    Without a token it can be read from this machine alone, and changes nothing.
+
+    Exit codes: 0 stopped by a signal; 1 an error; 2 wrong usage.
+    """
+    token = _read_token(token, token_file)
+    if token is None and not is_loopback(host):
+        raise typer.BadParameter(
+            f"without a token, whoever reaches {host} could see every job: set PGQUEUE_TOKEN, or give "
+            f"--token-file. `{MAKE_ONE}` makes a token",
+            param_hint="--host",
+        )
+    if target is not None:
+        pgq = load(target)
+    elif dsn is not None:
+        pgq = PgQueue(dsn, schema=schema)
+    else:
+        raise typer.BadParameter("say which database: MODULE:PGQ, or --dsn (or PGQUEUE_DSN)")
+    set_up_logging(log_level)
+    from pgqueue.web import status_app
+
+    app = status_app(
+        pgq,
+        token=token,
+        open_reading=open_reading,
+        show_tracebacks=show_tracebacks,
+        name=name,
+        colour=colour,
+    )
+    leave(run(partial(_serve, pgq, app, host, port, is_read_only=token is None)))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach *host*. A name other than localhost may be anything."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _read_token(given: str | None, file: Path | None) -> str | None:
+    """Return the token; None: there is none. One that is empty by mistake is not none."""
+    if file is not None:
+        given = file.read_text(encoding="utf-8", errors="replace").strip()
+    if given is not None and len(given) < SHORTEST_TOKEN:
+        raise typer.BadParameter(
+            f"the token has {len(given)} characters: give {SHORTEST_TOKEN} or more. `{MAKE_ONE}` makes one",
+            param_hint="--token-file" if file is not None else "--token",
+        )
+    return given
+
+
+async def _serve(
+    pgq: PgQueue, app: Callable[..., Awaitable[None]], host: str, port: int, *, is_read_only: bool
+) -> int:
+    """Serve *app* until a signal; return the exit code."""
+    from pgqueue.cli.running.http_server import serving
+
+    opening, stopped = anyio.CancelScope(), anyio.Event()
+
+    def stop() -> None:
+        opening.cancel()
+        stopped.set()
+
+    with on_signals(stop, stop):
+        with opening:
+            await open_when_up(pgq)
+        if opening.cancelled_caught:
+            return 0
+        try:
+            async with serving(app, listen(host, port), grace=GRACE) as address:
+                typer.echo(f"dashboard: {address}/dashboard/")
+                if is_read_only:
+                    typer.echo("it changes nothing: give it a token to cancel, redrive or pause")
+                await stopped.wait()
+        finally:
+            await pgq.close()
+        await leave_if_stuck(0)
+    return 0

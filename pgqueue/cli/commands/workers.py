@@ -1,0 +1,88 @@
+"""`pgqueue workers`: who works, and on what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from pgqueue.cli.commands.jobs import describe_progress
+from pgqueue.cli.output import duration, moment, print_json, print_table, table
+from pgqueue.cli.parameters import App, AsJson, Dsn, Schema, call
+from pgqueue.model.documents import worker_document
+from pgqueue.model.measures import WorkerMeasure
+
+JOBS = 10
+"""Jobs of each worker that are shown."""
+
+
+def workers(
+    app: App = None,
+    dsn: Dsn = None,
+    schema: Schema = "pgqueue",
+    jobs: Annotated[
+        bool, typer.Option("--jobs", help="Show the jobs that each has run longest, too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the workers that hold a lease, anywhere."""
+    found = call(app, dsn, schema, lambda pgq: pgq.list_workers(jobs=JOBS if jobs else 0))
+    if as_json:
+        print_json({"workers": [worker_document(each) for each in found]})
+        return
+    print_table(worker_table(found))
+    if jobs:
+        typer.echo()
+        print_table(running_table(found))
+
+
+def worker_table(found: Sequence[WorkerMeasure], *, one_line: bool = False) -> Table:
+    """Return workers, a row each."""
+    numbers = ["running", "ahead", "lag", "seen", "lease"]
+    return table(
+        ["worker", *numbers, "version", "since", "queues"],
+        [
+            [
+                each.name,
+                f"{each.running:,}",
+                f"{each.prefetched:,}",
+                duration(each.loop_lag),
+                f"{duration(each.lease_age)} ago",
+                duration(each.lease_left) if each.is_alive else "lost",
+                each.version or "",
+                moment(each.started_at),
+                ", ".join(each.queues),
+            ]
+            for each in found
+        ],
+        numbers=numbers,
+        one_line=one_line,
+    )
+
+
+def running_table(
+    found: Sequence[WorkerMeasure], *, limit: int | None = None, one_line: bool = False
+) -> Table:
+    """Return what workers run, a row for each job, those that have run longest first."""
+    running = sorted(
+        ((job, worker) for worker in found for job in worker.jobs), key=lambda each: -each[0].seconds
+    )
+    return table(
+        ["job", "for", "task", "queue", "attempt", "worker", "progress"],
+        [
+            [
+                str(job.job_id),
+                duration(job.seconds),
+                job.task,
+                job.queue,
+                str(job.attempt),
+                worker.name,
+                "" if job.progress is None else describe_progress(job.progress),
+            ]
+            for job, worker in running[:limit]
+        ],
+        numbers=["for", "attempt"],
+        one_line=one_line,
+    )

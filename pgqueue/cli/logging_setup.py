@@ -1,0 +1,80 @@
+"""What a command says while it runs, on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from enum import StrEnum
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from pgqueue.cli.output import plain
+from pgqueue.logs import JobLogFilter, JsonFormatter
+
+
+class Level(StrEnum):
+    """How much is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+
+class LogFormat(StrEnum):
+    """How it is written."""
+
+    AUTO = "auto"
+    TEXT = "text"
+    JSON = "json"
+
+
+def set_up_logging(level: Level, *, every_job: bool = False, form: LogFormat = LogFormat.AUTO) -> None:
+    """Log to stderr: for eyes on a terminal, else as JSON, one line a record; or as *form* says.
+
+    *every_job*: what goes well with each job too, and not only what went wrong. Logging that the program
+    has set up itself stays as it is.
+    """
+    root = logging.getLogger()
+    if root.handlers:
+        return
+    root.addHandler(_handler(form))
+    root.setLevel(level.upper())
+    if not every_job:
+        logging.getLogger("pgqueue.jobs").setLevel(logging.WARNING)
+
+
+def _handler(form: LogFormat) -> logging.Handler:
+    is_terminal = sys.stderr.isatty()
+    handler: logging.Handler
+    if form is LogFormat.JSON or (form is LogFormat.AUTO and not is_terminal):
+        handler = logging.StreamHandler()
+        handler.setFormatter(JsonFormatter())
+    elif is_terminal:
+        handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="[%X]")
+        handler.setFormatter(_Line("%(message)s"))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(_Line("%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"))
+    handler.addFilter(JobLogFilter())
+    return handler
+
+
+class _Line(logging.Formatter):
+    """Says, behind what a handler logs, for which job it ran.
+
+    What would be obeyed by a terminal is escaped, and lines that follow the first are indented: no text can
+    pass for a record.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text."""
+        return plain(super().format(record), keep_lines=True).replace("\n", "\n    ")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's
+        line = super().formatMessage(record)
+        if getattr(record, "job_id", None) is None or hasattr(record, "event"):
+            return line
+        return f"{line} [job {record.job_id}, attempt {record.attempt}]"  # type: ignore[attr-defined]  # the filter's

@@ -1,0 +1,129 @@
+"""What commands print: text that a terminal shows and does not obey, tables, times and amounts; or JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pgqueue.model.measures import Count
+
+LONGEST = 10_000
+"""Characters of one text that are shown. JSON has them all."""
+UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+"""Longer than a second, each with its next smaller one."""
+
+
+def plain(text: str, *, keep_lines: bool = False) -> str:
+    """Return *text* without what a terminal would obey or could not show, escape sequences for instance.
+
+    *keep_lines*: its line ends and tabs stay what they are.
+    """
+    cut = text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text):,} characters)"
+    if not keep_lines:
+        return _escaped(cut)
+    return "\n".join(_escaped(line.expandtabs(4)) for line in cut.split("\n"))
+
+
+def _escaped(text: str) -> str:
+    # What changes the direction of writing is not printable either.
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def as_text(value: object) -> str:
+    """Return a JSON value on one line, to be read."""
+    return plain(json.dumps(value, ensure_ascii=False))
+
+
+def moment(at: datetime | None) -> str:
+    """Return a time to the second."""
+    return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time span in the one or two units that matter; infinite: never."""
+    if seconds is None or not math.isfinite(seconds):
+        return "never" if seconds == math.inf else ""
+    if seconds < 0:
+        return f"-{duration(-seconds)}"
+    if seconds < 9.95:
+        return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
+    whole = round(seconds)
+    for size, unit, small_size, small_unit in UNITS:
+        if whole >= size:
+            small = whole % size // small_size
+            return f"{whole // size:,} {unit}" + (f" {small} {small_unit}" if small else "")
+    return f"{whole} s"
+
+
+def count(counted: Count) -> str:
+    """Return a count; `~` before an estimate."""
+    return f"{counted.value:,}" if counted.is_exact else f"~{counted.value:,}"
+
+
+def rate(per_second: float) -> str:
+    """Return a rate with the digits that matter."""
+    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
+
+
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    numbers: Collection[str] = (),
+    one_line: bool = False,
+) -> Table:
+    """Return a table. What it shows is not markup.
+
+    Its first column is not broken: ids are to be copied. Nor are *numbers*, columns that stand to the right.
+    *one_line*: what is too long is cut, so that a row is a line.
+    """
+
+    def cell(text: str) -> Text:
+        return Text(plain(text), no_wrap=True, overflow="ellipsis") if one_line else Text(plain(text))
+
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for place, column in enumerate(columns):
+        is_number = column in numbers
+        made.add_column(
+            cell(column), no_wrap=is_number or place == 0, justify="right" if is_number else "left"
+        )
+    for row in rows:
+        made.add_row(*map(cell, row))
+    return made
+
+
+def print_table(shown: Table) -> None:
+    """Print a table, wide enough where no terminal has a width."""
+    Console(width=None if sys.stdout.isatty() else 400).print(shown)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines that are plain."""
+    for line in lines:
+        typer.echo(line)
+
+
+def print_json(document: Any, *, on_one_line: bool = False) -> None:
+    """Print a document as JSON, in ASCII."""
+    typer.echo(json.dumps(document, default=_as_json, indent=None if on_one_line else 2))
+
+
+def say(as_json: bool, document: Any, text: str) -> None:
+    """Print *document*, or what it says."""
+    if as_json:
+        print_json(document)
+    else:
+        typer.echo(plain(text))
+
+
+def _as_json(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

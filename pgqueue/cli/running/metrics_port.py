@@ -1,0 +1,79 @@
+"""What `pgqueue worker` shows of itself over HTTP: its metrics, and whether it lives and works."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, TypeAlias
+
+from pgqueue import PgQueue
+from pgqueue.metrics import DatabaseMetrics, Metrics, SupervisorMetrics, count_events
+from pgqueue.metrics.multiprocess import ProcessReports, reporting
+
+if TYPE_CHECKING:
+    from pgqueue.web.api.health import FindProblems
+
+# The status app is imported where something is shown: importing it takes a worker that shows nothing as long
+# as half of all else.
+logger = logging.getLogger("pgqueue.cli")
+
+Exhibit: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
+
+
+def exhibit_of(pgq: PgQueue, listener: socket.socket | None, report_to: int | None) -> Exhibit:
+    """Return what shows this one process: on a port of its own, to its supervisor, or not at all."""
+    if report_to is not None:
+        return partial(_report, pgq, report_to)
+    if listener is not None:
+        return partial(_serve, pgq, listener)
+    return nullcontext
+
+
+@asynccontextmanager
+async def _report(pgq: PgQueue, descriptor: int) -> AsyncIterator[None]:
+    from pgqueue.web.api.health import worker_problems
+
+    with reporting(descriptor, count_events(pgq), partial(worker_problems, pgq)):
+        yield
+
+
+@asynccontextmanager
+async def _serve(pgq: PgQueue, listener: socket.socket) -> AsyncIterator[None]:
+    from pgqueue.web.api.health import find_problems
+
+    async with _serving(listener, Metrics(pgq), partial(find_problems, pgq)):
+        yield
+
+
+@asynccontextmanager
+async def exhibit_processes(
+    pgq: PgQueue, listener: socket.socket, reports: ProcessReports, processes: int
+) -> AsyncIterator[None]:
+    """Show, inside the block, all the processes of this supervisor on one port. *pgq* is open in it."""
+    from pgqueue.web.api.health import database_problems
+
+    async def find() -> list[str]:
+        await reports.ask()
+        return [*reports.problems(processes), *await database_problems(pgq)]
+
+    async with _serving(listener, SupervisorMetrics(pgq, reports), find):
+        yield
+
+
+@asynccontextmanager
+async def _serving(
+    listener: socket.socket, metrics: DatabaseMetrics, find: FindProblems
+) -> AsyncIterator[None]:
+    from pgqueue.cli.running.http_server import serving
+    from pgqueue.web.monitoring_app import monitoring_app
+
+    # Whoever has it listen to more than this machine wants others to read: there is nothing else here.
+    host = ip_address(listener.getsockname()[0])
+    app = monitoring_app(metrics, find, open_reading=not host.is_loopback)
+    async with serving(app, listener) as address:
+        logger.info("metrics: %s/metrics", address)
+        yield

@@ -1,0 +1,336 @@
+"""Dead letters: looked at, redriven and discarded; and waiting jobs given another priority."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from pgqueue.client.parts import Parts
+from pgqueue.client.redrive_handle import RedriveHandle
+from pgqueue.errors import (
+    InvalidFilterError,
+    InvalidOptionError,
+    JobNotFoundError,
+    JobNotWaitingError,
+    NotADeadLetterError,
+    RedactedArgumentsError,
+)
+from pgqueue.events.kinds import JobMoved, JobsReopened
+from pgqueue.model.dead_letters import (
+    MAX_COUNT,
+    MAX_PAGE,
+    MAX_RATE,
+    DeadLetterDetails,
+    DeadLetterFilter,
+    DeadLetterGroup,
+    DeadLetterPage,
+    decode_cursor,
+    encode_cursor,
+)
+from pgqueue.model.jobs import Action, Job, JobStatus
+from pgqueue.options.declared import TaskOptions
+from pgqueue.options.levels import read_options
+from pgqueue.tasks.arguments import encode_by_name
+from pgqueue.tasks.codec import encode_document
+from pgqueue.tasks.redaction import find_mark
+
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
+
+DISCARD_BATCH = 1000
+"""Dead letters in one transaction of a mass discard."""
+NO_FILTER = DeadLetterFilter()
+
+
+class DeadLetterInterface(Parts):
+    """What a PgQueue lets operators do with dead letters. `actor` is who asks for it, for the history."""
+
+    # Looking
+
+    async def dead_letters(
+        self, wanted: DeadLetterFilter = NO_FILTER, *, limit: int = 100, cursor: str | None = None
+    ) -> DeadLetterPage:
+        """Return a page of dead letters, newest first. Looking changes nothing.
+
+        *cursor*: of the page before. Raises InvalidFilterError.
+        """
+        _check_limit(limit)
+        behind = None if cursor is None else decode_cursor(cursor)
+        async with self._database.acquire() as connection:
+            # One more tells whether there is a next page.
+            letters = await self._store.list_letters(connection, wanted, behind, limit + 1)
+        is_last = len(letters) <= limit
+        letters = letters[:limit]
+        return DeadLetterPage(letters, None if is_last else encode_cursor(letters[-1]))
+
+    async def dead_letter(self, job_id: UUID) -> DeadLetterDetails:
+        """Return all that is known of a dead letter. Looking changes nothing.
+
+        Raises JobNotFoundError, NotADeadLetterError.
+        """
+        async with self._database.acquire() as connection:
+            letters = await self._store.read_letters(connection, [job_id])
+            job = await self._read_failed(connection, job_id)
+            if not letters:
+                raise NotADeadLetterError(job_id, job.status)
+            payload = await self._store.read_payload(connection, job_id)
+            attempts = await self._store.read_attempts(connection, job_id)
+            actions = await self._store.read_actions(connection, job_id)
+        if payload is None:
+            raise JobNotFoundError(job_id)
+        return DeadLetterDetails(letters[0], self._completed(job), payload, attempts, actions)
+
+    async def dead_groups(
+        self,
+        *,
+        task: str | None = None,
+        reason: str | None = None,
+        error_type: str | None = None,
+        limit: int = 100,
+        cap: int = 10_000,
+    ) -> list[DeadLetterGroup]:
+        """Return dead letters by what they have in common, those that failed last first.
+
+        Counts stop at *cap*, and MAX_PAGE fingerprints are looked at: the cost is bounded. Raises
+        InvalidFilterError.
+        """
+        _check_limit(limit)
+        if not 1 <= cap <= MAX_COUNT:
+            raise InvalidFilterError(f"cap is {cap}: give 1 to {MAX_COUNT:,}")
+        # For its checks.
+        DeadLetterFilter(task=task, reason=reason, error_type=error_type)
+        async with self._database.acquire() as connection:
+            return await self._store.group_letters(
+                connection,
+                task=task,
+                reason=reason,
+                error_type=error_type,
+                limit=limit,
+                cap=cap,
+                most=MAX_PAGE,
+            )
+
+    async def oldest_dead_letter_age(self) -> float | None:
+        """Return for how many seconds the oldest dead letter has been one; None: there is none."""
+        async with self._database.acquire() as connection:
+            return await self._store.read_oldest_age(connection)
+
+    async def actions(self, job_id: UUID) -> list[Action]:
+        """Return what operators did to a job, oldest first."""
+        async with self._database.acquire() as connection:
+            return await self._store.read_actions(connection, job_id)
+
+    # One job
+
+    async def redrive(
+        self,
+        job_id: UUID,
+        *,
+        queue: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        reset_attempts: bool = True,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> None:
+        """Make a job that has failed pending again, under its id; its history stays.
+
+        *queue*: another one than its own. *arguments*: instead of its own, by name; those of a task that
+        this process knows are checked. *reset_attempts*: give its attempts back; without, it has one more.
+        Raises JobNotFoundError, NotADeadLetterError, InvalidArgumentsError, PayloadTooLargeError,
+        RedactedArgumentsError, InvalidOptionError, UnknownQueueError; nothing has changed then.
+        """
+        self._check_queue(queue)
+        async with self._database.acquire() as connection:
+            job = await self._read_failed(connection, job_id)
+            document = None
+            if arguments is not None:
+                document = encode_document(self._codec, self._anew(self._completed(job), arguments))
+            try:
+                await self._store.redrive(
+                    connection,
+                    job_id,
+                    queue=queue,
+                    arguments=document,
+                    reset_attempts=reset_attempts,
+                    reason=reason,
+                    actor=actor,
+                )
+            except (asyncpg.NoDataFoundError, asyncpg.RestrictViolationError):
+                # Somebody was faster.
+                await self._read_failed(connection, job_id)
+                raise
+        spent = 0 if reset_attempts else job.attempt
+        moved = JobMoved(job_id, job.task, queue or job.queue, None, JobStatus.PENDING, spent)
+        self._observers.emit(JobsReopened([moved], "redriven", reason))
+
+    def preview_redrive(
+        self, job: Job, *, arguments: Mapping[str, Any], queue: str | None = None
+    ) -> dict[str, Any]:
+        """Return what `redrive` would make the arguments of *job*. Asks nobody, and changes nothing.
+
+        They are as the task makes them of what is given; one that this process does not know takes all.
+        Raises InvalidArgumentsError, PayloadTooLargeError, RedactedArgumentsError, InvalidOptionError,
+        UnknownQueueError.
+        """
+        self._check_queue(queue)
+        anew: dict[str, Any] = json.loads(self._anew(job, arguments))
+        return anew
+
+    async def discard(self, job_id: UUID, *, reason: str | None = None, actor: str | None = None) -> bool:
+        """Take a job that has failed out of the dead letters, for good; False: it was out already.
+
+        It stays failed, and its retention counts from its failure. Raises JobNotFoundError,
+        NotADeadLetterError.
+        """
+        async with self._database.acquire() as connection:
+            await self._read_failed(connection, job_id)
+            try:
+                return await self._store.discard(connection, job_id, reason=reason, actor=actor)
+            except (asyncpg.NoDataFoundError, asyncpg.RestrictViolationError):
+                await self._read_failed(connection, job_id)
+                raise
+
+    async def reprioritise(
+        self, job_id: UUID, priority: int, *, reason: str | None = None, actor: str | None = None
+    ) -> None:
+        """Give a job that waits another priority: higher runs first.
+
+        Raises JobNotFoundError, JobNotWaitingError, InvalidOptionError.
+        """
+        read_options("reprioritise", {"priority": priority}, TaskOptions)
+        async with self._database.acquire() as connection:
+            try:
+                await self._store.reprioritise(connection, job_id, priority, reason=reason, actor=actor)
+            except asyncpg.NoDataFoundError:
+                raise JobNotFoundError(job_id) from None
+            except asyncpg.RestrictViolationError:
+                jobs = await self._store.read_jobs(connection, [job_id])
+                raise JobNotWaitingError(job_id, jobs[job_id].status) from None
+
+    # Many
+
+    async def redrive_many(
+        self,
+        wanted: DeadLetterFilter = NO_FILTER,
+        *,
+        all: bool = False,  # noqa: A002  # the word that says it
+        rate: float = 100.0,
+        queue: str | None = None,
+        reset_attempts: bool = True,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> RedriveHandle:
+        """Begin to redrive the dead letters that *wanted* takes in, oldest first, *rate* a second.
+
+        Returns at once: workers carry it on, whoever comes and goes. What fails again meanwhile stays a
+        dead letter. *all*: a filter that takes in everything is meant. Raises InvalidFilterError,
+        InvalidOptionError, UnknownQueueError.
+        """
+        _check_meant("redrive", wanted, is_all_meant=all)
+        if not isinstance(rate, int | float) or not math.isfinite(rate) or not 0 < rate <= MAX_RATE:
+            raise InvalidOptionError(
+                f"redrive: rate is {rate!r}: give jobs a second, above 0 and up to {MAX_RATE:g}"
+            )
+        self._check_queue(queue)
+        redrive_id = uuid4()
+        async with self._database.acquire() as connection:
+            await self._store.begin_redrive(
+                connection,
+                redrive_id,
+                wanted,
+                rate=float(rate),
+                queue=queue,
+                reset_attempts=reset_attempts,
+                reason=reason,
+                actor=actor,
+            )
+        return RedriveHandle(self._database, self._store, redrive_id)
+
+    def redrive_handle(self, redrive_id: UUID) -> RedriveHandle:
+        """Return a handle of a mass redrive known by its id. Asks nobody whether it exists."""
+        return RedriveHandle(self._database, self._store, redrive_id)
+
+    async def discard_many(
+        self,
+        wanted: DeadLetterFilter = NO_FILTER,
+        *,
+        all: bool = False,  # noqa: A002
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> int:
+        """Discard the dead letters that *wanted* takes in, a batch at a time; return how many.
+
+        Ended early, it has discarded whole batches; call again to go on. *all*: a filter that takes in
+        everything is meant. Raises InvalidFilterError.
+        """
+        _check_meant("discard", wanted, is_all_meant=all)
+        async with self._database.acquire() as connection:
+            newest = await self._store.list_letters(connection, wanted, None, 1)
+        if not newest:
+            return 0
+        # What fails while this goes on is not meant.
+        wanted = replace(wanted, failed_before=newest[0].failed_at + timedelta(microseconds=1))
+        total = 0
+        while True:
+            async with self._database.acquire() as connection:
+                count = await self._store.discard_some(
+                    connection, wanted, DISCARD_BATCH, reason=reason, actor=actor
+                )
+            if not count:
+                return total
+            total += count
+
+    # Checking
+
+    async def _read_failed(self, connection: Connection, job_id: UUID) -> Job:
+        jobs = await self._store.read_jobs(connection, [job_id])
+        if job_id not in jobs:
+            raise JobNotFoundError(job_id)
+        if jobs[job_id].status is not JobStatus.FAILED:
+            raise NotADeadLetterError(job_id, jobs[job_id].status)
+        return jobs[job_id]
+
+    def _check_queue(self, queue: str | None) -> None:
+        if queue is None:
+            return
+        read_options("redrive", {"queue": queue}, TaskOptions)
+        self._check_declared("redrive", queue)
+
+    def shown_details(self, details: DeadLetterDetails) -> DeadLetterDetails:
+        """Return *details* as anybody may see them: without what the option `redact` names."""
+        job = details.job
+        shown = self.registry.redact(job.task, job.queue, job.arguments)
+        if shown == job.arguments:
+            return details
+        return replace(details, job=replace(job, arguments=shown), payload=json.dumps(shown))
+
+    def _anew(self, job: Job, arguments: Mapping[str, Any]) -> str:
+        """Return other *arguments* of *job* as JSON. Raises InvalidArgumentsError."""
+        mark = find_mark(dict(arguments), job.arguments)
+        if mark is not None:
+            raise RedactedArgumentsError(job.task, mark)
+        definition = self.registry.get(job.task)
+        if definition is None:
+            return encode_by_name(job.task, (), arguments, limit=self.payload_limit)
+        return definition.arguments.encode((), arguments, limit=self.payload_limit)
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= MAX_PAGE:
+        raise InvalidFilterError(f"limit is {limit}: give 1 to {MAX_PAGE:,}")
+
+
+def _check_meant(what: str, wanted: DeadLetterFilter, *, is_all_meant: bool) -> None:
+    if wanted.is_empty and not is_all_meant:
+        raise InvalidFilterError(
+            f"{what}: the filter takes in every dead letter; say all=True if that is meant"
+        )
+    if is_all_meant and not wanted.is_empty:
+        raise InvalidFilterError(f"{what}: all=True takes no filter; give one or the other")

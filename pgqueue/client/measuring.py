@@ -1,0 +1,198 @@
+"""What is seen of a running system: queues, workers, and how it went. Costs no more as queues grow."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from operator import attrgetter
+from typing import Final
+
+from pgqueue.client.parts import Parts
+from pgqueue.errors import InvalidFilterError
+from pgqueue.model.estimates import BUCKETS, buckets, estimate_drain, percentiles
+from pgqueue.model.measures import Count, Period, QueueMeasure, WorkerMeasure
+from pgqueue.store import Countable, DeadCount, Done, Estimate, LaneCounts
+
+CAP: Final = 10_000
+"""Jobs of a lane that are counted one by one."""
+MOST_RUNNING: Final = 50_000
+"""Running jobs that are looked at."""
+SAMPLE_BLOCKS: Final = 300
+"""Blocks of a table that an estimate looks at: it is off by some 6 %."""
+WINDOW: Final = 300.0
+"""Seconds that rates and percentiles are of."""
+STRETCH: Final = 30.0
+"""Seconds of a stretch whose rates are compared with those of others."""
+LEAST: Final = 10.0
+"""Seconds that a rate is of at least: what processes do is written down about so often."""
+MAX_SPAN: Final = 24 * 3600.0
+MAX_POINTS: Final = 1440
+MAX_WORKERS: Final = 1000
+
+
+class MeasureInterface(Parts):
+    """What a PgQueue shows of the system."""
+
+    async def measure(self) -> list[QueueMeasure]:
+        """Return what each queue holds and how fast it moves, by name.
+
+        Of what is more than 10,000 in a lane, or less where there are many lanes, the count is an estimate.
+        """
+        store = self._store
+        async with self._database.acquire() as connection:
+            lanes = await store.measure(connection, CAP, MOST_RUNNING)
+            dead = await store.count_dead_letters(connection, CAP)
+            estimates: Sequence[Estimate] = ()
+            if capped := _capped(lanes, dead):
+                estimates = await store.estimate(connection, SAMPLE_BLOCKS, capped)
+            _, seconds = await store.read_stat_span(connection, WINDOW)
+            done = await store.read_stats(connection, WINDOW, STRETCH, queue=None, by_queue=True)
+        by_queue: defaultdict[str, list[LaneCounts]] = defaultdict(list)
+        for lane in lanes:
+            by_queue[lane.queue].append(lane)
+        done_by: defaultdict[str | None, list[Done]] = defaultdict(list)
+        for each in done:
+            done_by[each.queue].append(each)
+        failed = {each.queue: each for each in dead}
+        return [
+            _measure(queue, by_queue[queue], failed.get(queue), estimates, done_by[queue], seconds)
+            for queue in sorted(by_queue)
+        ]
+
+    async def list_workers(self, *, jobs: int = 10) -> list[WorkerMeasure]:
+        """Return the workers that hold a lease, 1000 at most, with *jobs* of the jobs that each runs now."""
+        if not 0 <= jobs <= CAP:
+            raise InvalidFilterError(f"list_workers: jobs is {jobs!r}: give 0 to {CAP}")
+        async with self._database.acquire() as connection:
+            return await self._store.list_workers(
+                connection, most_running=MOST_RUNNING, jobs=jobs, limit=MAX_WORKERS
+            )
+
+    async def history(
+        self, queue: str | None = None, *, span: float = 3600, points: int = 60
+    ) -> list[Period]:
+        """Return what was done in each of *points* stretches of the last *span* seconds, oldest first.
+
+        Of one queue, or of all. Processes write it down every ten seconds, and it is kept for 24 hours.
+        Raises InvalidFilterError.
+        """
+        if not (isinstance(span, int | float) and math.isfinite(span) and 1 <= span <= MAX_SPAN):
+            raise InvalidFilterError(f"history: span is {span!r}: give 1 to {MAX_SPAN:g} seconds")
+        if not 1 <= points <= MAX_POINTS:
+            raise InvalidFilterError(f"history: points is {points!r}: give 1 to {MAX_POINTS}")
+        width = span / points
+        async with self._database.acquire() as connection:
+            now, _ = await self._store.read_stat_span(connection, span)
+            done = await self._store.read_stats(connection, span, width, queue=queue, by_queue=False)
+        by_place: defaultdict[int, list[Done]] = defaultdict(list)
+        for each in done:
+            by_place[min(each.place, points - 1)].append(each)
+        return [
+            Period(
+                at=now - timedelta(seconds=(place + 1) * width),
+                seconds=width,
+                enqueued=_sum(by_place[place], "enqueued"),
+                claimed=_sum(by_place[place], "claimed"),
+                succeeded=_sum(by_place[place], "succeeded"),
+                failed=_sum(by_place[place], "failed"),
+                retried=_sum(by_place[place], "retried"),
+                wait=percentiles(_totals(each.waits for each in by_place[place])),
+                run=percentiles(_totals(each.runs for each in by_place[place])),
+            )
+            for place in reversed(range(points))
+        ]
+
+
+def _capped(lanes: Sequence[LaneCounts], dead: Iterable[DeadCount]) -> set[Countable]:
+    """Return the tables of which something has more rows than were counted."""
+    is_capped: dict[Countable, bool] = {
+        "ready": any(lane.ready >= lane.cap for lane in lanes),
+        "scheduled": any(max(lane.scheduled, lane.retrying) >= lane.cap for lane in lanes),
+        "blocked": any(lane.blocked >= lane.cap for lane in lanes),
+        "dead_letter": any(each.letters >= each.cap for each in dead),
+    }
+    return {table for table, is_full in is_capped.items() if is_full}
+
+
+def _measure(
+    queue: str,
+    lanes: Sequence[LaneCounts],
+    failed: DeadCount | None,
+    estimates: Iterable[Estimate],
+    done: Sequence[Done],
+    seconds: float,
+) -> QueueMeasure:
+    in_lane = {(each.what, each.lane): each.jobs for each in estimates if each.lane is not None}
+    in_queue = {each.queue: each.jobs for each in estimates if each.lane is None}
+
+    def count(what: str) -> Count:
+        return _total(
+            _count(getattr(lane, what), lane.cap, in_lane.get((what, lane.lane), 0)) for lane in lanes
+        )
+
+    ready = count("ready")
+    # A prefetched job is leased, and can still run anywhere: it is pending.
+    pending = Count(ready.value + sum(lane.prefetched for lane in lanes), ready.is_exact)
+    waits, runs = _totals(each.waits for each in done), _totals(each.runs for each in done)
+    # What is not there yet counts as nothing done.
+    known = max(LEAST, seconds)
+    return QueueMeasure(
+        queue=queue,
+        is_paused=any(lane.is_paused for lane in lanes),
+        pending=pending,
+        scheduled=count("scheduled"),
+        retrying=count("retrying"),
+        blocked=count("blocked"),
+        running=Count(
+            sum(lane.running for lane in lanes),
+            sum(lane.running + lane.prefetched for lane in lanes) < MOST_RUNNING,
+        ),
+        failed=Count(0) if failed is None else _count(failed.letters, failed.cap, in_queue.get(queue, 0)),
+        oldest_age=max((lane.oldest_age for lane in lanes if lane.oldest_age is not None), default=None),
+        enqueued_rate=_sum(done, "enqueued") / known,
+        finished_rate=sum(map(_finished, done)) / known,
+        wait=percentiles(waits),
+        run=percentiles(runs),
+        drain=estimate_drain(
+            pending.value, _rates(done, known, _finished), _rates(done, known, attrgetter("enqueued"))
+        ),
+        waits=buckets(waits),
+        runs=buckets(runs),
+    )
+
+
+def _count(counted: int, cap: int, estimate: int) -> Count:
+    return Count(counted) if counted < cap else Count(max(counted, estimate), is_exact=False)
+
+
+def _total(counts: Iterable[Count]) -> Count:
+    values = list(counts)
+    return Count(sum(each.value for each in values), all(each.is_exact for each in values))
+
+
+def _finished(done: Done) -> int:
+    return done.succeeded + done.failed + done.cancelled + done.expired
+
+
+def _rates(done: Iterable[Done], seconds: float, count: Callable[[Done], int]) -> list[float]:
+    """Return how much there was in each stretch of the last *seconds*, a second."""
+    counts = [0] * max(1, math.ceil(seconds / STRETCH))
+    for each in done:
+        if each.place < len(counts):
+            counts[each.place] += count(each)
+    lengths = [min(STRETCH, seconds - place * STRETCH) for place in range(len(counts))]
+    return [each / max(LEAST, length) for each, length in zip(counts, lengths, strict=True)]
+
+
+def _sum(done: Iterable[Done], name: str) -> int:
+    return sum(getattr(each, name) for each in done)
+
+
+def _totals(histograms: Iterable[Sequence[int | None]]) -> list[int]:
+    totals = [0] * BUCKETS
+    for histogram in histograms:
+        for bucket, count in enumerate(histogram):
+            totals[bucket] += count or 0
+    return totals

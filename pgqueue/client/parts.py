@@ -1,0 +1,83 @@
+"""What the parts of a PgQueue's interface have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import anyio
+
+from pgqueue.background.notifications import Signals
+from pgqueue.background.reading import Reads
+from pgqueue.background.watching import Watches
+from pgqueue.database.pool import Database
+from pgqueue.enqueueing.batch import Call
+from pgqueue.errors import JobNotFoundError, JobPurgedError, NotOpenError, UnknownQueueError
+from pgqueue.events.observers import Observers
+from pgqueue.flow.backpressure import Depths
+from pgqueue.model.jobs import Job
+from pgqueue.model.stored_json import decode_json
+from pgqueue.store import Store
+from pgqueue.tasks.codec import Codec
+from pgqueue.tasks.registry import Registry
+
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
+
+
+class Parts:
+    """What a PgQueue is made of. It makes them; here they are only named."""
+
+    registry: Registry
+    schema: str
+    payload_limit: int
+    _codec: Codec | None
+    _strict_queues: bool
+    _database: Database
+    _store: Store
+    _signals: Signals
+    _watches: Watches
+    _reads: Reads
+    _observers: Observers
+    _depths: Depths
+    _counting: anyio.Lock
+    _host: asyncio.Task[None] | None
+    _lanes: dict[tuple[str, int], int]
+    _calls: dict[str, Call]
+
+    def _check_open(self) -> None:
+        if self._host is None:
+            raise NotOpenError("this PgQueue is not open: use it inside `async with pgq:`")
+
+    def _check_declared(self, what: str, queue: object) -> None:
+        if self._strict_queues and queue not in self.registry.queues:
+            declared = ", ".join(sorted(self.registry.queues))
+            raise UnknownQueueError(
+                f"{what}: queue {queue!r} is not declared (declared: {declared}); "
+                "declare it with `pgq.queue(...)`"
+            )
+
+    def _completed(self, job: Job) -> Job:
+        """Return *job* with what this process knows of it."""
+        max_attempts = self.registry.max_attempts(job.task, job.queue, job.options)
+        if self._codec is None:
+            return replace(job, max_attempts=max_attempts)
+        stored = {"arguments": job.arguments} | ({"result": job.result} if job.has_result else {})
+        decoded: dict[str, Any] = {}
+        undecodable = dict(job.undecodable)
+        for what in stored.keys() - job.undecodable.keys():
+            try:
+                decoded[what] = decode_json(self._codec.decode(json.dumps(stored[what])))
+            except Exception as error:
+                # The codec is the user's: it may raise anything. One job must not hide the others.
+                undecodable[what] = f"{type(error).__name__}: {error}"
+        return replace(job, **decoded, undecodable=undecodable, max_attempts=max_attempts)
+
+    async def _missing(self, connection: Connection, job_id: UUID) -> JobNotFoundError:
+        """Return what is to be said of a job that is not there."""
+        if await self._store.is_day_removed(connection, job_id):
+            return JobPurgedError(job_id)
+        return JobNotFoundError(job_id)

@@ -1,0 +1,60 @@
+"""A mass redrive, as its caller holds it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import anyio
+
+from pgqueue.database.pool import Database
+from pgqueue.errors import (
+    JobNotFoundError,
+    ResultTimeoutError,
+)
+from pgqueue.model.dead_letters import (
+    RedriveProgress,
+)
+from pgqueue.store import Store
+
+PROGRESS_PAUSE = 0.5
+"""Seconds between two looks at a mass redrive that is waited for."""
+
+
+class RedriveHandle:
+    """A mass redrive, which workers carry on whether or not anybody holds this."""
+
+    __slots__ = ("_database", "_store", "id")
+
+    def __init__(self, database: Database, store: Store, redrive_id: UUID) -> None:
+        self._database = database
+        self._store = store
+        self.id = redrive_id
+
+    async def progress(self) -> RedriveProgress:
+        """Read how far it has come. Raises JobNotFoundError for an id that is no mass redrive's."""
+        async with self._database.acquire() as connection:
+            progress = await self._store.read_redrive(connection, self.id)
+        if progress is None:
+            raise JobNotFoundError(self.id)
+        return progress
+
+    async def cancel(self) -> bool:
+        """Redrive no more; False: it was over. What is pending again by now stays so."""
+        async with self._database.acquire() as connection:
+            return await self._store.cancel_redrive(connection, self.id)
+
+    async def wait(self, timeout: float | None = None) -> RedriveProgress:  # noqa: ASYNC109  # the field's word
+        """Wait until it is over; needs a worker, somewhere. Raises ResultTimeoutError: it goes on."""
+        try:
+            with anyio.fail_after(timeout):
+                while not (progress := await self.progress()).is_over:  # noqa: ASYNC110  # it tells nobody
+                    await anyio.sleep(PROGRESS_PAUSE)
+        except TimeoutError as error:
+            raise ResultTimeoutError(
+                f"mass redrive {self.id} did not end within {timeout:g} s; it goes on while a worker runs: "
+                "ask again, or cancel it"
+            ) from error
+        return progress
+
+    def __repr__(self) -> str:
+        return f"<RedriveHandle {self.id}>"

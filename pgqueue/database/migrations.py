@@ -1,0 +1,95 @@
+"""Bringing the database's schema to what this version needs, and refusing to run on any other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from pgqueue.database.sql import Migration, load_migrations, load_statements
+from pgqueue.errors import SchemaError
+
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
+
+
+def pending_sql(schema: str, applied: int) -> str:
+    """Return the SQL that brings a schema at version *applied* (0: none) up to date; empty: it is.
+
+    One script for psql, which does what `migrate` does.
+    """
+    missing = _pending(schema, applied)
+    if not missing:
+        return ""
+    sql = load_statements(schema)
+    steps = [f"begin;\n{sql['make_migration_table'].rstrip()};"]
+    for migration in missing:
+        values = (str(migration.version), f"'{migration.name}'", str(migration.works_with))
+        record = sql["record_migration"].rstrip()
+        for number, value in enumerate(values, start=1):
+            # In the statement; its header names the parameters and stays.
+            head, _, statement = record.rpartition("\n")
+            record = f"{head}\n{statement.replace(f'${number}', value)}"
+        steps.append(f"{migration.sql.rstrip()}\n{record};")
+    return "\n\n".join([*steps, "commit;\n"])
+
+
+async def migrate(connection: Connection, schema: str) -> list[Migration]:
+    """Apply the migrations that are missing, and return them.
+
+    Any number of processes may call this at once: one migrates, the others wait for it and find
+    nothing left to do. All of it is one transaction.
+    """
+    sql = load_statements(schema)
+    async with connection.transaction():
+        await connection.execute(sql["lock_migrations"], schema)
+        await connection.execute(sql["make_migration_table"])
+        applied, _ = await _read_version(connection, schema)
+        missing = _pending(schema, applied)
+        for migration in missing:
+            await connection.execute(migration.sql)
+            await connection.execute(
+                sql["record_migration"], migration.version, migration.name, migration.works_with
+            )
+    return missing
+
+
+async def applied_version(connection: Connection, schema: str) -> int:
+    """Return the schema's version; 0: there is none."""
+    version, _ = await _read_version(connection, schema)
+    return version
+
+
+async def check_schema(connection: Connection, schema: str) -> None:
+    """Raise SchemaError unless this version can work with the database's schema.
+
+    A newer schema is fine if its migrations say that it works with this version: that is what lets
+    workers of two versions run side by side while a deployment rolls.
+    """
+    needed = load_migrations(schema)[-1].version
+    applied, works_with = await _read_version(connection, schema, since=needed)
+    if applied == 0:
+        raise SchemaError(f"the database has no schema {schema!r} of pgqueue; run `pgqueue migrate`")
+    if applied < needed:
+        raise SchemaError(
+            f"schema {schema!r} is at version {applied} and this pgqueue needs {needed}; "
+            "run `pgqueue migrate`"
+        )
+    if works_with > needed:
+        raise SchemaError(
+            f"schema {schema!r} is at version {applied}, which is newer than this pgqueue, made for "
+            f"{needed}, can work with; run `pip install --upgrade pgqueue`"
+        )
+
+
+async def _read_version(connection: Connection, schema: str, *, since: int = 0) -> tuple[int, int]:
+    try:
+        row = await connection.fetchrow(load_statements(schema)["read_version"], since)
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        return 0, 0
+    assert row is not None
+    return row["version"], row["works_with"]
+
+
+def _pending(schema: str, applied: int) -> list[Migration]:
+    return [migration for migration in load_migrations(schema) if migration.version > applied]

@@ -1,0 +1,313 @@
+"""Connections to the database: one pool for callers, one link for each loop of a worker.
+
+Knows poolers: behind one that hands each transaction another server session, session settings, prepared
+statements, LISTEN and advisory locks do not hold, and pgqueue does without them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import asyncpg
+
+from pgqueue.database.outages import CONNECTION_ERRORS
+from pgqueue.errors import ConfigurationError, DatabaseUnavailableError, NotOpenError
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    from pgqueue.database.connection import Connection
+
+    Pool = asyncpg.Pool[asyncpg.Record]
+
+logger = logging.getLogger("pgqueue.database")
+
+
+CALLER_TIMEOUT: Final = 15.0
+"""Seconds for which a caller's statement may go unanswered before its connection counts as lost."""
+WORKER_TIMEOUT: Final = 60.0
+"""... and a worker's, which has nobody waiting and may have a thousand jobs to move."""
+
+CLOSE_WITHIN: Final = 1.0
+"""Seconds that a connection in use has to finish, once it is to be closed."""
+
+
+# The hot statements reach their tables by index whatever the statistics say; what is left to the planner
+# is how to join sets of the size of a batch, and there a hash is never far from the best.
+_PLANNER: Final = {
+    "enable_seqscan": "off",
+    "enable_nestloop": "off",
+    "enable_mergejoin": "off",
+    "enable_bitmapscan": "off",
+    "jit": "off",
+}
+
+
+class Database:
+    """One database, as one process sees it."""
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        schema: str,
+        max_connections: int,
+        connect_timeout: float,
+        force_generic_plans: bool,
+        connect_options: dict[str, Any],
+    ) -> None:
+        self.dsn = dsn
+        self.schema = schema
+        self.is_pooled = False
+        """Whether a transaction-mode pooler may stand between; known once open."""
+        self._max_connections = max_connections
+        self.connect_timeout = connect_timeout
+        self._connect_options = connect_options
+        self._settings = {**_PLANNER, f"{schema}.writer": "on"}
+        if force_generic_plans:
+            self._settings["plan_cache_mode"] = "force_generic_plan"
+        self._pool: Pool | None = None
+        self._plain_pool: Pool | None = None
+        self._writer = Link(self, durable=True, command_timeout=CALLER_TIMEOUT)
+        self._writing = anyio.Lock(fast_acquire=True)
+
+    async def open(self) -> None:
+        """Find out what is at the other end, and open the pool. Raises DatabaseUnavailableError."""
+        try:
+            with anyio.fail_after(self.connect_timeout):
+                probe = await asyncpg.connect(**self._plain_arguments())
+                try:
+                    # A pooler hands out process ids of its own.
+                    async with probe.transaction():
+                        backend = await probe.fetchval("select pg_backend_pid()")
+                    self.is_pooled = backend != probe.get_server_pid()
+                finally:
+                    await probe.close()
+                self._pool = await asyncpg.create_pool(
+                    min_size=1,
+                    max_size=self._max_connections,
+                    reset=_keep_session,
+                    **self._arguments(durable=True, command_timeout=CALLER_TIMEOUT),
+                )
+        except asyncpg.ClientConfigurationError as error:
+            raise ConfigurationError(f"the DSN or a connect option is wrong: {error}") from error
+        except CONNECTION_ERRORS as error:
+            raise self.unavailable(error) from error
+        if self.is_pooled:
+            logger.warning(
+                "a connection pooler stands before the database: no LISTEN and no advisory locks; "
+                "workers find jobs by polling and each statement takes a transaction of its own"
+            )
+
+    async def close(self) -> None:
+        """Close all connections; those that do not finish within CLOSE_WITHIN are dropped."""
+        pools, self._pool, self._plain_pool = (self._pool, self._plain_pool), None, None
+        for pool in pools:
+            if pool is not None:
+                await _close(pool)
+        with anyio.move_on_after(CLOSE_WITHIN, shield=True):
+            # A write under way is finished, as it would be on a connection of the pool.
+            async with self._writing:
+                pass
+        await self._writer.close()
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Connection]:
+        """Lend a connection of the pool, set up for pgqueue's statements.
+
+        Raises DatabaseUnavailableError if there is none within the connect timeout.
+        """
+        if self._pool is None:
+            raise NotOpenError("this PgQueue is not open: use it inside `async with pgq:`")
+        try:
+            connection = await self._pool.acquire(timeout=self.connect_timeout)
+        except CONNECTION_ERRORS as error:
+            raise self.unavailable(error) from error
+        try:
+            async with self.in_session(connection):
+                yield connection
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._pool.release(connection, timeout=self.connect_timeout)
+
+    @asynccontextmanager
+    async def writer(self) -> AsyncIterator[Connection]:
+        """Lend a connection for one write: one that is kept for that, or of the pool while it is lent.
+
+        To take one out of a pool and put it back costs a third of a single enqueue. Raises
+        DatabaseUnavailableError, and what a statement raises.
+        """
+        if self._pool is None or self._writing.locked():
+            async with self.acquire() as connection:
+                yield connection
+            return
+        async with self._writing:
+            try:
+                await self._writer.open()
+            except CONNECTION_ERRORS as error:
+                raise self.unavailable(error) from error
+            async with self._writer.use() as connection:
+                yield connection
+
+    async def take_plain(self) -> PoolConnectionProxy[asyncpg.Record]:
+        """Take a connection without pgqueue's settings, for a user's own statements, and give it back.
+
+        At most as many as the pool's; waits for one. Raises DatabaseUnavailableError.
+        """
+        if self._pool is None:
+            raise NotOpenError("this PgQueue is not open: use it inside `async with pgq:`")
+        if self._plain_pool is None:
+            # Connects to nothing yet: few programs need it.
+            self._plain_pool = asyncpg.create_pool(
+                min_size=0,
+                max_size=self._max_connections,
+                timeout=self.connect_timeout,
+                **self._user_arguments(),
+            )
+        try:
+            await self._plain_pool
+            return await self._plain_pool.acquire()
+        except CONNECTION_ERRORS as error:
+            raise self.unavailable(error) from error
+
+    async def give_plain_back(self, connection: PoolConnectionProxy[asyncpg.Record]) -> None:
+        """Give back what `take_plain` lent. Never raises but when cancelled."""
+        pool = self._plain_pool
+        if pool is None:
+            # Closed meanwhile, its connections with it.
+            return
+        try:
+            with anyio.CancelScope(shield=True):
+                await pool.release(connection, timeout=self.connect_timeout)
+        except (*CONNECTION_ERRORS, asyncpg.PostgresError):
+            logger.debug("a connection could not be given back, and was closed", exc_info=True)
+
+    async def connect_plain(self) -> asyncpg.Connection[asyncpg.Record]:
+        """Open a connection without pgqueue's settings, for migrations. Raises DatabaseUnavailableError.
+
+        Statements belong into transactions: whether a pooler stands between is not known.
+        """
+        try:
+            return await asyncpg.connect(timeout=self.connect_timeout, **self._plain_arguments())
+        except asyncpg.ClientConfigurationError as error:
+            raise ConfigurationError(f"the DSN or a connect option is wrong: {error}") from error
+        except CONNECTION_ERRORS as error:
+            raise self.unavailable(error) from error
+
+    async def connect(
+        self, *, durable: bool, command_timeout: float = WORKER_TIMEOUT
+    ) -> asyncpg.Connection[asyncpg.Record]:
+        """Open a connection of its own. Not *durable*: commits do not wait for the disk.
+
+        Raises what asyncpg raises.
+        """
+        arguments = self._arguments(durable=durable, command_timeout=command_timeout)
+        return await asyncpg.connect(timeout=self.connect_timeout, **arguments)
+
+    @asynccontextmanager
+    async def in_session(self, connection: Connection, *, durable: bool = True) -> AsyncIterator[None]:
+        """Make pgqueue's settings hold: a direct connection has had them since it was opened."""
+        if not self.is_pooled:
+            yield
+            return
+        async with connection.transaction():
+            await self.use_settings(connection, durable=durable)
+            yield
+
+    async def use_settings(self, connection: Connection, *, durable: bool = True) -> None:
+        """Make pgqueue's settings hold until the connection's transaction ends."""
+        settings = self._settings if durable else {**self._settings, "synchronous_commit": "off"}
+        await connection.execute(
+            ";".join(f"set local {name} = '{value}'" for name, value in settings.items())
+        )
+
+    def _user_arguments(self) -> dict[str, Any]:
+        if self.is_pooled:
+            return self._plain_arguments()
+        settings = {"application_name": self.schema, **self._connect_options.get("server_settings", {})}
+        return {"dsn": self.dsn, **self._connect_options, "server_settings": settings}
+
+    def _plain_arguments(self) -> dict[str, Any]:
+        # Named statements would stay in a pooler's session, in the way of the next process to name its own.
+        return {"dsn": self.dsn, **self._connect_options, "statement_cache_size": 0}
+
+    def _arguments(self, *, durable: bool, command_timeout: float) -> dict[str, Any]:
+        options = {"command_timeout": command_timeout, **self._connect_options}
+        if self.is_pooled:
+            return {"dsn": self.dsn, **options, "statement_cache_size": 0}
+        settings = {
+            "application_name": self.schema,
+            **options.pop("server_settings", {}),
+            **self._settings,
+        }
+        if not durable:
+            settings["synchronous_commit"] = "off"
+        # Statements stay prepared for good: there are few and all of them are hot.
+        return {"dsn": self.dsn, **options, "max_cached_statement_lifetime": 0, "server_settings": settings}
+
+    def unavailable(self, error: BaseException) -> DatabaseUnavailableError:
+        """Say that the database cannot be had, because of *error*."""
+        return DatabaseUnavailableError(
+            f"the database did not answer within {self.connect_timeout:g} s "
+            f"({type(error).__name__}: {error}); check that it runs and that the DSN is right"
+        )
+
+
+class Link:
+    """A connection that one loop owns: opened at first use, and again after it broke."""
+
+    def __init__(self, database: Database, *, durable: bool, command_timeout: float = WORKER_TIMEOUT) -> None:
+        self._database = database
+        self._durable = durable
+        self._command_timeout = command_timeout
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+
+    async def open(self) -> asyncpg.Connection[asyncpg.Record]:
+        """Return the connection, opened if need be. Raises one of CONNECTION_ERRORS."""
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._database.connect(
+                durable=self._durable, command_timeout=self._command_timeout
+            )
+        return self._connection
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        """Lend the connection. Raises one of CONNECTION_ERRORS where it cannot be had, or breaks."""
+        connection = await self.open()
+        try:
+            if self._database.is_pooled:
+                async with self._database.in_session(connection, durable=self._durable):
+                    yield connection
+            else:
+                yield connection
+        except CONNECTION_ERRORS:
+            # Whatever it was, this session is not to be trusted any more.
+            self._connection = None
+            connection.terminate()
+            raise
+
+    async def close(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed():
+            with anyio.move_on_after(1) as scope:
+                await connection.close()
+            if scope.cancelled_caught:
+                connection.terminate()
+
+
+async def _close(pool: Pool) -> None:
+    with anyio.move_on_after(CLOSE_WITHIN, shield=True):
+        await pool.close()
+        return
+    pool.terminate()
+
+
+async def _keep_session(_: object) -> None:
+    # asyncpg's own reset costs a round trip each time a connection is given back, to undo what
+    # pgqueue's statements never do.
+    return None

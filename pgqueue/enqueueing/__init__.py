@@ -1,0 +1,1 @@
+"""From calls to jobs that are durable: batches, idempotency keys, writing."""

@@ -1,0 +1,272 @@
+"""Jobs on their way to the database: what a call's options say of its job, and a batch of such jobs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from pgqueue.enqueueing.idempotency import KeyedCall, KeyRule, Settlement, fingerprint_of, key_id, settle
+from pgqueue.errors import DuplicateJobError
+from pgqueue.events.kinds import JobMoved
+from pgqueue.model.jobs import JobStatus
+from pgqueue.model.unset import Unset
+from pgqueue.options.levels import Options
+from pgqueue.store import NewJobs, Store, Template
+
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
+
+CHUNK = 2000
+"""Jobs in one statement of a bulk enqueue: longer ones are not faster."""
+CHUNK_LENGTH = 16 * 1024 * 1024
+"""Characters of arguments in one statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a call's options say: its job's template, and what to do about its id and its idempotency key."""
+
+    template: Template
+    id: UUID | None
+    raises_on_duplicate: bool
+    key_rule: KeyRule | None = None
+    key: str | None = None
+    """The idempotency key. None: there is none, or the arguments are it."""
+
+    @classmethod
+    def of(cls, task: str, options: Options, call: Options) -> Call:
+        """Read *options*, all levels merged, and those of the *call* itself, which go with the job.
+
+        Raises InvalidOptionError.
+        """
+        assert isinstance(options.queue, str)
+        assert isinstance(options.priority, int)
+        assert not isinstance(options.delay, Unset)
+        run_at, expires = options.run_at, options.expires
+        template = Template(
+            lane=(options.queue, options.priority),
+            task=task,
+            run_at=run_at if isinstance(run_at, datetime) else None,
+            # A time that the call gives stands against a delay that its task has.
+            delay=None if isinstance(run_at, datetime) else options.delay,
+            expires_at=expires if isinstance(expires, datetime) else None,
+            expires_after=expires if isinstance(expires, float) else None,
+            options=call.stored(),
+            headers=json.dumps(dict(options.headers))
+            if not isinstance(options.headers, Unset) and options.headers
+            else None,
+            tags=json.dumps(options.tags) if options.tags else None,
+            key=options.key if isinstance(options.key, str) else None,
+        )
+        return cls(
+            template=template,
+            id=options.id if isinstance(options.id, UUID) else None,
+            raises_on_duplicate=options.on_duplicate == "raise",
+            key_rule=KeyRule.of(task, options),
+            key=options.idempotency_key if isinstance(options.idempotency_key, str) else None,
+        )
+
+    def alike(self, call: Options) -> Call:
+        """Return this for another *call* of the same kind (`Options.kind`)."""
+        return Call(
+            self.template,
+            call.id if isinstance(call.id, UUID) else None,
+            self.raises_on_duplicate,
+            self.key_rule,
+            call.idempotency_key if isinstance(call.idempotency_key, str) else self.key,
+        )
+
+
+@dataclass(slots=True)
+class Batch:
+    """Jobs to be written together, all or none."""
+
+    ids: list[UUID] = field(default_factory=list)
+    """Of every call, in order, whether or not its job is to be written."""
+    chosen: dict[UUID, bool] = field(default_factory=dict)
+    """Ids that callers chose, and whether it is an error if one exists."""
+    existing: set[UUID] = field(default_factory=set)
+    """Ids that somebody else's jobs had."""
+    absent: set[UUID] = field(default_factory=set)
+    """Ids that were free when we looked."""
+    is_unsure: bool = False
+    """Whether the answer of an earlier try was lost: what was free then and exists now is our own."""
+    ready: NewJobs = field(default_factory=NewJobs)
+    timed: NewJobs = field(default_factory=NewJobs)
+    keyed: dict[UUID, KeyedCall] = field(default_factory=dict)
+    """Calls with idempotency keys, by the ids of those."""
+    found: set[UUID] = field(default_factory=set)
+    """Ids that exist, our own from an earlier try among them: their keys are not asked for again."""
+    settlement: Settlement | None = None
+    """What became of the keyed calls in the latest try."""
+    written: list[JobMoved] = field(default_factory=list)
+    """Jobs of which it turned out that an earlier try, whose answer was lost, had made them."""
+    due: set[UUID] = field(default_factory=set)
+    """Those of the timed jobs whose time had come when they were written."""
+
+    def add(self, call: Call, fresh_id: UUID, document: str) -> None:
+        """Add a job with the arguments *document*. Raises DuplicateJobError."""
+        job_id = fresh_id
+        if call.id is not None:
+            job_id = call.id
+            is_repeated = job_id in self.chosen
+            if is_repeated and call.raises_on_duplicate:
+                raise DuplicateJobError(job_id)
+            self.chosen[job_id] = call.raises_on_duplicate
+            if is_repeated:
+                self.ids.append(job_id)
+                return
+        self.ids.append(job_id)
+        jobs = self.timed if call.template.is_timed else self.ready
+        jobs.add(job_id, document, call.template)
+
+    def add_keyed(self, call: Call, rule: KeyRule, fresh_id: UUID, document: str, stored: str) -> None:
+        """Add a job with an idempotency key: the arguments *document* are *stored* so.
+
+        Raises DuplicateJobError, DuplicateKeyError, IdempotencyConflictError.
+        """
+        if call.id is not None and call.id in self.chosen:
+            self.add(call, fresh_id, stored)
+            return
+        fingerprint = fingerprint_of(call.template.task, document)
+        key = fingerprint if call.key is None else call.key
+        keyed = KeyedCall(
+            key_id(rule.scope, key),
+            key,
+            fresh_id if call.id is None else call.id,
+            rule,
+            fingerprint,
+            stored,
+            call.template,
+            [len(self.ids)],
+        )
+        first = self.keyed.setdefault(keyed.id, keyed)
+        if first is keyed:
+            if call.id is not None:
+                self.chosen[call.id] = call.raises_on_duplicate
+        else:
+            first.merge(keyed)
+        self.ids.append(first.job_id)
+
+    def close(self) -> None:
+        """Take in the jobs of keyed calls, which later calls of the batch can have changed until now."""
+        for call in self.keyed.values():
+            jobs = self.timed if call.template.is_timed else self.ready
+            jobs.add(call.job_id, call.document, call.template)
+
+    async def settle_keys(self, store: Store, connection: Connection) -> Settlement:
+        """Take keys for the jobs that are to be written, or do as their calls say about those that are held.
+
+        Raises DuplicateKeyError, IdempotencyConflictError.
+        """
+        calls = [call for call in self.keyed.values() if call.job_id not in self.found]
+        self.settlement = await settle(store, connection, calls)
+        return self.settlement
+
+    def handled(self) -> list[tuple[UUID, bool, bool]]:
+        """Return, of every call, its job, whether that was created for it, and whether it replaced another.
+
+        For a batch with chosen ids or idempotency keys; in any other each call created a job.
+        """
+        settlement = self.settlement or Settlement()
+        replacing = {place for call in self.keyed.values() for place in call.replacing}
+        seen = set(self.existing)
+        handled = []
+        for place, job_id in enumerate(self.ids):
+            holder = settlement.holders.get(job_id)
+            if holder is not None:
+                handled.append((holder, False, holder in settlement.replaced))
+                continue
+            handled.append((job_id, job_id not in seen, place in replacing))
+            seen.add(job_id)
+        return handled
+
+    @property
+    def created(self) -> int:
+        """How many jobs were made."""
+        settled = self.settlement.holders if self.settlement is not None else ()
+        return len(set(self.ids).difference(self.existing, settled))
+
+    def ready_by_queue(self) -> Mapping[str, int]:
+        """Return how many jobs that can run at once are to be written to each queue."""
+        counts: Counter[str] = Counter()
+        for number, count in Counter(self.ready.numbers).items():
+            counts[self.ready.templates[number - 1].lane[0]] += count
+        return counts
+
+    def created_by_task(self) -> Mapping[tuple[str, str], int]:
+        """Return how many jobs were made of each task and queue."""
+        settled = self.settlement.holders if self.settlement is not None else {}
+        counts: Counter[tuple[str, str]] = Counter()
+        for given in (self.ready, self.timed):
+            jobs = given.without(settled) if settled else given
+            for number, count in Counter(jobs.numbers).items():
+                template = jobs.templates[number - 1]
+                counts[template.task, template.lane[0]] += count
+        counts.update((job.task, job.queue) for job in self.written)
+        return counts
+
+    def created_jobs(self) -> list[JobMoved]:
+        """Return each job that was made, and where it waits."""
+        settlement = self.settlement or Settlement()
+        made = [*self.written]
+        for given, status in ((self.ready, JobStatus.PENDING), (self.timed, JobStatus.SCHEDULED)):
+            jobs = given.without(settlement.holders) if settlement.holders else given
+            for job_id, number in zip(jobs.ids, jobs.numbers, strict=True):
+                template = jobs.templates[number - 1]
+                now = JobStatus.PENDING if job_id in self.due else status
+                now = JobStatus.BLOCKED if job_id in settlement.follows else now
+                made.append(JobMoved(job_id, template.task, template.lane[0], None, now))
+        return made
+
+    @property
+    def replaced_jobs(self) -> list[JobMoved]:
+        """Each job that took what a call says, because it has that call's idempotency key."""
+        return [] if self.settlement is None else list(self.settlement.replaced.values())
+
+    @property
+    def lanes(self) -> set[tuple[str, int]]:
+        """The lanes of all jobs."""
+        return {template.lane for jobs in (self.ready, self.timed) for template in jobs.templates}
+
+    @property
+    def is_one_statement(self) -> bool:
+        """Whether one statement writes it all: the usual case, which needs no transaction around it."""
+        documents = self.ready.documents
+        if self.timed.ids or self.chosen or self.keyed or not documents:
+            return False
+        return len(documents) == 1 or (len(documents) <= CHUNK and sum(map(len, documents)) <= CHUNK_LENGTH)
+
+    async def find_existing(self, store: Store, connection: Connection) -> bool:
+        """Take out the jobs that exist; return whether none is left. Raises DuplicateJobError."""
+        ids = {*self.ready.ids, *self.timed.ids}
+        existing = await store.find_existing(connection, ids)
+        others = (existing & self.chosen.keys()) - (self.absent if self.is_unsure else set())
+        for job_id in others:
+            if self.chosen[job_id]:
+                raise DuplicateJobError(job_id)
+        own = existing - others
+        if own:
+            self.written += [job for job in self.created_jobs() if job.job_id in own]
+        self.existing |= others
+        self.absent = ids - existing
+        self.found |= existing
+        self.ready, self.timed = self.ready.without(existing), self.timed.without(existing)
+        return not self.ready.ids and not self.timed.ids
+
+
+def chunks(jobs: NewJobs) -> Iterator[NewJobs]:
+    """Cut jobs into what one statement takes."""
+    start, length = 0, 0
+    for end, document in enumerate(jobs.documents):
+        if end > start and (end - start == CHUNK or length + len(document) > CHUNK_LENGTH):
+            yield jobs.slice(start, end)
+            start, length = end, 0
+        length += len(document)
+    if jobs.ids:
+        yield jobs.slice(start, len(jobs.ids))

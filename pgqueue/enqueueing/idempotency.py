@@ -1,0 +1,262 @@
+"""Idempotency keys: which calls are one call, and what becomes of a call whose key is held.
+
+A batch's keyed calls are settled in the transaction that writes its jobs: their keys are taken in the
+order of their ids, and only for those that somebody holds is it asked who, and done as the call says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from pgqueue.errors import DuplicateKeyError, IdempotencyConflictError, InvalidOptionError
+from pgqueue.events.kinds import JobMoved
+from pgqueue.model.unset import Unset
+from pgqueue.options.checks import OnConflict, Span
+from pgqueue.options.levels import Options
+from pgqueue.store import KeyHolder, KeyRow, Standing, Store, Template
+
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
+
+CHUNK = 2000
+"""Keys in one statement."""
+
+LOOK_AGAIN: Final = 3600.0
+"""Seconds after which maintenance looks whether a job that holds a key is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRule:
+    """What a call's options say of its key, but for the key itself."""
+
+    scope: str
+    span: Span
+    window: float | None
+    on_conflict: OnConflict
+    fingerprint: bool
+
+    @classmethod
+    def of(cls, task: str, options: Options) -> KeyRule | None:
+        """Read *options*, all levels merged; None: no key. Raises InvalidOptionError."""
+        if options.idempotency_key is None:
+            return None
+        assert not isinstance(options.idempotency_window, Unset)
+        assert not isinstance(options.idempotency_while, Unset)
+        assert not isinstance(options.on_conflict, Unset)
+        if options.on_conflict == "debounce" and options.delay is None:
+            raise InvalidOptionError(
+                f"task {task!r}: on_conflict='debounce' starts the job a delay after the latest call; "
+                "set 'delay', and no 'run_at'"
+            )
+        span, window = options.idempotency_while, options.idempotency_window
+        if options.on_conflict == "coalesce":
+            span = "terminal"
+        elif span == "window" and window is None:
+            span = "forever"
+        scope = {"task": f"task:{task}", "queue": f"queue:{options.queue}"}.get(
+            str(options.idempotency_scope), str(options.idempotency_scope)
+        )
+        return cls(
+            scope=scope,
+            span=span,
+            window=window if span == "window" else None if span == "forever" else LOOK_AGAIN,
+            on_conflict=options.on_conflict,
+            fingerprint=bool(options.idempotency_fingerprint),
+        )
+
+
+def fingerprint_of(task: str, document: str) -> str:
+    """Return the digest of a call: of its task and its arguments, however their JSON is spelled."""
+    arguments = _CANONICAL.encode(_READER.decode(document))
+    return hashlib.sha256(f"{task}\0{arguments}".encode()).hexdigest()
+
+
+def _number(spelled: str) -> int | float:
+    # To JSON, 1.0 and 1 are one number.
+    number = float(spelled)
+    return int(number) if number.is_integer() else number
+
+
+_READER: Final = json.JSONDecoder(parse_float=_number)
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def key_id(scope: str, key: str) -> UUID:
+    """Return the digest under which a key is stored, as `pgqueue.key_id` makes it."""
+    return UUID(bytes=hashlib.sha256(f"{scope}\0{key}".encode()).digest()[:16])
+
+
+@dataclass(slots=True)
+class KeyedCall:
+    """The call, or the calls of one batch, that ask for one key: the job that there is to be."""
+
+    id: UUID
+    key: str
+    job_id: UUID
+    rule: KeyRule
+    fingerprint: str
+    document: str
+    template: Template
+    places: list[int]
+    """Of its calls in the batch. Those behind the first make no job."""
+    replacing: list[int] = field(default_factory=list)
+    """The places of those that replaced an earlier one."""
+
+    def merge(self, later: KeyedCall) -> None:
+        """Take in a later call of the same batch, as if this one's job held the key, not started.
+
+        Raises DuplicateKeyError, IdempotencyConflictError.
+        """
+        if later.rule.on_conflict in ("replace", "debounce"):
+            self.rule, self.fingerprint = later.rule, later.fingerprint
+            self.document, self.template = later.document, later.template
+            self.replacing += later.places
+        else:
+            later.check(KeyHolder(self.job_id, self.fingerprint))
+        self.places += later.places
+
+    def check(self, holder: KeyHolder) -> None:
+        """Raise DuplicateKeyError or IdempotencyConflictError unless this call may be *holder*'s."""
+        rule, task = self.rule, self.template.task
+        if rule.on_conflict == "raise":
+            raise DuplicateKeyError(task, key=self.key, scope=rule.scope, job_id=holder.job_id)
+        held = holder.fingerprint
+        if rule.fingerprint and held is not None and held != self.fingerprint:
+            raise IdempotencyConflictError(
+                task,
+                key=self.key,
+                scope=rule.scope,
+                job_id=holder.job_id,
+                fingerprint=self.fingerprint,
+                held_fingerprint=held,
+            )
+
+    def row(self, job_id: UUID) -> KeyRow:
+        """Return what is stored of the key when *job_id* has it."""
+        rule = self.rule
+        fingerprint = self.fingerprint if rule.fingerprint else None
+        return KeyRow(self.id, rule.scope, self.key, job_id, rule.span, fingerprint, rule.window)
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What became of a batch's keyed calls."""
+
+    holders: dict[UUID, UUID] = field(default_factory=dict)
+    """The jobs that have the keys, by the ids of those that are therefore not made."""
+    replaced: dict[UUID, JobMoved] = field(default_factory=dict)
+    """Those holders that took a call's arguments, by id."""
+    follows: dict[UUID, UUID] = field(default_factory=dict)
+    """New jobs that wait for the end of another, by id."""
+
+
+async def settle(store: Store, connection: Connection, calls: Sequence[KeyedCall]) -> Settlement:
+    """Take the keys of *calls*, or do as the calls say about those that are held.
+
+    Part of the transaction that writes their jobs. Raises DuplicateKeyError, IdempotencyConflictError.
+    """
+    settlement = Settlement()
+    for chunk in _chunks(sorted(calls, key=lambda call: call.id.bytes)):
+        taken = await store.take_keys(connection, [call.row(call.job_id) for call in chunk])
+        if len(taken) < len(chunk):
+            held = [call for call in chunk if call.id not in taken]
+            await _settle_held(store, connection, held, settlement)
+    return settlement
+
+
+async def _settle_held(
+    store: Store, connection: Connection, calls: Sequence[KeyedCall], settlement: Settlement
+) -> None:
+    holders = await store.find_keys(connection, [call.id for call in calls])
+    by_policy = {
+        policy: [call for call in calls if call.rule.on_conflict in policies]
+        for policy, policies in _KINDS.items()
+    }
+    passed = await _replace(store, connection, by_policy["replace"], holders, settlement)
+    passed += await _coalesce(store, connection, by_policy["coalesce"], holders, settlement)
+    for call in by_policy["return"]:
+        _settle_for(call, holders, settlement)
+    if passed:
+        await store.hand_over_keys(connection, passed)
+
+
+_KINDS: Final[Mapping[str, Collection[str]]] = {
+    "return": ("return", "raise"),
+    "replace": ("replace", "debounce"),
+    "coalesce": ("coalesce",),
+}
+
+
+def _settle_for(call: KeyedCall, holders: Mapping[UUID, KeyHolder], settlement: Settlement) -> None:
+    """Have the holder's job stand for the call's."""
+    holder = holders[call.id]
+    call.check(holder)
+    settlement.holders[call.job_id] = holder.job_id
+
+
+async def _replace(
+    store: Store,
+    connection: Connection,
+    calls: Sequence[KeyedCall],
+    holders: Mapping[UUID, KeyHolder],
+    settlement: Settlement,
+) -> list[KeyRow]:
+    """Give holders that have not started what the calls say. Returns the keys' new rows."""
+    if not calls:
+        return []
+    started, rows = [], []
+    replaced = await store.replace_jobs(
+        connection, [(holders[call.id].job_id, call.document, call.template) for call in calls]
+    )
+    for call in calls:
+        job_id = holders[call.id].job_id
+        if job_id in replaced:
+            settlement.holders[call.job_id] = job_id
+            template = call.template
+            settlement.replaced[job_id] = JobMoved(job_id, template.task, template.lane[0], *replaced[job_id])
+            rows.append(call.row(job_id))
+        else:
+            started.append(call)
+    if started:
+        # A start since the keys were asked for may have ended the hold; it was ours to ask for, and still is.
+        taken = await store.take_keys(connection, [call.row(call.job_id) for call in started])
+        for call in started:
+            if call.id not in taken:
+                _settle_for(call, holders, settlement)
+    return rows
+
+
+async def _coalesce(
+    store: Store,
+    connection: Connection,
+    calls: Sequence[KeyedCall],
+    holders: Mapping[UUID, KeyHolder],
+    settlement: Settlement,
+) -> list[KeyRow]:
+    """Join holders that wait; make a job that follows one that runs. Returns the keys' new rows."""
+    if not calls:
+        return []
+    stands = await store.hold_waiting(connection, [holders[call.id].job_id for call in calls])
+    rows = []
+    for call in calls:
+        holder = holders[call.id]
+        match stands[holder.job_id]:
+            case Standing.WAITING:
+                _settle_for(call, holders, settlement)
+                continue
+            case Standing.RUNNING:
+                settlement.follows[call.job_id] = holder.job_id
+            case Standing.OVER:
+                pass
+        rows.append(call.row(call.job_id))
+    return rows
+
+
+def _chunks(calls: Sequence[KeyedCall]) -> Iterator[Sequence[KeyedCall]]:
+    for start in range(0, len(calls), CHUNK):
+        yield calls[start : start + CHUNK]

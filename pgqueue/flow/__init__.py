@@ -1,0 +1,1 @@
+"""What holds jobs back: the depth of queues."""

@@ -1,0 +1,86 @@
+"""What follows from counts: percentiles of durations, and when a queue will be empty. Values only."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
+from math import inf, sqrt
+from statistics import fmean, median, stdev
+from typing import Final
+
+from pgqueue.model.measures import Bucket, Drain, Percentiles
+
+BOUNDS: Final = (
+    *(step * scale for scale in (0.001, 0.01, 0.1, 1.0, 10.0, 100.0) for step in (1, 2, 5)),
+    *(1000.0, 3600.0, 14_400.0, 43_200.0, 86_400.0),
+)
+"""Upper bounds of buckets, in seconds; one more takes what is longer. What is stored was counted by them."""
+BUCKETS: Final = len(BOUNDS) + 1
+
+
+def count_into(counts: list[int], seconds: Iterable[float], times: int) -> None:
+    """Count durations into the buckets *counts*: the sample *seconds* stands for *times* of them."""
+    sample = list(seconds)
+    if not sample:
+        return
+    each, rest = divmod(times, len(sample))
+    for place, value in enumerate(sample):
+        # What does not divide evenly goes to the first ones.
+        counts[bisect_left(BOUNDS, value)] += each + (place < rest)
+
+
+def percentiles(counts: Sequence[int]) -> Percentiles | None:
+    """Return the percentiles of durations that are counted in buckets; None: there are none.
+
+    Inside its bucket a duration is taken to lie where its rank does; in the last one, which has no upper
+    bound, at the lower.
+    """
+    total = sum(counts)
+    if total <= 0:
+        return None
+    upto = list(accumulate(counts))
+    return Percentiles(*(_at_rank(counts, upto, share * total) for share in (0.50, 0.95, 0.99)))
+
+
+def buckets(counts: Sequence[int]) -> tuple[Bucket, ...]:
+    """Return all buckets with what is counted in them; none if there are no durations."""
+    if not any(counts):
+        return ()
+    ends = pairwise((0.0, *BOUNDS, inf))
+    return tuple(Bucket(above, upto, count) for (above, upto), count in zip(ends, counts, strict=True))
+
+
+def _at_rank(counts: Sequence[int], upto: Sequence[int], rank: float) -> float:
+    bucket = bisect_left(upto, rank)
+    low = BOUNDS[bucket - 1] if bucket else 0.0
+    if bucket == len(BOUNDS):
+        return low
+    below = upto[bucket] - counts[bucket]
+    return low + (BOUNDS[bucket] - low) * (rank - below) / counts[bucket]
+
+
+def estimate_drain(pending: int, finished: Sequence[float], enqueued: Sequence[float]) -> Drain | None:
+    """Return in how many seconds *pending* jobs are gone if all goes on as in some stretches of equal length.
+
+    *finished* and *enqueued* are the rates of each stretch, in jobs a second. None: nothing is pending, or
+    nothing was finished. Likely: pending / (mean finished - median enqueued); the median, because a burst
+    that is over has made `pending` what it is and does not come again. Low and high take the mean of the
+    finished a standard error higher and lower, and of the mean and the median of the enqueued the lower and
+    the higher. Infinite: it is not becoming less.
+    """
+    if pending <= 0 or not any(rate > 0 for rate in finished):
+        return None
+    out = fmean(finished)
+    doubt = stdev(finished) / sqrt(len(finished)) if len(finished) > 1 else 0.0
+    into = median(enqueued) if enqueued else 0.0
+    also_into = fmean(enqueued) if enqueued else 0.0
+    return Drain(
+        low=_seconds(pending, out + doubt - min(into, also_into)),
+        likely=_seconds(pending, out - into),
+        high=_seconds(pending, out - doubt - max(into, also_into)),
+    )
+
+
+def _seconds(count: int, rate: float) -> float:
+    return count / rate if rate > 0 else inf

@@ -1,0 +1,62 @@
+"""What the code that runs for a job can know of it."""
+
+from __future__ import annotations
+
+import json
+from uuid import UUID
+
+
+class JobInfo:
+    """The running job: its ids, where it was enqueued, and which attempt this is."""
+
+    __slots__ = (
+        "_headers",
+        "attempt",
+        "job_id",
+        "key",
+        "losses",
+        "priority",
+        "queue",
+        "task",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        *,
+        job_id: UUID,
+        task: str,
+        queue: str,
+        priority: int,
+        attempt: int,
+        losses: int,
+        key: str | None,
+        headers: str | None,
+        worker: str,
+    ) -> None:
+        self.job_id = job_id
+        self.task = task
+        self.queue = queue
+        self.priority = priority
+        self.attempt = attempt
+        """1 for the first execution. Attempts lost with their worker are not counted."""
+        self.losses = losses
+        """How often the job was given back because its worker was lost."""
+        self.key = key
+        self.worker = worker
+        self._headers = headers
+
+    @property
+    def retries(self) -> int:
+        """0 for the first execution."""
+        return self.attempt - 1
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the caller sent along."""
+        return dict(json.loads(self._headers)) if self._headers else {}
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same in every attempt of this job, and no other job's: for services that deduplicate."""
+        return str(self.job_id)

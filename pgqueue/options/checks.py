@@ -1,0 +1,224 @@
+"""Whether values can be options: one check per kind, used at every level where an option can be set.
+
+Each takes what the value is called in errors, and the value; returns it as it is kept, and raises
+InvalidOptionError for one that cannot be.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final, Literal, get_args
+from uuid import UUID
+
+from pgqueue.errors import InvalidOptionError
+from pgqueue.model.checks import (
+    MAX_KEY_LENGTH,
+    MAX_QUEUE_LENGTH,
+    aware_time,
+    finite_seconds,
+    one_of,
+    positive_seconds,
+    some_seconds,
+    storable,
+    text,
+)
+
+
+class FromArguments(Enum):
+    """Stands for an idempotency key that is made from the task and its arguments."""
+
+    FROM_ARGUMENTS = "from arguments"
+
+    def __repr__(self) -> str:
+        return "FROM_ARGUMENTS"
+
+
+FROM_ARGUMENTS: Final = FromArguments.FROM_ARGUMENTS
+"""As `idempotency_key`: calls of one task with the same arguments are the same call."""
+
+Span = Literal["pending", "started", "terminal", "success", "window", "forever"]
+"""How long a job holds its idempotency key."""
+Log = Literal["all", "failures"] | float
+"""Of which jobs what goes well is logged."""
+OnConflict = Literal["return", "raise", "replace", "debounce", "coalesce"]
+"""What becomes of a call whose idempotency key is held."""
+
+MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767
+
+
+def queue(what: str, value: object) -> str:
+    """Return *value*, a queue's name."""
+    return text(what, value, longest=MAX_QUEUE_LENGTH)
+
+
+def priority(what: str, value: object) -> int:
+    """Return *value*, a priority."""
+    if isinstance(value, bool) or not isinstance(value, int) or not MIN_PRIORITY <= value <= MAX_PRIORITY:
+        raise InvalidOptionError(
+            f"{what} is {value!r}: give a whole number from {MIN_PRIORITY} to {MAX_PRIORITY}"
+        )
+    return value
+
+
+def delay(what: str, value: object) -> float | None:
+    """Return *value*, seconds, or None. One that has passed already runs now, like a time that has."""
+    return None if value is None else finite_seconds(what, value)
+
+
+def run_at(what: str, value: object) -> datetime | None:
+    """Return *value*, an aware datetime, or None."""
+    return None if value is None else aware_time(what, value)
+
+
+def expires(what: str, value: object) -> float | datetime | None:
+    """Return *value*, seconds, more than zero, an aware datetime, or None."""
+    if value is None:
+        return None
+    return aware_time(what, value) if isinstance(value, datetime) else positive_seconds(what, value)
+
+
+def job_id(what: str, value: object) -> UUID | None:
+    """Return *value*, a UUID, or None."""
+    if value is not None and not isinstance(value, UUID):
+        raise InvalidOptionError(f"{what} is {value!r}: give a UUID")
+    return value
+
+
+def on_duplicate(what: str, value: object) -> str:
+    """Return *value*, what to do about an id that exists."""
+    if value not in ("return", "raise"):
+        raise InvalidOptionError(f"{what} is {value!r}: give 'return' or 'raise'")
+    return str(value)
+
+
+def tags(what: str, value: object) -> tuple[str, ...]:
+    """Return *value*, texts."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InvalidOptionError(f"{what} is {value!r}: give a list of texts")
+    return tuple(text(what, each, longest=MAX_KEY_LENGTH) for each in value)
+
+
+def key(what: str, value: object) -> str | None:
+    """Return *value*, a text, or None."""
+    return None if value is None else text(what, value, longest=MAX_KEY_LENGTH)
+
+
+def headers(what: str, value: object) -> dict[str, str]:
+    """Return *value*, texts by texts."""
+    if not isinstance(value, Mapping):
+        raise InvalidOptionError(f"{what} is {value!r}: give a mapping of texts")
+    return {
+        text(what, name, longest=MAX_KEY_LENGTH): text(what, each, longest=8192)
+        for name, each in value.items()
+    }
+
+
+def idempotency_key(what: str, value: object) -> str | FromArguments | None:
+    """Return *value*, a text, FROM_ARGUMENTS, or None."""
+    if value is None or isinstance(value, FromArguments):
+        return value
+    return storable(what, value)
+
+
+def idempotency_window(what: str, value: object) -> float | None:
+    """Return *value*, seconds, more than zero, or None."""
+    return None if value is None else positive_seconds(what, value)
+
+
+def idempotency_scope(what: str, value: object) -> str:
+    """Return *value*, the scope of an idempotency key."""
+    if isinstance(value, str) and value.startswith("tenant:") and value != "tenant:":
+        return storable(what, value)
+    return one_of(what, value, ("task", "queue", "global"), "or 'tenant:NAME'")
+
+
+def idempotency_while(what: str, value: object) -> str:
+    """Return *value*, for how long a key is held."""
+    return one_of(what, value, get_args(Span))
+
+
+def on_conflict(what: str, value: object) -> str:
+    """Return *value*, what to do about a key that is held."""
+    return one_of(what, value, get_args(OnConflict))
+
+
+def timeout(what: str, value: object) -> float | None:
+    """Return *value*, seconds, more than zero, or None."""
+    return None if value is None else positive_seconds(what, value)
+
+
+def retry_backoff(what: str, value: object) -> float | None:
+    """Return *value*, the factor of exponential backoff, or None for none."""
+    if isinstance(value, bool):
+        return 1.0 if value else None
+    return None if value is None else positive_seconds(what, value)
+
+
+def retry_jitter(what: str, value: object) -> str:
+    """Return *value*, the kind of jitter."""
+    if isinstance(value, bool):
+        return "full" if value else "none"
+    if value not in ("full", "equal", "none"):
+        raise InvalidOptionError(f"{what} is {value!r}: give 'full', 'equal', 'none' or a bool")
+    return str(value)
+
+
+def max_retry_duration(what: str, value: object) -> float | None:
+    """Return *value*, seconds, more than zero, or None."""
+    return None if value is None else positive_seconds(what, value)
+
+
+def retry_intervals(what: str, value: object) -> tuple[float, ...]:
+    """Return *value*, delays in seconds."""
+    if value is None:
+        return ()
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InvalidOptionError(f"{what} is {value!r}: give a list of delays, or None")
+    return tuple(some_seconds(what, each) for each in value)
+
+
+def error_types(what: str, value: object) -> tuple[type[BaseException], ...]:
+    """Return *value*, classes of exceptions."""
+    kinds = tuple(value) if isinstance(value, Sequence) else (value,)
+    for kind in kinds:
+        if not isinstance(kind, type) or not issubclass(kind, BaseException):
+            raise InvalidOptionError(f"{what} contains {kind!r}: give classes of exceptions")
+    return kinds
+
+
+def retry_when(what: str, value: object) -> Any:
+    """Return *value*, a plain function, or None."""
+    if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
+        raise InvalidOptionError(f"{what} is {value!r}: give a plain function (attempt, exc, job)")
+    return value
+
+
+def paths(what: str, value: object) -> tuple[str, ...]:
+    """Return *value*, paths to arguments."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InvalidOptionError(f"{what} is {value!r}: give a list of names of arguments")
+    for path in value:
+        if "" in text(what, path, longest=MAX_KEY_LENGTH).split("."):
+            raise InvalidOptionError(f"{what} contains {path!r}: give names joined by single dots")
+        if path.endswith("**"):
+            raise InvalidOptionError(f"{what} contains {path!r}: end it with a name, or with '*' for all")
+    return tuple(value)
+
+
+def log_share(what: str, value: object) -> float:
+    """Return the share of jobs that *value*, as the option `log` has it, means."""
+    match value:
+        case "all":
+            return 1.0
+        case "failures":
+            return 0.0
+        case bool():
+            pass
+        case int() | float() if 0 <= value <= 1:
+            return float(value)
+    raise InvalidOptionError(
+        f"{what} is {value!r}: give 'all', 'failures', or a share of the jobs from 0 to 1"
+    )

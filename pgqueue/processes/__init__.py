@@ -1,0 +1,1 @@
+"""Worker processes: the supervisor that starts them again, and the child that runs isolated attempts."""

@@ -1,0 +1,132 @@
+"""`python -m pgqueue.processes.child`: a child process of a worker, which runs one job after the other.
+
+The main thread runs plain functions, where a signal can interrupt them; another one has the event loop: the
+socket to the worker, coroutines, and the database, which is opened with the first job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import Any, NoReturn
+
+from pgqueue.app import PgQueue
+from pgqueue.errors import InvalidTaskError
+from pgqueue.model.job_error import describe
+from pgqueue.worker.attempt.attempt import Stop
+from pgqueue.worker.isolation.importing import host_of, load
+from pgqueue.worker.isolation.runner import AttemptRunner, MainThread
+from pgqueue.worker.isolation.wire import MAX_LINE, pack, pack_outcome, unpack
+
+
+class ChildProcess:
+    """This process, as its worker sees it."""
+
+    def __init__(self, main_thread: MainThread, connection: socket.socket) -> None:
+        self._main_thread = main_thread
+        self._connection = connection
+        self._main: dict[str, str] | None = None
+        self._runners: dict[int, AttemptRunner] = {}
+        self._current: AttemptRunner | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Do what the worker says, until it is gone."""
+        reader, self._writer = await asyncio.open_connection(sock=self._connection, limit=MAX_LINE)
+        while line := await reader.readline():
+            message = unpack(line)
+            if "path" in message:
+                sys.path[:] = message["path"]
+                self._main = message["main"]
+            elif "stop" in message:
+                if self._current is not None:
+                    self._current.stop(Stop(message["stop"]))
+            else:
+                self._keep(asyncio.create_task(self._run_job(message["job"])))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run_job(self, job: dict[str, Any]) -> None:
+        try:
+            # In the main thread: a module may set signal handlers.
+            found = await self._main_thread.run(lambda: self._find(job))
+            reply = await self._reply(job, found)
+        except Exception as error:
+            # Its database cannot be reached: an attempt that failed.
+            reply = _failure(error)
+        self._current = None
+        await self._send(reply)
+
+    async def _reply(self, job: dict[str, Any], found: PgQueue | BaseException) -> dict[str, Any]:
+        if isinstance(found, BaseException):
+            return _failure(found)
+        self._current = await self._runner(found)
+        outcome, is_kept = await self._current.run(job, self._started)
+        return {"outcome": pack_outcome(outcome), "is_kept": is_kept}
+
+    def _find(self, job: dict[str, Any]) -> PgQueue | BaseException:
+        task = job["claimed"][5]
+        try:
+            host = host_of(load(job["module"], self._main), task)
+        except BaseException as error:
+            # Whatever a module raises, SystemExit too.
+            return error
+        if not isinstance(host, PgQueue):
+            return InvalidTaskError(f"task {task!r} is not found in module {job['module']!r}")
+        return host
+
+    async def _runner(self, host: PgQueue) -> AttemptRunner:
+        runner = self._runners.get(id(host))
+        if runner is None:
+            await host.open()
+            runner = self._runners[id(host)] = host.attempt_runner(self._main_thread)
+            self._keep(asyncio.create_task(runner.serve()))
+        return runner
+
+    async def _started(self) -> None:
+        await self._send({"started": True})
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        self._writer.write(pack(message))
+        await self._writer.drain()
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    described = describe(error)
+    return {"failure": [described.type, described.message, described.traceback]}
+
+
+def end() -> NoReturn:
+    """End at once, with everything that handlers have started: the worker is gone, or wants it so."""
+    os.killpg(0, signal.SIGKILL)
+    os._exit(0)
+
+
+def main() -> None:
+    """Serve the worker at the other end of the socket whose descriptor is the first argument."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    connection.set_inheritable(False)
+    # A manager that signals a whole service means the worker, which knows what to do.
+    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(each, lambda *_: None)
+    main_thread = MainThread()
+
+    async def serve() -> None:
+        try:
+            await ChildProcess(main_thread, connection).run()
+        finally:
+            # Here, and not after the loop: handlers are not to go on, cleaning up, without their worker.
+            end()
+
+    threading.Thread(target=lambda: asyncio.run(serve()), name="pgqueue child", daemon=True).start()
+    main_thread.serve()
+
+
+if __name__ == "__main__":
+    main()

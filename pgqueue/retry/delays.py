@@ -1,0 +1,57 @@
+"""When an error asks to be tried again."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+from pgqueue.model.checks import MAX_SECONDS
+
+
+def asked_delay(error: BaseException) -> float | datetime | None:
+    """Return what *error* carries as a wish when to try again: `retry_after`, or an HTTP Retry-After.
+
+    Never raises.
+    """
+    try:
+        asked = read_delay(getattr(error, "retry_after", None))
+        return asked if asked is not None else read_delay(_header(error, "Retry-After"))
+    except Exception:
+        # Attributes of a stranger's exception may be code.
+        return None
+
+
+def read_delay(value: object) -> float | datetime | None:
+    """Return *value* as seconds or an aware time: a number, timedelta, datetime, or text as in HTTP.
+
+    None for what is none of these: naive, negative, not finite.
+    """
+    if isinstance(value, str):
+        value = _http_delay(value.strip())
+    if isinstance(value, datetime):
+        return value if value.utcoffset() is not None else None
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    # Compared before it is made a float: an integer may be too large for one.
+    return None if not value >= 0 or value == math.inf else float(min(value, MAX_SECONDS))
+
+
+def _http_delay(text: str) -> float | datetime | None:
+    if text.isascii() and text.isdigit():
+        return float(text[:20])
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return at if at.utcoffset() is not None else at.replace(tzinfo=UTC)
+
+
+def _header(error: BaseException, name: str) -> object:
+    for holder in (getattr(error, "response", None), error):
+        headers = getattr(holder, "headers", None)
+        if headers is not None and (value := headers.get(name) or headers.get(name.lower())) is not None:
+            return value
+    return None

@@ -1,0 +1,43 @@
+"""What all statements share: their texts, and how lists and durations are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from pgqueue.database.sql import load_statements
+from pgqueue.events.kinds import JobMoved
+from pgqueue.model.jobs import JobStatus
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+
+class Statements:
+    """The texts of the statements for one schema, by name."""
+
+    def __init__(self, schema: str) -> None:
+        self._sql = load_statements(schema)
+
+
+def id_list(ids: Iterable[UUID | str]) -> str:
+    """Return *ids* as one text, {ID,ID,...}."""
+    # As text: asyncpg asks each element of a list twice, through Python, whether it is itself a list.
+    return f"{{{','.join(map(str, ids))}}}"
+
+
+def interval(seconds: float | None) -> timedelta | None:
+    """Return *seconds* as PostgreSQL takes a duration; None stays None."""
+    return None if seconds is None else timedelta(seconds=seconds)
+
+
+def used(column: list[Any]) -> list[Any] | None:
+    """Return a column of values; None where it is null throughout, and so need not be sent."""
+    return None if column.count(None) == len(column) else column
+
+
+def job_moved(row: Record, status: JobStatus) -> JobMoved:
+    """Return a row's job as one that now has *status*."""
+    return JobMoved(row["id"], row["task"], row["queue"], JobStatus(row["was"]), status, row["attempt"])

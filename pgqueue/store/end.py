@@ -1,0 +1,131 @@
+"""Ending attempts, and what running ones keep. Each write carries the fence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from pgqueue.model.job_error import JobError
+from pgqueue.model.outcomes import Ended, Retry, Unknown
+from pgqueue.store.base import Statements, id_list, interval, used
+
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
+
+
+class EndStatements(Statements):
+    """The ends of attempts, and what running ones keep; each write carries the fence."""
+
+    async def finish(
+        self,
+        connection: Connection,
+        lease_id: UUID,
+        worker: str,
+        ids: Sequence[UUID],
+        results: Sequence[str] | None,
+    ) -> Collection[UUID]:
+        """Record successes. *results* are JSON; None: none are kept."""
+        names = list(map(str, ids))
+        row = await connection.fetchrow(
+            self._sql["finish"],
+            lease_id,
+            id_list(names),
+            None if results is None else f"[{','.join(results)}]",
+            worker,
+            min(names, default=None),
+            max(names, default=None),
+        )
+        assert row is not None
+        if row["count"] == len(ids):
+            return ids
+        return set(row["ids"] or ())
+
+    async def retry(
+        self, connection: Connection, lease_id: UUID, worker: str, outcomes: Sequence[Retry]
+    ) -> dict[UUID, bool]:
+        """Schedule the next attempts; return by id whether a job was cancelled instead."""
+        rows = await connection.fetch(
+            self._sql["retry"],
+            lease_id,
+            [outcome.job_id for outcome in outcomes],
+            [interval(outcome.delay) for outcome in outcomes],
+            worker,
+            [outcome.reason for outcome in outcomes],
+            [_error_json(outcome.error) for outcome in outcomes],
+            [outcome.spent for outcome in outcomes],
+            used([outcome.not_before for outcome in outcomes]),
+            used([outcome.options for outcome in outcomes]),
+            used([outcome.arguments for outcome in outcomes]),
+        )
+        return {row["id"]: row["is_doomed"] for row in rows}
+
+    async def fail(
+        self, connection: Connection, lease_id: UUID, worker: str, outcomes: Sequence[Ended]
+    ) -> set[UUID]:
+        """End jobs without success."""
+        rows = await connection.fetch(
+            self._sql["fail"],
+            lease_id,
+            [outcome.job_id for outcome in outcomes],
+            [outcome.status for outcome in outcomes],
+            worker,
+            [outcome.reason for outcome in outcomes],
+            [_error_json(outcome.error) for outcome in outcomes],
+        )
+        return {row[0] for row in rows}
+
+    async def release(
+        self, connection: Connection, lease_id: UUID, worker: str, ids: Sequence[UUID]
+    ) -> dict[UUID, int | None]:
+        """Give jobs back unspent; return their lanes by id, None of one that was cancelled instead."""
+        rows = await connection.fetch(self._sql["release"], lease_id, ids, worker)
+        return {row["id"]: None if row["is_cancelled"] else row["lane"] for row in rows}
+
+    async def release_unknown(
+        self, connection: Connection, lease_id: UUID, known: Iterable[UUID]
+    ) -> list[UUID]:
+        """Give back, unspent, the jobs of a locked lease that its worker does not know of; return them."""
+        return [row[0] for row in await connection.fetch(self._sql["release_unknown"], lease_id, list(known))]
+
+    async def put_aside(
+        self, connection: Connection, lease_id: UUID, outcomes: Sequence[Unknown]
+    ) -> dict[UUID, int]:
+        """Give jobs of unknown tasks back, into their tasks' own lanes; return those by id."""
+        rows = await connection.fetch(
+            self._sql["put_aside"],
+            lease_id,
+            [outcome.job_id for outcome in outcomes],
+            [outcome.task for outcome in outcomes],
+        )
+        return {row["id"]: row["lane"] for row in rows}
+
+    async def hold_attempt(self, connection: Connection, job_id: UUID, lease_id: UUID) -> bool:
+        """Return whether a job runs under a lease."""
+        return bool(await connection.fetchval(self._sql["hold_attempt"], job_id, lease_id))
+
+    async def read_steps(self, connection: Connection, job_id: UUID) -> dict[str, str]:
+        """Return the stored results of a job's steps, by their names."""
+        return {row["name"]: row["result"] for row in await connection.fetch(self._sql["read_steps"], job_id)}
+
+    async def record_step(
+        self, connection: Connection, job_id: UUID, lease_id: UUID, name: str, result: str
+    ) -> str | None:
+        """Store a step's result; return the one that was stored first. None: the lease was lost."""
+        stored: str | None = await connection.fetchval(
+            self._sql["record_step"], job_id, lease_id, name, result
+        )
+        return stored
+
+    async def report_progress(
+        self, connection: Connection, reports: Sequence[tuple[UUID, UUID, str]]
+    ) -> None:
+        """Note how far jobs have come, given (lease id, job id, JSON) of each."""
+        await connection.execute(self._sql["report_progress"], *zip(*reports, strict=True))
+
+
+def _error_json(error: JobError | None) -> str | None:
+    if error is None:
+        return None
+    return json.dumps({"type": error.type, "message": error.message, "traceback": error.traceback})

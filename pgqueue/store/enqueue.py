@@ -1,0 +1,179 @@
+"""Writing new jobs, and what comes with them: lanes, idempotency keys, processed events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from pgqueue.model.jobs import JobStatus
+from pgqueue.store.base import Statements, id_list, interval, used
+from pgqueue.store.values import KeyHolder, KeyRow, NewJobs, Standing, Template
+
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
+
+
+class EnqueueStatements(Statements):
+    """New jobs, their lanes and keys, and events from outside."""
+
+    async def enqueue(self, connection: Connection, jobs: NewJobs) -> None:
+        """Write *jobs* that can run now. All or nothing."""
+        if len(jobs.ids) == 1:
+            await connection.execute(self._sql["enqueue_one"], *_new_job(jobs))
+            return
+        await connection.execute(self._sql["enqueue"], *_new_jobs(jobs))
+
+    async def schedule(self, connection: Connection, jobs: NewJobs) -> dict[UUID, int]:
+        """Write *jobs* that may have to wait; return those that do not, and their lanes. All or nothing."""
+        rows = await connection.fetch(
+            self._sql["schedule"],
+            *_new_jobs(jobs),
+            [template.run_at for template in jobs.templates],
+            [interval(template.delay) for template in jobs.templates],
+        )
+        return {row["id"]: row["lane"] for row in rows}
+
+    async def count_depth(self, connection: Connection, queue: str, most: int) -> int:
+        """Return how many jobs of *queue* are pending and unclaimed, counted up to *most*."""
+        counted: int = await connection.fetchval(self._sql["count_depth"], queue, most)
+        return counted
+
+    async def find_existing(self, connection: Connection, ids: Iterable[UUID]) -> set[UUID]:
+        """Return those of *ids* that are taken."""
+        return {row["id"] for row in await connection.fetch(self._sql["find_existing"], list(ids))}
+
+    async def make_lanes(self, connection: Connection, lanes: Iterable[tuple[str, int, str]]) -> None:
+        """Make those of *lanes*, as (queue, priority, task), that are missing."""
+        queues, priorities, tasks = zip(*lanes, strict=True)
+        await connection.execute(self._sql["make_lanes"], queues, priorities, tasks)
+
+    async def take_keys(self, connection: Connection, rows: Sequence[KeyRow]) -> set[UUID]:
+        """Give keys, sorted by id, to jobs where no other job holds them; return the ids of those keys."""
+        taken = await connection.fetch(self._sql["take_keys"], _key_rows(rows))
+        return {row["id"] for row in taken}
+
+    async def limit_lock_wait(self, connection: Connection, seconds: float) -> None:
+        """Have statements of this transaction wait for a lock no longer than so many *seconds*."""
+        # Zero would mean for ever.
+        await connection.execute(self._sql["limit_lock_wait"], max(1, round(seconds * 1000)))
+
+    async def find_keys(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, KeyHolder]:
+        """Return who has the keys with *ids*."""
+        rows = await connection.fetch(self._sql["find_keys"], id_list(ids))
+        return {row["id"]: KeyHolder(row["job_id"], row["fingerprint"]) for row in rows}
+
+    async def hand_over_keys(self, connection: Connection, rows: Sequence[KeyRow]) -> None:
+        """Give keys, which take_keys has locked, to jobs, whoever had them."""
+        await connection.execute(
+            self._sql["hand_over_keys"], _key_rows(rows), id_list(row.id for row in rows)
+        )
+
+    async def replace_jobs(
+        self, connection: Connection, calls: Iterable[tuple[UUID, str, Template]]
+    ) -> dict[UUID, tuple[JobStatus, JobStatus]]:
+        """Give jobs that have not started other arguments, as JSON, and templates.
+
+        Returns where those that took them stood, and where they stand now, by id.
+        """
+        rows = await connection.fetch(
+            self._sql["replace_jobs"],
+            json.dumps([_replacement(job_id, document, template) for job_id, document, template in calls]),
+        )
+        return {row["id"]: _replaced(JobStatus(row["was"]), is_timed=row["is_timed"]) for row in rows}
+
+    async def hold_waiting(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Standing]:
+        """Lock the jobs that wait, so that they start after this transaction; return where each stands."""
+        rows = await connection.fetch(self._sql["hold_waiting"], id_list(ids))
+        return {row["id"]: Standing(row["stands"]) for row in rows}
+
+    async def block_on(self, connection: Connection, others: Mapping[UUID, UUID]) -> None:
+        """Have new jobs wait, each for the end of another."""
+        await connection.execute(self._sql["block_on"], id_list(others.keys()), id_list(others.values()))
+
+    async def mark_processed(
+        self, connection: Connection, source: str, event_id: str, ttl: float, marker: UUID
+    ) -> bool:
+        """Note that an external event is being dealt with; False: it was before."""
+        is_first = await connection.fetchval(
+            self._sql["mark_processed"], source, event_id, interval(ttl), marker
+        )
+        return bool(is_first)
+
+
+def _new_job(jobs: NewJobs) -> tuple[Any, ...]:
+    [job_id], [document], [number] = jobs.ids, jobs.documents, jobs.numbers
+    template = jobs.templates[number - 1]
+    return (
+        str(job_id),
+        *template.lane,
+        template.task,
+        document,
+        template.expires_at,
+        interval(template.expires_after),
+        template.options,
+        template.headers,
+        template.tags,
+        template.key,
+    )
+
+
+def _new_jobs(jobs: NewJobs) -> tuple[Any, ...]:
+    templates = jobs.templates
+    return (
+        id_list(jobs.ids),
+        f"[{','.join(jobs.documents)}]",
+        jobs.numbers if len(templates) > 1 else None,
+        [template.lane[0] for template in templates],
+        [template.lane[1] for template in templates],
+        [template.task for template in templates],
+        used([template.expires_at for template in templates]),
+        used([interval(template.expires_after) for template in templates]),
+        used([template.options for template in templates]),
+        used([template.headers for template in templates]),
+        used([template.tags for template in templates]),
+        used([template.key for template in templates]),
+    )
+
+
+def _key_rows(rows: Iterable[KeyRow]) -> str:
+    return json.dumps(
+        [
+            {
+                "id": str(row.id),
+                "scope": row.scope,
+                "key": row.key,
+                "job_id": str(row.job_id),
+                "span": row.span,
+                "fingerprint": row.fingerprint,
+                "window": row.window,
+            }
+            for row in rows
+        ]
+    )
+
+
+def _replaced(was: JobStatus, *, is_timed: bool) -> tuple[JobStatus, JobStatus]:
+    """Return where a job stood, and where it stands: what waits for another job goes on waiting."""
+    if was is JobStatus.BLOCKED:
+        return was, was
+    return was, JobStatus.SCHEDULED if is_timed else JobStatus.PENDING
+
+
+def _replacement(job_id: UUID, document: str, template: Template) -> dict[str, Any]:
+    return {
+        "job_id": str(job_id),
+        "task": template.task,
+        "arguments": document,
+        "queue": template.lane[0],
+        "priority": template.lane[1],
+        "run_at": template.run_at and template.run_at.isoformat(),
+        "delay": template.delay,
+        "expires_at": template.expires_at and template.expires_at.isoformat(),
+        "expires_after": template.expires_after,
+        "options": template.options,
+        "headers": template.headers,
+        "tags": template.tags,
+        "key": template.key,
+    }

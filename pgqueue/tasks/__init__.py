@@ -1,0 +1,1 @@
+"""Tasks, and what a caller holds of them: signatures, handles, the context of a running job."""

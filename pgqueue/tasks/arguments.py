@@ -1,0 +1,376 @@
+"""A task's parameters and result as pydantic sees them: from a call to JSON, and from JSON to a call.
+
+Arguments are stored as one JSON object by parameter name. Where names are not known (a call by task
+name, SQL), positional ones stand under "*", or the whole is an array. Only what the caller passed is
+stored; defaults are the handler's own and apply when it runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
+from datetime import datetime
+from typing import Annotated, Any, Final, NotRequired, Union, get_args, get_origin, get_type_hints
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import (
+    CoreConfig,
+    PydanticSerializationError,
+    SchemaSerializer,
+    SchemaValidator,
+    from_json,
+    to_json,
+)
+from typing_extensions import TypedDict, is_typeddict
+
+from pgqueue.errors import InvalidArgumentsError, InvalidTaskError, PayloadTooLargeError
+from pgqueue.tasks.redaction import Signature
+
+POSITIONAL: Final = "*"
+"""The key of positional arguments whose names the caller did not know. No parameter can have it."""
+
+# Nothing may turn into something else on its way: without these, infinity would be stored as null
+# and bytes that are not UTF-8 would be refused.
+_CONFIG: Final = ConfigDict(ser_json_inf_nan="strings", ser_json_bytes="base64", val_json_bytes="base64")
+
+_CORE_CONFIG: Final = CoreConfig(ser_json_inf_nan="strings", ser_json_bytes="base64", val_json_bytes="base64")
+
+_ANY: Final = TypeAdapter[Any](Any, config=_CONFIG)
+
+_ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+_Parameter = inspect.Parameter
+
+
+class UndecodableError(Exception):
+    """Stored arguments do not fit the handler. Ends the job, not the worker."""
+
+
+class Arguments:
+    """The parameters of one handler.
+
+    Raises InvalidTaskError on construction if a parameter's type cannot be stored as JSON, or its
+    default does not fit its type.
+    """
+
+    def __init__(self, task: str, handler: Callable[..., Any], *, context_type: type) -> None:
+        self._task = task
+        hints = _hints(task, handler)
+        self.context_parameter: str | None = None
+        self._positional: list[str] = []
+        self._positional_only: list[str] = []
+        self._rest: str | None = None
+        self._named_rest: str | None = None
+        self._defaults: dict[str, Any] = {}
+        shape: dict[str, Any] = {}
+        for parameter in inspect.signature(handler).parameters.values():
+            annotation = hints.get(parameter.name, Any)
+            if annotation is context_type:
+                self._take_context(parameter, context_type.__name__)
+            else:
+                shape[parameter.name] = self._take(parameter, _aware_datetimes(annotation))
+        rest: str | None = self._rest
+        if rest and self.context_parameter in _leading(handler):
+            raise InvalidTaskError(
+                f"task {task!r} takes *{rest}: declare {self.context_parameter!r} behind it, keyword-only"
+            )
+        self._names = shape.keys() - {self._rest, self._named_rest}
+        schema = _adapter(task, "a parameter", _typed_dict(task, shape)).core_schema
+        self._validator = SchemaValidator(schema)
+        # A TypedDict's own configuration does not reach what its fields serialise to: say it again.
+        self._serializer = SchemaSerializer(schema, _CORE_CONFIG)
+        # Calls by keyword alone need no rearranging when the handler runs: the usual case.
+        self._is_plain = not (self._positional_only or self._rest or self._named_rest)
+
+    def _take_context(self, parameter: inspect.Parameter, what: str) -> None:
+        if self.context_parameter is not None:
+            raise InvalidTaskError(f"task {self._task!r} declares two {what} parameters")
+        if parameter.kind is _Parameter.POSITIONAL_ONLY:
+            raise InvalidTaskError(
+                f"task {self._task!r}: parameter {parameter.name!r} takes the {what} and cannot be "
+                "positional-only"
+            )
+        self.context_parameter = parameter.name
+
+    def _take(self, parameter: inspect.Parameter, annotation: Any) -> Any:
+        """Note one parameter; return the annotation of its field in the stored object."""
+        match parameter.kind:
+            case _Parameter.VAR_POSITIONAL:
+                self._rest = parameter.name
+                return NotRequired[list[annotation]]
+            case _Parameter.VAR_KEYWORD:
+                self._named_rest = parameter.name
+                return NotRequired[dict[str, annotation]]
+            case _Parameter.POSITIONAL_ONLY:
+                self._positional_only.append(parameter.name)
+                self._positional.append(parameter.name)
+            case _Parameter.POSITIONAL_OR_KEYWORD:
+                self._positional.append(parameter.name)
+            case _:
+                pass
+        if parameter.default is _Parameter.empty:
+            return annotation
+        self._defaults[parameter.name] = self._check_default(parameter, annotation)
+        return NotRequired[annotation]
+
+    def _check_default(self, parameter: inspect.Parameter, annotation: Any) -> Any:
+        try:
+            return _adapter(self._task, f"parameter {parameter.name!r}", annotation).validate_python(
+                parameter.default
+            )
+        except ValidationError as error:
+            raise InvalidTaskError(
+                f"task {self._task!r}: the default {parameter.default!r} of parameter {parameter.name!r} "
+                f"does not fit its type: {error.errors()[0]['msg']}"
+            ) from error
+
+    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, limit: int) -> str:
+        """Return the JSON of a call, checked against the handler's annotations.
+
+        *limit* is in bytes. Raises InvalidArgumentsError or PayloadTooLargeError.
+        """
+        named = self._by_name(args, kwargs) if args or self._named_rest else kwargs
+        try:
+            encoded = self._serializer.to_json(self._validator.validate_python(named))
+        except ValidationError as error:
+            raise _call_error(self._task, error) from error
+        except (PydanticSerializationError, UnicodeEncodeError) as error:
+            culprit = self._culprit(named)
+            what = "the arguments" if culprit is None else f"argument {culprit!r}"
+            raise InvalidArgumentsError(
+                self._task, f"{what} cannot be stored as JSON: {error}", argument=culprit
+            ) from error
+        return check_payload(self._task, encoded, limit)
+
+    @property
+    def signature(self) -> Signature:
+        """How stored arguments become parameters."""
+        return Signature(self._positional, self._rest, self._named_rest)
+
+    def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Raise InvalidArgumentsError for a call that does not fit the handler."""
+        self.encode(args, kwargs, limit=sys.maxsize)
+
+    def _culprit(self, named: Mapping[str, Any]) -> str | None:
+        for name, value in named.items():
+            try:
+                _ANY.serializer.to_json(value)
+            except (PydanticSerializationError, UnicodeEncodeError):
+                return name
+        return None
+
+    def _by_name(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        named = dict(zip(self._positional, args, strict=False))
+        surplus = args[len(self._positional) :]
+        if surplus:
+            if self._rest is None:
+                raise InvalidArgumentsError(
+                    self._task,
+                    f"takes {len(self._positional)} positional arguments and was given {len(args)}",
+                )
+            named[self._rest] = list(surplus)
+        extra: dict[str, Any] = {}
+        for name, value in kwargs.items():
+            if self._named_rest is not None and name not in self._names:
+                extra[name] = value
+            elif name in named:
+                raise InvalidArgumentsError(
+                    self._task, f"argument {name!r} is given both by position and by name", argument=name
+                )
+            else:
+                named[name] = value
+        if extra and self._named_rest is not None:
+            named[self._named_rest] = extra
+        return named
+
+    def decode(self, stored: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the positional and named arguments of a stored call, for the handler.
+
+        Raises UndecodableError.
+        """
+        try:
+            # One pass in C for the usual case; what it does not take is looked at below.
+            values = self._validator.validate_json(stored)
+        except ValidationError as error:
+            values = self._decode_positional(stored, error)
+        if self._defaults and len(values) < len(self._names):
+            values = {**self._defaults, **values}
+        if self._is_plain:
+            return (), values
+        positional = [values.pop(name) for name in self._positional_only if name in values]
+        if self._rest is not None and values.get(self._rest):
+            positional = [
+                *positional,
+                *(values.pop(name) for name in self._positional if name in values),
+                *values.pop(self._rest),
+            ]
+        elif self._rest is not None:
+            values.pop(self._rest, None)
+        if self._named_rest is not None:
+            values.update(values.pop(self._named_rest, {}))
+        return tuple(positional), values
+
+    def _decode_positional(self, stored: str, error: ValidationError) -> dict[str, Any]:
+        try:
+            raw = from_json(stored)
+            if isinstance(raw, list):
+                raw = {POSITIONAL: raw}
+            if not isinstance(raw, dict) or not isinstance(raw.get(POSITIONAL), list):
+                raise UndecodableError(_describe(error)) from error
+            named = self._by_name(tuple(raw.pop(POSITIONAL)), raw)
+            return self._validator.validate_json(to_json(named))  # type: ignore[no-any-return]
+        except ValidationError as second:
+            raise UndecodableError(_describe(second)) from second
+        except (InvalidArgumentsError, ValueError) as second:
+            raise UndecodableError(str(second)) from second
+
+
+class Result:
+    """The result of one handler."""
+
+    def __init__(self, task: str, handler: Callable[..., Any]) -> None:
+        annotation = _hints(task, handler).get("return", Any)
+        adapter = _ANY if annotation is Any else _adapter(task, "its result", annotation)
+        self._validator = adapter.validator
+        self._serializer = adapter.serializer
+        self._may_be_none = self._accepts(None)
+
+    def _accepts(self, value: Any) -> bool:
+        try:
+            self._validator.validate_python(value)
+        except ValidationError:
+            return False
+        return True
+
+    def encode(self, value: Any, *, limit: int) -> str:
+        """Return the JSON of a result. *limit* is in bytes. Raises ValueError, saying what is wrong."""
+        if value is None and self._may_be_none:
+            # What most handlers return.
+            return "null"
+        try:
+            encoded = self._serializer.to_json(self._validator.validate_python(value))
+        except ValidationError as error:
+            raise ValueError(f"the result does not fit the task's annotation: {_describe(error)}") from error
+        except (PydanticSerializationError, UnicodeEncodeError) as error:
+            raise ValueError(f"the result cannot be stored as JSON: {error}") from error
+        if len(encoded) > limit:
+            raise ValueError(f"the result takes {len(encoded):,} bytes as JSON and the limit is {limit:,}")
+        if _contains_nul(encoded):
+            raise ValueError("the result contains a NUL character, which PostgreSQL cannot store")
+        return encoded.decode()
+
+    def decode(self, stored: str) -> Any:
+        """Return the value of a stored result."""
+        return self._validator.validate_json(stored)
+
+
+def encode_by_name(task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, limit: int) -> str:
+    """Return the JSON of a call of a task whose signature is not known here: the worker validates it.
+
+    Raises InvalidArgumentsError or PayloadTooLargeError.
+    """
+    try:
+        encoded = _ANY.serializer.to_json({POSITIONAL: args, **kwargs} if args else dict(kwargs))
+    except (PydanticSerializationError, UnicodeEncodeError) as error:
+        raise InvalidArgumentsError(task, f"the arguments cannot be stored as JSON: {error}") from error
+    return check_payload(task, encoded, limit)
+
+
+def check_payload(task: str, encoded: bytes, limit: int) -> str:
+    """Return *encoded* as text if it can be stored. Raises InvalidArgumentsError or PayloadTooLargeError."""
+    if len(encoded) > limit:
+        raise PayloadTooLargeError(task, size=len(encoded), limit=limit)
+    if _contains_nul(encoded):
+        name = _find_nul(from_json(encoded))
+        raise InvalidArgumentsError(
+            task, f"argument {name!r} contains a NUL character, which PostgreSQL cannot store", argument=name
+        )
+    return encoded.decode()
+
+
+def _contains_nul(encoded: bytes) -> bool:
+    # The plain search is what every job pays; the expression tells an escaped backslash from an escape.
+    return b"\\u0000" in encoded and _ESCAPED_NUL.search(encoded) is not None
+
+
+def _find_nul(arguments: Any) -> str | None:
+    named = arguments if isinstance(arguments, dict) else {POSITIONAL: arguments}
+    return next((name for name, value in named.items() if _contains_nul(to_json({name: value}))), None)
+
+
+def _hints(task: str, handler: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(handler, include_extras=True)
+    except NameError as error:
+        raise InvalidTaskError(
+            f"task {task!r}: {error}; annotations are looked up when the task is declared, so the name must "
+            "exist by then, outside `if TYPE_CHECKING`"
+        ) from error
+
+
+def _leading(handler: Callable[..., Any]) -> set[str]:
+    return {
+        parameter.name
+        for parameter in inspect.signature(handler).parameters.values()
+        if parameter.kind is _Parameter.POSITIONAL_OR_KEYWORD
+    }
+
+
+def _typed_dict(task: str, shape: dict[str, Any]) -> Any:
+    typed = TypedDict(task, shape)  # type: ignore[misc]  # made at run time
+    setattr(typed, "__pydantic_config__", ConfigDict(extra="forbid", **_CONFIG))  # noqa: B010  # mypy sees no such attribute
+    return typed
+
+
+def _adapter(task: str, what: str, annotation: Any) -> TypeAdapter[Any]:
+    """Return pydantic's adapter of *annotation*. Raises InvalidTaskError if there can be none."""
+    try:
+        # pydantic refuses a configuration from outside for types that carry their own.
+        config = None if _carries_config(annotation) else _CONFIG
+        return TypeAdapter[Any](annotation, config=config)
+    except (PydanticUserError, NameError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidTaskError(f"task {task!r}: {what} cannot be stored as JSON: {reason}") from error
+
+
+def _carries_config(annotation: Any) -> bool:
+    return is_typeddict(annotation) or (
+        isinstance(annotation, type) and (issubclass(annotation, BaseModel) or is_dataclass(annotation))
+    )
+
+
+def _aware_datetimes(annotation: Any) -> Any:
+    """Return *annotation* with each plain `datetime` required to be aware.
+
+    A naive one means another moment to the worker than to the caller. pydantic's NaiveDatetime says
+    that one is meant; fields of models are the model's own business.
+    """
+    if annotation is datetime:
+        return AwareDatetime
+    origin, args = get_origin(annotation), get_args(annotation)
+    if not args or origin in (Annotated, Callable):
+        return annotation
+    changed = tuple(_aware_datetimes(each) for each in args)
+    if changed == args:
+        return annotation
+    if origin in (Union, types.UnionType):
+        return Union[changed]  # noqa: UP007  # made at run time
+    return origin[changed]
+
+
+def _call_error(task: str, error: ValidationError) -> InvalidArgumentsError:
+    first = error.errors(include_url=False)[0]
+    argument = str(first["loc"][0]) if first["loc"] else None
+    return InvalidArgumentsError(task, _describe(error), argument=argument, cause=error)
+
+
+def _describe(error: ValidationError) -> str:
+    """Return pydantic's findings on one line, by argument, without the values: they may be secret."""
+    return "; ".join(
+        f"argument {'.'.join(map(str, each['loc']))!r}: {each['msg']}" if each["loc"] else each["msg"]
+        for each in error.errors(include_url=False, include_context=False, include_input=False)
+    )

@@ -1,0 +1,27 @@
+"""A call of a task, as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from pgqueue.options.levels import NO_OPTIONS, Options
+from pgqueue.tasks.definition import TaskDefinition
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Signature(Generic[R_co]):
+    """A call of a task, to be enqueued later: alone, with others, or in a workflow."""
+
+    task: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    options: Options = NO_OPTIONS
+    definition: TaskDefinition | None = field(default=None, repr=False)
+    """None: the task is known by name alone, and its worker validates the arguments."""

@@ -1,0 +1,101 @@
+"""Tasks, signatures and job handles: what a caller holds."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Protocol, overload
+
+from pgqueue.options.declared import CallOptions
+from pgqueue.options.levels import NO_OPTIONS, Options, read_options
+from pgqueue.tasks.context import JobContext
+from pgqueue.tasks.definition import TaskDefinition
+from pgqueue.tasks.handle import JobHandle, Jobs
+from pgqueue.tasks.signature import P, R, Signature
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from pgqueue.database.connection import Connection
+
+
+class Queue(Jobs, Protocol):
+    """What a task needs of a PgQueue."""
+
+    async def enqueue(self, signature: Signature[R], *, connection: Connection | None = None) -> JobHandle[R]:
+        """Enqueue one job."""
+
+
+class Task(Generic[P, R]):
+    """A declared task. Calling it runs the handler here and now; `enqueue` has a worker run it."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        definition: TaskDefinition,
+        options: Options = NO_OPTIONS,
+        connection: Connection | None = None,
+    ) -> None:
+        self._queue = queue
+        self._options = options
+        self._connection = connection
+        self.definition = definition
+        functools.update_wrapper(self, definition.handler)
+
+    @property
+    def host(self) -> Queue:
+        """The PgQueue that it was declared on."""
+        return self._queue
+
+    @property
+    def name(self) -> str:
+        """The name under which the task's jobs are stored."""
+        return self.definition.name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the handler itself, without a job."""
+        return self.definition.handler(*args, **kwargs)
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Add a job and return its handle once it is durable. Never waits for its execution.
+
+        With `options(connection=...)` the job is part of that connection's transaction: it exists if and
+        only if that commits, and no worker sees it before. Raises InvalidArgumentsError before any I/O,
+        DatabaseUnavailableError.
+        """
+        return await self._queue.enqueue(self.s(*args, **kwargs), connection=self._connection)
+
+    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
+        """Return this call, to be enqueued later."""
+        return Signature(self.name, args, kwargs, self._options, self.definition)
+
+    def options(self, *, connection: Connection | None = None, **options: Unpack[CallOptions]) -> Task[P, R]:
+        """Return this task with other options for its jobs. Raises InvalidOptionError."""
+        call = read_options(f"task {self.name!r}", options, CallOptions)
+        return Task(
+            self._queue,
+            self.definition,
+            call.over(self._options),
+            connection if connection is not None else self._connection,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+
+class Declare(Protocol):
+    """The decorator that turns a function into a Task.
+
+    A leading JobContext parameter is the worker's to fill, and not part of a call.
+    """
+
+    @overload
+    def __call__(self, handler: Callable[Concatenate[JobContext, P], Awaitable[R]], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, handler: Callable[Concatenate[JobContext, P], R], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, handler: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, handler: Callable[P, R], /) -> Task[P, R]: ...
+    def __call__(self, handler: Callable[..., Any], /) -> Any:
+        """Declare *handler*."""

@@ -1,0 +1,5 @@
+"""For the tests of programs that use pgqueue."""
+
+from pgqueue.testing.rerun import runs_twice
+
+__all__ = ["runs_twice"]

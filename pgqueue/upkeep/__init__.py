@@ -1,0 +1,1 @@
+"""What keeps the queues moving, whichever worker does it."""

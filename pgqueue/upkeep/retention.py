@@ -1,0 +1,168 @@
+"""Removes jobs that are past their retention: whole days where nothing is to be kept, single jobs elsewhere.
+
+One worker at a time, any of them. It takes its time: after each step it pauses for several times as long as
+the step took, so that claims do not feel it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from uuid import UUID
+
+import anyio
+
+from pgqueue.database.patience import persist
+from pgqueue.database.pool import Link
+from pgqueue.model.ids import new_id
+from pgqueue.options.retention import DAY, Retention
+from pgqueue.store import Partition, Store
+
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
+
+logger = logging.getLogger("pgqueue.worker")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FIRST_PASS = 5.0
+"""Seconds after which a worker first looks: one that is started for a few jobs need not."""
+PASS_INTERVAL = 600.0
+"""Seconds between two passes at least."""
+PAUSE_SHARE = 9
+"""A step is followed by a pause of so many times its own length, and a pass by one of the same share."""
+STEP = 2000
+"""Jobs in one step."""
+CHORE = "purge"
+CHORE_TTL = 120.0
+"""Seconds after which another worker may take over from one that is not heard of."""
+DROP_TRIES = 20
+DROP_PAUSE = 0.5
+"""Seconds between two tries to drop a partition that is in use."""
+
+FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)
+
+
+def ranges(partitions: Sequence[Partition]) -> Iterator[tuple[UUID, UUID, Partition | None]]:
+    """Yield the ranges of ids to go through, from (included) to (not included), oldest first.
+
+    Each day that reaches past the retention, up to where it does, with its partition if that is all of it;
+    and what lies between and around the days: the ids that have no time, or whose day has no partition.
+    """
+    after = FIRST_ID
+    for partition in partitions:
+        if after < partition.low:
+            yield after, partition.low, None
+        if partition.low < partition.limit_id:
+            end = min(partition.high, partition.limit_id)
+            yield partition.low, end, partition if partition.is_old else None
+        after = partition.high
+    yield after, LAST_ID, None
+
+
+class Purger:
+    """One worker's share of the retention."""
+
+    def __init__(self, store: Store, link: Link, retention: Retention) -> None:
+        self._store = store
+        self._link = link
+        self._retention = retention
+        self._id = new_id()
+        self._kept_until = 0.0
+
+    async def run(self) -> None:
+        """Remove what is past its retention until cancelled."""
+        if self._retention.shortest is None:
+            return
+        await anyio.sleep(FIRST_PASS)
+        while True:
+            await persist("purging", self._pass)
+            # The connection would be idle for minutes.
+            await self._link.close()
+            await anyio.sleep(PASS_INTERVAL / 10)
+
+    async def _pass(self) -> None:
+        """Go through all jobs that may be past their retention, if nobody else does."""
+        started_at = time.monotonic()
+        self._kept_until = 0.0
+        if not await self._keep_chore():
+            return
+        removed = dropped = 0
+        shortest = self._retention.shortest
+        assert shortest is not None
+        # A day is waited for as a whole where that is not much more: then it is dropped and not deleted.
+        age = shortest + (DAY if shortest >= 2 * DAY else 0)
+        partitions = await self._step(self._store.find_day_partitions, age)
+        for low, high, partition in ranges(partitions):
+            if partition is not None and await self._drop(partition):
+                dropped += 1
+            else:
+                removed += await self._purge(low, high)
+        if removed or dropped:
+            logger.info("removed %d jobs and %d days past their retention", removed, dropped)
+        rest = max(PASS_INTERVAL, PAUSE_SHARE * (time.monotonic() - started_at))
+        await self._step(self._store.end_chore, CHORE, self._id, rest)
+
+    async def _purge(self, low: UUID, high: UUID) -> int:
+        """Remove the jobs of a range that are past their retention; return how many."""
+        removed = 0
+        start = low
+        while await self._keep_chore():
+            step = await self._step(self._store.purge, start, high, STEP, self._retention)
+            removed += step.removed
+            if step.looked < STEP or step.reached is None:
+                break
+            start = _behind(step.reached)
+        return removed
+
+    async def _drop(self, partition: Partition) -> bool:
+        """Drop a day if all its jobs are past their retention; whether it is gone."""
+        bounds: list[UUID] = [partition.low]
+        while True:
+            if not await self._keep_chore():
+                return False
+            step = await self._step(
+                self._store.check_retention, bounds[-1], partition.high, STEP, self._retention
+            )
+            if not step.are_past:
+                return False
+            if step.looked < STEP or step.reached is None:
+                break
+            bounds.append(_behind(step.reached))
+        bounds.append(partition.high)
+        for low, high in pairwise(bounds):
+            await self._step(self._store.forget_range, low, high)
+        for _ in range(DROP_TRIES):
+            if await self._step(self._store.drop_partition, partition):
+                return True
+            await anyio.sleep(DROP_PAUSE)
+        return False
+
+    async def _step(
+        self, do: Callable[Concatenate[Connection, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do one step, and pause."""
+        started_at = time.monotonic()
+        async with self._link.use() as connection:
+            value = await do(connection, *args, **kwargs)
+        await anyio.sleep(PAUSE_SHARE * (time.monotonic() - started_at))
+        return value
+
+    async def _keep_chore(self) -> bool:
+        """Begin the chore or go on with it; False: another worker is at it, or it is not time yet."""
+        now = time.monotonic()
+        if now < self._kept_until:
+            return True
+        async with self._link.use() as connection:
+            is_ours = await self._store.take_chore(connection, CHORE, self._id, CHORE_TTL)
+        if is_ours:
+            self._kept_until = now + CHORE_TTL / 4
+        return is_ours
+
+
+def _behind(job_id: UUID) -> UUID:
+    return UUID(int=min(job_id.int + 1, LAST_ID.int))

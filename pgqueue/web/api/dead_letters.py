@@ -1,0 +1,112 @@
+"""`/dead-letters`: what has failed, looked at, redriven and discarded, one at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pgqueue.app import PgQueue
+from pgqueue.errors import NotADeadLetterError
+from pgqueue.model.dead_letters import DeadLetterDetails
+from pgqueue.model.documents import (
+    dead_group_document,
+    dead_letter_document,
+    job_details_document,
+    job_document,
+)
+from pgqueue.web.api.inputs import Because, GroupQuery, LetterQuery, NoQuery, RedriveBody
+from pgqueue.web.api.named_in_path import find_job
+from pgqueue.web.http.bodies import read_json
+from pgqueue.web.http.json_response import JsonAnswer
+from pgqueue.web.http.problems import NO_STORE, Problem
+from pgqueue.web.http.queries import next_page, read_query
+from pgqueue.web.http.routing import FixedRoute
+from pgqueue.web.security.access import Access
+from pgqueue.web.settings import WebSettings
+
+
+def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
+    """Return the routes about dead letters."""
+
+    async def list_letters(request: Request) -> Response:
+        await access.check(request, "read", "dead_letters")
+        query = read_query(request, LetterQuery)
+        page = await pgq.dead_letters(query.filter(), limit=query.limit, cursor=query.cursor)
+        letters = page.letters
+        if access.has_owners:
+            jobs = await pgq.get_many(letter.job_id for letter in letters)
+            letters = [
+                letter
+                for letter in letters
+                if letter.job_id in jobs and await access.owns(request, jobs[letter.job_id])
+            ]
+        link, header = next_page(request, page.cursor)
+        document = {
+            "dead_letters": [dead_letter_document(letter) for letter in letters],
+            "cursor": page.cursor,
+            "next": link,
+        }
+        return JsonAnswer(document, headers={**NO_STORE, **header})
+
+    async def list_groups(request: Request) -> Response:
+        await access.check_everybodys(request, "read", "dead_letters")
+        query = read_query(request, GroupQuery)
+        groups = await pgq.dead_groups(
+            task=query.task, reason=query.reason, error_type=query.error_type, limit=query.limit
+        )
+        return JsonAnswer({"groups": [dead_group_document(group) for group in groups]}, headers=NO_STORE)
+
+    async def show(request: Request) -> Response:
+        job = await find_job(request, pgq, access, "read")
+        read_query(request, NoQuery)
+        try:
+            details = await pgq.dead_letter(job.id)
+        except NotADeadLetterError as error:
+            return Problem(404, str(error))
+        return JsonAnswer(letter_document(pgq.shown_details(details), settings), headers=NO_STORE)
+
+    async def redrive(request: Request) -> Response:
+        job = await find_job(request, pgq, access, "redrive")
+        body = await read_json(request, settings, RedriveBody)
+        await pgq.redrive(
+            job.id,
+            queue=body.queue,
+            arguments=body.arguments,
+            reset_attempts=body.reset_attempts,
+            reason=body.reason,
+            actor=access.actor_of(request),
+        )
+        return JsonAnswer(job_document(await pgq.get(job.id)), headers=NO_STORE)
+
+    async def discard(request: Request) -> Response:
+        job = await find_job(request, pgq, access, "discard")
+        body = await read_json(request, settings, Because)
+        if not await pgq.discard(job.id, reason=body.reason, actor=access.actor_of(request)):
+            raise NotADeadLetterError(job.id, job.status)
+        return JsonAnswer(job_document(await pgq.get(job.id)), headers=NO_STORE)
+
+    return [
+        Route("/dead-letters", list_letters, name="dead_letters"),
+        FixedRoute("/dead-letters/groups", list_groups, name="dead_groups"),
+        Route("/dead-letters/{id}", show, name="dead_letter"),
+        Route("/dead-letters/{id}/redrive", redrive, methods=["POST"], name="redrive"),
+        Route("/dead-letters/{id}/discard", discard, methods=["POST"], name="discard"),
+    ]
+
+
+def letter_document(details: DeadLetterDetails, settings: WebSettings) -> dict[str, Any]:
+    """Return the JSON document of all that is known of a dead letter."""
+    return {
+        **dead_letter_document(details.letter),
+        "trace_id": details.trace_id,
+        "job": job_details_document(
+            details.job,
+            arguments=details.job.arguments,
+            attempts=details.attempts,
+            actions=details.actions,
+            show_tracebacks=settings.show_tracebacks,
+        ),
+    }

@@ -1,0 +1,60 @@
+"""`GET /livez` and `GET /readyz`, for whoever starts, stops and routes to this process."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import anyio
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from pgqueue.app import PgQueue
+from pgqueue.database.outages import CONNECTION_ERRORS
+from pgqueue.errors import DatabaseUnavailableError, NotOpenError
+from pgqueue.web.http.problems import NO_STORE, Problem
+
+ANSWER_WITHIN = 5.0
+"""Seconds that the database has to answer before this process counts as not ready."""
+
+
+FindProblems: TypeAlias = Callable[[], Awaitable[list[str]]]
+
+
+def routes(find_problems: FindProblems) -> list[Route]:
+    """Return the routes about this process. *find_problems* says why it cannot do its work now."""
+
+    async def livez(_: Request) -> Response:
+        # That it answers is the answer. A database that is away is no reason to restart this process.
+        return JSONResponse({"status": "alive"}, headers=NO_STORE)
+
+    async def readyz(_: Request) -> Response:
+        problems = await find_problems()
+        if problems:
+            return Problem(503, "; ".join(problems))
+        return JSONResponse({"status": "ready"}, headers=NO_STORE)
+
+    return [Route("/livez", livez, name="livez"), Route("/readyz", readyz, name="readyz")]
+
+
+async def find_problems(pgq: PgQueue) -> list[str]:
+    """Return why this process cannot do its work now; empty: it can."""
+    return [*worker_problems(pgq), *await database_problems(pgq)]
+
+
+def worker_problems(pgq: PgQueue) -> list[str]:
+    """Return which workers of this process do not work. From any thread."""
+    return [f"worker {worker.name} does not claim jobs" for worker in pgq.workers if not worker.is_consuming]
+
+
+async def database_problems(pgq: PgQueue) -> list[str]:
+    """Return why the database cannot be reached; empty: it can."""
+    try:
+        with anyio.fail_after(ANSWER_WITHIN):
+            await pgq.check()
+    except NotOpenError:
+        return ["pgqueue is not open"]
+    except (DatabaseUnavailableError, *CONNECTION_ERRORS):
+        return ["the database does not answer"]
+    return []

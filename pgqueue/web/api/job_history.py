@@ -1,0 +1,58 @@
+"""What operators see of one job, and do to it: its history, requeueing, another priority."""
+
+from __future__ import annotations
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pgqueue.app import PgQueue
+from pgqueue.model.documents import action_document, attempt_document, job_document
+from pgqueue.web.api.inputs import Because, NoQuery, PriorityBody
+from pgqueue.web.api.named_in_path import find_job
+from pgqueue.web.http.bodies import read_json
+from pgqueue.web.http.json_response import JsonAnswer
+from pgqueue.web.http.problems import NO_STORE
+from pgqueue.web.http.queries import read_query
+from pgqueue.web.security.access import Access
+from pgqueue.web.settings import WebSettings
+
+
+def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
+    """Return the routes about one job that are for operators."""
+
+    async def attempts(request: Request) -> Response:
+        job = await find_job(request, pgq, access, "read")
+        read_query(request, NoQuery)
+        found = [
+            attempt_document(attempt, show_tracebacks=settings.show_tracebacks)
+            for attempt in await pgq.attempts(job.id)
+        ]
+        return JsonAnswer({"attempts": found}, headers=NO_STORE)
+
+    async def actions(request: Request) -> Response:
+        job = await find_job(request, pgq, access, "read")
+        read_query(request, NoQuery)
+        found = [action_document(action) for action in await pgq.actions(job.id)]
+        return JsonAnswer({"actions": found}, headers=NO_STORE)
+
+    async def requeue(request: Request) -> Response:
+        job = await find_job(request, pgq, access, "requeue")
+        body = await read_json(request, settings, Because)
+        if not await pgq.requeue(job.id, reason=body.reason, actor=access.actor_of(request)):
+            raise HTTPException(409, f"job {job.id} is not over: only a job that is can be requeued")
+        return JsonAnswer(job_document(await pgq.get(job.id)), headers=NO_STORE)
+
+    async def reprioritise(request: Request) -> Response:
+        job = await find_job(request, pgq, access, "reprioritise")
+        body = await read_json(request, settings, PriorityBody)
+        await pgq.reprioritise(job.id, body.priority, reason=body.reason, actor=access.actor_of(request))
+        return JsonAnswer(job_document(await pgq.get(job.id)), headers=NO_STORE)
+
+    return [
+        Route("/jobs/{id}/attempts", attempts, name="job_attempts"),
+        Route("/jobs/{id}/actions", actions, name="job_actions"),
+        Route("/jobs/{id}/requeue", requeue, methods=["POST"], name="requeue_job"),
+        Route("/jobs/{id}/reprioritise", reprioritise, methods=["POST"], name="reprioritise_job"),
+    ]

@@ -1,0 +1,81 @@
+"""`GET /jobs`, and `POST /jobs/cancel` and `/jobs/requeue`: many jobs by one filter."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pgqueue.app import PgQueue
+from pgqueue.model.documents import job_document
+from pgqueue.web.api.inputs import JobQuery, JobsBody
+from pgqueue.web.http.bodies import read_json
+from pgqueue.web.http.json_response import JsonAnswer
+from pgqueue.web.http.problems import NO_STORE
+from pgqueue.web.http.queries import next_page, read_query
+from pgqueue.web.http.routing import FixedRoute
+from pgqueue.web.security.access import Access
+from pgqueue.web.settings import WebSettings
+
+
+def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
+    """Return the routes about many jobs."""
+
+    async def list_jobs(request: Request) -> Response:
+        await access.check(request, "read", "jobs")
+        query = read_query(request, JobQuery)
+        chosen = query.filter()
+        page = await pgq.jobs(
+            status=chosen.statuses,
+            task=chosen.task,
+            queue=chosen.queue,
+            tag=chosen.tag,
+            key=chosen.key,
+            created_after=chosen.created_after,
+            created_before=chosen.created_before,
+            limit=query.limit,
+            cursor=query.cursor,
+        )
+        # Chosen from the page: it can come out short, or empty, and still have a next one.
+        jobs = [job_document(job) for job in page.jobs if await access.owns(request, job)]
+        link, header = next_page(request, page.cursor)
+        document = {"jobs": jobs, "cursor": page.cursor, "next": link}
+        return JsonAnswer(document, headers={**NO_STORE, **header})
+
+    async def cancel_jobs(request: Request) -> Response:
+        await access.check_everybodys(request, "cancel", "jobs")
+        body = await read_json(request, settings, JobsBody)
+        counts = pgq.cancel_many(
+            body.filter.filter(), all=body.all, reason=body.reason, actor=access.actor_of(request)
+        )
+        count, is_complete = await count_up_to(body.limit, counts)
+        return JsonAnswer({"cancelled": count, "is_complete": is_complete}, headers=NO_STORE)
+
+    async def requeue_jobs(request: Request) -> Response:
+        await access.check_everybodys(request, "requeue", "jobs")
+        body = await read_json(request, settings, JobsBody)
+        counts = pgq.requeue_many(
+            body.filter.filter(), all=body.all, reason=body.reason, actor=access.actor_of(request)
+        )
+        count, is_complete = await count_up_to(body.limit, counts)
+        return JsonAnswer({"requeued": count, "is_complete": is_complete}, headers=NO_STORE)
+
+    return [
+        Route("/jobs", list_jobs, name="jobs"),
+        FixedRoute("/jobs/cancel", cancel_jobs, methods=["POST"], name="cancel_jobs"),
+        FixedRoute("/jobs/requeue", requeue_jobs, methods=["POST"], name="requeue_jobs"),
+    ]
+
+
+async def count_up_to(limit: int, counts: AsyncIterator[int]) -> tuple[int, bool]:
+    """Return the sum of *counts* as far as *limit*, and whether that was all."""
+    total = 0
+    async with aclosing(counts) as batches:  # type: ignore[type-var]  # a generator, and declared as less
+        async for count in batches:
+            total += count
+            if total >= limit:
+                return total, False
+    return total, True

@@ -1,0 +1,75 @@
+"""`/queues`: what they hold and how fast they move; pausing and resuming them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pgqueue.app import PgQueue
+from pgqueue.model.documents import queue_document, setting_document
+from pgqueue.model.measures import QueueMeasure
+from pgqueue.model.setting import Setting
+from pgqueue.web.api.inputs import Because, NoQuery
+from pgqueue.web.api.named_in_path import settings_of
+from pgqueue.web.http.bodies import read_json
+from pgqueue.web.http.json_response import JsonAnswer
+from pgqueue.web.http.problems import NO_STORE
+from pgqueue.web.http.queries import read_query
+from pgqueue.web.http.routing import FixedRoute
+from pgqueue.web.security.access import Access
+from pgqueue.web.settings import WebSettings
+
+
+def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
+    """Return the routes about queues."""
+
+    async def list_queues(request: Request) -> Response:
+        await access.check(request, "read", "queues")
+        read_query(request, NoQuery)
+        known = await settings_of(pgq, "queue")
+        document = [_document(queue, known) for queue in await pgq.measure()]
+        return JsonAnswer({"queues": document}, headers=NO_STORE)
+
+    async def show(request: Request) -> Response:
+        name = request.path_params["queue"]
+        await access.check(request, "read", f"queue:{name}")
+        read_query(request, NoQuery)
+        for queue in await pgq.measure():
+            if queue.queue == name:
+                return JsonAnswer(_document(queue, await settings_of(pgq, "queue")), headers=NO_STORE)
+        raise HTTPException(404, f"there is no queue {name!r}: nothing was ever enqueued into it")
+
+    async def pause(request: Request) -> Response:
+        name = request.path_params["queue"]
+        await access.check(request, "pause", f"queue:{name}")
+        body = await read_json(request, settings, Because)
+        await pgq.pause(queue=name, reason=body.reason, actor=access.actor_of(request))
+        return await answer(name)
+
+    async def resume(request: Request) -> Response:
+        name = request.path_params["queue"]
+        await access.check(request, "resume", f"queue:{name}")
+        body = await read_json(request, settings, Because)
+        await pgq.resume(queue=name, reason=body.reason, actor=access.actor_of(request))
+        return await answer(name)
+
+    async def answer(name: str) -> Response:
+        known = await settings_of(pgq, "queue")
+        return JsonAnswer({"queue": name, **setting_document(known.get(name))}, headers=NO_STORE)
+
+    # A queue's name may be any text.
+    return [
+        Route("/queues", list_queues, name="queues"),
+        FixedRoute("/queues/{queue:name}/pause", pause, methods=["POST"], name="pause_queue"),
+        FixedRoute("/queues/{queue:name}/resume", resume, methods=["POST"], name="resume_queue"),
+        Route("/queues/{queue:name}", show, name="queue"),
+    ]
+
+
+def _document(queue: QueueMeasure, known: Mapping[str, Setting]) -> dict[str, Any]:
+    return {**setting_document(known.get(queue.queue)), **queue_document(queue)}

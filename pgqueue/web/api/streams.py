@@ -1,0 +1,68 @@
+"""Server-sent events: `GET /jobs/{id}/events`, a job to its end; `GET /events`, ticks when queues changed.
+
+An event's id is the version of what it tells of. A client that connects again with `Last-Event-ID` is told
+nothing that it knows; one that knows how a job ended is answered 204, after which EventSource does not come
+back. Data of `job` is the document that a poll shows; of `tick`, the time and the names of the queues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pgqueue.app import PgQueue
+from pgqueue.model.documents import job_document
+from pgqueue.web.api.named_in_path import find_job
+from pgqueue.web.http.etags import version_of
+from pgqueue.web.http.problems import NO_STORE, Problem
+from pgqueue.web.live.capacity import Places
+from pgqueue.web.live.job_events import Event, changes_of_job
+from pgqueue.web.live.queue_ticks import Ticker
+from pgqueue.web.live.server_stop import Ending
+from pgqueue.web.security.access import Access
+from pgqueue.web.settings import WebSettings
+
+MEDIA_TYPE = "text/event-stream"
+NOT_INSTALLED = "there are no event streams here: they need `pip install 'pgqueue[web]'`; poll instead"
+
+
+def routes(pgq: PgQueue, settings: WebSettings, access: Access, ending: Ending) -> list[Route]:
+    """Return the routes of event streams, which end when *ending* has come."""
+    try:
+        from pgqueue.web.live.event_source import EventStream
+    except ImportError:
+        return [
+            Route("/jobs/{id}/events", _not_installed, name="job_events"),
+            Route("/events", _not_installed, name="events"),
+        ]
+    ticker = Ticker(pgq.measure)
+    places = Places(settings.max_streams, "event streams")
+
+    async def job_events(request: Request) -> Response:
+        job = await find_job(request, pgq, access, "read")
+        seen = request.headers.get("last-event-id")
+        if job.is_terminal and seen == version_of(job_document(job)):
+            return Response(status_code=204, headers=NO_STORE)
+        return stream(request, changes_of_job(pgq, job.id, seen=seen))
+
+    async def events(request: Request) -> Response:
+        await access.check(request, "read", "queues")
+        return stream(request, ticker.listen(seen=request.headers.get("last-event-id")))
+
+    def stream(request: Request, told: AsyncGenerator[Event]) -> Response:
+        if request.method == "HEAD":
+            return Response(headers=NO_STORE, media_type=MEDIA_TYPE)
+        places.check()
+        return EventStream(told, places=places, settings=settings, ending=ending)
+
+    return [
+        Route("/jobs/{id}/events", job_events, name="job_events"),
+        Route("/events", events, name="events"),
+    ]
+
+
+async def _not_installed(_: Request) -> Response:
+    return Problem(501, NOT_INSTALLED)

@@ -1,0 +1,183 @@
+"""`POST /jobs`: a call over HTTP becomes a job."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pgqueue.app import PgQueue
+from pgqueue.errors import IdempotencyConflictError, JobNotFoundError
+from pgqueue.model.checks import MAX_KEY_LENGTH
+from pgqueue.model.jobs import Job, JobStatus
+from pgqueue.model.unset import Unset
+from pgqueue.options.declared import CallOptions
+from pgqueue.options.levels import IDEMPOTENCY_WINDOW, Options, read_options
+from pgqueue.tasks.handle import JobHandle
+from pgqueue.tasks.signature import Signature
+from pgqueue.web.api.inputs import SubmitBody
+from pgqueue.web.api.poll import measured_after
+from pgqueue.web.http.bodies import read_json
+from pgqueue.web.http.json_response import JsonAnswer
+from pgqueue.web.http.links import path_to
+from pgqueue.web.http.problems import NO_STORE, ProblemError
+from pgqueue.web.http.retry_after import Outlooks, retry_after, retry_after_submission
+from pgqueue.web.security.access import Access
+from pgqueue.web.settings import WebSettings
+
+KEY_WAIT: Final = 1.0
+"""Seconds for which a submission waits where another one with its key is being written."""
+DIGEST: Final = "pgqueue-options-digest"
+"""The job header that tells a submission with other options from the same one."""
+CONFLICT: Final = "this Idempotency-Key was used with another body: use another key, or send the same body"
+
+
+def routes(pgq: PgQueue, settings: WebSettings, access: Access, outlooks: Outlooks) -> list[Route]:
+    """Return the route of submissions."""
+    submissions = Submissions(pgq, settings, access, outlooks)
+    return [Route("/jobs", submissions.submit, methods=["POST"], name="submit_job")]
+
+
+class Submissions:
+    """Makes jobs of requests."""
+
+    def __init__(self, pgq: PgQueue, settings: WebSettings, access: Access, outlooks: Outlooks) -> None:
+        self._pgq = pgq
+        self._settings = settings
+        self._access = access
+        self._outlooks = outlooks
+
+    async def submit(self, request: Request) -> Response:
+        """Enqueue the call in the body of *request*, or find the job that a request like it has made."""
+        await self._access.check(request, "enqueue", "jobs")
+        key = read_key(request, is_required=self._settings.require_idempotency_key)
+        body = await read_json(request, self._settings, SubmitBody)
+        await self._access.check(request, "enqueue", f"task:{body.task}")
+        signature = self._signature(request, body, key)
+        try:
+            handle = await self._pgq.enqueue(signature, key_wait=None if key is None else KEY_WAIT)
+        except IdempotencyConflictError:
+            if key is None:
+                raise
+            raise HTTPException(422, CONFLICT) from None
+        options = self._pgq.registry.resolve(signature.definition, signature.options)
+        job = None if handle.created and _starts_pending(options) else await _read(handle)
+        if not handle.created and job is not None:
+            await self._check_replay(request, job, options, key)
+        return self._accept(request, handle, job, str(options.queue))
+
+    def _signature(self, request: Request, body: SubmitBody, key: str | None) -> Signature[Any]:
+        """Return the call that *body* asks for. Raises HTTPException 422, InvalidOptionError."""
+        definition = self._pgq.registry.get(body.task)
+        if definition is None and not self._settings.allow_unknown_tasks:
+            problem = "there is no task of this name here"
+            raise ProblemError(422, problem, errors=[{"field": "task", "message": problem}])
+        given = {name: getattr(body, name) for name in body.model_fields_set - {"task", "arguments"}}
+        stamps: dict[str, str] = {}
+        if self._settings.job_headers is not None:
+            stamps |= self._settings.job_headers(request)
+        options: dict[str, Any] = dict(given)
+        if key is not None:
+            options |= _hold(key, self._access.actor_of(request, default=""))
+            if given:
+                stamps[DIGEST] = digest_of(body)
+        # An id that exists is somebody else's job, or one whose arguments nobody has compared.
+        options["on_duplicate"] = "raise"
+        where = f"task {body.task!r}"
+        call = read_options(where, options, CallOptions)
+        if stamps:
+            # The nearest level's headers are all that there are: those of the task would be lost.
+            headers = self._pgq.registry.resolve(definition, call).headers
+            assert not isinstance(headers, Unset)
+            call = read_options(where, {**options, "headers": {**headers, **stamps}}, CallOptions)
+        if isinstance(body.arguments, dict):
+            return Signature(body.task, (), body.arguments, call, definition)
+        return Signature(body.task, tuple(body.arguments), {}, call, definition)
+
+    async def _check_replay(self, request: Request, job: Job, options: Options, key: str | None) -> None:
+        """Refuse to answer with a job that is not the requester's, or was asked for in another way."""
+        assert not isinstance(options.headers, Unset)
+        is_same = key is None or job.headers.get(DIGEST) == options.headers.get(DIGEST)
+        if is_same and await self._access.owns(request, job):
+            return
+        if key is not None:
+            raise HTTPException(422, CONFLICT)
+        raise HTTPException(409, f"another job of task {job.task!r} stands for this call")
+
+    def _accept(self, request: Request, handle: JobHandle[Any], job: Job | None, queue: str) -> Response:
+        path = path_to(request, "job", id=str(handle.id))
+        outlook = self._outlooks.of(queue)
+        seconds = retry_after_submission(outlook) if job is None else retry_after(job, outlook)
+        headers = {**NO_STORE, "Location": path, "Retry-After": str(seconds)}
+        if not handle.created:
+            headers["Idempotency-Replayed"] = "true"
+        status = JobStatus.PENDING if handle.created else None
+        document = {
+            "job_id": str(handle.id),
+            # Null: the job that was found has been removed since; its key outlives it.
+            "status": status if job is None else job.status,
+            "poll_url": path,
+        }
+        return JsonAnswer(document, 202, headers, background=measured_after(self._outlooks))
+
+
+def _hold(key: str, actor: str) -> CallOptions:
+    """Return the options that hold *key* for a request of *actor*, whatever those of the task say of keys."""
+    return {
+        "idempotency_key": key,
+        # Keys of programs are not for clients to guess, and one requester's not for another.
+        "idempotency_scope": f"tenant:http:{actor}",
+        "idempotency_window": IDEMPOTENCY_WINDOW,
+        "idempotency_while": "window",
+        "idempotency_fingerprint": True,
+        "on_conflict": "return",
+    }
+
+
+def _starts_pending(options: Options) -> bool:
+    """Whether a job with *options* begins as pending, which spares a look at it."""
+    # One that coalesces may follow another.
+    return options.delay is None and options.run_at is None and options.on_conflict != "coalesce"
+
+
+async def _read(handle: JobHandle[Any]) -> Job | None:
+    try:
+        return await handle.refresh()
+    except JobNotFoundError:
+        # A key outlives its job.
+        return None
+
+
+def read_key(request: Request, *, is_required: bool) -> str | None:
+    """Return the Idempotency-Key of *request*. Raises HTTPException 400.
+
+    It may stand in quotes, as a string of a structured header (RFC 9651) does.
+    """
+    given = request.headers.getlist("idempotency-key")
+    if not given:
+        if is_required:
+            raise HTTPException(400, "this needs an Idempotency-Key: a text of your own for this submission")
+        return None
+    if len(given) > 1:
+        raise HTTPException(400, "there is more than one Idempotency-Key: send one")
+    key = given[0].strip()
+    if len(key) >= 2 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    if not key:
+        raise HTTPException(400, "the Idempotency-Key is empty")
+    if len(key) > MAX_KEY_LENGTH:
+        raise HTTPException(400, f"the Idempotency-Key is longer than {MAX_KEY_LENGTH} characters")
+    if not (key.isascii() and key.isprintable()):
+        raise HTTPException(400, "the Idempotency-Key has characters in it that are not printable ASCII")
+    return key
+
+
+def digest_of(body: SubmitBody) -> str:
+    """Return what is another text if *body* asks for another treatment of the call."""
+    options = body.model_dump(mode="json", exclude_unset=True, exclude={"task", "arguments"})
+    return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()

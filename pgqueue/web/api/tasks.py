@@ -1,0 +1,75 @@
+"""`/tasks`: pausing and resuming them, and changing their limits while workers run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pgqueue.app import PgQueue
+from pgqueue.model.documents import task_document
+from pgqueue.model.setting import Setting
+from pgqueue.options.levels import NO_OPTIONS
+from pgqueue.web.api.inputs import Because, NoQuery, TaskOptionsBody
+from pgqueue.web.api.named_in_path import settings_of
+from pgqueue.web.http.bodies import read_json
+from pgqueue.web.http.json_response import JsonAnswer
+from pgqueue.web.http.problems import NO_STORE
+from pgqueue.web.http.queries import read_query
+from pgqueue.web.http.routing import FixedRoute
+from pgqueue.web.security.access import Access
+from pgqueue.web.settings import WebSettings
+
+
+def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
+    """Return the routes about tasks."""
+
+    async def list_tasks(request: Request) -> Response:
+        await access.check(request, "read", "tasks")
+        read_query(request, NoQuery)
+        known = await settings_of(pgq, "task")
+        names = sorted({*pgq.registry.names, *known})
+        document = [_document(pgq, name, known.get(name)) for name in names]
+        return JsonAnswer({"tasks": document}, headers=NO_STORE)
+
+    async def pause(request: Request) -> Response:
+        name = request.path_params["task"]
+        await access.check(request, "pause", f"task:{name}")
+        body = await read_json(request, settings, Because)
+        await pgq.pause(task=name, reason=body.reason, actor=access.actor_of(request))
+        return await answer(name)
+
+    async def resume(request: Request) -> Response:
+        name = request.path_params["task"]
+        await access.check(request, "resume", f"task:{name}")
+        body = await read_json(request, settings, Because)
+        await pgq.resume(task=name, reason=body.reason, actor=access.actor_of(request))
+        return await answer(name)
+
+    async def configure(request: Request) -> Response:
+        name = request.path_params["task"]
+        await access.check(request, "configure", f"task:{name}")
+        body = await read_json(request, settings, TaskOptionsBody)
+        options = body.options.model_dump(exclude_unset=True)
+        await pgq.configure_task(name, reason=body.reason, actor=access.actor_of(request), **options)
+        return await answer(name)
+
+    async def answer(name: str) -> Response:
+        known = await settings_of(pgq, "task")
+        return JsonAnswer(_document(pgq, name, known.get(name)), headers=NO_STORE)
+
+    # A task's name may be any text.
+    return [
+        Route("/tasks", list_tasks, name="tasks"),
+        FixedRoute("/tasks/{task:name}/pause", pause, methods=["POST"], name="pause_task"),
+        FixedRoute("/tasks/{task:name}/resume", resume, methods=["POST"], name="resume_task"),
+        FixedRoute("/tasks/{task:name}/options", configure, methods=["PUT"], name="configure_task"),
+    ]
+
+
+def _document(pgq: PgQueue, name: str, setting: Setting | None) -> dict[str, Any]:
+    task = pgq.registry.get(name)
+    queue = None if task is None else str(pgq.registry.resolve(task, NO_OPTIONS).queue)
+    return task_document(name, queue, setting)

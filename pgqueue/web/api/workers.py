@@ -1,0 +1,28 @@
+"""`GET /workers`: who works, and on what."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pgqueue.app import PgQueue
+from pgqueue.model.documents import worker_document
+from pgqueue.web.api.inputs import WorkerQuery
+from pgqueue.web.http.json_response import JsonAnswer
+from pgqueue.web.http.problems import NO_STORE
+from pgqueue.web.http.queries import read_query
+from pgqueue.web.security.access import Access
+
+
+def routes(pgq: PgQueue, access: Access) -> list[Route]:
+    """Return the routes about workers."""
+
+    async def list_workers(request: Request) -> Response:
+        # They are shown with jobs, whosever they are.
+        await access.check_everybodys(request, "read", "workers")
+        query = read_query(request, WorkerQuery)
+        workers = await pgq.list_workers(jobs=query.jobs)
+        return JsonAnswer({"workers": [worker_document(worker) for worker in workers]}, headers=NO_STORE)
+
+    return [Route("/workers", list_workers, name="workers")]

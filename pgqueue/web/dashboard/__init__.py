@@ -1,5 +1,0 @@
-"""The pages that people read: rendered by the server, and complete without JavaScript."""
-
-from pgqueue.web.dashboard.composition import routes
-
-__all__ = ["routes"]

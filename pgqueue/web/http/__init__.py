@@ -1,0 +1,1 @@
+"""HTTP itself: bodies, queries, responses, problems, entity tags."""

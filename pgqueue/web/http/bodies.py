@@ -1,0 +1,189 @@
+"""Reading the body of a request: bounded in size, time and depth, JSON, and what its model says.
+
+JSON that two readers could understand differently is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from operator import itemgetter
+from typing import Any, Final, TypeVar
+
+import anyio
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from pgqueue.web.http.problems import ProblemError
+from pgqueue.web.settings import WebSettings
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+MAX_DEPTH: Final = 64
+"""Levels of arrays and objects in each other."""
+
+
+async def read_bounded(request: Request, settings: WebSettings) -> bytes:
+    """Return the body of *request*. Raises HTTPException: 413 if it is too large, 408 if too slow."""
+    too_large = HTTPException(
+        413,
+        f"the body is larger than the limit of {settings.body_limit:,} bytes",
+        {"Connection": "close"},
+    )
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and (len(declared) > 20 or int(declared) > settings.body_limit):
+        raise too_large
+    body = bytearray()
+    try:
+        with anyio.fail_after(settings.body_timeout):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > settings.body_limit:
+                    raise too_large
+    except TimeoutError:
+        raise HTTPException(
+            408, f"the body did not arrive within {settings.body_timeout:g} s", {"Connection": "close"}
+        ) from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the body ended early") from None
+    return bytes(body)
+
+
+async def read_json(request: Request, settings: WebSettings, model: type[ModelT]) -> ModelT:
+    """Return the body of *request*, a JSON object, as *model*. An empty body is an empty object.
+
+    Raises HTTPException: 413, 408, 415 for another content type, 422 for what the model does not take.
+    """
+    content_type = request.headers.get("content-type")
+    body = await read_bounded(request, settings)
+    if not body and content_type is None:
+        body = b"{}"
+    elif not _is_json(content_type):
+        raise HTTPException(
+            415, f"the body is {content_type or 'of no content type'}: send it as application/json"
+        )
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise HTTPException(415, "the body is encoded: send it plain, without Content-Encoding")
+    return decode_json(body or b"{}", model)
+
+
+def _is_json(content_type: str | None) -> bool:
+    media_type, _, parameters = (content_type or "").lower().partition(";")
+    charset = parameters.replace('"', "").replace(" ", "")
+    return media_type.strip() == "application/json" and charset in ("", "charset=utf-8")
+
+
+def decode_json(body: bytes, model: type[ModelT]) -> ModelT:
+    """Return *body*, a JSON object, as *model*. Raises HTTPException 422."""
+    parse_json(body)
+    try:
+        return model.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        raise invalid("the body", error) from None
+
+
+def invalid(what: str, error: ValidationError) -> ProblemError:
+    """Return the problem that names the fields of *what* that do not fit, all of them."""
+    errors = [
+        {"field": ".".join(map(str, each["loc"])), "message": each["msg"]}
+        for each in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    first = errors[0]
+    where = f": {first['field']}" if first["field"] else ""
+    return ProblemError(422, f"{what} does not fit{where}: {first['message']}", errors=errors)
+
+
+def parse_json(body: bytes, what: str = "the body") -> Any:
+    """Return the value of a JSON text. Raises ProblemError 422 for one that is none, or not safe: *what* is.
+
+    Not safe: names that are there twice, which readers resolve differently; numbers that would become
+    infinite; more than MAX_DEPTH levels; text that PostgreSQL cannot store.
+    """
+    try:
+        document = _loads(body)
+        _check(document)
+    except _FlawError as flaw:
+        raise ProblemError(422, f"{what} {flaw}") from None
+    return document
+
+
+class _FlawError(Exception):
+    """Says what is wrong with a JSON text, behind its name."""
+
+
+def _loads(body: bytes) -> Any:
+    try:
+        return json.loads(
+            body.decode(),
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+        )
+    except RecursionError:
+        raise _too_deep() from None
+    except UnicodeDecodeError:
+        raise _FlawError("is not JSON: it is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise _FlawError(f"is not JSON: {error.msg} ({where})") from None
+    except ValueError:
+        # Python's own limit on the digits of an integer.
+        raise _FlawError("has a number with too many digits") from None
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        twice = max(Counter(name for name, _ in pairs).items(), key=itemgetter(1))[0]
+        raise _FlawError(f"has an object with {_shown(twice)} in it twice")
+    return document
+
+
+def _refuse_constant(name: str) -> Any:
+    raise _FlawError(f"is not JSON: {name} is no JSON number")
+
+
+def _finite(spelled: str) -> float:
+    number = float(spelled)
+    if not math.isfinite(number):
+        raise _FlawError(f"has a number that is too large: {spelled[:40]}")
+    return number
+
+
+def _check(document: Any) -> None:
+    """Refuse what is too deep and what cannot be stored, level by level."""
+    level: Iterable[Any] = [document]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, str):
+                _check_text(value)
+            elif isinstance(value, dict):
+                below += value.keys()
+                below += value.values()
+            elif isinstance(value, list):
+                below += value
+        if not below:
+            return
+        level = below
+    raise _too_deep()
+
+
+def _check_text(text: str) -> None:
+    if "\0" in text:
+        raise _FlawError("has a NUL character in it, which PostgreSQL cannot store")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _FlawError("has half a surrogate pair in it, which is no character") from None
+
+
+def _too_deep() -> _FlawError:
+    return _FlawError(f"is nested deeper than {MAX_DEPTH} levels")
+
+
+def _shown(name: str) -> str:
+    return ascii(name if len(name) <= 40 else name[:40] + "...")

@@ -1,0 +1,1 @@
+"""What waits for changes: event streams and long polls."""

@@ -1,0 +1,82 @@
+"""A response that is a stream of server-sent events. The one module that imports sse-starlette."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import anyio
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.types import Message, Receive, Scope, Send
+
+from pgqueue.web.http.problems import NO_STORE
+from pgqueue.web.live.capacity import Places
+from pgqueue.web.live.job_events import Event
+from pgqueue.web.live.server_stop import Ending
+from pgqueue.web.settings import WebSettings
+
+logger = logging.getLogger("pgqueue.web")
+
+RETRY = 3000
+"""Milliseconds after which a client whose stream broke connects again."""
+
+
+class EventStream(EventSourceResponse):
+    """Sends events until there are no more, the client is gone or takes too long, or the server stops."""
+
+    def __init__(
+        self,
+        events: AsyncGenerator[Event],
+        *,
+        places: Places,
+        settings: WebSettings,
+        ending: Ending,
+    ) -> None:
+        super().__init__(
+            _written(events),
+            headers=NO_STORE,
+            sep="\n",
+            ping=settings.keep_alive,
+            ping_message_factory=_sign_of_life,
+        )
+        self._places = places
+        self._ending = ending
+        self._send_within = settings.send_timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream. Holds its place from the first byte to the last."""
+        is_complete = False
+
+        async def send_in_time(message: Message) -> None:
+            # Here, and not by the library: it sets no limit to the last one.
+            nonlocal is_complete
+            with anyio.fail_after(self._send_within):
+                await send(message)
+            is_complete = message["type"] == "http.response.body" and not message.get("more_body")
+
+        with self._places.hold():
+            try:
+                await self._stream(scope, receive, send_in_time)
+                if not is_complete:
+                    # The server stops: an end, and not a break.
+                    await send_in_time({"type": "http.response.body", "body": b"", "more_body": False})
+            except TimeoutError:
+                logger.info("event stream %s dropped: its client does not read", scope["path"])
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream until there is no more, or the app ends its streams."""
+        with anyio.CancelScope() as open_for_now, self._ending.cancels(open_for_now):
+            await super().__call__(scope, receive, send)
+
+
+async def _written(events: AsyncGenerator[Event]) -> AsyncGenerator[ServerSentEvent]:
+    retry: int | None = RETRY
+    async with aclosing(events):
+        async for event in events:
+            yield ServerSentEvent(event.data, event=event.name, id=event.version, retry=retry, sep="\n")
+            retry = None
+
+
+def _sign_of_life() -> ServerSentEvent:
+    return ServerSentEvent(comment="keep-alive", sep="\n")

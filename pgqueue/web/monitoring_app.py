@@ -1,0 +1,29 @@
+"""An app for programs that show nothing but their metrics and their health."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from pgqueue.metrics import DatabaseMetrics
+from pgqueue.web.api import health, metrics
+from pgqueue.web.http.problems import exception_handlers
+from pgqueue.web.security.access import Access
+from pgqueue.web.security.guard import Guard
+from pgqueue.web.settings import WebSettings
+
+
+def monitoring_app(
+    counted: DatabaseMetrics, find_problems: health.FindProblems, *, open_reading: bool
+) -> Starlette:
+    """Return an ASGI app with `/metrics`, `/livez` and `/readyz` alone.
+
+    *find_problems* says why the program cannot do its work now. *open_reading*: everybody whom the network
+    lets through may read the metrics, and not this machine alone.
+    """
+    access = Access(WebSettings(open_reading=open_reading))
+    return Starlette(
+        routes=[*metrics.routes(counted, access), *health.routes(find_problems)],
+        middleware=[Middleware(Guard)],
+        exception_handlers=exception_handlers(),
+    )

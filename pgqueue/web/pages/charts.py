@@ -1,0 +1,260 @@
+"""Charts as the geometry of SVG elements. Pure functions on numbers: no markup, no colours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+
+from pgqueue.model.jobs import Attempt, Job, JobStatus
+from pgqueue.model.measures import Bucket, Period
+
+LEAST_WIDTH: Final = 0.6
+"""Of a stretch on a timeline, in per cent: what is shorter is still seen."""
+LEAST_BUCKETS: Final = 9
+"""Of a histogram: fewer would look like a wall."""
+LEAST_HEIGHT: Final = 0.02
+"""Of a histogram's bar, as a part of the whole height: what is rare is still seen."""
+
+
+def line(values: Sequence[float | None], *, width: float, height: float, top: float | None = None) -> str:
+    """Return the path of a line through *values*, evenly spaced; None leaves a gap.
+
+    *top*: the value at the upper edge; the largest of them, if not given.
+    """
+    highest = _top(values) if top is None else top
+    step = width / max(1, len(values) - 1)
+    path: list[str] = []
+    run = 0
+    for index, value in enumerate([*values, None]):
+        if value is not None:
+            x, y = index * step, height - _scaled(value, highest, height)
+            path.append(f"{'L' if run else 'M'}{_round(x)} {_round(y)}")
+            run += 1
+            continue
+        if run == 1:
+            # A line of no length: with round ends it is a dot.
+            path.append("h0")
+        run = 0
+    return "".join(path)
+
+
+def area(values: Sequence[float], *, width: float, height: float, top: float | None = None) -> str:
+    """Return the path of what lies below that line."""
+    if not values:
+        return ""
+    edge = line(values, width=width, height=height, top=top)
+    return f"{edge}L{_round(width)} {_round(height)}L0 {_round(height)}Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A rectangle."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def bars(
+    values: Sequence[float],
+    *,
+    width: float,
+    height: float,
+    top: float,
+    below: Sequence[float] | None = None,
+    gap: float = 0.25,
+) -> list[Bar]:
+    """Return a bar for each of *values*, standing on those *below*; *gap* is the free part of each place."""
+    place = width / max(1, len(values))
+    under = below or [0.0] * len(values)
+    found: list[Bar] = []
+    for index, (value, foot) in enumerate(zip(values, under, strict=True)):
+        tall, base = _scaled(value, top, height), _scaled(foot, top, height)
+        found.append(
+            Bar(
+                _number(place * (index + gap / 2)),
+                _number(height - base - tall),
+                _number(place * (1 - gap)),
+                _number(tall),
+            )
+        )
+    return found
+
+
+def shares(values: Sequence[float], *, width: float) -> list[Bar]:
+    """Return one bar of *width*, cut into pieces that are to each other as *values* are."""
+    whole = sum(values)
+    x = 0.0
+    found: list[Bar] = []
+    for value in values:
+        wide = width * value / whole if whole else 0.0
+        found.append(Bar(_number(x), 0, _number(wide), 1))
+        x += wide
+    return found
+
+
+def nice_top(values: Sequence[float | None]) -> float:
+    """Return a round number at or above the largest of *values*: 1, 2 or 5 times a power of ten."""
+    highest = _top(values)
+    if highest <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(highest))
+    return next((power * step for step in (1, 2, 5) if power * step >= highest * 0.999_999), power * 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """What was done in the last while, as a chart: bars of what ended, a line of what came in."""
+
+    succeeded: Sequence[Bar]
+    failed: Sequence[Bar]
+    enqueued: str
+    places: Sequence[Bar]
+    """The whole height of each period, for the pointer."""
+    top: float
+    """Jobs a second at the upper edge."""
+
+
+def throughput(periods: Sequence[Period], *, width: float, height: float) -> Throughput:
+    """Return the chart of *periods*, in jobs a second."""
+    succeeded = [each.succeeded / each.seconds for each in periods]
+    failed = [each.failed / each.seconds for each in periods]
+    enqueued = [each.enqueued / each.seconds for each in periods]
+    top = nice_top([*(a + b for a, b in zip(succeeded, failed, strict=True)), *enqueued])
+    return Throughput(
+        succeeded=bars(succeeded, width=width, height=height, top=top),
+        failed=bars(failed, below=succeeded, width=width, height=height, top=top),
+        enqueued=line(enqueued, width=width, height=height, top=top),
+        places=bars([top] * len(periods), width=width, height=height, top=top, gap=0),
+        top=top,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Durations by their length: a bar for each bucket, all of one width however long its durations are."""
+
+    buckets: Sequence[Bucket]
+    """Those that are drawn."""
+    bars: Sequence[Bar]
+    places: Sequence[Bar]
+    """The whole height of each bucket, for the pointer."""
+    top: float
+    """Jobs at the upper edge."""
+
+
+def histogram(buckets: Sequence[Bucket], *, width: float, height: float) -> Histogram | None:
+    """Return the picture of *buckets*, without the empty ones at either end; None: all of them are."""
+    filled = [place for place, bucket in enumerate(buckets) if bucket.jobs]
+    if not filled:
+        return None
+    missing = max(0, LEAST_BUCKETS - (filled[-1] - filled[0] + 1))
+    first = max(0, min(filled[0] - missing // 2, len(buckets) - LEAST_BUCKETS))
+    shown = buckets[first : max(filled[-1] + 1, first + LEAST_BUCKETS)]
+    top = nice_top([bucket.jobs for bucket in shown])
+    heights = [max(bucket.jobs, top * LEAST_HEIGHT) if bucket.jobs else 0 for bucket in shown]
+    return Histogram(
+        buckets=shown,
+        bars=bars(heights, width=width, height=height, top=top, gap=0.12),
+        places=bars([top] * len(shown), width=width, height=height, top=top, gap=0),
+        top=top,
+    )
+
+
+Kind = Literal["waiting", "running", "failed", "succeeded", "unknown", "cancelled", "expired"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Something that a job did for a while. Positions are in per cent of the whole."""
+
+    kind: Kind
+    label: str
+    x: float
+    width: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A stretch before it has a place."""
+
+    kind: Kind
+    label: str
+    since: datetime
+    until: datetime
+
+
+def timeline(job: Job, attempts: Sequence[Attempt], now: datetime) -> list[Stretch]:
+    """Return the life of *job* from its enqueue to its end, or to *now*, as stretches side by side."""
+    moments = [each for each in _life(job, attempts, now) if each.until > each.since]
+    lengths = [(each.until - each.since).total_seconds() for each in moments]
+    whole = sum(lengths)
+    if not whole:
+        return []
+    # What is short gets room to be seen, which the others give.
+    room = [max(100 * length / whole, LEAST_WIDTH) for length in lengths]
+    scale = 100 / sum(room)
+    stretches: list[Stretch] = []
+    x = 0.0
+    for each, wide, length in zip(moments, room, lengths, strict=True):
+        stretches.append(Stretch(each.kind, each.label, _number(x), _number(wide * scale), length))
+        x += wide * scale
+    return stretches
+
+
+def _life(job: Job, attempts: Sequence[Attempt], now: datetime) -> Iterator[Moment]:
+    reached = job.created_at
+    for each in attempts:
+        started = reached if each.started_at is None else max(each.started_at, reached)
+        yield Moment("waiting", "waited", reached, started)
+        ended = max(each.ended_at, started)
+        yield Moment("failed", f"attempt {each.attempt}: {each.reason}", started, ended)
+        reached = ended
+    if job.status is JobStatus.RUNNING or job.status is JobStatus.SUCCEEDED:
+        yield from _last_attempt(job, reached, now, is_first=not attempts)
+        return
+    until = now if job.completed_at is None else job.completed_at
+    match job.status:
+        case JobStatus.CANCELLED | JobStatus.EXPIRED:
+            yield Moment(
+                "cancelled" if job.status is JobStatus.CANCELLED else "expired",
+                f"waited, then {job.status}",
+                reached,
+                until,
+            )
+        case JobStatus.FAILED:
+            yield Moment("waiting", "waited", reached, until)
+        case _:
+            yield Moment("waiting", f"waits: {job.status}", reached, until)
+
+
+def _last_attempt(job: Job, reached: datetime, now: datetime, *, is_first: bool) -> Iterator[Moment]:
+    kind: Kind = "running" if job.status is JobStatus.RUNNING else "succeeded"
+    until = now if job.completed_at is None else job.completed_at
+    if is_first and job.started_at is not None:
+        yield Moment("waiting", "waited", reached, job.started_at)
+        yield Moment(kind, f"attempt {job.attempt}: {kind}", job.started_at, until)
+    else:
+        # Only the first attempt's start is on record.
+        yield Moment(kind, f"waited, then attempt {job.attempt}: {kind}", reached, until)
+
+
+def _top(values: Sequence[float | None]) -> float:
+    return max((value for value in values if value is not None), default=0.0)
+
+
+def _scaled(value: float, top: float, height: float) -> float:
+    return 0.0 if top <= 0 else max(0.0, min(value / top, 1.0)) * height
+
+
+def _number(value: float) -> float:
+    return round(value, 2)
+
+
+def _round(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")

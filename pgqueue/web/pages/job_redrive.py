@@ -1,0 +1,225 @@
+"""One dead letter again: as it is, or with other arguments behind a preview and a confirmation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pgqueue.errors import (
+    InvalidArgumentsError,
+    InvalidOptionError,
+    NotADeadLetterError,
+    UnknownQueueError,
+)
+from pgqueue.model.jobs import Job, JobStatus
+from pgqueue.tasks.arguments import POSITIONAL
+from pgqueue.tasks.redaction import UNKNOWN, Signature
+from pgqueue.web.http.bodies import parse_json
+from pgqueue.web.pages import format as words
+from pgqueue.web.pages.errors import status_of
+from pgqueue.web.pages.forms import read_form, reason_in
+from pgqueue.web.pages.page import Desk
+
+MISTAKES: Final = (InvalidArgumentsError, InvalidOptionError, UnknownQueueError)
+"""What somebody can mend where he made it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What somebody has filled in so far."""
+
+    text: str
+    """Of the arguments: JSON, perhaps."""
+    queue: str
+    has_one_attempt: bool = False
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What becomes of one argument. The values are JSON; None: there is none."""
+
+    name: str
+    kind: Literal["added", "changed", "removed", "unchanged"]
+    before: str | None
+    after: str | None
+
+
+def changes(before: Any, after: Mapping[str, Any]) -> list[Change]:
+    """Return what becomes of each argument, those that change first."""
+    stored: Mapping[str, Any] = before if isinstance(before, dict) else {}
+    found: list[Change] = []
+    for name in {**stored, **after}:
+        old = words.pretty(stored[name]) if name in stored else None
+        new = words.pretty(after[name]) if name in after else None
+        if old is None:
+            found.append(Change(name, "added", old, new))
+        elif new is None:
+            found.append(Change(name, "removed", old, new))
+        else:
+            # As texts: to Python 1, 1.0 and True are the same.
+            is_same = _as_text(stored[name]) == _as_text(after[name])
+            found.append(Change(name, "unchanged" if is_same else "changed", old, new))
+    return sorted(found, key=lambda change: change.kind == "unchanged")
+
+
+def _as_text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def by_name(stored: Any, signature: Signature) -> dict[str, Any]:
+    """Return *stored* arguments as a redrive takes them; empty: they are none, or some have no name."""
+    if isinstance(stored, list):
+        stored = {POSITIONAL: stored}
+    if not isinstance(stored, dict):
+        return {}
+    if signature == UNKNOWN:
+        # Nobody looks at them but the worker, which takes them as they were.
+        return stored
+    named = dict(stored)
+    positional = named.pop(POSITIONAL, [])
+    if not isinstance(positional, list) or len(positional) > len(signature.by_position):
+        return {}
+    named = {**dict(zip(signature.by_position, positional, strict=False)), **named}
+    more = named.pop(signature.named_rest, {}) if signature.named_rest is not None else {}
+    return {**named, **more} if isinstance(more, dict) else {}
+
+
+def read_arguments(text: str) -> dict[str, Any]:
+    """Return the arguments that somebody has typed. Raises HTTPException 422."""
+    arguments = parse_json(text.encode("utf-8", "surrogatepass"), "the text")
+    if not isinstance(arguments, dict):
+        raise HTTPException(422, "the text is no JSON object: give the name of each parameter with its value")
+    return arguments
+
+
+class RedrivePages:
+    """Redriving one dead letter."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def routes(self) -> list[Route]:
+        """Return the routes of the pages and of their forms."""
+        return [
+            Route("/jobs/{id}/redrive", self.edit),
+            Route("/jobs/{id}/redrive", self.redrive, methods=["POST"]),
+            Route("/jobs/{id}/redrive/preview", self.preview, methods=["POST"]),
+        ]
+
+    async def edit(self, request: Request) -> Response:
+        """Show the arguments, to be changed."""
+        await self._desk.access.check(request, "redrive", f"job:{request.path_params['id']}")
+        job = await self._desk.job(request)
+        self._check(job)
+        is_known = "arguments" not in job.undecodable
+        arguments = by_name(job.arguments, self._signature(job)) if is_known else {}
+        return self._page(request, job, Draft(words.editable(arguments), job.queue))
+
+    async def preview(self, request: Request) -> Response:
+        """Show what would become of the arguments."""
+        job, form = await self._begin(request)
+        self._check(job)
+        draft = _draft(job, form)
+        try:
+            arguments = read_arguments(draft.text)
+            reason_in(form)
+            anew = self._desk.pgq.preview_redrive(
+                job, arguments=arguments, queue=None if draft.queue == job.queue else draft.queue
+            )
+        except (HTTPException, *MISTAKES) as error:
+            return self._page(request, job, draft, error)
+        return self._page(request, job, draft, anew=anew)
+
+    async def redrive(self, request: Request) -> Response:
+        """Make it pending again."""
+        job, form = await self._begin(request)
+        if "arguments" not in form:
+            await self._redrive(request, job, form, None)
+            return self._back(request, job)
+        self._check(job)
+        try:
+            await self._redrive(request, job, form, read_arguments(form["arguments"]))
+        except (HTTPException, *MISTAKES) as error:
+            return self._page(request, job, _draft(job, form), error)
+        return self._back(request, job)
+
+    async def _begin(self, request: Request) -> tuple[Job, dict[str, str]]:
+        await self._desk.access.check(request, "redrive", f"job:{request.path_params['id']}")
+        settings = self._desk.settings
+        form = await read_form(request, settings, limit=settings.body_limit)
+        return await self._desk.job(request), form
+
+    async def _redrive(
+        self, request: Request, job: Job, form: Mapping[str, str], arguments: Mapping[str, Any] | None
+    ) -> None:
+        queue = form.get("queue", job.queue)
+        await self._desk.pgq.redrive(
+            job.id,
+            queue=None if queue == job.queue else queue,
+            arguments=arguments,
+            reset_attempts="keep_attempts" not in form,
+            reason=reason_in(form),
+            actor=self._desk.actor(request),
+        )
+
+    def _check(self, job: Job) -> None:
+        """Raise what speaks against changing the arguments of *job*."""
+        if job.status is not JobStatus.FAILED:
+            raise NotADeadLetterError(job.id, job.status)
+        if self._desk.hides(job):
+            raise HTTPException(
+                409,
+                "some of its arguments are not shown, so they cannot be changed here: "
+                "`pgqueue dead redrive --arguments` takes all of them anew",
+            )
+
+    def _signature(self, job: Job) -> Signature:
+        definition = self._desk.pgq.registry.get(job.task)
+        return UNKNOWN if definition is None else definition.arguments.signature
+
+    def _page(
+        self,
+        request: Request,
+        job: Job,
+        draft: Draft,
+        error: Exception | None = None,
+        *,
+        anew: Mapping[str, Any] | None = None,
+    ) -> Response:
+        """Return the form; with *error*, what is wrong with it; with *anew*, what it would lead to."""
+        status, wrong = 200, None
+        if isinstance(error, HTTPException):
+            status, wrong = error.status_code, error.detail
+        elif error is not None:
+            status, wrong = status_of(error), str(error)
+        if anew is not None:
+            anew = self._desk.pgq.registry.redact(job.task, draft.queue, anew)
+        return self._desk.render(
+            request,
+            "job_redrive.html",
+            section="jobs",
+            status=status,
+            is_top=False,
+            job=job,
+            draft=draft,
+            wrong=wrong,
+            changes=None if anew is None else changes(job.arguments, anew),
+            are_known=self._desk.pgq.registry.get(job.task) is not None,
+        )
+
+    def _back(self, request: Request, job: Job) -> Response:
+        return self._desk.go(request, f"/jobs/{job.id}?done=redriven")
+
+
+def _draft(job: Job, form: Mapping[str, str]) -> Draft:
+    return Draft(
+        form.get("arguments", ""), form.get("queue", job.queue), "keep_attempts" in form, form.get("why", "")
+    )

@@ -1,0 +1,180 @@
+"""The page of jobs: a filter, and those that fit it, newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import urlencode
+from uuid import UUID
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pgqueue.app import PgQueue
+from pgqueue.errors import InvalidFilterError
+from pgqueue.model.filters import JobFilter, Page
+from pgqueue.model.jobs import JobStatus
+from pgqueue.web.pages.page import Desk, base_of
+
+PAGE: Final = 50
+TRAIL: Final = 20
+"""Pages that one can go back, step by step."""
+TEXTS: Final = ("queue", "task", "tag", "key", "created_after", "created_before", "id")
+OTHERS: Final = ("status", "cursor", "trail", "done")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What the page was asked for, as it was typed."""
+
+    statuses: Sequence[str]
+    texts: Mapping[str, str]
+    cursor: str | None
+    trail: Sequence[str]
+    """The cursors of the pages before, oldest first; that of the first page is not in it."""
+
+    @classmethod
+    def of(cls, params: QueryParams) -> Query:
+        """Return what *params* ask for."""
+        trail = [each for each in params.get("trail", "").split(".") if each]
+        return cls(
+            statuses=[each for each in params.getlist("status") if each],
+            texts={name: params.get(name, "").strip() for name in TEXTS},
+            cursor=params.get("cursor") or None,
+            trail=trail[-TRAIL:],
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it asks for all jobs."""
+        return not self.statuses and not any(self.texts.values())
+
+    @property
+    def has_more(self) -> bool:
+        """Whether it asks for what few ask for."""
+        return any(self.texts[name] for name in TEXTS if name not in ("queue", "task"))
+
+    def chosen(self) -> JobFilter:
+        """Return the filter. Raises InvalidFilterError."""
+        return JobFilter(
+            statuses=frozenset(self.statuses) or None,  # type: ignore[arg-type]  # it checks and converts them
+            task=self.texts["task"] or None,
+            queue=self.texts["queue"] or None,
+            tag=self.texts["tag"] or None,
+            key=self.texts["key"] or None,
+            created_after=read_time("created_after", self.texts["created_after"]),
+            created_before=read_time("created_before", self.texts["created_before"]),
+        )
+
+    def address(self, *, cursor: str | None = None, trail: Sequence[str] = ()) -> str:
+        """Return the query string of another page of the same."""
+        pairs = [("status", each) for each in self.statuses]
+        pairs += [(name, text) for name, text in self.texts.items() if text]
+        pairs += [("cursor", cursor)] if cursor else []
+        pairs += [("trail", ".".join(trail))] if trail else []
+        return f"?{urlencode(pairs)}" if pairs else ""
+
+    def older(self, cursor: str) -> str:
+        """Return the query string of the page that begins at *cursor*, behind this one."""
+        before = [*self.trail, self.cursor] if self.cursor else []
+        return self.address(cursor=cursor, trail=before[-TRAIL:])
+
+    def newer(self) -> str:
+        """Return the query string of the page before this one."""
+        if not self.trail:
+            return self.address()
+        return self.address(cursor=self.trail[-1], trail=self.trail[:-1])
+
+
+def read_time(name: str, given: str) -> datetime | None:
+    """Return the time that was typed, UTC unless it says otherwise. Raises InvalidFilterError."""
+    if not given:
+        return None
+    try:
+        at = datetime.fromisoformat(given)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidFilterError(
+            f"filter: {name} is {given!r}: give a time like 2026-01-31T13:45 (UTC)"
+        ) from error
+
+
+def routes(desk: Desk) -> list[Route]:
+    """Return the page's route."""
+
+    async def show(request: Request) -> Response:
+        await desk.access.check(request, "read", "jobs")
+        query = Query.of(request.query_params)
+        try:
+            check_known(request.query_params)
+            if query.texts["id"]:
+                return desk.go(request, f"/jobs/{read_id(query.texts['id'])}")
+            page = await find(desk.pgq, query)
+        except InvalidFilterError as error:
+            return render(request, query, Page([], None), wrong=str(error))
+        return render(
+            request,
+            query,
+            Page(await desk.owned(request, page.jobs), page.cursor),
+            wrong=None,
+            now=await desk.pgq.now(),
+        )
+
+    def render(
+        request: Request, query: Query, page: Page, *, wrong: str | None, now: datetime | None = None
+    ) -> Response:
+        here = f"{base_of(request)}/jobs"
+        return desk.render(
+            request,
+            "jobs.html",
+            section="jobs",
+            status=422 if wrong else 200,
+            # Further back nothing changes but statuses; and the page's edges would move under the reader.
+            events="" if query.cursor or wrong else "/events",
+            query=query,
+            statuses=list(JobStatus),
+            known={"queue": sorted(desk.pgq.registry.queues), "task": sorted(desk.pgq.registry.names)},
+            jobs=page.jobs,
+            cursor=page.cursor,
+            older=here + query.older(page.cursor) if page.cursor else None,
+            newer=here + query.newer() if query.cursor else None,
+            newest=here + query.address(),
+            wrong=wrong,
+            now=now,
+        )
+
+    return [Route("/jobs", show)]
+
+
+async def find(pgq: PgQueue, query: Query) -> Page:
+    """Return the page that *query* asks for. Raises InvalidFilterError."""
+    chosen = query.chosen()
+    return await pgq.jobs(
+        status=chosen.statuses,
+        task=chosen.task,
+        queue=chosen.queue,
+        tag=chosen.tag,
+        key=chosen.key,
+        created_after=chosen.created_after,
+        created_before=chosen.created_before,
+        limit=PAGE,
+        cursor=query.cursor,
+    )
+
+
+def check_known(params: QueryParams) -> None:
+    """Raise InvalidFilterError for what jobs are not found by."""
+    if unknown := sorted(params.keys() - {*TEXTS, *OTHERS}):
+        raise InvalidFilterError(f"filter: {unknown[0]!r} is nothing that jobs are found by")
+
+
+def read_id(given: str) -> UUID:
+    """Return the job's id that was typed. Raises InvalidFilterError."""
+    try:
+        return UUID(given)
+    except ValueError:
+        raise InvalidFilterError(f"filter: {given!r} is not a job id: those are UUIDs") from None

@@ -1,0 +1,175 @@
+"""What every page is made with: the data, who may see it, and the templates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse
+
+from pgqueue.app import PgQueue
+from pgqueue.errors import ConfigurationError, JobNotFoundError
+from pgqueue.model.jobs import Job
+from pgqueue.web.http.problems import NO_STORE
+from pgqueue.web.pages import format as words
+from pgqueue.web.security.access import Access
+from pgqueue.web.settings import WebSettings
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES: Final = Path(__file__).parent / "templates"
+DONE: Final = {
+    "cancelled": "Cancelled. If it is running, its handler has been asked to stop.",
+    "over": "It was over already: nothing has changed.",
+    "reprioritised": "It has another priority now.",
+    "requeued": "It is pending again.",
+    "redriven": "It is pending again.",
+    "discarded": "Discarded.",
+    "nothing": "There was nothing to do: nothing has changed.",
+    "paused": "Paused. Jobs are still taken in, and running ones finish.",
+    "resumed": "Resumed.",
+    "stopped": "Stopped. What is pending again by now stays so.",
+}
+"""What a page says after something was done, by the word in its address. No other text gets there."""
+
+
+class Desk:
+    """Where pages get what they show, and are rendered."""
+
+    def __init__(self, pgq: PgQueue, settings: WebSettings, access: Access) -> None:
+        self.pgq = pgq
+        self.settings = settings
+        self.access = access
+        self._templates = _templates()
+
+    def render(
+        self,
+        request: Request,
+        template: str,
+        *,
+        section: str,
+        status: int = 200,
+        is_top: bool = True,
+        events: str = "",
+        **values: Any,
+    ) -> HTMLResponse:
+        """Return a page.
+
+        *section*: of the navigation. *is_top*: whether it is the page that the navigation leads to.
+        *events*: the path, in the API, of the event stream that tells when to look again; empty: never.
+        """
+        base = base_of(request)
+        page = self._templates.get_template(template).render(
+            base=base,
+            instance=self.settings.name,
+            version=_version(),
+            is_logged_in=self.access.has_session(request),
+            section=section,
+            is_top=is_top,
+            events=f"{base.removesuffix('/dashboard')}{events}" if events else "",
+            done=DONE.get(request.query_params.get("done", "")),
+            **values,
+        )
+        # A lone surrogate, which a job can have in its arguments, is no Unicode.
+        return HTMLResponse(page.encode("utf-8", "replace"), status, headers=NO_STORE)
+
+    def go(self, request: Request, path: str) -> RedirectResponse:
+        """Return the answer to a form: look at *path* of the dashboard now."""
+        return RedirectResponse(base_of(request) + path, 303, headers=NO_STORE)
+
+    async def job(self, request: Request) -> Job:
+        """Return the job that the path names. Raises HTTPException 404, 422."""
+        job_id = id_in_path(request)
+        try:
+            job = await self.pgq.get(job_id)
+        except JobNotFoundError as error:
+            raise HTTPException(404, str(error)) from error
+        if not await self.access.owns(request, job):
+            raise HTTPException(404, str(JobNotFoundError(job_id)))
+        return job
+
+    def hides(self, job: Job) -> bool:
+        """Whether some of the arguments of *job* are not to be shown."""
+        return bool(self.pgq.shown_arguments(job) != job.arguments)
+
+    def actor(self, request: Request) -> str:
+        """Return who does something, for the history."""
+        return self.access.actor_of(request, default="dashboard")
+
+    async def owned(self, request: Request, jobs: Iterable[Job]) -> list[Job]:
+        """Return those of *jobs* that exist for the requester."""
+        return [job for job in jobs if await self.access.owns(request, job)]
+
+
+def base_of(request: Request) -> str:
+    """Return the path of the dashboard, wherever the app is mounted."""
+    return str(request.scope["root_path"])
+
+
+def id_in_path(request: Request) -> UUID:
+    """Return the id that the path names. Raises HTTPException 422."""
+    given = request.path_params["id"]
+    try:
+        return UUID(given)
+    except ValueError:
+        raise HTTPException(422, f"{given!r} is not a job id: those are UUIDs") from None
+
+
+def _templates() -> Environment:
+    try:
+        import_module("jinja2")
+    except ImportError as error:
+        raise ConfigurationError(
+            "the dashboard needs jinja2, which is not installed: pip install 'pgqueue[web]'"
+        ) from error
+    return _compiled_templates()
+
+
+@cache
+def _compiled_templates() -> Environment:
+    """Return the templates, compiled once a process: that takes longer than the first page may."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # They come with the package.
+        auto_reload=False,
+    )
+    for shown in (
+        words.count,
+        words.capped,
+        words.short,
+        words.amount,
+        words.duration,
+        words.between,
+        words.rate,
+        words.drain,
+        words.share,
+        words.moment,
+        words.clock,
+        words.ago,
+        words.pretty,
+        words.visible,
+    ):
+        environment.filters[shown.__name__] = shown
+    for name in environment.list_templates():
+        environment.get_template(name)
+    return environment
+
+
+def _version() -> str:
+    # The package's face imports this module's users.
+    from pgqueue import __version__
+
+    return __version__

@@ -1,0 +1,1 @@
+"""Who may do what: access, login sessions, the origin of requests, and the guard around the app."""

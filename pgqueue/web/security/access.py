@@ -1,0 +1,158 @@
+"""Who may do what."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import secrets
+import time
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from pgqueue.model.jobs import Job
+from pgqueue.web.security import origins, sessions
+from pgqueue.web.security.origins import Origin
+from pgqueue.web.settings import Action, Authorize, WebSettings
+
+MAX_ACTOR = 200
+"""Characters of who did something, as the history keeps it."""
+
+logger = logging.getLogger("pgqueue.web")
+
+
+class Access:
+    """Decides about requests, by the settings of the app. Closed by default.
+
+    Whoever presents the token may do everything. Others are for the host service's hook to judge, where there
+    is one. Where there is neither, programs and browsers on this machine may read, and nobody may change
+    anything.
+    """
+
+    def __init__(self, settings: WebSettings) -> None:
+        self._settings = settings
+
+    async def check(self, request: Request, action: Action, resource: str) -> None:
+        """Let *request* do *action* to *resource* (see Authorize), or raise HTTPException 401 or 403."""
+        if self._presents_token(request):
+            return
+        if self.has_session(request):
+            if _changes(request, action) and origins.origin_of(request) is not Origin.SAME:
+                raise HTTPException(
+                    403, "this was not sent by a page of this app: open the page and try there"
+                )
+        elif self._settings.open_reading and not _changes(request, action):
+            return
+        elif self._settings.authorize is not None:
+            await _ask(self._settings.authorize, request, action, resource)
+        elif self._settings.token is not None:
+            raise HTTPException(
+                401,
+                "this needs the app's token: send it as `Authorization: Bearer TOKEN`",
+                {"WWW-Authenticate": 'Bearer realm="pgqueue"'},
+            )
+        else:
+            self._check_anonymous(request, action)
+
+    async def check_everybodys(self, request: Request, action: Action, collection: str) -> None:
+        """Let *request* do *action* to all of *collection*, whoever owns what is in it, or raise as `check`.
+
+        Where jobs have owners, a token or the authorize hook has to say so: that anybody may read does not.
+        """
+        if self._settings.owns is not None and not (
+            self._presents_token(request) or self.has_session(request)
+        ):
+            if self._settings.authorize is not None:
+                return await _ask(self._settings.authorize, request, action, collection)
+            await self.check(request, action, collection)
+            raise HTTPException(
+                403, f"not all {collection} are yours: ask for one at a time, or with the token"
+            )
+        return await self.check(request, action, collection)
+
+    @property
+    def has_owners(self) -> bool:
+        """Whether jobs belong to somebody."""
+        return self._settings.owns is not None
+
+    async def owns(self, request: Request, job: Job) -> bool:
+        """Whether *job* exists for the requester."""
+        if self._settings.owns is None:
+            return True
+        try:
+            answer = self._settings.owns(request, job)
+            return bool(await answer if inspect.isawaitable(answer) else answer)
+        except Exception:
+            # An error would tell the job from one that does not exist.
+            logger.exception("owns failed; job %s is nobody's", job.id)
+            return False
+
+    def actor_of(self, request: Request, *, default: str = "http") -> str:
+        """Return who does it, for the history; *default*: where the service does not say."""
+        if self._settings.actor is None:
+            return default
+        # What names users may be anything; what is kept must be text that PostgreSQL stores.
+        named = self._settings.actor(request).encode("utf-8", "replace").decode().replace("\0", "")
+        return named[:MAX_ACTOR] or default
+
+    def has_session(self, request: Request) -> bool:
+        """Whether *request* carries the cookie of a browser that has logged in."""
+        token = self._settings.token
+        if token is None:
+            return False
+        cookie = request.cookies.get(sessions.cookie_name(token))
+        return cookie is not None and sessions.is_valid(token, cookie, now=time.time())
+
+    def is_token(self, given: str) -> bool:
+        """Whether *given* is the app's token, in a time that does not tell how much of it is right."""
+        token = self._settings.token
+        return token is not None and secrets.compare_digest(
+            given.encode("utf-8", "surrogatepass"), token.encode("utf-8", "surrogatepass")
+        )
+
+    def _presents_token(self, request: Request) -> bool:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and self.is_token(given.strip())
+
+    def _check_anonymous(self, request: Request, action: Action) -> None:
+        """Decide where the app has neither a token nor a hook."""
+        if _changes(request, action):
+            raise HTTPException(
+                403,
+                "this app changes nothing: give it a token or an authorize hook, as in "
+                "status_app(pgq, token=...)",
+            )
+        if not origins.is_local(request):
+            raise HTTPException(
+                403,
+                "this app answers nobody but programs on its own machine: give it a token or an authorize "
+                "hook, or let everybody read with status_app(pgq, open_reading=True)",
+            )
+        if not origins.is_safe_name(request, self._settings.allowed_hosts):
+            raise HTTPException(
+                403,
+                "this app was asked for under a name that anybody may have pointed at it: ask for it as "
+                "localhost, or name the host in status_app(pgq, allowed_hosts=[...])",
+            )
+
+
+def _changes(request: Request, action: Action) -> bool:
+    return action != "read" or request.method not in ("GET", "HEAD", "OPTIONS")
+
+
+async def _ask(authorize: Authorize, request: Request, action: Action, resource: str) -> None:
+    """Ask the host service's hook. A hook that fails has not allowed anything."""
+    # The hook may go by a cookie, which browsers add to whatever any page makes them send.
+    if _changes(request, action) and origins.is_foreign_form(request):
+        raise HTTPException(403, f"you may not {action} {resource} from a page of another site")
+    try:
+        answer = authorize(request, action, resource)
+        allowed = await answer if inspect.isawaitable(answer) else answer
+    except HTTPException:
+        raise
+    except Exception:
+        logger.exception("authorize failed; %s of %s is refused", action, resource)
+        allowed = False
+    # By identity: a coroutine or an object that was returned by mistake is no permission.
+    if allowed is not True:
+        raise HTTPException(403, f"you may not {action} {resource} here")

@@ -1,0 +1,1 @@
+"""One attempt: its state, its execution, its time limits."""

@@ -1,0 +1,94 @@
+"""Watches the time limits of the attempts under way, off the path of jobs that end before them.
+
+About once a second it looks at what runs, and sets a timer where a limit is near; so an attempt that ends
+within its first limit costs a comparison, and not a timer of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Collection
+from typing import Final
+
+from pgqueue.worker.attempt.attempt import Attempt, Stop
+
+SCAN: Final = 1.0
+"""Seconds between two looks."""
+NEAR: Final = 2.5
+"""A limit that comes within so many seconds has its timer. More than a scan: a busy loop scans late."""
+
+
+def next_limit(attempt: Attempt) -> float:
+    """Return the monotonic time of the next limit of *attempt*; infinite where there is none any more."""
+    policy = attempt.policy
+    if policy is None or not attempt.started or attempt.is_stopped or attempt.is_concluding:
+        return math.inf
+    limit = policy.timeout if attempt.is_soft_sent or policy.soft_timeout is None else policy.soft_timeout
+    return math.inf if limit is None else attempt.started + limit
+
+
+def hard_limit(attempt: Attempt) -> float:
+    """Return the monotonic time of the hard limit of *attempt*; infinite without one."""
+    if attempt.policy is None or attempt.policy.timeout is None or not attempt.started:
+        return math.inf
+    return attempt.started + attempt.policy.timeout
+
+
+class Deadlines:
+    """Interrupts attempts at their soft limit, stops them at the hard one, gives up what does not stop.
+
+    *attempts* are those under way; *grace*, in seconds, is what a stopped one has to end; *give_up* is told
+    of one that did not.
+    """
+
+    def __init__(
+        self, attempts: Collection[Attempt], *, grace: float, give_up: Callable[[Attempt], None]
+    ) -> None:
+        self._attempts = attempts
+        self._grace = grace
+        self._give_up = give_up
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            await asyncio.sleep(SCAN)
+            self.scan(time.monotonic())
+
+    def scan(self, now: float) -> None:
+        """Set the timers of limits that are near."""
+        for attempt in self._attempts:
+            if attempt.timer is None and next_limit(attempt) - now <= NEAR:
+                self.watch(attempt)
+
+    def watch(self, attempt: Attempt) -> None:
+        """Set the timer for the next limit of *attempt*, whose first may come before the next scan."""
+        delay = next_limit(attempt) - time.monotonic()
+        if delay <= NEAR:
+            attempt.timer = asyncio.get_running_loop().call_later(max(0.0, delay), self._reached, attempt)
+
+    def stop(self, attempt: Attempt, reason: Stop) -> None:
+        """Stop *attempt*, and give it up if it has not ended after the grace."""
+        was_stopped = attempt.is_stopped
+        attempt.stop(reason)
+        if attempt.is_stopped and not was_stopped:
+            self.forget(attempt)
+            attempt.timer = asyncio.get_running_loop().call_later(self._grace, self._give_up, attempt)
+
+    @staticmethod
+    def forget(attempt: Attempt) -> None:
+        """Take back the timer of an attempt that has ended."""
+        if attempt.timer is not None:
+            attempt.timer.cancel()
+            attempt.timer = None
+
+    def _reached(self, attempt: Attempt) -> None:
+        attempt.timer = None
+        now = time.monotonic()
+        if now >= hard_limit(attempt):
+            self.stop(attempt, Stop.TIMEOUT)
+            return
+        if next_limit(attempt) <= now:
+            attempt.interrupt_softly()
+        self.watch(attempt)

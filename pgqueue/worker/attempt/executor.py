@@ -1,0 +1,256 @@
+"""Runs one attempt and says how it ended. Knows nothing of the database."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+import anyio.to_thread
+
+from pgqueue.errors import SoftTimeLimitExceeded
+from pgqueue.model.job_error import JobError, clean, describe
+from pgqueue.model.jobs import JobStatus
+from pgqueue.model.outcomes import Ended, Outcome, Released, Succeeded
+from pgqueue.options.policy import Policy
+from pgqueue.retry import policy as retry
+from pgqueue.retry.control import control_flow_of
+from pgqueue.retry.decision import Standing, after_control_flow, after_error, after_timeout
+from pgqueue.tasks.arguments import UndecodableError
+from pgqueue.tasks.codec import Codec, encode_document
+from pgqueue.tasks.context import running_attempt
+from pgqueue.tasks.definition import TaskDefinition
+from pgqueue.worker.attempt.attempt import Attempt, ProcessDiedError, Stop
+from pgqueue.worker.attempt.deadlines import NEAR, Deadlines
+from pgqueue.worker.attempt.soft_limit import ThreadCall, call, resume
+
+_ENDED: Final = object()
+
+RunIsolated = Callable[[Attempt, Callable[[], None]], Awaitable[tuple[Outcome, bool | None] | JobError]]
+"""Runs an attempt in a child process. Returns its outcome, and whether that is kept already; or the error for
+which the child could not run it. Calls what it is given when the handler starts."""
+
+
+class Executor:
+    """Runs attempts, each in the asyncio task that calls `run`.
+
+    *watch* is told of an attempt that starts with a limit so near that its timer must be set at once.
+    *run_isolated* runs one in a child process, if this executor may use one.
+    """
+
+    def __init__(
+        self,
+        *,
+        codec: Codec | None,
+        result_limit: int,
+        threads: int,
+        rng: random.Random,
+        watch: Callable[[Attempt], None],
+        run_isolated: RunIsolated | None = None,
+    ) -> None:
+        self._run_isolated = run_isolated
+        self._watch = watch
+        self._codec = codec
+        self._result_limit = result_limit
+        self._rng = rng
+        # A thread whose attempt was stopped goes on until its function returns; its token is free at once.
+        self._threads = anyio.CapacityLimiter(threads)
+
+    async def run(self, attempt: Attempt) -> Outcome:  # noqa: C901  # the path of every job, kept whole
+        """Run the handler once. Whatever it raises becomes an outcome.
+
+        Raises CancelledError only where the caller itself was cancelled without a word to the attempt.
+        """
+        claimed, definition, policy = attempt.claimed, attempt.definition, attempt.policy
+        assert definition is not None
+        assert policy is not None
+        if attempt.is_stopped:
+            return self._stopped(attempt)
+        stored = claimed.arguments
+        try:
+            if self._codec is not None:
+                stored = self._codec.decode(stored)
+            args, kwargs = definition.arguments.decode(stored)
+        except Exception as error:
+            # The codec is the user's: it may raise anything.
+            return self._undecodable(attempt, error)
+        if definition.context_parameter is not None:
+            kwargs[definition.context_parameter] = attempt.context
+        # One attempt, one asyncio task: the context variable ends with it.
+        running_attempt.set(attempt)
+        attempt.started = time.monotonic()
+        if policy.first_limit <= NEAR:
+            self._watch(attempt)
+        try:
+            if definition.is_async:
+                # The first step by hand: a handler that ends with it needs nobody to drive it. By next(), for
+                # which nothing is raised where a coroutine returns None: a StopIteration is a microsecond.
+                returned: list[Any] = []
+                coroutine = _keep(definition.handler(*args, **kwargs), returned)
+                waiting_for = next(coroutine.__await__(), _ENDED)
+                if waiting_for is not _ENDED:
+                    await resume(coroutine, waiting_for, attempt)
+                [value] = returned
+            elif definition.is_isolated:
+                return await self._call_in_process(attempt, policy)
+            else:
+                value = await self._call_in_thread(attempt, policy, definition.handler, args, kwargs)
+        except BaseException as error:
+            # BaseException: SystemExit and KeyboardInterrupt raised by a handler would end the loop.
+            return self._after_error(attempt, policy, error)
+        if attempt.stop_reason is Stop.TIMEOUT:
+            # It caught the cancellation and returned. Too late is too late.
+            return self._timed_out(attempt, policy)
+        return (
+            Succeeded(claimed.id, None)
+            if policy.ignore_result
+            else self._succeeded(attempt, definition, value)
+        )
+
+    def overrun(self, attempt: Attempt) -> Outcome:
+        """Return the outcome of an attempt that has reached its hard limit."""
+        assert attempt.policy is not None
+        return self._timed_out(attempt, attempt.policy)
+
+    def give_up(self, attempt: Attempt) -> Outcome:
+        """Return the outcome of an attempt that does not end: of why it was stopped."""
+        if attempt.stop_reason is Stop.TIMEOUT:
+            return self.overrun(attempt)
+        return self._stopped(attempt)
+
+    def not_committed(self, attempt: Attempt, error: Exception) -> Outcome:
+        """Say what follows if the transaction of a handler that returned could not be committed."""
+        assert attempt.policy is not None
+        return self._after_exception(attempt, attempt.policy, error)
+
+    async def _call_in_process(self, attempt: Attempt, policy: Policy) -> Outcome:
+        """Have a child process run the attempt, whose clock starts when the handler does there."""
+        assert self._run_isolated is not None
+        attempt.interrupt = _nothing
+        attempt.started = math.inf
+        Deadlines.forget(attempt)
+
+        def started() -> None:
+            attempt.started = time.monotonic()
+            self._watch(attempt)
+
+        try:
+            reply = await self._run_isolated(attempt, started)
+        finally:
+            if attempt.started == math.inf:
+                attempt.started = 0.0
+        if attempt.stop_reason is Stop.TIMEOUT:
+            return self._timed_out(attempt, policy)
+        if isinstance(reply, JobError):
+            return self._retry_or_fail(attempt, policy, "exception", reply)
+        outcome, attempt.is_kept = reply
+        return outcome
+
+    async def _call_in_thread(
+        self,
+        attempt: Attempt,
+        policy: Policy,
+        handler: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        if policy.soft_timeout is None:
+            function: Callable[[], tuple[Any, BaseException | None]] = partial(call, handler, args, kwargs)
+        else:
+            function = thread_call = ThreadCall(handler, args, kwargs)
+            attempt.interrupt = thread_call.interrupt
+        value, error = await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=self._threads)
+        if error is not None:
+            raise error
+        return value
+
+    def _succeeded(self, attempt: Attempt, definition: TaskDefinition, value: Any) -> Outcome:
+        try:
+            document = definition.result.encode(value, limit=self._result_limit)
+            stored = encode_document(self._codec, document)
+        except Exception as error:
+            # The codec is the user's: it may raise anything.
+            return self._failed(attempt, "unstorable_result", JobError("UnstorableResult", clean(str(error))))
+        return Succeeded(attempt.claimed.id, stored)
+
+    def _after_error(self, attempt: Attempt, policy: Policy, error: BaseException) -> Outcome:
+        match attempt.stop_reason:
+            case Stop.TIMEOUT:
+                return self._timed_out(attempt, policy)
+            case Stop.RELEASE | Stop.CANCEL if isinstance(error, asyncio.CancelledError):
+                return self._stopped(attempt)
+            case _:
+                pass
+        runner = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and runner is not None and runner.cancelling():
+            raise error
+        if isinstance(error, ProcessDiedError):
+            return self._retry_or_fail(attempt, policy, "process_died", JobError("ProcessDied", str(error)))
+        if isinstance(error, SoftTimeLimitExceeded) and attempt.is_soft_sent:
+            return self._soft_timed_out(attempt, policy, error)
+        said = control_flow_of(error)
+        if said is not None:
+            encode = partial(self._encode_call, attempt)
+            return after_control_flow(_standing(attempt), policy.retry, said, encode, self._rng)
+        return self._after_exception(attempt, policy, error)
+
+    def _after_exception(self, attempt: Attempt, policy: Policy, error: BaseException) -> Outcome:
+        answer = retry.ask(policy.retry, attempt.claimed.attempt, error, attempt.context)
+        return after_error(_standing(attempt), policy.retry, error, answer, self._rng)
+
+    def _encode_call(self, attempt: Attempt, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        assert attempt.definition is not None
+        document = attempt.definition.arguments.encode(args, kwargs, limit=self._result_limit)
+        return encode_document(self._codec, document)
+
+    def _soft_timed_out(self, attempt: Attempt, policy: Policy, error: BaseException) -> Outcome:
+        message = f"the handler took longer than its soft limit of {policy.soft_timeout:g} s"
+        described = replace(describe(error), message=message)
+        if policy.retry_on_timeout:
+            return self._retry_or_fail(attempt, policy, "soft_timeout", described)
+        return self._failed(attempt, "soft_timeout", described)
+
+    def _timed_out(self, attempt: Attempt, policy: Policy) -> Outcome:
+        message = f"the attempt took longer than its limit of {policy.timeout:g} s"
+        described = JobError("HardTimeout", message)
+        if policy.retry_on_timeout:
+            return self._retry_or_fail(attempt, policy, "hard_timeout", described)
+        return self._failed(attempt, "hard_timeout", described)
+
+    def _stopped(self, attempt: Attempt) -> Outcome:
+        if attempt.stop_reason is Stop.CANCEL:
+            return Ended(attempt.claimed.id, JobStatus.CANCELLED, "cancelled", None)
+        if attempt.started and attempt.policy is not None and not attempt.policy.acks_late:
+            message = "the worker stopped while it ran this job, which runs at most once (acks_late=False)"
+            return self._failed(attempt, "worker_lost", JobError("WorkerLost", message))
+        return Released(attempt.claimed.id)
+
+    def _retry_or_fail(self, attempt: Attempt, policy: Policy, reason: str, error: JobError) -> Outcome:
+        return after_timeout(_standing(attempt), policy.retry, reason, error, self._rng)
+
+    def _undecodable(self, attempt: Attempt, error: Exception) -> Outcome:
+        what = str(error) if isinstance(error, UndecodableError) else f"{type(error).__name__}: {error}"
+        message = f"the stored arguments do not fit the task: {what}"
+        return self._failed(attempt, "undecodable", JobError("Undecodable", clean(message)))
+
+    def _failed(self, attempt: Attempt, reason: str, error: JobError) -> Outcome:
+        return Ended(attempt.claimed.id, JobStatus.FAILED, reason, error)
+
+
+async def _keep(coroutine: Awaitable[Any], returned: list[Any]) -> None:
+    returned.append(await coroutine)
+
+
+def _nothing() -> None:
+    return None
+
+
+def _standing(attempt: Attempt) -> Standing:
+    claimed = attempt.claimed
+    ran = time.monotonic() - attempt.started if attempt.started else 0.0
+    return Standing(claimed.id, claimed.attempt - 1, (claimed.age or 0.0) + ran, claimed.options)

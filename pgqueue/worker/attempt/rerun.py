@@ -1,0 +1,57 @@
+"""Compares two executions of one job, for tests of idempotency. Values only."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, assert_never
+
+from pgqueue.model.job_error import JobError
+from pgqueue.model.jobs import JobStatus
+from pgqueue.model.outcomes import Ended, Outcome, Released, Retry, Succeeded, Unknown
+from pgqueue.tasks.codec import Codec
+
+MAX_RESULT = 500
+"""Characters of a result in the error that names it."""
+
+
+def judge(first: Outcome, second: Outcome, codec: Codec | None) -> Outcome:
+    """Return the outcome of a job that was executed twice: the *second*, if both ended alike.
+
+    They did if they lead to the same status and, in success, returned the same: the same JSON, that is. A
+    second that was stopped from outside, cancelled or released, tells nothing of the job.
+    """
+    if isinstance(second, Released) or (isinstance(second, Ended) and second.status is JobStatus.CANCELLED):
+        return second
+    before, after = _ending(first, codec), _ending(second, codec)
+    if before == after:
+        return second
+    message = (
+        f"executed twice, as after a lost outcome, it ended differently: first {_describe(before)}, "
+        f"then {_describe(after)}"
+    )
+    return Ended(second.job_id, JobStatus.FAILED, "not_idempotent", JobError("NotIdempotent", message))
+
+
+def _ending(outcome: Outcome, codec: Codec | None) -> tuple[JobStatus, Any]:
+    match outcome:
+        case Succeeded(result=stored):
+            if stored is not None and codec is not None:
+                # What a codec makes of the same document may differ each time.
+                stored = codec.decode(stored)
+            return JobStatus.SUCCEEDED, None if stored is None else json.loads(stored)
+        case Retry():
+            return JobStatus.SCHEDULED, None
+        case Ended():
+            return outcome.status, None
+        case Released() | Unknown():
+            return JobStatus.PENDING, None
+        case _:
+            assert_never(outcome)
+
+
+def _describe(ending: tuple[JobStatus, Any]) -> str:
+    status, result = ending
+    if status is not JobStatus.SUCCEEDED:
+        return status.value
+    text = json.dumps(result, ensure_ascii=False)
+    return f"{status.value} with {text if len(text) <= MAX_RESULT else text[:MAX_RESULT] + '...'}"

@@ -1,0 +1,121 @@
+"""Which lanes to walk, in what order, and from where. Values only; knows nothing of the database."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Container, Iterable, Mapping
+from itertools import islice
+
+from pgqueue.options.run_time import Settings
+from pgqueue.store import Lane
+
+LATE = 256
+"""How far below the last claimed position the next claim starts. Enqueues that overlap commit out of the
+order of their positions; what commits later still than this, a sweep finds."""
+WALK_LIMIT = 64
+"""Lanes that one claim walks at most. The next claim goes on behind them."""
+
+
+class LaneBook:
+    """What one worker remembers of its lanes.
+
+    All of it is a hint: a lane believed empty is looked at by the next sweep, and a position remembered
+    too high is corrected by it. A walk costs what it walks, however many lanes there are.
+    """
+
+    def __init__(self) -> None:
+        self._lanes: dict[int, Lane] = {}
+        self._positions: dict[int, int] = {}
+        self._active: dict[int, OrderedDict[int, None]] = {}
+        """By priority, the lanes believed to have jobs, the one whose turn is next first."""
+        self._settings = Settings()
+
+    def learn(self, lanes: Iterable[Lane]) -> None:
+        """Take note of the lanes that there are."""
+        for lane in lanes:
+            self._lanes.setdefault(lane.id, lane)
+
+    def lane(self, lane_id: int) -> Lane:
+        """Return a known lane."""
+        return self._lanes[lane_id]
+
+    def heed(self, settings: Settings) -> None:
+        """Pass over the lanes that *settings* pause, from now on."""
+        self._settings = settings
+        self._keep_active(set(self.ids))
+
+    @property
+    def ids(self) -> list[int]:
+        """All known lanes but paused ones."""
+        stops = self._settings.stops
+        return [lane.id for lane in self._lanes.values() if not stops(lane.queue, lane.task)]
+
+    def knows(self, lane_id: int) -> bool:
+        """Whether the lane has been learnt."""
+        return lane_id in self._lanes
+
+    @property
+    def has_active(self) -> bool:
+        """Whether any lane is believed to have jobs."""
+        return bool(self._active)
+
+    def wake(self, lane_id: int) -> None:
+        """Believe that a lane has jobs."""
+        lane = self._lanes.get(lane_id)
+        if lane is not None and not self._settings.stops(lane.queue, lane.task):
+            self._active.setdefault(lane.priority, OrderedDict()).setdefault(lane_id)
+
+    def walk(self) -> list[tuple[int, int]]:
+        """Return (lane, position) pairs for a claim: higher priorities first, equal ones taking turns."""
+        order: list[int] = []
+        for priority in sorted(self._active, reverse=True):
+            equal = self._active[priority]
+            order += islice(equal, WALK_LIMIT - len(order))
+            equal.move_to_end(next(iter(equal)))
+            if len(order) == WALK_LIMIT:
+                break
+        return [(lane_id, self._positions.get(lane_id, 0)) for lane_id in order]
+
+    def claimed(
+        self, walk: Iterable[tuple[int, int]], jobs: Iterable[tuple[int, int]], *, limit: int
+    ) -> None:
+        """Learn from the (lane, position) pairs that a claim of *limit* jobs brought.
+
+        It stops at the limit, so fewer jobs mean that every lane of the walk is exhausted; with as many,
+        those before the last lane that gave any.
+        """
+        last: dict[int, int] = {}
+        count = 0
+        for lane_id, position in jobs:
+            count += 1
+            if position > last.get(lane_id, 0):
+                last[lane_id] = position
+        for lane_id, position in last.items():
+            self._positions[lane_id] = max(self._positions.get(lane_id, 0), position - LATE)
+        walked = [lane_id for lane_id, _ in walk]
+        if count >= limit:
+            walked = walked[: max(index for index, lane_id in enumerate(walked) if lane_id in last)]
+        for lane_id in walked:
+            self._rest(lane_id)
+
+    def swept(self, firsts: Mapping[int, int]) -> None:
+        """Learn from a sweep of all lanes: the first position of each that has jobs."""
+        self._positions.update(firsts)
+        self._keep_active(firsts.keys())
+        # Those that are there already keep their places, or the first ones would have all the turns.
+        for lane_id in firsts:
+            self.wake(lane_id)
+
+    def _keep_active(self, lane_ids: Container[int]) -> None:
+        active = [lane_id for equal in self._active.values() for lane_id in equal]
+        for lane_id in active:
+            if lane_id not in lane_ids:
+                self._rest(lane_id)
+
+    def _rest(self, lane_id: int) -> None:
+        """Believe that a lane is empty."""
+        priority = self._lanes[lane_id].priority
+        if equal := self._active.get(priority):
+            equal.pop(lane_id, None)
+            if not equal:
+                del self._active[priority]

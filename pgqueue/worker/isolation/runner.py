@@ -1,0 +1,199 @@
+"""Runs single attempts in a child process of a worker: what a worker does of an attempt, without the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import queue
+import random
+import signal
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from pgqueue.database.pool import Database
+from pgqueue.errors import SoftTimeLimitExceeded
+from pgqueue.model.outcomes import Outcome, Succeeded
+from pgqueue.options.levels import NO_OPTIONS, restore_options
+from pgqueue.options.policy import Policy
+from pgqueue.store import Claimed, Lane, Store
+from pgqueue.tasks.codec import Codec
+from pgqueue.tasks.registry import Registry
+from pgqueue.worker.attempt.attempt import Attempt, Stop
+from pgqueue.worker.attempt.deadlines import Deadlines
+from pgqueue.worker.attempt.executor import Executor
+from pgqueue.worker.attempt.soft_limit import call, soft_limit_exceeded
+from pgqueue.worker.services.progress import ProgressWriter
+from pgqueue.worker.services.scope import Scopes
+
+Answer = tuple[Any, BaseException | None]
+
+
+class MainThread:
+    """Runs functions in the main thread, for coroutines of another: signals interrupt what waits there."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+
+    def serve(self) -> None:
+        """Run what is given, for ever."""
+        while True:
+            self._calls.get()()
+
+    async def run(self, function: Callable[[], Any]) -> Any:
+        """Run *function*, which does not raise, with the caller's context variables; return its value."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Any] = loop.create_future()
+        context = contextvars.copy_context()
+
+        def answer(value: object) -> None:
+            if not done.done():
+                done.set_result(value)
+
+        def run() -> None:
+            loop.call_soon_threadsafe(answer, context.run(function))
+
+        self._calls.put(run)
+        return await done
+
+
+class _Executor(Executor):
+    """Runs plain functions in the main thread."""
+
+    main_thread: MainThread
+
+    async def _call_in_thread(
+        self,
+        attempt: Attempt,
+        policy: Policy,
+        handler: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        # The signal tells it.
+        attempt.interrupt = _nothing
+        function: Callable[[], Answer] = partial(call, handler, args, kwargs)
+        if policy.soft_timeout is not None:
+            function = partial(_call_with_alarm, policy.soft_timeout, attempt, function)
+        value, error = await self.main_thread.run(function)
+        if error is not None:
+            attempt.is_soft_sent |= isinstance(error, SoftTimeLimitExceeded)
+            raise error
+        return value
+
+
+def _nothing() -> None:
+    return None
+
+
+def _call_with_alarm(seconds: float, attempt: Attempt, function: Callable[[], Answer]) -> Answer:
+    """Call *function*, and raise SoftTimeLimitExceeded inside it after so many *seconds*."""
+    outcome: Answer | None = None
+    try:
+        with _alarm(seconds, partial(soft_limit_exceeded, attempt)):
+            outcome = function()
+    except SoftTimeLimitExceeded as error:
+        # It hit before the handler began or after it ended.
+        return outcome or (None, error)
+    return outcome
+
+
+@contextmanager
+def _alarm(seconds: float, error: Callable[[], BaseException]) -> Iterator[None]:
+    def ring(_signal: int, _frame: object) -> None:
+        raise error()
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+class AttemptRunner:
+    """Runs attempts that a worker has claimed and sent over. One at a time."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        store: Store,
+        registry: Registry,
+        codec: Codec | None,
+        rng: random.Random,
+        result_limit: int,
+        main_thread: MainThread,
+    ) -> None:
+        self._registry = registry
+        self._attempts: set[Attempt] = set()
+        # The worker gives up on an attempt, and kills this process.
+        self._deadlines = Deadlines(self._attempts, grace=0.0, give_up=lambda attempt: None)  # noqa: ARG005
+        self._executor = _Executor(
+            codec=codec, result_limit=result_limit, threads=1, rng=rng, watch=self._deadlines.watch
+        )
+        self._executor.main_thread = main_thread
+        self._progress = ProgressWriter(database, store)
+        self._scopes = partial(Scopes, database, store, codec, result_limit, self._progress)
+
+    async def serve(self) -> None:
+        """Watch the soft limit and write progress, until cancelled."""
+        await asyncio.gather(self._deadlines.run(), self._progress.run())
+
+    async def run(
+        self, job: dict[str, Any], started: Callable[[], Awaitable[None]]
+    ) -> tuple[Outcome, bool | None]:
+        """Run an attempt; return its outcome, and whether it is committed (None: still to be written)."""
+        attempt = self._unpack(job)
+        attempt.runner = asyncio.current_task()
+        self._attempts.add(attempt)
+        try:
+            await started()
+            outcome = await self._executor.run(attempt)
+            return await self._conclude(attempt, outcome)
+        finally:
+            self._attempts.discard(attempt)
+            Deadlines.forget(attempt)
+            if attempt.scope is not None:
+                attempt.scope.close()
+
+    def stop(self, reason: Stop) -> None:
+        """Ask the handler to stop."""
+        for attempt in self._attempts:
+            attempt.stop(reason)
+
+    def _unpack(self, job: dict[str, Any]) -> Attempt:
+        claimed = Claimed(UUID(job["claimed"][0]), *job["claimed"][1:])
+        lane = Lane(*job["lane"])
+        definition = self._registry.get(claimed.task)
+        assert definition is not None
+        definition.run_here()
+        at_run_time = job["at_run_time"]
+        self._registry.set_at_run_time({claimed.task: restore_options(at_run_time)} if at_run_time else {})
+        stored = NO_OPTIONS if claimed.options is None else restore_options(claimed.options)
+        policy = self._registry.policy_of_call(definition, lane.queue, stored)
+        worker = job["worker"]
+        # The hard limit is the worker's: it kills this process.
+        policy = replace(policy, timeout=None)
+        return Attempt(claimed, definition, policy, lane, UUID(job["lease_id"]), worker, self._scopes(worker))
+
+    async def _conclude(self, attempt: Attempt, outcome: Outcome) -> tuple[Outcome, bool | None]:
+        """Write what the handler left to be written with its outcome; as a worker does."""
+        scope = attempt.scope
+        if scope is None:
+            return outcome, None
+        attempt.is_concluding = True
+        await scope.flush()
+        if not scope.has_transaction:
+            return outcome, None
+        if not isinstance(outcome, Succeeded):
+            await scope.roll_back()
+            return outcome, None
+        try:
+            return outcome, await scope.commit(outcome.result, is_current=lambda: True)
+        except Exception as error:
+            # Whatever the user's own constraints and triggers raise.
+            return self._executor.not_committed(attempt, error), None

@@ -1,0 +1,1 @@
+"""A worker's lease, and the event loop that has to turn for it to be renewed."""

@@ -1,0 +1,241 @@
+"""Keeps the worker's lease, from a thread of its own.
+
+A handler that blocks the event loop must not cost the lease: nothing here waits for that loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import anyio
+
+from pgqueue.database.outages import CONNECTION_ERRORS
+from pgqueue.database.patience import persist
+from pgqueue.database.pool import Database, Link
+from pgqueue.store import Store
+
+logger = logging.getLogger("pgqueue.worker")
+
+RETRY_PAUSE = 0.2
+"""Seconds between two tries to renew while the database is away. Short: a peer takes a process for dead
+whose connection stays away for some seconds."""
+STOP_WITHIN = 5.0
+"""Seconds that the thread may take to end."""
+DROP_WITHIN = 1.0
+"""Seconds that the lease's removal may take when a worker stops; after them it runs out by itself."""
+LOCK_PAUSE = 2.0
+"""Seconds between two tries to get the lock back from a session of ours that the server does not yet know
+to be dead. Peers see it held until then, and free for less than they wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who takes a lease: what peers need to know of a worker."""
+
+    worker: str
+    queues: Sequence[str]
+    prefetch: int
+    max_losses: Mapping[str, int]
+    version: str | None
+    tasks: Sequence[str]
+
+
+class LeaseKeeper:
+    """Holds a lease for a worker, and another one when it is lost.
+
+    *on_taken* and *on_lost* are called with the lease's id on the event loop of the worker. *beside* is
+    awaited in the keeper's thread, for as long as it keeps: that too goes on while the worker's loop is
+    blocked. *loop_lag* says in how many seconds that loop turns; it is noted at each renewal.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: Store,
+        holder: Holder,
+        *,
+        ttl: float,
+        on_taken: Callable[[UUID], None],
+        on_lost: Callable[[UUID], None],
+        beside: Callable[[], Awaitable[None]],
+        loop_lag: Callable[[], float],
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._holder = holder
+        self._ttl = ttl
+        self._on_taken = on_taken
+        self._on_lost = on_lost
+        self._beside = beside
+        self._loop_lag = loop_lag
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._dropped: asyncio.Event | None = None
+        self._latest: UUID | None = None
+        self._must_stop = False
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self.renewed_at: float | None = None
+        """When the lease was taken or last renewed, by the local monotonic clock."""
+
+    async def run(self) -> None:
+        """Keep a lease until cancelled."""
+        worker_loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+
+        def run_thread() -> None:
+            try:
+                asyncio.run(self._keep(worker_loop))
+            except BaseException as error:
+                self._failure = error
+            # Closed: nobody waited for the end of a thread that was long in ending.
+            with contextlib.suppress(RuntimeError):
+                worker_loop.call_soon_threadsafe(ended.set)
+
+        thread = threading.Thread(target=run_thread, name=f"pgqueue lease {self._holder.worker}", daemon=True)
+        thread.start()
+        try:
+            await ended.wait()
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            self._stop()
+            with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_WITHIN):
+                await ended.wait()
+
+    def look(self) -> None:
+        """Renew now, in the keeper's thread: the lease may be gone."""
+        self._on_dropped(None)
+
+    def _stop(self) -> None:
+        # Noted before looking for the thread's loop, as the thread looks here after making it: a worker
+        # can be stopped before its thread has begun.
+        self._must_stop = True
+        loop, stopping = self._loop, self._stopping
+        if loop is not None and stopping is not None:
+            # Closed: the thread has ended already.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(stopping.set)
+
+    async def _keep(self, worker_loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        self._dropped = asyncio.Event()
+        if self._must_stop:
+            return
+        link = Link(self._database, durable=False)
+        keeping = asyncio.ensure_future(self._keep_leases(link, worker_loop))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        beside = asyncio.ensure_future(self._beside())
+        try:
+            await asyncio.wait((keeping, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if keeping.done():
+                keeping.result()
+        finally:
+            for each in (keeping, stopping, beside):
+                each.cancel()
+            await asyncio.gather(keeping, stopping, beside, return_exceptions=True)
+            await self._drop_latest(link)
+            await link.close()
+
+    async def _drop_latest(self, link: Link) -> None:
+        """Remove a lease that the worker stopped too early to hear of. One that holds jobs stays."""
+        if self._latest is None:
+            return
+        with contextlib.suppress(*CONNECTION_ERRORS):
+            async with asyncio.timeout(DROP_WITHIN), link.use() as connection:
+                await self._store.delete_lease(connection, self._latest)
+
+    async def _keep_leases(self, link: Link, worker_loop: asyncio.AbstractEventLoop) -> None:
+        while True:
+            lease_id = self._latest = uuid4()
+            lock_key = None if self._database.is_pooled else secrets.randbits(63)
+            deadline = await persist("taking a lease", lambda: self._take(link, lease_id, lock_key))  # noqa: B023
+            worker_loop.call_soon_threadsafe(self._on_taken, lease_id)
+            await self._renew_until_lost(link, lease_id, lock_key, deadline)
+            worker_loop.call_soon_threadsafe(self._on_lost, lease_id)
+
+    async def _take(self, link: Link, lease_id: UUID, lock_key: int | None) -> float:
+        async with link.use() as connection:
+            connection.add_termination_listener(self._on_dropped)
+            if lock_key is not None:
+                await self._store.hold_lock(connection, lock_key)
+            sent_at = time.monotonic()
+            await self._store.register_lease(
+                connection,
+                lease_id,
+                self._holder.worker,
+                self._holder.queues,
+                self._ttl,
+                prefetch=self._holder.prefetch,
+                lock_key=lock_key,
+                max_losses=self._holder.max_losses,
+                version=self._holder.version,
+                tasks=self._holder.tasks,
+            )
+        self.renewed_at = sent_at
+        return sent_at + self._ttl
+
+    async def _renew_until_lost(
+        self, link: Link, lease_id: UUID, lock_key: int | None, deadline: float
+    ) -> None:
+        # The session that holds the lock; unknown at first, and asking twice does no harm.
+        locked_by: int | None = None
+        pause = self._ttl / 3
+        while True:
+            await self._pause(min(pause, max(0.0, deadline - time.monotonic())))
+            # Taken before the renewal is sent: the database counts from when it arrives, which is later.
+            sent_at = time.monotonic()
+            if sent_at >= deadline:
+                logger.error("lease %s: not renewed in time; its jobs are cancelled", lease_id)
+                return
+            try:
+                async with asyncio.timeout(deadline - sent_at), link.use() as connection:
+                    connection.add_termination_listener(self._on_dropped)
+                    session = connection.get_server_pid()
+                    # A new session takes the lock again, before peers take this process for dead.
+                    if (
+                        lock_key is not None
+                        and session != locked_by
+                        and await self._store.hold_lock(connection, lock_key)
+                    ):
+                        locked_by = session
+                    renewed = await self._store.renew_lease(
+                        connection, lease_id, self._ttl, loop_lag=self._loop_lag()
+                    )
+            except CONNECTION_ERRORS as error:
+                logger.warning(
+                    "lease %s: waiting for the database (%s: %s); %.1f s are left",
+                    lease_id,
+                    type(error).__name__,
+                    error,
+                    deadline - time.monotonic(),
+                )
+                await asyncio.sleep(RETRY_PAUSE)
+                pause = 0.0
+                continue
+            if not renewed:
+                logger.error("lease %s: ran out; its jobs are cancelled", lease_id)
+                return
+            self.renewed_at, deadline, pause = sent_at, sent_at + self._ttl, self._ttl / 3
+            if lock_key is not None and session != locked_by:
+                pause = min(pause, LOCK_PAUSE)
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but no longer than the connection lives: the lock goes with it, and peers count seconds."""
+        assert self._dropped is not None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._dropped.wait()
+        self._dropped.clear()
+
+    def _on_dropped(self, _connection: object) -> None:
+        assert self._dropped is not None
+        self._dropped.set()

@@ -1,0 +1,1 @@
+"""How attempts' outcomes are written, and who is told."""

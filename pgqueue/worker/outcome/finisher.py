@@ -1,0 +1,355 @@
+"""Writes outcomes: whatever has collected as one statement a kind, then what has collected meanwhile.
+
+No timer: an idle worker writes at once, a busy one hundreds at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
+from uuid import UUID
+
+import asyncpg
+
+from pgqueue.background.notifications import Announce
+from pgqueue.database.patience import persist
+from pgqueue.database.pool import Link
+from pgqueue.events.kinds import AttemptEnded, AttemptsEnded, AttemptsFenced, BatchSent, shares
+from pgqueue.events.observers import Observers
+from pgqueue.model.job_error import JobError
+from pgqueue.model.jobs import JobStatus
+from pgqueue.model.outcomes import Ended, Outcome, Released, Retry, Succeeded, Unknown
+from pgqueue.store import Store
+from pgqueue.worker.attempt.attempt import Attempt
+
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
+
+logger = logging.getLogger("pgqueue.worker")
+
+MAX_BATCH = 1000
+MAX_LENGTH = 16 * 1024 * 1024
+"""Characters of results in one statement."""
+
+_queue_of = attrgetter("lane.queue")
+_seconds_of = attrgetter("seconds")
+
+UNSTORABLE = (asyncpg.DataError, asyncpg.ProgramLimitExceededError, asyncpg.StatementTooComplexError)
+"""What the server says of a value that it will not store; other errors are about the statement."""
+
+
+class Written(NamedTuple):
+    """What writing a batch came to: which jobs took their outcome, and which lanes have new ready jobs."""
+
+    kept: Collection[UUID]
+    lanes: Collection[int] = ()
+    cancelled: Collection[UUID] = ()
+    """Those that were to run again, and were cancelled instead."""
+
+
+class Finisher:
+    """Owns the outcomes of a worker until they are committed.
+
+    *queues*: those that its jobs can be of, where that is known. *relieved* is told after each batch;
+    *expect*, in how many seconds the first of some retries is due; *died*, which jobs have failed for good.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        link: Link,
+        *,
+        worker: str,
+        queues: Sequence[str] = (),
+        observers: Observers,
+        announce: Announce,
+        relieved: Callable[[], None],
+        expect: Callable[[float], None],
+        died: Callable[[Collection[UUID]], None],
+    ) -> None:
+        self._store = store
+        self._link = link
+        self._worker = worker
+        self._queues = queues
+        self._observers = observers
+        self._announce = announce
+        self._relieved = relieved
+        self._expect = expect
+        self._died = died
+        self._waiting: list[Attempt] = []
+        self._writing: Sequence[Attempt] = ()
+        self._wakeup = asyncio.Event()
+        self._idle = asyncio.Event()
+
+    @property
+    def backlog(self) -> int:
+        """Outcomes that are not committed yet."""
+        return len(self._waiting) + len(self._writing)
+
+    @property
+    def job_ids(self) -> list[UUID]:
+        """The jobs of those outcomes."""
+        return [attempt.claimed.id for attempt in (*self._waiting, *self._writing)]
+
+    @property
+    def pending(self) -> list[Attempt]:
+        """The attempts that those are outcomes of."""
+        return [*self._writing, *self._waiting]
+
+    def add(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Take an outcome over."""
+        attempt.outcome = outcome
+        if attempt.started:
+            attempt.seconds = time.monotonic() - attempt.started
+        if not self._waiting:
+            self._wakeup.set()
+        self._waiting.append(attempt)
+
+    def report(self, attempt: Attempt, outcome: Outcome, *, is_kept: bool) -> None:
+        """Tell of an outcome that is committed already, or was fenced off."""
+        attempt.outcome = outcome
+        attempt.seconds = time.monotonic() - attempt.started
+        self._report([attempt], [attempt.claimed.id] if is_kept else [], ())
+
+    async def flush(self) -> None:
+        """Wait until every outcome is committed or fenced off."""
+        while self.backlog:
+            self._idle = asyncio.Event()
+            await self._idle.wait()
+
+    async def run(self) -> None:
+        """Write outcomes until cancelled."""
+        while True:
+            if not self._waiting:
+                self._idle.set()
+                self._wakeup = asyncio.Event()
+                await self._wakeup.wait()
+            self._writing, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            for same in _groups(self._writing):
+                await self._write(same)
+            self._writing = ()
+            self._relieved()
+
+    async def _write(self, batch: Sequence[Attempt]) -> None:
+        """Write outcomes of one kind, reached under one lease."""
+        if len({attempt.claimed.id for attempt in batch}) < len(batch):
+            # A server that crashed forgot a claim, and the job was claimed again under the same lease
+            # before this: one outcome counts, the other is fenced off.
+            first = {attempt.claimed.id: attempt for attempt in reversed(batch)}
+            await self._write(list(first.values()))
+            await self._write([attempt for attempt in batch if first[attempt.claimed.id] is not attempt])
+            return
+        if len(batch) > 1 and _length(batch) > MAX_LENGTH:
+            half = len(batch) // 2
+            await self._write(batch[:half])
+            await self._write(batch[half:])
+            return
+        tries = 0
+
+        async def send() -> Written:
+            nonlocal tries
+            tries += 1
+            async with self._link.use() as connection:
+                return await self._send(connection, batch)
+
+        started_at = time.monotonic()
+        try:
+            # However long the database is away: whether an outcome still counts is for the fence to
+            # say, and not for a clock.
+            kept, lanes, cancelled = await persist("finishing", send)
+        except UNSTORABLE as error:
+            await self._write_singly(batch, error)
+            return
+        if self._observers.want(BatchSent):
+            self._observers.emit(BatchSent("finish", len(batch), time.monotonic() - started_at))
+        if tries > 1 and len(kept) < len(batch):
+            # A commit whose acknowledgement was lost looks like a fence; the job itself tells.
+            earlier = await self._already_written(batch, kept)
+            kept = {*kept, *earlier}
+            cancelled = {job_id for job_id, status in earlier.items() if status is JobStatus.CANCELLED}
+        if cancelled and not isinstance(batch[0].outcome, Ended):
+            batch = self._report_cancelled(batch, cancelled)
+        if batch:
+            self._report(batch, kept, lanes)
+
+    def _report_cancelled(self, batch: Sequence[Attempt], cancelled: Collection[UUID]) -> list[Attempt]:
+        """Tell of jobs that were to run again, and were cancelled instead; return the others."""
+        ended = [attempt for attempt in batch if attempt.claimed.id in cancelled]
+        for attempt in ended:
+            attempt.outcome = Ended(attempt.claimed.id, JobStatus.CANCELLED, "cancelled", None)
+        self._report(ended, cancelled, ())
+        return [attempt for attempt in batch if attempt.claimed.id not in cancelled]
+
+    async def _send(self, connection: Connection, batch: Sequence[Attempt]) -> Written:
+        store, lease_id = self._store, batch[0].lease_id
+        # One kind: see _groups.
+        outcomes: list[Any] = [attempt.outcome for attempt in batch]
+        ids = [attempt.claimed.id for attempt in batch]
+        match outcomes[0]:
+            case Succeeded(result=result):
+                results = None if result is None else [outcome.result for outcome in outcomes]
+                return Written(await store.finish(connection, lease_id, self._worker, ids, results))
+            case Retry():
+                ends = await store.retry(connection, lease_id, self._worker, outcomes)
+                return Written(
+                    ends.keys(), (), {job_id for job_id, is_cancelled in ends.items() if is_cancelled}
+                )
+            case Ended():
+                return Written(await store.fail(connection, lease_id, self._worker, outcomes))
+            case Released():
+                moved = await store.release(connection, lease_id, self._worker, ids)
+                cancelled = {job_id for job_id, lane in moved.items() if lane is None}
+                return Written(moved.keys(), {lane for lane in moved.values() if lane is not None}, cancelled)
+            case _:
+                lanes = {(outcome.queue, outcome.priority, outcome.task) for outcome in outcomes}
+                await store.make_lanes(connection, lanes)
+                aside = await store.put_aside(connection, lease_id, outcomes)
+                return Written(aside.keys(), set(aside.values()))
+
+    async def _write_singly(self, batch: Sequence[Attempt], error: Exception) -> None:
+        """Find the outcome that the server will not store and fail its job; write the others."""
+        if len(batch) > 1:
+            for attempt in batch:
+                await self._write([attempt])
+            return
+        [attempt] = batch
+        job_id = attempt.claimed.id
+        if isinstance(attempt.outcome, Ended):
+            # Nothing of the handler's own is in it but cleaned text: then it is the statement that is wrong.
+            raise error
+        logger.error("job %s: the database refuses its outcome: %s", job_id, error)
+        described = JobError("UnstorableResult", f"the database refuses the outcome: {error}")
+        attempt.outcome = Ended(job_id, JobStatus.FAILED, "unstorable_result", described)
+        await self._write(batch)
+
+    async def _already_written(
+        self, batch: Sequence[Attempt], kept: Collection[UUID]
+    ) -> dict[UUID, JobStatus]:
+        """Return the jobs whose outcome an earlier try committed, and what they became."""
+        missing = [attempt for attempt in batch if attempt.claimed.id not in kept]
+
+        async def read() -> dict[UUID, JobStatus]:
+            async with self._link.use() as connection:
+                return {
+                    attempt.claimed.id: status
+                    for attempt in missing
+                    if (status := await self._written_status(connection, attempt)) is not None
+                }
+
+        return await persist("finishing", read)
+
+    async def _written_status(self, connection: Connection, attempt: Attempt) -> JobStatus | None:
+        """Return what an outcome made of its job; None: it was fenced off."""
+        assert attempt.outcome is not None
+        job_id, number = attempt.claimed.id, attempt.claimed.attempt
+        status, reason = _status_after(attempt.outcome)
+        expected = {status} if isinstance(attempt.outcome, Succeeded | Ended) else {JobStatus.CANCELLED}
+        job = (await self._store.read_jobs(connection, [job_id])).get(job_id)
+        if job is not None and (job.worker, job.attempt) == (self._worker, number) and job.status in expected:
+            return job.status
+        # Any end but success leaves a row in the job's history.
+        is_past = any(
+            (past.worker, past.attempt, past.reason) == (self._worker, number, reason)
+            for past in await self._store.read_attempts(connection, job_id)
+        )
+        return status if is_past else None
+
+    def _report(self, batch: Sequence[Attempt], kept: Collection[UUID], lanes: Collection[int]) -> None:
+        if isinstance(batch[0].outcome, Retry):
+            delays = [delay for attempt in batch if (delay := _next_in(attempt)) is not None]
+            self._expect(min(delays, default=math.inf))
+        is_terminal = isinstance(batch[0].outcome, Succeeded | Ended)
+        if is_terminal or lanes:
+            self._announce(finished=kept if is_terminal else (), lanes=lanes)
+        if len(kept) < len(batch):
+            fenced = [attempt.claimed.id for attempt in batch if attempt.claimed.id not in kept]
+            logger.warning(
+                "lease lost before finish: the outcomes of %d jobs were dropped, among them %s",
+                len(fenced),
+                fenced[0],
+            )
+            self._observers.emit(AttemptsFenced(fenced))
+            batch = [attempt for attempt in batch if attempt.claimed.id in kept]
+        if batch and isinstance(batch[0].outcome, Ended):
+            self._died([attempt.claimed.id for attempt in batch if _has_failed(attempt)])
+        if batch and self._observers.want(AttemptsEnded):
+            self._observers.emit(
+                AttemptsEnded(
+                    lambda: [_event(attempt) for attempt in batch],
+                    share=lambda: shares(batch, _queue_of, _seconds_of, keys=self._queues),
+                    is_success=isinstance(batch[0].outcome, Succeeded),
+                )
+            )
+
+
+def _groups(attempts: Sequence[Attempt]) -> Collection[Sequence[Attempt]]:
+    """Return attempts by what they share that one statement can end: the kind of outcome and the lease.
+
+    After a lost lease, outcomes of the old may still be here.
+    """
+    groups: defaultdict[object, list[Attempt]] = defaultdict(list)
+    for attempt in attempts:
+        outcome = attempt.outcome
+        has_no_result = type(outcome) is Succeeded and outcome.result is None
+        # The number: the hash of a UUID itself is made in Python, each time.
+        groups[attempt.lease_id.int, type(outcome), has_no_result].append(attempt)
+    return groups.values()
+
+
+def _length(batch: Sequence[Attempt]) -> int:
+    """Return the characters of the results of outcomes of one kind."""
+    # One kind: see _groups.
+    outcomes: list[Any] = [attempt.outcome for attempt in batch]
+    has_results = isinstance(outcomes[0], Succeeded) and outcomes[0].result is not None
+    return sum([len(outcome.result) for outcome in outcomes]) if has_results else 0
+
+
+def _has_failed(attempt: Attempt) -> bool:
+    return isinstance(attempt.outcome, Ended) and attempt.outcome.status is JobStatus.FAILED
+
+
+def _event(attempt: Attempt) -> AttemptEnded:
+    assert attempt.outcome is not None
+    status, reason = _status_after(attempt.outcome)
+    return AttemptEnded(
+        job_id=attempt.claimed.id,
+        task=attempt.claimed.task,
+        queue=attempt.lane.queue,
+        attempt=attempt.claimed.attempt,
+        status=status,
+        reason=reason,
+        seconds=attempt.seconds,
+        waited=attempt.claimed.waited,
+        worker=attempt.worker,
+        error=attempt.outcome.error if isinstance(attempt.outcome, Retry | Ended) else None,
+        next_in=_next_in(attempt),
+        has_started=attempt.was_started,
+    )
+
+
+def _next_in(attempt: Attempt) -> float | None:
+    """Return the seconds until the next attempt, where no clock is needed to tell."""
+    outcome = attempt.outcome
+    return outcome.delay if type(outcome) is Retry and outcome.not_before is None else None
+
+
+def _status_after(outcome: Outcome) -> tuple[JobStatus, str | None]:
+    match outcome:
+        case Succeeded():
+            return JobStatus.SUCCEEDED, None
+        case Retry():
+            return JobStatus.SCHEDULED, outcome.reason
+        case Ended():
+            return outcome.status, outcome.reason
+        case Released():
+            return JobStatus.PENDING, "released"
+        case Unknown():
+            return JobStatus.PENDING, outcome.reason
+        case _:
+            assert_never(outcome)

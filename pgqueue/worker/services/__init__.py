@@ -1,0 +1,1 @@
+"""What a handler reaches through its context: transactions, steps, progress."""

@@ -1,0 +1,99 @@
+"""Writes how far jobs have come: the last report of each, in batches, at most so often."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from contextlib import suppress
+from uuid import UUID
+
+import anyio
+import asyncpg
+
+from pgqueue.database.patience import PASSING_ERRORS
+from pgqueue.database.pool import Database
+from pgqueue.store import Store
+
+logger = logging.getLogger("pgqueue.worker")
+
+INTERVAL = 0.5
+"""Seconds between two batches. The first report after a silence is written at once."""
+FLUSH_WITHIN = 5.0
+"""Seconds for which the end of a job may wait for its last report to be written."""
+MAX_BATCH = 500
+
+
+class ProgressWriter:
+    """Owns the reports of a worker's jobs until they are written.
+
+    A report is worth less than the work that it is about: what cannot be written in time is dropped.
+    """
+
+    def __init__(self, database: Database, store: Store) -> None:
+        self._database = database
+        self._store = store
+        self._lock = threading.Lock()
+        self._writing = asyncio.Lock()
+        self._reports: dict[UUID, tuple[UUID, str]] = {}
+        """By job: its lease, and the report."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wakeup = anyio.Event()
+
+    def report(self, job_id: UUID, lease_id: UUID, report: str) -> None:
+        """Take a report, as JSON, over; it takes the place of the one before. From any thread."""
+        with self._lock:
+            is_first = not self._reports
+            self._reports[job_id] = (lease_id, report)
+        if is_first and self._loop is not None:
+            # Closed: the worker has ended, and the thread of an abandoned attempt goes on.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._wake)
+
+    async def run(self) -> None:
+        """Write reports until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        while True:
+            self._wakeup = anyio.Event()
+            if not self._reports:
+                await self._wakeup.wait()
+            await self._write()
+            await anyio.sleep(INTERVAL)
+
+    async def flush(self, job_id: UUID) -> None:
+        """Have the last report of a job written that is about to end."""
+        try:
+            async with asyncio.timeout(FLUSH_WITHIN):
+                await self._write(job_id)
+        except TimeoutError:
+            pass
+        if self.drop(job_id):
+            logger.warning("job %s: its last progress is not written: the database stays away", job_id)
+
+    def drop(self, job_id: UUID) -> bool:
+        """Forget the report of a job, if there is one: its attempt is over."""
+        with self._lock:
+            return self._reports.pop(job_id, None) is not None
+
+    async def _write(self, only: UUID | None = None) -> None:
+        # One at a time: an older report must not overtake a newer one, nor come after the end of its job.
+        async with self._writing:
+            with self._lock:
+                ids = list(self._reports)[:MAX_BATCH] if only is None else self._reports.keys() & {only}
+                taken = {job_id: self._reports.pop(job_id) for job_id in ids}
+            if not taken:
+                return
+            reports = [(lease_id, job_id, report) for job_id, (lease_id, report) in taken.items()]
+            try:
+                async with self._database.acquire() as connection:
+                    await self._store.report_progress(connection, reports)
+            except PASSING_ERRORS as error:
+                logger.debug("progress: waiting for the database: %s", error)
+                with self._lock:
+                    # What was reported meanwhile is newer.
+                    self._reports = {**taken, **self._reports}
+            except asyncpg.PostgresError as error:
+                logger.warning("progress: the database refuses %d reports: %s", len(reports), error)
+
+    def _wake(self) -> None:
+        self._wakeup.set()

@@ -1,0 +1,125 @@
+"""Runs the steps of one attempt: each once, its result stored, and not at all if that is stored already."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+import anyio.to_thread
+
+from pgqueue.database.patience import persist
+from pgqueue.database.pool import Database
+from pgqueue.errors import InvalidStepError, InvalidTaskError, LeaseLostError
+from pgqueue.store import Store
+from pgqueue.tasks.arguments import Result
+from pgqueue.tasks.codec import Codec, encode_document
+
+
+class Steps:
+    """The steps of one attempt. What is stored of earlier ones is read once, when the first step is run."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: Store,
+        *,
+        codec: Codec | None,
+        result_limit: int,
+        job_id: UUID,
+        lease_id: UUID,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._codec = codec
+        self._result_limit = result_limit
+        self._job_id = job_id
+        self._lease_id = lease_id
+        self._names: set[str] = set()
+        self._stored: dict[str, str] | None = None
+        self._reading = asyncio.Lock()
+
+    async def run(
+        self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Return the stored result of step *name*, or call *fn* and store it. See JobContext.step."""
+        result = self._result_of(name, fn)
+        if name in self._names:
+            raise self._invalid(name, "was run in this attempt already: give each step a name of its own")
+        self._names.add(name)
+        stored = (await self._read()).get(name)
+        if stored is None:
+            try:
+                value = await _call(fn, args, kwargs)
+            except BaseException:
+                self._names.discard(name)
+                raise
+            stored = await self._record(name, self._encoded(name, result, value))
+        return self._decoded(name, result, stored)
+
+    def _result_of(self, name: str, fn: Callable[..., Any]) -> Result:
+        if not callable(fn):
+            raise self._invalid(name, f"{fn!r} is not a function: give the function and its arguments")
+        try:
+            return Result(f"step {name!r}", _annotated(fn))
+        except InvalidTaskError as error:
+            raise self._invalid(name, f"{error}; wrap it in a function whose result can be stored") from error
+
+    async def _read(self) -> dict[str, str]:
+        async with self._reading:
+            if self._stored is None:
+                async with self._database.acquire() as connection:
+                    self._stored = await self._store.read_steps(connection, self._job_id)
+            return self._stored
+
+    async def _record(self, name: str, document: str) -> str:
+        async def record() -> str | None:
+            async with self._database.acquire() as connection:
+                return await self._store.record_step(connection, self._job_id, self._lease_id, name, document)
+
+        # The function has run: however long the database is away, what it returned is worth waiting for.
+        # The lease, or the attempt's time, puts an end to it.
+        stored = await persist(f"job {self._job_id}: storing step {name!r}", record)
+        if stored is None:
+            raise LeaseLostError(
+                f"job {self._job_id}: the lease was lost before the result of step {name!r} was stored: "
+                "a newer attempt runs it again"
+            )
+        return stored
+
+    def _encoded(self, name: str, result: Result, value: Any) -> str:
+        try:
+            return encode_document(self._codec, result.encode(value, limit=self._result_limit))
+        except Exception as error:
+            # The codec is the user's: it may raise anything.
+            raise self._invalid(name, f"has run, and its result cannot be stored: {error}") from error
+
+    def _decoded(self, name: str, result: Result, stored: str) -> Any:
+        try:
+            return result.decode(stored if self._codec is None else self._codec.decode(stored))
+        except Exception as error:
+            # pydantic's, where the function is annotated otherwise now; or the codec's, which may be any.
+            raise self._invalid(name, f"has a stored result that does not fit any more: {error}") from error
+
+    def _invalid(self, name: str, problem: str) -> InvalidStepError:
+        return InvalidStepError(f"job {self._job_id}: step {name!r}: {problem}")
+
+
+async def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Call *fn*: on the loop if it is a coroutine function, in a thread if it may take its time."""
+    if inspect.iscoroutinefunction(fn):
+        return await fn(*args, **kwargs)
+    call = functools.partial(fn, *args, **kwargs)
+    value = await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
+    # A lambda around a coroutine function, say.
+    return await value if inspect.isawaitable(value) else value
+
+
+def _annotated(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what carries the annotations of *fn*."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return fn if inspect.isroutine(fn) else type(fn).__call__

@@ -1,3 +1,0 @@
--- confirm: whether job $1 runs under lease $2.
-
-select exists (select from pgqueue.running where job_id = $1 and lease_id = $2)

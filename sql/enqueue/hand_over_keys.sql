@@ -1,0 +1,12 @@
+-- hand_over_keys: give idempotency keys, as the JSON array $1 says, to jobs, whoever had them; their ids are $2.
+--
+-- The caller has locked them with take_keys, and the array is made as it is there.
+
+update pgqueue.idempotency_key
+set job_id = given.job_id, span = given.span, fingerprint = decode(given.fingerprint, 'hex'),
+    created_at = clock_timestamp(),
+    expires_at = coalesce(clock_timestamp() + make_interval(secs => given."window"), 'infinity')
+from json_to_recordset($1::text::json) as given (
+    id uuid, job_id uuid, span text, fingerprint text, "window" double precision)
+where idempotency_key.id = given.id
+  and idempotency_key.id = any($2::text::uuid[])

@@ -1,0 +1,17 @@
+-- is_day_removed: whether job id $1 is of a day of which no job is left: all that there were have been removed.
+--
+-- A UUIDv7 says its day. The database must have been pgqueue's by then, and the day must be over.
+
+select wanted.day_low is not null
+   and wanted.id >= pgqueue.id_at((select min(applied_at) from pgqueue.migration))
+   and wanted.id < pgqueue.id_at(date_trunc('day', now(), 'UTC'))
+   and not exists (select from pgqueue.job where job.id >= wanted.day_low and job.id < wanted.day_high)
+from (
+    select given.id, pgqueue.id_at(given.day) as day_low, pgqueue.id_at(given.day + interval '24 hours') as day_high
+    from (
+        select $1::uuid as id,
+               case when substr($1::uuid::text, 15, 1) = '7' then date_trunc('day', to_timestamp(
+                   ('x' || lpad(translate(left($1::uuid::text, 13), '-', ''), 16, '0'))::bit(64)::bigint / 1000.0), 'UTC')
+               end as day
+    ) as given
+) as wanted

@@ -1,0 +1,102 @@
+"""What commands print: never what a terminal would obey."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from pgqueue.cli.output import LONGEST, as_text, count, duration, moment, plain, print_json, rate, table
+from pgqueue.model.measures import Count
+
+HOSTILE = "\x1b[2J\x1b]0;owned\x07\u202edesrever\u2066\r\b\u200b\ud800 [red]red[/red] :smile: \x9b31m"
+
+
+def rendered(*cells: str) -> str:
+    console = Console(file=io.StringIO(), width=400, color_system="truecolor", force_terminal=True)
+    console.print(table(["one", "two"][: len(cells)], [cells]))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@settings(max_examples=30)
+@given(st.text())
+def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
+    assert all(each.isprintable() for each in plain(text))
+    assert all(each.isprintable() or each == "\n" for each in plain(text, keep_lines=True))
+
+
+@settings(max_examples=30)
+@given(st.text(alphabet=st.characters(categories=["L", "N", "P", "S"])))
+def test_what_can_be_shown_is_shown_as_it_is(text: str) -> None:
+    assert plain(text) == text
+
+
+def test_hostile_text_is_neither_obeyed_nor_markup() -> None:
+    line = rendered("id", HOSTILE).splitlines()[1]
+
+    assert "\\x1b[2J" in line
+    assert "\\u202e" in line
+    assert "[red]red[/red] :smile:" in line
+    assert not any(each in line for each in "\x07\u202e\u2066\r\b\u200b\x9b")
+    assert "\x1b[2J" not in line
+    assert "\x1b]0" not in line
+
+
+def test_json_is_ascii(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({HOSTILE: HOSTILE})
+
+    printed = capsys.readouterr().out
+    assert printed.isascii()
+    assert not any(each in printed for each in "\x1b\x07\r\b\x9b")
+    assert json.loads(printed) == {HOSTILE: HOSTILE}
+
+
+def test_lines_are_kept_where_that_is_asked_for() -> None:
+    assert plain("a\n\tb\x1b\r", keep_lines=True) == "a\n    b\\x1b\\r"
+    assert plain("a\n\tb") == "a\\n\\tb"
+
+
+def test_a_long_text_is_cut_and_says_so() -> None:
+    shown = plain("x" * 1_000_000)
+
+    assert len(shown) < LONGEST + 50
+    assert shown.endswith("... (1,000,000 characters)")
+    assert len(as_text(["x" * 1_000_000])) < LONGEST + 50
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, ""),
+        (math.nan, ""),
+        (math.inf, "never"),
+        (0, "0 ms"),
+        (0.0123, "12 ms"),
+        (0.9999, "1.0 s"),
+        (1.25, "1.2 s"),
+        (9.96, "10 s"),
+        (59.6, "1 min"),
+        (61, "1 min 1 s"),
+        (3600, "1 h"),
+        (3725, "1 h 2 min"),
+        (90_000, "1 d 1 h"),
+        (86_400_000, "1,000 d"),
+        (-2, "-2.0 s"),
+    ],
+)
+def test_a_time_span_is_said_in_the_units_that_matter(seconds: float | None, shown: str) -> None:
+    assert duration(seconds) == shown
+
+
+def test_counts_rates_and_times_are_said_shortly() -> None:
+    assert [count(Count(12_345)), count(Count(20_000, is_exact=False))] == ["12,345", "~20,000"]
+    assert [rate(each) for each in (0.0, 0.12345, 5.0, 12.6, 43_210.0)] == ["0", "0.12", "5", "13", "43,210"]
+    assert moment(datetime(2026, 1, 2, 3, 4, 5, 678, UTC)) == "2026-01-02 03:04:05Z"
+    assert moment(None) == ""

@@ -1,0 +1,187 @@
+"""`pgqueue web`: serves the status app, and refuses to serve it to strangers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from pgqueue import PgQueue
+from pgqueue.cli import app
+from pgqueue.cli.commands.web import is_loopback
+from pgqueue.model.ids import new_id
+
+DSN = "postgresql://nowhere"
+TOKEN = "a-token-that-is-long-enough"
+
+
+@asynccontextmanager
+async def serving(*arguments: str, **environment: str) -> AsyncIterator[tuple[str, subprocess.Popen[str]]]:
+    """Run the command; yield its address."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PGQUEUE_")}
+    process = subprocess.Popen(  # noqa: ASYNC220  # it is started, and not waited for
+        [sys.executable, "-m", "pgqueue", "web", "--port=0", *arguments],
+        env={**inherited, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        line = await asyncio.to_thread(process.stdout.readline)
+        found = re.fullmatch(r"dashboard: (http://.+:\d+)/dashboard/\n", line)
+        assert found is not None, process.communicate(timeout=60)
+        yield found[1], process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def ended(process: subprocess.Popen[str], by: signal.Signals) -> tuple[int, str, str]:
+    process.send_signal(by)
+    stdout, stderr = await asyncio.to_thread(process.communicate, timeout=60)
+    return process.returncode, stdout, stderr
+
+
+def refusal(*arguments: str, **environment: str) -> tuple[int, str]:
+    """Return exit code and message, on one line, of a command that is not to start."""
+    result = CliRunner().invoke(
+        app,
+        ["web", *arguments],
+        env={"PGQUEUE_TOKEN": None, "PGQUEUE_DSN": None, "COLUMNS": "300", **environment},
+    )
+    return result.exit_code, " ".join(re.sub(r"[│╭╮╰╯─]", " ", result.output).split())
+
+
+async def test_it_serves_this_machine_without_a_token_and_changes_nothing(dsn: str) -> None:
+    pgq = PgQueue(dsn)
+    async with pgq:
+        job = await pgq.enqueue_by_name("send")
+
+        async with serving(f"--dsn={dsn}") as (address, process):
+            async with httpx.AsyncClient(base_url=address) as client:
+                ready = await client.get("/readyz")
+                shown = await client.get(f"/jobs/{job.id}")
+                requeued = await client.post(f"/jobs/{job.id}/requeue")
+                proxied = await client.get(f"/jobs/{job.id}", headers={"X-Forwarded-For": "127.0.0.1"})
+            assert process.stdout is not None
+            said = await asyncio.to_thread(process.stdout.readline)
+            code, _, stderr = await ended(process, signal.SIGTERM)
+
+        status = await job.status()
+
+    assert address.startswith("http://127.0.0.1:")
+    assert (ready.status_code, shown.status_code, shown.json()["task"]) == (200, 200, "send")
+    assert "server" not in shown.headers
+    assert (requeued.status_code, proxied.status_code, status) == (403, 403, "pending")
+    assert code == 0
+    assert said == "it changes nothing: give it a token to cancel, redrive or pause\n"
+    assert "Traceback" not in stderr
+
+
+async def test_with_a_token_it_serves_every_machine_that_presents_it(dsn: str, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+
+    async with serving("--host=0.0.0.0", f"--token-file={file}", PGQUEUE_DSN=dsn) as (address, process):
+        here = address.replace("0.0.0.0", "127.0.0.1")
+        async with httpx.AsyncClient(base_url=here) as client:
+            path = f"/jobs/{new_id()}"
+            without = await client.get(path)
+            forged = await client.get(path, headers={"Authorization": "Bearer of-somebody-else"})
+            with_it = await client.get(path, headers={"Authorization": f"Bearer {TOKEN}"})
+        code, stdout, _ = await ended(process, signal.SIGINT)
+
+    assert (without.status_code, forged.status_code, with_it.status_code) == (401, 401, 404)
+    assert (code, stdout) == (0, "")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "jobs.example", "127.0.0.1.evil.example"])
+def test_without_a_token_it_serves_no_other_machine_and_says_why(host: str) -> None:
+    code, message = refusal(f"--dsn={DSN}", f"--host={host}")
+
+    assert code == 2
+    assert f"whoever reaches {host} could see every job: set PGQUEUE_TOKEN" in message
+
+
+def test_an_empty_token_is_none(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.touch()
+
+    assert refusal(f"--dsn={DSN}", "--host=0.0.0.0", PGQUEUE_TOKEN="")[0] == 2
+    assert refusal(f"--dsn={DSN}", "--host=0.0.0.0", "--token=")[0] == 2
+    assert refusal(f"--dsn={DSN}", f"--token-file={empty}")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([f"--dsn={DSN}", "--token=short"], "the token has 5 characters: give 16 or more"),
+        ([], "say which database"),
+        ([f"--dsn={DSN}", "--port=65536"], "less than or equal to 65535"),
+        (["no.such:module"], "there is no module"),
+    ],
+)
+def test_wrong_usage_is_said(arguments: list[str], said: str) -> None:
+    code, message = refusal(*arguments)
+
+    assert code == 2
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--colour=red"], "give one as '#rrggbb'"), (["--token=with space in the middle"], "token must be")],
+)
+def test_what_the_app_refuses_is_one_line(arguments: list[str], said: str) -> None:
+    code, message = refusal(f"--dsn={DSN}", *arguments)
+
+    assert code == 1
+    assert message.startswith("pgqueue: ")
+    assert said in message
+
+
+def test_a_port_that_is_taken_is_one_line(dsn: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        process = subprocess.run(
+            [sys.executable, "-m", "pgqueue", "web", f"--dsn={dsn}", f"--port={port}"],
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=60,
+        )
+
+    assert process.returncode == 1
+    assert process.stderr.startswith(f"pgqueue: cannot listen on 127.0.0.1 port {port}: ")
+    assert len(process.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.1.2.3", True),
+        ("::1", True),
+        ("localhost", True),
+        ("LocalHost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("", False),
+        ("localhost.evil.example", False),
+    ],
+)
+def test_only_addresses_of_this_machine_are_loopback(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback

@@ -1,0 +1,348 @@
+"""Listing jobs by filter, page by page; cancelling and requeueing many by the same filter."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kit.faults import ghost
+from kit.waiting import eventually
+
+from pgqueue import InvalidFilterError, JobCancelled, JobFilter, JobNotFoundError, JobStatus, PgQueue
+from pgqueue.model.filters import decode_cursor, encode_cursor
+
+if TYPE_CHECKING:
+    from conftest import Connection
+
+MANY = 100_000
+FILL = """
+    insert into pgqueue.job (id, lane, task, arguments, status, completed_at)
+    select pgqueue.uuid7(), 1, case when n % 50000 = 0 then 'rare' else 'work' end, '{}', 'succeeded', now()
+    from generate_series(1, $1) as n
+"""
+
+FILL_READY = (
+    "insert into pgqueue.ready (job_id, lane) select gen_random_uuid(), 1 from generate_series(1, $1)"
+)
+
+
+async def everything(pgq: PgQueue, **chosen: Any) -> list[UUID]:
+    """Follow the cursors to the end."""
+    ids: list[UUID] = []
+    cursor: str | None = None
+    while True:
+        page = await pgq.jobs(**chosen, cursor=cursor)
+        ids += [job.id for job in page.jobs]
+        cursor = page.cursor
+        if cursor is None:
+            return ids
+
+
+@pytest.mark.contract("P4.13")
+async def test_jobs_are_listed_newest_first_page_by_page(pgq: PgQueue) -> None:
+    handles = await pgq.enqueue_many([pgq.signature("work", number) for number in range(25)])
+    # Ids that callers choose are listed too, wherever they stand in the order.
+    odd = await pgq.enqueue_by_name("work", options={"id": uuid4()})
+    ids = sorted([odd.id, *(handle.id for handle in handles)], reverse=True)
+
+    first = await pgq.jobs(limit=10)
+    found = await everything(pgq, limit=10)
+
+    assert [job.id for job in first.jobs] == ids[:10]
+    assert first.jobs[0].status is JobStatus.PENDING
+    assert found == ids
+
+
+@pytest.mark.contract("P4.13")
+async def test_jobs_enqueued_meanwhile_do_not_shift_pages(pgq: PgQueue) -> None:
+    handles = await pgq.enqueue_many([pgq.signature("work", number) for number in range(20)])
+    first = await pgq.jobs(limit=10)
+    await pgq.enqueue_many([pgq.signature("work", number) for number in range(5)])
+
+    second = await pgq.jobs(limit=10, cursor=first.cursor)
+
+    ids = [job.id for job in (*first.jobs, *second.jobs)]
+    assert ids == [handle.id for handle in reversed(handles)]
+
+
+@pytest.mark.contract("P4.13")
+async def test_jobs_are_found_by_status_wherever_they_stand(pgq: PgQueue, db: Connection) -> None:
+    by_status = await one_of_each(pgq, db)
+
+    for status, job_id in by_status.items():
+        assert await everything(pgq, status=status) == [job_id], status
+    mixed = [JobStatus.PENDING, JobStatus.FAILED, JobStatus.RUNNING]
+    assert set(await everything(pgq, status=mixed)) == {by_status[each] for each in mixed}
+    live = [each for each in JobStatus if not each.is_terminal]
+    assert await everything(pgq, status=live, limit=2) == sorted(
+        (by_status[each] for each in live), reverse=True
+    )
+    assert len(await everything(pgq)) == 8
+
+
+@pytest.mark.contract("P4.13")
+@pytest.mark.parametrize("status", [None, "pending"])
+async def test_jobs_are_found_by_task_queue_tag_and_key(pgq: PgQueue, status: str | None) -> None:
+    await pgq.enqueue_by_name("work", options={"queue": "mail", "tags": ["a", "b"], "key": "k1"})
+    wanted = await pgq.enqueue_by_name("other", options={"queue": "files", "tags": ["b", "c"], "key": "k2"})
+
+    for chosen in ({"task": "other"}, {"queue": "files"}, {"tag": "c"}, {"key": "k2"}):
+        assert await everything(pgq, status=status, **chosen) == [wanted.id]
+    assert len(await everything(pgq, status=status, tag="b")) == 2
+    assert await everything(pgq, status=status, task="other", queue="mail") == []
+
+
+@pytest.mark.contract("P4.13")
+@pytest.mark.parametrize("status", [None, "pending"])
+async def test_jobs_are_found_by_time_whatever_their_ids(
+    pgq: PgQueue, db: Connection, status: str | None
+) -> None:
+    plain = await pgq.enqueue_by_name("work")
+    odd = [await pgq.enqueue_by_name("work", options={"id": UUID(int=number)}) for number in (7, 2**128 - 7)]
+    early = await pgq.enqueue_by_name("work", options={"id": uuid4()})
+    async with db.transaction():
+        await db.execute("set local pgqueue.writer to 'on'")
+        await db.execute(
+            "update pgqueue.job set created_at = now() - interval '3 days' where id = $1", early.id
+        )
+    since = datetime.now(UTC) - timedelta(hours=1)
+
+    late = await everything(pgq, status=status, created_after=since, limit=1)
+    before = await everything(pgq, status=status, created_before=since)
+
+    assert late == [odd[1].id, plain.id, odd[0].id]
+    assert before == [early.id]
+
+
+@pytest.mark.contract("P4.13")
+async def test_a_page_that_finds_little_is_short_and_says_where_to_go_on(
+    pgq: PgQueue, db: Connection
+) -> None:
+    await db.execute(FILL, 50_000)
+
+    first = await pgq.jobs(task="rare")
+    found = await everything(pgq, task="rare")
+
+    assert len(found) == 1
+    assert first.cursor is not None
+    assert len(first.jobs) <= 1
+
+
+@pytest.mark.contract("P4.13")
+async def test_a_page_reads_a_bounded_part_of_a_large_table(pgq: PgQueue, db: Connection) -> None:
+    await db.execute(FILL, MANY)
+    async with db.transaction():
+        await db.execute("set local pgqueue.writer to 'on'")
+        await db.execute(FILL_READY, MANY)
+
+    page = await buffers(pgq, JobFilter(), looks=200)
+    terminal = await buffers(pgq, JobFilter(frozenset({JobStatus.SUCCEEDED})), looks=200)
+    whole = await buffers(pgq, JobFilter(task="none"), looks=10_000)
+    live = await buffers(pgq, JobFilter(frozenset({JobStatus.PENDING})), looks=200)
+
+    assert max(page, terminal) < 600
+    # Three or four buffers for each of the ready ones: the way down to its record in each partition.
+    assert live < 200 * 40
+    assert whole < 30_000
+
+
+async def buffers(pgq: PgQueue, chosen: JobFilter, *, looks: int) -> int:
+    """Return the buffers that one look at a list touches."""
+
+    class Explaining:
+        async def fetchrow(self, sql: str, *arguments: Any) -> Any:
+            async with pgq._database.acquire() as connection:
+                [row] = await connection.fetch(f"explain (analyze, buffers, format json) {sql}", *arguments)
+            [explained] = json.loads(row[0])
+            plan = explained["Plan"]
+            touched: int = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+            return ([], touched, None)
+
+    low, high = UUID(int=0), UUID(int=2**128 - 1)
+    explaining: Any = Explaining()
+    await pgq._store.list_jobs(explaining, chosen, low, high, looks=looks, limit=100)
+    found = await pgq._store.list_jobs(explaining, chosen, low, high, looks=looks, limit=100)
+    return found.looked
+
+
+@given(st.uuids())
+def test_a_cursor_leads_on_behind_its_job(reached: UUID) -> None:
+    high = decode_cursor(encode_cursor(reached))
+
+    assert (reached.int == 0) if high is None else (high.int == reached.int - 1)
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "not a cursor", "A" * 23, "ä", 7])
+async def test_a_broken_cursor_is_refused(pgq: PgQueue, cursor: Any) -> None:
+    with pytest.raises(InvalidFilterError, match="is not one that a page gave"):
+        await pgq.jobs(cursor=cursor)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "match"),
+    [
+        ({"status": "done"}, "status is 'done'"),
+        ({"status": []}, "status is empty"),
+        ({"task": ""}, "task is ''"),
+        ({"tag": 7}, "tag is 7"),
+        ({"created_after": datetime(2026, 1, 1)}, "give an aware datetime"),  # noqa: DTZ001  # that is the point
+        ({"limit": 0}, "limit is 0"),
+        ({"limit": 1001}, "limit is 1001"),
+        (
+            {
+                "created_after": datetime(2026, 1, 2, tzinfo=UTC),
+                "created_before": datetime(2026, 1, 1, tzinfo=UTC),
+            },
+            "must be the earlier one",
+        ),
+    ],
+)
+async def test_a_filter_that_no_job_can_fit_is_refused(pgq: PgQueue, chosen: Any, match: str) -> None:
+    with pytest.raises(InvalidFilterError, match=match):
+        await pgq.jobs(**chosen)
+
+
+# Many at once
+
+
+@pytest.mark.contract("P4.13", "P4.9")
+async def test_many_jobs_are_cancelled_by_filter_in_batches(
+    pgq: PgQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgqueue.client.jobs.BATCH", 10)
+    jobs = await pgq.enqueue_many([pgq.signature("work", options={"queue": "mail"})] * 25)
+    later = await pgq.enqueue_by_name("work", options={"queue": "mail", "delay": 3600})
+    other = await pgq.enqueue_by_name("work")
+
+    counts = [count async for count in pgq.cancel_many(JobFilter(queue="mail"), reason="wrong list")]
+
+    assert sum(counts) == 26
+    assert max(counts) <= 10
+    for job in (*jobs, later):
+        read = await job.refresh()
+        assert (read.status, read.reason) == (JobStatus.CANCELLED, "wrong list")
+    assert await other.status() is JobStatus.PENDING
+
+
+@pytest.mark.contract("P4.13", "P4.9")
+async def test_running_jobs_are_cancelled_with_the_others(pgq: PgQueue) -> None:
+    @pgq.task
+    async def work() -> None:
+        await asyncio.sleep(3600)
+
+    jobs = await pgq.enqueue_many([work.s() for _ in range(4)])
+    async with pgq.worker(concurrency=2):
+        await eventually(lambda: count_is(pgq, "running", 2))
+        counts = [count async for count in pgq.cancel_many(JobFilter(task="work"))]
+        for job in jobs:
+            with pytest.raises(JobCancelled):
+                await job.result(timeout=60)
+
+    assert sum(counts) == 4
+
+
+@pytest.mark.contract("P4.13", "P4.3")
+async def test_jobs_that_are_over_are_requeued_by_filter_and_keep_their_history(
+    pgq: PgQueue, db: Connection
+) -> None:
+    by_status = await one_of_each(pgq, db)
+    attempts = await pgq.attempts(by_status[JobStatus.FAILED])
+
+    counts = [
+        count async for count in pgq.requeue_many(JobFilter(queue="default"), reason="fixed", actor="ann")
+    ]
+
+    assert sum(counts) == 3
+    for status in (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED):
+        job_id = by_status[status]
+        assert (await pgq.get(job_id)).status is JobStatus.PENDING
+        acts = [(act.action, act.reason, act.actor) for act in await pgq.actions(job_id)]
+        assert ("requeued", "fixed", "ann") in acts
+    assert await pgq.attempts(by_status[JobStatus.FAILED]) == attempts
+    assert (await pgq.get(by_status[JobStatus.SUCCEEDED])).status is JobStatus.SUCCEEDED
+
+
+@pytest.mark.contract("P4.13")
+async def test_what_has_succeeded_is_requeued_only_if_it_is_named(pgq: PgQueue, db: Connection) -> None:
+    by_status = await one_of_each(pgq, db)
+
+    counts = [count async for count in pgq.requeue_many(JobFilter(statuses=frozenset({JobStatus.SUCCEEDED})))]
+
+    read = await pgq.get(by_status[JobStatus.SUCCEEDED])
+    assert (sum(counts), read.status, read.has_result) == (1, JobStatus.PENDING, False)
+
+
+@pytest.mark.contract("P4.13")
+async def test_one_job_that_is_over_is_requeued_however_it_ended(pgq: PgQueue, db: Connection) -> None:
+    by_status = await one_of_each(pgq, db)
+
+    answers = {
+        status: await pgq.requeue(job_id, reason="fixed", actor="ann") for status, job_id in by_status.items()
+    }
+
+    assert answers == {status: status.is_terminal for status in by_status}
+    for status, job_id in by_status.items():
+        if status.is_terminal:
+            assert (await pgq.get(job_id)).status is JobStatus.PENDING
+            action = (await pgq.actions(job_id))[-1]
+            assert (action.action, action.reason, action.actor) == ("requeued", "fixed", "ann")
+    with pytest.raises(JobNotFoundError):
+        await pgq.requeue(uuid4())
+
+
+@pytest.mark.contract("P4.13")
+async def test_a_filter_that_leaves_nothing_out_needs_to_be_meant(pgq: PgQueue) -> None:
+    job = await pgq.enqueue_by_name("work")
+
+    for bulk in (pgq.cancel_many, pgq.requeue_many):
+        with pytest.raises(InvalidFilterError, match="say all=True"):
+            async for _ in bulk(JobFilter()):
+                pass
+    before = await job.status()
+    counts = [count async for count in pgq.cancel_many(JobFilter(), all=True)]
+
+    assert (before, counts) == (JobStatus.PENDING, [1])
+
+
+async def one_of_each(pgq: PgQueue, db: Connection) -> dict[JobStatus, UUID]:
+    """Make a job of each status."""
+
+    @pgq.task(max_retries=0)
+    async def finish(fails: bool) -> None:
+        if fails:
+            raise ValueError
+
+    succeeded, failed = await finish.enqueue(fails=False), await finish.enqueue(fails=True)
+    async with pgq.worker():
+        await succeeded.result(timeout=60)
+        await eventually(lambda: count_is(pgq, "failed", 1))
+    cancelled, expired, running, blocked = [await pgq.enqueue_by_name("work") for _ in range(4)]
+    await cancelled.cancel()
+    await db.execute("select pgqueue.transition($1, 'expired')", expired.id)
+    await db.execute("select pgqueue.transition($1, 'blocked')", blocked.id)
+    async with ghost(pgq) as worker:
+        await worker.claim()
+    scheduled, pending = (
+        await pgq.enqueue_by_name("work", options={"delay": 3600}),
+        await pgq.enqueue_by_name("work"),
+    )
+    return {
+        JobStatus.SUCCEEDED: succeeded.id,
+        JobStatus.FAILED: failed.id,
+        JobStatus.CANCELLED: cancelled.id,
+        JobStatus.EXPIRED: expired.id,
+        JobStatus.RUNNING: running.id,
+        JobStatus.BLOCKED: blocked.id,
+        JobStatus.SCHEDULED: scheduled.id,
+        JobStatus.PENDING: pending.id,
+    }
+
+
+async def count_is(pgq: PgQueue, status: str, count: int) -> bool:
+    return len((await pgq.jobs(status=status)).jobs) == count

@@ -1,0 +1,118 @@
+"""A line to the database that tests can cut."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from pgqueue import (
+    PgQueue,
+    Task,
+)
+
+
+def declare_work(pgq: PgQueue) -> Task[[int], int]:
+    @pgq.task
+    async def work(number: int) -> int:
+        return number
+
+    task: Task[[int], int] = work
+    return task
+
+
+def with_port(dsn: str, port: int) -> str:
+    parts = urlsplit(dsn)
+    user = f"{parts.username or 'postgres'}{f':{parts.password}' if parts.password else ''}"
+    return urlunsplit(parts._replace(netloc=f"{user}@127.0.0.1:{port}", query=""))
+
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Line:
+    """The line between a client and the server: cut it, or let it go silent, before an answer comes back."""
+
+    def __init__(
+        self, connect: Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+    ) -> None:
+        self._connect = connect
+        self._writers: list[asyncio.StreamWriter] = []
+        self._pumps: set[asyncio.Task[None]] = set()
+        self.cut_at: bytes | None = None
+        """Cut when the client's words contain this, once the server has answered them."""
+        self.is_silent = False
+        self.is_down = False
+        self.cuts = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.is_down:
+            writer.close()
+            return
+        server_reader, server_writer = await self._connect()
+        self._writers += [writer, server_writer]
+        cutting = asyncio.Event()
+        pumps = [
+            asyncio.create_task(self._pump(reader, server_writer, cutting, from_client=True)),
+            asyncio.create_task(self._pump(server_reader, writer, cutting, from_client=False)),
+        ]
+        self._pumps.update(pumps)
+        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        writer.close()
+        server_writer.close()
+
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        cutting: asyncio.Event,
+        *,
+        from_client: bool,
+    ) -> None:
+        try:
+            while words := await reader.read(65536):
+                if from_client and self.cut_at is not None and self.cut_at in words:
+                    self.cut_at = None
+                    cutting.set()
+                elif not from_client and cutting.is_set():
+                    # The server has committed and said so; nobody will hear it.
+                    self.cuts += 1
+                    return
+                if self.is_silent:
+                    continue
+                writer.write(words)
+                await writer.drain()
+        except ConnectionError:
+            return
+
+    async def hang_up(self) -> None:
+        for writer in self._writers:
+            writer.close()
+        for pump in self._pumps:
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+
+
+@asynccontextmanager
+async def line_to(dsn: str) -> AsyncIterator[tuple[Line, str]]:
+    """Run a line to the server of *dsn*; yield it, and the DSN of its near end."""
+    probe: Any = await asyncpg.connect(dsn)
+    address = probe._addr
+    await probe.close()
+
+    async def connect() -> Streams:
+        if isinstance(address, str):
+            return await asyncio.open_unix_connection(address)
+        return await asyncio.open_connection(*address)
+
+    line = Line(connect)
+    server = await asyncio.start_server(line.serve, "127.0.0.1", 0)
+    try:
+        yield line, with_port(dsn, server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+        await line.hang_up()

@@ -1,0 +1,307 @@
+"""Behind a real PgBouncer in transaction mode, which gives each transaction another server session."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import anyio
+import asyncpg
+import pytest
+from kit.servers import POOL_SIZE, find_pgbouncer, pgbouncer
+
+from pgqueue import DeadLetter, JobContext, JobFailed, JobNotFoundError, JobStatus, PgQueue, Progress
+from pgqueue.events import AttemptsFenced
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+pytestmark = pytest.mark.contract("BP15")
+
+ANOTHER_PROCESS = """
+import asyncio, sys
+from pgqueue import PgQueue
+
+async def main() -> None:
+    async with PgQueue(sys.argv[1]) as pgq:
+        for text in ("one", "two"):
+            await pgq.enqueue_by_name("shout", text)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+async def pooled_dsn(dsn: str) -> AsyncIterator[str]:
+    """The test's database, by way of PgBouncer."""
+    program = find_pgbouncer()
+    if program is None:
+        message = "PgBouncer is not installed (Debian: `apt-get install pgbouncer`)"
+        if os.environ.get("PGQUEUE_CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with pgbouncer(program, dsn) as pooled:
+        async with AsyncExitStack() as stack:
+            # As many transactions at once as there are sessions: from now on they change hands.
+            for _ in range(POOL_SIZE):
+                connection = await asyncpg.connect(pooled)
+                stack.push_async_callback(connection.close)
+                await stack.enter_async_context(connection.transaction())
+        yield pooled
+
+
+@pytest.fixture
+async def pooled(pooled_dsn: str) -> AsyncIterator[PgQueue]:
+    """An open PgQueue behind PgBouncer."""
+    async with PgQueue(pooled_dsn) as queue:
+        yield queue
+
+
+async def test_it_says_that_a_pooler_stands_before_the_database(
+    pooled_dsn: str, dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "pgqueue.database")
+
+    async with PgQueue(dsn):
+        assert "pooler" not in caplog.text
+    async with PgQueue(pooled_dsn):
+        pass
+
+    assert "a connection pooler stands before the database" in caplog.text
+
+
+async def test_jobs_run_and_their_results_come_back(pooled: PgQueue) -> None:
+    @pooled.task
+    async def double(number: int) -> int:
+        return 2 * number
+
+    async with pooled.worker(concurrency=20):
+        handles = await pooled.enqueue_many([double.s(number) for number in range(300)])
+        results = [await handle.result(timeout=60) for handle in handles]
+
+    assert results == [2 * number for number in range(300)]
+
+
+async def test_callers_and_workers_share_few_sessions_at_once(pooled: PgQueue) -> None:
+    @pooled.task
+    async def double(number: int) -> int:
+        return 2 * number
+
+    results: dict[int, int] = {}
+
+    async def call(number: int) -> None:
+        handle = await double.enqueue(number)
+        results[number] = await handle.result(timeout=60)
+
+    async with (
+        pooled.worker(concurrency=5),
+        pooled.worker(concurrency=5),
+        anyio.create_task_group() as callers,
+    ):
+        for number in range(60):
+            callers.start_soon(call, number)
+
+    assert results == {number: 2 * number for number in range(60)}
+
+
+async def test_no_job_starts_before_its_claim_is_committed(pooled: PgQueue, db: Connection) -> None:
+    # Runs at the end of the transaction that claims: a commit that takes its time.
+    await db.execute(
+        """
+        create function linger() returns trigger language plpgsql
+            as 'begin perform pg_sleep(0.3); return null; end';
+        create constraint trigger linger after insert on pgqueue.running
+            deferrable initially deferred for each row execute function linger();
+        """
+    )
+    runs = []
+    fenced = []
+    pooled.observe(lambda event: fenced.append(event) if isinstance(event, AttemptsFenced) else None)
+
+    @pooled.task
+    async def note() -> str:
+        runs.append("run")
+        return "done"
+
+    async with pooled.worker():
+        handle = await note.enqueue()
+        assert await handle.result(timeout=60) == "done"
+
+    assert (runs, fenced) == (["run"], [])
+
+
+async def test_a_failed_attempt_is_retried(pooled: PgQueue) -> None:
+    attempts = []
+
+    @pooled.task(max_retries=2, default_retry_delay=0.01)
+    async def fail_once() -> int:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise ValueError("not yet")
+        return len(attempts)
+
+    async with pooled.worker():
+        handle = await fail_once.enqueue()
+
+        assert await handle.result(timeout=60) == 2
+
+
+async def test_a_job_that_fails_for_good_says_why(pooled: PgQueue) -> None:
+    @pooled.task(max_retries=0)
+    async def fail() -> None:
+        raise ValueError("never")
+
+    async with pooled.worker():
+        handle = await fail.enqueue()
+
+        with pytest.raises(JobFailed, match="ValueError: never"):
+            await handle.result(timeout=60)
+
+
+async def test_a_delayed_job_runs_when_its_time_has_come(pooled: PgQueue) -> None:
+    @pooled.task
+    async def note() -> str:
+        return "ran"
+
+    async with pooled.worker():
+        handle = await note.options(delay=0.05).enqueue()
+
+        assert await handle.result(timeout=60) == "ran"
+
+
+async def test_a_job_exists_if_and_only_if_the_callers_transaction_commits(
+    pooled: PgQueue, pooled_dsn: str
+) -> None:
+    @pooled.task
+    async def note(what: str) -> str:
+        return what
+
+    # What asyncpg asks of everybody behind such a pooler.
+    connection = await asyncpg.connect(pooled_dsn, statement_cache_size=0)
+    try:
+        async with connection.transaction():
+            kept = await note.options(connection=connection).enqueue("kept")
+        undo = connection.transaction()
+        await undo.start()
+        lost = await note.options(connection=connection).enqueue("lost")
+        await undo.rollback()
+    finally:
+        await connection.close()
+
+    async with pooled.worker():
+        assert await kept.result(timeout=60) == "kept"
+    with pytest.raises(JobNotFoundError):
+        await lost.refresh()
+
+
+async def test_a_running_job_is_cancelled(pooled: PgQueue) -> None:
+    started = anyio.Event()
+
+    @pooled.task
+    async def hang() -> None:
+        started.set()
+        await anyio.sleep_forever()
+
+    async with pooled.worker():
+        handle = await hang.enqueue()
+        await started.wait()
+        await handle.cancel()
+        job = await pooled.wait(handle.id)
+
+    assert job.status is JobStatus.CANCELLED
+
+
+async def test_processes_that_share_the_poolers_sessions_do_not_disturb_each_other(
+    pooled: PgQueue, pooled_dsn: str
+) -> None:
+    @pooled.task
+    async def shout(text: str) -> str:
+        return text.upper()
+
+    # Two processes name their prepared statements alike, and the pooler's sessions outlive both.
+    async with pooled.worker():
+        for _ in range(3):
+            process = await anyio.run_process(
+                [sys.executable, "-c", ANOTHER_PROCESS, pooled_dsn],
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+            assert process.returncode == 0, process.stdout.decode()
+
+
+async def test_a_schema_is_made_through_the_pooler(pooled_dsn: str) -> None:
+    other = PgQueue(pooled_dsn, schema="other")
+
+    await other.migrate()
+
+    async with other:
+        assert await other.pending_migrations() == ""
+
+
+async def test_a_handler_has_its_transaction_its_steps_and_its_progress(
+    pooled: PgQueue, pooled_dsn: str
+) -> None:
+    calls: list[str] = []
+
+    def charge() -> str:
+        calls.append("charged")
+        return "receipt"
+
+    @pooled.task(max_retries=1, default_retry_delay=0.01)
+    async def pay(context: JobContext) -> str:
+        receipt = await context.step("charge", charge)
+        context.progress(context.attempt, 2)
+        async with context.transaction() as connection:
+            await connection.execute("insert into effect values ($1)", context.attempt)
+            assert await connection.fetchval("show enable_seqscan") == "on"
+        if context.attempt == 1:
+            raise ValueError("not yet")
+        return receipt
+
+    connection = await asyncpg.connect(pooled_dsn, statement_cache_size=0)
+    try:
+        await connection.execute("create table effect (attempt integer)")
+        async with pooled.worker():
+            handle = await pay.enqueue()
+            assert await handle.result(timeout=60) == "receipt"
+        written = await connection.fetch("select attempt from effect")
+    finally:
+        await connection.close()
+
+    assert (calls, [row[0] for row in written]) == (["charged"], [2])
+    assert (await handle.refresh()).progress == Progress(2, 2, None)
+
+
+@pytest.mark.contract("P5.5", "P5.6", "P5.9")
+async def test_dead_letters_are_told_of_and_redriven(pooled: PgQueue) -> None:
+    is_broken = True
+    heard: list[DeadLetter] = []
+    pooled.on_dead(heard.append)
+
+    @pooled.task(max_retries=0)
+    async def work(number: int) -> int:
+        if is_broken:
+            raise ValueError
+        return number
+
+    jobs = await pooled.enqueue_many([work.s(number) for number in range(4)])
+    async with pooled.worker():
+        for job in jobs:
+            with pytest.raises(JobFailed):
+                await job.result(timeout=60)
+    is_broken = False
+    await pooled.redrive(jobs[0].id)
+    assert await pooled.discard(jobs[1].id) is True
+    async with pooled.worker():
+        over = await (await pooled.redrive_many(all=True)).wait(timeout=60)
+        results = [await jobs[number].result(timeout=60) for number in (0, 2, 3)]
+
+    assert {letter.job_id for letter in heard} == {job.id for job in jobs}
+    assert over.done == 2
+    assert results == [0, 2, 3]

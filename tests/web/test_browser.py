@@ -1,0 +1,448 @@
+"""The dashboard in a real browser, over a real server, worker and database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import anyio
+import pytest
+import pytest_asyncio
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
+from conftest import Databases
+from kit.programs import find_program
+from kit.scene import Scene, allow, lively
+from kit.waiting import eventually
+from kit.web_server import serving
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Response,
+    async_playwright,
+    expect,
+)
+
+from pgqueue import DeadLetterFilter, JobContext, JobStatus, PgQueue
+from pgqueue.web import status_app
+
+pytestmark = [pytest.mark.outside, pytest.mark.asyncio(loop_scope="module")]
+
+CHROMIUM = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+)
+PATIENCE = 60_000
+"""Milliseconds for which the browser is waited for: a busy machine is no reason to fail."""
+PAGES = ("/", "/jobs", "/dead-letters", "/queues", "/workers")
+TOKEN = "correct-horse-battery-staple"
+WIDTHS = {"wide": (1400, 900), "narrow": (390, 844)}
+
+
+@dataclass
+class Site:
+    """The scene, its addresses, and a browser to look at it with."""
+
+    scene: Scene
+    open: str
+    """The dashboard of an app where everybody may do everything."""
+    locked: str
+    """... and of one that wants the token."""
+    browser: Browser
+
+
+@dataclass
+class Visit:
+    """One person's look: a page, and whatever went wrong on it."""
+
+    page: Page
+    context: BrowserContext
+    mishaps: list[str] = field(default_factory=list)
+    hosts: set[str] = field(default_factory=set)
+
+    def watch(self) -> None:
+        """Note mistakes of scripts, refusals of the content policy, failing requests, and who is asked."""
+
+        def note(kind: str, text: str) -> None:
+            self.mishaps.append(f"{kind}: {text}")
+
+        def hear(said: ConsoleMessage) -> None:
+            if said.type == "error":
+                note("console", said.text)
+
+        def judge(answer: Response) -> None:
+            self.hosts.add(urlsplit(answer.url).hostname or "")
+            if answer.status >= HTTPStatus.BAD_REQUEST:
+                note("answer", answer.url)
+
+        self.page.on("console", hear)
+        self.page.on("response", judge)
+        self.page.on("pageerror", lambda error: note("script", str(error)))
+        self.page.on("dialog", lambda dialog: note("dialog", dialog.message))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def site(databases: Databases) -> AsyncIterator[Site]:
+    chromium = find_program("chromium", "chromium")
+    dsn = databases.clone()
+    try:
+        async with (
+            async_playwright() as playwright,
+            PgQueue(dsn, version="2026.11.3") as pgq,
+            lively(pgq) as scene,
+            serving(status_app(pgq, authorize=allow, show_tracebacks=True, name="Staging")) as address,
+            serving(status_app(pgq, token=TOKEN, name="Production", colour="#8b1e3f")) as locked,
+        ):
+            browser = await playwright.chromium.launch(
+                executable_path=chromium, args=list(CHROMIUM), timeout=PATIENCE
+            )
+            try:
+                yield Site(scene, f"{address}/dashboard", f"{locked}/dashboard", browser)
+            finally:
+                await browser.close()
+    finally:
+        databases.drop(dsn)
+
+
+@asynccontextmanager
+async def visiting(
+    site: Site,
+    *,
+    width: str = "wide",
+    scheme: Literal["light", "dark"] = "light",
+    scripts: bool = True,
+) -> AsyncIterator[Visit]:
+    """Open a fresh browser window; at the end, nothing may have gone wrong in it."""
+    size = WIDTHS[width]
+    context = await site.browser.new_context(
+        viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, java_script_enabled=scripts
+    )
+    context.set_default_timeout(PATIENCE)
+    visit = Visit(await context.new_page(), context)
+    visit.watch()
+    try:
+        yield visit
+    finally:
+        await context.close()
+    assert visit.mishaps == []
+    assert visit.hosts <= {"127.0.0.1"}
+
+
+def shown(page: Page, text: str) -> Any:
+    """Expect *text* in the page's main part."""
+    return expect(page.get_by_role("main")).to_contain_text(text, timeout=PATIENCE)
+
+
+def paths(site: Site) -> list[str]:
+    """Return every kind of page there is."""
+    scene = site.scene
+    jobs = (scene.running, scene.succeeded, scene.failed, scene.hostile, scene.scheduled, scene.retrying)
+    return [
+        *PAGES,
+        "/jobs?status=failed&queue=payments",
+        f"/jobs/{scene.failed.id}/redrive",
+        *(f"/jobs/{job.id}" for job in jobs),
+        "/dead-letters/discard?all=1",
+        "/dead-letters/redrive?all=1",
+    ]
+
+
+# Colours do not depend on the width, nor the layout on the colours: two of the four see all of both.
+@pytest.mark.parametrize(("width", "scheme"), [("wide", "light"), ("narrow", "dark")])
+async def test_every_page_can_be_used_by_everybody(
+    site: Site, width: str, scheme: Literal["light", "dark"]
+) -> None:
+    """Nothing serious for axe-core, and no page that is wider than the window."""
+    axe = Axe()
+    found: list[str] = []
+
+    async with visiting(site, width=width, scheme=scheme) as visit:
+        for path in paths(site):
+            await visit.page.goto(site.open + path)
+            await expect(visit.page.get_by_role("heading", level=1)).to_be_visible()
+            answer = await axe.run(visit.page)
+            found += [
+                f"{path}: {each['id']}: {each['nodes'][0]['html'][:200]}"
+                for each in answer.response["violations"]
+                if each["impact"] in ("serious", "critical")
+            ]
+            excess = await visit.page.evaluate(
+                "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            )
+            found += [f"{path}: {excess} px too wide"] if excess > 0 else []
+
+    assert found == []
+
+
+async def test_a_job_changes_before_the_readers_eyes(site: Site) -> None:
+    gate = anyio.Event()
+
+    @site.scene.pgq.task(queue="mail", name="watched")
+    async def watched(ctx: JobContext) -> str:
+        ctx.progress(1, 4)
+        await gate.wait()
+        return "all done"
+
+    async with visiting(site) as visit:
+        job = await watched.options(delay=3600).enqueue()
+        await visit.page.goto(f"{site.open}/jobs/{job.id}")
+        await shown(visit.page, "scheduled")
+        await visit.page.evaluate("window.isTheSamePage = true")
+
+        await site.scene.pgq.cancel(job.id, reason="changed my mind", actor="ann")
+        await shown(visit.page, "changed my mind")
+        await site.scene.pgq.requeue(job.id)
+        await expect(visit.page.get_by_role("progressbar")).to_be_visible()
+        gate.set()
+        await shown(visit.page, "all done")
+
+        assert await visit.page.evaluate("window.isTheSamePage")
+
+
+async def test_jobs_are_filtered_by_the_form(site: Site) -> None:
+    async with visiting(site) as visit:
+        page = visit.page
+        await page.goto(f"{site.open}/jobs")
+
+        await page.get_by_label("failed", exact=True).check()
+        await page.get_by_label("Queue", exact=True).fill("payments")
+        await page.get_by_role("button", name="Show").click()
+
+        await shown(page, "charge_card")
+        await expect(page.get_by_role("link", name="send_email")).to_have_count(0)
+        assert await page.get_by_label("failed", exact=True).is_checked()
+
+        await page.get_by_role("link", name="Clear filter").click()
+        await page.get_by_text("By tag, key, time or id").click()
+        await page.get_by_label("Job id").fill(str(site.scene.succeeded.id))
+        await page.get_by_role("button", name="Show").click()
+        await shown(page, str(site.scene.succeeded.id))
+
+
+async def test_a_running_job_is_cancelled(site: Site) -> None:
+    job = await site.scene.pgq.enqueue_by_name("build_report", 1, "2026-09")
+    async with visiting(site) as visit:
+        await visit.page.goto(f"{site.open}/jobs/{job.id}")
+        await shown(visit.page, "running")
+
+        await visit.page.get_by_text("Cancel…").click()
+        await visit.page.get_by_label("Reason").and_(visit.page.locator(":visible")).fill("wrong month")
+        await visit.page.get_by_role("button", name="Cancel this job").click()
+
+        await shown(visit.page, "cancelled")
+        await shown(visit.page, "wrong month")
+
+    assert await job.status() is JobStatus.CANCELLED
+
+
+async def test_a_dead_letter_is_redriven_and_another_discarded(site: Site) -> None:
+    @site.scene.pgq.task(queue="mail", name="brittle", max_retries=0)
+    async def brittle(number: int) -> None:
+        if number not in driven:
+            driven.add(number)
+            raise RuntimeError("once only")
+
+    driven: set[int] = set()
+    brittle_jobs = {number: await brittle.enqueue(number) for number in (1, 2)}
+    await eventually(lambda: all_are(brittle_jobs, JobStatus.FAILED))
+
+    async with visiting(site) as visit:
+        page = visit.page
+        await page.goto(f"{site.open}/jobs/{brittle_jobs[1].id}")
+        await page.get_by_text("Redrive…").click()
+        await page.get_by_role("button", name="Redrive this job").click()
+        await shown(page, "succeeded")
+
+        await page.goto(f"{site.open}/jobs/{brittle_jobs[2].id}")
+        await page.get_by_text("Discard…").click()
+        await page.get_by_role("button", name="Discard this dead letter").click()
+        await shown(page, "discarded")
+
+    assert await brittle_jobs[1].status() is JobStatus.SUCCEEDED
+    assert await has_no_letters(site, "brittle")
+
+
+async def test_a_dead_letter_is_redriven_with_other_arguments(site: Site) -> None:
+    @site.scene.pgq.task(queue="mail", name="picky", max_retries=0)
+    async def picky(number: int) -> int:
+        if number < 0:
+            raise ValueError("too small")
+        return number
+
+    job = await picky.enqueue(-7)
+    await eventually(lambda: all_are({1: job}, JobStatus.FAILED))
+
+    async with visiting(site) as visit:
+        page = visit.page
+        await page.goto(f"{site.open}/jobs/{job.id}")
+        await page.get_by_text("Redrive…").click()
+        await page.get_by_role("link", name="With other arguments…").click()
+        arguments = page.get_by_label("All arguments")
+        await expect(arguments).to_have_value('{\n  "number": -7\n}')
+
+        await arguments.fill('{"number": "many"}')
+        await page.get_by_role("button", name="Preview").click()
+        await shown(page, "Input should be a valid integer")
+        await expect(arguments).to_have_value('{"number": "many"}')
+        visit.mishaps.clear()
+
+        await arguments.fill('{\n  "number": 7\n}')
+        await page.get_by_role("button", name="Preview").click()
+        await shown(page, "Redrive with these arguments?")
+        assert await job.status() is JobStatus.FAILED
+        await page.get_by_role("button", name="Redrive with these").click()
+        await shown(page, "succeeded")
+
+    assert (await job.refresh()).result == 7
+
+
+async def all_are(jobs: dict[int, Any], status: JobStatus) -> bool:
+    return {await job.status() for job in jobs.values()} == {status}
+
+
+async def test_many_dead_letters_are_settled_behind_a_preview_and_a_confirmation(site: Site) -> None:
+    pgq = site.scene.pgq
+    is_mended = False
+
+    @pgq.task(queue="mail", name="flaky", max_retries=0)
+    async def flaky(number: int) -> None:
+        if not is_mended:
+            raise RuntimeError(f"mail {number} bounced")
+
+    jobs = {number: await flaky.enqueue(number) for number in range(4)}
+    await eventually(lambda: all_are(jobs, JobStatus.FAILED))
+
+    async with visiting(site) as visit:
+        page = visit.page
+        await page.goto(f"{site.open}/dead-letters?task=flaky")
+        await page.get_by_role("link", name="RuntimeError").click()
+        await page.get_by_role("link", name="Redrive all of these…").click()
+        await shown(page, "Redrive 4 dead letters?")
+        assert await all_are(jobs, JobStatus.FAILED)
+
+        is_mended = True
+        # The filter knows reasons too: why people did something is another word.
+        await page.get_by_label("Reason, for the history").fill("the relay is back")
+        await page.get_by_role("button", name="Redrive 4").click()
+        await eventually(lambda: all_are(jobs, JobStatus.SUCCEEDED))
+        await shown(page, "4")
+
+        is_mended = False
+        more = {number: await flaky.enqueue(number) for number in range(3)}
+        await eventually(lambda: all_are(more, JobStatus.FAILED))
+        await page.goto(f"{site.open}/dead-letters?task=flaky")
+        await page.get_by_role("link", name="Discard these…").click()
+        await shown(page, "Discard 3 dead letters?")
+        await page.get_by_label("Reason").fill("bounced for good")
+        await page.get_by_role("button", name="Discard 3").click()
+        await eventually(lambda: has_no_letters(site, "flaky"))
+
+    assert await all_are(more, JobStatus.FAILED)
+
+
+async def has_no_letters(site: Site, task: str) -> bool:
+    return not (await site.scene.pgq.dead_letters(DeadLetterFilter(task=task))).letters
+
+
+async def test_a_queue_is_paused_and_resumed_by_keyboard_alone(site: Site) -> None:
+    async with visiting(site) as visit:
+        page = visit.page
+        await page.goto(f"{site.open}/queues")
+
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("main")).to_be_focused()
+        await press_until_focused(page, "Pause… queue mail")
+        await page.keyboard.press("Enter")
+        await press_until_focused(page, "Pause queue mail")
+        await page.keyboard.press("Enter")
+        await shown(page, "Resume… queue mail")
+        paused = {each.name for each in await site.scene.pgq.settings() if each.paused_at}
+
+        await press_until_focused(page, "Resume… queue mail")
+        await page.keyboard.press("Enter")
+        await press_until_focused(page, "Resume queue mail")
+        await page.keyboard.press("Enter")
+        await shown(page, "Pause… queue mail")
+
+    assert "mail" in paused
+    assert "mail" not in {each.name for each in await site.scene.pgq.settings() if each.paused_at}
+
+
+async def press_until_focused(page: Page, name: str) -> None:
+    """Go on by Tab until what is called *name* has the focus."""
+    for _ in range(200):
+        await page.keyboard.press("Tab")
+        text = await page.evaluate("document.activeElement.textContent")
+        if " ".join(str(text).split()) == name:
+            return
+    pytest.fail(f"{name!r} cannot be reached by Tab")
+
+
+async def test_all_of_it_works_without_scripts(site: Site) -> None:
+    job = await site.scene.pgq.enqueue_by_name("send_email", "a", "b", options={"delay": 3600})
+    async with visiting(site, scripts=False) as visit:
+        page = visit.page
+        for path in paths(site):
+            await page.goto(site.open + path)
+            await expect(page.get_by_role("heading", level=1)).to_be_visible()
+        await page.goto(f"{site.open}/jobs/{job.id}")
+        await page.get_by_text("Cancel…").click()
+        await page.get_by_role("button", name="Cancel this job").click()
+        await shown(page, "cancelled")
+
+    assert await job.status() is JobStatus.CANCELLED
+
+
+async def test_texts_of_jobs_are_text(site: Site) -> None:
+    hostile = site.scene.hostile
+    async with visiting(site) as visit:
+        page = visit.page
+        for path in ("/", "/jobs", f"/jobs/{hostile.id}", "/dead-letters", "/queues", "/workers"):
+            await page.goto(site.open + path)
+            assert await page.locator("main script, main img").count() == 0
+        await page.goto(f"{site.open}/jobs/{hostile.id}")
+        await shown(page, "<script>alert('pgqueue')</script>")
+
+
+async def test_a_token_is_asked_for_and_let_go_of(site: Site) -> None:
+    async with visiting(site) as visit:
+        page = visit.page
+        await page.goto(f"{site.locked}/queues")
+        await page.get_by_label("Token").fill("wrong")
+        await page.get_by_role("button", name="Log in").click()
+        await shown(page, "That is not the token")
+        visit.mishaps.clear()
+
+        await page.get_by_label("Token").fill(TOKEN)
+        await page.get_by_role("button", name="Log in").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Queues")
+        [cookie] = await visit.context.cookies()
+        assert cookie["httpOnly"]
+        assert cookie["sameSite"] == "Strict"
+
+        await page.get_by_role("button", name="Log out").click()
+        await page.goto(f"{site.locked}/queues")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
+
+
+async def test_what_runs_is_shown_with_its_worker(site: Site, tmp_path: Path) -> None:
+    async with visiting(site) as visit:
+        await visit.page.goto(f"{site.open}/workers")
+        await shown(visit.page, "alpha")
+        await shown(visit.page, "build_report")
+        picture = await visit.page.screenshot(path=tmp_path / "workers.png")
+        assert picture.startswith(b"\x89PNG")

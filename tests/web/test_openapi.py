@@ -1,0 +1,43 @@
+"""The document of the API is true: of every route, and of what is answered to whatever is sent."""
+
+from __future__ import annotations
+
+import httpx
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route
+
+from pgqueue import PgQueue
+from pgqueue.web import status_app
+from pgqueue.web.api.operations import OPERATIONS
+
+
+def test_every_route_is_described_and_nothing_else_is() -> None:
+    app = status_app(PgQueue("postgresql://nowhere/app"))
+
+    # Pages are for people.
+    routes = [
+        route.name
+        for route in app.routes
+        if isinstance(route, Route) and route.path != "/" and not route.path.startswith("/dashboard")
+    ]
+
+    assert sorted(routes) == sorted(OPERATIONS)
+
+
+async def test_the_document_says_where_the_app_is_and_what_it_asks_for() -> None:
+    app = status_app(PgQueue("postgresql://nowhere/app"), token="secret", name="staging")
+    outer = Starlette(routes=[Mount("/queue", app=app)])
+    headers = {"Authorization": "Bearer secret"}
+
+    transport = httpx.ASGITransport(outer)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:
+        document = (await client.get("/queue/openapi.json")).json()
+
+    assert document["openapi"] == "3.1.0"
+    assert document["info"]["title"] == "staging"
+    assert document["servers"] == [{"url": "/queue"}]
+    assert document["components"]["securitySchemes"] == {"token": {"type": "http", "scheme": "bearer"}}
+    listing = document["paths"]["/jobs"]["get"]
+    assert [parameter["name"] for parameter in listing["parameters"]][:3] == ["status", "task", "queue"]
+    assert listing["security"] == [{"token": []}]
+    assert document["paths"]["/livez"]["get"]["security"] == []

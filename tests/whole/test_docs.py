@@ -1,0 +1,81 @@
+"""What the documentation shows works: its Python is run, in its order."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from kit.snippets import run, snippets
+from kit.waiting import eventually
+
+import pgqueue
+from pgqueue import JobStatus, PgQueue
+
+if TYPE_CHECKING:
+    from conftest import Connection
+
+
+@pytest.mark.contract("P3.1", "P3.2", "P3.7", "P3.11", "BP3", "BP4")
+async def test_the_page_on_idempotency_does_what_it_says(pgq: PgQueue, db: Connection) -> None:
+    charges: dict[str, int] = {}
+
+    async def charge(total: int, key: str) -> str:
+        charges[key] = total
+        return f"receipt of {total}"
+
+    await db.execute(
+        """
+        create table orders (id integer primary key, total integer, status text default 'new');
+        create table receipts (order_id integer primary key, receipt text);
+        insert into orders (id, total) values (7, 70), (9, 90);
+        """
+    )
+    names = {
+        **{name: getattr(pgqueue, name) for name in pgqueue.__all__},
+        "pgq": pgq,
+        "connection": db,
+        "charge": charge,
+        "timedelta": timedelta,
+    }
+
+    for code in snippets("idempotency.md", "python"):
+        await run(code, names)
+    [by_sql] = snippets("idempotency.md", "sql")
+    same = await db.fetchval(by_sql)
+    async with pgq.worker():
+        result = await names["first"].result(timeout=60)
+        await pgq.handle(names["handles"][0].id).result(timeout=60)
+        await eventually(lambda: are_processed(db))
+
+    assert same == names["first"].id
+    assert result == "receipt of 70"
+    assert set(charges.values()) == {70, 90}
+    assert await db.fetchval("select array_agg(receipt order by order_id) from receipts") == [
+        "receipt of 70",
+        "receipt of 90",
+    ]
+    assert await names["draft"].status() is JobStatus.SCHEDULED
+
+
+async def are_processed(db: Connection) -> bool:
+    return bool(await db.fetchval("select bool_and(status = 'completed') from orders"))
+
+
+async def test_the_page_on_security_does_what_it_says(pgq: PgQueue) -> None:
+    names: dict[str, Any] = {"pgq": pgq}
+    job = await pgq.enqueue_by_name("send")
+
+    for code in snippets("security.md", "python"):
+        await run(code, names)
+    transport = httpx.ASGITransport(names["app"], client=("192.0.2.7", 40000))
+    async with httpx.AsyncClient(transport=transport, base_url="http://jobs.example") as client:
+        path, json = "/queue/queues/default/pause", dict[str, str]()
+        stranger = await client.get(f"/queue/jobs/{job.id}")
+        read = await client.get(f"/queue/jobs/{job.id}", headers={"X-User": "bob"})
+        refused = await client.post(path, json=json, headers={"X-User": "bob"})
+        done = await client.post(path, json=json, headers={"X-User": "ada"})
+
+    assert [each.status_code for each in (stranger, read, refused, done)] == [403, 200, 403, 200]
+    assert [each.actor for each in await pgq.settings()] == ["ada"]
