@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from conftest import Connection
 
 DASHBOARD = MONITORING / "grafana.json"
-PAGE = ROOT / "docs" / "monitoring.md"
+PAGE = ROOT / "docs" / "how-to" / "monitor.md"
 CASES = Path(__file__).parent / "alerts_test.yml"
 
 NAME = re.compile(r"\bpgqueue_\w+")
@@ -189,7 +189,7 @@ def test_the_command_prints_what_is_shipped(command: str, file: Path) -> None:
 async def test_a_service_shows_pgqueue_in_its_own_registry_as_documented(pgq: PgQueue) -> None:
     names: dict[str, Any] = {"pgq": pgq}
 
-    [code] = snippets("monitoring.md", "python")
+    [code] = snippets("how-to/monitor.md", "python")
     await run(code, names)
 
     assert b"pgqueue_jobs_enqueued_total" in names["page"]
@@ -205,7 +205,7 @@ async def test_an_autoscaler_asks_the_database_what_there_is_to_do(pgq: PgQueue,
     async def other() -> None: ...
 
     release = anyio.Event()
-    [query] = snippets("monitoring.md", "sql")
+    [query] = snippets("how-to/monitor.md", "sql")
     before = await db.fetchval(query)
     jobs = await pgq.enqueue_many([*(send.s(True) for _ in range(3)), other.s(), other.s()])
     waiting = await db.fetchval(query)

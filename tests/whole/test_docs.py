@@ -40,9 +40,9 @@ async def test_the_page_on_idempotency_does_what_it_says(pgq: PgQueue, db: Conne
         "timedelta": timedelta,
     }
 
-    for code in snippets("idempotency.md", "python"):
+    for code in snippets("how-to/idempotency.md", "python"):
         await run(code, names)
-    [by_sql] = snippets("idempotency.md", "sql")
+    [by_sql] = snippets("how-to/idempotency.md", "sql")
     same = await db.fetchval(by_sql)
     async with pgq.worker():
         result = await names["first"].result(timeout=60)
@@ -67,7 +67,7 @@ async def test_the_page_on_security_does_what_it_says(pgq: PgQueue) -> None:
     names: dict[str, Any] = {"pgq": pgq}
     job = await pgq.enqueue_by_name("send")
 
-    for code in snippets("security.md", "python"):
+    for code in snippets("how-to/secure.md", "python"):
         await run(code, names)
     transport = httpx.ASGITransport(names["app"], client=("192.0.2.7", 40000))
     async with httpx.AsyncClient(transport=transport, base_url="http://jobs.example") as client:
