@@ -1,9 +1,8 @@
-"""What the pages draw and how they say numbers: pure functions."""
+"""What the pages draw, and how they show values: pure functions."""
 
 from __future__ import annotations
 
 import json
-import math
 import unicodedata
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,9 +15,9 @@ from kit.values import a_job
 
 from pgqueue.model.estimates import BUCKETS, buckets
 from pgqueue.model.jobs import Attempt, Job, JobStatus
-from pgqueue.model.measures import Count, Drain, Period
+from pgqueue.model.measures import Period
 from pgqueue.web.pages import charts
-from pgqueue.web.pages import format as words
+from pgqueue.web.pages.format import ABSENT, FILTERS, SHOWN_CHARACTERS, is_dark, pretty, visible
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -158,79 +157,9 @@ def test_durations_that_are_all_alike_are_one_bar_among_empty_places(place: int)
     assert sorted(bar.height for bar in drawn.bars) == [0.0] * 8 + [14.0]
 
 
-def test_a_bucket_is_said_by_its_bounds() -> None:
-    all_of_them = buckets([1] * BUCKETS)
-
-    assert [words.between(all_of_them[place]) for place in (0, 10, -1)] == [
-        "up to 1 ms",
-        "1 s to 2 s",
-        "more than 1 d",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [
-        (None, "–"),  # noqa: RUF001
-        (0, "0 s"),
-        (0.000_3, "0.3 ms"),
-        (0.0123, "12 ms"),
-        (0.9996, "1 s"),
-        (4.25, "4.2 s"),
-        (59.96, "1 min"),
-        (200, "3 min 20 s"),
-        (3600, "1 h"),
-        (3605, "1 h"),
-        (90_000, "1 d 1 h"),
-        (math.inf, "years"),
-        (-3, "-3 s"),
-    ],
-)
-def test_a_duration_is_said_in_its_two_largest_units(seconds: float | None, said: str) -> None:
-    assert words.duration(seconds) == said
-
-
-@given(st.floats(allow_nan=False, min_value=0))
-def test_any_duration_and_rate_can_be_said(number: float) -> None:
-    assert len(words.duration(number)) <= 12
-    assert words.rate(number)
-    assert words.short(number)
-
-
-def test_counts_say_whether_they_are_estimates() -> None:
-    assert words.count(Count(9999)) == "9,999"
-    assert words.count(Count(1_234_567, is_exact=False)) == "~1.23 M"
-    assert words.capped(1000, 1000) == "1,000+"
-    assert words.capped(999, 1000) == "999"
-
-
-def test_a_drain_estimate_says_its_spread_and_when_there_is_no_end() -> None:
-    assert words.drain(Drain(120, 240, 540)) == "about 4 min (2 min to 9 min)"
-    assert words.drain(Drain(120, 240, math.inf)) == "about 4 min (2 min to never)"
-    assert words.drain(Drain(600, math.inf, math.inf)) == "10 min at best"
-    assert words.drain(Drain(math.inf, math.inf, math.inf)) == "not at this rate"
-    assert words.drain(None) == "–"  # noqa: RUF001
-
-
-def test_rates_are_said_in_the_unit_that_fits() -> None:
-    assert [words.rate(each) for each in (0, 12_345, 1.5, 0.5, 0.001)] == [
-        "0/s",
-        "12.3 k/s",
-        "1.5/s",
-        "30/min",
-        "4/h",
-    ]
-
-
-def test_ages_are_rough_and_know_the_future() -> None:
-    assert words.ago(NOW - 200 * SECOND, NOW) == "3 min ago"
-    assert words.ago(NOW + 7200 * SECOND, NOW) == "in 2 h"
-    assert words.ago(NOW, NOW) == "now"
-
-
 @given(st.text())
 def test_what_is_shown_hides_and_reorders_nothing(text: str) -> None:
-    shown = words.visible(text)
+    shown = visible(text)
 
     assert not any(unicodedata.category(each) in {"Cc", "Cf", "Cs"} for each in shown if each not in "\n\t")
 
@@ -239,19 +168,25 @@ def test_what_is_shown_hides_and_reorders_nothing(text: str) -> None:
     st.recursive(st.none() | st.integers() | st.text(max_size=20), lambda inner: st.lists(inner, max_size=5))
 )
 def test_pretty_json_is_the_same_json(value: object) -> None:
-    assert json.loads(words.pretty(value)) == value
+    assert json.loads(pretty(value)) == value
 
 
 def test_a_long_value_is_cut_and_says_so() -> None:
-    shown = words.pretty("x" * 100_000)
+    shown = pretty("x" * 100_000)
 
-    assert len(shown) < words.SHOWN_CHARACTERS + 100
+    assert len(shown) < SHOWN_CHARACTERS + 100
     assert "80,002 more characters" in shown
 
 
 @pytest.mark.parametrize(("colour", "dark"), [("#8b1e3f", True), ("#ffd400", False), ("#000000", True)])
 def test_text_on_the_instance_colour_can_be_read(colour: str, dark: bool) -> None:
-    assert words.is_dark(colour) is dark
+    assert is_dark(colour) is dark
+
+
+def test_a_missing_figure_is_a_dash() -> None:
+    shown = {name: FILTERS[name](None) for name in ("duration", "moment", "drain")}
+
+    assert set(shown.values()) == {ABSENT}
 
 
 def test_a_job_without_a_past_has_no_timeline() -> None:

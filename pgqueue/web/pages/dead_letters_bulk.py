@@ -12,8 +12,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.errors import InvalidFilterError
+from pgqueue.model import figures
 from pgqueue.model.dead_letters import MAX_COUNT, MAX_RATE, DeadLetterFilter
-from pgqueue.web.pages import format as words
 from pgqueue.web.pages.forms import number_in, read_form, reason_in
 from pgqueue.web.pages.page import Desk, id_in_path
 
@@ -130,7 +130,7 @@ class BulkPages:
             verb=verb,
             letters=letters,
             sample=letters[:SAMPLE],
-            how_many=words.capped(len(letters), CAP),
+            how_many=figures.capped(len(letters), CAP),
             chosen=given,
             hidden=hidden,
             max_rate=int(MAX_RATE),

@@ -22,8 +22,8 @@ from pgqueue.model.jobs import Job, JobStatus
 from pgqueue.tasks.arguments import POSITIONAL
 from pgqueue.tasks.redaction import UNKNOWN, Signature
 from pgqueue.web.http.bodies import parse_json
-from pgqueue.web.pages import format as words
 from pgqueue.web.pages.errors import status_of
+from pgqueue.web.pages.format import editable, pretty
 from pgqueue.web.pages.forms import read_form, reason_in
 from pgqueue.web.pages.page import Desk
 
@@ -57,8 +57,8 @@ def changes(before: Any, after: Mapping[str, Any]) -> list[Change]:
     stored: Mapping[str, Any] = before if isinstance(before, dict) else {}
     found: list[Change] = []
     for name in {**stored, **after}:
-        old = words.pretty(stored[name]) if name in stored else None
-        new = words.pretty(after[name]) if name in after else None
+        old = pretty(stored[name]) if name in stored else None
+        new = pretty(after[name]) if name in after else None
         if old is None:
             found.append(Change(name, "added", old, new))
         elif new is None:
@@ -121,7 +121,7 @@ class RedrivePages:
         self._check(job)
         is_known = "arguments" not in job.undecodable
         arguments = by_name(job.arguments, self._signature(job)) if is_known else {}
-        return self._page(request, job, Draft(words.editable(arguments), job.queue))
+        return self._page(request, job, Draft(editable(arguments), job.queue))
 
     async def preview(self, request: Request) -> Response:
         """Show what would become of the arguments."""

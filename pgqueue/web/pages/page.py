@@ -17,7 +17,7 @@ from pgqueue.app import PgQueue
 from pgqueue.errors import ConfigurationError, JobNotFoundError
 from pgqueue.model.jobs import Job
 from pgqueue.web.http.problems import NO_STORE
-from pgqueue.web.pages import format as words
+from pgqueue.web.pages.format import FILTERS
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 
@@ -146,23 +146,7 @@ def _compiled_templates() -> Environment:
         # They come with the package.
         auto_reload=False,
     )
-    for shown in (
-        words.count,
-        words.capped,
-        words.short,
-        words.amount,
-        words.duration,
-        words.between,
-        words.rate,
-        words.drain,
-        words.share,
-        words.moment,
-        words.clock,
-        words.ago,
-        words.pretty,
-        words.visible,
-    ):
-        environment.filters[shown.__name__] = shown
+    environment.filters.update(FILTERS)
     for name in environment.list_templates():
         environment.get_template(name)
     return environment

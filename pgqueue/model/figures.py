@@ -1,0 +1,135 @@
+"""Numbers and times as people read them, the same in a terminal and on a page. Pure functions on values.
+
+None of them takes None: how a missing value looks is for the table or the page around it to say.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Final
+
+from pgqueue.model.measures import Bucket, Count, Drain
+
+_UNITS: Final = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+_SCALES: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+_LONG: Final = 3650 * 86_400.0
+"""Seconds above which the exact number of days is of no use to anyone."""
+
+
+def count(number: Count | int) -> str:
+    """Return how many there are: "1,234", or "~1.2 M" for an estimate."""
+    if isinstance(number, int):
+        return f"{number:,}"
+    if number.is_exact:
+        return f"{number.value:,}"
+    return f"~{short(number.value)}"
+
+
+def capped(number: int, cap: int) -> str:
+    """Return how many there are where counting stopped at *cap*: "1,000+"."""
+    return f"{cap:,}+" if number >= cap else f"{number:,}"
+
+
+def short(number: float) -> str:
+    """Return a number in three or four characters and a unit: "950", "12 k", "1.2 M"."""
+    for size, unit in _SCALES:
+        if number >= size * 0.9995:
+            return f"{_three_digits(number / size)} {unit}"
+    return _three_digits(number)
+
+
+def _three_digits(number: float) -> str:
+    if number >= 99.95:
+        return f"{number:.0f}"
+    text = f"{number:.1f}" if number >= 9.995 else f"{number:.2f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def amount(number: float) -> str:
+    """Return a number chosen by a user, without needless digits."""
+    return f"{number:,.0f}" if abs(number) >= 1000 or number == int(number) else f"{number:.4g}"
+
+
+def share(part: float, whole: float | None) -> str:
+    """Return "45 %"; an empty string if the whole is unknown."""
+    return "" if not whole else f"{min(100, 100 * part / whole):.0f} %"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in its two largest units: "0.4 ms", "850 ms", "4.2 s", "3 min 20 s", "2 d 4 h"."""
+    if seconds < 0:
+        return f"-{duration(-seconds)}"
+    if seconds < 59.95:
+        return _below_a_minute(seconds)
+    if not seconds < _LONG:
+        return "never" if math.isinf(seconds) else ">10 years"
+    whole = round(seconds)
+    parts: list[str] = []
+    for unit, size in _UNITS:
+        number, whole = divmod(whole, size)
+        if number or parts:
+            parts.append(f"{number} {unit}" if number else "")
+        if len(parts) == 2:
+            break
+    return " ".join(part for part in parts if part)
+
+
+def _below_a_minute(seconds: float) -> str:
+    if seconds == 0:
+        return "0 s"
+    if seconds >= 0.9995:
+        return f"{_three_digits(round(seconds, 1))} s"
+    milliseconds = seconds * 1000
+    return f"{max(milliseconds, 0.01):.2g} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms"
+
+
+def between(bucket: Bucket) -> str:
+    """Return which durations are in *bucket*: "up to 1 ms", "2 s to 5 s", "more than 1 d"."""
+    if not bucket.above:
+        return f"up to {duration(bucket.upto)}"
+    if math.isinf(bucket.upto):
+        return f"more than {duration(bucket.above)}"
+    return f"{duration(bucket.above)} to {duration(bucket.upto)}"
+
+
+def rate(per_second: float) -> str:
+    """Return how often: "120/s", "4.5/min", "2/h"."""
+    if per_second <= 0:
+        return "0/s"
+    if per_second >= 0.995:
+        return f"{short(per_second)}/s"
+    if per_second * 60 >= 0.995:
+        return f"{_three_digits(per_second * 60)}/min"
+    return f"{max(1, round(per_second * 3600))}/h"
+
+
+def drain(estimate: Drain) -> str:
+    """Return when a queue would be empty: "about 4 min (2 min to 9 min)"."""
+    if math.isinf(estimate.likely):
+        return "not at this rate" if math.isinf(estimate.low) else f"{duration(estimate.low)} at best"
+    return f"about {duration(estimate.likely)} ({duration(estimate.low)} to {duration(estimate.high)})"
+
+
+def moment(at: datetime) -> str:
+    """Return a time to the second, in UTC: "2026-01-31 12:00:00Z"."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def clock(at: datetime) -> str:
+    """Return the time of day, in UTC."""
+    return f"{at.astimezone(UTC):%H:%M}"
+
+
+def ago(at: datetime, now: datetime) -> str:
+    """Return how long it is since *at*, or until then: "3 min ago", "in 2 h"."""
+    seconds = (now - at).total_seconds()
+    if abs(seconds) < 1:
+        return "now"
+    return f"{_coarse(seconds)} ago" if seconds > 0 else f"in {_coarse(-seconds)}"
+
+
+def _coarse(seconds: float) -> str:
+    whole = round(seconds)
+    unit, size = next(((unit, size) for unit, size in _UNITS if whole >= size), ("s", 1))
+    return f"{whole // size} {unit}"
