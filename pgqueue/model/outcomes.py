@@ -1,4 +1,7 @@
-"""How an attempt can end. Values only: the executor returns one, the finisher writes it."""
+"""How an attempt can end. Values only: the executor returns one, the finisher writes it.
+
+Which of them follows an error is decided in `pgqueue.retry.decision`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from pgqueue.model.jobs import JobStatus
 
 @dataclass(slots=True)
 class Succeeded:
-    """The handler returned. `result` is its JSON, or None where none is kept.
+    """The handler returned. `result` is its JSON, or None if none is kept.
 
     Not frozen: every job makes one, and that would triple its cost.
     """
@@ -23,7 +26,7 @@ class Succeeded:
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class Retried:
     """The job runs again after `delay` seconds; `spent` says whether the attempt counts."""
 
     job_id: UUID
@@ -32,16 +35,16 @@ class Retry:
     error: JobError | None
     spent: bool = True
     not_before: datetime | None = None
-    """Nor before this time."""
+    """The job does not run again before this time either."""
     options: str | None = None
-    """What its stored options are from now on, as JSON; None: as they were."""
+    """The options stored with it from now on, as JSON; None: unchanged."""
     arguments: str | None = None
-    """What its stored arguments are from now on, as JSON; None: as they were."""
+    """The arguments stored with it from now on, as JSON; None: unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The job is over without success: failed, cancelled or expired."""
+    """The job has ended without success: failed, cancelled or expired."""
 
     job_id: UUID
     status: JobStatus
@@ -51,16 +54,16 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The job goes back to where it was, its attempt unspent: the worker stops, or lost its lease."""
+    """The job returns to the queue, and the attempt does not count: the worker stops, or lost its lease."""
 
     job_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
-    """This worker does not run the job's task: it is put aside for workers that do.
+class PutAside:
+    """The job returns to the queue, into a lane for its task alone: this worker does not run the task now.
 
-    `reason`: it does not know the task, or the task is paused.
+    `reason`: the worker does not declare the task, or the task is paused.
     """
 
     job_id: UUID
@@ -70,4 +73,4 @@ class Unknown:
     reason: Literal["unknown_task", "paused"] = "unknown_task"
 
 
-Outcome = Succeeded | Retry | Ended | Released | Unknown
+Outcome = Succeeded | Retried | Ended | Released | PutAside

@@ -1,31 +1,22 @@
-"""When and whether a failed attempt is tried again."""
+"""When and whether a failed attempt is retried: `decision` decides, by the values in `policy`."""
 
+from pgqueue.retry.decision import Answer, JobSoFar, after_error, ask, decide, decide_after
 from pgqueue.retry.delays import asked_delay, read_delay
 from pgqueue.retry.http import TRANSIENT_STATUSES, is_transient_status, transient_http
-from pgqueue.retry.policy import (
-    Again,
-    Answer,
-    GiveUp,
-    Jitter,
-    RetryPolicy,
-    RetryWhen,
-    again_after,
-    ask,
-    decide,
-)
+from pgqueue.retry.policy import Jitter, RetryPolicy, RetryWhen
 
 __all__ = [
     "TRANSIENT_STATUSES",
-    "Again",
     "Answer",
-    "GiveUp",
     "Jitter",
+    "JobSoFar",
     "RetryPolicy",
     "RetryWhen",
-    "again_after",
+    "after_error",
     "ask",
     "asked_delay",
     "decide",
+    "decide_after",
     "is_transient_status",
     "read_delay",
     "transient_http",

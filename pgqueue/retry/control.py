@@ -1,8 +1,9 @@
 """What a handler can say instead of returning: again later, never again, not now.
 
-Each is raised, and none of them is an Exception, so that no `except Exception` on the way takes it for an
-error. A task group (asyncio's, anyio's) wraps what passes through it in a group: one that holds nothing
-but one of these counts as it; beside other errors, the group is an error like any other.
+Each is raised, and none of them is an Exception: code between the handler and the worker catches `Exception`,
+and must not take one for an error. Task groups (of asyncio and anyio) wrap an exception that leaves them in a
+group. A group that holds one of these alone counts as it. A group that holds other errors too is an error
+like any other, because those errors would be lost.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from pgqueue.model.unset import UNSET, Unset
 
 
 class ControlFlow(BaseException):
-    """Base of what a handler raises to say how its job goes on. Not a failure."""
+    """Base of the signals that a handler raises to say how its job continues. Not a failure."""
 
 
 class Retry(ControlFlow):  # what the handler says, not an error
-    """Run the job again later; the attempt is spent. Raised by `ctx.retry(...)`, which says what each means.
+    """Run the job again later; the attempt counts. Raised by `ctx.retry(...)`, which says what each means.
 
-    Raises InvalidOptionError for a delay, time or limit that none can have.
+    Raises InvalidOptionError for an invalid delay, time or limit.
     """
 
     def __init__(
@@ -37,9 +38,9 @@ class Retry(ControlFlow):  # what the handler says, not an error
         kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         if countdown is not None and eta is not None:
-            raise InvalidOptionError("retry: both 'countdown' and 'eta' are given; give one")
+            raise InvalidOptionError("retry: 'countdown' and 'eta' cannot be combined; pass one of them")
         if exc is not None and not isinstance(exc, BaseException):
-            raise InvalidOptionError(f"retry: 'exc' is {exc!r}: give an exception")
+            raise InvalidOptionError(f"retry: 'exc' must be an exception, got {exc!r}")
         self.exc = exc
         self.countdown = None if countdown is None else some_seconds("retry: 'countdown'", countdown)
         self.eta = None if eta is None else aware_time("retry: 'eta'", eta)
@@ -52,14 +53,14 @@ class Retry(ControlFlow):  # what the handler says, not an error
 
     @property
     def call(self) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """The arguments that replace the job's, positional and named; None: it keeps those it has."""
+        """The positional and named arguments that replace the job's; None: it keeps its own."""
         if self.args_given is None and self.kwargs_given is None:
             return None
         return self.args_given or (), self.kwargs_given or {}
 
 
 class Reject(ControlFlow):  # what the handler says, not an error
-    """The job has failed for good: it is not run again, whatever its retries. *reason* is kept with it."""
+    """The job has failed permanently: it is not retried, even if it has retries left. *reason* is stored."""
 
     def __init__(self, reason: str) -> None:
         self.reason = str(reason)
@@ -67,9 +68,10 @@ class Reject(ControlFlow):  # what the handler says, not an error
 
 
 class Snooze(ControlFlow):  # what the handler says, not an error
-    """Run the job again after *delay* (seconds or a timedelta), the attempt unspent.
+    """Run the job again after *delay* (seconds or a timedelta). This attempt does not count.
 
-    However often: what is waited for may never come, so give the job another end. Raises InvalidOptionError.
+    There is no limit on snoozes. Make sure that the job ends even if what it waits for never happens. Raises
+    InvalidOptionError.
     """
 
     def __init__(self, delay: Duration) -> None:
@@ -78,7 +80,7 @@ class Snooze(ControlFlow):  # what the handler says, not an error
 
 
 def control_flow_of(error: BaseException) -> ControlFlow | None:
-    """Return what *error* says of the job's way: itself, or the one thing that a group of errors holds."""
+    """Return the signal that *error* is, or that a group of errors holds alone; None: it is an error."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error if isinstance(error, ControlFlow) else None

@@ -1,117 +1,219 @@
-"""What an attempt that did not return leads to. Decides on values: reads no clock and writes nothing."""
+"""Where a retry is decided: what becomes of a job whose attempt did not return a result.
+
+`decide` takes what the handler raised, `decide_after` an end that is no error of the handler's own (a time
+limit, a dead child process). Both return the outcome that the worker then writes: `Retried` or `Ended`.
+
+The first of these that applies decides:
+
+1. what the handler says itself: `Retry`, `Snooze` or `Reject` (retry/control.py);
+2. `throws` and `dont_autoretry_for`, after which the job has failed;
+3. `retry_when`, if it answers;
+4. `autoretry_for`, and the classes that `retry_policies` names;
+5. the limits on retries and on the job's age, which 1 (but for a snooze), 3 and 4 have to keep.
+
+When the next attempt comes is, in this order: the time that the handler or `retry_when` gives, or else the
+delay of the policy (retry/policy.py), which is no shorter than what the error itself asks for
+(retry/delays.py).
+
+Pure functions of values: no clock, no database. Times stay times, because only the database's clock counts: a
+delay and a time go to the server side by side, and it takes the later of the two.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, assert_never
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from pgqueue.errors import InvalidArgumentsError
 from pgqueue.model.job_error import MAX_MESSAGE, JobError, clean, describe
+from pgqueue.model.job_info import JobInfo
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.outcomes import Ended, Retry
+from pgqueue.model.outcomes import Ended, Retried
 from pgqueue.model.unset import UNSET
-from pgqueue.retry import control
-from pgqueue.retry.policy import Again, Answer, GiveUp, RetryPolicy, again_after, decide
+from pgqueue.retry.control import ControlFlow, Reject, Retry, Snooze, control_flow_of
+from pgqueue.retry.delays import asked_delay, read_delay
+from pgqueue.retry.policy import RetryPolicy
 
-Encode = Callable[[tuple[Any, ...], Mapping[str, Any]], str]
+logger = logging.getLogger("pgqueue.worker")
+
+EncodeCall = Callable[[tuple[Any, ...], Mapping[str, Any]], str]
 """Turns a call of the task into the arguments that are stored. Raises InvalidArgumentsError, or what a codec
 raises."""
 
+Answer = bool | float | datetime | None
+"""What `retry_when` returned, its times in seconds; None: it leaves the decision to the other options."""
+
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a job stands as its attempt ends."""
+class JobSoFar:
+    """What a decision needs to know of a job whose attempt is ending."""
 
     job_id: UUID
     retries: int
+    """How often it was retried."""
     age: float
     """Seconds since its first start."""
     options: str | None = None
     """Those stored with it, as JSON."""
 
 
+def decide(
+    job: JobSoFar,
+    policy: RetryPolicy,
+    error: BaseException,
+    *,
+    info: JobInfo,
+    encode: EncodeCall,
+    rng: random.Random,
+) -> Retried | Ended:
+    """Decide what follows *error*, which the handler raised. *info* is what `retry_when` is given."""
+    said = control_flow_of(error)
+    if said is not None:
+        return obey(job, policy, said, encode, rng)
+    return after_error(job, policy, error, ask(policy, job.retries + 1, error, info), rng)
+
+
+def decide_after(
+    job: JobSoFar, policy: RetryPolicy, reason: str, error: JobError, rng: random.Random
+) -> Retried | Ended:
+    """Decide what follows an attempt that was ended for *reason*, and by no error of the handler's own."""
+    return retried(job, policy, reason, error, rng=rng) or failed(job, reason, error)
+
+
 def after_error(
-    standing: Standing, policy: RetryPolicy, error: BaseException, answer: Answer, rng: random.Random
-) -> Retry | Ended:
-    """Decide what follows an error of the handler, of which `retry_when` said *answer*."""
+    job: JobSoFar, policy: RetryPolicy, error: BaseException, answer: Answer, rng: random.Random
+) -> Retried | Ended:
+    """Decide what follows an error of the handler, to which `retry_when` gave *answer*."""
     described = describe(error)
-    decision = decide(policy, error, answer, retries=standing.retries, age=standing.age, rng=rng)
-    if decision is GiveUp.EXPECTED:
-        return _failed(standing, "expected", described)
-    return _follow(standing, decision, "exception", described)
+    if isinstance(error, policy.throws):
+        # The task declares this error as one of its ways to end.
+        return failed(job, "expected", described)
+    is_permanent = (
+        answer is False
+        or isinstance(error, policy.dont_autoretry_for)
+        or (answer is None and not policy.retries_after(error))
+    )
+    if is_permanent:
+        return failed(job, "exception", described)
+    wanted = None if isinstance(answer, bool) else answer
+    outcome = retried(job, policy, "exception", described, cause=error, wanted=wanted, rng=rng)
+    return outcome or failed(job, "exception", described)
 
 
-def after_timeout(
-    standing: Standing, policy: RetryPolicy, reason: str, error: JobError, rng: random.Random
-) -> Retry | Ended:
-    """Decide what follows an attempt that was ended for *reason*, by no error of the handler's own."""
-    decision = again_after(policy, None, None, retries=standing.retries, age=standing.age, rng=rng)
-    return _follow(standing, decision, reason, error)
-
-
-def after_control_flow(
-    standing: Standing, policy: RetryPolicy, said: control.ControlFlow, encode: Encode, rng: random.Random
-) -> Retry | Ended:
+def obey(
+    job: JobSoFar, policy: RetryPolicy, said: ControlFlow, encode: EncodeCall, rng: random.Random
+) -> Retried | Ended:
     """Do what the handler said."""
     match said:
-        case control.Retry():
-            return _after_retry(standing, policy, said, encode, rng)
-        case control.Snooze():
-            return Retry(standing.job_id, said.delay, "snoozed", None, spent=False)
-        case control.Reject():
-            return _failed(standing, "rejected", JobError("Reject", clean(said.reason)[:MAX_MESSAGE]))
+        case Retry():
+            return _obey_retry(job, policy, said, encode, rng)
+        case Snooze():
+            return Retried(job.job_id, said.delay, "snoozed", None, spent=False)
+        case Reject():
+            return failed(job, "rejected", JobError("Reject", clean(said.reason)[:MAX_MESSAGE]))
         case _:
-            # A subclass of somebody's own, of the base itself.
-            return _failed(standing, "exception", describe(said))
+            # A subclass that the application made of the base itself.
+            return failed(job, "exception", describe(said))
 
 
-def _after_retry(
-    standing: Standing, policy: RetryPolicy, said: control.Retry, encode: Encode, rng: random.Random
-) -> Retry | Ended:
+def _obey_retry(
+    job: JobSoFar, policy: RetryPolicy, said: Retry, encode: EncodeCall, rng: random.Random
+) -> Retried | Ended:
     described = None if said.exc is None else describe(said.exc)
     options = None
     if said.max_retries is not UNSET:
         policy = policy.with_limit(said.max_retries)
-        options = json.dumps({**json.loads(standing.options or "{}"), "max_retries": said.max_retries})
-    wanted = said.countdown if said.eta is None else said.eta
-    decision = again_after(policy, said.exc, wanted, retries=standing.retries, age=standing.age, rng=rng)
-    if not isinstance(decision, Again):
-        if described is not None:
-            return _failed(standing, "exception", described)
-        message = f"the handler asked for a retry more; the job was retried {standing.retries} times"
-        return _failed(standing, "max_retries_exceeded", JobError("MaxRetriesExceeded", message))
-    arguments = None
-    if said.call is not None:
-        try:
-            arguments = encode(*said.call)
-        except Exception as error:
-            # The codec is the user's: it may raise anything.
-            reason = "invalid_arguments" if isinstance(error, InvalidArgumentsError) else "exception"
-            return _failed(standing, reason, describe(error))
-    return Retry(
-        standing.job_id,
-        decision.delay,
+        options = json.dumps({**json.loads(job.options or "{}"), "max_retries": said.max_retries})
+    outcome = retried(
+        job,
+        policy,
         "retry" if described is None else "exception",
         described,
-        not_before=decision.not_before,
+        cause=said.exc,
+        wanted=said.countdown if said.eta is None else said.eta,
         options=options,
-        arguments=arguments,
+        rng=rng,
     )
+    if outcome is None:
+        if described is not None:
+            return failed(job, "exception", described)
+        message = (
+            f"the handler asked for another retry, but the job has already been retried {job.retries} times"
+        )
+        return failed(job, "max_retries_exceeded", JobError("MaxRetriesExceeded", message))
+    if said.call is None:
+        return outcome
+    # Not before the limits are known to allow it: encoding may call the user's codec.
+    try:
+        return replace(outcome, arguments=encode(*said.call))
+    except Exception as error:
+        # The codec is the user's: it may raise anything.
+        reason = "invalid_arguments" if isinstance(error, InvalidArgumentsError) else "exception"
+        return failed(job, reason, describe(error))
 
 
-def _follow(standing: Standing, decision: Again | GiveUp, reason: str, error: JobError) -> Retry | Ended:
-    match decision:
-        case Again():
-            return Retry(standing.job_id, decision.delay, reason, error, not_before=decision.not_before)
-        case GiveUp():
-            return _failed(standing, reason, error)
-        case _:
-            assert_never(decision)
+def retried(
+    job: JobSoFar,
+    policy: RetryPolicy,
+    reason: str,
+    error: JobError | None,
+    *,
+    cause: BaseException | None = None,
+    wanted: float | datetime | None = None,
+    options: str | None = None,
+    rng: random.Random,
+) -> Retried | None:
+    """Return the retry of a job that is to have one, or None if its policy allows no more.
+
+    It comes when *wanted*, if that is given, or else as the policy has it after *cause*, and no earlier than
+    *cause* itself asks for.
+    """
+    policy = policy.after(cause)
+    if not policy.may_retry(job.retries, job.age):
+        return None
+    not_before: datetime | None = None
+    if isinstance(wanted, datetime):
+        delay, not_before = policy.delay_min, wanted
+    elif wanted is not None:
+        delay = max(wanted, policy.delay_min)
+    else:
+        delay, asked = policy.delay(job.retries, rng), None if cause is None else asked_delay(cause)
+        if isinstance(asked, datetime):
+            not_before = asked
+        else:
+            delay = max(delay, asked or 0.0)
+    return Retried(job.job_id, delay, reason, error, not_before=not_before, options=options)
 
 
-def _failed(standing: Standing, reason: str, error: JobError) -> Ended:
-    return Ended(standing.job_id, JobStatus.FAILED, reason, error)
+def failed(job: JobSoFar, reason: str, error: JobError) -> Ended:
+    """Return the end of a job that has failed permanently."""
+    return Ended(job.job_id, JobStatus.FAILED, reason, error)
+
+
+def ask(policy: RetryPolicy, attempt: int, error: BaseException, job: JobInfo) -> Answer:
+    """Ask `retry_when` of *policy* about *error*. Its errors and bad answers are logged."""
+    if policy.retry_when is None:
+        return None
+    try:
+        answer = policy.retry_when(attempt, error, job)
+        if answer is None or isinstance(answer, bool):
+            return answer
+        delay = read_delay(answer)
+    except BaseException:
+        # BaseException: SystemExit would end the worker's loop.
+        logger.exception("job %s, attempt %d: retry_when raised an error; ignoring it", job.job_id, attempt)
+        return None
+    if delay is None:
+        logger.error(
+            "job %s, attempt %d: retry_when returned %r, which is neither a bool nor a delay; ignoring it",
+            job.job_id,
+            attempt,
+            answer,
+        )
+    return delay

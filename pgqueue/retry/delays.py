@@ -1,4 +1,4 @@
-"""When an error asks to be tried again."""
+"""When an error asks for the next attempt: `retry_after`, and Retry-After in HTTP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pgqueue.model.checks import MAX_SECONDS
 
 
 def asked_delay(error: BaseException) -> float | datetime | None:
-    """Return what *error* carries as a wish when to try again: `retry_after`, or an HTTP Retry-After.
+    """Return when *error* asks for the next attempt, by its `retry_after` or an HTTP Retry-After header.
 
     Never raises.
     """
@@ -18,14 +18,15 @@ def asked_delay(error: BaseException) -> float | datetime | None:
         asked = read_delay(getattr(error, "retry_after", None))
         return asked if asked is not None else read_delay(_header(error, "Retry-After"))
     except Exception:
-        # Attributes of a stranger's exception may be code.
+        # Attributes of an unknown exception may run code.
         return None
 
 
 def read_delay(value: object) -> float | datetime | None:
-    """Return *value* as seconds or an aware time: a number, timedelta, datetime, or text as in HTTP.
+    """Return *value* as seconds or a time zone-aware datetime.
 
-    None for what is none of these: naive, negative, not finite.
+    It may be a number, a timedelta, a datetime or a string as in HTTP. None for anything else: a naive
+    datetime, a negative or infinite number.
     """
     if isinstance(value, str):
         value = _http_delay(value.strip())

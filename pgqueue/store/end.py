@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pgqueue.model.job_error import JobError
-from pgqueue.model.outcomes import Ended, Retry, Unknown
+from pgqueue.model.outcomes import Ended, PutAside, Retried
 from pgqueue.store.base import Statements, id_list, interval, used
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class EndStatements(Statements):
         return set(row["ids"] or ())
 
     async def retry(
-        self, connection: Connection, lease_id: UUID, worker: str, outcomes: Sequence[Retry]
+        self, connection: Connection, lease_id: UUID, worker: str, outcomes: Sequence[Retried]
     ) -> dict[UUID, bool]:
         """Schedule the next attempts; return by id whether a job was cancelled instead."""
         rows = await connection.fetch(
@@ -90,7 +90,7 @@ class EndStatements(Statements):
         return [row[0] for row in await connection.fetch(self._sql["release_unknown"], lease_id, list(known))]
 
     async def put_aside(
-        self, connection: Connection, lease_id: UUID, outcomes: Sequence[Unknown]
+        self, connection: Connection, lease_id: UUID, outcomes: Sequence[PutAside]
     ) -> dict[UUID, int]:
         """Give jobs of unknown tasks back, into their tasks' own lanes; return those by id."""
         rows = await connection.fetch(

@@ -30,12 +30,12 @@ from pgqueue.events.kinds import (
 from pgqueue.events.observers import Observers
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.outcomes import Ended, Outcome, Released, Succeeded, Unknown
+from pgqueue.model.outcomes import Ended, Outcome, PutAside, Released, Succeeded
 from pgqueue.options.levels import restore_options
 from pgqueue.store import Claimed
 from pgqueue.tasks.codec import Codec
 from pgqueue.tasks.registry import Registry
-from pgqueue.worker.attempt.attempt import Attempt, Stop
+from pgqueue.worker.attempt.attempt import RunningAttempt, Stop
 from pgqueue.worker.attempt.deadlines import Deadlines
 from pgqueue.worker.attempt.eager_start import task_starter
 from pgqueue.worker.attempt.executor import Executor
@@ -74,7 +74,7 @@ class Slots:
         lease: Callable[[], UUID | None],
         paused: Callable[[], frozenset[str]],
         freed: Callable[[], object],
-        settle_claim: Callable[[Attempt], Awaitable[bool]],
+        settle_claim: Callable[[RunningAttempt], Awaitable[bool]],
     ) -> None:
         for definition in registry.definitions:
             if definition.is_isolated:
@@ -91,7 +91,7 @@ class Slots:
         self._paused = paused
         self._freed = freed
         self._settle_claim = settle_claim
-        self.attempts: set[Attempt] = set()
+        self.attempts: set[RunningAttempt] = set()
         self.deadlines = Deadlines(self.attempts, grace=settings.cancel_grace, give_up=self.give_up)
         self.executor = Executor(
             codec=codec,
@@ -156,7 +156,7 @@ class Slots:
                 share=lambda: self._claimed_shares(jobs),
             )
         )
-        started: list[Attempt] = []
+        started: list[RunningAttempt] = []
         paused, held = self._paused(), self._lease()
         for claimed in jobs:
             attempt = self._attempt(lease_id, claimed)
@@ -165,7 +165,7 @@ class Slots:
             elif claimed.task in paused:
                 lane = attempt.lane
                 self._finisher.add(
-                    attempt, Unknown(claimed.id, claimed.task, lane.queue, lane.priority, "paused")
+                    attempt, PutAside(claimed.id, claimed.task, lane.queue, lane.priority, "paused")
                 )
             elif attempt.policy is None:
                 error = JobError("Undecodable", f"the stored options cannot be read: {claimed.options}")
@@ -209,7 +209,7 @@ class Slots:
             found[queue] = Share(known.size + share.size, (*known.seconds, *share.seconds))
         return found
 
-    def _started(self, attempt: Attempt) -> JobStarted:
+    def _started(self, attempt: RunningAttempt) -> JobStarted:
         return JobStarted(
             job_id=attempt.claimed.id,
             task=attempt.claimed.task,
@@ -219,7 +219,7 @@ class Slots:
             worker=self._worker,
         )
 
-    def _attempt(self, lease_id: UUID, claimed: Claimed) -> Attempt:
+    def _attempt(self, lease_id: UUID, claimed: Claimed) -> RunningAttempt:
         lane = self._book.lane(claimed.lane)
         definition = self._registry.get(claimed.task)
         if definition is None:
@@ -233,9 +233,9 @@ class Slots:
                 policy = None
             else:
                 policy = self._registry.policy_of_call(definition, lane.queue, call)
-        return Attempt(claimed, definition, policy, lane, lease_id, self._worker, self._scopes)
+        return RunningAttempt(claimed, definition, policy, lane, lease_id, self._worker, self._scopes)
 
-    def _unknown(self, claimed: Claimed) -> Unknown:
+    def _unknown(self, claimed: Claimed) -> PutAside:
         lane = self._book.lane(claimed.lane)
         if claimed.task not in self._unknown_tasks:
             self._unknown_tasks.add(claimed.task)
@@ -245,9 +245,9 @@ class Slots:
                 claimed.task,
                 claimed.id,
             )
-        return Unknown(claimed.id, claimed.task, lane.queue, lane.priority)
+        return PutAside(claimed.id, claimed.task, lane.queue, lane.priority)
 
-    async def _execute_at_most_once(self, attempt: Attempt) -> None:
+    async def _execute_at_most_once(self, attempt: RunningAttempt) -> None:
         """Execute a job once its claim is on the disk.
 
         Claims do not wait for that: one that a server forgets as it crashes is made again, and the job runs.
@@ -262,7 +262,7 @@ class Slots:
         else:
             self._end(attempt, Released(attempt.claimed.id))
 
-    async def _execute_twice(self, attempt: Attempt) -> None:
+    async def _execute_twice(self, attempt: RunningAttempt) -> None:
         """Execute a job as if the outcome of its first execution had been lost; they must end alike."""
         assert attempt.policy is not None
         if attempt.policy.max_losses == 0:
@@ -288,7 +288,7 @@ class Slots:
         self.attempts.add(again)
         await self._execute(again, first)
 
-    async def _execute(self, attempt: Attempt, first: Outcome | None = None) -> None:
+    async def _execute(self, attempt: RunningAttempt, first: Outcome | None = None) -> None:
         """Execute a job and see to its outcome; if it is the second time, compare it with the *first*."""
         try:
             outcome = await self.executor.run(attempt)
@@ -308,7 +308,7 @@ class Slots:
             attempt.runner = None
 
     async def _run_isolated(
-        self, attempt: Attempt, started: Callable[[], object]
+        self, attempt: RunningAttempt, started: Callable[[], object]
     ) -> tuple[Outcome, bool | None] | JobError:
         """Run an attempt in a child process; return its reply, as the executor takes it."""
         definition = attempt.definition
@@ -329,7 +329,7 @@ class Slots:
 
         return read_reply(await self._children.run(job, started=started, stop_reason=reason))
 
-    def give_up(self, attempt: Attempt) -> None:
+    def give_up(self, attempt: RunningAttempt) -> None:
         """Free the slot of an attempt that does not let itself be stopped.
 
         Its handler goes on, and counts for nothing: the outcome is out, and what it writes as this attempt is
@@ -349,7 +349,7 @@ class Slots:
             attempt.runner.cancel()
 
     async def _conclude(
-        self, attempt: Attempt, scope: JobScope, outcome: Outcome
+        self, attempt: RunningAttempt, scope: JobScope, outcome: Outcome
     ) -> tuple[Outcome, bool | None]:
         """Write what the handler left to be written with its outcome.
 
@@ -372,7 +372,7 @@ class Slots:
             return self.executor.not_committed(attempt, error), None
         return outcome, is_kept
 
-    def _end(self, attempt: Attempt, outcome: Outcome, *, is_kept: bool | None = None) -> None:
+    def _end(self, attempt: RunningAttempt, outcome: Outcome, *, is_kept: bool | None = None) -> None:
         """Let go of an attempt; *is_kept* is None if its outcome is still to be written."""
         if attempt.scope is not None:
             attempt.scope.close()

@@ -30,7 +30,7 @@ from pgqueue.tasks.codec import Codec
 from pgqueue.tasks.registry import Registry
 from pgqueue.upkeep.retention import Purger
 from pgqueue.upkeep.rounds import Maintenance
-from pgqueue.worker.attempt.attempt import Attempt, Stop
+from pgqueue.worker.attempt.attempt import RunningAttempt, Stop
 from pgqueue.worker.claim.claimer import Claimer
 from pgqueue.worker.claim.lanes import LaneBook
 from pgqueue.worker.lease.blocked_loop import Evacuation
@@ -406,7 +406,7 @@ class Worker:
         with suppress(RuntimeError):
             self._host.get_loop().call_soon_threadsafe(self._deaths.add, job_ids)
 
-    async def _evacuate(self, attempt: Attempt) -> None:
+    async def _evacuate(self, attempt: RunningAttempt) -> None:
         """Settle what this worker holds: *attempt* blocks the loop, and is past its hard limit."""
         logger.error(
             "job %s (%s), attempt %d: blocks the event loop past its hard limit: timed out; the other jobs "
@@ -434,7 +434,7 @@ class Worker:
         # Also when outcomes were written: those may hold it back, with no attempt left to wake it.
         self._claimer.wake()
 
-    async def _settle_claim(self, attempt: Attempt) -> bool:
+    async def _settle_claim(self, attempt: RunningAttempt) -> bool:
         async def send() -> bool:
             async with self._database.acquire() as connection:
                 return await self._store.settle_claim(connection, attempt.claimed.id, attempt.lease_id)

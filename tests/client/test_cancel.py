@@ -14,7 +14,7 @@ from kit.faults import attempt_reasons, ghost
 from kit.waiting import eventually
 
 from pgqueue import JobCancelled, JobContext, JobHandle, JobNotFoundError, JobStatus, PgQueue
-from pgqueue.model.outcomes import Retry
+from pgqueue.model.outcomes import Retried
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -229,7 +229,7 @@ async def test_a_job_is_cancelled_at_once_wherever_it_waits(pgq: PgQueue, db: Co
         else:
             await other.claim()
             await other.store.retry(
-                other.connection, other.lease_id, other.name, [Retry(job.id, 0.0, "exception", None)]
+                other.connection, other.lease_id, other.name, [Retried(job.id, 0.0, "exception", None)]
             )
         assert await job.cancel(reason="not needed")
         status = await job.status()
@@ -343,7 +343,7 @@ async def test_a_job_given_back_by_a_worker_that_has_not_heard_does_not_run_agai
         if end == "release":
             await store.release(*where, [job.id])
         else:
-            await store.retry(*where, [Retry(job.id, 0.0, "exception", None)])
+            await store.retry(*where, [Retried(job.id, 0.0, "exception", None)])
 
     read = await job.refresh()
     assert (read.status, read.reason, read.attempt) == (JobStatus.CANCELLED, "not needed", 1)

@@ -15,7 +15,7 @@ from kit.dead_plans import crowded, rows_read
 from pgqueue.model.dead_letters import DeadLetterFilter
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.outcomes import Ended, Retry
+from pgqueue.model.outcomes import Ended, Retried
 from pgqueue.store import Store
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ async def test_failures_and_retries_read_their_own_rows_alone(dsn: str) -> None:
     async with crowded(dsn) as bench:
         connection, ids = bench.connection, await claimed(bench)
         error = JobError("ValueError", "no", None)
-        retries = [Retry(job_id, 1.0, "exception", error) for job_id in ids]  # type: ignore[arg-type]
+        retries = [Retried(job_id, 1.0, "exception", error) for job_id in ids]  # type: ignore[arg-type]
         ends = [Ended(job_id, JobStatus.FAILED, "exception", error) for job_id in ids]  # type: ignore[arg-type]
 
         retry = await rows_read(

@@ -31,7 +31,7 @@ from pgqueue import (
 )
 from pgqueue.enqueueing.idempotency import CHUNK, fingerprint_of, key_id
 from pgqueue.model.job_error import JobError
-from pgqueue.model.outcomes import Ended, Retry
+from pgqueue.model.outcomes import Ended, Retried
 from pgqueue.store import KeyRow
 from pgqueue.upkeep import rounds as maintenance
 
@@ -563,7 +563,7 @@ async def bring(  # noqa: C901  # one case a state
             await store.release(connection, lease_id, "ghost", [job.id])
         case "retrying":
             await store.retry(
-                connection, lease_id, "ghost", [Retry(job.id, 3600.0, "exception", error, spent=True)]
+                connection, lease_id, "ghost", [Retried(job.id, 3600.0, "exception", error, spent=True)]
             )
         case "lost":
             await holder.die()

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from email.message import Message
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -16,17 +17,17 @@ from kit.waiting import eventually
 
 from pgqueue import JobContext, JobFailed, JobStatus, PgQueue
 from pgqueue.model.checks import MAX_SECONDS
+from pgqueue.model.outcomes import Ended, Retried
 from pgqueue.options.declared import TaskOptions
 from pgqueue.options.levels import DEFAULTS
 from pgqueue.options.policy import Policy
 from pgqueue.retry import (
-    Again,
     Answer,
-    GiveUp,
     Jitter,
+    JobSoFar,
     RetryPolicy,
+    after_error,
     asked_delay,
-    decide,
     is_transient_status,
     read_delay,
     transient_http,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 DSN = "postgresql://nowhere/none"
+JOB = UUID(int=7)
 MAX = 600.0
 
 retries_of_any_job = st.integers(min_value=0, max_value=50) | st.integers(min_value=0, max_value=10**12)
@@ -277,22 +279,24 @@ errors: st.SearchStrategy[BaseException] = kinds.map(lambda kind: kind()) | wish
 def test_whatever_is_decided_is_within_what_the_options_allow(
     policy: RetryPolicy, error: BaseException, answer: Answer, retries: int, age: float, seed: int
 ) -> None:
-    decision = decide(policy, error, answer, retries=retries, age=age, rng=random.Random(seed))
+    outcome = after_error(JobSoFar(JOB, retries, age), policy, error, answer, random.Random(seed))
 
     settled = policy.after(error)
     is_too_often = settled.max_retries is not None and retries >= settled.max_retries
     is_too_old = settled.max_duration is not None and age >= settled.max_duration
     is_named = isinstance(error, (*policy.autoretry_for, *policy.policies))
+    is_refused = answer is False or isinstance(error, policy.dont_autoretry_for)
     if isinstance(error, policy.throws):
-        assert decision is GiveUp.EXPECTED
-    elif isinstance(error, policy.dont_autoretry_for) or answer is False or (answer is None and not is_named):
-        assert decision is GiveUp.PERMANENT
-    elif is_too_often or is_too_old:
-        assert decision is GiveUp.EXHAUSTED
+        assert isinstance(outcome, Ended)
+        assert outcome.reason == "expected"
+    elif is_refused or (answer is None and not is_named) or is_too_often or is_too_old:
+        assert isinstance(outcome, Ended)
     else:
-        assert isinstance(decision, Again)
-        assert policy.delay_min <= decision.delay <= MAX_SECONDS
-        assert decision.not_before is None or decision.not_before.utcoffset() is not None
+        assert isinstance(outcome, Retried)
+        assert policy.delay_min <= outcome.delay <= MAX_SECONDS
+        assert outcome.not_before is None or outcome.not_before.utcoffset() is not None
+    assert outcome.error is not None
+    assert outcome.error.type == type(error).__name__
 
 
 @pytest.mark.contract("P2.25", "P2.36")
@@ -301,16 +305,18 @@ def test_a_job_is_executed_at_most_once_more_than_its_retries_and_exhausted_it_s
     policy: RetryPolicy, error: BaseException, answers: list[Answer]
 ) -> None:
     rng = random.Random(0)
-    decisions = [
-        decide(policy, error, answer, retries=retries, age=60.0 * retries, rng=rng)
-        for retries, answer in enumerate(answers)
+    jobs = [JobSoFar(JOB, retries, age=60.0 * retries) for retries in range(len(answers))]
+
+    outcomes = [
+        after_error(job, policy, error, answer, rng) for job, answer in zip(jobs, answers, strict=True)
     ]
 
     limit = policy.after(error).max_retries
-    granted = [isinstance(decision, Again) for decision in decisions]
+    granted = [isinstance(outcome, Retried) for outcome in outcomes]
     assert limit is None or sum(granted) <= limit
-    if GiveUp.EXHAUSTED in decisions:
-        assert not any(granted[decisions.index(GiveUp.EXHAUSTED) :])
+    may_retry = [policy.after(error).may_retry(job.retries, job.age) for job in jobs]
+    if False in may_retry:
+        assert not any(granted[may_retry.index(False) :])
 
 
 @pytest.mark.contract("P2.27")
@@ -430,16 +436,18 @@ def test_a_retry_after_header_is_the_least_delay() -> None:
     policy = policy_of(default_retry_delay=10, retry_when=transient_http).retry
     at = datetime(2099, 10, 21, 7, 28, tzinfo=UTC)
 
-    def after(error: BaseException) -> Again | GiveUp:
+    def after(error: BaseException) -> tuple[float, datetime | None] | None:
+        """Return the delay before the retry and its earliest time; None: there is no retry."""
         job: Any = None
         answer = transient_http(1, error, job)
-        return decide(policy, error, answer, retries=0, age=0, rng=random.Random(0))
+        outcome = after_error(JobSoFar(JOB, 0, 0), policy, error, answer, random.Random(0))
+        return (outcome.delay, outcome.not_before) if isinstance(outcome, Retried) else None
 
-    assert after(HttpxError(Response(503, {"Retry-After": "120"}))) == Again(120)
-    assert after(HttpxError(Response(503, {"retry-after": "1"}))) == Again(10)
-    assert after(AiohttpError(429, {"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"})) == Again(10, at)
-    assert after(AiohttpError(404, {"Retry-After": "120"})) is GiveUp.PERMANENT
-    assert after(OSError()) == Again(10)
+    assert after(HttpxError(Response(503, {"Retry-After": "120"}))) == (120, None)
+    assert after(HttpxError(Response(503, {"retry-after": "1"}))) == (10, None)
+    assert after(AiohttpError(429, {"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"})) == (10, at)
+    assert after(AiohttpError(404, {"Retry-After": "120"})) is None
+    assert after(OSError()) == (10, None)
 
 
 # What holds when nobody says anything

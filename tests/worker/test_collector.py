@@ -10,7 +10,7 @@ import pytest
 
 from pgqueue import InvalidArgumentsError, PgQueue
 from pgqueue.enqueueing.gc_pause import FEW, collector_paused
-from pgqueue.worker.attempt.attempt import Attempt
+from pgqueue.worker.attempt.attempt import RunningAttempt
 
 
 @pytest.fixture
@@ -81,4 +81,4 @@ async def test_a_job_that_has_ended_leaves_nothing_to_collect(
             await (await work.enqueue()).result()
         gc.collect()
 
-        assert not [each for each in garbage if isinstance(each, Attempt)]
+        assert not [each for each in garbage if isinstance(each, RunningAttempt)]

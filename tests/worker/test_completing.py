@@ -12,7 +12,7 @@ from kit.waiting import eventually
 
 from pgqueue import JobContext, JobStatus, PgQueue
 from pgqueue.model.job_error import JobError
-from pgqueue.model.outcomes import Ended, Retry
+from pgqueue.model.outcomes import Ended, Retried
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -35,7 +35,7 @@ COMPLETIONS: dict[str, Complete] = {
         holder.connection,
         holder.lease_id,
         holder.name,
-        [Retry(job_id, 0.0, "exception", JobError("ValueError", "again"))],
+        [Retried(job_id, 0.0, "exception", JobError("ValueError", "again"))],
     ),
     "fail": lambda holder, job_id: holder.store.fail(
         holder.connection,

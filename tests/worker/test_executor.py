@@ -14,7 +14,7 @@ from kit.waiting import eventually
 
 from pgqueue import Job, JobFailed, JobHandle, JobStatus, PgQueue, current_job
 from pgqueue.store import Claimed, Lane
-from pgqueue.worker.attempt.attempt import Attempt, Stop
+from pgqueue.worker.attempt.attempt import RunningAttempt, Stop
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -374,7 +374,7 @@ def test_the_first_reason_to_stop_counts() -> None:
 
     async def check() -> None:
         claimed = Claimed(*[None] * 13)  # type: ignore[arg-type]  # nothing of it is asked for
-        attempt = Attempt(claimed, None, None, Lane(1, "default", 0, ""), None, "worker", None)  # type: ignore[arg-type]
+        attempt = RunningAttempt(claimed, None, None, Lane(1, "default", 0, ""), None, "worker", None)  # type: ignore[arg-type]
         attempt.runner = asyncio.ensure_future(hang())
         attempt.started = 1.0
 

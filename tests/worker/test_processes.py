@@ -20,7 +20,7 @@ from kit.faults import attempt_reasons
 from kit.waiting import eventually
 
 from pgqueue import InvalidTaskError, Job, JobError, JobHandle, JobStatus, PgQueue
-from pgqueue.model.outcomes import Ended, Outcome, Released, Retry, Succeeded
+from pgqueue.model.outcomes import Ended, Outcome, Released, Retried, Succeeded
 from pgqueue.worker.isolation.wire import pack, pack_outcome, unpack, unpack_outcome
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ errors = st.none() | st.builds(JobError, type=st.text(), message=st.text(), trac
 outcomes: st.SearchStrategy[Outcome] = st.one_of(
     st.builds(Succeeded, job_id=st.uuids(), result=st.none() | st.text()),
     st.builds(
-        Retry,
+        Retried,
         job_id=st.uuids(),
         delay=st.floats(0, 1e9),
         reason=st.text(),
@@ -245,7 +245,7 @@ def comparable(outcome: Outcome) -> object:
 
     As they are, a time that a clock skipped or showed twice equals nothing in another zone.
     """
-    if not isinstance(outcome, Retry) or outcome.not_before is None:
+    if not isinstance(outcome, Retried) or outcome.not_before is None:
         return outcome
     when = outcome.not_before
     return replace(outcome, not_before=when.replace(tzinfo=None, fold=0)), when.utcoffset()

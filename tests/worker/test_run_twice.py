@@ -14,7 +14,7 @@ from kit.waiting import eventually
 
 from pgqueue import Job, JobContext, JobHandle, JobStatus, PgQueue
 from pgqueue.model.job_error import JobError
-from pgqueue.model.outcomes import Ended, Outcome, Released, Retry, Succeeded
+from pgqueue.model.outcomes import Ended, Outcome, Released, Retried, Succeeded
 from pgqueue.testing import runs_twice
 from pgqueue.worker.attempt.rerun import judge
 
@@ -229,7 +229,7 @@ def test_outcomes_are_alike_if_they_lead_to_the_same_status() -> None:
     job_id = uuid4()
     outcomes: list[Outcome] = [
         Succeeded(job_id, "1"),
-        Retry(job_id, 1.0, "exception", JobError("ValueError", "")),
+        Retried(job_id, 1.0, "exception", JobError("ValueError", "")),
         Ended(job_id, JobStatus.FAILED, "exception", None),
         Ended(job_id, JobStatus.CANCELLED, "cancelled", None),
         Released(job_id),

@@ -25,7 +25,7 @@ class Stop(Enum):
     """The worker stops, or its lease is lost: the job goes back."""
 
 
-class Attempt:
+class RunningAttempt:
     """An attempt, from its claim to its outcome."""
 
     __slots__ = (
@@ -125,9 +125,9 @@ class Attempt:
                 self.scope.close()
         return self.scope
 
-    def again(self) -> Attempt:
+    def again(self) -> RunningAttempt:
         """Return this attempt as it would be if it had been lost with its worker and claimed again."""
-        again = Attempt(
+        again = RunningAttempt(
             self.claimed._replace(losses=self.claimed.losses + 1),
             self.definition,
             self.policy,

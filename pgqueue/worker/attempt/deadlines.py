@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final
 
-from pgqueue.worker.attempt.attempt import Attempt, Stop
+from pgqueue.worker.attempt.attempt import RunningAttempt, Stop
 
 SCAN: Final = 1.0
 """Seconds between two looks."""
@@ -20,7 +20,7 @@ NEAR: Final = 2.5
 """A limit that comes within so many seconds has its timer. More than a scan: a busy loop scans late."""
 
 
-def next_limit(attempt: Attempt) -> float:
+def next_limit(attempt: RunningAttempt) -> float:
     """Return the monotonic time of the next limit of *attempt*; infinite where there is none any more."""
     policy = attempt.policy
     if policy is None or not attempt.started or attempt.is_stopped or attempt.is_concluding:
@@ -29,7 +29,7 @@ def next_limit(attempt: Attempt) -> float:
     return math.inf if limit is None else attempt.started + limit
 
 
-def hard_limit(attempt: Attempt) -> float:
+def hard_limit(attempt: RunningAttempt) -> float:
     """Return the monotonic time of the hard limit of *attempt*; infinite without one."""
     if attempt.policy is None or attempt.policy.timeout is None or not attempt.started:
         return math.inf
@@ -44,7 +44,7 @@ class Deadlines:
     """
 
     def __init__(
-        self, attempts: Collection[Attempt], *, grace: float, give_up: Callable[[Attempt], None]
+        self, attempts: Collection[RunningAttempt], *, grace: float, give_up: Callable[[RunningAttempt], None]
     ) -> None:
         self._attempts = attempts
         self._grace = grace
@@ -62,13 +62,13 @@ class Deadlines:
             if attempt.timer is None and next_limit(attempt) - now <= NEAR:
                 self.watch(attempt)
 
-    def watch(self, attempt: Attempt) -> None:
+    def watch(self, attempt: RunningAttempt) -> None:
         """Set the timer for the next limit of *attempt*, whose first may come before the next scan."""
         delay = next_limit(attempt) - time.monotonic()
         if delay <= NEAR:
             attempt.timer = asyncio.get_running_loop().call_later(max(0.0, delay), self._reached, attempt)
 
-    def stop(self, attempt: Attempt, reason: Stop) -> None:
+    def stop(self, attempt: RunningAttempt, reason: Stop) -> None:
         """Stop *attempt*, and give it up if it has not ended after the grace."""
         was_stopped = attempt.is_stopped
         attempt.stop(reason)
@@ -77,13 +77,13 @@ class Deadlines:
             attempt.timer = asyncio.get_running_loop().call_later(self._grace, self._give_up, attempt)
 
     @staticmethod
-    def forget(attempt: Attempt) -> None:
+    def forget(attempt: RunningAttempt) -> None:
         """Take back the timer of an attempt that has ended."""
         if attempt.timer is not None:
             attempt.timer.cancel()
             attempt.timer = None
 
-    def _reached(self, attempt: Attempt) -> None:
+    def _reached(self, attempt: RunningAttempt) -> None:
         attempt.timer = None
         now = time.monotonic()
         if now >= hard_limit(attempt):

@@ -18,20 +18,20 @@ from pgqueue.model.job_error import JobError, clean, describe
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, Outcome, Released, Succeeded
 from pgqueue.options.policy import Policy
-from pgqueue.retry import policy as retry
-from pgqueue.retry.control import control_flow_of
-from pgqueue.retry.decision import Standing, after_control_flow, after_error, after_timeout
+from pgqueue.retry.decision import JobSoFar, decide, decide_after
 from pgqueue.tasks.arguments import UndecodableError
 from pgqueue.tasks.codec import Codec, encode_document
 from pgqueue.tasks.context import running_attempt
 from pgqueue.tasks.definition import TaskDefinition
-from pgqueue.worker.attempt.attempt import Attempt, ProcessDiedError, Stop
+from pgqueue.worker.attempt.attempt import ProcessDiedError, RunningAttempt, Stop
 from pgqueue.worker.attempt.deadlines import NEAR, Deadlines
 from pgqueue.worker.attempt.soft_limit import ThreadCall, call, resume
 
 _ENDED: Final = object()
 
-RunIsolated = Callable[[Attempt, Callable[[], None]], Awaitable[tuple[Outcome, bool | None] | JobError]]
+RunIsolated = Callable[
+    [RunningAttempt, Callable[[], None]], Awaitable[tuple[Outcome, bool | None] | JobError]
+]
 """Runs an attempt in a child process. Returns its outcome, and whether that is kept already; or the error for
 which the child could not run it. Calls what it is given when the handler starts."""
 
@@ -50,7 +50,7 @@ class Executor:
         result_limit: int,
         threads: int,
         rng: random.Random,
-        watch: Callable[[Attempt], None],
+        watch: Callable[[RunningAttempt], None],
         run_isolated: RunIsolated | None = None,
     ) -> None:
         self._run_isolated = run_isolated
@@ -61,7 +61,7 @@ class Executor:
         # A thread whose attempt was stopped goes on until its function returns; its token is free at once.
         self._threads = anyio.CapacityLimiter(threads)
 
-    async def run(self, attempt: Attempt) -> Outcome:  # noqa: C901  # the path of every job, kept whole
+    async def run(self, attempt: RunningAttempt) -> Outcome:  # noqa: C901  # the path of every job, kept whole
         """Run the handler once. Whatever it raises becomes an outcome.
 
         Raises CancelledError only where the caller itself was cancelled without a word to the attempt.
@@ -112,23 +112,23 @@ class Executor:
             else self._succeeded(attempt, definition, value)
         )
 
-    def overrun(self, attempt: Attempt) -> Outcome:
+    def overrun(self, attempt: RunningAttempt) -> Outcome:
         """Return the outcome of an attempt that has reached its hard limit."""
         assert attempt.policy is not None
         return self._timed_out(attempt, attempt.policy)
 
-    def give_up(self, attempt: Attempt) -> Outcome:
+    def give_up(self, attempt: RunningAttempt) -> Outcome:
         """Return the outcome of an attempt that does not end: of why it was stopped."""
         if attempt.stop_reason is Stop.TIMEOUT:
             return self.overrun(attempt)
         return self._stopped(attempt)
 
-    def not_committed(self, attempt: Attempt, error: Exception) -> Outcome:
+    def not_committed(self, attempt: RunningAttempt, error: Exception) -> Outcome:
         """Say what follows if the transaction of a handler that returned could not be committed."""
         assert attempt.policy is not None
-        return self._after_exception(attempt, attempt.policy, error)
+        return self._decide(attempt, attempt.policy, error)
 
-    async def _call_in_process(self, attempt: Attempt, policy: Policy) -> Outcome:
+    async def _call_in_process(self, attempt: RunningAttempt, policy: Policy) -> Outcome:
         """Have a child process run the attempt, whose clock starts when the handler does there."""
         assert self._run_isolated is not None
         attempt.interrupt = _nothing
@@ -153,7 +153,7 @@ class Executor:
 
     async def _call_in_thread(
         self,
-        attempt: Attempt,
+        attempt: RunningAttempt,
         policy: Policy,
         handler: Callable[..., Any],
         args: tuple[Any, ...],
@@ -169,7 +169,7 @@ class Executor:
             raise error
         return value
 
-    def _succeeded(self, attempt: Attempt, definition: TaskDefinition, value: Any) -> Outcome:
+    def _succeeded(self, attempt: RunningAttempt, definition: TaskDefinition, value: Any) -> Outcome:
         try:
             document = definition.result.encode(value, limit=self._result_limit)
             stored = encode_document(self._codec, document)
@@ -178,7 +178,7 @@ class Executor:
             return self._failed(attempt, "unstorable_result", JobError("UnstorableResult", clean(str(error))))
         return Succeeded(attempt.claimed.id, stored)
 
-    def _after_error(self, attempt: Attempt, policy: Policy, error: BaseException) -> Outcome:
+    def _after_error(self, attempt: RunningAttempt, policy: Policy, error: BaseException) -> Outcome:
         match attempt.stop_reason:
             case Stop.TIMEOUT:
                 return self._timed_out(attempt, policy)
@@ -193,36 +193,34 @@ class Executor:
             return self._retry_or_fail(attempt, policy, "process_died", JobError("ProcessDied", str(error)))
         if isinstance(error, SoftTimeLimitExceeded) and attempt.is_soft_sent:
             return self._soft_timed_out(attempt, policy, error)
-        said = control_flow_of(error)
-        if said is not None:
-            encode = partial(self._encode_call, attempt)
-            return after_control_flow(_standing(attempt), policy.retry, said, encode, self._rng)
-        return self._after_exception(attempt, policy, error)
+        return self._decide(attempt, policy, error)
 
-    def _after_exception(self, attempt: Attempt, policy: Policy, error: BaseException) -> Outcome:
-        answer = retry.ask(policy.retry, attempt.claimed.attempt, error, attempt.context)
-        return after_error(_standing(attempt), policy.retry, error, answer, self._rng)
+    def _decide(self, attempt: RunningAttempt, policy: Policy, error: BaseException) -> Outcome:
+        encode = partial(self._encode_call, attempt)
+        return decide(
+            _so_far(attempt), policy.retry, error, info=attempt.context, encode=encode, rng=self._rng
+        )
 
-    def _encode_call(self, attempt: Attempt, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    def _encode_call(self, attempt: RunningAttempt, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         assert attempt.definition is not None
         document = attempt.definition.arguments.encode(args, kwargs, limit=self._result_limit)
         return encode_document(self._codec, document)
 
-    def _soft_timed_out(self, attempt: Attempt, policy: Policy, error: BaseException) -> Outcome:
+    def _soft_timed_out(self, attempt: RunningAttempt, policy: Policy, error: BaseException) -> Outcome:
         message = f"the handler took longer than its soft limit of {policy.soft_timeout:g} s"
         described = replace(describe(error), message=message)
         if policy.retry_on_timeout:
             return self._retry_or_fail(attempt, policy, "soft_timeout", described)
         return self._failed(attempt, "soft_timeout", described)
 
-    def _timed_out(self, attempt: Attempt, policy: Policy) -> Outcome:
+    def _timed_out(self, attempt: RunningAttempt, policy: Policy) -> Outcome:
         message = f"the attempt took longer than its limit of {policy.timeout:g} s"
         described = JobError("HardTimeout", message)
         if policy.retry_on_timeout:
             return self._retry_or_fail(attempt, policy, "hard_timeout", described)
         return self._failed(attempt, "hard_timeout", described)
 
-    def _stopped(self, attempt: Attempt) -> Outcome:
+    def _stopped(self, attempt: RunningAttempt) -> Outcome:
         if attempt.stop_reason is Stop.CANCEL:
             return Ended(attempt.claimed.id, JobStatus.CANCELLED, "cancelled", None)
         if attempt.started and attempt.policy is not None and not attempt.policy.acks_late:
@@ -230,15 +228,17 @@ class Executor:
             return self._failed(attempt, "worker_lost", JobError("WorkerLost", message))
         return Released(attempt.claimed.id)
 
-    def _retry_or_fail(self, attempt: Attempt, policy: Policy, reason: str, error: JobError) -> Outcome:
-        return after_timeout(_standing(attempt), policy.retry, reason, error, self._rng)
+    def _retry_or_fail(
+        self, attempt: RunningAttempt, policy: Policy, reason: str, error: JobError
+    ) -> Outcome:
+        return decide_after(_so_far(attempt), policy.retry, reason, error, self._rng)
 
-    def _undecodable(self, attempt: Attempt, error: Exception) -> Outcome:
+    def _undecodable(self, attempt: RunningAttempt, error: Exception) -> Outcome:
         what = str(error) if isinstance(error, UndecodableError) else f"{type(error).__name__}: {error}"
         message = f"the stored arguments do not fit the task: {what}"
         return self._failed(attempt, "undecodable", JobError("Undecodable", clean(message)))
 
-    def _failed(self, attempt: Attempt, reason: str, error: JobError) -> Outcome:
+    def _failed(self, attempt: RunningAttempt, reason: str, error: JobError) -> Outcome:
         return Ended(attempt.claimed.id, JobStatus.FAILED, reason, error)
 
 
@@ -250,7 +250,7 @@ def _nothing() -> None:
     return None
 
 
-def _standing(attempt: Attempt) -> Standing:
+def _so_far(attempt: RunningAttempt) -> JobSoFar:
     claimed = attempt.claimed
     ran = time.monotonic() - attempt.started if attempt.started else 0.0
-    return Standing(claimed.id, claimed.attempt - 1, (claimed.age or 0.0) + ran, claimed.options)
+    return JobSoFar(claimed.id, claimed.attempt - 1, (claimed.age or 0.0) + ran, claimed.options)

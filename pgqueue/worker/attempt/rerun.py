@@ -7,7 +7,7 @@ from typing import Any, assert_never
 
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.outcomes import Ended, Outcome, Released, Retry, Succeeded, Unknown
+from pgqueue.model.outcomes import Ended, Outcome, PutAside, Released, Retried, Succeeded
 from pgqueue.tasks.codec import Codec
 
 MAX_RESULT = 500
@@ -39,11 +39,11 @@ def _ending(outcome: Outcome, codec: Codec | None) -> tuple[JobStatus, Any]:
                 # What a codec makes of the same document may differ each time.
                 stored = codec.decode(stored)
             return JobStatus.SUCCEEDED, None if stored is None else json.loads(stored)
-        case Retry():
+        case Retried():
             return JobStatus.SCHEDULED, None
         case Ended():
             return outcome.status, None
-        case Released() | Unknown():
+        case Released() | PutAside():
             return JobStatus.PENDING, None
         case _:
             assert_never(outcome)

@@ -13,12 +13,12 @@ from collections.abc import Callable, Coroutine, Generator, Mapping
 from typing import Any
 
 from pgqueue.errors import SoftTimeLimitExceeded
-from pgqueue.worker.attempt.attempt import Attempt
+from pgqueue.worker.attempt.attempt import RunningAttempt
 
 
 @types.coroutine
 def resume(
-    coroutine: Coroutine[Any, Any, Any], waiting_for: Any, attempt: Attempt
+    coroutine: Coroutine[Any, Any, Any], waiting_for: Any, attempt: RunningAttempt
 ) -> Generator[Any, Any, Any]:
     """Drive *coroutine*, which waits for *waiting_for*, to its end; return its value.
 
@@ -44,7 +44,7 @@ def resume(
         return end.value
 
 
-def _as_meant(error: BaseException, attempt: Attempt) -> BaseException:
+def _as_meant(error: BaseException, attempt: RunningAttempt) -> BaseException:
     """Return what a handler is to see of *error*."""
     if not attempt.is_soft_due or not isinstance(error, asyncio.CancelledError):
         return error
@@ -55,7 +55,7 @@ def _as_meant(error: BaseException, attempt: Attempt) -> BaseException:
     return error if is_cancelled_for_good else soft_limit_exceeded(attempt)
 
 
-def soft_limit_exceeded(attempt: Attempt) -> SoftTimeLimitExceeded:
+def soft_limit_exceeded(attempt: RunningAttempt) -> SoftTimeLimitExceeded:
     """Return what is raised in the handler of *attempt*."""
     assert attempt.policy is not None
     return SoftTimeLimitExceeded(

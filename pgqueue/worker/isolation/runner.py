@@ -22,7 +22,7 @@ from pgqueue.options.policy import Policy
 from pgqueue.store import Claimed, Lane, Store
 from pgqueue.tasks.codec import Codec
 from pgqueue.tasks.registry import Registry
-from pgqueue.worker.attempt.attempt import Attempt, Stop
+from pgqueue.worker.attempt.attempt import RunningAttempt, Stop
 from pgqueue.worker.attempt.deadlines import Deadlines
 from pgqueue.worker.attempt.executor import Executor
 from pgqueue.worker.attempt.soft_limit import call, soft_limit_exceeded
@@ -67,7 +67,7 @@ class _Executor(Executor):
 
     async def _call_in_thread(
         self,
-        attempt: Attempt,
+        attempt: RunningAttempt,
         policy: Policy,
         handler: Callable[..., Any],
         args: tuple[Any, ...],
@@ -89,7 +89,7 @@ def _nothing() -> None:
     return None
 
 
-def _call_with_alarm(seconds: float, attempt: Attempt, function: Callable[[], Answer]) -> Answer:
+def _call_with_alarm(seconds: float, attempt: RunningAttempt, function: Callable[[], Answer]) -> Answer:
     """Call *function*, and raise SoftTimeLimitExceeded inside it after so many *seconds*."""
     outcome: Answer | None = None
     try:
@@ -129,7 +129,7 @@ class AttemptRunner:
         main_thread: MainThread,
     ) -> None:
         self._registry = registry
-        self._attempts: set[Attempt] = set()
+        self._attempts: set[RunningAttempt] = set()
         # The worker gives up on an attempt, and kills this process.
         self._deadlines = Deadlines(self._attempts, grace=0.0, give_up=lambda attempt: None)  # noqa: ARG005
         self._executor = _Executor(
@@ -165,7 +165,7 @@ class AttemptRunner:
         for attempt in self._attempts:
             attempt.stop(reason)
 
-    def _unpack(self, job: dict[str, Any]) -> Attempt:
+    def _unpack(self, job: dict[str, Any]) -> RunningAttempt:
         claimed = Claimed(UUID(job["claimed"][0]), *job["claimed"][1:])
         lane = Lane(*job["lane"])
         definition = self._registry.get(claimed.task)
@@ -178,9 +178,11 @@ class AttemptRunner:
         worker = job["worker"]
         # The hard limit is the worker's: it kills this process.
         policy = replace(policy, timeout=None)
-        return Attempt(claimed, definition, policy, lane, UUID(job["lease_id"]), worker, self._scopes(worker))
+        return RunningAttempt(
+            claimed, definition, policy, lane, UUID(job["lease_id"]), worker, self._scopes(worker)
+        )
 
-    async def _conclude(self, attempt: Attempt, outcome: Outcome) -> tuple[Outcome, bool | None]:
+    async def _conclude(self, attempt: RunningAttempt, outcome: Outcome) -> tuple[Outcome, bool | None]:
         """Write what the handler left to be written with its outcome; as a worker does."""
         scope = attempt.scope
         if scope is None:

@@ -16,7 +16,7 @@ from pgqueue.database.patience import persist
 from pgqueue.database.pool import Database, Link
 from pgqueue.events.observers import Observers
 from pgqueue.store import Store
-from pgqueue.worker.attempt.attempt import Attempt
+from pgqueue.worker.attempt.attempt import RunningAttempt
 from pgqueue.worker.attempt.executor import Executor
 from pgqueue.worker.outcome.finisher import Finisher
 
@@ -44,7 +44,9 @@ class Evacuation:
         self._executor = executor
         self._worker = worker
 
-    async def run(self, blocking: Attempt, attempts: Iterable[Attempt], pending: Iterable[Attempt]) -> None:
+    async def run(
+        self, blocking: RunningAttempt, attempts: Iterable[RunningAttempt], pending: Iterable[RunningAttempt]
+    ) -> None:
         """Settle *attempts*, which are under way, and *pending*, whose outcomes are not written yet.
 
         However long the database is away: the caller sets the time.
@@ -78,7 +80,7 @@ class Evacuation:
             await asyncio.gather(writing, return_exceptions=True)
             await link.close()
 
-    async def _give_back(self, link: Link, blocking: Attempt) -> None:
+    async def _give_back(self, link: Link, blocking: RunningAttempt) -> None:
         async with link.use() as connection, connection.transaction():
             # What was claimed and has not reached the loop is still there.
             await self._store.lock_lease(connection, blocking.lease_id)

@@ -17,7 +17,7 @@ from typing import Final
 from pgqueue.events.kinds import LoopTurned
 from pgqueue.events.observers import Observers
 from pgqueue.tasks.context import running_attempt
-from pgqueue.worker.attempt.attempt import Attempt
+from pgqueue.worker.attempt.attempt import RunningAttempt
 from pgqueue.worker.attempt.deadlines import hard_limit
 
 logger = logging.getLogger("pgqueue.worker")
@@ -39,10 +39,10 @@ class Watchdog:
 
     def __init__(
         self,
-        attempts: Iterable[Attempt],
+        attempts: Iterable[RunningAttempt],
         *,
         observers: Observers,
-        on_overrun: Callable[[Attempt], Awaitable[None]],
+        on_overrun: Callable[[RunningAttempt], Awaitable[None]],
     ) -> None:
         self._attempts = attempts
         self._observers = observers
@@ -77,7 +77,7 @@ class Watchdog:
     async def _watch_block(self, asked_at: float) -> None:
         """Return when the loop turns again."""
         is_logged = is_overrun = False
-        seen: Attempt | None = None
+        seen: RunningAttempt | None = None
         seen_at = 0.0
         while not self._has_turned_since(asked_at):
             now = time.monotonic()
@@ -97,7 +97,7 @@ class Watchdog:
         if is_logged:
             logger.warning("the event loop turns again, after %.1f s", self._turned_at - asked_at)
 
-    def _find_attempt(self) -> Attempt | None:
+    def _find_attempt(self) -> RunningAttempt | None:
         """Return the attempt that has the loop now."""
         running = asyncio.current_task(self._loop)
         if running is None:
@@ -109,11 +109,11 @@ class Watchdog:
         if sys.version_info >= (3, 12):
             # A child of the handler's own has the context of its parent.
             found = running.get_context().get(running_attempt)
-            if isinstance(found, Attempt):
+            if isinstance(found, RunningAttempt):
                 return found
         return None
 
-    def _log(self, attempt: Attempt | None) -> None:
+    def _log(self, attempt: RunningAttempt | None) -> None:
         frame = sys._current_frames().get(self._thread)  # noqa: SLF001  # documented, for debuggers
         stack = "".join(traceback.format_stack(frame)) if frame is not None else "(no stack)\n"
         who = "something" if attempt is None else f"job {attempt.claimed.id} ({attempt.claimed.task})"

@@ -24,9 +24,9 @@ from pgqueue.events.kinds import AttemptEnded, AttemptsEnded, AttemptsFenced, Ba
 from pgqueue.events.observers import Observers
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.outcomes import Ended, Outcome, Released, Retry, Succeeded, Unknown
+from pgqueue.model.outcomes import Ended, Outcome, PutAside, Released, Retried, Succeeded
 from pgqueue.store import Store
-from pgqueue.worker.attempt.attempt import Attempt
+from pgqueue.worker.attempt.attempt import RunningAttempt
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -82,8 +82,8 @@ class Finisher:
         self._relieved = relieved
         self._expect = expect
         self._died = died
-        self._waiting: list[Attempt] = []
-        self._writing: Sequence[Attempt] = ()
+        self._waiting: list[RunningAttempt] = []
+        self._writing: Sequence[RunningAttempt] = ()
         self._wakeup = asyncio.Event()
         self._idle = asyncio.Event()
 
@@ -98,11 +98,11 @@ class Finisher:
         return [attempt.claimed.id for attempt in (*self._waiting, *self._writing)]
 
     @property
-    def pending(self) -> list[Attempt]:
+    def pending(self) -> list[RunningAttempt]:
         """The attempts that those are outcomes of."""
         return [*self._writing, *self._waiting]
 
-    def add(self, attempt: Attempt, outcome: Outcome) -> None:
+    def add(self, attempt: RunningAttempt, outcome: Outcome) -> None:
         """Take an outcome over."""
         attempt.outcome = outcome
         if attempt.started:
@@ -111,7 +111,7 @@ class Finisher:
             self._wakeup.set()
         self._waiting.append(attempt)
 
-    def report(self, attempt: Attempt, outcome: Outcome, *, is_kept: bool) -> None:
+    def report(self, attempt: RunningAttempt, outcome: Outcome, *, is_kept: bool) -> None:
         """Tell of an outcome that is committed already, or was fenced off."""
         attempt.outcome = outcome
         attempt.seconds = time.monotonic() - attempt.started
@@ -136,7 +136,7 @@ class Finisher:
             self._writing = ()
             self._relieved()
 
-    async def _write(self, batch: Sequence[Attempt]) -> None:
+    async def _write(self, batch: Sequence[RunningAttempt]) -> None:
         """Write outcomes of one kind, reached under one lease."""
         if len({attempt.claimed.id for attempt in batch}) < len(batch):
             # A server that crashed forgot a claim, and the job was claimed again under the same lease
@@ -178,7 +178,9 @@ class Finisher:
         if batch:
             self._report(batch, kept, lanes)
 
-    def _report_cancelled(self, batch: Sequence[Attempt], cancelled: Collection[UUID]) -> list[Attempt]:
+    def _report_cancelled(
+        self, batch: Sequence[RunningAttempt], cancelled: Collection[UUID]
+    ) -> list[RunningAttempt]:
         """Tell of jobs that were to run again, and were cancelled instead; return the others."""
         ended = [attempt for attempt in batch if attempt.claimed.id in cancelled]
         for attempt in ended:
@@ -186,7 +188,7 @@ class Finisher:
         self._report(ended, cancelled, ())
         return [attempt for attempt in batch if attempt.claimed.id not in cancelled]
 
-    async def _send(self, connection: Connection, batch: Sequence[Attempt]) -> Written:
+    async def _send(self, connection: Connection, batch: Sequence[RunningAttempt]) -> Written:
         store, lease_id = self._store, batch[0].lease_id
         # One kind: see _groups.
         outcomes: list[Any] = [attempt.outcome for attempt in batch]
@@ -195,7 +197,7 @@ class Finisher:
             case Succeeded(result=result):
                 results = None if result is None else [outcome.result for outcome in outcomes]
                 return Written(await store.finish(connection, lease_id, self._worker, ids, results))
-            case Retry():
+            case Retried():
                 ends = await store.retry(connection, lease_id, self._worker, outcomes)
                 return Written(
                     ends.keys(), (), {job_id for job_id, is_cancelled in ends.items() if is_cancelled}
@@ -212,7 +214,7 @@ class Finisher:
                 aside = await store.put_aside(connection, lease_id, outcomes)
                 return Written(aside.keys(), set(aside.values()))
 
-    async def _write_singly(self, batch: Sequence[Attempt], error: Exception) -> None:
+    async def _write_singly(self, batch: Sequence[RunningAttempt], error: Exception) -> None:
         """Find the outcome that the server will not store and fail its job; write the others."""
         if len(batch) > 1:
             for attempt in batch:
@@ -229,7 +231,7 @@ class Finisher:
         await self._write(batch)
 
     async def _already_written(
-        self, batch: Sequence[Attempt], kept: Collection[UUID]
+        self, batch: Sequence[RunningAttempt], kept: Collection[UUID]
     ) -> dict[UUID, JobStatus]:
         """Return the jobs whose outcome an earlier try committed, and what they became."""
         missing = [attempt for attempt in batch if attempt.claimed.id not in kept]
@@ -244,7 +246,7 @@ class Finisher:
 
         return await persist("finishing", read)
 
-    async def _written_status(self, connection: Connection, attempt: Attempt) -> JobStatus | None:
+    async def _written_status(self, connection: Connection, attempt: RunningAttempt) -> JobStatus | None:
         """Return what an outcome made of its job; None: it was fenced off."""
         assert attempt.outcome is not None
         job_id, number = attempt.claimed.id, attempt.claimed.attempt
@@ -260,8 +262,10 @@ class Finisher:
         )
         return status if is_past else None
 
-    def _report(self, batch: Sequence[Attempt], kept: Collection[UUID], lanes: Collection[int]) -> None:
-        if isinstance(batch[0].outcome, Retry):
+    def _report(
+        self, batch: Sequence[RunningAttempt], kept: Collection[UUID], lanes: Collection[int]
+    ) -> None:
+        if isinstance(batch[0].outcome, Retried):
             delays = [delay for attempt in batch if (delay := _next_in(attempt)) is not None]
             self._expect(min(delays, default=math.inf))
         is_terminal = isinstance(batch[0].outcome, Succeeded | Ended)
@@ -288,12 +292,12 @@ class Finisher:
             )
 
 
-def _groups(attempts: Sequence[Attempt]) -> Collection[Sequence[Attempt]]:
+def _groups(attempts: Sequence[RunningAttempt]) -> Collection[Sequence[RunningAttempt]]:
     """Return attempts by what they share that one statement can end: the kind of outcome and the lease.
 
     After a lost lease, outcomes of the old may still be here.
     """
-    groups: defaultdict[object, list[Attempt]] = defaultdict(list)
+    groups: defaultdict[object, list[RunningAttempt]] = defaultdict(list)
     for attempt in attempts:
         outcome = attempt.outcome
         has_no_result = type(outcome) is Succeeded and outcome.result is None
@@ -302,7 +306,7 @@ def _groups(attempts: Sequence[Attempt]) -> Collection[Sequence[Attempt]]:
     return groups.values()
 
 
-def _length(batch: Sequence[Attempt]) -> int:
+def _length(batch: Sequence[RunningAttempt]) -> int:
     """Return the characters of the results of outcomes of one kind."""
     # One kind: see _groups.
     outcomes: list[Any] = [attempt.outcome for attempt in batch]
@@ -310,11 +314,11 @@ def _length(batch: Sequence[Attempt]) -> int:
     return sum([len(outcome.result) for outcome in outcomes]) if has_results else 0
 
 
-def _has_failed(attempt: Attempt) -> bool:
+def _has_failed(attempt: RunningAttempt) -> bool:
     return isinstance(attempt.outcome, Ended) and attempt.outcome.status is JobStatus.FAILED
 
 
-def _event(attempt: Attempt) -> AttemptEnded:
+def _event(attempt: RunningAttempt) -> AttemptEnded:
     assert attempt.outcome is not None
     status, reason = _status_after(attempt.outcome)
     return AttemptEnded(
@@ -327,29 +331,29 @@ def _event(attempt: Attempt) -> AttemptEnded:
         seconds=attempt.seconds,
         waited=attempt.claimed.waited,
         worker=attempt.worker,
-        error=attempt.outcome.error if isinstance(attempt.outcome, Retry | Ended) else None,
+        error=attempt.outcome.error if isinstance(attempt.outcome, Retried | Ended) else None,
         next_in=_next_in(attempt),
         has_started=attempt.was_started,
     )
 
 
-def _next_in(attempt: Attempt) -> float | None:
+def _next_in(attempt: RunningAttempt) -> float | None:
     """Return the seconds until the next attempt, where no clock is needed to tell."""
     outcome = attempt.outcome
-    return outcome.delay if type(outcome) is Retry and outcome.not_before is None else None
+    return outcome.delay if type(outcome) is Retried and outcome.not_before is None else None
 
 
 def _status_after(outcome: Outcome) -> tuple[JobStatus, str | None]:
     match outcome:
         case Succeeded():
             return JobStatus.SUCCEEDED, None
-        case Retry():
+        case Retried():
             return JobStatus.SCHEDULED, outcome.reason
         case Ended():
             return outcome.status, outcome.reason
         case Released():
             return JobStatus.PENDING, "released"
-        case Unknown():
+        case PutAside():
             return JobStatus.PENDING, outcome.reason
         case _:
             assert_never(outcome)

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from pgqueue import InvalidArgumentsError, JobStatus, Reject, Snooze
 from pgqueue.model.job_error import JobError
-from pgqueue.model.outcomes import Ended, Retry
+from pgqueue.model.outcomes import Ended, Retried
 from pgqueue.model.unset import UNSET
 from pgqueue.retry import RetryPolicy, control
 from pgqueue.retry.control import ControlFlow, control_flow_of
-from pgqueue.retry.decision import Standing, after_control_flow, after_error, after_timeout
+from pgqueue.retry.decision import JobSoFar, after_error, decide_after, obey
 
 JOB = UUID(int=7)
 
@@ -40,8 +40,8 @@ def policy(max_retries: int | None = 3, **options: Any) -> RetryPolicy:
     )
 
 
-def standing(retries: int = 0, options: str | None = None, age: float = 0) -> Standing:
-    return Standing(JOB, retries, age, options)
+def so_far(retries: int = 0, options: str | None = None, age: float = 0) -> JobSoFar:
+    return JobSoFar(JOB, retries, age, options)
 
 
 def encode(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
@@ -56,8 +56,8 @@ def break_down(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     raise RuntimeError("the key is gone")
 
 
-def after(said: ControlFlow, by: RetryPolicy, at: Standing, encode: Any = encode) -> Retry | Ended:
-    return after_control_flow(at, by, said, encode, random.Random(0))
+def after(said: ControlFlow, by: RetryPolicy, at: JobSoFar, encode: Any = encode) -> Retried | Ended:
+    return obey(at, by, said, encode, random.Random(0))
 
 
 @pytest.mark.contract("P2.31", "P2.33")
@@ -73,7 +73,7 @@ def test_a_retry_that_is_asked_for_is_granted_within_the_limit_that_holds(
 ) -> None:
     said = control.Retry(ValueError("x"), countdown=countdown, max_retries=other, args=args)
 
-    outcome = after(said, policy(limit), standing(retries, '{"timeout": 5}'))
+    outcome = after(said, policy(limit), so_far(retries, '{"timeout": 5}'))
 
     holds = limit if other is UNSET else other
     if holds is not None and retries >= holds:
@@ -81,7 +81,7 @@ def test_a_retry_that_is_asked_for_is_granted_within_the_limit_that_holds(
         assert outcome.error is not None
         assert (outcome.status, outcome.error.type) == (JobStatus.FAILED, "ValueError")
     else:
-        assert isinstance(outcome, Retry)
+        assert isinstance(outcome, Retried)
         assert (outcome.job_id, outcome.spent) == (JOB, True)
         assert outcome.delay == (60 if countdown is None else countdown)
         stored = None if outcome.options is None else json.loads(outcome.options)
@@ -94,15 +94,15 @@ def test_a_retry_that_is_asked_for_is_granted_within_the_limit_that_holds(
 def test_a_snooze_is_granted_whatever_the_limits_and_spends_nothing(
     limit: int | None, retries: int, delay: float, age: float
 ) -> None:
-    outcome = after(Snooze(delay), policy(limit, max_duration=1), standing(retries, age=age))
+    outcome = after(Snooze(delay), policy(limit, max_duration=1), so_far(retries, age=age))
 
-    assert outcome == Retry(JOB, delay, "snoozed", None, spent=False)
+    assert outcome == Retried(JOB, delay, "snoozed", None, spent=False)
 
 
 @pytest.mark.contract("P2.37")
 @given(limit=limits, retries=retries_so_far, reason=st.text())
 def test_a_rejected_job_is_over_whatever_the_limits(limit: int | None, retries: int, reason: str) -> None:
-    outcome = after(Reject(reason), policy(limit, retry_when=lambda *_: True), standing(retries))
+    outcome = after(Reject(reason), policy(limit, retry_when=lambda *_: True), so_far(retries))
 
     assert isinstance(outcome, Ended)
     assert (outcome.status, outcome.reason) == (JobStatus.FAILED, "rejected")
@@ -114,9 +114,9 @@ def test_a_rejected_job_is_over_whatever_the_limits(limit: int | None, retries: 
 def test_a_retry_that_is_asked_for_ends_with_the_age_of_the_job() -> None:
     old = policy(None, max_duration=3600)
 
-    assert isinstance(after(control.Retry(), old, standing(age=3599)), Retry)
-    assert isinstance(after(control.Retry(), old, standing(age=3600)), Ended)
-    assert isinstance(after(control.Retry(max_retries=None), old, standing(age=3600)), Ended)
+    assert isinstance(after(control.Retry(), old, so_far(age=3599)), Retried)
+    assert isinstance(after(control.Retry(), old, so_far(age=3600)), Ended)
+    assert isinstance(after(control.Retry(max_retries=None), old, so_far(age=3600)), Ended)
 
 
 @pytest.mark.contract("P2.31")
@@ -124,12 +124,12 @@ def test_a_time_is_left_to_the_database_and_an_order_without_time_to_the_policy(
     eta = datetime(2099, 1, 1, tzinfo=UTC)
 
     at, when = (
-        after(control.Retry(eta=eta), policy(), standing()),
-        after(control.Retry(), policy(), standing()),
+        after(control.Retry(eta=eta), policy(), so_far()),
+        after(control.Retry(), policy(), so_far()),
     )
 
-    assert at == Retry(JOB, 0, "retry", None, not_before=eta)
-    assert when == Retry(JOB, 60, "retry", None)
+    assert at == Retried(JOB, 0, "retry", None, not_before=eta)
+    assert when == Retried(JOB, 60, "retry", None)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_time_is_left_to_the_database_and_an_order_without_time_to_the_policy(
     [(refuse, "invalid_arguments", "InvalidArgumentsError"), (break_down, "exception", "RuntimeError")],
 )
 def test_arguments_that_cannot_be_stored_end_the_job(encode: Any, reason: str, error: str) -> None:
-    outcome = after(control.Retry(args=[1]), policy(None), standing(), encode)
+    outcome = after(control.Retry(args=[1]), policy(None), so_far(), encode)
 
     assert isinstance(outcome, Ended)
     assert outcome.error is not None
@@ -145,7 +145,7 @@ def test_arguments_that_cannot_be_stored_end_the_job(encode: Any, reason: str, e
 
 
 def test_a_signal_of_somebodys_own_is_an_error() -> None:
-    outcome = after(ControlFlow("what?"), policy(None), standing())
+    outcome = after(ControlFlow("what?"), policy(None), so_far())
 
     assert isinstance(outcome, Ended)
     assert outcome.reason == "exception"
@@ -168,12 +168,12 @@ def test_an_error_or_a_timeout_ends_the_job_when_the_retries_are_spent_and_is_ke
 ) -> None:
     rng, timeout = random.Random(0), JobError("HardTimeout", "too long")
     outcomes = [
-        after_error(standing(retries), policy(limit), ValueError("x"), None, rng),
-        after_timeout(standing(retries), policy(limit, autoretry_for=()), "hard_timeout", timeout, rng),
+        after_error(so_far(retries), policy(limit), ValueError("x"), None, rng),
+        decide_after(so_far(retries), policy(limit, autoretry_for=()), "hard_timeout", timeout, rng),
     ]
 
     is_spent = limit is not None and retries >= limit
     for outcome, kind in zip(outcomes, ("ValueError", "HardTimeout"), strict=True):
-        assert isinstance(outcome, Ended if is_spent else Retry)
+        assert isinstance(outcome, Ended if is_spent else Retried)
         assert outcome.error is not None
         assert outcome.error.type == kind
