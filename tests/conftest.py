@@ -149,9 +149,7 @@ class Databases:
             try:
                 yield databases
             finally:
-                databases.drop(databases._next_clone.result())
-                for drop in databases._drops:
-                    drop.result()
+                databases.drop_all()
                 portal.call(pool.execute, f"drop database {template} with (force)")
 
     def clone(self) -> str:
@@ -167,6 +165,12 @@ class Databases:
     def drop(self, dsn: str) -> None:
         """Have a database dropped, whoever is connected; does not wait for it."""
         self._drops.append(self._portal.start_task_soon(self._drop, urlsplit(dsn).path[1:]))
+
+    def drop_all(self) -> None:
+        """Drop what is left, and wait for all that was dropped; raises what went wrong."""
+        self.drop(self._next_clone.result())
+        for drop in self._drops:
+            drop.result()
 
     async def _make(self, options: str) -> str:
         name = f"pgqueue_test_{uuid4().hex[:12]}"

@@ -11,6 +11,7 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import inside
 from kit.waiting import eventually
 
 from pgqueue import JobContext, PgQueue
@@ -37,7 +38,7 @@ async def measured(pgq: PgQueue, queue: str = "mail") -> QueueMeasure:
 
 async def written(pgq: PgQueue) -> None:
     """Write down what this process did, now and not within ten seconds."""
-    await pgq._stats.close()
+    await inside.stats(pgq).close()
 
 
 # Queues
@@ -324,18 +325,18 @@ async def test_what_was_done_is_written_down_when_a_pgqueue_closes(dsn: str, db:
 async def test_what_could_not_be_written_is_written_once_when_it_can_be(
     pgq: PgQueue, db: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = pgq._store.record_stats
+    real = inside.store(pgq).record_stats
 
     async def lose_answer(*args: object) -> None:
         await real(*args)  # type: ignore[arg-type]  # as they come
         raise ConnectionResetError("the answer is lost")
 
-    monkeypatch.setattr(pgq._store, "record_stats", lose_answer)
+    monkeypatch.setattr(inside.store(pgq), "record_stats", lose_answer)
     await pgq.enqueue_by_name("work")
     await written(pgq)
     await pgq.enqueue_by_name("work")
     await written(pgq)
-    monkeypatch.setattr(pgq._store, "record_stats", real)
+    monkeypatch.setattr(inside.store(pgq), "record_stats", real)
 
     await written(pgq)
     await written(pgq)

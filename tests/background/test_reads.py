@@ -11,6 +11,7 @@ from uuid import UUID
 import anyio
 import asyncpg
 import pytest
+from kit import inside
 from kit.waiting import eventually
 
 from pgqueue import Job, JobNotFoundError, NotOpenError, PgQueue, Task
@@ -67,13 +68,13 @@ async def test_jobs_that_are_asked_for_together_share_statements(
     pgq: PgQueue, work: Task[[], None], db: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statements: list[set[UUID]] = []
-    read_job_rows = pgq._store.read_job_rows
+    read_job_rows = inside.store(pgq).read_job_rows
 
     async def count(connection: Any, ids: Iterable[UUID]) -> dict[UUID, Any]:
         statements.append(set(ids))
         return await read_job_rows(connection, ids)
 
-    monkeypatch.setattr(pgq._store, "read_job_rows", count)
+    monkeypatch.setattr(inside.store(pgq), "read_job_rows", count)
     ids = [job.id for job in await pgq.enqueue_many(work.s() for _ in range(30))]
     unknown = new_id()
 

@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from kit import inside
 from kit.waiting import eventually
 
 from pgqueue import (
@@ -121,7 +122,7 @@ async def test_a_waiter_that_is_cancelled_leaves_job_and_other_waiters_alone(pgq
         assert await staying == 5
 
     assert leaving.cancelled()
-    assert not pgq._watches.is_watching
+    assert not inside.watches(pgq).is_watching
 
 
 # Who listens
@@ -169,7 +170,7 @@ async def test_results_arrive_by_polling_when_nothing_is_announced(
     async with PgQueue(dsn) as silent:
         declare_echo(silent)
         # The other process finishes the job and says nothing to anybody.
-        monkeypatch.setattr(silent._signals, "publish_finished", lambda ids: None)
+        monkeypatch.setattr(inside.signals(silent), "publish_finished", lambda ids: None)
         waiting = asyncio.create_task(job.result(timeout=60))
         async with silent.worker():
             assert await waiting == "x"

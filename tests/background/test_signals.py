@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
+from kit import inside
 from kit.waiting import eventually
 
 from pgqueue import JobCancelled, JobHandle, PgQueue
@@ -41,7 +42,7 @@ async def test_a_waiter_in_another_process_is_told_of_the_result(pgq: PgQueue, d
         await eventually(lambda: listens(pgq))
         waiting = asyncio.ensure_future(elsewhere.handle(job.id).result(timeout=60))
         # The worker has heard that somebody waits, and the waiter listens.
-        await eventually(lambda: holds(worker._watched_until > time.monotonic()))
+        await eventually(lambda: holds(inside.is_watched(worker, time.monotonic())))
         await eventually(lambda: listens(elsewhere))
         go_on.set()
         assert await waiting == "done"
@@ -109,7 +110,7 @@ async def test_a_listener_that_lost_its_connection_looks_once_for_what_it_missed
 
     async with pgq.worker(poll_interval=NEVER), PgQueue(dsn) as elsewhere:
         await (await work.enqueue()).result(timeout=60)
-        listener = pgq._signals._link._connection
+        listener = inside.listener(pgq)
         assert listener is not None
         # The other process announces the job while nobody here listens.
         assert await db.fetchval("select pg_terminate_backend($1)", listener.get_server_pid())
@@ -126,7 +127,7 @@ async def test_a_job_that_is_announced_during_a_sweep_is_not_slept_through(
 
     jobs: list[JobHandle[str]] = []
     is_settled = False
-    sweep = pgq._store.sweep
+    sweep = inside.store(pgq).sweep
 
     async def sweep_and_enqueue(connection: Any, lanes: Any) -> dict[int, int]:
         found = await sweep(connection, lanes)
@@ -135,12 +136,12 @@ async def test_a_job_that_is_announced_during_a_sweep_is_not_slept_through(
             jobs.append(await work.options(queue="new").enqueue())
         return found
 
-    monkeypatch.setattr(pgq._store, "sweep", sweep_and_enqueue)
+    monkeypatch.setattr(inside.store(pgq), "sweep", sweep_and_enqueue)
     async with pgq.worker(queues=["new", "known"], poll_interval=NEVER) as worker:
         await eventually(lambda: listens(pgq))
         await (await work.options(queue="known").enqueue()).result(timeout=60)
         is_settled = True
-        worker._claimer.look()
+        inside.claimer_of(worker).look()
         await eventually(lambda: holds(bool(jobs)))
         assert await jobs[0].result(timeout=20) == "done"
 
@@ -167,7 +168,7 @@ async def test_a_message_that_is_not_pgqueues_disturbs_nobody(
 
 
 async def listens(queue: PgQueue) -> bool:
-    return queue._signals.is_listening
+    return inside.signals(queue).is_listening
 
 
 async def holds(condition: bool) -> bool:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import anyio
 import pytest
+from kit import inside
 from kit.waiting import eventually
 
 from pgqueue import Job, JobContext, JobHandle, JobNotFoundError, JobStatus, NotOpenError, PgQueue
@@ -143,7 +144,7 @@ async def test_a_watch_of_an_unknown_job_raises_at_once(pgq: PgQueue) -> None:
     with pytest.raises(JobNotFoundError, match=str(unknown)):
         await following(pgq.watch(unknown))
 
-    assert not pgq._watches.is_watching
+    assert not inside.watches(pgq).is_watching
 
 
 @pytest.mark.contract("P6.8")
@@ -179,9 +180,9 @@ async def test_whoever_leaves_a_watch_is_forgotten(pgq: PgQueue) -> None:
     job = await work.enqueue()
     async with aclosing(job.watch()) as jobs:
         await following(jobs)
-        while_watching = pgq._watches.is_watching
+        while_watching = inside.watches(pgq).is_watching
 
-    assert (while_watching, pgq._watches.is_watching) == (True, False)
+    assert (while_watching, inside.watches(pgq).is_watching) == (True, False)
 
 
 @pytest.mark.contract("P6.8")
@@ -195,7 +196,7 @@ async def test_a_hundred_watchers_cost_one_statement_an_interval_and_read_no_job
     watches = [handle.watch() for handle in handles * 2]
     for jobs in watches:
         await following(jobs)
-    looks = Looks(pgq._store, monkeypatch)
+    looks = Looks(inside.store(pgq), monkeypatch)
     await looks.wait_for_polls(2)
     looks.polls.clear()
     looks.reads.clear()
@@ -249,7 +250,7 @@ async def test_waiting_for_the_end_reads_no_job_before_it(
 
     job = await work.enqueue()
     waiting = asyncio.create_task(pgq.wait(job.id))
-    looks = Looks(pgq._store, monkeypatch)
+    looks = Looks(inside.store(pgq), monkeypatch)
     await looks.wait_for_polls(1)
     looks.reads.clear()
 
@@ -269,11 +270,11 @@ async def test_versions_are_read_by_primary_key(pgq: PgQueue, db: Connection) ->
     async def work() -> None: ...
 
     job = await work.enqueue()
-    async with pgq._database.acquire() as connection:
+    async with inside.database(pgq).acquire() as connection:
         plan = "\n".join(
             row[0]
             for row in await connection.fetch(
-                f"explain {pgq._store._sql['read_versions']}", [job.id, new_id()]
+                f"explain {inside.statement(inside.store(pgq), 'read_versions')}", [job.id, new_id()]
             )
         )
 

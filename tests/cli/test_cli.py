@@ -490,7 +490,7 @@ async def test_migrate_makes_the_schema_and_does_nothing_the_second_time(
 
 async def test_a_dry_run_prints_the_sql_and_changes_nothing(tmp_path: Path, empty_dsn: str) -> None:
     with processes_in(tmp_path, empty_dsn) as processes:
-        processes._environment["PGQUEUE_DSN"] = empty_dsn
+        processes.environment["PGQUEUE_DSN"] = empty_dsn
         code, stdout, _ = await processes.run("migrate", "--dry-run", "--schema", "jobs")
 
     connection = await asyncpg.connect(empty_dsn)

@@ -15,6 +15,7 @@ from urllib.request import urlopen
 
 import anyio
 import pytest
+from kit import inside
 
 from pgqueue import PgQueue
 from pgqueue.cli.commands.demo import BLOCK, Report, Screen, find_files, named, read_file, read_folder
@@ -132,7 +133,7 @@ async def test_a_file_that_cannot_be_read_is_a_failed_job_and_named(dsn: str, tm
         f"{gone}: FileNotFoundError: [Errno 2] No such file or directory: '{gone}'",
     ]
     assert "failed: 2\n" in report.as_text() + "\n"
-    async with PgQueue(dsn) as pgq, pgq._database.acquire() as connection:
+    async with PgQueue(dsn) as pgq, inside.database(pgq).acquire() as connection:
         assert await connection.fetchval("select max(attempt) from pgqueue.jobs") == 1
 
 

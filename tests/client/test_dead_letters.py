@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import inside
 from kit.faults import expire_lease, ghost
 from kit.waiting import eventually
 
@@ -564,8 +565,8 @@ async def test_a_cancellation_that_came_too_late_for_the_failure_does_not_end_th
     webhook.is_broken = False
 
     await pgq.redrive(job.id)
-    async with pgq._database.acquire() as connection:
-        await pgq._store.settle_cancel_requests(connection)
+    async with inside.database(pgq).acquire() as connection:
+        await inside.store(pgq).settle_cancel_requests(connection)
     async with pgq.worker():
         assert await job.result(timeout=60) == "sent"
 
@@ -841,8 +842,8 @@ async def test_a_job_that_waits_gets_another_priority(
 
 async def eventually_ready(pgq: PgQueue, db: Connection, number: int) -> None:
     async def is_ready() -> bool:
-        async with pgq._database.acquire() as connection:
-            await pgq._store.promote(connection, 10)
+        async with inside.database(pgq).acquire() as connection:
+            await inside.store(pgq).promote(connection, 10)
         return await count(db, "ready") == number
 
     await eventually(is_ready)

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import inside
 from kit.faults import ghost
 from kit.waiting import eventually
 
@@ -157,7 +158,7 @@ async def buffers(pgq: PgQueue, chosen: JobFilter, *, looks: int) -> int:
 
     class Explaining:
         async def fetchrow(self, sql: str, *arguments: Any) -> Any:
-            async with pgq._database.acquire() as connection:
+            async with inside.database(pgq).acquire() as connection:
                 [row] = await connection.fetch(f"explain (analyze, buffers, format json) {sql}", *arguments)
             [explained] = json.loads(row[0])
             plan = explained["Plan"]
@@ -166,8 +167,8 @@ async def buffers(pgq: PgQueue, chosen: JobFilter, *, looks: int) -> int:
 
     low, high = UUID(int=0), UUID(int=2**128 - 1)
     explaining: Any = Explaining()
-    await pgq._store.list_jobs(explaining, chosen, low, high, looks=looks, limit=100)
-    found = await pgq._store.list_jobs(explaining, chosen, low, high, looks=looks, limit=100)
+    await inside.store(pgq).list_jobs(explaining, chosen, low, high, looks=looks, limit=100)
+    found = await inside.store(pgq).list_jobs(explaining, chosen, low, high, looks=looks, limit=100)
     return found.looked
 
 

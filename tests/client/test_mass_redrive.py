@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import anyio
 import pytest
+from kit import inside
 from kit.app_for_tests import make_tables, worker_process
 from kit.dead import count, fail_jobs
 from kit.waiting import eventually
@@ -32,11 +33,11 @@ pytestmark = pytest.mark.contract("P5.6", "P5.5")
 async def carry(pgq: PgQueue, db: Connection, seconds: float = 1) -> int | None:
     """Do a worker's round, *seconds* after the last; return how many jobs became ready, None: it was idle."""
     before = await count(db, "ready")
-    async with pgq._database.acquire() as connection, connection.transaction():
+    async with inside.database(pgq).acquire() as connection, connection.transaction():
         await connection.execute(
             "update pgqueue.mass_redrive set carried_at = now() - $1 * interval '1 second'", seconds
         )
-        lanes = await pgq._store.carry_redrive(connection, 5000)
+        lanes = await inside.store(pgq).carry_redrive(connection, 5000)
     return None if lanes is None else await count(db, "ready") - before
 
 
@@ -157,8 +158,8 @@ async def test_redrives_at_once_requeue_each_job_once(pgq: PgQueue, db: Connecti
     await db.execute("update pgqueue.mass_redrive set carried_at = now() - interval '1 hour'")
 
     async def carry_one() -> None:
-        async with pgq._database.acquire() as connection:
-            await pgq._store.carry_redrive(connection, 25)
+        async with inside.database(pgq).acquire() as connection:
+            await inside.store(pgq).carry_redrive(connection, 25)
 
     async def redrive_one(job_id: UUID) -> None:
         await pgq.redrive(job_id)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from kit import inside
 from kit.faults import blocked_session, ghost
 from kit.waiting import eventually
 
@@ -104,7 +105,7 @@ async def test_a_worker_that_runs_heeds_the_pause_of_a_task(pgq: PgQueue, db: Co
         await pgq.pause(task="work")
 
         async def heeds() -> bool:
-            return worker._run_time == Settings(paused_tasks=frozenset({"work"}))
+            return inside.run_time_of(worker) == Settings(paused_tasks=frozenset({"work"}))
 
         await eventually(heeds)
         await pgq.enqueue_by_name("work", "after")
@@ -165,11 +166,11 @@ async def test_a_pause_waits_for_claims_that_are_under_way(pgq: PgQueue, db: Con
 async def test_a_claim_with_an_older_snapshot_heeds_the_pause(pgq: PgQueue, db: Connection) -> None:
     await pgq.enqueue_by_name("work", "name")
 
-    async with ghost(pgq) as worker, pgq._database.acquire() as pauser:
+    async with ghost(pgq) as worker, inside.database(pgq).acquire() as pauser:
         # The lease is held, as the end of a pause holds it: the claim has its snapshot, and waits.
         transaction = pauser.transaction()
         await transaction.start()
-        await pgq._store.await_claims(pauser)
+        await inside.store(pgq).await_claims(pauser)
         claiming = asyncio.ensure_future(worker.claim())
         await eventually(lambda: waits(db, "claim"))
         await db.execute("select pgqueue.set_paused('queue', 'default', true)")
@@ -230,7 +231,7 @@ async def test_paused_jobs_occupy_no_prefetch(pgq: PgQueue, db: Connection) -> N
         for _ in range(10):
             await (await pgq.enqueue_by_name("other", "name")).result(timeout=60)
 
-        assert worker._claimer.prefetched == []
+        assert inside.claimer_of(worker).prefetched == []
         assert await db.fetchval("select count(*) from pgqueue.running") == 0
 
 
@@ -288,7 +289,8 @@ async def test_options_changed_at_run_time_hold_for_attempts_that_have_not_start
         await elsewhere.configure_task("work", timeout=0.05, actor="ann", reason="too slow")
 
         async def heeds() -> bool:
-            return worker._run_time is not None and "work" in worker._run_time.options
+            run_time = inside.run_time_of(worker)
+            return run_time is not None and "work" in run_time.options
 
         await eventually(heeds)
         job = await work.enqueue()

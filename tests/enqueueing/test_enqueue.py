@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import anyio
 import asyncpg
 import pytest
+from kit import inside
 from kit.faults import until_blocked
 from kit.lines import declare_work, line_to
 from kit.waiting import eventually
@@ -161,7 +162,7 @@ async def test_an_enqueue_that_is_under_way_is_finished_before_the_pgqueue_is_cl
 
 
 async def has_begun_to_close(pgq: PgQueue) -> bool:
-    return pgq._database._pool is None
+    return not inside.has_pool(pgq)
 
 
 # Bad calls

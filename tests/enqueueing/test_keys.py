@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import inside
 from kit.faults import Ghost, ghost, lossy_proxy, until_blocked
 from kit.waiting import eventually
 
@@ -229,7 +230,7 @@ async def test_a_bulk_call_takes_a_few_statements_however_many_keys_it_has(
             # The last of a call, its COMMIT, is told of after the call.
             return sum(statement.startswith("--") for statement in statements)
 
-        async with pgq._database.writer() as connection:
+        async with inside.database(pgq).writer() as connection:
             connection.add_query_logger(lambda query: statements.append(query.query))
 
         of_few, of_many = await count(3, "a"), await count(CHUNK // 2, "b")
@@ -475,7 +476,7 @@ async def test_a_window_that_ends_while_another_transaction_is_open_is_over(
     calls = work.options(idempotency_key="order-7")
     first = await calls.enqueue(1)
 
-    async with pgq._database.acquire() as other, other.transaction():
+    async with inside.database(pgq).acquire() as other, other.transaction():
         # The clock of a transaction stands still at its beginning: here, before the window ends.
         await other.fetchval("select now()")
         await db.execute("update pgqueue.idempotency_key set expires_at = clock_timestamp()")
@@ -986,8 +987,8 @@ async def test_a_lost_answer_makes_no_second_job_and_hides_no_first(
             proxy.lose_text("COMMIT", is_carried_out=True)
         else:
             # Prepared already, and named no more: a connection of its own will prepare it again.
-            await pgq._database.close()
-            await pgq._database.open()
+            await inside.database(pgq).close()
+            await inside.database(pgq).open()
             proxy.lose_answer_to(lost)
 
         handles = await pgq.enqueue_many(
@@ -1037,10 +1038,10 @@ async def test_a_key_that_a_call_has_itself_is_its_own_again(pgq: PgQueue) -> No
     job_id, other_id = uuid4(), uuid4()
     key = KeyRow(key_id("global", "k"), "global", "k", job_id, "window", None, 60.0)
 
-    async with pgq._database.acquire() as connection:
-        first = await pgq._store.take_keys(connection, [key])
-        again = await pgq._store.take_keys(connection, [key])
-        others = await pgq._store.take_keys(connection, [key._replace(job_id=other_id)])
+    async with inside.database(pgq).acquire() as connection:
+        first = await inside.store(pgq).take_keys(connection, [key])
+        again = await inside.store(pgq).take_keys(connection, [key])
+        others = await inside.store(pgq).take_keys(connection, [key._replace(job_id=other_id)])
 
     assert (first, again, others) == ({key.id}, {key.id}, set())
 

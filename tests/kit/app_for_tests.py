@@ -1,4 +1,4 @@
-"""Tasks for worker processes that tests start, and kill: `python app_for_tests.py SETTINGS`.
+"""Tasks for worker processes that tests start, and kill: `python -m kit.app_for_tests SETTINGS`.
 
 What a handler does is written to the table `execution`, so that a test can count it.
 """
@@ -14,10 +14,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 
+from kit import inside
 from pgqueue import JobContext, PgQueue
 
 pgq = PgQueue(os.environ.get("PGQUEUE_TEST_DSN", "postgresql://not-a-worker-process/"))
@@ -34,7 +36,7 @@ async def make_tables(connection: asyncpg.Connection[asyncpg.Record]) -> None:
 
 async def record_execution(context: JobContext) -> None:
     """Write down, durably, that the handler of this job has started."""
-    async with pgq._database.acquire() as connection:
+    async with inside.database(pgq).acquire() as connection:
         await connection.execute(
             "insert into execution (job_id, worker) values ($1, $2)", context.job_id, context.worker
         )
@@ -86,7 +88,7 @@ async def charge_in_step(context: JobContext) -> int:
     await record_execution(context)
 
     async def charge(key: str) -> int:
-        async with pgq._database.acquire() as connection:
+        async with inside.database(pgq).acquire() as connection:
             await connection.execute("insert into effect (job_id, key) values ($1, $2)", context.job_id, key)
         return 7
 
@@ -104,7 +106,9 @@ class WorkerProcess:
 
     def __init__(self, dsn: str, settings: dict[str, Any]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__, json.dumps(settings)], env={**os.environ, "PGQUEUE_TEST_DSN": dsn}
+            [sys.executable, "-m", "kit.app_for_tests", json.dumps(settings)],
+            cwd=Path(__file__).parents[1],
+            env={**os.environ, "PGQUEUE_TEST_DSN": dsn},
         )
 
     def kill(self) -> None:

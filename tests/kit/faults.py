@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
+from kit import inside
 from kit.waiting import eventually
 from pgqueue import PgQueue
 from pgqueue.store import Claimed, Store
@@ -52,7 +53,7 @@ class Ghost:
 @asynccontextmanager
 async def ghost(pgq: PgQueue, *, max_losses: dict[str, int] | None = None) -> AsyncIterator[Ghost]:
     """Take a lease of an hour as a worker that will be a ghost."""
-    connection = await pgq._database.connect(durable=True)
+    connection = await inside.database(pgq).connect(durable=True)
     try:
         holder = Ghost(connection, "ghost")
         await holder.store.register_lease(
@@ -259,6 +260,6 @@ async def is_blocked(connection: asyncpg.Connection[asyncpg.Record], statement: 
 
 async def until_blocked(pgq: PgQueue, statement: str = "take_keys") -> None:
     """Wait until a session waits for a lock in *statement*."""
-    connection = await pgq._database.connect(durable=True)
+    connection = await inside.database(pgq).connect(durable=True)
     await eventually(lambda: is_blocked(connection, statement))
     await connection.close()

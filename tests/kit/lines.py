@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+from kit import inside
 from pgqueue import (
     PgQueue,
     Task,
@@ -100,8 +100,8 @@ class Line:
 @asynccontextmanager
 async def line_to(dsn: str) -> AsyncIterator[tuple[Line, str]]:
     """Run a line to the server of *dsn*; yield it, and the DSN of its near end."""
-    probe: Any = await asyncpg.connect(dsn)
-    address = probe._addr
+    probe = await asyncpg.connect(dsn)
+    address = inside.address_of(probe)
     await probe.close()
 
     async def connect() -> Streams:

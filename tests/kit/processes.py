@@ -78,8 +78,8 @@ class Processes:
 
     def __init__(self, folder: Path, dsn: str) -> None:
         self._folder = folder
-        self._environment = {**os.environ, "PGQUEUE_TEST_DSN": dsn}
-        self._environment.pop("PGQUEUE_DSN", None)
+        self.environment = {**os.environ, "PGQUEUE_TEST_DSN": dsn}
+        self.environment.pop("PGQUEUE_DSN", None)
         self._started: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
@@ -88,7 +88,7 @@ class Processes:
                 # -P: the current directory is on the path only if pgqueue sees to it.
                 [sys.executable, "-P", "-m", "pgqueue", *arguments],
                 cwd=self._folder,
-                env=self._environment,
+                env=self.environment,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,

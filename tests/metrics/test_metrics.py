@@ -8,6 +8,7 @@ from uuid import uuid4
 import anyio
 import anyio.to_thread
 import pytest
+from kit import inside
 from kit.dead_plans import MANY, crowded, rows_read
 from kit.metrics import are_running
 from kit.waiting import eventually
@@ -314,7 +315,7 @@ def test_endless_names_do_not_become_endless_series() -> None:
 
     for number in range(3 * MAX_SERIES):
         series = (f"task-{number}", "default")
-        pgq._observers.emit(JobsEnqueued(1, lambda series=series: {series: 1}))  # type: ignore[misc]
+        inside.observers(pgq).emit(JobsEnqueued(1, lambda series=series: {series: 1}))  # type: ignore[misc]
     pages = list(metrics.registry.collect())
 
     [family] = [each for each in pages if each.name == "pgqueue_jobs_enqueued"]
@@ -387,7 +388,7 @@ async def test_a_job_that_never_ran_has_no_run_time(pgq: PgQueue) -> None:
     async def never() -> None: ...
 
     job = await never.options(expires=3600).enqueue()
-    async with pgq._database.acquire() as connection:
+    async with inside.database(pgq).acquire() as connection:
         await connection.execute("update pgqueue.job set expires_at = now() - interval '1 second'")
 
     async def is_expired() -> bool:
@@ -404,8 +405,8 @@ async def test_a_job_that_never_ran_has_no_run_time(pgq: PgQueue) -> None:
 async def test_fenced_outcomes_and_rescued_jobs_are_counted(pgq: PgQueue) -> None:
     metrics = Metrics(pgq)
 
-    pgq._observers.emit(AttemptsFenced([uuid4(), uuid4()]))
-    pgq._observers.emit(JobsRescued(requeued=3, failed=[uuid4()], worker="lost"))
+    inside.observers(pgq).emit(AttemptsFenced([uuid4(), uuid4()]))
+    inside.observers(pgq).emit(JobsRescued(requeued=3, failed=[uuid4()], worker="lost"))
     seen = await samples(metrics)
 
     assert seen[key("pgqueue_attempts_fenced_total")] == 2
@@ -417,7 +418,7 @@ async def test_metrics_go_into_a_registry_that_is_given(pgq: PgQueue) -> None:
     registry = CollectorRegistry()
     Metrics(pgq, registry=registry)
 
-    pgq._observers.emit(CLAIMED)
+    inside.observers(pgq).emit(CLAIMED)
 
     labels = {"task": "add", "queue": "sums"}
     assert registry.get_sample_value("pgqueue_jobs_claimed_total", labels) == 1
@@ -427,7 +428,7 @@ async def test_metrics_go_into_a_registry_that_is_given(pgq: PgQueue) -> None:
 async def test_two_sets_of_metrics_do_not_disturb_each_other(pgq: PgQueue) -> None:
     one, other = Metrics(pgq), Metrics(pgq)
 
-    pgq._observers.emit(CLAIMED)
+    inside.observers(pgq).emit(CLAIMED)
 
     assert (await samples(one))[key("pgqueue_jobs_claimed_total", task="add", queue="sums")] == 1
     assert (await samples(other))[key("pgqueue_jobs_claimed_total", task="add", queue="sums")] == 1
@@ -457,7 +458,7 @@ def test_a_batch_counts_each_of_its_jobs(count: int) -> None:
         AttemptEnded(uuid4(), "add", "default", 1, JobStatus.SUCCEEDED, None, 0.25) for _ in range(count)
     ]
 
-    pgq._observers.emit(AttemptsEnded(lambda: batch))
+    inside.observers(pgq).emit(AttemptsEnded(lambda: batch))
 
     labels = {"task": "add", "queue": "default"}
     assert (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from kit import inside
 from kit.waiting import eventually
 
 from pgqueue import JobNotFoundError, PgQueue
@@ -130,10 +131,10 @@ async def test_another_schema_works_from_end_to_end(empty_dsn: str) -> None:
     async with queue, queue.worker():
         assert await (await echo.enqueue("now")).result(timeout=60) == "now"
         assert await (await echo.options(delay=0.1).enqueue("later")).result(timeout=60) == "later"
-        async with queue._database.acquire() as connection:
+        async with inside.database(queue).acquire() as connection:
             by_sql = await connection.fetchval("select other_jobs.enqueue('echo', '[\"sql\"]')")
         assert await queue.handle(by_sql).result(timeout=60) == "sql"
-        async with queue._database.acquire() as connection:
+        async with inside.database(queue).acquire() as connection:
             schemas = await connection.fetch("select nspname from pg_namespace where nspname = 'pgqueue'")
     assert schemas == []
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from kit import inside
 from kit.faults import ghost
 from kit.waiting import eventually
 
@@ -222,8 +223,8 @@ async def test_a_sweep_takes_a_bounded_batch(pgq: PgQueue, db: Connection) -> No
     await pgq.enqueue_many([pgq.signature("work", options={"expires": 3600})] * 30)
     await let_expire_for_all(db, None)
 
-    async with pgq._database.acquire() as connection:
-        batches = [len(await pgq._store.expire(connection, 20)) for _ in range(3)]
+    async with inside.database(pgq).acquire() as connection:
+        batches = [len(await inside.store(pgq).expire(connection, 20)) for _ in range(3)]
 
     assert batches == [20, 10, 0]
 
@@ -235,8 +236,8 @@ async def test_a_sweep_passes_over_a_job_that_somebody_is_cancelling(pgq: PgQueu
 
     async with db.transaction():
         await db.execute("select pgqueue.cancel($1)", job.id)
-        async with pgq._database.acquire() as connection:
-            swept = await pgq._store.expire(connection, 20)
+        async with inside.database(pgq).acquire() as connection:
+            swept = await inside.store(pgq).expire(connection, 20)
 
     assert swept == []
     assert await job.status() is JobStatus.CANCELLED

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
+from kit import inside
 from kit.faults import blocked_session, ghost
 from kit.waiting import eventually
 
@@ -76,11 +77,11 @@ async def has_partition(db: Connection, name: str) -> bool:
 
 async def purge(pgq: PgQueue, retention: Retention = WEEK) -> None:
     """Have one pass made."""
-    async with pgq._database.acquire() as connection:
+    async with inside.database(pgq).acquire() as connection:
         await connection.execute("delete from pgqueue.chore")
-    link = Link(pgq._database, durable=False)
+    link = Link(inside.database(pgq), durable=False)
     try:
-        await Purger(pgq._store, link, retention)._pass()
+        await inside.purge_once(Purger(inside.store(pgq), link, retention))
     finally:
         await link.close()
 
@@ -186,12 +187,12 @@ async def test_a_drop_does_not_wait_behind_a_claim_nor_hold_up_others(pgq: PgQue
     await pgq.enqueue_many([pgq.signature("work")] * 2)
     partition = await find_partition(pgq, name)
 
-    async with ghost(pgq) as one, pgq._database.acquire() as other:
+    async with ghost(pgq) as one, inside.database(pgq).acquire() as other:
         async with one.connection.transaction():
             await one.claim(limit=1)
-            dropped = await pgq._store.drop_partition(other, partition)
-            claimed = await pgq._store.read_jobs(other, [])
-        dropped_after = await pgq._store.drop_partition(other, partition)
+            dropped = await inside.store(pgq).drop_partition(other, partition)
+            claimed = await inside.store(pgq).read_jobs(other, [])
+        dropped_after = await inside.store(pgq).drop_partition(other, partition)
 
     assert (dropped, claimed, dropped_after) == (False, {}, True)
     assert not await has_partition(db, name)
@@ -217,8 +218,8 @@ async def test_a_day_with_a_live_job_is_never_dropped(pgq: PgQueue, db: Connecti
             live,
         )
 
-    async with pgq._database.acquire() as connection:
-        dropped = await pgq._store.drop_partition(connection, await find_partition(pgq, name))
+    async with inside.database(pgq).acquire() as connection:
+        dropped = await inside.store(pgq).drop_partition(connection, await find_partition(pgq, name))
 
     assert not dropped
     assert await left(db) == {live}
@@ -234,7 +235,7 @@ async def test_a_job_that_is_redriven_while_it_is_to_be_removed_stays(pgq: PgQue
     async with db.transaction():
         await db.execute("select pgqueue.redrive($1)", job_id)
         purging = asyncio.ensure_future(purge(pgq))
-        async with pgq._database.acquire() as watching:
+        async with inside.database(pgq).acquire() as watching:
 
             async def waits() -> bool:
                 return await blocked_session(watching, "purge") is not None  # type: ignore[arg-type]
@@ -248,8 +249,8 @@ async def test_a_job_that_is_redriven_while_it_is_to_be_removed_stays(pgq: PgQue
 @pytest.mark.contract("P4.12")
 async def test_one_worker_purges_at_a_time(pgq: PgQueue, db: Connection) -> None:
     one, other = uuid4(), uuid4()
-    store = pgq._store
-    async with pgq._database.acquire() as connection:
+    store = inside.store(pgq)
+    async with inside.database(pgq).acquire() as connection:
         taken = [await store.take_chore(connection, "purge", each, 60) for each in (one, other, one)]
         await store.end_chore(connection, "purge", one, 60)
         resting = [await store.take_chore(connection, "purge", each, 60) for each in (one, other)]
@@ -265,7 +266,9 @@ async def test_what_is_kept_for_ever_is_kept(dsn: str, db: Connection) -> None:
     retention = Retention(succeeded=None, failed=None, cancelled=None, expired=None)
     async with PgQueue(dsn) as pgq:
         await purge(pgq, Retention(succeeded=None))
-        ended = asyncio.ensure_future(Purger(pgq._store, Link(pgq._database, durable=False), retention).run())
+        ended = asyncio.ensure_future(
+            Purger(inside.store(pgq), Link(inside.database(pgq), durable=False), retention).run()
+        )
         await ended
 
     assert await left(db) == set(kept)
@@ -308,7 +311,7 @@ def test_ranges_cover_every_id_but_those_of_days_that_are_young() -> None:
 
 
 async def find_partition(pgq: PgQueue, name: str) -> Partition:
-    async with pgq._database.acquire() as connection:
-        partitions = await pgq._store.find_day_partitions(connection, 7 * DAY)
+    async with inside.database(pgq).acquire() as connection:
+        partitions = await inside.store(pgq).find_day_partitions(connection, 7 * DAY)
     [partition] = [each for each in partitions if each.name == name]
     return partition

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from kit import inside
 from kit.faults import lossy_proxy
 from kit.scene import BIDI, MARKUP, allow, lively
 from starlette.applications import Starlette
@@ -827,7 +828,7 @@ async def test_a_queue_shows_how_long_its_jobs_waited_and_ran(
     async with pgq.worker():
         for job in jobs:
             await pgq.wait(job.id)
-    await pgq._stats.close()
+    await inside.stats(pgq).close()
 
     after = await page_at(client, "/queues")
 

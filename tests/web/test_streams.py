@@ -13,6 +13,7 @@ import anyio
 import httpx
 import pytest
 from httpx_sse import ServerSentEvent
+from kit import inside
 from kit.streams import WITHIN, following, listening, waiting_job
 from kit.waiting import eventually
 from kit.web_server import serving
@@ -40,7 +41,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def nobody_watches(pgq: PgQueue) -> Callable[[], Awaitable[bool]]:
     async def is_so() -> bool:
-        return not pgq._watches.is_watching
+        return not inside.watches(pgq).is_watching
 
     return is_so
 
@@ -88,7 +89,7 @@ async def test_a_client_that_connects_again_is_told_nothing_twice(
             listens = asyncio.create_task(following(events))
 
             async def is_watched() -> bool:
-                return pgq._watches.is_watching
+                return inside.watches(pgq).is_watching
 
             await eventually(is_watched)
             await job.cancel()
@@ -143,13 +144,13 @@ async def test_a_hundred_streams_share_one_look_an_interval(
 ) -> None:
     job = await waiting_job(pgq)
     polls: list[int] = []
-    read_versions = pgq._store.read_versions
+    read_versions = inside.store(pgq).read_versions
 
     async def count(connection: Any, ids: list[Any]) -> dict[Any, tuple[bool, str]]:
         polls.append(len(ids))
         return await read_versions(connection, ids)
 
-    monkeypatch.setattr(pgq._store, "read_versions", count)
+    monkeypatch.setattr(inside.store(pgq), "read_versions", count)
     limits = httpx.Limits(max_connections=None)
     async with serving(status_app(pgq)) as url, httpx.AsyncClient(timeout=WITHIN, limits=limits) as many:
         told: list[str] = []
@@ -258,7 +259,7 @@ async def test_a_stream_is_a_get_of_somebody_who_may_and_of_a_job_that_is(
     assert of_others.json()["detail"] == f"there is no job {job.id}"
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-type"].startswith("text/event-stream")
-    assert not pgq._watches.is_watching
+    assert not inside.watches(pgq).is_watching
 
 
 @pytest.mark.contract("P6.8")

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import inside
 from kit.streams import waiting_job
 from kit.waiting import eventually
 from kit.web_server import serving
@@ -46,7 +47,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 
 async def until_watched(pgq: PgQueue) -> None:
     async def is_watched() -> bool:
-        return pgq._watches.is_watching
+        return inside.watches(pgq).is_watching
 
     await eventually(is_watched)
 
@@ -130,7 +131,7 @@ async def test_a_long_poll_returns_when_the_job_changes(
         answer = await polling
 
     assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
-    assert not pgq._watches.is_watching
+    assert not inside.watches(pgq).is_watching
 
 
 @pytest.mark.contract("P6.8")
@@ -207,7 +208,7 @@ async def test_a_wait_that_is_over_shows_the_job_as_it_stands(
 
     assert (answer.status_code, answer.json()["status"]) == (200, "pending")
     assert (unchanged.status_code, unchanged.content) == (304, b"")
-    assert not pgq._watches.is_watching
+    assert not inside.watches(pgq).is_watching
 
 
 @pytest.mark.contract("P6.8")
@@ -272,7 +273,7 @@ async def test_a_job_that_is_gone_meanwhile_is_not_found(
     polling = asyncio.create_task(client.get(f"{url}/jobs/{job.id}", params={"wait": LONG}))
     await until_watched(pgq)
 
-    async with pgq._database.acquire() as connection, connection.transaction():
+    async with inside.database(pgq).acquire() as connection, connection.transaction():
         await connection.execute("delete from pgqueue.ready")
         await connection.execute("delete from pgqueue.job")
     with anyio.fail_after(LONG):

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import inside
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -103,7 +104,7 @@ async def test_a_form_of_a_page_is_done_after_the_login_and_not_before(
         "/dashboard/queues/pause", data=form, headers={"Sec-Fetch-Site": "cross-site"}
     )
     of_nowhere = await httpx.AsyncClient(
-        transport=browser._transport, base_url="http://jobs.example", cookies=browser.cookies
+        transport=inside.transport_of(browser), base_url="http://jobs.example", cookies=browser.cookies
     ).post("/dashboard/queues/pause", data=form)
     still_not = [each.name for each in await pgq.settings()]
     done = await browser.post("/dashboard/queues/pause", data=form)
@@ -169,10 +170,10 @@ async def test_wrong_tokens_take_turns_and_are_not_answered_when_too_many_wait(
 
     async def hold(gate: Gate) -> None:
         nonlocal waiting
-        gate._waiting += 1
+        inside.add_waiting(gate, 1)
         waiting += 1
         await go_on.wait()
-        gate._waiting -= 1
+        inside.add_waiting(gate, -1)
 
     monkeypatch.setattr(Gate, "wait", hold)
     async with browser_of(status_app(pgq, token=TOKEN)) as browser, anyio.create_task_group() as group:

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import anyio
 import httpx
 import pytest
+from kit import inside
 from kit.waiting import eventually
 from starlette.requests import Request
 from starlette.types import ASGIApp
@@ -290,8 +291,8 @@ async def test_a_poll_is_one_statement_on_one_connection(dsn: str, pgq: PgQueue)
         async with client_of(app) as client:
             # Has the queues measured, for Retry-After, which the next polls read from memory.
             await client.get(f"/jobs/{job.id}")
-            async with viewer._database.acquire() as connection:
-                raw = connection._con  # type: ignore[union-attr]  # what the pool lends again and again
+            async with inside.database(viewer).acquire() as connection:
+                raw = inside.lent_connection(connection)  # what the pool lends again and again
             raw.add_query_logger(lambda query: statements.append(query.query))
 
             answers = [await client.get(f"/jobs/{job.id}") for _ in range(3)]
@@ -324,7 +325,7 @@ async def test_a_poll_reads_by_keys_alone_however_many_jobs_there_are(
     )
     connection = await database.connect(durable=False)
     try:
-        sql = Store("pgqueue")._sql["read_jobs"]
+        sql = inside.statement(Store("pgqueue"), "read_jobs")
         await connection.fetch(sql, [job.id])
         [row] = await connection.fetch(f"explain (analyze, buffers, format json) {sql}", [job.id])
     finally:

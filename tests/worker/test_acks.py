@@ -106,8 +106,8 @@ async def test_an_exception_is_a_finished_attempt_also_with_early_acknowledgemen
 
 
 @pytest.mark.contract("P2.14")
-def test_early_acknowledgement_and_losses_exclude_each_other() -> None:
-    pgq = PgQueue("postgresql://nowhere/none", max_losses=5)
+async def test_early_acknowledgement_and_losses_exclude_each_other(dsn: str) -> None:
+    pgq = PgQueue(dsn, max_losses=5)
     with pytest.raises(InvalidOptionError, match="acks_late=False allows no loss, and max_losses allows 2"):
 
         @pgq.task(acks_late=False, max_losses=2)
@@ -116,8 +116,9 @@ def test_early_acknowledgement_and_losses_exclude_each_other() -> None:
     @pgq.task(acks_late=False)
     async def once() -> None: ...
 
-    with pytest.raises(InvalidOptionError, match="max_losses allows 1"):
-        pgq._call(once.options(max_losses=1).s(), {})
+    async with pgq:
+        with pytest.raises(InvalidOptionError, match="max_losses allows 1"):
+            await once.options(max_losses=1).enqueue()
     assert pgq.registry.loss_limits()["once"] == 0
     late: Any = once.options(acks_late=True).s().options
     assert pgq.registry.policy_of_call(once.definition, "default", late).max_losses == 3

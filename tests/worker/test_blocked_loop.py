@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from kit import inside
 from kit.faults import attempt_reasons
 from kit.waiting import eventually
 
@@ -75,13 +76,13 @@ async def test_at_its_hard_limit_a_blocking_attempt_times_out_and_its_neighbours
     blocking, beside = await pgq.enqueue_many([block.s(), neighbour.s()])
     async with pgq.worker() as worker:
         await worker.wait_ready()
-        lost = worker._lease_id
+        lost = inside.lease_of(worker)
         # Called once everything is settled, while the loop is still blocked.
         worker.recycle = lambda: evacuated.append(["settled"])
         assert await beside.result(timeout=60) == "done"
         after = await blocking.refresh()
         assert worker.is_alive
-        assert worker._lease_id not in (None, lost)
+        assert inside.lease_of(worker) not in (None, lost)
         assert await (await quick.enqueue()).result(timeout=60) == "done"
 
     assert (after.status, after.attempt, after.last_reason) == (JobStatus.SCHEDULED, 1, "hard_timeout")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
+from kit import inside
 from kit.faults import expire_lease, ghost, lossy_proxy
 from kit.waiting import eventually
 
@@ -86,9 +87,9 @@ async def test_the_jobs_of_a_claim_whose_answer_is_lost_are_given_back_and_run_o
         # Nobody else is there to rescue, and the lease stays alive.
         async with queue.worker(lease_ttl=600) as worker:
             await proxy.lost.wait()
-            lease_id = worker._lease_id
+            lease_id = inside.lease_of(worker)
             assert [await job.result(timeout=60) for job in jobs] == list(range(5))
-            assert worker._lease_id == lease_id
+            assert inside.lease_of(worker) == lease_id
 
     assert runs == Counter(range(5))
     reads = [await pgq.get(job.id) for job in jobs]
@@ -103,7 +104,7 @@ async def test_what_a_claim_takes_that_is_still_under_way_is_given_back_too(
     async def work() -> None: ...
 
     job = await work.enqueue()
-    async with ghost(pgq) as holder, pgq._database.acquire() as connection:
+    async with ghost(pgq) as holder, inside.database(pgq).acquire() as connection:
         store = holder.store
 
         async def give_back() -> list[Any]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from kit import inside
 from kit.waiting import eventually
 
 from pgqueue import Job, JobFailed, JobHandle, JobStatus, PgQueue, current_job
@@ -351,16 +352,16 @@ async def test_an_attempt_stopped_before_its_first_step_has_an_outcome_and_frees
     job = await work.enqueue()
     async with pgq.worker(grace=60, queues=["none"]) as worker:
         await worker.wait_ready()
-        lease_id = worker._lease_id
+        lease_id = inside.lease_of(worker)
         assert lease_id is not None
         # From here on this test claims for it.
-        worker._claimer.stop()
-        await worker._claimer.wait_ended()
-        worker._claimer.book.learn([Lane(1, "default", 0, "")])
-        async with pgq._database.acquire() as connection:
-            claimed = await pgq._store.claim(connection, lease_id, 1, [(1, 0)])
-        worker._slots.start(lease_id, claimed)
-        [attempt] = worker._slots.attempts
+        inside.claimer_of(worker).stop()
+        await inside.claimer_of(worker).wait_ended()
+        inside.claimer_of(worker).book.learn([Lane(1, "default", 0, "")])
+        async with inside.database(pgq).acquire() as connection:
+            claimed = await inside.store(pgq).claim(connection, lease_id, 1, [(1, 0)])
+        inside.slots_of(worker).start(lease_id, claimed)
+        [attempt] = inside.slots_of(worker).attempts
         attempt.stop(stop)
         await eventually(lambda: has_status(job, status))
         assert worker.running == 0

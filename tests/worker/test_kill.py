@@ -7,6 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
+from kit import inside
 from kit.app_for_tests import make_tables, worker_process
 from kit.faults import is_blocked
 from kit.waiting import eventually
@@ -87,7 +88,7 @@ async def test_a_job_whose_worker_is_killed_at_the_instant_of_finishing_finishes
     job = await pgq.enqueue_by_name("work", number=1)
 
     with worker_process(dsn, name="first", lease_ttl=1) as first:
-        async with pgq._database.acquire() as holder, holder.transaction():
+        async with inside.database(pgq).acquire() as holder, holder.transaction():
             await holder.execute("select from pgqueue.job where id = $1 for update", job.id)
             # Sent, and not yet carried out: whether it will be is the server's affair now.
             await eventually(lambda: is_blocked(db, "finish"))

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from kit import inside
 from kit.faults import attempt_reasons, expire_lease, lossy_proxy
 from kit.waiting import eventually
 
@@ -128,11 +129,11 @@ async def test_a_worker_that_lost_its_lease_cancels_its_handlers_and_goes_on_und
     job = await work.enqueue()
     async with pgq.worker(lease_ttl=3) as worker:
         await eventually(lambda: holds(bool(runs)))
-        lost = worker._lease_id
+        lost = inside.lease_of(worker)
         await expire_lease(db)
         await was_cancelled.wait()
         assert await job.result(timeout=60) == "done"
-        assert worker._lease_id not in (None, lost)
+        assert inside.lease_of(worker) not in (None, lost)
         assert await (await work.enqueue()).result(timeout=60) == "done"
 
     assert (await job.refresh()).attempt == 1
@@ -155,13 +156,13 @@ async def test_a_job_that_runs_longer_than_the_lease_is_not_redelivered(pgq: PgQ
         declare(other)
         await eventually(lambda: holds(bool(runs)))
         async with other.worker(lease_ttl=3):
-            lease_id = worker._lease_id
+            lease_id = inside.lease_of(worker)
             for _ in range(6):
                 # A renewal is a third of the time to live away: six of them are two lives.
                 await renewed(pgq, lease_id)
             go_on.set()
             await job.result(timeout=60)
-            assert worker._lease_id == lease_id
+            assert inside.lease_of(worker) == lease_id
 
     assert runs == ["run"]
     assert await pgq.attempts(job.id) == []
@@ -176,9 +177,9 @@ async def test_a_lease_is_renewed_while_a_handler_blocks_the_event_loop(pgq: PgQ
     job = await block.enqueue()
     async with pgq.worker(lease_ttl=3) as worker:
         await worker.wait_ready()
-        lease_id = worker._lease_id
+        lease_id = inside.lease_of(worker)
         await job.result(timeout=60)
-        assert worker._lease_id == lease_id
+        assert inside.lease_of(worker) == lease_id
 
     assert (await job.refresh()).losses == 0
     assert await pgq.attempts(job.id) == []
@@ -200,12 +201,12 @@ async def test_a_worker_whose_lease_connection_breaks_holds_its_lock_again_befor
     # With this time to live the next renewal is minutes away.
     async with pgq.worker(lease_ttl=600) as worker:
         await started.wait()
-        lease_id, before = worker._lease_id, await lock_holder(db)
+        lease_id, before = inside.lease_of(worker), await lock_holder(db)
         assert await db.fetchval("select pg_terminate_backend($1)", before)
         await eventually(lambda: is_held_by_another(db, before))
         go_on.set()
         assert await job.result(timeout=60) == "done"
-        assert worker._lease_id == lease_id
+        assert inside.lease_of(worker) == lease_id
 
 
 @pytest.mark.contract("P2.16")
@@ -221,7 +222,7 @@ async def test_waiting_for_a_time_has_nothing_to_do_with_the_lease(pgq: PgQueue,
     async with pgq.worker(lease_ttl=3) as worker:
         await worker.wait_ready()
         for _ in range(4):
-            await renewed(pgq, worker._lease_id)
+            await renewed(pgq, inside.lease_of(worker))
         held = await db.fetchval("select count(*) from pgqueue.running")
         status = await job.status()
         async with db.transaction():
@@ -251,7 +252,7 @@ async def test_a_lost_answer_to_its_registration_costs_a_worker_nothing(
 
 async def renewed(pgq: PgQueue, lease_id: object) -> None:
     """Wait for the next renewal of a lease."""
-    async with pgq._database.acquire() as connection:
+    async with inside.database(pgq).acquire() as connection:
         query = "select renewed_at from pgqueue.lease where id = $1"
         before = await connection.fetchval(query, lease_id)
 

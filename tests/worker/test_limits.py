@@ -15,6 +15,7 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import inside
 from kit.faults import attempt_reasons
 from kit.waiting import eventually
 from prometheus_client import generate_latest
@@ -495,7 +496,7 @@ async def test_limits_further_away_than_a_scan_are_watched_too(pgq: PgQueue) -> 
     job = await work.enqueue()
     async with pgq.worker() as worker:
         await eventually(lambda: holds(worker.running == 1))
-        [attempt] = worker._slots.attempts
+        [attempt] = inside.slots_of(worker).attempts
         await eventually(lambda: holds(attempt.started > 0))
         assert attempt.timer is None
         # Time passes: the next scan finds the one limit, and then the other, near.

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from kit import inside
 from kit.faults import is_blocked
 from kit.records import kept_records
 from kit.waiting import eventually
@@ -228,19 +229,19 @@ async def test_jobs_that_end_while_they_wait_are_logged_too(
 @pytest.mark.contract("BP7")
 async def test_a_rescue_says_of_each_job_what_its_record_needs(pgq: PgQueue, db: Connection) -> None:
     heard: list[Any] = []
-    pgq._observers.add(heard.append, JobsRescued)
+    inside.observers(pgq).add(heard.append, JobsRescued)
 
     @pgq.task
     async def work() -> None: ...
 
     job = await work.options(queue="mail").enqueue()
     lease_id = new_id()
-    async with pgq._database.acquire() as connection:
-        await pgq._store.register_lease(
+    async with inside.database(pgq).acquire() as connection:
+        await inside.store(pgq).register_lease(
             connection, lease_id, "ghost", ["mail"], 60, prefetch=0, lock_key=None, max_losses={}
         )
-        lanes = await pgq._store.find_lanes(connection, ["mail"], [])
-        await pgq._store.claim(connection, lease_id, 1, [(lanes[0].id, 0)])
+        lanes = await inside.store(pgq).find_lanes(connection, ["mail"], [])
+        await inside.store(pgq).claim(connection, lease_id, 1, [(lanes[0].id, 0)])
         await connection.execute("update pgqueue.lease set expires_at = now() where id = $1", lease_id)
     async with pgq.worker(queues=["none"]):
         await eventually(lambda: is_heard(heard))
@@ -589,13 +590,13 @@ async def test_while_nobody_reads_what_goes_well_no_record_of_it_is_made(
     caplog.set_level(logging.WARNING, "pgqueue.jobs")
     told: list[object] = []
     monkeypatch.setattr(Batch, "created_jobs", told.append)
-    promote = pgq._store.promote
+    promote = inside.store(pgq).promote
 
     async def watched(connection: Any, limit: int, *, names_jobs: bool) -> Promoted:
         told.extend([names_jobs] if names_jobs else [])
         return await promote(connection, limit, names_jobs=names_jobs)
 
-    monkeypatch.setattr(pgq._store, "promote", watched)
+    monkeypatch.setattr(inside.store(pgq), "promote", watched)
 
     @pgq.task
     async def work() -> None: ...

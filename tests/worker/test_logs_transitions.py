@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
+from kit import inside
 from kit.faults import ghost, lossy_proxy
 from kit.records import described, kept_records
 from kit.waiting import eventually
@@ -159,11 +160,11 @@ async def test_a_mass_redrive_names_no_job_that_somebody_else_queues_meanwhile(
     await pgq.redrive_many(all=True, rate=1000)
     await db.execute("update pgqueue.mass_redrive set carried_at = now() - interval '1 second'")
 
-    async with pgq._database.acquire() as connection, connection.transaction():
-        carried = await pgq._store.carry_redrive(connection, 100)
+    async with inside.database(pgq).acquire() as connection, connection.transaction():
+        carried = await inside.store(pgq).carry_redrive(connection, 100)
         assert carried is not None
         await pgq.enqueue_by_name("work")
-        jobs, _ = await pgq._store.find_redriven(connection, carried)
+        jobs, _ = await inside.store(pgq).find_redriven(connection, carried)
 
     assert {job.job_id for job in jobs} == set(ids[1:])
 
@@ -269,7 +270,7 @@ async def arrange(pgq: PgQueue, db: Connection, work: Task[[str], None]) -> dict
 
 async def ask_to_cancel(pgq: PgQueue, ctx: JobContext) -> None:
     """Ask for the cancellation of a job that runs, as somebody with psql does: no worker is told."""
-    async with pgq._database.acquire() as connection:
+    async with inside.database(pgq).acquire() as connection:
         assert await connection.fetchval("select pgqueue.cancel($1)", ctx.job_id) == "requested"
 
 

@@ -14,6 +14,7 @@ import pytest
 from httpx import ASGITransport, AsyncClient
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import inside
 from kit.faults import ghost
 from kit.waiting import eventually
 
@@ -151,9 +152,9 @@ async def test_what_another_lease_reports_is_fenced_off(pgq: PgQueue, db: Connec
         await holder.claim()
         report = encode_progress(1, 2, None)
 
-        await pgq._store.report_progress(holder.connection, [(uuid4(), job.id, report)])
+        await inside.store(pgq).report_progress(holder.connection, [(uuid4(), job.id, report)])
         assert (await job.refresh()).progress is None
-        await pgq._store.report_progress(holder.connection, [(holder.lease_id, job.id, report)])
+        await inside.store(pgq).report_progress(holder.connection, [(holder.lease_id, job.id, report)])
 
     assert (await job.refresh()).progress == Progress(1, 2, None)
 

@@ -12,6 +12,7 @@ import anyio
 import asyncpg
 import pytest
 from conftest import with_database
+from kit import inside
 from kit.servers import CrashableServer, crashable_server
 from kit.waiting import eventually
 
@@ -162,8 +163,10 @@ async def test_a_cancellation_outlives_the_worker_and_the_server(
         await flush_to_disk(crash_dsn)
         # Durable when it is answered; nobody has acted on the request by then, and the server is gone.
         assert await waiting.cancel()
-        async with crash_pgq._database.acquire() as connection:
-            _, requested = await crash_pgq._store.cancel_jobs(connection, [running.id], "not needed", None)
+        async with inside.database(crash_pgq).acquire() as connection:
+            _, requested = await inside.store(crash_pgq).cancel_jobs(
+                connection, [running.id], "not needed", None
+            )
             assert [job.job_id for job in requested] == [running.id]
         await crashable.crash()
     await crashable.start()

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import inside
 from kit.faults import ghost, lossy_proxy
 from pydantic import BaseModel
 
@@ -122,13 +123,13 @@ async def test_a_step_may_be_a_coroutine_function_a_plain_one_or_anything_that_i
 @pytest.mark.contract("P3.10")
 async def test_steps_side_by_side_read_what_is_stored_once(pgq: PgQueue) -> None:
     reads: list[UUID] = []
-    read_steps = pgq._store.read_steps
+    read_steps = inside.store(pgq).read_steps
 
     async def counted(connection: Any, job_id: UUID) -> dict[str, str]:
         reads.append(job_id)
         return await read_steps(connection, job_id)
 
-    pgq._store.read_steps = counted  # type: ignore[method-assign]
+    inside.store(pgq).read_steps = counted  # type: ignore[method-assign]
 
     async def double(number: int) -> int:
         return 2 * number
@@ -323,7 +324,7 @@ async def test_a_step_of_an_attempt_that_lost_its_lease_stores_nothing(pgq: PgQu
 async def test_of_two_attempts_that_ran_a_step_both_go_on_with_the_result_stored_first(
     pgq: PgQueue,
 ) -> None:
-    store = pgq._store
+    store = inside.store(pgq)
 
     @pgq.task
     async def work() -> None: ...

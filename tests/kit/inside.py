@@ -1,0 +1,136 @@
+"""What tests see of pgqueue that its users do not: no other module under tests/ reaches past an underscore.
+
+Most tests do not need it: those that do wait for something that is not announced, or make a fault.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+# For types alone: programs that tests start import this module, too.
+if TYPE_CHECKING:
+    from typing import Any
+    from uuid import UUID
+
+    import asyncpg
+    import httpx
+
+    from pgqueue import PgQueue, Worker
+    from pgqueue.background.notifications import Signals
+    from pgqueue.background.stats import StatsWriter
+    from pgqueue.background.watching import Watches
+    from pgqueue.database.connection import Connection
+    from pgqueue.database.pool import Database
+    from pgqueue.events.observers import Observers
+    from pgqueue.options.run_time import Settings
+    from pgqueue.store import Store
+    from pgqueue.upkeep.retention import Purger
+    from pgqueue.web.pages.login import Gate
+    from pgqueue.worker.claim.claimer import Claimer
+    from pgqueue.worker.slots import Slots
+
+# A PgQueue
+
+
+def store(pgq: PgQueue) -> Store:
+    """Return the statements of *pgq*."""
+    return pgq._store
+
+
+def database(pgq: PgQueue) -> Database:
+    """Return the database as *pgq* sees it."""
+    return pgq._database
+
+
+def has_pool(pgq: PgQueue) -> bool:
+    """Return whether *pgq* is open and has not begun to close."""
+    return pgq._database._pool is not None
+
+
+def signals(pgq: PgQueue) -> Signals:
+    """Return the process's ear and voice."""
+    return pgq._signals
+
+
+def listener(pgq: PgQueue) -> asyncpg.Connection[asyncpg.Record] | None:
+    """Return the connection that listens, if there is one."""
+    return pgq._signals._link._connection
+
+
+def watches(pgq: PgQueue) -> Watches:
+    """Return what watches jobs for those who await them."""
+    return pgq._watches
+
+
+def observers(pgq: PgQueue) -> Observers:
+    """Return whom events of *pgq* are told to."""
+    return pgq._observers
+
+
+def stats(pgq: PgQueue) -> StatsWriter:
+    """Return what writes the statistics of *pgq*."""
+    return pgq._stats
+
+
+def statement(of: Store, name: str) -> str:
+    """Return the SQL of the statement called *name*."""
+    return of._sql[name]
+
+
+# A worker
+
+
+def lease_of(worker: Worker) -> UUID | None:
+    """Return the lease that *worker* holds."""
+    return worker._lease_id
+
+
+def claimer_of(worker: Worker) -> Claimer:
+    """Return what claims for *worker*."""
+    return worker._claimer
+
+
+def slots_of(worker: Worker) -> Slots:
+    """Return the slots in which *worker* runs its attempts."""
+    return worker._slots
+
+
+def run_time_of(worker: Worker) -> Settings | None:
+    """Return what *worker* has read of pauses and run-time options."""
+    return worker._run_time
+
+
+def is_watched(worker: Worker, at: float) -> bool:
+    """Return whether *worker* knows that somebody awaits results at the monotonic time *at*."""
+    return worker._watched_until > at
+
+
+async def purge_once(purger: Purger) -> None:
+    """Have one pass of the retention made."""
+    await purger._pass()
+
+
+# The login page
+
+
+def add_waiting(gate: Gate, number: int) -> None:
+    """Count wrong tokens in, or out, as if they waited for their turn."""
+    gate._waiting += number
+
+
+# Libraries
+
+
+def address_of(connection: asyncpg.Connection[asyncpg.Record]) -> Any:
+    """Return the address that asyncpg reached the server at: a host and port, or a path."""
+    return connection._addr  # type: ignore[attr-defined]  # the stubs leave it out
+
+
+def lent_connection(connection: Connection) -> asyncpg.Connection[asyncpg.Record]:
+    """Return the connection behind the proxy that a pool has lent."""
+    return connection._con  # type: ignore[union-attr, no-any-return]  # the stubs leave it out
+
+
+def transport_of(client: httpx.AsyncClient) -> httpx.AsyncBaseTransport:
+    """Return what *client* sends its requests by."""
+    return client._transport
