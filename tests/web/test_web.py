@@ -234,7 +234,7 @@ async def test_a_database_that_is_away_makes_the_process_unready_but_not_dead(ds
     finally:
         await pgq.close()
 
-    assert (ready.status_code, ready.json()["detail"]) == (503, "the database does not answer")
+    assert (ready.status_code, ready.json()["detail"]) == (503, "the database is unavailable")
     assert alive.status_code == 200
     assert (job.status_code, job.headers["content-type"]) == (503, "application/problem+json")
     assert dsn.rpartition("=")[2] not in job.text

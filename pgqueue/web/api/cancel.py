@@ -10,13 +10,13 @@ from pgqueue.app import PgQueue
 from pgqueue.model.documents import job_document
 from pgqueue.model.jobs import JobStatus
 from pgqueue.web.api.inputs import Because
-from pgqueue.web.api.named_in_path import find_job
 from pgqueue.web.api.poll import when_to_ask
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonAnswer
 from pgqueue.web.http.links import path_to
 from pgqueue.web.http.problems import NO_STORE, Problem
 from pgqueue.web.http.retry_after import Outlooks
+from pgqueue.web.named_in_path import find_job
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 

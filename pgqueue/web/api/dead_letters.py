@@ -18,12 +18,12 @@ from pgqueue.model.documents import (
     job_document,
 )
 from pgqueue.web.api.inputs import Because, GroupQuery, LetterQuery, NoQuery, RedriveBody
-from pgqueue.web.api.named_in_path import find_job
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonAnswer
 from pgqueue.web.http.problems import NO_STORE, Problem
 from pgqueue.web.http.queries import next_page, read_query
 from pgqueue.web.http.routing import FixedRoute
+from pgqueue.web.named_in_path import find_job
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 

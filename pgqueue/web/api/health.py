@@ -56,5 +56,5 @@ async def database_problems(pgq: PgQueue) -> list[str]:
     except NotOpenError:
         return ["pgqueue is not open"]
     except (DatabaseUnavailableError, *CONNECTION_ERRORS):
-        return ["the database does not answer"]
+        return ["the database is unavailable"]
     return []

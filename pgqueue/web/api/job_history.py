@@ -10,11 +10,11 @@ from starlette.routing import Route
 from pgqueue.app import PgQueue
 from pgqueue.model.documents import action_document, attempt_document, job_document
 from pgqueue.web.api.inputs import Because, NoQuery, PriorityBody
-from pgqueue.web.api.named_in_path import find_job
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonAnswer
 from pgqueue.web.http.problems import NO_STORE
 from pgqueue.web.http.queries import read_query
+from pgqueue.web.named_in_path import find_job
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 

@@ -11,13 +11,13 @@ from pgqueue.app import PgQueue
 from pgqueue.errors import CodecError
 from pgqueue.model.documents import job_document
 from pgqueue.model.jobs import Job, JobStatus
-from pgqueue.web.api.named_in_path import find_job
 from pgqueue.web.http.etags import encode, matches
 from pgqueue.web.http.links import path_to
 from pgqueue.web.http.problems import NO_STORE, Problem
 from pgqueue.web.http.retry_after import Outlooks, retry_after
 from pgqueue.web.live.long_poll import Waiting
 from pgqueue.web.live.server_stop import Ending
+from pgqueue.web.named_in_path import find_job
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 

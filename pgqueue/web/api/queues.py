@@ -15,12 +15,12 @@ from pgqueue.model.documents import queue_document, setting_document
 from pgqueue.model.measures import QueueMeasure
 from pgqueue.model.setting import Setting
 from pgqueue.web.api.inputs import Because, NoQuery
-from pgqueue.web.api.named_in_path import settings_of
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonAnswer
 from pgqueue.web.http.problems import NO_STORE
 from pgqueue.web.http.queries import read_query
 from pgqueue.web.http.routing import FixedRoute
+from pgqueue.web.named_in_path import settings_of
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 

@@ -8,18 +8,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.app import PgQueue
-from pgqueue.client.redrive_handle import RedriveHandle
-from pgqueue.errors import JobNotFoundError
-from pgqueue.model.dead_letters import RedriveProgress
 from pgqueue.model.documents import redrive_document
 from pgqueue.web.api.inputs import DiscardBody, MassRedriveBody, NoQuery
-from pgqueue.web.api.named_in_path import read_id
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonAnswer
 from pgqueue.web.http.links import path_to
 from pgqueue.web.http.problems import NO_STORE
 from pgqueue.web.http.queries import read_query
 from pgqueue.web.http.routing import FixedRoute
+from pgqueue.web.named_in_path import find_redrive, read_progress
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 
@@ -44,13 +41,13 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         return JsonAnswer(document, 202, headers={**NO_STORE, "Location": location, "Retry-After": "1"})
 
     async def progress(request: Request) -> Response:
-        handle = pgq.redrive_handle(read_id(request, "redrive"))
+        handle = find_redrive(request, pgq)
         await access.check_everybodys(request, "read", "dead_letters")
         read_query(request, NoQuery)
         return JsonAnswer(redrive_document(await read_progress(handle)), headers=NO_STORE)
 
     async def cancel(request: Request) -> Response:
-        handle = pgq.redrive_handle(read_id(request, "redrive"))
+        handle = find_redrive(request, pgq)
         await access.check_everybodys(request, "redrive", "dead_letters")
         is_cancelled = await handle.cancel()
         found = await read_progress(handle)
@@ -72,11 +69,3 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         Route("/redrives/{id}", progress, name="redrive_progress"),
         Route("/redrives/{id}/cancel", cancel, methods=["POST"], name="cancel_redrive"),
     ]
-
-
-async def read_progress(handle: RedriveHandle) -> RedriveProgress:
-    """Return how far a mass redrive has come. Raises HTTPException 404."""
-    try:
-        return await handle.progress()
-    except JobNotFoundError:
-        raise HTTPException(404, f"there is no redrive {handle.id}") from None

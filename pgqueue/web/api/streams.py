@@ -15,13 +15,13 @@ from starlette.routing import Route
 
 from pgqueue.app import PgQueue
 from pgqueue.model.documents import job_document
-from pgqueue.web.api.named_in_path import find_job
 from pgqueue.web.http.etags import version_of
 from pgqueue.web.http.problems import NO_STORE, Problem
 from pgqueue.web.live.capacity import Places
 from pgqueue.web.live.job_events import Event, changes_of_job
 from pgqueue.web.live.queue_ticks import Ticker
 from pgqueue.web.live.server_stop import Ending
+from pgqueue.web.named_in_path import find_job
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 

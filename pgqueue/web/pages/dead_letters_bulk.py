@@ -14,8 +14,9 @@ from starlette.routing import Route
 from pgqueue.errors import InvalidFilterError
 from pgqueue.model import figures
 from pgqueue.model.dead_letters import MAX_COUNT, MAX_RATE, DeadLetterFilter
+from pgqueue.web.named_in_path import find_redrive, read_progress
 from pgqueue.web.pages.forms import number_in, read_form, reason_in
-from pgqueue.web.pages.page import Desk, id_in_path
+from pgqueue.web.pages.page import Desk
 
 CAP: Final = 1000
 """What counts stop at."""
@@ -90,7 +91,7 @@ class BulkPages:
     async def show_redrive(self, request: Request) -> Response:
         """Show how far a mass redrive has come."""
         await self._desk.access.check_everybodys(request, "read", "dead_letters")
-        progress = await self._desk.pgq.redrive_handle(id_in_path(request)).progress()
+        progress = await read_progress(find_redrive(request, self._desk.pgq))
         return self._desk.render(
             request,
             "redrive.html",
@@ -105,8 +106,8 @@ class BulkPages:
     async def cancel_redrive(self, request: Request) -> Response:
         """Stop it."""
         await self._desk.access.check_everybodys(request, "redrive", "dead_letters")
-        handle = self._desk.pgq.redrive_handle(id_in_path(request))
-        await handle.progress()
+        handle = find_redrive(request, self._desk.pgq)
+        await read_progress(handle)
         done = await handle.cancel()
         return self._desk.go(request, f"/redrives/{handle.id}?done={'stopped' if done else 'nothing'}")
 

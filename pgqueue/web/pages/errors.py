@@ -1,88 +1,65 @@
-"""What went wrong, as a page for eyes."""
+"""Errors as pages."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ExceptionHandler
 
-from pgqueue.database.outages import CONNECTION_ERRORS
-from pgqueue.errors import (
-    DatabaseUnavailableError,
-    InvalidArgumentsError,
-    InvalidFilterError,
-    InvalidOptionError,
-    JobNotFoundError,
-    JobNotWaitingError,
-    NotADeadLetterError,
-    PayloadTooLargeError,
-    PgQueueError,
-    UnknownQueueError,
-)
+from pgqueue.web.http.statuses import STATUSES, refusal_of
 from pgqueue.web.pages.login import to_login
 from pgqueue.web.pages.page import Desk, base_of
 
-STATUSES: dict[type[PgQueueError], int] = {
-    # The first that fits counts.
-    JobNotFoundError: 404,
-    NotADeadLetterError: 409,
-    JobNotWaitingError: 409,
-    PayloadTooLargeError: 413,
-    InvalidArgumentsError: 422,
-    InvalidFilterError: 422,
-    InvalidOptionError: 422,
-    UnknownQueueError: 422,
-}
-TITLES = {
-    401: "You have to say who you are",
-    403: "You may not do this",
-    404: "There is no such thing here",
-    405: "This cannot be done here",
-    408: "That took too long to arrive",
-    409: "This does not fit any more",
-    413: "That is too much",
-    415: "That is not a form",
-    422: "That cannot be read",
-    429: "That is too often",
-    500: "Something went wrong here",
-    503: "The database does not answer",
+TITLES: Final = {
+    401: "Login required",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    408: "Request timed out",
+    409: "Not possible in the current state",
+    410: "No longer stored",
+    413: "Too large",
+    415: "Unsupported content type",
+    422: "Invalid input",
+    429: "Too many requests",
+    500: "Internal error",
+    503: "Temporarily unavailable",
 }
 
 
-def status_of(error: Exception) -> int:
-    """Return the status for one of these errors."""
-    return next(status for kind, status in STATUSES.items() if isinstance(error, kind))
+def explain(error: Exception) -> tuple[int, str]:
+    """Return the status of *error*, an HTTPException or one of STATUSES, and what is wrong."""
+    if isinstance(error, HTTPException):
+        return error.status_code, error.detail
+    return refusal_of(error)[:2]
 
 
 def exception_handlers(desk: Desk) -> dict[Any, ExceptionHandler]:
     """Return what turns exceptions of routes into pages."""
 
-    async def refused(request: Request, error: Exception) -> Response:
+    async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 401 and desk.settings.token is not None:
             return to_login(request)
         headers = dict(error.headers or {})
         if 300 <= error.status_code < 400 and "Location" in headers:
             return RedirectResponse(headers["Location"], error.status_code, headers)
-        is_unsaid = error.detail == HTTPStatus(error.status_code).phrase
-        detail = f"{request.method} {request.url.path}" if is_unsaid else error.detail
+        is_default = error.detail == HTTPStatus(error.status_code).phrase
+        detail = f"{request.method} {request.url.path}" if is_default else error.detail
         return page(request, error.status_code, detail, headers)
 
-    async def mistaken(request: Request, error: Exception) -> Response:
-        return page(request, status_of(error), str(error))
-
-    async def away(request: Request, _: Exception) -> Response:
-        # The error itself may name hosts and users: it is not for whoever asks.
-        return page(request, 503, "Look again in a moment.", {"Retry-After": "1"})
+    async def refused(request: Request, error: Exception) -> Response:
+        return page(request, *refusal_of(error))
 
     async def broken(request: Request, _: Exception) -> Response:
-        return page(request, 500, "The log of the service says what. Nothing of it is shown here.")
+        return page(request, 500, "Details are in the service's log.", {})
 
-    def page(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+    def page(request: Request, status: int, detail: str, headers: Mapping[str, str]) -> Response:
         title = TITLES.get(status) or HTTPStatus(status).phrase
         base = base_of(request)
         section = request.url.path.removeprefix(base).strip("/").partition("/")[0]
@@ -96,14 +73,13 @@ def exception_handlers(desk: Desk) -> dict[Any, ExceptionHandler]:
             title=title,
             detail=detail,
             back=f"{base}/",
-            back_words="To the overview",
+            back_label="Go to the overview",
         )
-        answer.headers.update(headers or {})
+        answer.headers.update(headers)
         return answer
 
     return {
-        HTTPException: refused,
-        **dict.fromkeys(STATUSES, mistaken),
-        **dict.fromkeys((DatabaseUnavailableError, *CONNECTION_ERRORS), away),
+        HTTPException: http_error,
+        **dict.fromkeys(STATUSES, refused),
         Exception: broken,
     }

@@ -47,8 +47,7 @@ class JobPage:
 
     async def show(self, request: Request) -> Response:
         """Show the job."""
-        await self._desk.access.check(request, "read", f"job:{request.path_params['id']}")
-        job = await self._desk.job(request)
+        job = await self._desk.job(request, "read")
         fingerprint = await self._find_fingerprint(job)
         attempts = await self._desk.pgq.attempts(job.id)
         now = await self._desk.pgq.now()
@@ -81,9 +80,8 @@ class JobPage:
 
     async def _begin(self, request: Request, action: Action) -> tuple[Job, dict[str, str]]:
         """Return the job and the form, if the requester may."""
-        await self._desk.access.check(request, action, f"job:{request.path_params['id']}")
-        form = await read_form(request, self._desk.settings)
-        return await self._desk.job(request), form
+        job = await self._desk.job(request, action)
+        return job, await read_form(request, self._desk.settings)
 
     async def cancel(self, request: Request) -> Response:
         """Cancel it."""

@@ -22,7 +22,7 @@ from pgqueue.model.jobs import Job, JobStatus
 from pgqueue.tasks.arguments import POSITIONAL
 from pgqueue.tasks.redaction import UNKNOWN, Signature
 from pgqueue.web.http.bodies import parse_json
-from pgqueue.web.pages.errors import status_of
+from pgqueue.web.pages.errors import explain
 from pgqueue.web.pages.format import editable, pretty
 from pgqueue.web.pages.forms import read_form, reason_in
 from pgqueue.web.pages.page import Desk
@@ -116,8 +116,7 @@ class RedrivePages:
 
     async def edit(self, request: Request) -> Response:
         """Show the arguments, to be changed."""
-        await self._desk.access.check(request, "redrive", f"job:{request.path_params['id']}")
-        job = await self._desk.job(request)
+        job = await self._desk.job(request, "redrive")
         self._check(job)
         is_known = "arguments" not in job.undecodable
         arguments = by_name(job.arguments, self._signature(job)) if is_known else {}
@@ -152,10 +151,9 @@ class RedrivePages:
         return self._back(request, job)
 
     async def _begin(self, request: Request) -> tuple[Job, dict[str, str]]:
-        await self._desk.access.check(request, "redrive", f"job:{request.path_params['id']}")
+        job = await self._desk.job(request, "redrive")
         settings = self._desk.settings
-        form = await read_form(request, settings, limit=settings.body_limit)
-        return await self._desk.job(request), form
+        return job, await read_form(request, settings, limit=settings.body_limit)
 
     async def _redrive(
         self, request: Request, job: Job, form: Mapping[str, str], arguments: Mapping[str, Any] | None
@@ -195,11 +193,7 @@ class RedrivePages:
         anew: Mapping[str, Any] | None = None,
     ) -> Response:
         """Return the form; with *error*, what is wrong with it; with *anew*, what it would lead to."""
-        status, wrong = 200, None
-        if isinstance(error, HTTPException):
-            status, wrong = error.status_code, error.detail
-        elif error is not None:
-            status, wrong = status_of(error), str(error)
+        status, wrong = (200, None) if error is None else explain(error)
         if anew is not None:
             anew = self._desk.pgq.registry.redact(job.task, draft.queue, anew)
         return self._desk.render(

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlencode
-from uuid import UUID
 
 from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,6 +18,8 @@ from pgqueue.app import PgQueue
 from pgqueue.errors import InvalidFilterError
 from pgqueue.model.filters import JobFilter, Page
 from pgqueue.model.jobs import JobStatus
+from pgqueue.web.named_in_path import read_id
+from pgqueue.web.pages.errors import explain
 from pgqueue.web.pages.page import Desk, base_of
 
 PAGE: Final = 50
@@ -114,8 +116,8 @@ def routes(desk: Desk) -> list[Route]:
             if query.texts["id"]:
                 return desk.go(request, f"/jobs/{read_id(query.texts['id'])}")
             page = await find(desk.pgq, query)
-        except InvalidFilterError as error:
-            return render(request, query, Page([], None), wrong=str(error))
+        except (InvalidFilterError, HTTPException) as error:
+            return render(request, query, Page([], None), wrong=explain(error)[1])
         return render(
             request,
             query,
@@ -170,11 +172,3 @@ def check_known(params: QueryParams) -> None:
     """Raise InvalidFilterError for what jobs are not found by."""
     if unknown := sorted(params.keys() - {*TEXTS, *OTHERS}):
         raise InvalidFilterError(f"filter: {unknown[0]!r} is nothing that jobs are found by")
-
-
-def read_id(given: str) -> UUID:
-    """Return the job's id that was typed. Raises InvalidFilterError."""
-    try:
-        return UUID(given)
-    except ValueError:
-        raise InvalidFilterError(f"filter: {given!r} is not a job id: those are UUIDs") from None

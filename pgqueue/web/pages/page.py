@@ -7,19 +7,18 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from pgqueue.app import PgQueue
-from pgqueue.errors import ConfigurationError, JobNotFoundError
+from pgqueue.errors import ConfigurationError
 from pgqueue.model.jobs import Job
 from pgqueue.web.http.problems import NO_STORE
+from pgqueue.web.named_in_path import find_job
 from pgqueue.web.pages.format import FILTERS
 from pgqueue.web.security.access import Access
-from pgqueue.web.settings import WebSettings
+from pgqueue.web.settings import Action, WebSettings
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -84,16 +83,9 @@ class Desk:
         """Return the answer to a form: look at *path* of the dashboard now."""
         return RedirectResponse(base_of(request) + path, 303, headers=NO_STORE)
 
-    async def job(self, request: Request) -> Job:
-        """Return the job that the path names. Raises HTTPException 404, 422."""
-        job_id = id_in_path(request)
-        try:
-            job = await self.pgq.get(job_id)
-        except JobNotFoundError as error:
-            raise HTTPException(404, str(error)) from error
-        if not await self.access.owns(request, job):
-            raise HTTPException(404, str(JobNotFoundError(job_id)))
-        return job
+    async def job(self, request: Request, action: Action) -> Job:
+        """Return the job that *request* is to do *action* to. Raises as `find_job`."""
+        return await find_job(request, self.pgq, self.access, action)
 
     def hides(self, job: Job) -> bool:
         """Whether some of the arguments of *job* are not to be shown."""
@@ -111,15 +103,6 @@ class Desk:
 def base_of(request: Request) -> str:
     """Return the path of the dashboard, wherever the app is mounted."""
     return str(request.scope["root_path"])
-
-
-def id_in_path(request: Request) -> UUID:
-    """Return the id that the path names. Raises HTTPException 422."""
-    given = request.path_params["id"]
-    try:
-        return UUID(given)
-    except ValueError:
-        raise HTTPException(422, f"{given!r} is not a job id: those are UUIDs") from None
 
 
 def _templates() -> Environment:

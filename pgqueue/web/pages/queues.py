@@ -12,7 +12,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.model.measures import Bucket, Count, QueueMeasure
-from pgqueue.model.setting import Kind, Setting
+from pgqueue.model.setting import Kind
+from pgqueue.web.named_in_path import settings_by_name
 from pgqueue.web.pages import charts
 from pgqueue.web.pages.forms import read_form, reason_in
 from pgqueue.web.pages.page import Desk
@@ -71,11 +72,6 @@ def named(form: Mapping[str, str]) -> tuple[Kind, str]:
     raise HTTPException(422, "name a queue or a task")
 
 
-def by_name(settings: Sequence[Setting], kind: Kind) -> dict[str, Setting]:
-    """Return the settings of queues, or of tasks."""
-    return {each.name: each for each in settings if each.kind == kind}
-
-
 def routes(desk: Desk) -> list[Route]:
     """Return the routes of the page and of its forms."""
 
@@ -83,7 +79,7 @@ def routes(desk: Desk) -> list[Route]:
         await desk.access.check(request, "read", "queues")
         queues = await desk.pgq.measure()
         settings = await desk.pgq.settings()
-        tasks = by_name(settings, "task")
+        tasks = settings_by_name(settings, "task")
         return desk.render(
             request,
             "queues.html",
@@ -92,7 +88,7 @@ def routes(desk: Desk) -> list[Route]:
             queues=[(queue, pieces(queue), durations(queue)) for queue in queues[:LISTED]],
             size=HISTOGRAM,
             left_out=max(0, len(queues) - LISTED),
-            queue_settings=by_name(settings, "queue"),
+            queue_settings=settings_by_name(settings, "queue"),
             tasks=sorted({*desk.pgq.registry.names, *tasks})[:LISTED],
             task_settings=tasks,
             now=await desk.pgq.now(),

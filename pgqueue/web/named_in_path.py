@@ -1,0 +1,62 @@
+"""Finding what a path names, for a requester who may see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from pgqueue.app import PgQueue
+from pgqueue.client.redrive_handle import RedriveHandle
+from pgqueue.errors import JobNotFoundError
+from pgqueue.model.dead_letters import RedriveProgress
+from pgqueue.model.jobs import Job
+from pgqueue.model.setting import Kind, Setting
+from pgqueue.web.security.access import Access
+from pgqueue.web.settings import Action
+
+
+def read_id(given: str, what: str = "job") -> UUID:
+    """Return the id that *given* is. Raises HTTPException 422."""
+    try:
+        return UUID(given)
+    except ValueError:
+        raise HTTPException(422, f"{given!r} is not a {what} id; ids are UUIDs") from None
+
+
+async def find_job(request: Request, pgq: PgQueue, access: Access, action: Action) -> Job:
+    """Return the job that *request* is to do *action* to.
+
+    Raises HTTPException 422, 401 or 403, and JobNotFoundError also for another owner's job.
+    """
+    job_id = read_id(request.path_params["id"])
+    await access.check(request, action, f"job:{job_id}")
+    job = await pgq.get(job_id)
+    if not await access.owns(request, job):
+        raise JobNotFoundError(job_id)
+    return job
+
+
+def find_redrive(request: Request, pgq: PgQueue) -> RedriveHandle:
+    """Return the mass redrive that the path names, whether it exists or not. Raises HTTPException 422."""
+    return pgq.redrive_handle(read_id(request.path_params["id"], "redrive"))
+
+
+async def read_progress(handle: RedriveHandle) -> RedriveProgress:
+    """Return the progress of a mass redrive. Raises HTTPException 404."""
+    try:
+        return await handle.progress()
+    except JobNotFoundError:
+        raise HTTPException(404, f"there is no redrive {handle.id}") from None
+
+
+async def settings_of(pgq: PgQueue, kind: Kind) -> dict[str, Setting]:
+    """Return the settings of queues, or of tasks, by name."""
+    return settings_by_name(await pgq.settings(), kind)
+
+
+def settings_by_name(settings: Iterable[Setting], kind: Kind) -> dict[str, Setting]:
+    """Return those of *settings* that are of queues, or of tasks, by name."""
+    return {setting.name: setting for setting in settings if setting.kind == kind}
