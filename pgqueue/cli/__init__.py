@@ -1,4 +1,4 @@
-"""The command `pgqueue`."""
+"""The command line: `pgqueue`."""
 
 from pgqueue.cli.app import app
 

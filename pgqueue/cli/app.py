@@ -1,6 +1,6 @@
 """The commands, and how an error leaves the program.
 
-Exit codes: 0 it is done, 1 an error, 2 wrong usage, 130 interrupted. Errors are one line on stderr.
+Exit codes: 0 success, 1 an error, 2 wrong usage, 130 interrupted. Errors are one line on stderr.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from pgqueue.cli.commands.web import web
 from pgqueue.cli.commands.worker import work
 from pgqueue.cli.commands.workers import workers
 from pgqueue.cli.output import plain
+from pgqueue.cli.parameters import Schema
 from pgqueue.errors import PgQueueError
 
 
 class Commands(TyperGroup):
-    """Turns the errors that are meant for a user into one line."""
+    """Prints errors that are meant for the user in one line, without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
+        """Run the given command."""
         # Any: newer versions of typer bring a click of their own.
         try:
             return super().invoke(ctx)
@@ -75,11 +76,13 @@ def version() -> None:
 
 @app.command()
 def migrate(
-    dsn: Annotated[str, typer.Option(envvar="PGQUEUE_DSN", help="The database, postgresql://...")],
-    schema: Annotated[str, typer.Option(help="The schema that holds the queues.")] = "pgqueue",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the SQL and change nothing.")] = False,
+    dsn: Annotated[str, typer.Option(envvar="PGQUEUE_DSN", help="Database DSN: postgresql://...")],
+    schema: Schema = "pgqueue",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the SQL without changing anything.")
+    ] = False,
 ) -> None:
-    """Bring the database's schema up to date. Any number of processes may do so at once."""
+    """Bring the database's schema up to date. Several processes may run this at once."""
     pgq = PgQueue(dsn, schema=schema)
     if dry_run:
         typer.echo(asyncio.run(pgq.pending_migrations()), nl=False)

@@ -1,4 +1,4 @@
-"""What a command says while it runs, on stderr."""
+"""Sets up the log of a command, on stderr."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pgqueue.logs import JobLogFilter, JsonFormatter
 
 
 class Level(StrEnum):
-    """How much is logged."""
+    """The lowest level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -24,7 +24,7 @@ class Level(StrEnum):
 
 
 class LogFormat(StrEnum):
-    """How it is written."""
+    """The format of log records."""
 
     AUTO = "auto"
     TEXT = "text"
@@ -32,10 +32,10 @@ class LogFormat(StrEnum):
 
 
 def set_up_logging(level: Level, *, every_job: bool = False, form: LogFormat = LogFormat.AUTO) -> None:
-    """Log to stderr: for eyes on a terminal, else as JSON, one line a record; or as *form* says.
+    """Log to stderr in *form*: by default readable text on a terminal, otherwise JSON, one record per line.
 
-    *every_job*: what goes well with each job too, and not only what went wrong. Logging that the program
-    has set up itself stays as it is.
+    *every_job*: log the start and success of each job too, not only failures. If the program has configured
+    logging itself, nothing is changed.
     """
     root = logging.getLogger()
     if root.handlers:
@@ -63,14 +63,14 @@ def _handler(form: LogFormat) -> logging.Handler:
 
 
 class _Line(logging.Formatter):
-    """Says, behind what a handler logs, for which job it ran.
+    """Appends the job to records that a handler logs.
 
-    What would be obeyed by a terminal is escaped, and lines that follow the first are indented: no text can
-    pass for a record.
+    Text that a terminal would obey is escaped, and every line after the first is indented, so that no text
+    can pass for a record.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the text."""
+        """Return the record as text."""
         return plain(super().format(record), keep_lines=True).replace("\n", "\n    ")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's

@@ -1,4 +1,4 @@
-"""What commands print: text that a terminal shows and does not obey, tables, times and amounts; or JSON."""
+"""Prints the results of commands: tables, lines and JSON, with no text that a terminal would obey."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
 def plain(text: str, *, keep_lines: bool = False) -> str:
-    """Return *text* without what a terminal would obey or could not show, escape sequences for instance.
+    """Return *text* with everything escaped that a terminal would obey or cannot show.
 
-    *keep_lines*: its line ends and tabs stay what they are.
+    *keep_lines*: line ends are kept, and tabs become spaces.
     """
     cut = text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text):,} characters)"
     if not keep_lines:
@@ -34,12 +34,12 @@ def plain(text: str, *, keep_lines: bool = False) -> str:
 
 
 def _escaped(text: str) -> str:
-    # What changes the direction of writing is not printable either.
+    # Characters that change the direction of writing are not printable either.
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def as_text(value: object) -> str:
-    """Return a JSON value on one line, to be read."""
+    """Return a JSON value on one line, for a reader."""
     return plain(json.dumps(value, ensure_ascii=False))
 
 
@@ -81,20 +81,20 @@ def table(
     numbers: Collection[str] = (),
     one_line: bool = False,
 ) -> Table:
-    """Return a table. What it shows is not markup.
+    """Return a table. Its texts are shown as they are, without markup.
 
-    Its first column is not broken: ids are to be copied. Nor are *numbers*, columns that stand to the right.
-    *one_line*: what is too long is cut, so that a row is a line.
+    The first column is never wrapped, so that ids can be copied, and neither are the columns in *numbers*,
+    which are aligned to the right. *one_line*: every row takes one line; longer texts are cut.
     """
 
     def cell(text: str) -> Text:
         return Text(plain(text), no_wrap=True, overflow="ellipsis") if one_line else Text(plain(text))
 
     made = Table(box=None, pad_edge=False, header_style="bold")
-    for place, column in enumerate(columns):
+    for position, column in enumerate(columns):
         is_number = column in numbers
         made.add_column(
-            cell(column), no_wrap=is_number or place == 0, justify="right" if is_number else "left"
+            cell(column), no_wrap=is_number or position == 0, justify="right" if is_number else "left"
         )
     for row in rows:
         made.add_row(*map(cell, row))
@@ -102,12 +102,12 @@ def table(
 
 
 def print_table(shown: Table) -> None:
-    """Print a table, wide enough where no terminal has a width."""
+    """Print a table. If stdout is not a terminal, it may be 400 characters wide."""
     Console(width=None if sys.stdout.isatty() else 400).print(shown)
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print lines that are plain."""
+    """Print lines. They must be plain already."""
     for line in lines:
         typer.echo(line)
 
@@ -118,7 +118,7 @@ def print_json(document: Any, *, on_one_line: bool = False) -> None:
 
 
 def say(as_json: bool, document: Any, text: str) -> None:
-    """Print *document*, or what it says."""
+    """Print *document* as JSON, or *text* for a reader."""
     if as_json:
         print_json(document)
     else:

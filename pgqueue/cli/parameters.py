@@ -1,4 +1,4 @@
-"""What many commands are told in the same words: which database, which jobs, who and why."""
+"""Parameters that many commands share: which database, which jobs, who makes the change and why."""
 
 from __future__ import annotations
 
@@ -20,43 +20,49 @@ from pgqueue.cli.target import load
 T = TypeVar("T")
 
 App = Annotated[
-    str | None, typer.Option("--app", metavar="MODULE:PGQ", help="The PgQueue, e.g. app.jobs:pgq.")
+    str | None, typer.Option("--app", metavar="MODULE:PGQ", help="The PgQueue object, e.g. app.jobs:pgq.")
 ]
-Dsn = Annotated[str | None, typer.Option(envvar="PGQUEUE_DSN", help="The database, where no --app is given.")]
-Schema = Annotated[str, typer.Option(help="The schema that holds the queues.")]
+Dsn = Annotated[str | None, typer.Option(envvar="PGQUEUE_DSN", help="Database DSN, if --app is not given.")]
+Schema = Annotated[str, typer.Option(help="Database schema that holds the queues.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Actor = Annotated[str | None, typer.Option("--actor", help="Who, for the jobs' history. Default: the user.")]
-Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the history.")]
-Limit = Annotated[int, typer.Option(help="At most so many.")]
-Cursor = Annotated[str | None, typer.Option(help="Go on where the last page ended.")]
-JobIds = Annotated[list[UUID] | None, typer.Argument(metavar="[JOB]...", help="Jobs, by their ids.")]
-OneJob = Annotated[UUID, typer.Argument(metavar="JOB", help="The job, by its id.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+Actor = Annotated[
+    str | None,
+    typer.Option("--actor", help="Name to record in the job history (default: your user name)."),
+]
+Reason = Annotated[str | None, typer.Option("--reason", help="Reason to record in the job history.")]
+Limit = Annotated[int, typer.Option(help="Maximum number of results.")]
+Cursor = Annotated[
+    str | None, typer.Option(help="Continue from this cursor, printed with the previous page.")
+]
+JobIds = Annotated[list[UUID] | None, typer.Argument(metavar="[JOB]...", help="Job ids.")]
+OneJob = Annotated[UUID, typer.Argument(metavar="JOB", help="Job id.")]
 
 OfStatus = Annotated[
-    list[JobStatus] | None, typer.Option("--status", help="With this status; may be given more than once.")
+    list[JobStatus] | None,
+    typer.Option("--status", help="Only jobs with this status; may be given more than once."),
 ]
-OfTask = Annotated[str | None, typer.Option("--task", help="Of this task.")]
-OfQueue = Annotated[str | None, typer.Option("--queue", help="Of this queue.")]
-OfTag = Annotated[str | None, typer.Option("--tag", help="With this tag.")]
-OfKey = Annotated[str | None, typer.Option("--key", help="With this key.")]
+OfTask = Annotated[str | None, typer.Option("--task", help="Only this task.")]
+OfQueue = Annotated[str | None, typer.Option("--queue", help="Only this queue.")]
+OfTag = Annotated[str | None, typer.Option("--tag", help="Only jobs with this tag.")]
+OfKey = Annotated[str | None, typer.Option("--key", help="Only jobs with this key.")]
 CreatedAfter = Annotated[
-    datetime | None, typer.Option("--created-after", help="Enqueued then (UTC) or later.")
+    datetime | None, typer.Option("--created-after", help="Enqueued at or after this time (UTC).")
 ]
 CreatedBefore = Annotated[
-    datetime | None, typer.Option("--created-before", help="Enqueued before then (UTC).")
+    datetime | None, typer.Option("--created-before", help="Enqueued before this time (UTC).")
 ]
 
 
 class Session:
-    """An open PgQueue for a command that is no coroutine: between two uses its event loop stands still."""
+    """An open PgQueue for a command that is not a coroutine. Its event loop only runs during `call`."""
 
     def __init__(self, pgq: PgQueue, runner: asyncio.Runner) -> None:
         self._pgq = pgq
         self._runner = runner
 
     def call(self, use: Callable[[PgQueue], Awaitable[T]]) -> T:
-        """Return what *use* makes of the PgQueue."""
+        """Await *use*, called with the PgQueue, and return its result."""
 
         async def use_it() -> T:
             return await use(self._pgq)
@@ -64,15 +70,22 @@ class Session:
         return self._runner.run(use_it())
 
 
+def find_pgqueue(app: str | None, dsn: str | None, schema: str, *, named: str = "--app") -> PgQueue:
+    """Return the PgQueue *app*, or a new one for *dsn*.
+
+    *named*: how the command line calls *app*. Raises typer.BadParameter if neither is given.
+    """
+    if app is not None:
+        return load(app)
+    if dsn is not None:
+        return PgQueue(dsn, schema=schema)
+    raise typer.BadParameter(f"no database given: pass --dsn, set PGQUEUE_DSN, or pass {named}")
+
+
 @contextmanager
 def session(app: str | None, dsn: str | None, schema: str) -> Iterator[Session]:
-    """Open the PgQueue that the command is about."""
-    if app is not None:
-        pgq = load(app)
-    elif dsn is not None:
-        pgq = PgQueue(dsn, schema=schema)
-    else:
-        raise typer.BadParameter("say which database: --dsn (or PGQUEUE_DSN), or --app")
+    """Open the PgQueue that the command line selects."""
+    pgq = find_pgqueue(app, dsn, schema)
     with asyncio.Runner() as runner:
         runner.run(pgq.open())
         try:
@@ -82,13 +95,13 @@ def session(app: str | None, dsn: str | None, schema: str) -> Iterator[Session]:
 
 
 def call(app: str | None, dsn: str | None, schema: str, use: Callable[[PgQueue], Awaitable[T]]) -> T:
-    """Open the PgQueue that the command is about, and return what *use* makes of it."""
+    """Open the PgQueue that the command line selects, and return the result of *use*."""
     with session(app, dsn, schema) as opened:
         return opened.call(use)
 
 
 def in_utc(given: datetime | None) -> datetime | None:
-    """Return a time of the command line, which is in UTC."""
+    """Return a time from the command line, which is in UTC, with its time zone."""
     return given and given.replace(tzinfo=UTC)
 
 
@@ -101,7 +114,7 @@ def job_filter(
     created_after: datetime | None,
     created_before: datetime | None,
 ) -> JobFilter:
-    """Return the filter that options say. Raises InvalidFilterError."""
+    """Return the filter that the options describe. Raises InvalidFilterError."""
     return JobFilter(
         frozenset(statuses) if statuses else None,
         task,
@@ -114,13 +127,15 @@ def job_filter(
 
 
 def check_choice(jobs: Sequence[UUID] | None, *, is_empty: bool, everything: bool) -> None:
-    """Refuse what does not say in exactly one way which jobs are meant."""
+    """Raise typer.BadParameter unless the jobs are selected in exactly one way."""
     if [bool(jobs), not is_empty, everything].count(True) != 1:
-        raise typer.BadParameter("name jobs, or say which by options such as --task, or --all: one of these")
+        raise typer.BadParameter(
+            "select jobs in exactly one way: by id, with filters such as --task, or with --all"
+        )
 
 
 def read_json(name: str, given: str) -> Any:
-    """Return the value of JSON on the command line."""
+    """Return the value of a JSON text from the command line."""
     try:
         return json.loads(given)
     except (ValueError, RecursionError) as error:
@@ -128,17 +143,17 @@ def read_json(name: str, given: str) -> Any:
 
 
 def user(actor: str | None) -> str:
-    """Return who does it."""
+    """Return *actor*, or the name of the user who runs the command."""
     return actor or getpass.getuser()
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask on stderr, unless *yes* was said before. Raises typer.Abort."""
+    """Ask on stderr, unless *yes* is set. Raises typer.Abort if the answer is not yes."""
     if yes:
         return
     try:
         typer.confirm(question, abort=True, err=True)
     except typer.Abort:
         if not sys.stdin.isatty():
-            typer.echo("nothing is changed; where nobody can answer, say --yes", err=True)
+            typer.echo("nothing was changed; pass --yes when not running interactively", err=True)
         raise

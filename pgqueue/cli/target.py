@@ -1,4 +1,4 @@
-"""Finds the PgQueue that `module:name` means."""
+"""Finds the PgQueue that `module:name` refers to."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pgqueue import PgQueue
 
 
 def load(target: str) -> PgQueue:
-    """Import *target*, `module:name`, also from the current directory.
+    """Import *target*, `module:name`. The current directory is searched too.
 
-    Raises typer.BadParameter if it is not there. What the module itself raises passes through.
+    Raises typer.BadParameter if there is no such module or PgQueue. Errors of the module itself pass through.
     """
     module_name, _, name = target.partition(":")
     if not module_name or not name:
-        raise typer.BadParameter(f"{target!r}: write it as module:name, for example app.jobs:pgq")
+        raise typer.BadParameter(f"the PgQueue must be written as module:name, got {target!r}")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -26,11 +26,11 @@ def load(target: str) -> PgQueue:
         found: object = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            # The module is there, and something that it imports is not.
+            # The module was found. A module that it imports was not.
             raise
-        raise typer.BadParameter(f"{target!r}: there is no module {error.name!r} here") from error
+        raise typer.BadParameter(f"{target!r}: no module named {error.name!r}") from error
     for attribute in name.split("."):
         found = getattr(found, attribute, None)
     if not isinstance(found, PgQueue):
-        raise typer.BadParameter(f"{target!r}: {name!r} in {module_name!r} is not a PgQueue but {found!r}")
+        raise typer.BadParameter(f"{target!r}: {name!r} in {module_name!r} must be a PgQueue, got {found!r}")
     return found

@@ -21,7 +21,7 @@ from kit.servers import CrashableServer, crashable_server
 from kit.waiting import eventually
 
 from pgqueue import Job, JobStatus, PgQueue, __version__
-from pgqueue.cli.running.lifecycle import COLLECT_AFTER, settle_collector
+from pgqueue.cli.running.lifecycle import COLLECT_AFTER, tune_collector
 from pgqueue.database.sql import load_migrations
 from pgqueue.model.measures import Count
 from pgqueue.options.declared import CallOptions
@@ -63,7 +63,7 @@ def test_the_collector_comes_less_often_unless_the_program_has_said_how_often(
     try:
         gc.set_threshold(set_by_the_program, 10, 10)
 
-        settle_collector()
+        tune_collector()
 
         assert gc.get_threshold()[0] == kept
         assert gc.get_freeze_count() > 0

@@ -111,7 +111,7 @@ async def test_a_mass_redrive_is_begun_watched_and_stopped(cli: Cli, pgq: PgQueu
     assert (over["state"], over["done"], over["total"]) == ("done", 5, 5)
     assert (begun["state"], begun["total"]) == ("running", 5)
     assert stopped["state"] == "cancelled"
-    assert (code, stdout) == (0, f"redrive {begun['id']}: cancelled, 0 of 5, 1 a second\n")
+    assert (code, stdout) == (0, f"redrive {begun['id']}: cancelled, 0 of 5, 1 jobs/s\n")
 
 
 async def test_discard_takes_jobs_out(cli: Cli, broken: UUID, db: Connection) -> None:
@@ -146,7 +146,7 @@ async def test_which_jobs_are_meant_must_be_said_in_one_way(cli: Cli, db: Connec
     for arguments in ([], ["--all", "--task=work"], [uuid4(), "--all"], [uuid4(), "--task=work"]):
         code, _, stderr = await cli(command, *arguments, "--yes")
         assert code == 2
-        assert "name jobs, or say which by options such as --task" in stderr
+        assert "select jobs in exactly one way" in stderr
     assert await count(db, "dead_letter") == 2
 
 

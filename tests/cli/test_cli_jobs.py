@@ -94,7 +94,7 @@ async def test_a_page_says_how_to_go_on(cli: Cli, pgq: PgQueue) -> None:
     await pgq.enqueue_many([pgq.signature("work") for _ in range(2)])
 
     _, stdout, _ = await cli("jobs", "--limit=1")
-    cursor = stdout.splitlines()[-1].removeprefix("more: --cursor ")
+    cursor = stdout.splitlines()[-1].removeprefix("next page: --cursor ")
 
     assert len((await cli.json("jobs", f"--cursor={cursor}"))["jobs"]) == 1
 
@@ -213,7 +213,7 @@ async def test_cancel_cancels_the_jobs_that_are_named(cli: Cli, pgq: PgQueue, br
     document = await cli.json("cancel", one.id, two.id)
 
     [action] = await pgq.actions(one.id)
-    assert (code, stdout) == (0, f"cancelled: 1\nover already: {broken}\n")
+    assert (code, stdout) == (0, f"cancelled or asked to stop: 1\nalready ended: {broken}\n")
     assert document == {"cancelled": [str(two.id)], "over_already": [str(one.id)], "unknown": []}
     assert (action.action, action.reason, action.actor) == ("cancelled", "no need", "ada")
     assert await two.status() is JobStatus.CANCELLED
@@ -225,15 +225,15 @@ async def test_cancel_by_filter_asks_and_says_how_many(cli: Cli, pgq: PgQueue) -
         await pgq.enqueue_by_name(task)
 
     refused = await cli("cancel", "--task=work", answer="n\n")
-    nobody = await cli("cancel", "--task=work")
+    unanswered = await cli("cancel", "--task=work")
     before = (await pgq.jobs(status="cancelled")).jobs
     agreed = await cli("cancel", "--task=work", answer="y\n")
     rest = await cli.json("cancel", "--all", "--yes")
 
-    assert (refused[0], nobody[0], before) == (1, 1, [])
+    assert (refused[0], unanswered[0], before) == (1, 1, [])
     assert "cancel 2 jobs: status pending or scheduled or blocked or running, task 'work'?" in refused[2]
-    assert "where nobody can answer, say --yes" in nobody[2]
-    assert (agreed[0], agreed[1].endswith("cancelled: 2\n")) == (0, True)
+    assert "pass --yes when not running interactively" in unanswered[2]
+    assert (agreed[0], agreed[1].endswith("cancelled or asked to stop: 2\n")) == (0, True)
     assert rest == {"cancelled": 1}
 
 
@@ -246,7 +246,7 @@ async def test_requeue_makes_jobs_pending_again(cli: Cli, pgq: PgQueue, broken: 
     await pgq.cancel(broken)
     many = await cli.json("requeue", "--task=charge", "--yes", "--reason=mended")
 
-    assert one[:2] == (0, f"requeued: 1\nnot over: {waiting.id}\n")
+    assert one[:2] == (0, f"requeued: 1\nhas not ended: {waiting.id}\n")
     assert (status, (await pgq.get(broken)).status) == (JobStatus.PENDING, JobStatus.PENDING)
     assert many == {"requeued": 1}
     assert [act.reason for act in await pgq.actions(broken) if act.action == "requeued"] == [None, "mended"]
@@ -287,7 +287,7 @@ async def test_which_jobs_are_meant_must_be_said_in_one_way(cli: Cli, pgq: PgQue
     for arguments in ([], ["--all", "--task=work"], [job.id, "--all"], [job.id, "--task=work"]):
         code, _, stderr = await cli(command, *arguments, "--yes")
         assert code == 2
-        assert "name jobs, or say which by options such as --task" in stderr
+        assert "select jobs in exactly one way" in stderr
     assert await job.status() is JobStatus.PENDING
 
 
@@ -300,7 +300,7 @@ async def test_errors_are_one_line(cli: Cli, pgq: PgQueue) -> None:
     assert (await cli("job", unknown, "--watch"))[::2] == (1, line)
     # The others are dealt with.
     code, stdout, stderr = await cli("cancel", unknown, known.id)
-    assert (code, stdout, stderr) == (1, "cancelled: 1\n", line)
+    assert (code, stdout, stderr) == (1, "cancelled or asked to stop: 1\n", line)
     code, _, stderr = await cli("jobs", f"--cursor={HOSTILE}")
     assert (code, stderr.count("\n")) == (1, 1)
     assert not any(each in stderr for each in WHAT_A_TERMINAL_OBEYS)
@@ -357,7 +357,7 @@ async def test_the_commands_run_as_programs(processes: Processes, dsn: str) -> N
     assert code == 0
     assert (wrong, stderr.startswith("pgqueue: ")) == (1, True)
     assert "Traceback" not in stderr
-    assert cancelled == (0, "cancelled: 1\n", "")
+    assert cancelled == (0, "cancelled or asked to stop: 1\n", "")
     assert (shown, json.loads(document)["status"]) == (1, "cancelled")
 
 
@@ -372,7 +372,9 @@ async def test_a_question_is_asked_of_the_declared_pgqueue_too(
     given = ["cancel", "--all", "--app=asked_here:pgq"]
     result = await asyncio.to_thread(CliRunner().invoke, app, given, input="y\n")
 
-    assert (result.exit_code, result.stdout.endswith("cancelled: 1\n")) == (0, True), result.exception
+    assert (result.exit_code, result.stdout.endswith("cancelled or asked to stop: 1\n")) == (0, True), (
+        result.exception
+    )
 
 
 def test_a_filter_and_a_count_are_said_in_words() -> None:

@@ -84,7 +84,7 @@ async def test_queues_says_what_each_holds(cli: Cli, pgq: PgQueue) -> None:
     [queue] = document["queues"]
     assert (queue["queue"], queue["is_paused"]) == ("default", False)
     assert (queue["pending"]["value"], queue["scheduled"]["value"]) == (3, 1)
-    assert unknown == (1, "", "pgqueue: there is no queue 'mial' (there are: '[mail]', 'default')\n")
+    assert unknown == (1, "", "pgqueue: unknown queue 'mial' (known: '[mail]', 'default')\n")
 
 
 async def test_a_queue_is_paused_and_resumed(cli: Cli, pgq: PgQueue) -> None:
@@ -127,9 +127,9 @@ async def test_a_queue_that_is_not_there_is_paused_only_by_force(cli: Cli, pgq: 
     assert typo == (
         1,
         "",
-        "pgqueue: there is no queue 'mial' (there are: 'default'); --force pauses it all the same\n",
+        "pgqueue: unknown queue 'mial' (known: 'default'); use --force to pause it anyway\n",
     )
-    assert (resumed[0], resumed[2]) == (1, "pgqueue: there is no queue 'mial' (there are: 'default')\n")
+    assert (resumed[0], resumed[2]) == (1, "pgqueue: unknown queue 'mial' (known: 'default')\n")
     assert settings_after == []
     assert forced[0] == 0
     for wrong in (["pause"], ["pause", "mail", "--task=work"], ["resume"]):
@@ -309,10 +309,10 @@ def test_what_does_not_fit_is_counted_and_the_busiest_queues_are_shown() -> None
     assert "and 40 more queues" in lines
 
 
-def test_a_screen_says_why_there_is_nothing_newer() -> None:
-    lines = lines_of(Snapshot(NOON, problem="the database does not answer"), height=20)
+def test_a_screen_says_why_it_was_not_updated() -> None:
+    lines = lines_of(Snapshot(NOON, problem="the database is unavailable"), height=20)
 
-    assert "nothing newer: the database does not answer" in lines
+    assert "not updated: the database is unavailable" in lines
 
 
 @given(st.integers(-5, 100), st.lists(st.integers(0, 100), max_size=5))

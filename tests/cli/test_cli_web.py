@@ -86,7 +86,7 @@ async def test_it_serves_this_machine_without_a_token_and_changes_nothing(dsn: s
     assert "server" not in shown.headers
     assert (requeued.status_code, proxied.status_code, status) == (403, 403, "pending")
     assert code == 0
-    assert said == "it changes nothing: give it a token to cancel, redrive or pause\n"
+    assert said == "read-only: set a token to be able to cancel, redrive or pause\n"
     assert "Traceback" not in stderr
 
 
@@ -127,10 +127,10 @@ def test_an_empty_token_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([f"--dsn={DSN}", "--token=short"], "the token has 5 characters: give 16 or more"),
-        ([], "say which database"),
+        ([f"--dsn={DSN}", "--token=short"], "the token must have at least 16 characters, got 5"),
+        ([], "no database given: pass --dsn, set PGQUEUE_DSN, or pass MODULE:PGQ"),
         ([f"--dsn={DSN}", "--port=65536"], "less than or equal to 65535"),
-        (["no.such:module"], "there is no module"),
+        (["no.such:module"], "no module named"),
     ],
 )
 def test_wrong_usage_is_said(arguments: list[str], said: str) -> None:

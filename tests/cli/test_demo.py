@@ -18,7 +18,7 @@ import pytest
 from kit import inside
 
 from pgqueue import PgQueue
-from pgqueue.cli.commands.demo import BLOCK, Report, Screen, find_files, named, read_file, read_folder
+from pgqueue.cli.commands.demo import BLOCK, Report, Screen, find_files, listed, read_file, read_folder
 from pgqueue.cli.output import plain
 
 KEYS = {"enqueued", "succeeded", "failed", "seconds", "jobs_per_s", "pickup_ms_p50", "pickup_ms_p95"}
@@ -66,7 +66,7 @@ async def test_every_file_is_read_in_a_job_of_its_own_and_counted_in_one_json_ob
     assert report["seconds"] > 0
     assert report["jobs_per_s"] > 0
     assert 0 < report["pickup_ms_p50"] <= report["pickup_ms_p95"]
-    assert "passed over: 3\n" in stderr
+    assert "skipped: 3\n" in stderr
     assert f"{folder}/pipe: not a regular file" in stderr
 
 
@@ -112,7 +112,7 @@ async def test_the_status_is_served_while_it_runs_and_ctrl_c_ends_it_with_a_summ
 
     assert ready == {"status": "ready"}
     assert code == 130
-    assert "interrupted: 1 files were to be read" in stderr
+    assert "interrupted: 1 files had been found" in stderr
     assert "1 jobs, 0 succeeded, 0 failed" in stdout
     assert "Traceback" not in stderr
 
@@ -174,7 +174,7 @@ def test_regular_files_and_links_to_them_are_found_and_nothing_is_skipped_in_sil
         here + b"/link.txt",
         here + b"/\xff\n.bin",
     ]
-    assert sorted(found.passed_over) == [
+    assert sorted(found.skipped) == [
         f"{folder}/dangling: No such file or directory",
         f"{folder}/data: the demo's own database",
         f"{folder}/pipe: not a regular file",
@@ -189,11 +189,11 @@ def test_names_are_printed_without_what_a_terminal_obeys() -> None:
 
 
 def test_long_lists_say_how_much_more_there_is() -> None:
-    lines = named("failed", [str(number) for number in range(50)], 120)
+    lines = listed("failed", [str(number) for number in range(50)], 120)
 
     assert lines[0] == "failed: 120"
     assert lines[-1] == "  ... and 70 more"
-    assert named("failed", [], 0) == []
+    assert listed("failed", [], 0) == []
 
 
 def test_pick_up_times_are_by_nearest_rank() -> None:

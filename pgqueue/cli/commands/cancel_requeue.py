@@ -1,11 +1,11 @@
-"""`pgqueue cancel` and `pgqueue requeue`: jobs by their ids, or all that options take in."""
+"""`pgqueue cancel` and `pgqueue requeue`: jobs by id, or all jobs that match filters."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 import typer
@@ -41,9 +41,23 @@ from pgqueue.model.jobs import TERMINAL
 ALL_LIVE = frozenset(JobStatus) - TERMINAL
 REQUEUED_UNASKED = TERMINAL - {JobStatus.SUCCEEDED}
 PREVIEWED = 1000
-"""Jobs that are counted before the question."""
+"""Jobs that are counted, at most, for the question."""
 LOOKS = 10
-"""Pages that are looked at for them."""
+"""Pages that are read, at most, to count them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """How a command reports: the text for a reader, and the keys of its JSON, which programs rely on."""
+
+    done: str
+    done_key: str
+    left: str
+    left_key: str
+
+
+CANCELLED: Final = Wording("cancelled or asked to stop", "cancelled", "already ended", "over_already")
+REQUEUED: Final = Wording("requeued", "requeued", "has not ended", "not_over")
 
 
 def cancel(
@@ -58,15 +72,16 @@ def cancel(
     key: OfKey = None,
     created_after: CreatedAfter = None,
     created_before: CreatedBefore = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every job that is not over.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every job that has not ended.")] = False,
     reason: Reason = None,
     actor: Actor = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Cancel the JOBs, or all that the options take in. Running ones are asked to stop.
+    """Cancel the given JOBs, or all that match the filters. Running jobs are asked to stop.
 
-    Exit codes: 0 none of them runs on, 1 there is no such job, or another error; 2 wrong usage.
+    Exit codes: 0 each was cancelled, asked to stop, or had already ended; 1 a job was not found, or another
+    error; 2 wrong usage; 130 interrupted.
     """
     chosen = job_filter(status, task, queue, tag, key, created_after, created_before)
     check_choice(jobs, is_empty=chosen.is_empty, everything=everything)
@@ -75,7 +90,7 @@ def cancel(
         changed, left, unknown = call(
             app, dsn, schema, _each(jobs, lambda pgq, job: pgq.cancel(job, reason=reason, actor=who))
         )
-        _report_each("cancelled", "over already", changed, left, unknown, as_json=as_json)
+        _report_each(CANCELLED, changed, left, unknown, as_json=as_json)
         return
     preview = _narrowed("cancel", chosen, ALL_LIVE, ALL_LIVE)
     with session(app, dsn, schema) as opened:
@@ -84,7 +99,7 @@ def cancel(
         count = opened.call(
             lambda pgq: _sum(pgq.cancel_many(chosen, all=everything, reason=reason, actor=who))
         )
-    _report_many("cancelled", count, as_json=as_json)
+    _report_many(CANCELLED, count, as_json=as_json)
 
 
 def requeue(
@@ -99,19 +114,18 @@ def requeue(
     key: OfKey = None,
     created_after: CreatedAfter = None,
     created_before: CreatedBefore = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Every job that is over and has not succeeded.")
-    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every job that ended without success.")] = False,
     reason: Reason = None,
     actor: Actor = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the JOBs, or all that the options take in and that are over, pending again, under their ids.
+    """Make ended jobs pending again under the same ids: the given JOBs, or all that match the filters.
 
-    Those that have succeeded are left alone unless they are named, or --status says succeeded.
+    Succeeded jobs are only requeued by id, or with --status succeeded.
 
-    Exit codes: 0 it is done, 1 there is no such job, or another error; 2 wrong usage.
+    Exit codes: 0 each was requeued, or has not ended; 1 a job was not found, or another error; 2 wrong usage;
+    130 interrupted.
     """
     chosen = job_filter(status, task, queue, tag, key, created_after, created_before)
     check_choice(jobs, is_empty=chosen.is_empty, everything=everything)
@@ -120,7 +134,7 @@ def requeue(
         changed, left, unknown = call(
             app, dsn, schema, _each(jobs, lambda pgq, job: pgq.requeue(job, reason=reason, actor=who))
         )
-        _report_each("requeued", "not over", changed, left, unknown, as_json=as_json)
+        _report_each(REQUEUED, changed, left, unknown, as_json=as_json)
         return
     preview = _narrowed("requeue", chosen, TERMINAL, REQUEUED_UNASKED)
     with session(app, dsn, schema) as opened:
@@ -129,11 +143,11 @@ def requeue(
         count = opened.call(
             lambda pgq: _sum(pgq.requeue_many(chosen, all=everything, reason=reason, actor=who))
         )
-    _report_many("requeued", count, as_json=as_json)
+    _report_many(REQUEUED, count, as_json=as_json)
 
 
 def describe_filter(chosen: JobFilter) -> str:
-    """Return which jobs a filter takes in, in words."""
+    """Return which jobs a filter matches, in words."""
     parts = []
     for field in fields(chosen):
         value = getattr(chosen, field.name)
@@ -149,18 +163,18 @@ def describe_filter(chosen: JobFilter) -> str:
 
 
 def describe_count(count: int, *, is_whole: bool) -> str:
-    """Return how many jobs were counted. *is_whole*: that there are no more."""
+    """Return how many jobs were counted, in words. *is_whole*: every job was counted."""
     return f"{count:,} job{'' if count == 1 and is_whole else 's'}{'' if is_whole else ' or more'}"
 
 
-Outcome = tuple[list[UUID], list[UUID], list[UUID]]
+Changes = tuple[list[UUID], list[UUID], list[UUID]]
 """The jobs that were changed, those that were left as they are, and those that do not exist."""
 
 
 def _each(
     jobs: Sequence[UUID], change: Callable[[PgQueue, UUID], Awaitable[bool]]
-) -> Callable[[PgQueue], Awaitable[Outcome]]:
-    async def change_each(pgq: PgQueue) -> Outcome:
+) -> Callable[[PgQueue], Awaitable[Changes]]:
+    async def change_each(pgq: PgQueue) -> Changes:
         changed: list[UUID] = []
         left: list[UUID] = []
         unknown: list[UUID] = []
@@ -181,10 +195,10 @@ async def _sum(counts: AsyncIterator[int]) -> int:
 def _narrowed(
     verb: str, chosen: JobFilter, possible: frozenset[JobStatus], unasked: frozenset[JobStatus]
 ) -> JobFilter:
-    """Return the filter of what will really be changed."""
+    """Return *chosen* without the statuses that *verb* does not change. Raises typer.BadParameter."""
     statuses = unasked if chosen.statuses is None else chosen.statuses & possible
     if not statuses:
-        raise typer.BadParameter(f"--status: {verb} is for jobs that are {', '.join(sorted(possible))}")
+        raise typer.BadParameter(f"--status must be one of {', '.join(sorted(possible))} to {verb} jobs")
     return replace(chosen, statuses=statuses)
 
 
@@ -215,8 +229,7 @@ def _confirm(verb: str, chosen: JobFilter, opened: Session) -> None:
 
 
 def _report_each(
-    done: str,
-    not_done: str,
+    wording: Wording,
     changed: Sequence[UUID],
     left: Sequence[UUID],
     unknown: Sequence[UUID],
@@ -224,19 +237,19 @@ def _report_each(
     as_json: bool,
 ) -> None:
     if as_json:
-        print_json({done: changed, not_done.replace(" ", "_"): left, "unknown": unknown})
+        print_json({wording.done_key: changed, wording.left_key: left, "unknown": unknown})
     else:
-        typer.echo(f"{done}: {len(changed)}")
+        typer.echo(f"{wording.done}: {len(changed)}")
         for job in left:
-            typer.echo(f"{not_done}: {job}")
+            typer.echo(f"{wording.left}: {job}")
     for job in unknown:
         typer.echo(f"pgqueue: {JobNotFoundError(job)}", err=True)
     if unknown:
         raise typer.Exit(1)
 
 
-def _report_many(done: str, count: int, *, as_json: bool) -> None:
+def _report_many(wording: Wording, count: int, *, as_json: bool) -> None:
     if as_json:
-        print_json({done: count})
+        print_json({wording.done_key: count})
     else:
-        typer.echo(f"{done}: {count:,}")
+        typer.echo(f"{wording.done}: {count:,}")

@@ -1,6 +1,6 @@
-"""`pgqueue dead`: look at what has failed, make it pending again, or be done with it.
+"""`pgqueue dead`: inspect, redrive and discard dead letters.
 
-Output is a table for eyes, or JSON with --json. What changes many jobs asks first, unless told --yes.
+Commands print a table, or JSON with --json. Commands that change many jobs ask first, unless given --yes.
 """
 
 from __future__ import annotations
@@ -39,16 +39,22 @@ from pgqueue.cli.parameters import (
     user,
 )
 
-dead = typer.Typer(help="Jobs that have failed: look, redrive, discard.", no_args_is_help=True)
+dead = typer.Typer(help="Inspect, redrive or discard dead letters (failed jobs).", no_args_is_help=True)
 
-OfReason = Annotated[str | None, typer.Option("--reason", help="Failed for this reason, e.g. exception.")]
-OfFingerprint = Annotated[str | None, typer.Option("--fingerprint", help="Of this group.")]
-OfErrorType = Annotated[str | None, typer.Option("--error-type", help="Of this error, e.g. ValueError.")]
-After = Annotated[datetime | None, typer.Option("--failed-after", help="Failed then (UTC) or later.")]
-Before = Annotated[datetime | None, typer.Option("--failed-before", help="Failed before then (UTC).")]
+OfReason = Annotated[
+    str | None, typer.Option("--reason", help="Only failures with this reason code, e.g. exception.")
+]
+OfFingerprint = Annotated[
+    str | None, typer.Option("--fingerprint", help="Only this group of similar failures.")
+]
+OfErrorType = Annotated[
+    str | None, typer.Option("--error-type", help="Only failures with this error type, e.g. ValueError.")
+]
+After = Annotated[datetime | None, typer.Option("--failed-after", help="Failed at or after this time (UTC).")]
+Before = Annotated[datetime | None, typer.Option("--failed-before", help="Failed before this time (UTC).")]
 All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
-Note = Annotated[str | None, typer.Option("--note", help="Why, for the jobs' history.")]
-Redrive = Annotated[UUID, typer.Argument(metavar="REDRIVE", help="The mass redrive, by its id.")]
+Note = Annotated[str | None, typer.Option("--note", help="Reason to record in the job history.")]
+Redrive = Annotated[UUID, typer.Argument(metavar="REDRIVE", help="Id of the mass redrive.")]
 
 
 @dead.command("list")
@@ -83,7 +89,7 @@ def list_letters(
         )
     )
     if page.cursor is not None:
-        typer.echo(f"more: --cursor {page.cursor}")
+        typer.echo(f"next page: --cursor {page.cursor}")
 
 
 @dead.command()
@@ -97,7 +103,7 @@ def groups(
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Group dead letters by what went wrong."""
+    """Count dead letters, grouped by error."""
     found = call(
         app,
         dsn,
@@ -134,7 +140,7 @@ def show(
     schema: Schema = "pgqueue",
     as_json: AsJson = False,
 ) -> None:
-    """Show all that is known of one dead letter."""
+    """Show everything known about one dead letter."""
 
     async def read(pgq: PgQueue) -> DeadLetterDetails:
         return pgq.shown_details(await pgq.dead_letter(job))
@@ -160,23 +166,32 @@ def redrive(
     failed_after: After = None,
     failed_before: Before = None,
     everything: All = False,
-    to_queue: Annotated[str | None, typer.Option(help="Into this queue. Default: each job's own.")] = None,
-    arguments: Annotated[
-        str | None, typer.Option(help="Other arguments for the one job: a JSON object by parameter name.")
+    to_queue: Annotated[
+        str | None, typer.Option(help="Move the jobs to this queue (default: each job's own).")
     ] = None,
-    keep_attempts: Annotated[bool, typer.Option(help="Give the attempts not back: one more each.")] = False,
-    rate: Annotated[float, typer.Option(help="Jobs a second, of many.")] = 100.0,
+    arguments: Annotated[
+        str | None,
+        typer.Option(help="New arguments, for a single job: a JSON object by parameter name."),
+    ] = None,
+    keep_attempts: Annotated[
+        bool,
+        typer.Option(
+            help="Do not reset the attempt count: each job runs once more, then retries only if it had "
+            "retries left.",
+        ),
+    ] = False,
+    rate: Annotated[float, typer.Option(help="Jobs per second in a mass redrive.")] = 100.0,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Wait for the end of many, and show progress.")
+        bool, typer.Option("--watch", help="Wait for a mass redrive to finish, showing progress.")
     ] = False,
     note: Note = None,
     actor: Actor = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make dead letters pending again: the JOBs, or all that the options take in.
+    """Make dead letters pending again: the given JOBs, or all that match the filters.
 
-    Many are redriven by the workers, at the rate; this command need not stay.
+    With filters, workers redrive the jobs at --rate; this command does not have to keep running.
     """
     wanted = _filter(task, queue, reason, fingerprint, error_type, failed_after, failed_before)
     check_choice(jobs, is_empty=wanted.is_empty, everything=everything)
@@ -222,10 +237,10 @@ def progress(
     app: App = None,
     dsn: Dsn = None,
     schema: Schema = "pgqueue",
-    watch: Annotated[bool, typer.Option("--watch", help="Wait for its end.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Wait for it to finish, showing progress.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say how far a mass redrive has come."""
+    """Show the progress of a mass redrive."""
 
     async def look(pgq: PgQueue) -> RedriveProgress:
         handle = pgq.redrive_handle(redrive)
@@ -239,7 +254,7 @@ def progress(
 def stop(
     redrive: Redrive, app: App = None, dsn: Dsn = None, schema: Schema = "pgqueue", as_json: AsJson = False
 ) -> None:
-    """Stop a mass redrive. What is pending again by now stays so."""
+    """Stop a mass redrive. Jobs already made pending stay pending."""
 
     async def cancel(pgq: PgQueue) -> RedriveProgress:
         handle = pgq.redrive_handle(redrive)
@@ -269,7 +284,7 @@ def discard(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take dead letters out of the list for good: the JOBs, or all that the options take in."""
+    """Remove jobs from the dead letters: the given JOBs, or all that match the filters. They stay failed."""
     wanted = _filter(task, queue, reason, fingerprint, error_type, failed_after, failed_before)
     check_choice(jobs, is_empty=wanted.is_empty, everything=everything)
     who = user(actor)
@@ -309,20 +324,20 @@ def _arguments(given: str | None, jobs: Sequence[UUID] | None) -> dict[str, Any]
     if given is None:
         return None
     if jobs is None or len(jobs) != 1:
-        raise typer.BadParameter("--arguments are for one job")
+        raise typer.BadParameter("--arguments needs exactly one JOB")
     arguments = read_json("--arguments", given)
     if not isinstance(arguments, dict):
-        raise typer.BadParameter("--arguments: give a JSON object by parameter name")
+        raise typer.BadParameter("--arguments must be a JSON object by parameter name")
     return arguments
 
 
 def _confirm(what: str, wanted: DeadLetterFilter, yes: bool) -> None:
-    which = "every dead letter" if wanted.is_empty else f"the dead letters of {wanted.to_json()}"
+    which = "every dead letter" if wanted.is_empty else f"the dead letters that match {wanted.to_json()}"
     confirm(f"{what} {plain(which)}?", yes=yes)
 
 
 async def _watch(handle: RedriveHandle) -> RedriveProgress:
-    """Show progress on stderr until the mass redrive is over."""
+    """Show progress on stderr until the mass redrive ends."""
     with Progress(console=Console(stderr=True)) as bar:
         shown = bar.add_task(f"redrive {handle.id}", total=None)
         while True:
@@ -334,7 +349,7 @@ async def _watch(handle: RedriveHandle) -> RedriveProgress:
 
 
 def _describe(found: RedriveProgress) -> str:
-    return f"redrive {found.id}: {found.state}, {found.done} of {found.total}, {found.rate:g} a second"
+    return f"redrive {found.id}: {found.state}, {found.done} of {found.total}, {found.rate:g} jobs/s"
 
 
 def _print_details(found: DeadLetterDetails) -> None:

@@ -1,6 +1,6 @@
-"""`pgqueue demo`: one job per file of a folder, on a PostgreSQL server of its own.
+"""`pgqueue demo`: reads every file in a folder, in a job each, on a temporary PostgreSQL server.
 
-Read it as an example: a PgQueue, a task, a worker, and jobs, in one process.
+It also serves as an example: a PgQueue, a task, a worker and jobs in one process.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ from pgqueue.tasks.task import Task
 BLOCK = 1024 * 1024
 """Bytes that are read at a time."""
 AHEAD = 2
-"""How many jobs are enqueued ahead of the worker, as a multiple of its concurrency."""
+"""Jobs that are enqueued ahead of the worker, as a multiple of its concurrency."""
 LISTED = 50
-"""How many failures, and files passed over, are named."""
+"""Failures and skipped files that are listed, at most."""
 INTERRUPTED = 130
 
 
 @dataclass
 class FileFacts:
-    """What the demo's task finds out about a file."""
+    """The result of the demo's task for one file."""
 
     size: int = 0
     lines: int = 0
@@ -58,14 +58,14 @@ class FileFacts:
 
 
 def read_file(path: bytes) -> FileFacts:
-    """Read one file. It is the demo's task: a plain function, so each call runs in a thread."""
+    """Read one file. This is the demo's task: a plain function, so each call runs in a thread."""
     facts, digest, in_word = FileFacts(), hashlib.sha256(), False
     with open(os.fsdecode(path), "rb") as file:  # noqa: PTH123  # a path of bytes: any name a file can have
         while block := file.read(BLOCK):
             digest.update(block)
             facts.size += len(block)
             facts.lines += block.count(b"\n")
-            # A word that goes on from the block before has been counted there.
+            # A word that continues from the previous block was counted there.
             facts.words += len(block.split()) - (in_word and not block[:1].isspace())
             in_word = not block[-1:].isspace()
     facts.sha256 = digest.hexdigest()
@@ -73,14 +73,14 @@ def read_file(path: bytes) -> FileFacts:
 
 
 async def read_folder(dsn: str, files: Sequence[bytes], *, concurrency: int, screen: Screen) -> Report:
-    """Read *files*, each in a job of its own, and report how it went."""
+    """Read *files*, each in a job of its own, and return the report."""
     pgq = PgQueue(dsn)
-    # A queue of its own for each run: with --data, jobs of an earlier run may be left in the database.
+    # Each run has its own queue: with --data, the database may still hold jobs of an earlier run.
     queue = f"files {datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}"
-    # A file that cannot be read now cannot be read later: no retries.
+    # No retries: a file that cannot be read now cannot be read later.
     read = pgq.task(queue=queue, max_retries=0)(read_file)
-    tally = Tally(queue, screen.advance)
-    pgq.observe(tally.observe)
+    counts = JobCounts(queue, screen.advance)
+    pgq.observe(counts.observe)
 
     await pgq.migrate()
     async with (
@@ -92,21 +92,21 @@ async def read_folder(dsn: str, files: Sequence[bytes], *, concurrency: int, scr
         screen.show_address(address)
         started_at = time.monotonic()
         reading = anyio.CancelScope()
-        # To the worker's very end: the second signal, which is to hurry it, comes when it is stopping.
+        # Until the worker has stopped: the second signal, which hurries it, arrives while it is stopping.
         with on_signals(reading.cancel, worker.release):
             with reading:
-                await enqueue_files(pgq, read, files, tally, ahead=AHEAD * concurrency, worker=worker)
-                await tally.wait_open(0, worker)
+                await enqueue_files(pgq, read, files, counts, ahead=AHEAD * concurrency, worker=worker)
+                await counts.wait_open(0, worker)
             seconds = time.monotonic() - started_at
             worker.stop()
             await worker.wait_stopped()
         return Report(
-            enqueued=len(tally.paths),
-            succeeded=tally.succeeded,
-            failed=len(tally.failed),
+            enqueued=len(counts.paths),
+            succeeded=counts.succeeded,
+            failed=len(counts.failed),
             seconds=seconds,
-            waits=sorted(tally.waits),
-            failures=[await describe(pgq, tally, job_id) for job_id in tally.failed[:LISTED]],
+            waits=sorted(counts.waits),
+            failures=[await describe(pgq, counts, job_id) for job_id in counts.failed[:LISTED]],
         )
 
 
@@ -114,28 +114,28 @@ async def enqueue_files(
     pgq: PgQueue,
     read: Task[[bytes], FileFacts],
     files: Sequence[bytes],
-    tally: Tally,
+    counts: JobCounts,
     *,
     ahead: int,
     worker: Worker,
 ) -> None:
-    """Enqueue a job per file, *ahead* of the worker by so many at most.
+    """Enqueue a job per file, with at most *ahead* jobs that have not ended.
 
-    One call of `enqueue_many` with all of them would do; but then the pick-up times would tell the length
-    of the queue, and not how soon a free worker picks a job up.
+    One call of `enqueue_many` with all files would work too. Pick-up times would then measure the length of
+    the queue, and not how soon a free worker claims a job.
     """
     size = max(1, ahead // 2)
     for start in range(0, len(files), size):
-        await tally.wait_open(ahead - size, worker)
+        await counts.wait_open(ahead - size, worker)
         paths = files[start : start + size]
-        # An interruption waits for the answer: what was enqueued is to be counted.
+        # Shielded: an interrupted call may have enqueued jobs that would not be counted.
         with anyio.CancelScope(shield=True):
             handles = await pgq.enqueue_many([read.s(path) for path in paths])
-        tally.paths.update(zip((handle.id for handle in handles), paths, strict=True))
+        counts.paths.update(zip((handle.id for handle in handles), paths, strict=True))
 
 
-class Tally:
-    """Counts what becomes of the jobs of one queue: an observer of events."""
+class JobCounts:
+    """Counts the jobs of one queue by how they end: an observer of events."""
 
     def __init__(self, queue: str, on_ended: Callable[[int], None]) -> None:
         self._queue = queue
@@ -148,7 +148,7 @@ class Tally:
         """Seconds from ready to claimed."""
 
     def observe(self, event: Event) -> None:
-        """Count."""
+        """Count *event*."""
         match event:
             case JobsClaimed():
                 self.waits += event.waited
@@ -165,30 +165,30 @@ class Tally:
                 pass
 
     async def wait_open(self, limit: int, worker: Worker) -> None:
-        """Wait until at most *limit* jobs are not over yet."""
+        """Wait until at most *limit* jobs have not ended."""
         while worker.is_alive and len(self.paths) - self.succeeded - len(self.failed) > limit:
             self._changed = anyio.Event()
             with anyio.move_on_after(1):
                 await self._changed.wait()
         if not worker.is_alive:
-            # Raises what ended it.
+            # Raises the error that stopped it.
             await worker.wait_stopped()
 
 
 @dataclass(frozen=True)
 class Report:
-    """How the demo went."""
+    """The counts and times of a run."""
 
     enqueued: int
     succeeded: int
     failed: int
     seconds: float
     waits: Sequence[float] = field(repr=False)
-    """Ascending, in seconds."""
+    """Seconds from ready to claimed, ascending."""
     failures: Sequence[str] = field(repr=False)
 
     def as_json(self) -> str:
-        """Return one JSON object. Times to pick up are null if no job was claimed."""
+        """Return one JSON object. Pick-up times are null if no job was claimed."""
         document = {
             "enqueued": self.enqueued,
             "succeeded": self.succeeded,
@@ -206,11 +206,11 @@ class Report:
         lines = [f"{counts}, in {self.seconds:.2f} s: {self.jobs_per_s:,.0f} jobs/s"]
         if self.waits:
             lines.append(f"pick-up: p50 {self.pickup_ms(0.50)} ms, p95 {self.pickup_ms(0.95)} ms")
-        return "\n".join([*lines, *named("failed", self.failures, self.failed)])
+        return "\n".join([*lines, *listed("failed", self.failures, self.failed)])
 
     @property
     def is_complete(self) -> bool:
-        """Whether every job is over."""
+        """Whether every job has ended."""
         return self.succeeded + self.failed == self.enqueued
 
     @property
@@ -225,11 +225,11 @@ class Report:
         return round(1000 * self.waits[math.ceil(share * len(self.waits)) - 1], 2)
 
 
-async def describe(pgq: PgQueue, tally: Tally, job_id: UUID) -> str:
-    """Say which file a failed job was about, and what went wrong."""
+async def describe(pgq: PgQueue, counts: JobCounts, job_id: UUID) -> str:
+    """Return the file of a failed job, and its error, in a line."""
     job = await pgq.get(job_id)
     what = f"{job.error.type}: {job.error.message}" if job.error else job.reason
-    return plain(f"{os.fsdecode(tally.paths[job_id])}: {what}")
+    return plain(f"{os.fsdecode(counts.paths[job_id])}: {what}")
 
 
 @asynccontextmanager
@@ -244,60 +244,60 @@ async def serve_status(pgq: PgQueue) -> AsyncIterator[str]:
 
 @dataclass
 class Found:
-    """What is below a folder."""
+    """The content of a folder and its subfolders."""
 
     files: list[bytes] = field(default_factory=list)
-    """Regular files, and links to such: absolute, as bytes, because a name need not be valid text."""
-    passed_over: list[str] = field(default_factory=list)
-    """Everything else that is not a folder, and why."""
+    """Regular files and links to them: absolute paths as bytes, because a name need not be valid text."""
+    skipped: list[str] = field(default_factory=list)
+    """Everything else that is not a folder, with the reason."""
 
 
 def find_files(folder: Path, *, without: Path | None = None) -> Found:
-    """Find the regular files below *folder*, but for those below *without*.
+    """Find the regular files in *folder* and its subfolders, except those in *without*.
 
-    Links to folders are not followed: they may lead round in circles.
+    Links to folders are not followed, because they may form a circle.
     """
     found = Found()
 
-    def pass_over(path: bytes | str, why: str) -> None:
-        found.passed_over.append(f"{plain(os.fsdecode(path))}: {why}")
+    def skip(path: bytes | str, why: str) -> None:
+        found.skipped.append(f"{plain(os.fsdecode(path))}: {why}")
 
-    def unreadable(error: OSError) -> None:
-        pass_over(error.filename, str(error.strerror))
+    def skip_unreadable(error: OSError) -> None:
+        skip(error.filename, str(error.strerror))
 
     excluded = None if without is None else os.fsencode(without.resolve())
-    for where, folders, names in os.walk(os.fsencode(folder.resolve()), onerror=unreadable):
+    for where, folders, names in os.walk(os.fsencode(folder.resolve()), onerror=skip_unreadable):
         for name in list(folders):
             path = os.path.join(where, name)  # noqa: PTH118  # bytes
             if os.path.islink(path):  # noqa: PTH114
-                pass_over(path, "a link to a folder")
+                skip(path, "a link to a folder")
             elif path == excluded:
                 folders.remove(name)
-                pass_over(path, "the demo's own database")
+                skip(path, "the demo's own database")
         for name in names:
             path = os.path.join(where, name)  # noqa: PTH118
             try:
                 mode = os.stat(path).st_mode  # noqa: PTH116
             except OSError as error:
-                pass_over(path, str(error.strerror))
+                skip(path, str(error.strerror))
                 continue
             if stat.S_ISREG(mode):
                 found.files.append(path)
             else:
-                pass_over(path, "not a regular file")
+                skip(path, "not a regular file")
     return found
 
 
-def named(what: str, which: Sequence[str], count: int) -> list[str]:
-    """Return lines that name *which* of *count*, as far as there is room."""
+def listed(heading: str, entries: Sequence[str], count: int) -> list[str]:
+    """Return lines: *heading* with *count*, and the first LISTED of *entries*."""
     if not count:
         return []
-    lines = [f"{what}: {count:,}", *(f"  {each}" for each in which[:LISTED])]
+    lines = [f"{heading}: {count:,}", *(f"  {each}" for each in entries[:LISTED])]
     return lines if count <= LISTED else [*lines, f"  ... and {count - LISTED:,} more"]
 
 
 class Screen:
-    """What a reader sees while the demo runs. Quiet: a line or two on stderr."""
+    """The output while the demo runs. *quiet*: no progress bar, and the address on stderr."""
 
     def __init__(self, total: int, *, quiet: bool) -> None:
         self._console = Console(stderr=quiet, markup=False, highlight=False, emoji=False)
@@ -313,35 +313,37 @@ class Screen:
         self._progress.stop()
 
     def show_address(self, address: str) -> None:
-        """Say where the status is served."""
+        """Print the address of the dashboard."""
         self._console.print(f"dashboard while it runs: {address}/dashboard/")
 
     def advance(self, count: int) -> None:
-        """Move the bar on."""
+        """Advance the progress bar."""
         self._progress.advance(self._bar, count)
 
 
 def demo(
     folder: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, help="Its files are read, and those below it.")
+        Path,
+        typer.Argument(exists=True, file_okay=False, help="Folder to read, including subfolders."),
     ] = Path(),
     data: Annotated[
         Path | None,
-        typer.Option(file_okay=False, help="Where the database is kept. Default: a temporary folder."),
+        typer.Option(file_okay=False, help="Folder for the database (default: a temporary folder)."),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object instead of progress and summary.")
+        bool,
+        typer.Option("--json", help="Print one JSON object instead of a progress bar and a summary."),
     ] = False,
-    concurrency: Annotated[int, typer.Option(min=1, help="Files that are read at once.")] = 10,
+    concurrency: Annotated[int, typer.Option(min=1, help="Maximum number of files read at once.")] = 10,
 ) -> None:
-    """Read every file of a folder, each in a job of its own, on a PostgreSQL server made for it.
+    """Read every file in a folder, each in a job of its own, on a temporary PostgreSQL server.
 
-    Exit codes: 0 every job is over, failed ones included; 1 an error; 2 wrong usage; 130 interrupted.
+    Exit codes: 0 every job has ended, including failed ones; 1 an error; 2 wrong usage; 130 interrupted.
     """
-    # The failures are listed at the end.
+    # Failures are listed at the end, so they are not logged.
     set_up_logging(Level.CRITICAL)
     found = find_files(folder, without=data)
-    for line in named("passed over", found.passed_over, len(found.passed_over)):
+    for line in listed("skipped", found.skipped, len(found.skipped)):
         typer.echo(line, err=True)
     try:
         with (
@@ -350,9 +352,9 @@ def demo(
         ):
             report = run(partial(read_folder, dsn, found.files, concurrency=concurrency, screen=screen))
     except subprocess.SubprocessError as error:
-        raise PgQueueError(f"the embedded PostgreSQL could not be started: {error}") from error
+        raise PgQueueError(f"the embedded PostgreSQL server could not be started: {error}") from error
     is_complete = report.is_complete and report.enqueued == len(found.files)
     if not is_complete:
-        typer.echo(f"interrupted: {len(found.files):,} files were to be read", err=True)
+        typer.echo(f"interrupted: {len(found.files):,} files had been found", err=True)
     typer.echo(report.as_json() if as_json else report.as_text())
     leave(0 if is_complete else INTERRUPTED)

@@ -1,4 +1,4 @@
-"""`pgqueue enqueue`: a job from the shell."""
+"""`pgqueue enqueue`: enqueue a job from the shell."""
 
 from __future__ import annotations
 
@@ -17,50 +17,51 @@ from pgqueue.tasks.handle import JobHandle
 
 
 def enqueue(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="The task, by its name.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Task name.")],
     arguments: Annotated[
         str,
         typer.Argument(
-            metavar="[ARGUMENTS]", help="JSON: an object by parameter name, or an array by position."
+            metavar="[ARGUMENTS]",
+            help="Arguments as JSON: an object by parameter name, or an array by position.",
         ),
     ] = "[]",
     app: App = None,
     dsn: Dsn = None,
     schema: Schema = "pgqueue",
-    queue: Annotated[str | None, typer.Option(help="Into this queue. Default: the task's own.")] = None,
-    priority: Annotated[int | None, typer.Option(help="Higher runs first.")] = None,
+    queue: Annotated[str | None, typer.Option(help="Queue (default: the task's own).")] = None,
+    priority: Annotated[
+        int | None, typer.Option(help="Priority; jobs with a higher number run first.")
+    ] = None,
     delay: Annotated[
-        float | None, typer.Option(help="Seconds from now before which it does not run.")
+        float | None, typer.Option(help="Start the job no sooner than in this many seconds.")
     ] = None,
     run_at: Annotated[
-        datetime | None, typer.Option(help="A time (UTC) before which it does not run.")
+        datetime | None, typer.Option(help="Start the job no sooner than at this time (UTC).")
     ] = None,
     expires: Annotated[
-        float | None, typer.Option(help="Seconds from now after which it does not start any more.")
+        float | None, typer.Option(help="Expire the job if it has not started within this many seconds.")
     ] = None,
-    key: Annotated[str | None, typer.Option(help="A key to find the job by.")] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option(help="A tag of the job; may be given more than once.")
-    ] = None,
+    key: Annotated[str | None, typer.Option(help="Key to find the job by.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Tag; may be given more than once.")] = None,
     header: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A header of the job; may be given more than once."),
+        typer.Option(metavar="NAME=VALUE", help="Header; may be given more than once."),
     ] = None,
     idempotency_key: Annotated[
         str | None,
-        typer.Option(help="Enqueue nothing if a job holds this key: print that job's id."),
+        typer.Option(help="If a job already holds this key, enqueue nothing and print that job's id."),
     ] = None,
-    job: Annotated[UUID | None, typer.Option("--id", help="The job's id. Default: a new one.")] = None,
+    job: Annotated[UUID | None, typer.Option("--id", help="Job id (default: a new one).")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Enqueue one call of TASK, and print the job's id.
 
-    With --app, a task that it declares has its arguments checked; else the worker does that.
+    With --app, arguments of a task that it declares are validated now; otherwise the worker validates them.
     """
     given = read_json("ARGUMENTS", arguments)
     if not isinstance(given, dict | list):
-        raise typer.BadParameter("ARGUMENTS: give a JSON object by parameter name, or an array by position")
-    said = {
+        raise typer.BadParameter("ARGUMENTS must be a JSON object by parameter name, or an array by position")
+    values = {
         "queue": queue,
         "priority": priority,
         "delay": delay,
@@ -72,11 +73,11 @@ def enqueue(
         "idempotency_key": idempotency_key,
         "id": job,
     }
-    options = cast(CallOptions, {name: value for name, value in said.items() if value is not None})
+    options = cast(CallOptions, {name: value for name, value in values.items() if value is not None})
 
     async def enqueue_it(pgq: PgQueue) -> JobHandle[Any]:
         named = pgq.signature(task, options=options)
-        # Not by keywords: a parameter can have any name.
+        # Not as keywords of `signature`: a parameter can have any name, such as `options`.
         args, kwargs = (tuple(given), {}) if isinstance(given, list) else ((), given)
         return await pgq.enqueue(replace(named, args=args, kwargs=kwargs))
 
@@ -87,5 +88,5 @@ def enqueue(
 def _header(given: str) -> tuple[str, str]:
     name, is_pair, value = given.partition("=")
     if not (name and is_pair):
-        raise typer.BadParameter(f"--header: {given!r} is not NAME=VALUE")
+        raise typer.BadParameter(f"--header must be NAME=VALUE, got {given!r}")
     return name, value

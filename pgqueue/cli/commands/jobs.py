@@ -1,4 +1,4 @@
-"""`pgqueue jobs` and `pgqueue job`: which jobs there are, and all that is known of one."""
+"""`pgqueue jobs` and `pgqueue job`: list jobs, and show one in detail."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ def list_jobs(
         return
     print_table(
         table(
-            ["job", "status", "task", "queue", "attempt", "created", "took", "remark"],
+            ["job", "status", "task", "queue", "attempt", "created", "duration", "details"],
             [job_row(job) for job in page.jobs],
-            numbers=["status", "attempt", "created", "took"],
+            numbers=["status", "attempt", "created", "duration"],
         )
     )
     if page.cursor is not None:
-        typer.echo(f"more: --cursor {page.cursor}")
+        typer.echo(f"next page: --cursor {page.cursor}")
 
 
 def show_job(
@@ -85,16 +85,17 @@ def show_job(
     dsn: Dsn = None,
     schema: Schema = "pgqueue",
     watch: Annotated[
-        bool, typer.Option("--watch", help="Follow it until it is over; with --json, one line a change.")
+        bool,
+        typer.Option("--watch", help="Follow the job until it ends; with --json, one line per change."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show all that is known of one job.
+    """Show everything known about one job.
 
-    Given --app, arguments that its option redact names are not shown.
+    With --app, arguments that its redact option names are redacted.
 
-    Exit codes: 0 it has succeeded, or is not over; 1 it has failed, was cancelled or has expired, or an
-    error, which is a line on stderr; 2 wrong usage; 130 interrupted.
+    Exit codes: 0 succeeded or not ended yet; 1 failed, cancelled or expired, or an error, which is a line on
+    stderr; 2 wrong usage; 130 interrupted.
     """
 
     async def look(pgq: PgQueue) -> tuple[Job, Sequence[Attempt], Sequence[Action]]:
@@ -122,7 +123,7 @@ def show_job(
 
 
 def job_row(job: Job) -> list[str]:
-    """Return a job's row of the list."""
+    """Return a job's row in the list."""
     return [
         str(job.id),
         job.status,
@@ -131,17 +132,17 @@ def job_row(job: Job) -> list[str]:
         str(job.attempt),
         moment(job.created_at),
         duration(_seconds(job)),
-        remark(job),
+        describe_state(job),
     ]
 
 
-def remark(job: Job) -> str:
-    """Return what is worth saying of a job as it stands, in a line."""
+def describe_state(job: Job) -> str:
+    """Return the details that matter in the job's present status, in a line."""
     undecodable = f"cannot be decoded here: {', '.join(sorted(job.undecodable))}" if job.undecodable else ""
-    return "; ".join(filter(None, [_remark(job), undecodable]))
+    return "; ".join(filter(None, [_describe_status(job), undecodable]))
 
 
-def _remark(job: Job) -> str:
+def _describe_status(job: Job) -> str:
     match job.status:
         case JobStatus.SCHEDULED:
             why = f" after {job.last_reason}" if job.last_reason and job.attempt else ""
@@ -157,19 +158,19 @@ def _remark(job: Job) -> str:
 
 
 def describe_change(job: Job) -> str:
-    """Return the line of a job that is watched and has changed."""
+    """Return the line for a change of a watched job."""
     parts = [job.status.value]
     if job.attempt:
         parts.append(f"attempt {job.attempt}")
     if job.status is JobStatus.RUNNING and job.worker:
         parts.append(f"on {job.worker}")
-    if said := remark(job):
-        parts.append(said)
+    if details := describe_state(job):
+        parts.append(details)
     return plain(", ".join(parts))
 
 
 def describe_job(job: Job, attempts: Sequence[Attempt], actions: Sequence[Action]) -> list[str]:
-    """Return all that is known of a job, as lines."""
+    """Return everything known about a job, as lines."""
     facts = {
         "job": str(job.id),
         "status": job.status.value,
@@ -182,7 +183,7 @@ def describe_job(job: Job, attempts: Sequence[Attempt], actions: Sequence[Action
         "expires": moment(job.expires_at),
         "started": moment(job.started_at),
         "completed": moment(job.completed_at),
-        "took": duration(_seconds(job)),
+        "duration": duration(_seconds(job)),
         "attempts": f"{job.attempt}{'' if job.max_attempts is None else f' of {job.max_attempts}'}",
         "losses": str(job.losses) if job.losses else None,
         "worker": job.worker,
@@ -193,12 +194,12 @@ def describe_job(job: Job, attempts: Sequence[Attempt], actions: Sequence[Action
         "reason": job.reason,
         "arguments": as_text(job.arguments),
         "result": as_text(job.result) if job.status is JobStatus.SUCCEEDED and job.has_result else None,
-        "undecoded": "; ".join(f"{what}: {why}" for what, why in job.undecodable.items()),
+        "undecoded": "; ".join(f"{name}: {problem}" for name, problem in job.undecodable.items()),
         "error": None if job.error is None else describe_error(job.error),
     }
     lines = [f"{name + ':':<11}{plain(value)}" for name, value in facts.items() if value]
     if attempts:
-        lines += ["", "attempts that did not succeed:"]
+        lines += ["", "unsuccessful attempts:"]
     for past in attempts:
         error = "" if past.error is None else f": {describe_error(past.error)}"
         worker = f" on {past.worker}" if past.worker else ""
@@ -206,7 +207,7 @@ def describe_job(job: Job, attempts: Sequence[Attempt], actions: Sequence[Action
         times = f"{moment(past.started_at)} to {moment(past.ended_at)}"
         lines.append(plain(f"  {past.attempt}  {times}{worker}{version}  {past.reason}{error}"))
     if actions:
-        lines += ["", "what was done to it:"]
+        lines += ["", "operator actions:"]
     for action in actions:
         why = f": {action.reason}" if action.reason else ""
         lines.append(plain(f"  {moment(action.at)}  {action.action} by {action.actor}{why}"))
@@ -216,7 +217,7 @@ def describe_job(job: Job, attempts: Sequence[Attempt], actions: Sequence[Action
 
 
 def describe_progress(progress: Progress) -> str:
-    """Return how far a job has come, in a line."""
+    """Return a job's progress, in a line."""
     total = "" if progress.total is None else f" of {progress.total:,g}"
     meta = "" if progress.meta is None else f" {json.dumps(progress.meta, ensure_ascii=False)}"
     return f"{progress.current:,g}{total}{meta}"
@@ -228,7 +229,7 @@ def describe_error(error: JobError) -> str:
 
 
 def _seconds(job: Job) -> float | None:
-    """Return how long it took from its first start to its end."""
+    """Return the seconds from the job's first start to its end."""
     if job.started_at is None or job.completed_at is None:
         return None
     return (job.completed_at - job.started_at).total_seconds()

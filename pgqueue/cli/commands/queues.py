@@ -1,4 +1,4 @@
-"""`pgqueue queues`, `pause` and `resume`: what waits where, and what stands still."""
+"""`pgqueue queues`, `pause` and `resume`: show queues, and pause or resume queues and tasks."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from pgqueue.cli.parameters import Actor, App, AsJson, Dsn, Reason, Schema, call
 from pgqueue.model.documents import queue_document, setting_document
 from pgqueue.model.measures import Drain, Percentiles, QueueMeasure
 
-OneQueue = Annotated[str | None, typer.Argument(metavar="[QUEUE]", help="The queue, by its name.")]
-OneTask = Annotated[str | None, typer.Option("--task", help="A task, instead of a queue.")]
+OneQueue = Annotated[str | None, typer.Argument(metavar="[QUEUE]", help="Queue name.")]
+OneTask = Annotated[str | None, typer.Option("--task", help="Task name, instead of QUEUE.")]
 
 
 def queues(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[QUEUE]...", help="Queues, by their names. Default: all.")
+        list[str] | None, typer.Argument(metavar="[QUEUE]...", help="Queue names (default: all).")
     ] = None,
     app: App = None,
     dsn: Dsn = None,
     schema: Schema = "pgqueue",
     as_json: AsJson = False,
 ) -> None:
-    """Show what queues hold, how fast they move, and what is paused.
+    """Show what each queue holds, its rates, and what is paused.
 
-    `~` is before an estimate. Rates and percentiles are of the last five minutes.
+    `~` marks an estimate. Rates and percentiles cover the last five minutes.
     """
 
     async def look(pgq: PgQueue) -> tuple[list[QueueMeasure], list[Setting]]:
@@ -75,20 +75,21 @@ def pause(
     reason: Reason = None,
     actor: Actor = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Also a queue that has never held a job, nor been declared.")
+        bool,
+        typer.Option("--force", help="Pause the queue even if it is not declared and has never held a job."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Let no job of QUEUE, or of a task, start until it is resumed. Running ones finish."""
+    """Pause QUEUE, or a task: no new jobs start until it is resumed; running jobs finish."""
     _check_one(queue, task)
 
     async def pause_it(pgq: PgQueue) -> bool:
         if queue is not None and not force:
-            await _check_exists(pgq, queue, "; --force pauses it all the same")
+            await _check_exists(pgq, queue, "; use --force to pause it anyway")
         return await pgq.pause(queue=queue, task=task, actor=user(actor), reason=reason)
 
     changed = call(app, dsn, schema, pause_it)
-    _report(queue, task, "paused" if changed else "was paused already", changed, as_json=as_json)
+    _report(queue, task, "paused" if changed else "already paused", changed, as_json=as_json)
 
 
 def resume(
@@ -101,7 +102,7 @@ def resume(
     actor: Actor = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let the jobs of QUEUE, or of a task, start again."""
+    """Resume QUEUE, or a task: its jobs start again."""
     _check_one(queue, task)
 
     async def resume_it(pgq: PgQueue) -> bool:
@@ -115,10 +116,13 @@ def resume(
 
 
 def queue_table(found: Sequence[QueueMeasure]) -> Table:
-    """Return all figures of queues, a row each."""
-    numbers = ["pending", "scheduled", "retrying", "blocked", "running", "failed", "oldest", "in/s", "out/s"]
+    """Return all figures of the queues, a row each."""
+    numbers = [
+        *("pending", "scheduled", "retrying", "blocked", "running", "failed"),
+        *("oldest", "enqueued/s", "finished/s"),
+    ]
     return table(
-        ["queue", "state", *numbers, "wait p50, p95", "run p50, p95", "empty in"],
+        ["queue", "state", *numbers, "wait p50, p95", "run p50, p95", "time to empty"],
         [
             [
                 each.queue,
@@ -143,12 +147,12 @@ def queue_table(found: Sequence[QueueMeasure]) -> Table:
 
 
 def describe_percentiles(durations: Percentiles | None) -> str:
-    """Return the middle and the slow ones."""
+    """Return the median and the 95th percentile."""
     return "" if durations is None else f"{duration(durations.p50)}, {duration(durations.p95)}"
 
 
 def describe_drain(drain: Drain | None) -> str:
-    """Return when a queue would be empty, and between which times that is."""
+    """Return the estimated time to empty a queue, with its range."""
     if drain is None:
         return ""
     likely, low, high = duration(drain.likely), duration(drain.low), duration(drain.high)
@@ -156,7 +160,7 @@ def describe_drain(drain: Drain | None) -> str:
 
 
 def describe_setting(setting: Setting) -> str:
-    """Return what an operator has changed, in a line."""
+    """Return the settings that an operator has changed, in a line."""
     what = [] if setting.paused_at is None else [f"paused since {moment(setting.paused_at)}"]
     what += [f"{name} = {value}" for name, value in setting.options.items()]
     why = f": {setting.reason}" if setting.reason else ""
@@ -166,18 +170,18 @@ def describe_setting(setting: Setting) -> str:
 
 def _check_one(queue: str | None, task: str | None) -> None:
     if (queue is None) == (task is None):
-        raise typer.BadParameter("name a queue, or a task by --task: one of both")
+        raise typer.BadParameter("give either QUEUE or --task, and not both")
 
 
-async def _check_exists(pgq: PgQueue, queue: str, otherwise: str = "") -> None:
+async def _check_exists(pgq: PgQueue, queue: str, advice: str = "") -> None:
     if queue not in pgq.registry.queues:
-        _check_known(queue, [each.queue for each in await pgq.measure()], otherwise)
+        _check_known(queue, [each.queue for each in await pgq.measure()], advice)
 
 
-def _check_known(queue: str, known: Sequence[str], otherwise: str = "") -> None:
+def _check_known(queue: str, known: Sequence[str], advice: str = "") -> None:
     if queue not in known:
-        there_are = ", ".join(map(repr, known[:10])) or "none"
-        raise UnknownQueueError(f"there is no queue {queue!r} (there are: {there_are}){otherwise}")
+        names = ", ".join(map(repr, known[:10])) or "none"
+        raise UnknownQueueError(f"unknown queue {queue!r} (known: {names}){advice}")
 
 
 def _report(queue: str | None, task: str | None, what: str, changed: bool, *, as_json: bool) -> None:

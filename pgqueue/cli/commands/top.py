@@ -1,4 +1,4 @@
-"""`pgqueue top`: queues, workers and what they run, live on a whole screen."""
+"""`pgqueue top`: queues, workers and running jobs, live on the whole screen."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ from pgqueue.model.measures import Count, QueueMeasure, WorkerMeasure
 from pgqueue.processes.supervisor import on_signals
 
 JOBS = 100
-"""Jobs of each worker that are asked for."""
+"""Jobs that are read for each worker, at most."""
 AROUND = 10
-"""Lines of a screen that are neither queue nor worker nor job."""
+"""Lines of the screen that do not show a queue, worker or job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What was seen at one look."""
+    """The queues and workers at one moment."""
 
     at: datetime
     queues: Sequence[QueueMeasure] = ()
     workers: Sequence[WorkerMeasure] = ()
     problem: str | None = None
-    """Why there is nothing newer."""
+    """Why the last refresh failed."""
 
 
 def top(
     app: App = None,
     dsn: Dsn = None,
     schema: Schema = "pgqueue",
-    interval: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks.")] = 2.0,
-    once: Annotated[bool, typer.Option("--once", help="Print one look, and end.")] = False,
+    interval: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between refreshes.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print once and exit.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Watch queues, workers and what they run, until q or Ctrl-C. Where there is no terminal, look once."""
+    """Watch queues, workers and running jobs until you press q or Ctrl-C. Without a terminal, print once."""
     if as_json or once or not sys.stdout.isatty():
         snapshot = call(app, dsn, schema, look)
         if as_json:
@@ -78,12 +78,12 @@ def top(
 
 
 async def look(pgq: PgQueue) -> Snapshot:
-    """Return what is to be seen now."""
+    """Return the present queues and workers."""
     return Snapshot(datetime.now(UTC), await pgq.measure(), await pgq.list_workers(jobs=JOBS))
 
 
 async def follow(pgq: PgQueue, interval: float) -> None:
-    """Show what is to be seen, again and again, until somebody says that it is enough."""
+    """Refresh the screen every *interval* seconds, until q or a signal."""
     console = Console()
     snapshot = Snapshot(datetime.now(UTC))
     with (
@@ -96,7 +96,7 @@ async def follow(pgq: PgQueue, interval: float) -> None:
             try:
                 snapshot = await look(pgq)
             except (DatabaseUnavailableError, *CONNECTION_ERRORS) as error:
-                # It comes back, and whoever watches wants to see that.
+                # Keep going: the screen is to show when the database is available again.
                 snapshot = replace(snapshot, problem=str(error) or type(error).__name__)
             screen.update(view(snapshot, console.height), refresh=True)
             await anyio.sleep(interval)
@@ -128,21 +128,21 @@ def on_key(key: bytes, react: Callable[[], object]) -> Iterator[None]:
 
 
 def view(snapshot: Snapshot, height: int) -> Group:
-    """Return what a screen of *height* lines shows."""
+    """Return the content of a screen of *height* lines."""
     queues, workers = snapshot.queues, snapshot.workers
     jobs = sum(len(worker.jobs) for worker in workers)
     for_queues, for_workers, for_jobs = share(height - AROUND, [len(queues), len(workers), jobs])
     running = sum(worker.running for worker in workers)
     title = (
         f"pgqueue  {snapshot.at:%H:%M:%S}Z  {len(queues):,} queues, {len(workers):,} workers, "
-        f"{running:,} running  (q ends)"
+        f"{running:,} running  (q to quit)"
     )
     shown_queues = busiest(queues, for_queues)
     shown_workers = sorted(workers, key=lambda each: (each.is_alive, -each.running))[:for_workers]
     return Group(
         Text(title, style="bold", no_wrap=True),
         Text(
-            "" if snapshot.problem is None else f"nothing newer: {plain(snapshot.problem)}",
+            "" if snapshot.problem is None else f"not updated: {plain(snapshot.problem)}",
             style="red",
             no_wrap=True,
         ),
@@ -156,27 +156,30 @@ def view(snapshot: Snapshot, height: int) -> Group:
 
 
 def share(lines: int, wanted: Sequence[int]) -> list[int]:
-    """Share *lines* among parts that want so many: small ones get theirs whole, large ones alike."""
+    """Share *lines* among parts by what each wants: small parts get all of it, large ones an equal share."""
     given = [0] * len(wanted)
     left = max(lines, 0)
-    for turn, part in enumerate(sorted(range(len(wanted)), key=wanted.__getitem__)):
-        given[part] = min(wanted[part], left // (len(wanted) - turn))
+    for served, part in enumerate(sorted(range(len(wanted)), key=wanted.__getitem__)):
+        given[part] = min(wanted[part], left // (len(wanted) - served))
         left -= given[part]
     return given
 
 
 def busiest(queues: Sequence[QueueMeasure], limit: int) -> list[QueueMeasure]:
-    """Return the *limit* queues with most to do, in the order that they came in."""
+    """Return the *limit* queues with the most pending and running jobs, in their given order."""
 
     def work(queue: QueueMeasure) -> int:
         return queue.pending.value + queue.running.value
 
-    chosen = sorted(range(len(queues)), key=lambda place: -work(queues[place]))[:limit]
-    return [queues[place] for place in sorted(chosen)]
+    chosen = sorted(range(len(queues)), key=lambda index: -work(queues[index]))[:limit]
+    return [queues[index] for index in sorted(chosen)]
 
 
 def _short_queue_table(queues: Sequence[QueueMeasure]) -> Table:
-    numbers = ["pending", "later", "running", "failed", "oldest", "in/s", "out/s", "empty in"]
+    numbers = [
+        *("pending", "not ready", "running", "failed", "oldest"),
+        *("enqueued/s", "finished/s", "time to empty"),
+    ]
     return table(
         ["queue", *numbers],
         [

@@ -14,50 +14,52 @@ import typer
 from pgqueue import PgQueue
 from pgqueue.cli.commands.worker import open_when_up
 from pgqueue.cli.logging_setup import Level, set_up_logging
+from pgqueue.cli.parameters import Schema, find_pgqueue
 from pgqueue.cli.running.lifecycle import leave, leave_if_stuck, run
 from pgqueue.cli.running.sockets import listen
-from pgqueue.cli.target import load
 from pgqueue.processes.supervisor import on_signals
 
 SHORTEST_TOKEN: Final = 16
-"""Characters. Nothing slows those down who guess bearer tokens: it must be long."""
+"""Minimum length in characters. Guesses of a bearer token are not slowed down, so it must be long."""
 GRACE: Final = 5
-"""Seconds that requests have to end after a signal."""
+"""Seconds for running requests to finish after a signal."""
 MAKE_ONE: Final = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
 
 def web(
     target: Annotated[
-        str | None, typer.Argument(metavar="[MODULE:PGQ]", help="The PgQueue, e.g. app.jobs:pgq.")
+        str | None, typer.Argument(metavar="[MODULE:PGQ]", help="The PgQueue object, e.g. app.jobs:pgq.")
     ] = None,
     dsn: Annotated[
         str | None,
-        typer.Option(envvar="PGQUEUE_DSN", help="The database, where no MODULE:PGQ is given."),
+        typer.Option(envvar="PGQUEUE_DSN", help="Database DSN, if MODULE:PGQ is not given."),
     ] = None,
-    schema: Annotated[str, typer.Option(help="The schema that holds the queues.")] = "pgqueue",
-    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any that is free.")] = 8080,
+    schema: Schema = "pgqueue",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 selects a free port.")
+    ] = 8080,
     token: Annotated[
         str | None,
         typer.Option(
             envvar="PGQUEUE_TOKEN",
-            help="Who presents it may do everything. Others on this machine see a command line: set "
+            help="Token that grants full access. Other users of this machine can see command lines: set "
             "PGQUEUE_TOKEN instead.",
             show_envvar=True,
         ),
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="A file with the token in it.")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="File that contains the token.")
     ] = None,
     open_reading: Annotated[
-        bool, typer.Option("--open-reading", help="Let everybody read, without the token.")
+        bool, typer.Option("--open-reading", help="Allow reading without the token.")
     ] = False,
     show_tracebacks: Annotated[
         bool, typer.Option("--show-tracebacks", help="Show the tracebacks of failed jobs.")
     ] = False,
-    name: Annotated[str, typer.Option(help="What this instance is called.")] = "pgqueue",
-    colour: Annotated[str | None, typer.Option(help="Of the instance, as #rrggbb.")] = None,
-    log_level: Annotated[Level, typer.Option(help="How much to log.")] = Level.INFO,
+    name: Annotated[str, typer.Option(help="Name of this instance, shown on every page.")] = "pgqueue",
+    colour: Annotated[str | None, typer.Option(help="Colour of this instance, as #rrggbb.")] = None,
+    log_level: Annotated[Level, typer.Option(help="Lowest level to log.")] = Level.INFO,
 ) -> None:
     """Serve the status app and its dashboard until SIGTERM or SIGINT.
 
@@ -72,12 +74,7 @@ def web(
             f"--token-file. `{MAKE_ONE}` makes a token",
             param_hint="--host",
         )
-    if target is not None:
-        pgq = load(target)
-    elif dsn is not None:
-        pgq = PgQueue(dsn, schema=schema)
-    else:
-        raise typer.BadParameter("say which database: MODULE:PGQ, or --dsn (or PGQUEUE_DSN)")
+    pgq = find_pgqueue(target, dsn, schema, named="MODULE:PGQ")
     set_up_logging(log_level)
     from pgqueue.web import status_app
 
@@ -93,7 +90,7 @@ def web(
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach *host*. A name other than localhost may be anything."""
+    """Whether only this machine can reach *host*. Names other than localhost count as reachable."""
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -101,12 +98,13 @@ def is_loopback(host: str) -> bool:
 
 
 def _read_token(given: str | None, file: Path | None) -> str | None:
-    """Return the token; None: there is none. One that is empty by mistake is not none."""
+    """Return the token, or None if none is set. Raises typer.BadParameter if it is too short, or empty."""
     if file is not None:
         given = file.read_text(encoding="utf-8", errors="replace").strip()
     if given is not None and len(given) < SHORTEST_TOKEN:
         raise typer.BadParameter(
-            f"the token has {len(given)} characters: give {SHORTEST_TOKEN} or more. `{MAKE_ONE}` makes one",
+            f"the token must have at least {SHORTEST_TOKEN} characters, got {len(given)}. "
+            f"`{MAKE_ONE}` makes one",
             param_hint="--token-file" if file is not None else "--token",
         )
     return given
@@ -133,7 +131,7 @@ async def _serve(
             async with serving(app, listen(host, port), grace=GRACE) as address:
                 typer.echo(f"dashboard: {address}/dashboard/")
                 if is_read_only:
-                    typer.echo("it changes nothing: give it a token to cancel, redrive or pause")
+                    typer.echo("read-only: set a token to be able to cancel, redrive or pause")
                 await stopped.wait()
         finally:
             await pgq.close()

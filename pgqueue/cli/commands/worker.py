@@ -1,4 +1,4 @@
-"""`pgqueue worker`: runs the tasks of an application until it is told to stop."""
+"""`pgqueue worker`: runs the jobs of an application until it is stopped by a signal."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import typer
 
 from pgqueue import DatabaseUnavailableError, PgQueue, Worker
 from pgqueue.cli.logging_setup import Level, LogFormat, set_up_logging
-from pgqueue.cli.running.lifecycle import exit_now, leave, leave_if_stuck, restart, run, settle_collector
-from pgqueue.cli.running.metrics_port import Exhibit, exhibit_of, exhibit_processes
+from pgqueue.cli.running.lifecycle import exit_now, leave, leave_if_stuck, restart, run, tune_collector
+from pgqueue.cli.running.metrics_port import PublishMetrics, publish_process, publish_processes
 from pgqueue.cli.running.sockets import listen
 from pgqueue.cli.target import load
 from pgqueue.database.outages import RECONNECT_PAUSES
@@ -26,65 +26,72 @@ from pgqueue.processes.supervisor import RECYCLE, Supervisor, on_signals, when_c
 logger = logging.getLogger("pgqueue.cli")
 
 LOG_EVERY = 30
-"""Of the tries to reach the database, at most one a second, every so many are logged after the first."""
+"""Attempts to reach the database between two log records. There is at most one attempt per second."""
 
 
 def work(
-    target: Annotated[str, typer.Argument(metavar="MODULE:PGQ", help="The PgQueue, e.g. app.jobs:pgq.")],
-    concurrency: Annotated[int, typer.Option(min=1, help="Handlers that run at once, per process.")] = 10,
+    target: Annotated[
+        str, typer.Argument(metavar="MODULE:PGQ", help="The PgQueue object, e.g. app.jobs:pgq.")
+    ],
+    concurrency: Annotated[int, typer.Option(min=1, help="Maximum number of running jobs per process.")] = 10,
     queues: Annotated[
-        str | None, typer.Option(help="Queues to work on, separated by commas. Default: all declared.")
+        str | None, typer.Option(help="Queues to work on, separated by commas (default: all declared).")
     ] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
     grace: Annotated[
-        float, typer.Option(min=0, help="Seconds that running jobs have to finish after a signal.")
+        float, typer.Option(min=0, help="Seconds for running jobs to finish after the first signal.")
     ] = 30.0,
     lease_ttl: Annotated[
-        float, typer.Option(min=1, help="Seconds after which a host that died is noticed.")
+        float,
+        typer.Option(min=1, help="Lease duration: a dead host's jobs are rescued after this many seconds."),
     ] = 15.0,
     prefetch_multiplier: Annotated[
-        int, typer.Option(min=1, help="Jobs claimed, as a multiple of the concurrency; 1: none ahead.")
+        int, typer.Option(min=1, help="Claim up to this multiple of the concurrency; 1 prefetches none.")
     ] = 1,
     uvloop: Annotated[
-        bool | None, typer.Option("--uvloop/--no-uvloop", help="Default: if it is installed.")
+        bool | None,
+        typer.Option("--uvloop/--no-uvloop", help="Use uvloop (default: if it is installed)."),
     ] = None,
     metrics_port: Annotated[
         int | None,
         typer.Option(
             min=0,
             max=65535,
-            help="Serve /metrics, /livez and /readyz here, for all processes together. 0: a free port.",
+            help="Serve /metrics, /livez and /readyz on this port, for all processes together; 0 selects a "
+            "free port.",
         ),
     ] = None,
     metrics_host: Annotated[
-        str, typer.Option(help="The address to serve them on; 0.0.0.0: every one of this machine.")
+        str, typer.Option(help="Address for --metrics-port; 0.0.0.0 listens on all interfaces.")
     ] = "127.0.0.1",
     report_to: Annotated[
-        int | None, typer.Option(hidden=True, help="A socket to the supervisor, which asks for metrics.")
+        int | None, typer.Option(hidden=True, help="Socket to the supervisor, which asks for metrics.")
     ] = None,
     supervisor_pipe: Annotated[
-        int | None, typer.Option(hidden=True, help="Closed at the other end when the supervisor is gone.")
+        int | None, typer.Option(hidden=True, help="Pipe that is closed when the supervisor ends.")
     ] = None,
-    log_level: Annotated[Level, typer.Option(help="How much to log.")] = Level.INFO,
+    log_level: Annotated[Level, typer.Option(help="Lowest level to log.")] = Level.INFO,
     log_jobs: Annotated[
-        bool, typer.Option("--log-jobs", help="Log the start and success of every job too.")
+        bool, typer.Option("--log-jobs", help="Also log the start and success of every job.")
     ] = False,
     log_format: Annotated[
-        LogFormat, typer.Option(help="auto: for eyes on a terminal, else JSON, one line a record.")
+        LogFormat,
+        typer.Option(help="auto: readable text on a terminal, otherwise JSON, one record per line."),
     ] = LogFormat.AUTO,
 ) -> None:
     """Run the jobs of MODULE:PGQ until SIGTERM or SIGINT.
 
-    The first signal: claim nothing more, let running jobs finish within the grace, give the rest back, their
-    attempts unspent. The second: give everything back now.
+    First signal: stop claiming, let jobs finish within --grace, then return the rest to the queue without
+    counting the attempt. Second signal: return all jobs to the queue now.
 
-    A handler that blocks the process past its time limit has it restarted, its other jobs given back.
+    If a handler blocks the process past its time limit, the process is restarted. Its other jobs return to
+    the queue.
 
-    Exit codes: 0 stopped by a signal, every job finished or given back; 1 an error; 2 wrong usage; 75 blocked
-    by a handler (a process of --processes, which is replaced at once).
+    Exit codes: 0 stopped by a signal, and every job finished or returned to the queue; 1 an error; 2 wrong
+    usage; 75 blocked by a handler (only processes of --processes, which are replaced at once).
     """
     pgq = load(target)
-    # After the import: a program that sets its logging up itself has done so by now.
+    # After the import: if the program configures logging itself, it has done so by now.
     set_up_logging(log_level, every_job=log_jobs, form=log_format)
     listener = None if metrics_port is None else listen(metrics_host, metrics_port)
     names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
@@ -110,14 +117,14 @@ def work(
         lease_ttl=lease_ttl,
         grace=grace,
     )
-    exhibit = exhibit_of(pgq, listener, report_to)
-    leave(run(partial(_work, pgq, make_worker, supervisor_pipe, exhibit), uvloop=uvloop))
+    publish = publish_process(pgq, listener, report_to)
+    leave(run(partial(_work, pgq, make_worker, supervisor_pipe, publish), uvloop=uvloop))
 
 
 async def _work(
-    pgq: PgQueue, make_worker: Callable[[], Worker], supervisor_pipe: int | None, exhibit: Exhibit
+    pgq: PgQueue, make_worker: Callable[[], Worker], supervisor_pipe: int | None, publish: PublishMetrics
 ) -> int:
-    """Run one worker in this process; return the exit code. It stops when its supervisor is gone."""
+    """Run one worker in this process; return the exit code. It stops if its supervisor ends."""
     opening = anyio.CancelScope()
     worker: Worker | None = None
 
@@ -131,7 +138,7 @@ async def _work(
             worker.release()
 
     with on_signals(stop, release) as was_signalled, when_closed(supervisor_pipe, stop):
-        async with exhibit():
+        async with publish():
             with opening:
                 await open_when_up(pgq)
             if opening.cancelled_caught:
@@ -139,7 +146,7 @@ async def _work(
             code = 0
             try:
                 worker = make_worker()
-                settle_collector()
+                tune_collector()
                 worker.recycle = partial(_recycle, was_signalled, is_supervised=supervisor_pipe is not None)
                 worker.start()
                 if opening.cancel_called:
@@ -147,8 +154,8 @@ async def _work(
                 try:
                     await worker.wait_stopped()
                 except Exception:
-                    # It has logged what it was.
-                    logger.error("the worker ended by an error; exiting")
+                    # The worker has logged the error.
+                    logger.error("the worker stopped because of an error; exiting")
                     code = 1
             finally:
                 await pgq.close()
@@ -157,18 +164,18 @@ async def _work(
 
 
 def _recycle(was_signalled: Callable[[], bool], *, is_supervised: bool) -> None:
-    """Replace this process, whose loop is blocked by a handler; its jobs are settled."""
+    """Replace this process, whose event loop a handler blocks; none of its jobs is running any more."""
     if was_signalled():
         exit_now(0)
     if is_supervised:
         exit_now(RECYCLE)
-    logger.warning("restarting this process: a handler blocks it past its time limit")
+    logger.warning("restarting this process: a handler blocked it past its time limit")
     restart()
 
 
 async def _supervise(pgq: PgQueue, command: list[str], processes: int, listener: socket.socket | None) -> int:
-    """Run worker processes, and show them on *listener*; return the exit code."""
-    # What is wrong with the schema is said once, here, and not by each process again and again.
+    """Run worker processes, and publish their metrics on *listener*; return the exit code."""
+    # Opened here first, so that an error of the schema is reported once, and not by each process repeatedly.
     opening = anyio.CancelScope()
     with on_signals(opening.cancel, opening.cancel), opening:
         await open_when_up(pgq)
@@ -181,23 +188,23 @@ async def _supervise(pgq: PgQueue, command: list[str], processes: int, listener:
         return 0 if await Supervisor(command, processes).run() else 1
     reports = ProcessReports()
     try:
-        async with exhibit_processes(pgq, listener, reports, processes):
+        async with publish_processes(pgq, listener, reports, processes):
             return 0 if await Supervisor(command, processes, attach=reports.attach).run() else 1
     finally:
         await pgq.close()
 
 
 async def open_when_up(pgq: PgQueue) -> None:
-    """Open *pgq*, waiting for its database as long as it takes. Raises SchemaError."""
+    """Open *pgq*, waiting for its database without a limit. Raises SchemaError."""
     pauses = chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1]))
-    for tries in count():
+    for failures in count():
         try:
             await pgq.open()
         except DatabaseUnavailableError as error:
-            if tries % LOG_EVERY == 0:
-                logger.warning("waiting for the database, trying again every second: %s", error)
+            if failures % LOG_EVERY == 0:
+                logger.warning("waiting for the database; trying again every second: %s", error)
             await anyio.sleep(next(pauses))
         else:
-            if tries:
-                logger.info("the database is there after %d tries", tries + 1)
+            if failures:
+                logger.info("connected to the database after %d attempts", failures + 1)
             return

@@ -1,4 +1,4 @@
-"""`pgqueue workers`: who works, and on what."""
+"""`pgqueue workers`: show live and lost workers, and the jobs they are running."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pgqueue.model.documents import worker_document
 from pgqueue.model.measures import WorkerMeasure
 
 JOBS = 10
-"""Jobs of each worker that are shown."""
+"""Jobs that are shown for each worker, at most."""
 
 
 def workers(
@@ -23,11 +23,11 @@ def workers(
     dsn: Dsn = None,
     schema: Schema = "pgqueue",
     jobs: Annotated[
-        bool, typer.Option("--jobs", help="Show the jobs that each has run longest, too.")
+        bool, typer.Option("--jobs", help="Also show the longest-running jobs of each worker.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the workers that hold a lease, anywhere."""
+    """Show all workers that hold a lease, on any machine."""
     found = call(app, dsn, schema, lambda pgq: pgq.list_workers(jobs=JOBS if jobs else 0))
     if as_json:
         print_json({"workers": [worker_document(each) for each in found]})
@@ -40,7 +40,7 @@ def workers(
 
 def worker_table(found: Sequence[WorkerMeasure], *, one_line: bool = False) -> Table:
     """Return workers, a row each."""
-    numbers = ["running", "ahead", "lag", "seen", "lease"]
+    numbers = ["running", "prefetched", "loop lag", "renewed", "lease"]
     return table(
         ["worker", *numbers, "version", "since", "queues"],
         [
@@ -65,12 +65,12 @@ def worker_table(found: Sequence[WorkerMeasure], *, one_line: bool = False) -> T
 def running_table(
     found: Sequence[WorkerMeasure], *, limit: int | None = None, one_line: bool = False
 ) -> Table:
-    """Return what workers run, a row for each job, those that have run longest first."""
+    """Return the jobs that workers are running, a row each, the longest-running first."""
     running = sorted(
         ((job, worker) for worker in found for job in worker.jobs), key=lambda each: -each[0].seconds
     )
     return table(
-        ["job", "for", "task", "queue", "attempt", "worker", "progress"],
+        ["job", "running for", "task", "queue", "attempt", "worker", "progress"],
         [
             [
                 str(job.job_id),
@@ -83,6 +83,6 @@ def running_table(
             ]
             for job, worker in running[:limit]
         ],
-        numbers=["for", "attempt"],
+        numbers=["running for", "attempt"],
         one_line=one_line,
     )

@@ -1,1 +1,1 @@
-"""What commands that run for long share: their life, HTTP servers, sockets, the port for metrics."""
+"""Shared by commands that keep running: start and exit, HTTP servers, sockets, the metrics port."""

@@ -1,7 +1,7 @@
-"""Serves an ASGI app beside what a command does.
+"""Serves an ASGI app while a command does its work.
 
-Imports a server of HTTP and the status app, which take as long as all else that a command needs: import it
-where something is served.
+This imports an HTTP server and the status app, which takes as long as everything else that a command imports.
+Import this module only where something is served.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pgqueue.web import end_streams
 
 @asynccontextmanager
 async def serving(app: Callable[..., Any], listener: socket.socket, *, grace: int = 1) -> AsyncIterator[str]:
-    """Serve *app* on *listener* inside the block; yield its address. Signals are not its business.
+    """Serve *app* on *listener* inside the block; yield its address. Signals are left to the caller.
 
-    *grace*: seconds that requests under way have to end.
+    *grace*: seconds for running requests to finish at the end of the block.
     """
     config = uvicorn.Config(
         app,
@@ -29,7 +29,7 @@ async def serving(app: Callable[..., Any], listener: socket.socket, *, grace: in
         log_config=None,
         access_log=False,
         server_header=False,
-        # A header that anybody can send does not say where a request comes from.
+        # Any client can send these headers, so they do not prove where a request comes from.
         proxy_headers=False,
         timeout_graceful_shutdown=grace,
     )
@@ -49,5 +49,5 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
+        """Capture no signals."""
         yield

@@ -1,7 +1,7 @@
-"""Runs a command's event loop, and leaves the process whatever handlers have left behind.
+"""Runs a command's event loop, and exits even if handlers are still running.
 
-A handler that was given up on may sit in a thread or refuse its cancellation for ever. Its job has been
-given back by then, and the process must not stay for its sake.
+An abandoned handler may block a thread or ignore its cancellation for ever. Its job has been returned to the
+queue by then, so the process does not wait for it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from pgqueue.errors import ConfigurationError
 T = TypeVar("T")
 
 PATIENCE = 1.0
-"""Seconds for what is left to end by itself."""
+"""Seconds that remaining asyncio tasks and threads have to end by themselves."""
 COLLECT_AFTER = 20_000
-"""Objects more than there were at the last collection: some megabytes."""
+"""New objects before the next collection of the youngest generation: some megabytes."""
 
 
 class _AbandoningExecutor(ThreadPoolExecutor):
@@ -37,7 +37,10 @@ class _AbandoningExecutor(ThreadPoolExecutor):
 
 
 def run(main: Callable[[], Coroutine[Any, Any, T]], *, uvloop: bool | None = None) -> T:
-    """Run *main* in a new event loop. *uvloop*: None uses it if it is installed."""
+    """Run *main* in a new event loop. *uvloop*: None uses it if it is installed.
+
+    Raises ConfigurationError if it is wanted and not installed.
+    """
 
     async def with_executor() -> T:
         asyncio.get_running_loop().set_default_executor(_AbandoningExecutor())
@@ -47,12 +50,12 @@ def run(main: Callable[[], Coroutine[Any, Any, T]], *, uvloop: bool | None = Non
         return runner.run(with_executor())
 
 
-def settle_collector() -> None:
-    """Have the garbage collector pass over what is there by now, and come less often.
+def tune_collector() -> None:
+    """Make the garbage collector ignore all present objects, and run less often.
 
-    What a job makes is free again once it has ended, without a collector, which then looks in vain: without
-    it 0.94 of the worker's processor time (0.77 to 1.05, 7 pairs of drains in turn). A program that has set
-    more, or none, is left alone.
+    A job's objects are freed by reference counts when it ends, so the collector searches in vain: with fewer
+    runs a worker took 0.94 of the processor time (0.77 to 1.05, 7 alternating pairs of drains). If the
+    program has set a higher threshold, or disabled the collector, its setting is kept.
     """
     threshold, *older = gc.get_threshold()
     if gc.isenabled() and 0 < threshold < COLLECT_AFTER:
@@ -75,7 +78,7 @@ def _loop_factory(uvloop: bool | None) -> Callable[[], asyncio.AbstractEventLoop
 
 
 async def leave_if_stuck(code: int) -> None:
-    """Exit here if asyncio tasks do not let themselves be cancelled: the loop would wait for them."""
+    """Cancel all other asyncio tasks, and exit if some ignore it: the loop would wait for them."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
@@ -84,7 +87,7 @@ async def leave_if_stuck(code: int) -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """Exit, without waiting for threads that do not end."""
+    """Exit with *code*, without waiting for threads that do not end within PATIENCE."""
     deadline = time.monotonic() + PATIENCE
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
@@ -95,7 +98,7 @@ def leave(code: int) -> NoReturn:
 
 
 def restart() -> NoReturn:
-    """Become a new process of the same command: this one cannot be helped. From any thread."""
+    """Replace this process with a new one of the same command. Callable from any thread."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -103,7 +106,7 @@ def restart() -> NoReturn:
 
 
 def exit_now(code: int) -> NoReturn:
-    """Exit as the process stands. From any thread."""
+    """Exit at once, without any cleanup but of the log. Callable from any thread."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

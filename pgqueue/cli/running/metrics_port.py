@@ -1,4 +1,4 @@
-"""What `pgqueue worker` shows of itself over HTTP: its metrics, and whether it lives and works."""
+"""Serves the metrics and health of `pgqueue worker` over HTTP, for one process or a supervisor's many."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from pgqueue.metrics.multiprocess import ProcessReports, reporting
 if TYPE_CHECKING:
     from pgqueue.web.api.health import FindProblems
 
-# The status app is imported where something is shown: importing it takes a worker that shows nothing as long
-# as half of all else.
+# The status app is imported only where it is served. A worker without a metrics port would otherwise spend
+# half as much time again on imports.
 logger = logging.getLogger("pgqueue.cli")
 
-Exhibit: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
+PublishMetrics: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
 
 
-def exhibit_of(pgq: PgQueue, listener: socket.socket | None, report_to: int | None) -> Exhibit:
-    """Return what shows this one process: on a port of its own, to its supervisor, or not at all."""
+def publish_process(pgq: PgQueue, listener: socket.socket | None, report_to: int | None) -> PublishMetrics:
+    """Return how this process publishes its metrics: on *listener*, to its supervisor, or not at all."""
     if report_to is not None:
         return partial(_report, pgq, report_to)
     if listener is not None:
@@ -50,10 +50,13 @@ async def _serve(pgq: PgQueue, listener: socket.socket) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def exhibit_processes(
+async def publish_processes(
     pgq: PgQueue, listener: socket.socket, reports: ProcessReports, processes: int
 ) -> AsyncIterator[None]:
-    """Show, inside the block, all the processes of this supervisor on one port. *pgq* is open in it."""
+    """Publish the metrics of all processes of this supervisor on one port inside the block.
+
+    *pgq* must be open.
+    """
     from pgqueue.web.api.health import database_problems
 
     async def find() -> list[str]:
@@ -71,7 +74,7 @@ async def _serving(
     from pgqueue.cli.running.http_server import serving
     from pgqueue.web.monitoring_app import monitoring_app
 
-    # Whoever has it listen to more than this machine wants others to read: there is nothing else here.
+    # Listening beyond this machine means that others are to read: the port serves nothing but metrics.
     host = ip_address(listener.getsockname()[0])
     app = monitoring_app(metrics, find, open_reading=not host.is_loopback)
     async with serving(app, listener) as address:

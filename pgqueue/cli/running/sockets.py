@@ -1,4 +1,4 @@
-"""Listens where the command line says."""
+"""Opens the listening sockets of commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pgqueue.errors import ConfigurationError
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; port 0: a free one. Raises ConfigurationError."""
+    """Return a listening socket; port 0 selects a free port. Raises ConfigurationError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
