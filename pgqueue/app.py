@@ -37,6 +37,7 @@ from pgqueue.model.unset import UNSET, Unset
 from pgqueue.options.declared import TaskOptions
 from pgqueue.options.levels import read_options
 from pgqueue.options.retention import RetentionOptions, read_retention
+from pgqueue.options.table import Level
 from pgqueue.store import Store
 from pgqueue.tasks.codec import Codec
 from pgqueue.tasks.context import JobContext
@@ -118,7 +119,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         self._codec = codec
         self._rng = random.Random(seed)
         self._retention = read_retention(retention or {})
-        self.registry = Registry(read_options("PgQueue", options, TaskOptions))
+        self.registry = Registry(read_options("PgQueue", options, Level.GLOBAL))
         self._observers = Observers()
         log = TransitionLog(self.registry.log_share, self.registry.redacts)
         self._observers.add(log.observe, *HEARD)
@@ -181,7 +182,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
 
         def declare(function: Callable[..., Any]) -> Task[Any, Any]:
             task_name = name or str(getattr(function, "__name__", repr(function)))
-            level = read_options(f"task {task_name!r}", options, TaskOptions)
+            level = read_options(f"task {task_name!r}", options, Level.TASK)
             definition = TaskDefinition(task_name, function, level, isolation=isolation)
             self.registry.add(definition)
             return Task(self, definition)
@@ -198,8 +199,8 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         """
         if "queue" in options:
             raise InvalidOptionError(f"queue {name!r}: a queue's options cannot name a queue")
-        level = read_options(f"queue {name!r}", options, TaskOptions)
-        read_options(f"queue {name!r}", {"queue": name}, TaskOptions)
+        level = read_options(f"queue {name!r}", options, Level.QUEUE)
+        read_options(f"queue {name!r}", {"queue": name}, Level.CALL)
         limit = max_depth if isinstance(max_depth, Unset) else check_max_depth(f"queue {name!r}", max_depth)
         self.registry.set_queue(name, level)
         if not isinstance(limit, Unset):

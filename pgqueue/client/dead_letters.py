@@ -35,8 +35,8 @@ from pgqueue.model.dead_letters import (
     encode_cursor,
 )
 from pgqueue.model.jobs import Action, Job, JobStatus
-from pgqueue.options.declared import TaskOptions
 from pgqueue.options.levels import read_options
+from pgqueue.options.table import Level
 from pgqueue.tasks.arguments import encode_by_name
 from pgqueue.tasks.codec import encode_document
 from pgqueue.tasks.redaction import find_mark
@@ -204,7 +204,7 @@ class DeadLetterInterface(Parts):
 
         Raises JobNotFoundError, JobNotWaitingError, InvalidOptionError.
         """
-        read_options("reprioritise", {"priority": priority}, TaskOptions)
+        read_options("reprioritise", {"priority": priority}, Level.CALL)
         async with self._database.acquire() as connection:
             try:
                 await self._store.reprioritise(connection, job_id, priority, reason=reason, actor=actor)
@@ -300,7 +300,7 @@ class DeadLetterInterface(Parts):
     def _check_queue(self, queue: str | None) -> None:
         if queue is None:
             return
-        read_options("redrive", {"queue": queue}, TaskOptions)
+        read_options("redrive", {"queue": queue}, Level.CALL)
         self._check_declared("redrive", queue)
 
     def shown_details(self, details: DeadLetterDetails) -> DeadLetterDetails:

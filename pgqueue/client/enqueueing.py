@@ -23,6 +23,7 @@ from pgqueue.model.checks import Duration, positive_seconds
 from pgqueue.model.ids import new_id, new_ids
 from pgqueue.options.declared import CallOptions
 from pgqueue.options.levels import NO_OPTIONS, read_options
+from pgqueue.options.table import Level
 from pgqueue.tasks.arguments import encode_by_name
 from pgqueue.tasks.codec import encode_document
 from pgqueue.tasks.handle import JobHandle
@@ -68,7 +69,7 @@ class EnqueueInterface(JobInterface):
         """Return a call of a task by its name."""
         if not isinstance(task, str) or not task or "\0" in task:
             raise UnknownTaskError(f"{task!r} is not the name of a task")
-        call = read_options(f"task {task!r}", options or {}, CallOptions)
+        call = read_options(f"task {task!r}", options or {}, Level.CALL)
         return Signature(task, args, kwargs, call, self.registry.get(task))
 
     async def enqueue_many(
@@ -157,9 +158,8 @@ class EnqueueInterface(JobInterface):
         kind = (signature.task, signature.definition, signature.options.kind())
         if (alike := kinds.get(kind)) is not None:
             return alike.alike(signature.options)
-        self.registry.check(signature.task, signature.definition, signature.options)
-        options = self.registry.resolve(signature.definition, signature.options)
-        self._check_declared(f"task {signature.task!r}", options.queue)
+        options = self.registry.resolve(signature.task, signature.definition, signature.options)
+        self._check_declared(f"task {signature.task!r}", options["queue"])
         call = kinds[kind] = Call.of(signature.task, options, signature.options)
         if is_plain:
             self._calls[signature.task] = call

@@ -8,8 +8,9 @@ from pgqueue.client.parts import Parts
 from pgqueue.errors import ConfigurationError
 from pgqueue.model.checks import MAX_KEY_LENGTH
 from pgqueue.model.setting import Kind, Setting
-from pgqueue.options.declared import AttemptOptions, TaskOptions
+from pgqueue.options.declared import AttemptOptions
 from pgqueue.options.levels import read_options
+from pgqueue.options.table import Level
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -61,9 +62,9 @@ class SettingInterface(Parts):
         none: the task is as it was declared. Raises InvalidOptionError.
         """
         where = f"task {name!r} at run time"
-        level = read_options(where, options, AttemptOptions)
+        level = read_options(where, options, Level.RUN_TIME)
         _check_name("configure_task", name)
-        self.registry.check(name, self.registry.get(name), level)
+        self.registry.resolve(name, self.registry.get(name), level)
         async with self._database.acquire() as connection:
             await self._store.configure(connection, name, level.stored(), actor=actor, reason=reason)
         self._signals.publish("settings")
@@ -105,7 +106,7 @@ def _which(verb: str, queue: str | None, task: str | None) -> tuple[Kind, str]:
     if task is not None:
         _check_name(verb, task)
         return "task", task
-    read_options(verb, {"queue": queue}, TaskOptions)
+    read_options(verb, {"queue": queue}, Level.CALL)
     assert queue is not None
     return "queue", queue
 

@@ -14,7 +14,6 @@ from pgqueue.enqueueing.idempotency import KeyedCall, KeyRule, Settlement, finge
 from pgqueue.errors import DuplicateJobError
 from pgqueue.events.kinds import JobMoved
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.unset import Unset
 from pgqueue.options.levels import Options
 from pgqueue.store import NewJobs, Store, Template
 
@@ -44,41 +43,38 @@ class Call:
 
         Raises InvalidOptionError.
         """
-        assert isinstance(options.queue, str)
-        assert isinstance(options.priority, int)
-        assert not isinstance(options.delay, Unset)
-        run_at, expires = options.run_at, options.expires
+        run_at, expires = options["run_at"], options["expires"]
+        key = options["idempotency_key"]
         template = Template(
-            lane=(options.queue, options.priority),
+            lane=(options["queue"], options["priority"]),
             task=task,
-            run_at=run_at if isinstance(run_at, datetime) else None,
+            run_at=run_at,
             # A time that the call gives stands against a delay that its task has.
-            delay=None if isinstance(run_at, datetime) else options.delay,
+            delay=options["delay"] if run_at is None else None,
             expires_at=expires if isinstance(expires, datetime) else None,
             expires_after=expires if isinstance(expires, float) else None,
             options=call.stored(),
-            headers=json.dumps(dict(options.headers))
-            if not isinstance(options.headers, Unset) and options.headers
-            else None,
-            tags=json.dumps(options.tags) if options.tags else None,
-            key=options.key if isinstance(options.key, str) else None,
+            headers=json.dumps(options["headers"]) if options["headers"] else None,
+            tags=json.dumps(options["tags"]) if options["tags"] else None,
+            key=options["key"],
         )
         return cls(
             template=template,
-            id=options.id if isinstance(options.id, UUID) else None,
-            raises_on_duplicate=options.on_duplicate == "raise",
+            id=options["id"],
+            raises_on_duplicate=options["on_duplicate"] == "raise",
             key_rule=KeyRule.of(task, options),
-            key=options.idempotency_key if isinstance(options.idempotency_key, str) else None,
+            key=key if isinstance(key, str) else None,
         )
 
     def alike(self, call: Options) -> Call:
         """Return this for another *call* of the same kind (`Options.kind`)."""
+        key = call.get("idempotency_key")
         return Call(
             self.template,
-            call.id if isinstance(call.id, UUID) else None,
+            call.get("id"),
             self.raises_on_duplicate,
             self.key_rule,
-            call.idempotency_key if isinstance(call.idempotency_key, str) else self.key,
+            key if isinstance(key, str) else self.key,
         )
 
 

@@ -15,7 +15,6 @@ from uuid import UUID
 
 from pgqueue.errors import DuplicateKeyError, IdempotencyConflictError, InvalidOptionError
 from pgqueue.events.kinds import JobMoved
-from pgqueue.model.unset import Unset
 from pgqueue.options.checks import OnConflict, Span
 from pgqueue.options.levels import Options
 from pgqueue.store import KeyHolder, KeyRow, Standing, Store, Template
@@ -43,30 +42,27 @@ class KeyRule:
     @classmethod
     def of(cls, task: str, options: Options) -> KeyRule | None:
         """Read *options*, all levels merged; None: no key. Raises InvalidOptionError."""
-        if options.idempotency_key is None:
+        if options["idempotency_key"] is None:
             return None
-        assert not isinstance(options.idempotency_window, Unset)
-        assert not isinstance(options.idempotency_while, Unset)
-        assert not isinstance(options.on_conflict, Unset)
-        if options.on_conflict == "debounce" and options.delay is None:
+        on_conflict: OnConflict = options["on_conflict"]
+        if on_conflict == "debounce" and options["delay"] is None:
             raise InvalidOptionError(
                 f"task {task!r}: on_conflict='debounce' starts the job a delay after the latest call; "
                 "set 'delay', and no 'run_at'"
             )
-        span, window = options.idempotency_while, options.idempotency_window
-        if options.on_conflict == "coalesce":
+        span, window = options["idempotency_while"], options["idempotency_window"]
+        if on_conflict == "coalesce":
             span = "terminal"
         elif span == "window" and window is None:
             span = "forever"
-        scope = {"task": f"task:{task}", "queue": f"queue:{options.queue}"}.get(
-            str(options.idempotency_scope), str(options.idempotency_scope)
-        )
+        scope = options["idempotency_scope"]
+        scope = {"task": f"task:{task}", "queue": f"queue:{options['queue']}"}.get(scope, scope)
         return cls(
             scope=scope,
             span=span,
             window=window if span == "window" else None if span == "forever" else LOOK_AGAIN,
-            on_conflict=options.on_conflict,
-            fingerprint=bool(options.idempotency_fingerprint),
+            on_conflict=on_conflict,
+            fingerprint=options["idempotency_fingerprint"],
         )
 
 

@@ -11,9 +11,6 @@ class Unset(Enum):
 
     UNSET = "unset"
 
-    # By identity, in C: an enum hashes its member's name, in Python, and a level is hashed with each call.
-    __hash__ = object.__hash__
-
     def __repr__(self) -> str:
         return "UNSET"
 

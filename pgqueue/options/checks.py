@@ -189,6 +189,19 @@ def error_types(what: str, value: object) -> tuple[type[BaseException], ...]:
     return kinds
 
 
+def retry_policies(what: str, value: object) -> dict[type[BaseException], Mapping[str, Any]]:
+    """Return *value*, options by classes of exceptions. The options themselves are not checked here."""
+    if not isinstance(value, Mapping):
+        raise InvalidOptionError(
+            f"{what} must be a mapping of exception classes to retry options, got {value!r}"
+        )
+    for kind, options in value.items():
+        error_types(what, (kind,))
+        if not isinstance(options, Mapping):
+            raise InvalidOptionError(f"{what}: {kind.__name__} must be a mapping of options, got {options!r}")
+    return dict(value)
+
+
 def retry_when(what: str, value: object) -> Any:
     """Return *value*, a plain function, or None."""
     if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):

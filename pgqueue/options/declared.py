@@ -1,4 +1,8 @@
-"""The options, as callers write them: one TypedDict a level."""
+"""The options as callers write them: one TypedDict per level, for type checkers and editors.
+
+What holds at run time is the table in `options.table`. The docstring below an option is the only sentence
+about it: the reference page and the HTTP API's document read it from here.
+"""
 
 from __future__ import annotations
 
@@ -15,105 +19,110 @@ ErrorTypes = type[BaseException] | Sequence[type[BaseException]]
 
 
 class RetryOptions(TypedDict, total=False):
-    """Options that concern how often and when a job is retried. Durations in seconds or as timedelta."""
+    """How often and when a job is retried. Durations are in seconds, or a timedelta."""
 
     max_retries: int | None
-    """Retries after a failed attempt: 3 means at most 4 executions. None: without limit."""
+    """Retries after a failed attempt: 3 means at most 4 attempts. None: no limit."""
     max_retry_duration: Duration | None
-    """No retry later than this after the first attempt's start. None: without limit."""
+    """No retry starts later than this after the first attempt started. None: no limit."""
     retry_backoff: bool | float
-    """Exponential backoff: the factor in seconds, True for 1. False: `default_retry_delay` each time."""
+    """Exponential backoff: the factor in seconds, True for 1. False: wait `default_retry_delay` each time."""
     retry_backoff_max: Duration
-    """The longest delay that exponential backoff gives."""
+    """The longest delay of exponential backoff."""
     retry_jitter: Jitter | bool
-    """Randomness of exponential backoff: "full" (True), "equal" or "none" (False)."""
+    """How exponential backoff is randomized: "full" (True), "equal" or "none" (False)."""
     retry_delay_min: Duration
     """The shortest delay before a retry."""
     default_retry_delay: Duration
-    """The delay before each retry without exponential backoff. A level that sets it turns the backoff and
-    the intervals of wider levels off."""
+    """The delay before each retry when there is no exponential backoff. A level that sets it turns off the
+    backoff and the intervals of less specific levels."""
     retry_intervals: Sequence[Duration] | None
     """The delay before each retry, instead of a backoff; the last one repeats."""
 
 
 class AttemptOptions(RetryOptions, total=False):
-    """Options that concern how an attempt runs and what follows it. Durations in seconds or as timedelta."""
+    """How an attempt runs and what follows it. Durations are in seconds, or a timedelta."""
 
     soft_timeout: Duration | None
-    """Time from the handler's start after which SoftTimeLimitExceeded is raised in it. None: none."""
+    """Raise SoftTimeLimitExceeded in the handler after this time, so that it can clean up. None: no limit."""
     timeout: Duration | None
-    """Hard time limit of one attempt, from the handler's start. None: none."""
+    """Hard time limit of one attempt, counted from the handler's start. None: no limit."""
     retry_on_timeout: bool
-    """False: an attempt that overran a limit fails its job at once, whatever retries are left."""
+    """False: an attempt that exceeds a time limit fails its job at once, even if retries are left."""
     max_losses: int
-    """How often a job is given back after its worker was lost; once more and it has failed."""
+    """How many times a job returns to the queue after its worker was lost; the next loss fails it."""
     reject_on_worker_lost: bool
-    """False: a job whose worker was lost has failed (as `max_losses=0`)."""
+    """False: a job fails when its worker is lost (the same as `max_losses=0`)."""
     acks_late: bool
-    """False: at most once. A job whose attempt was cut short, by the loss or the stop of its worker, has
-    failed (worker_lost) and never runs again for it."""
+    """False: at most once. A job whose attempt is cut short, by the loss or the stop of its worker, fails
+    (worker_lost) and does not run again."""
     ignore_result: bool
-    """Keep no result."""
+    """True: do not store the result."""
 
 
 class JobOptions(AttemptOptions, total=False):
     """Options that can be set at every level."""
 
     queue: str
+    """The queue that the job waits in. Cannot be set on a queue."""
     priority: int
-    """Higher runs first."""
+    """Higher priorities run first; from -32768 to 32767."""
     delay: Duration | None
     """Start no earlier than this after the enqueue."""
     expires: Duration | datetime | None
-    """If not started by then (after the enqueue, or at an aware time), never start."""
+    """Never start after this time (counted from the enqueue, or a time zone-aware datetime); the job
+    expires."""
     tags: Sequence[str]
+    """Strings to find the job by."""
     headers: Mapping[str, str]
+    """Strings that travel with the job, for the handler and for tracing. The most specific level replaces
+    them all."""
     idempotency_key: str | FromArguments | None
-    """While a job holds this key, another call with it makes no second job. FROM_ARGUMENTS: made from the
-    arguments."""
+    """While a job holds this key, another call with it creates no second job. FROM_ARGUMENTS: derive it from
+    the arguments."""
     idempotency_window: Duration | None
-    """How long from the enqueue the key is held (default 24 hours). None: for ever."""
+    """How long the key is held, counted from the enqueue. None: forever."""
     idempotency_scope: str
-    """Among which calls the key is one key: "task" (default), "queue", "global" or "tenant:NAME"."""
+    """Which calls share the key: those of the "task", of the "queue", all ("global"), or of "tenant:NAME"."""
     idempotency_while: Span
-    """What ends the hold: the "window" (default) or nothing ("forever"), whatever becomes of the job; or the
-    job: held while it waits ("pending"), until its first start ("started"), until it is over ("terminal"),
-    until it has succeeded, was cancelled or has expired ("success")."""
+    """What ends the hold of the key. Independent of the job: the "window", or nothing ("forever"). Or the
+    job: held while it waits ("pending"), until it first starts ("started"), until it ends ("terminal"), or
+    until it succeeds, is cancelled or expires ("success")."""
     on_conflict: OnConflict
-    """What a call with a held key does: "return" the holder (default), "raise", "replace" the arguments and
-    options of a holder that has not started, "debounce" it (replace it and start it a delay after this call),
-    or "coalesce": at most one job running and one waiting."""
+    """What a call does whose key is held: "return" the holder, "raise", "replace" the arguments and options
+    of a holder that has not started, "debounce" it (replace it, and start it a delay after this call), or
+    "coalesce" (at most one job running and one waiting)."""
     idempotency_fingerprint: bool
-    """Whether a held key with other arguments is an IdempotencyConflictError (default) or of no interest."""
+    """Whether a call with a held key and other arguments is an IdempotencyConflictError."""
 
 
 class TaskOptions(JobOptions, total=False):
     """Options that a task, a queue or a PgQueue can set for its jobs.
 
-    Those that are not JobOptions are code, or about all jobs of a task: a call cannot set them.
+    Those that are not JobOptions are code, or concern all jobs of a task: a call cannot set them.
     """
 
     autoretry_for: ErrorTypes
-    """Errors after which a job is retried, with their subclasses; after others it has failed. Default: every
-    Exception, and a cancellation that comes from within the handler."""
+    """Errors that are retried, with their subclasses; any other error fails the job. CancelledError means a
+    cancellation that comes from within the handler."""
     dont_autoretry_for: ErrorTypes
-    """Errors after which it has failed, whatever else is said of them. Besides: InvalidArgumentsError and
-    pydantic's ValidationError, unless `autoretry_for` names them."""
+    """Errors that fail the job, whatever the other options say. InvalidArgumentsError and pydantic's
+    ValidationError are among them unless `autoretry_for` names them."""
     throws: ErrorTypes
-    """Errors that are a way for the task to end: failed, not retried, and not logged as an error."""
+    """Errors that are an expected end of the task: the job fails, is not retried, and no error is logged."""
     retry_when: RetryWhen | None
-    """Asked after a failure whether and when to retry, for errors that neither `throws` nor
-    `dont_autoretry_for` has settled; None leaves it to the other options. An error in it counts as None."""
+    """Called after a failure to decide whether and when to retry, for errors that neither `throws` nor
+    `dont_autoretry_for` covers. None leaves it to the other options, and so does an error that it raises."""
     retry_policies: Mapping[type[BaseException], RetryOptions]
     """Other retry options after certain errors, which are retried even if `autoretry_for` does not name
-    them. The nearest class counts. What the call itself sets holds all the same."""
+    them. The nearest base class applies. Options that the call itself sets take precedence."""
     log: Log
-    """Of which jobs the logger "pgqueue.jobs" says at INFO what goes well: "all" (default), "failures" (of
-    none), or a share of them from 0 to 1. Of a job all of it or nothing; warnings and errors always."""
+    """Which jobs have their successful transitions logged (logger "pgqueue.jobs", level INFO): "all",
+    "failures" (none), or a fraction of the jobs from 0 to 1. Warnings and errors are always logged."""
     redact: Sequence[str]
-    """Arguments that the status app, the command line and logs show as "[redacted]": by name, or by a path of
-    names joined by dots into an argument's objects ("card.number"); `*` is any one name, `**` any number of
-    them ("**.password"). What any of the levels names is redacted."""
+    """Arguments that the status app, the command line and logs show as "[redacted]": a name, or a dotted
+    path into an argument's objects ("card.number"); `*` is any one name, `**` any number of names
+    ("**.password"). The levels add up."""
 
 
 class CallOptions(JobOptions, total=False):
@@ -122,7 +131,8 @@ class CallOptions(JobOptions, total=False):
     id: UUID | None
     """The job's id, chosen by the caller."""
     on_duplicate: Literal["return", "raise"]
-    """What to do if a job with this id exists."""
+    """What to do if a job with this id exists: "return" its handle, or "raise" DuplicateJobError."""
     run_at: datetime | None
-    """Start no earlier than this aware time."""
+    """Start no earlier than this time zone-aware datetime."""
     key: str | None
+    """A string to find the job by."""

@@ -1,230 +1,183 @@
-"""The options of a job, at the four levels where they can be set: the call, the task, the queue, the PgQueue.
+"""The options of a job at the levels where they can be set: checked, merged, stored.
 
-The nearer level wins: call over task over queue over global. What concerns an attempt (limits, retries)
-is looked up when the attempt starts, so a worker deployed with a new limit applies it to waiting jobs;
-what the call itself set is stored with the job.
+The most specific level wins: call over run time over task over queue over PgQueue. What concerns an attempt
+(limits, retries) is looked up when the attempt starts, so a worker deployed with a new limit applies it to
+waiting jobs; what the call itself set is stored with the job.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, fields
-from datetime import datetime
-from operator import attrgetter
-from typing import Any, Final, Literal
-from uuid import UUID
+from collections.abc import Hashable, ItemsView, Iterator, Mapping
+from typing import Any, Final
 
 from pgqueue.errors import InvalidOptionError
-from pgqueue.model.checks import count, flag, positive_seconds, retry_limit, some_seconds
-from pgqueue.model.unset import UNSET, Unset
-from pgqueue.options import checks
-from pgqueue.options.checks import FromArguments, OnConflict, Span
-from pgqueue.options.declared import AttemptOptions, CallOptions, JobOptions, RetryOptions, TaskOptions
-from pgqueue.options.time_limits import DEFAULT_HARD, DEFAULT_SOFT, check_limits
-from pgqueue.retry.policy import Jitter, RetryWhen
+from pgqueue.options.table import AT, OPTIONS, RETRY_FIELDS, Level, Option, Stored
+from pgqueue.options.time_limits import check_limits
 
-IDEMPOTENCY_WINDOW: Final = 24 * 60 * 60.0
-"""Seconds for which an idempotency key is held where nothing else is said."""
-MAX_LOSSES: Final = 3
-"""How often a job may be lost with its worker where nothing else is said."""
+_DOCUMENTED: Final = frozenset(name for name, each in OPTIONS.items() if each.stored is Stored.DOCUMENT)
+_CODE: Final = frozenset(name for name, each in OPTIONS.items() if each.stored is Stored.NOWHERE)
 
 
-_STORED: Final = frozenset(AttemptOptions.__annotations__)
-_CODE: Final = TaskOptions.__annotations__.keys() - JobOptions.__annotations__.keys()
+class Options(Mapping[str, Any]):
+    """The options that one level sets, or several together: checked values by name, frozen.
 
+    One that is not set is absent; durations are seconds. `wider | nearer` merges two levels.
+    """
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """One level's options, checked. Unset ones are UNSET; durations are seconds."""
+    __slots__ = ("_values",)
 
-    queue: str | Unset = UNSET
-    priority: int | Unset = UNSET
-    delay: float | None | Unset = UNSET
-    run_at: datetime | None | Unset = UNSET
-    expires: float | datetime | None | Unset = UNSET
-    id: UUID | None | Unset = UNSET
-    on_duplicate: Literal["return", "raise"] | Unset = UNSET
-    tags: tuple[str, ...] | Unset = UNSET
-    key: str | None | Unset = UNSET
-    headers: Mapping[str, str] | Unset = UNSET
-    idempotency_key: str | FromArguments | None | Unset = UNSET
-    idempotency_window: float | None | Unset = UNSET
-    idempotency_scope: str | Unset = UNSET
-    idempotency_while: Span | Unset = UNSET
-    on_conflict: OnConflict | Unset = UNSET
-    idempotency_fingerprint: bool | Unset = UNSET
-    soft_timeout: float | None | Unset = UNSET
-    timeout: float | None | Unset = UNSET
-    retry_on_timeout: bool | Unset = UNSET
-    max_retries: int | None | Unset = UNSET
-    max_retry_duration: float | None | Unset = UNSET
-    retry_backoff: float | None | Unset = UNSET
-    retry_backoff_max: float | Unset = UNSET
-    retry_jitter: Jitter | Unset = UNSET
-    retry_delay_min: float | Unset = UNSET
-    default_retry_delay: float | Unset = UNSET
-    retry_intervals: tuple[float, ...] | Unset = UNSET
-    max_losses: int | Unset = UNSET
-    acks_late: bool | Unset = UNSET
-    ignore_result: bool | Unset = UNSET
-    autoretry_for: tuple[type[BaseException], ...] | Unset = UNSET
-    dont_autoretry_for: tuple[type[BaseException], ...] | Unset = UNSET
-    throws: tuple[type[BaseException], ...] | Unset = UNSET
-    retry_when: RetryWhen | None | Unset = UNSET
-    retry_policies: Mapping[type[BaseException], Mapping[str, Any]] | Unset = UNSET
-    redact: tuple[str, ...] | Unset = UNSET
-    log: float | Unset = UNSET
+    def __init__(self, /, **values: Any) -> None:
+        self._values = values
 
-    def over(self, wider: Options) -> Options:
-        """Return these options where they are set, and those of the *wider* level elsewhere."""
-        if wider is NO_OPTIONS:
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return the names and the values."""
+        return self._values.items()
+
+    def __or__(self, nearer: Options) -> Options:
+        # Most levels set nothing: no copy is made for those.
+        if not nearer._values:
             return self
-        if self is NO_OPTIONS:
-            return wider
-        return Options(
-            *[
-                wide if near is UNSET else near
-                for near, wide in zip(_all_of(self), _all_of(wider), strict=True)
-            ]
-        )
+        if not self._values:
+            return nearer
+        return Options(**(self._values | nearer._values))
+
+    def __hash__(self) -> int:
+        # By the names alone: a value may be a dict. Equal options have the same names.
+        return hash(frozenset(self._values))
+
+    def __repr__(self) -> str:
+        return f"Options({self._values!r})"
 
     def kind(self) -> Hashable:
         """Return what calls have in common that differ in nothing but their ids and idempotency keys."""
-        key = self.idempotency_key
-        headers = None if isinstance(self.headers, Unset) else tuple(self.headers.items())
-        return _shared_of(self), str if isinstance(key, str) else key, headers
+        return tuple(
+            (name, _shared(name, value)) if name in _UNSHARED else (name, value)
+            for name, value in self._values.items()
+        )
 
     def stored(self) -> str | None:
         """Return, as JSON, what is stored with a job whose call set these options; None: nothing."""
-        stored = {name: getattr(self, name) for name in _NAMES if name in _STORED}
-        set_here = {name: value for name, value in stored.items() if value is not UNSET}
-        return json.dumps(set_here) if set_here else None
+        document = {name: value for name, value in self._values.items() if name in _DOCUMENTED}
+        return json.dumps(document) if document else None
+
+
+_UNSHARED: Final = frozenset({"id", "idempotency_key", "headers"})
+
+
+def _shared(name: str, value: Any) -> Hashable:
+    if name == "headers":
+        return tuple(value.items())
+    return str if name == "id" or isinstance(value, str) else value
 
 
 NO_OPTIONS: Final = Options()
 """A level that sets nothing."""
 
-_NAMES: Final = tuple(each.name for each in fields(Options))
-_all_of: Final = attrgetter(*_NAMES)
-_shared_of: Final = attrgetter(
-    # The policies are code, which a call cannot set.
-    *(name for name in _NAMES if name not in ("id", "idempotency_key", "headers", "retry_policies"))
-)
+_ALIASES: Final = frozenset({"reject_on_worker_lost"})
+"""Options that are kept as another one."""
 
 DEFAULTS: Final = Options(
-    queue="default",
-    priority=0,
-    delay=None,
-    run_at=None,
-    expires=None,
-    id=None,
-    on_duplicate="return",
-    tags=(),
-    key=None,
-    headers={},
-    idempotency_key=None,
-    idempotency_window=IDEMPOTENCY_WINDOW,
-    idempotency_scope="task",
-    idempotency_while="window",
-    on_conflict="return",
-    idempotency_fingerprint=True,
-    soft_timeout=DEFAULT_SOFT,
-    timeout=DEFAULT_HARD,
-    retry_on_timeout=True,
-    max_retries=3,
-    max_retry_duration=None,
-    retry_backoff=1.0,
-    retry_backoff_max=600.0,
-    retry_jitter="full",
-    retry_delay_min=0.0,
-    default_retry_delay=60.0,
-    retry_intervals=(),
-    max_losses=MAX_LOSSES,
-    acks_late=True,
-    ignore_result=False,
-    autoretry_for=(Exception, asyncio.CancelledError),
-    dont_autoretry_for=(),
-    throws=(),
-    retry_when=None,
-    retry_policies={},
-    redact=(),
-    log=1.0,
+    **{
+        name: option.check(f"the default of {name!r}", option.default)
+        for name, option in OPTIONS.items()
+        if name not in _ALIASES
+    }
 )
-"""What holds where no level says otherwise."""
+"""What holds if no level sets an option: merged below the others, it leaves none unset."""
 
-
-_RETRY_FIELDS: Final = {
-    "max_retries": "max_retries",
-    "max_retry_duration": "max_duration",
-    "retry_backoff": "backoff",
-    "retry_backoff_max": "backoff_max",
-    "retry_jitter": "jitter",
-    "retry_delay_min": "delay_min",
-    "default_retry_delay": "default_delay",
-    "retry_intervals": "intervals",
-    "autoretry_for": "autoretry_for",
-    "dont_autoretry_for": "dont_autoretry_for",
-    "throws": "throws",
-    "retry_when": "retry_when",
-    "retry_policies": "policies",
-}
-"""What the RetryPolicy calls its options."""
+MAX_LOSSES: Final[int] = DEFAULTS["max_losses"]
+"""How many times a job may be lost with its worker if no level says otherwise."""
 
 
 def check_options(where: str, options: Options) -> None:
-    """Raise InvalidOptionError if options that were merged from several levels cannot hold together."""
-    soft, hard = options.soft_timeout, options.timeout
-    if not isinstance(soft, Unset) and not isinstance(hard, Unset):
-        check_limits(where, soft, hard)
-    if options.acks_late is False and options.max_losses is not UNSET and options.max_losses != 0:
+    """Raise InvalidOptionError if options that were merged from several levels contradict each other."""
+    if "soft_timeout" in options and "timeout" in options:
+        check_limits(where, options["soft_timeout"], options["timeout"])
+    if options.get("acks_late") is False and options.get("max_losses"):
         raise InvalidOptionError(
-            f"{where}: acks_late=False allows no loss, and max_losses allows {options.max_losses}; "
-            "set acks_late=True beside max_losses"
+            f"{where}: acks_late=False runs a job at most once, which rules out "
+            f"max_losses={options['max_losses']}; set acks_late=True as well"
         )
 
 
-def _retry_fields(options: Options) -> dict[str, Any]:
-    """Return what *options* say of retries, by the names of RetryPolicy."""
-    values = {each: getattr(options, name) for name, each in _RETRY_FIELDS.items()}
-    return {each: value for each, value in values.items() if value is not UNSET}
+def retry_fields(options: Options) -> dict[str, Any]:
+    """Return what *options* say about retries, by the names of RetryPolicy's fields."""
+    return {RETRY_FIELDS[name]: value for name, value in options.items() if name in RETRY_FIELDS}
 
 
-def read_options(where: str, given: Mapping[str, Any], allowed: type) -> Options:
-    """Check the options *given* at one level and return them.
+def read_options(where: str, given: Mapping[str, Any], level: Level) -> Options:
+    """Check the options *given* at *level* and return them.
 
-    *where* names the level in errors ("task 'send_email'"); *allowed* is the TypedDict of its options.
-    Raises InvalidOptionError.
+    *where* names what sets them, in errors ("task 'send_email'"). Raises InvalidOptionError.
     """
-    for name in given:
-        if allowed is CallOptions and name in _CODE:
-            raise InvalidOptionError(
-                f"{where}: option {name!r} is not stored with a job: set it for the task, its queue or the "
-                "PgQueue"
-            )
-        if name not in allowed.__annotations__ and name not in getattr(allowed, "__optional_keys__", ()):
-            known = ", ".join(sorted(allowed.__optional_keys__))  # type: ignore[attr-defined]  # a TypedDict
-            raise InvalidOptionError(f"{where}: there is no option {name!r}; the options are {known}")
-    values = {name: _CHECKS[name](f"{where}: option {name!r}", value) for name, value in given.items()}
-    if "reject_on_worker_lost" in values:
-        requeue = values.pop("reject_on_worker_lost")
-        if not requeue:
-            if values.get("max_losses"):
-                raise InvalidOptionError(
-                    f"{where}: reject_on_worker_lost=False allows no loss, and max_losses allows some"
-                )
-            values["max_losses"] = 0
-    if "acks_late" in values:
-        # Late again over a wider level's early: its max_losses of zero must not stay.
-        values.setdefault("max_losses", MAX_LOSSES if values["acks_late"] else 0)
-    if values.get("delay") is not None and values.get("run_at") is not None:
-        raise InvalidOptionError(f"{where}: both 'delay' and 'run_at' are set; set one")
-    _settle_backoff(where, values)
+    if not given:
+        return NO_OPTIONS
+    allowed = AT[level]
+    values = {}
+    for name, value in given.items():
+        option = allowed.get(name)
+        if option is None:
+            raise _not_allowed(where, name, level, allowed)
+        values[name] = option.check(f"{where}: option {name!r}", value)
+    _read_losses(where, values)
+    _read_waits(where, values)
     _check_hold(where, values)
+    if "retry_policies" in values:
+        values["retry_policies"] = {
+            kind: retry_fields(
+                read_options(f"{where}: option 'retry_policies': {kind.__name__}", each, Level.ERROR)
+            )
+            for kind, each in values["retry_policies"].items()
+        }
     options = Options(**values)
     check_options(where, options)
     return options
+
+
+def _not_allowed(where: str, name: str, level: Level, allowed: Mapping[str, Option]) -> InvalidOptionError:
+    if level is Level.CALL and name in _CODE:
+        return InvalidOptionError(
+            f"{where}: option {name!r} cannot be set per call; set it on the task, its queue or the PgQueue"
+        )
+    return InvalidOptionError(f"{where}: unknown option {name!r}; allowed: {', '.join(sorted(allowed))}")
+
+
+def _read_losses(where: str, values: dict[str, Any]) -> None:
+    """Let the options about lost workers say the same."""
+    if not values.pop("reject_on_worker_lost", True):
+        if values.get("max_losses"):
+            raise InvalidOptionError(
+                f"{where}: reject_on_worker_lost=False rules out max_losses={values['max_losses']}; set one"
+            )
+        values["max_losses"] = 0
+    if "acks_late" in values:
+        # Late again over a wider level's early: its max_losses of zero must not stay.
+        values.setdefault("max_losses", MAX_LOSSES if values["acks_late"] else 0)
+
+
+def _read_waits(where: str, values: dict[str, Any]) -> None:
+    """Let the way of waiting that a level sets turn off those of wider levels."""
+    if values.get("delay") is not None and values.get("run_at") is not None:
+        raise InvalidOptionError(f"{where}: both 'delay' and 'run_at' are set; set only one")
+    if values.get("retry_intervals") and values.get("retry_backoff"):
+        raise InvalidOptionError(f"{where}: both 'retry_intervals' and 'retry_backoff' are set; set only one")
+    if "default_retry_delay" in values or values.get("retry_intervals"):
+        values.setdefault("retry_backoff", None)
+    if "retry_backoff" in values:
+        values.setdefault("retry_intervals", ())
 
 
 def _check_hold(where: str, values: Mapping[str, Any]) -> None:
@@ -232,88 +185,29 @@ def _check_hold(where: str, values: Mapping[str, Any]) -> None:
     span = values.get("idempotency_while", "window")
     if span != "window" and "idempotency_window" in values:
         raise InvalidOptionError(
-            f"{where}: an 'idempotency_window' ends nothing where 'idempotency_while' is {span!r}; set one"
+            f"{where}: 'idempotency_window' has no effect with idempotency_while={span!r}; set only one"
         )
     if span not in ("window", "terminal") and values.get("on_conflict") == "coalesce":
         raise InvalidOptionError(
-            f"{where}: 'coalesce' holds the key until the job is over; leave 'idempotency_while' out"
+            f"{where}: on_conflict='coalesce' holds the key until the job ends; remove 'idempotency_while'"
         )
-
-
-def _settle_backoff(where: str, values: dict[str, Any]) -> None:
-    """Let the way of waiting that a level sets turn off those of wider levels."""
-    if values.get("retry_intervals") and values.get("retry_backoff"):
-        raise InvalidOptionError(f"{where}: both 'retry_intervals' and 'retry_backoff' are set; set one")
-    if "default_retry_delay" in values or values.get("retry_intervals"):
-        values.setdefault("retry_backoff", None)
-    if "retry_backoff" in values:
-        values.setdefault("retry_intervals", ())
 
 
 def restore_options(stored: str) -> Options:
     """Return the options that were stored with a job, as JSON, but for those that only a newer version knows.
 
-    Raises InvalidOptionError: somebody else's program may have written them.
+    Raises InvalidOptionError: another program may have written them.
     """
     try:
-        options = json.loads(stored)
+        document = json.loads(stored)
     except ValueError as error:
         raise InvalidOptionError(f"the stored options are not JSON: {error}") from error
-    if not isinstance(options, dict):
+    if not isinstance(document, dict):
         raise InvalidOptionError(f"the stored options are not an object: {stored}")
-    known = {name: value for name, value in options.items() if name in _STORED}
-    return read_options("the stored options", known, AttemptOptions)
+    return read_stored(document)
 
 
-def _retry_policies(what: str, value: object) -> dict[type[BaseException], dict[str, Any]]:
-    if not isinstance(value, Mapping):
-        raise InvalidOptionError(f"{what} is {value!r}: give a mapping of exception classes to retry options")
-    policies = {}
-    for kind, options in value.items():
-        [checked] = checks.error_types(what, (kind,))
-        if not isinstance(options, Mapping):
-            raise InvalidOptionError(f"{what}: {kind.__name__} has {options!r}: give a mapping of options")
-        policies[checked] = _retry_fields(read_options(f"{what}: {kind.__name__}", options, RetryOptions))
-    return policies
-
-
-_CHECKS: Final[Mapping[str, Callable[[str, object], Any]]] = {
-    "queue": checks.queue,
-    "priority": checks.priority,
-    "delay": checks.delay,
-    "run_at": checks.run_at,
-    "expires": checks.expires,
-    "id": checks.job_id,
-    "on_duplicate": checks.on_duplicate,
-    "tags": checks.tags,
-    "key": checks.key,
-    "headers": checks.headers,
-    "idempotency_key": checks.idempotency_key,
-    "idempotency_window": checks.idempotency_window,
-    "idempotency_scope": checks.idempotency_scope,
-    "idempotency_while": checks.idempotency_while,
-    "on_conflict": checks.on_conflict,
-    "idempotency_fingerprint": flag,
-    "soft_timeout": checks.timeout,
-    "timeout": checks.timeout,
-    "retry_on_timeout": flag,
-    "max_retries": retry_limit,
-    "max_retry_duration": checks.max_retry_duration,
-    "retry_backoff": checks.retry_backoff,
-    "retry_backoff_max": positive_seconds,
-    "retry_jitter": checks.retry_jitter,
-    "retry_delay_min": some_seconds,
-    "default_retry_delay": some_seconds,
-    "retry_intervals": checks.retry_intervals,
-    "autoretry_for": checks.error_types,
-    "dont_autoretry_for": checks.error_types,
-    "throws": checks.error_types,
-    "retry_when": checks.retry_when,
-    "retry_policies": _retry_policies,
-    "redact": checks.paths,
-    "log": checks.log_share,
-    "max_losses": count,
-    "reject_on_worker_lost": flag,
-    "acks_late": flag,
-    "ignore_result": flag,
-}
+def read_stored(document: Mapping[str, Any]) -> Options:
+    """Return the options in a stored *document*, as `restore_options` does."""
+    known = {name: value for name, value in document.items() if name in _DOCUMENTED}
+    return read_options("the stored options", known, Level.RUN_TIME)

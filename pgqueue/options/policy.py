@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from pgqueue.model.unset import UNSET
-from pgqueue.options.levels import _NAMES, _RETRY_FIELDS, DEFAULTS, NO_OPTIONS, Options, _retry_fields
+from pgqueue.options.levels import DEFAULTS, NO_OPTIONS, Options, retry_fields
 from pgqueue.options.time_limits import resolve_limits
 from pgqueue.retry.policy import RetryPolicy
 
@@ -32,27 +31,23 @@ class Policy:
 
     @classmethod
     def of(cls, options: Options, call: Options = NO_OPTIONS) -> Policy:
-        """Resolve *options*, which have every level but the defaults merged into them. Never raises.
+        """Resolve *options*, which every level but the defaults is merged into. Never raises.
 
-        *call* has what the call set itself.
+        *call*: those that the call set itself.
         """
-        whole = options.over(DEFAULTS)
-        values = {name: getattr(whole, name) for name in _NAMES}
+        whole = DEFAULTS | options
         soft, hard = resolve_limits(
-            values["soft_timeout"],
-            values["timeout"],
-            sets_soft=options.soft_timeout is not UNSET,
-            sets_hard=options.timeout is not UNSET,
+            whole["soft_timeout"],
+            whole["timeout"],
+            sets_soft="soft_timeout" in options,
+            sets_hard="timeout" in options,
         )
         return cls(
             soft_timeout=soft,
             timeout=hard,
-            retry_on_timeout=values["retry_on_timeout"],
-            retry=RetryPolicy(
-                **{each: values[name] for name, each in _RETRY_FIELDS.items()},
-                fixed=frozenset(_retry_fields(call)),
-            ),
-            max_losses=values["max_losses"] if values["acks_late"] else 0,
-            acks_late=values["acks_late"],
-            ignore_result=values["ignore_result"],
+            retry_on_timeout=whole["retry_on_timeout"],
+            retry=RetryPolicy(**retry_fields(whole), fixed=frozenset(retry_fields(call))),
+            max_losses=whole["max_losses"] if whole["acks_late"] else 0,
+            acks_late=whole["acks_late"],
+            ignore_result=whole["ignore_result"],
         )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pgqueue.errors import DuplicateTaskError, InvalidOptionError
-from pgqueue.model.unset import UNSET, Unset
-from pgqueue.options.levels import DEFAULTS, NO_OPTIONS, Options, check_options, restore_options
+from pgqueue.options.levels import DEFAULTS, MAX_LOSSES, NO_OPTIONS, Options, check_options, read_stored
 from pgqueue.options.policy import Policy
 from pgqueue.tasks.arguments import POSITIONAL
 from pgqueue.tasks.definition import TaskDefinition
@@ -33,7 +31,7 @@ class Registry:
             raise DuplicateTaskError(
                 f"task {task.name!r} is already registered by {known.where}; give one of them another name"
             )
-        self.check(task.name, task, NO_OPTIONS)
+        self.resolve(task.name, task, NO_OPTIONS)
         self._tasks[task.name] = task
 
     def get(self, name: str) -> TaskDefinition | None:
@@ -47,26 +45,16 @@ class Registry:
 
     def set_queue(self, queue: str, options: Options) -> None:
         """Declare *queue*, with the options of its jobs. Raises InvalidOptionError, and changes nothing."""
-        before = self._queues.get(queue)
-        self._queues[queue] = options
+        before = self._queues
+        self._queues = {**before, queue: options}
         try:
             for task in self._tasks.values():
-                self.check(task.name, task, NO_OPTIONS)
+                self.resolve(task.name, task, NO_OPTIONS)
         except InvalidOptionError:
-            if before is None:
-                del self._queues[queue]
-            else:
-                self._queues[queue] = before
+            self._queues = before
             raise
         self._policies.clear()
         self._log_shares.clear()
-
-    def check(self, name: str, task: TaskDefinition | None, call: Options) -> None:
-        """Raise InvalidOptionError if the levels that meet in a call of task *name* do not fit together."""
-        near = call if task is None else call.over(task.options)
-        queue = near.over(self._defaults).over(DEFAULTS).queue
-        around = self._queues.get(str(queue), NO_OPTIONS).over(self._defaults)
-        check_options(f"task {name!r} in queue {queue!r}", near.over(around))
 
     def set_at_run_time(self, options: Mapping[str, Options]) -> None:
         """Let the attempts of tasks run with *options*, by task, over those of their declarations."""
@@ -85,39 +73,48 @@ class Registry:
     @property
     def queues(self) -> frozenset[str]:
         """The declared queues, those that tasks name, and the one of tasks that name none."""
-        named = {task.options.queue for task in self._tasks.values()} | {self._defaults.over(DEFAULTS).queue}
-        return frozenset({*self._queues, *(name for name in named if isinstance(name, str))})
+        named = {task.options["queue"] for task in self._tasks.values() if "queue" in task.options}
+        return frozenset({*self._queues, *named, self._queue_of(NO_OPTIONS)})
 
-    def resolve(self, task: TaskDefinition | None, call: Options) -> Options:
-        """Merge the levels for one call: the call over the task over the queue over the global ones."""
-        near = call if task is None else call.over(task.options)
-        base = self._defaults.over(DEFAULTS)
-        queue = near.over(base).queue
-        assert isinstance(queue, str)
-        return near.over(self._queues.get(queue, NO_OPTIONS)).over(base)
+    def queue_of(self, task: TaskDefinition) -> str:
+        """Return the queue of jobs of *task* whose calls name none."""
+        return self._queue_of(task.options)
+
+    def _queue_of(self, near: Options) -> str:
+        for level in (near, self._defaults, DEFAULTS):
+            if "queue" in level:
+                return str(level["queue"])
+        raise AssertionError("unreachable: the defaults have a queue")
+
+    def resolve(self, name: str, task: TaskDefinition | None, call: Options) -> Options:
+        """Return every option of a call of task *name*: all levels merged, over the defaults.
+
+        Raises InvalidOptionError if levels that meet in this call contradict each other.
+        """
+        near = call if task is None else task.options | call
+        queue = self._queue_of(near)
+        merged = self._defaults | self._queues.get(queue, NO_OPTIONS) | near
+        check_options(f"task {name!r} in queue {queue!r}", merged)
+        return DEFAULTS | merged
 
     def redact(self, task: str, queue: str, arguments: Any) -> Any:
         """Return the stored *arguments* of a job as they may be shown. Levels add up: see `redact`."""
         definition = self._tasks.get(task)
-        paths = {
-            path
-            for level in self._levels(task, queue)
-            if not isinstance(level.redact, Unset)
-            for path in level.redact
-        }
+        paths = {path for level in self._levels(task, queue) for path in level.get("redact", ())}
         signature = UNKNOWN if definition is None else definition.arguments.signature
         return redact(arguments, paths, positional=POSITIONAL, signature=signature)
 
     def redacts(self, task: str, queue: str) -> bool:
         """Whether some level says of jobs of *task* in *queue* that something of them is not to be shown."""
-        return any(level.redact for level in self._levels(task, queue) if level.redact is not UNSET)
+        return any(level.get("redact") for level in self._levels(task, queue))
 
     def log_share(self, task: str, queue: str) -> float:
         """Return of which share (0 to 1) of the jobs of *task* in *queue* it is logged what goes well."""
         share = self._log_shares.get((task, queue))
         if share is None:
-            said = [level.log for level in self._levels(task, queue) if not isinstance(level.log, Unset)]
-            share = said[-1] if said else 1.0
+            share = DEFAULTS["log"]
+            for level in self._levels(task, queue):
+                share = level.get("log", share)
             if task in self._tasks:
                 # Names of others come from the database: there is no end to them.
                 self._log_shares[task, queue] = share
@@ -129,45 +126,42 @@ class Registry:
         levels = [self._defaults, self._queues.get(queue, NO_OPTIONS)]
         return levels if definition is None else [*levels, definition.options]
 
-    def policy(self, task: TaskDefinition, queue: str) -> Policy:
-        """Return how attempts of *task* in *queue* run where the call set nothing itself."""
+    def policy(self, task: TaskDefinition, queue: str, call: Options = NO_OPTIONS) -> Policy:
+        """Return how attempts of *task* in *queue* run. *call*: the options that the call set itself."""
+        if call is not NO_OPTIONS:
+            return self._resolve_policy(task, queue, call)
         policy = self._policies.get((task.name, queue))
         if policy is None:
-            policy = self._policies[task.name, queue] = self.policy_of_call(task, queue, NO_OPTIONS)
+            policy = self._policies[task.name, queue] = self._resolve_policy(task, queue, NO_OPTIONS)
         return policy
 
-    def policy_of_call(self, task: TaskDefinition, queue: str, call: Options) -> Policy:
-        """Return how attempts run where the call set *call* itself."""
-        around = self._queues.get(queue, NO_OPTIONS).over(self._defaults)
+    def _resolve_policy(self, task: TaskDefinition, queue: str, call: Options) -> Policy:
         at_run_time = self._at_run_time.get(task.name, NO_OPTIONS)
-        return Policy.of(call.over(at_run_time).over(task.options).over(around), call)
+        around = self._defaults | self._queues.get(queue, NO_OPTIONS) | task.options
+        return Policy.of(around | at_run_time | call, call)
 
-    def max_attempts(self, name: str, queue: str, call: Mapping[str, Any]) -> int | None:
-        """Return how many attempts a job of task *name* may have. *call*: what its call set, as stored.
+    def max_attempts(self, name: str, queue: str, stored: Mapping[str, Any]) -> int | None:
+        """Return how many attempts a job of task *name* may have. *stored*: the options stored with it.
 
-        None: without limit, or it is not known here.
+        None: no limit, or it is not known here.
         """
-        task = self._tasks.get(name)
         try:
-            options = restore_options(json.dumps(call)) if call else NO_OPTIONS
+            call = read_stored(stored)
         except InvalidOptionError:
-            # Somebody else's program has written them. Its attempts will say so.
+            # Another program has written them. The job's attempts will say so.
             return None
-        if task is None:
-            retries = None if isinstance(options.max_retries, Unset) else options.max_retries
-        elif call:
-            retries = self.policy_of_call(task, queue, options).retry.max_retries
-        else:
-            retries = self.policy(task, queue).retry.max_retries
+        task = self._tasks.get(name)
+        retries = (
+            call.get("max_retries") if task is None else self.policy(task, queue, call).retry.max_retries
+        )
         return None if retries is None else retries + 1
 
     def loss_limits(self) -> dict[str, int]:
         """Return how often each task's jobs may be lost, where it is not the default.
 
-        A rescuer may not know the task; the worker that claims its jobs says it in its lease.
+        The worker that rescues a job may not know its task; the one that claimed it says it in its lease.
         """
         limits = {
-            name: self.policy_of_call(task, str(self.resolve(task, NO_OPTIONS).queue), NO_OPTIONS).max_losses
-            for name, task in self._tasks.items()
+            name: self.policy(task, self.queue_of(task)).max_losses for name, task in self._tasks.items()
         }
-        return {name: limit for name, limit in limits.items() if limit != DEFAULTS.max_losses}
+        return {name: limit for name, limit in limits.items() if limit != MAX_LOSSES}

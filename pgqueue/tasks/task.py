@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Protocol, overload
 
 from pgqueue.options.declared import CallOptions
 from pgqueue.options.levels import NO_OPTIONS, Options, read_options
+from pgqueue.options.table import Level
 from pgqueue.tasks.context import JobContext
 from pgqueue.tasks.definition import TaskDefinition
 from pgqueue.tasks.handle import JobHandle, Jobs
@@ -71,11 +72,11 @@ class Task(Generic[P, R]):
 
     def options(self, *, connection: Connection | None = None, **options: Unpack[CallOptions]) -> Task[P, R]:
         """Return this task with other options for its jobs. Raises InvalidOptionError."""
-        call = read_options(f"task {self.name!r}", options, CallOptions)
+        call = read_options(f"task {self.name!r}", options, Level.CALL)
         return Task(
             self._queue,
             self.definition,
-            call.over(self._options),
+            self._options | call,
             connection if connection is not None else self._connection,
         )
 

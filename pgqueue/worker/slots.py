@@ -232,7 +232,7 @@ class Slots:
             except InvalidOptionError:
                 policy = None
             else:
-                policy = self._registry.policy_of_call(definition, lane.queue, call)
+                policy = self._registry.policy(definition, lane.queue, call)
         return RunningAttempt(claimed, definition, policy, lane, lease_id, self._worker, self._scopes)
 
     def _unknown(self, claimed: Claimed) -> PutAside:

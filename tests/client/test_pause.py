@@ -323,7 +323,7 @@ def test_a_call_is_nearer_than_run_time_and_run_time_than_the_task() -> None:
     async def work() -> None: ...
 
     def limit(call: Options) -> float | None:
-        return pgq.registry.policy_of_call(work.definition, "default", call).timeout
+        return pgq.registry.policy(work.definition, "default", call).timeout
 
     declared = limit(Options())
     pgq.registry.set_at_run_time({"work": Options(timeout=4)})
@@ -364,7 +364,7 @@ async def test_the_losses_that_a_task_may_have_are_changed_at_run_time(pgq: PgQu
 
 @pytest.mark.parametrize(
     ("options", "match"),
-    [({"timeout": 0}, "more than zero"), ({"queue": "mail"}, "there is no option 'queue'")],
+    [({"timeout": 0}, "more than zero"), ({"queue": "mail"}, "unknown option 'queue'")],
 )
 async def test_options_that_cannot_be_are_refused_where_they_are_given(
     pgq: PgQueue, options: dict[str, object], match: str

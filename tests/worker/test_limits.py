@@ -45,7 +45,8 @@ seconds = st.none() | st.floats(0.001, 1e6)
 @pytest.mark.contract("P2.9")
 @given(soft=seconds | st.just(UNSET), hard=seconds | st.just(UNSET))
 def test_a_default_gives_way_to_what_was_set_and_the_soft_limit_comes_first(soft: Any, hard: Any) -> None:
-    policy = Policy.of(Options(soft_timeout=soft, timeout=hard))
+    given = {"soft_timeout": soft, "timeout": hard}
+    policy = Policy.of(Options(**{name: limit for name, limit in given.items() if limit is not UNSET}))
 
     if hard is not UNSET:
         assert policy.timeout == hard

@@ -15,9 +15,9 @@ from pgqueue.app import PgQueue
 from pgqueue.errors import IdempotencyConflictError, JobNotFoundError
 from pgqueue.model.checks import MAX_KEY_LENGTH
 from pgqueue.model.jobs import Job, JobStatus
-from pgqueue.model.unset import Unset
 from pgqueue.options.declared import CallOptions
-from pgqueue.options.levels import IDEMPOTENCY_WINDOW, Options, read_options
+from pgqueue.options.levels import DEFAULTS, Options, read_options
+from pgqueue.options.table import Level
 from pgqueue.tasks.handle import JobHandle
 from pgqueue.tasks.signature import Signature
 from pgqueue.web.api.inputs import SubmitBody
@@ -65,11 +65,11 @@ class Submissions:
             if key is None:
                 raise
             raise HTTPException(422, CONFLICT) from None
-        options = self._pgq.registry.resolve(signature.definition, signature.options)
+        options = self._pgq.registry.resolve(signature.task, signature.definition, signature.options)
         job = None if handle.created and _starts_pending(options) else await _read(handle)
         if not handle.created and job is not None:
             await self._check_replay(request, job, options, key)
-        return self._accept(request, handle, job, str(options.queue))
+        return self._accept(request, handle, job, options["queue"])
 
     def _signature(self, request: Request, body: SubmitBody, key: str | None) -> Signature[Any]:
         """Return the call that *body* asks for. Raises HTTPException 422, InvalidOptionError."""
@@ -89,20 +89,18 @@ class Submissions:
         # An id that exists is somebody else's job, or one whose arguments nobody has compared.
         options["on_duplicate"] = "raise"
         where = f"task {body.task!r}"
-        call = read_options(where, options, CallOptions)
+        call = read_options(where, options, Level.CALL)
         if stamps:
             # The nearest level's headers are all that there are: those of the task would be lost.
-            headers = self._pgq.registry.resolve(definition, call).headers
-            assert not isinstance(headers, Unset)
-            call = read_options(where, {**options, "headers": {**headers, **stamps}}, CallOptions)
+            headers = self._pgq.registry.resolve(body.task, definition, call)["headers"]
+            call |= read_options(where, {"headers": {**headers, **stamps}}, Level.CALL)
         if isinstance(body.arguments, dict):
             return Signature(body.task, (), body.arguments, call, definition)
         return Signature(body.task, tuple(body.arguments), {}, call, definition)
 
     async def _check_replay(self, request: Request, job: Job, options: Options, key: str | None) -> None:
         """Refuse to answer with a job that is not the requester's, or was asked for in another way."""
-        assert not isinstance(options.headers, Unset)
-        is_same = key is None or job.headers.get(DIGEST) == options.headers.get(DIGEST)
+        is_same = key is None or job.headers.get(DIGEST) == options["headers"].get(DIGEST)
         if is_same and await self._access.owns(request, job):
             return
         if key is not None:
@@ -132,7 +130,7 @@ def _hold(key: str, actor: str) -> CallOptions:
         "idempotency_key": key,
         # Keys of programs are not for clients to guess, and one requester's not for another.
         "idempotency_scope": f"tenant:http:{actor}",
-        "idempotency_window": IDEMPOTENCY_WINDOW,
+        "idempotency_window": DEFAULTS["idempotency_window"],
         "idempotency_while": "window",
         "idempotency_fingerprint": True,
         "on_conflict": "return",
@@ -142,7 +140,7 @@ def _hold(key: str, actor: str) -> CallOptions:
 def _starts_pending(options: Options) -> bool:
     """Whether a job with *options* begins as pending, which spares a look at it."""
     # One that coalesces may follow another.
-    return options.delay is None and options.run_at is None and options.on_conflict != "coalesce"
+    return options["delay"] is None and options["run_at"] is None and options["on_conflict"] != "coalesce"
 
 
 async def _read(handle: JobHandle[Any]) -> Job | None:

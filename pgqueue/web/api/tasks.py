@@ -11,7 +11,6 @@ from starlette.routing import Route
 from pgqueue.app import PgQueue
 from pgqueue.model.documents import task_document
 from pgqueue.model.setting import Setting
-from pgqueue.options.levels import NO_OPTIONS
 from pgqueue.web.api.inputs import Because, NoQuery, TaskOptionsBody
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonAnswer
@@ -71,5 +70,5 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
 
 def _document(pgq: PgQueue, name: str, setting: Setting | None) -> dict[str, Any]:
     task = pgq.registry.get(name)
-    queue = None if task is None else str(pgq.registry.resolve(task, NO_OPTIONS).queue)
+    queue = None if task is None else pgq.registry.queue_of(task)
     return task_document(name, queue, setting)

@@ -174,7 +174,7 @@ class AttemptRunner:
         at_run_time = job["at_run_time"]
         self._registry.set_at_run_time({claimed.task: restore_options(at_run_time)} if at_run_time else {})
         stored = NO_OPTIONS if claimed.options is None else restore_options(claimed.options)
-        policy = self._registry.policy_of_call(definition, lane.queue, stored)
+        policy = self._registry.policy(definition, lane.queue, stored)
         worker = job["worker"]
         # The hard limit is the worker's: it kills this process.
         policy = replace(policy, timeout=None)
