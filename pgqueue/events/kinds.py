@@ -1,45 +1,54 @@
-"""What observers hear: one event a batch, so that an event costs a batch and not a job.
+"""What observers hear: one event per batch, so that events cost something per batch and not per job.
 
-An observer is a plain function. It is called on the event loop and must return at once; metrics and
-logs are observers.
+An observer is a plain function. It is called on the event loop and must return at once; metrics and logs are
+observers. Events are values: an observer may keep one and read it later. What an event tells of each job of a
+large batch is worked out when it is read, from data that no longer changes.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, TypeVar, get_args
+from operator import attrgetter
+from typing import Final, Literal, NamedTuple, Protocol, TypeVar, get_args
 from uuid import UUID
 
 from pgqueue.model.dead_letters import DeadLetter
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
+from pgqueue.model.outcomes import Ended, Outcome, Retried, next_in, status_after
 
 logger = logging.getLogger("pgqueue.events")
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
+_lane_of = attrgetter("lane")
+_waited_of = attrgetter("waited")
+_queue_of = attrgetter("queue")
+_queue_of_lane = attrgetter("lane.queue")
+_seconds_of = attrgetter("seconds")
+
 SAMPLE: Final = 8
-"""Durations that are looked at in a batch: what counts by queue must cost a batch, and not a job."""
+"""Durations that are looked at in a batch: counting by queue must not cost something per job."""
 
 
 class Share(NamedTuple):
-    """What a batch has of one queue."""
+    """The part of a batch that belongs to one queue."""
 
     size: int
     seconds: Sequence[float]
-    """How long some of them took: a sample."""
+    """How long some of its members took: a sample."""
 
 
 def shares(
     batch: Sequence[T], key: Callable[[T], K], seconds: Callable[[T], float], *, keys: Sequence[K] = ()
 ) -> dict[K, Share]:
-    """Return what *batch* has of each key, with *seconds* of SAMPLE members at most, evenly picked.
+    """Return the share of *batch* for each key, with the *seconds* of at most SAMPLE members, evenly picked.
 
-    *keys*: those that there can be, if that is known. Where it is one alone, no member is asked.
+    *keys*: the possible ones, if they are known. If there is only one, no member is asked for its key.
     """
     # From the middle of each stretch, so that neither the first nor the last is favoured.
     stride = -(-len(batch) // SAMPLE) or 1
@@ -57,16 +66,16 @@ TaskAndQueue = tuple[str, str]
 
 
 class JobMoved(NamedTuple):
-    """What observers hear of one job that no attempt has moved: where it was before, and where it is now."""
+    """What observers hear of a job that no attempt has moved: where it was before, and where it is now."""
 
     job_id: UUID
     task: str
     queue: str
     before: JobStatus | None
-    """None: it is new, or begins anew. As it is now: something else about it has changed."""
+    """None: it is new, or begins again. The same as `status`: something else about it has changed."""
     status: JobStatus
     attempt: int = 0
-    """Attempts that it has spent."""
+    """The number of attempts so far."""
 
 
 class JobsEnqueued:
@@ -102,54 +111,82 @@ class JobsEnqueued:
         return self._counts
 
 
+class ClaimedJob(Protocol):
+    """A job that a claim brought, as far as its event reads it."""
+
+    @property
+    def task(self) -> str:
+        """Its task."""
+
+    @property
+    def lane(self) -> int:
+        """The id of its lane."""
+
+    @property
+    def waited(self) -> float:
+        """Seconds from ready to claimed."""
+
+
+class ClaimedLane(Protocol):
+    """A lane that claimed jobs come from."""
+
+    @property
+    def queue(self) -> str:
+        """Its queue."""
+
+
+@dataclass(frozen=True, slots=True)
 class JobsClaimed:
     """A claim brought jobs."""
 
-    __slots__ = ("_make", "_share", "_waited", "_waits")
-
-    def __init__(
-        self,
-        waited: Callable[[], Sequence[float]],
-        make: Callable[[], Mapping[TaskAndQueue, Sequence[float]]] = dict,
-        *,
-        share: Callable[[], Mapping[str, Share]] = dict,
-    ) -> None:
-        self._waited = waited
-        self._make = make
-        self._share = share
-        self._waits: Mapping[TaskAndQueue, Sequence[float]] | None = None
+    jobs: Sequence[ClaimedJob]
+    lanes: Mapping[int, ClaimedLane]
+    """By id, at least those that the jobs come from."""
+    queues: Sequence[str] = ()
+    """The queues that they can come from, if those are known."""
 
     @property
     def waited(self) -> Sequence[float]:
-        """Each one's seconds from ready to claimed. Made when it is asked for."""
-        return self._waited()
-
-    @property
-    def by_queue(self) -> Mapping[str, Share]:
-        """What it brought of each queue, and how long some of them had waited."""
-        return self._share()
+        """The seconds from ready to claimed of each job."""
+        return [job.waited for job in self.jobs]
 
     @property
     def waits(self) -> Mapping[TaskAndQueue, Sequence[float]]:
-        """The same by task and queue. Made when somebody asks."""
-        if self._waits is None:
-            self._waits = self._make()
-        return self._waits
+        """The same by task and queue."""
+        by_lane: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
+        for job in self.jobs:
+            by_lane[job.task, job.lane].append(job.waited)
+        waits: defaultdict[TaskAndQueue, list[float]] = defaultdict(list)
+        for (task, lane), waited in by_lane.items():
+            waits[task, self.lanes[lane].queue] += waited
+        return waits
+
+    @property
+    def by_queue(self) -> Mapping[str, Share]:
+        """How many jobs came from each queue, and how long some of them had waited."""
+        if len(self.queues) == 1:
+            return shares(self.jobs, _lane_of, _waited_of, keys=self.queues)
+        found: dict[str, Share] = {}
+        for lane, share in shares(self.jobs, _lane_of, _waited_of).items():
+            queue = self.lanes[lane].queue
+            known = found.get(queue, Share(0, ()))
+            found[queue] = Share(known.size + share.size, (*known.seconds, *share.seconds))
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class BatchSent:
-    """A statement that takes a batch of jobs along was carried out, within `seconds` for all its tries."""
+    """A statement about a batch of jobs was executed; `seconds` includes retries of the statement."""
 
     verb: Literal["enqueue", "claim", "finish"]
     size: int
-    """Jobs; for a claim those that it brought, perhaps none."""
+    """Number of jobs; for a claim, those that it brought, which may be none."""
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class LoopTurned:
-    """The event loop of a worker was asked to turn, and has taken `lag` seconds to do it."""
+    """The event loop of a worker took `lag` seconds to turn when it was asked to."""
 
     lag: float
 
@@ -166,24 +203,17 @@ class JobStarted(NamedTuple):
     worker: str
 
 
+@dataclass(frozen=True, slots=True)
 class JobsStarted:
     """A worker starts jobs that it has claimed."""
 
-    __slots__ = ("_make",)
-
-    def __init__(self, make: Callable[[], Sequence[JobStarted]]) -> None:
-        self._make = make
-
-    @property
-    def jobs(self) -> Sequence[JobStarted]:
-        """Each of them. Made when it is asked for, during the call of the observer."""
-        return self._make()
+    jobs: Sequence[JobStarted]
 
 
 class AttemptEnded(NamedTuple):
     """What observers hear of one attempt once its outcome is committed.
 
-    A tuple: where somebody listens every job makes one, and it is made in C.
+    A tuple: if an observer reads them, every job makes one, and a tuple is made in C.
     """
 
     job_id: UUID
@@ -200,44 +230,107 @@ class AttemptEnded(NamedTuple):
     worker: str | None = None
     error: JobError | None = None
     next_in: float | None = None
-    """Seconds until it is run again, where that is known."""
+    """Seconds until it runs again, if that is known."""
     has_started: bool = True
-    """False: it was claimed and nobody began to run it. To whoever watches, the job was pending all along."""
+    """False: it was claimed but not started. To observers, the job was pending all the time."""
+
+    @classmethod
+    def of(cls, attempt: CommittedAttempt) -> AttemptEnded:
+        """Return what observers hear of *attempt*."""
+        claimed, outcome = attempt.claimed, attempt.outcome
+        assert outcome is not None
+        status, reason = status_after(outcome)
+        return cls(
+            job_id=claimed.id,
+            task=claimed.task,
+            queue=attempt.lane.queue,
+            attempt=claimed.attempt,
+            status=status,
+            reason=reason,
+            seconds=attempt.seconds,
+            waited=claimed.waited,
+            worker=attempt.worker,
+            error=outcome.error if isinstance(outcome, Retried | Ended) else None,
+            next_in=next_in(outcome),
+            has_started=attempt.was_started,
+        )
+
+
+class _Claimed(ClaimedJob, Protocol):
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def attempt(self) -> int: ...
+
+
+class CommittedAttempt(Protocol):
+    """An attempt whose outcome is committed, as far as its event reads it: none of this changes any more."""
+
+    @property
+    def claimed(self) -> _Claimed:
+        """Its job, as it was claimed."""
+
+    @property
+    def lane(self) -> ClaimedLane:
+        """Where its job was claimed from."""
+
+    @property
+    def worker(self) -> str:
+        """Who ran it."""
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended."""
+
+    @property
+    def seconds(self) -> float:
+        """How long the handler ran."""
+
+    @property
+    def was_started(self) -> bool:
+        """Whether it was told of as running."""
 
 
 class AttemptsEnded:
-    """A batch of outcomes of one kind was committed. `is_success`: all of them are successes."""
+    """A batch of outcomes of one kind was committed. `is_success`: all of them are successes.
 
-    __slots__ = ("_attempts", "_make", "_share", "is_success")
+    Made from *attempts*, or from what a worker *committed* on *queues* (empty: on any). In the latter case
+    the attempts are described when they are read, so a batch that nobody reads costs nothing per job.
+    """
+
+    __slots__ = ("_attempts", "_committed", "_queues", "is_success")
 
     def __init__(
         self,
-        make: Callable[[], Sequence[AttemptEnded]],
+        attempts: Sequence[AttemptEnded] | None = None,
         *,
-        share: Callable[[], Mapping[str, Share]] = dict,
+        committed: Sequence[CommittedAttempt] = (),
+        queues: Sequence[str] = (),
         is_success: bool = False,
     ) -> None:
-        self._make = make
-        self._share = share
-        self._attempts: Sequence[AttemptEnded] | None = None
+        self._attempts = attempts
+        self._committed = committed
+        self._queues = queues
         self.is_success = is_success
 
     @property
     def attempts(self) -> Sequence[AttemptEnded]:
-        """Each of them. Made when somebody asks: a batch that nobody reads costs nothing."""
+        """Each of them."""
         if self._attempts is None:
-            self._attempts = self._make()
+            self._attempts = tuple(map(AttemptEnded.of, self._committed))
         return self._attempts
 
     @property
     def by_queue(self) -> Mapping[str, Share]:
-        """How many there are of each queue, and how long the handlers of some of them ran."""
-        return self._share()
+        """How many there are in each queue, and how long the handlers of some of them ran."""
+        if self._committed:
+            return shares(self._committed, _queue_of_lane, _seconds_of, keys=self._queues)
+        return shares(self.attempts, _queue_of, _seconds_of)
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptsFenced:
-    """Outcomes were dropped: the lease they were reached under was lost."""
+    """Outcomes were dropped: their lease was lost before they were written."""
 
     job_ids: Sequence[UUID]
 
@@ -258,14 +351,14 @@ class JobRescued(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AttemptsAbandoned:
-    """Handlers did not end when they were cancelled: their slots are free, and they go on for nothing."""
+    """Attempts were abandoned: their handlers ignored cancellation. Their slots are free again."""
 
     job_ids: Sequence[UUID]
 
 
 @dataclass(frozen=True, slots=True)
 class JobsRescued:
-    """Jobs of a lost worker were taken back."""
+    """Jobs of a lost worker were rescued."""
 
     requeued: int
     failed: Sequence[UUID]
@@ -275,9 +368,9 @@ class JobsRescued:
 
 @dataclass(frozen=True, slots=True)
 class DeadLettersEntered:
-    """Jobs have failed for good, in a worker of this process or in one that it found dead.
+    """Jobs have failed permanently, in a worker of this process or in one whose jobs it rescued.
 
-    At most once: what a process does not get to tell is told by nobody.
+    Told at most once: if the process dies first, no other process tells of them.
     """
 
     letters: Sequence[DeadLetter]
@@ -285,7 +378,7 @@ class DeadLettersEntered:
 
 @dataclass(frozen=True, slots=True)
 class JobsCancelled:
-    """Jobs that waited were cancelled by this process. Running ones end as attempts do."""
+    """Waiting jobs were cancelled by this process. Running ones end as attempts do."""
 
     jobs: Sequence[JobMoved]
     reason: str | None
@@ -298,7 +391,7 @@ class JobsCancelled:
 
 @dataclass(frozen=True, slots=True)
 class CancelsRequested:
-    """Jobs that run were asked by this process to stop. They end as attempts do."""
+    """Running jobs were asked by this process to stop. They end as attempts do."""
 
     jobs: Sequence[JobMoved]
     reason: str | None
@@ -306,7 +399,7 @@ class CancelsRequested:
 
 @dataclass(frozen=True, slots=True)
 class JobsReopened:
-    """Jobs that were over are pending again: this process was told so, or carries a mass redrive on."""
+    """Ended jobs are pending again: by a call in this process, or by a mass redrive that it works on."""
 
     jobs: Sequence[JobMoved]
     verb: Literal["requeued", "redriven"]
@@ -315,30 +408,30 @@ class JobsReopened:
 
 @dataclass(frozen=True, slots=True)
 class JobsReplaced:
-    """Jobs that had not started took what later calls say, because of their idempotency keys."""
+    """Jobs that had not started were replaced by later calls with the same idempotency keys."""
 
     jobs: Sequence[JobMoved]
     is_committed: bool = True
-    """False: that is part of a caller's transaction, which is open."""
+    """False: this is part of a caller's open transaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobsPromoted:
-    """The time of scheduled jobs has come: they are pending."""
+    """Scheduled jobs became due: they are pending now."""
 
     jobs: Sequence[JobMoved]
 
 
 @dataclass(frozen=True, slots=True)
 class JobsUnblocked:
-    """What blocked jobs waited for is over: they are pending, or scheduled."""
+    """The jobs that blocked others have ended: the blocked ones are pending or scheduled now."""
 
     jobs: Sequence[JobMoved]
 
 
 @dataclass(frozen=True, slots=True)
 class JobsExpired:
-    """Jobs that waited were not started by their expiry, and never will be."""
+    """Waiting jobs were not started before they expired, and never will be."""
 
     jobs: Sequence[JobMoved]
 

@@ -1,4 +1,4 @@
-"""Who hears of events, and how they are told."""
+"""The observers of a process, and how events reach them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ Observer = Callable[[Event], None]
 
 
 class Observers:
-    """Everybody who hears of events."""
+    """All observers of a process."""
 
     def __init__(self) -> None:
         self._observers: dict[type[Event], list[Observer]] = {}
         self._listening: dict[type[Event], list[tuple[Observer, Callable[[], bool]]]] = {}
-        """Those that hear of a kind at times only, and what says whether it is such a time."""
+        """Observers that hear of a kind only while a function returns True."""
 
     def add(
         self, observer: Observer, *kinds: type[Event], is_listening: Callable[[], bool] | None = None
     ) -> None:
         """Call *observer* with every event from now on, or with those of *kinds* alone.
 
-        *is_listening*: asked each time whether it wants to hear; None: always.
+        *is_listening* is asked before each event; None: the observer hears all of them.
         """
         for kind in kinds or KINDS:
             if is_listening is None:
@@ -31,13 +31,13 @@ class Observers:
                 self._listening.setdefault(kind, []).append((observer, is_listening))
 
     def want(self, kind: type[Event]) -> bool:
-        """Whether somebody hears of events of this kind: if not, none need be made."""
+        """Whether any observer hears of events of this kind. If not, do not make one."""
         return kind in self._observers or any(
             is_listening() for _, is_listening in self._listening.get(kind, ())
         )
 
     def emit(self, event: Event) -> None:
-        """Tell everybody. An observer that fails is logged and does not disturb the others."""
+        """Tell all observers. If one raises an error, it is logged, and the others are told all the same."""
         kind = type(event)
         for observer in self._observers.get(kind, ()):
             _tell(observer, event)
@@ -50,4 +50,4 @@ def _tell(observer: Observer, event: Event) -> None:
     try:
         observer(event)
     except Exception:
-        logger.exception("observer %r failed at %s", observer, type(event).__name__)
+        logger.exception("observer %r raised an error at %s; ignoring it", observer, type(event).__name__)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, assert_never
 from uuid import UUID
 
 from pgqueue.model.job_error import JobError
@@ -74,3 +74,25 @@ class PutAside:
 
 
 Outcome = Succeeded | Retried | Ended | Released | PutAside
+
+
+def status_after(outcome: Outcome) -> tuple[JobStatus, str | None]:
+    """Return the status that an outcome gives to its job, and the reason that is stored with it."""
+    match outcome:
+        case Succeeded():
+            return JobStatus.SUCCEEDED, None
+        case Retried():
+            return JobStatus.SCHEDULED, outcome.reason
+        case Ended():
+            return outcome.status, outcome.reason
+        case Released():
+            return JobStatus.PENDING, "released"
+        case PutAside():
+            return JobStatus.PENDING, outcome.reason
+        case _:
+            assert_never(outcome)
+
+
+def next_in(outcome: Outcome) -> float | None:
+    """Return the seconds until the next attempt; None: none comes, or one comes at a time."""
+    return outcome.delay if type(outcome) is Retried and outcome.not_before is None else None

@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import astuple
-from operator import attrgetter
 from uuid import UUID
 
 import anyio
@@ -23,9 +21,6 @@ from pgqueue.events.kinds import (
     JobsClaimed,
     JobsStarted,
     JobStarted,
-    Share,
-    TaskAndQueue,
-    shares,
 )
 from pgqueue.events.observers import Observers
 from pgqueue.model.job_error import JobError
@@ -149,13 +144,7 @@ class Slots:
 
     def start(self, lease_id: UUID, jobs: Sequence[Claimed]) -> None:
         """Start claimed jobs. What need not run gets its outcome at once."""
-        self._observers.emit(
-            JobsClaimed(
-                lambda: [claimed.waited for claimed in jobs],
-                lambda: self._waits(jobs),
-                share=lambda: self._claimed_shares(jobs),
-            )
-        )
+        self._tell_claimed(jobs)
         started: list[RunningAttempt] = []
         paused, held = self._paused(), self._lease()
         for claimed in jobs:
@@ -178,7 +167,7 @@ class Slots:
             else:
                 started.append(attempt)
         self.attempts.update(started)
-        self._observers.emit(JobsStarted(lambda: [self._started(attempt) for attempt in started]))
+        self._tell_started(started)
         start_task = task_starter(asyncio.get_running_loop())
         for attempt in started:
             assert attempt.policy is not None
@@ -188,26 +177,13 @@ class Slots:
             if not runner.done():
                 attempt.runner = runner
 
-    def _waits(self, jobs: Sequence[Claimed]) -> Mapping[TaskAndQueue, Sequence[float]]:
-        by_lane: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
-        for claimed in jobs:
-            by_lane[claimed.task, claimed.lane].append(claimed.waited)
-        waits: defaultdict[TaskAndQueue, list[float]] = defaultdict(list)
-        for (task, lane), waited in by_lane.items():
-            waits[task, self._book.lane(lane).queue] += waited
-        return waits
+    def _tell_claimed(self, jobs: Sequence[Claimed]) -> None:
+        if self._observers.want(JobsClaimed):
+            self._observers.emit(JobsClaimed(tuple(jobs), self._book.lanes, self._settings.queues))
 
-    def _claimed_shares(self, jobs: Sequence[Claimed]) -> dict[str, Share]:
-        """Return what a claim brought of each queue."""
-        queues = self._settings.queues
-        if len(queues) == 1:
-            return shares(jobs, lambda _: queues[0], attrgetter("waited"), keys=queues)
-        found: dict[str, Share] = {}
-        for lane_id, share in shares(jobs, attrgetter("lane"), attrgetter("waited")).items():
-            queue = self._book.lane(lane_id).queue
-            known = found.get(queue, Share(0, ()))
-            found[queue] = Share(known.size + share.size, (*known.seconds, *share.seconds))
-        return found
+    def _tell_started(self, attempts: Iterable[RunningAttempt]) -> None:
+        if self._observers.want(JobsStarted):
+            self._observers.emit(JobsStarted(tuple(map(self._started, attempts))))
 
     def _started(self, attempt: RunningAttempt) -> JobStarted:
         return JobStarted(

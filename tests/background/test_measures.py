@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 import anyio
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kit import inside
+from kit.claimed import claimed_job
 from kit.waiting import eventually
 
 from pgqueue import JobContext, PgQueue
@@ -23,10 +24,9 @@ from pgqueue.model.estimates import BOUNDS, BUCKETS, count_into, estimate_drain,
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.measures import Count, Drain, QueueMeasure
 from pgqueue.model.progress import Progress
+from pgqueue.store import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from conftest import Connection
 
 
@@ -425,11 +425,10 @@ def test_events_are_counted_by_queue() -> None:
     tallies = Tallies()
 
     tallies.observe(JobsEnqueued(5, lambda: {("one", "a"): 1, ("other", "a"): 2, ("one", "b"): 2}))
-    tallies.observe(JobsClaimed(lambda: [0.1, 0.2], share=lambda: {"a": Share(2, [0.1, 0.2])}))
-    tallies.observe(AttemptsEnded(list, share=lambda: {"a": Share(100, [0.1, 0.3])}, is_success=True))
+    tallies.observe(JobsClaimed([claimed_job(waited=0.1), claimed_job(waited=0.2)], {1: Lane(1, "a", 0, "")}))
+    tallies.observe(AttemptsEnded([ended("a", JobStatus.SUCCEEDED)] * 100, is_success=True))
     for status in JobStatus:
-        attempts = [ended("b", status)]
-        tallies.observe(AttemptsEnded(lambda attempts=attempts: attempts))  # type: ignore[misc]
+        tallies.observe(AttemptsEnded([ended("b", status)]))
     found = tallies.take()
 
     assert (found["a"].enqueued, found["a"].claimed, found["a"].succeeded) == (3, 2, 100)
@@ -443,10 +442,14 @@ def test_events_are_counted_by_queue() -> None:
 def test_a_success_is_counted_without_making_its_event() -> None:
     tallies = Tallies()
 
-    def make() -> Sequence[AttemptEnded]:
-        raise AssertionError("made")
+    class Committed(NamedTuple):
+        """Has what is counted, and nothing that an event of its own would be made of."""
 
-    tallies.observe(AttemptsEnded(make, share=lambda: {"a": Share(1, [0.1])}, is_success=True))
+        lane: Lane
+        seconds: float
+
+    committed: Any = [Committed(Lane(1, "a", 0, ""), 0.1)]
+    tallies.observe(AttemptsEnded(committed=committed, is_success=True))
 
     assert tallies.take()["a"].succeeded == 1
 

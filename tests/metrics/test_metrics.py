@@ -9,6 +9,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from kit import inside
+from kit.claimed import claimed_job
 from kit.dead_plans import MANY, crowded, rows_read
 from kit.metrics import are_running
 from kit.waiting import eventually
@@ -24,12 +25,12 @@ from pgqueue.metrics.histograms import Histogram
 from pgqueue.metrics.labels import MAX_LENGTH, MAX_SERIES, OTHER, Cap
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.measures import Count, Drain, QueueMeasure
-from pgqueue.store import Store
+from pgqueue.store import Lane, Store
 
 if TYPE_CHECKING:
     from conftest import Connection
 
-CLAIMED = JobsClaimed(lambda: [0.5], lambda: {("add", "sums"): [0.5]})
+CLAIMED = JobsClaimed([claimed_job("add", lane=1, waited=0.5)], {1: Lane(1, "sums", 0, "")})
 
 
 @pytest.fixture
@@ -458,7 +459,7 @@ def test_a_batch_counts_each_of_its_jobs(count: int) -> None:
         AttemptEnded(uuid4(), "add", "default", 1, JobStatus.SUCCEEDED, None, 0.25) for _ in range(count)
     ]
 
-    inside.observers(pgq).emit(AttemptsEnded(lambda: batch))
+    inside.observers(pgq).emit(AttemptsEnded(batch))
 
     labels = {"task": "add", "queue": "default"}
     assert (

@@ -24,7 +24,8 @@ class LaneBook:
     """
 
     def __init__(self) -> None:
-        self._lanes: dict[int, Lane] = {}
+        self.lanes: dict[int, Lane] = {}
+        """Those that there are, by id. A lane once known stays as it is."""
         self._positions: dict[int, int] = {}
         self._active: dict[int, OrderedDict[int, None]] = {}
         """By priority, the lanes believed to have jobs, the one whose turn is next first."""
@@ -33,11 +34,11 @@ class LaneBook:
     def learn(self, lanes: Iterable[Lane]) -> None:
         """Take note of the lanes that there are."""
         for lane in lanes:
-            self._lanes.setdefault(lane.id, lane)
+            self.lanes.setdefault(lane.id, lane)
 
     def lane(self, lane_id: int) -> Lane:
         """Return a known lane."""
-        return self._lanes[lane_id]
+        return self.lanes[lane_id]
 
     def heed(self, settings: Settings) -> None:
         """Pass over the lanes that *settings* pause, from now on."""
@@ -48,11 +49,11 @@ class LaneBook:
     def ids(self) -> list[int]:
         """All known lanes but paused ones."""
         stops = self._settings.stops
-        return [lane.id for lane in self._lanes.values() if not stops(lane.queue, lane.task)]
+        return [lane.id for lane in self.lanes.values() if not stops(lane.queue, lane.task)]
 
     def knows(self, lane_id: int) -> bool:
         """Whether the lane has been learnt."""
-        return lane_id in self._lanes
+        return lane_id in self.lanes
 
     @property
     def has_active(self) -> bool:
@@ -61,7 +62,7 @@ class LaneBook:
 
     def wake(self, lane_id: int) -> None:
         """Believe that a lane has jobs."""
-        lane = self._lanes.get(lane_id)
+        lane = self.lanes.get(lane_id)
         if lane is not None and not self._settings.stops(lane.queue, lane.task):
             self._active.setdefault(lane.priority, OrderedDict()).setdefault(lane_id)
 
@@ -114,7 +115,7 @@ class LaneBook:
 
     def _rest(self, lane_id: int) -> None:
         """Believe that a lane is empty."""
-        priority = self._lanes[lane_id].priority
+        priority = self.lanes[lane_id].priority
         if equal := self._active.get(priority):
             equal.pop(lane_id, None)
             if not equal:

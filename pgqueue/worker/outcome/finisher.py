@@ -11,8 +11,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -20,11 +19,11 @@ import asyncpg
 from pgqueue.background.notifications import Announce
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Link
-from pgqueue.events.kinds import AttemptEnded, AttemptsEnded, AttemptsFenced, BatchSent, shares
+from pgqueue.events.kinds import AttemptsEnded, AttemptsFenced, BatchSent
 from pgqueue.events.observers import Observers
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.outcomes import Ended, Outcome, PutAside, Released, Retried, Succeeded
+from pgqueue.model.outcomes import Ended, Outcome, Released, Retried, Succeeded, next_in, status_after
 from pgqueue.store import Store
 from pgqueue.worker.attempt.attempt import RunningAttempt
 
@@ -36,9 +35,6 @@ logger = logging.getLogger("pgqueue.worker")
 MAX_BATCH = 1000
 MAX_LENGTH = 16 * 1024 * 1024
 """Characters of results in one statement."""
-
-_queue_of = attrgetter("lane.queue")
-_seconds_of = attrgetter("seconds")
 
 UNSTORABLE = (asyncpg.DataError, asyncpg.ProgramLimitExceededError, asyncpg.StatementTooComplexError)
 """What the server says of a value that it will not store; other errors are about the statement."""
@@ -250,7 +246,7 @@ class Finisher:
         """Return what an outcome made of its job; None: it was fenced off."""
         assert attempt.outcome is not None
         job_id, number = attempt.claimed.id, attempt.claimed.attempt
-        status, reason = _status_after(attempt.outcome)
+        status, reason = status_after(attempt.outcome)
         expected = {status} if isinstance(attempt.outcome, Succeeded | Ended) else {JobStatus.CANCELLED}
         job = (await self._store.read_jobs(connection, [job_id])).get(job_id)
         if job is not None and (job.worker, job.attempt) == (self._worker, number) and job.status in expected:
@@ -266,7 +262,11 @@ class Finisher:
         self, batch: Sequence[RunningAttempt], kept: Collection[UUID], lanes: Collection[int]
     ) -> None:
         if isinstance(batch[0].outcome, Retried):
-            delays = [delay for attempt in batch if (delay := _next_in(attempt)) is not None]
+            delays = [
+                delay
+                for attempt in batch
+                if attempt.outcome is not None and (delay := next_in(attempt.outcome)) is not None
+            ]
             self._expect(min(delays, default=math.inf))
         is_terminal = isinstance(batch[0].outcome, Succeeded | Ended)
         if is_terminal or lanes:
@@ -285,8 +285,8 @@ class Finisher:
         if batch and self._observers.want(AttemptsEnded):
             self._observers.emit(
                 AttemptsEnded(
-                    lambda: [_event(attempt) for attempt in batch],
-                    share=lambda: shares(batch, _queue_of, _seconds_of, keys=self._queues),
+                    committed=tuple(batch),
+                    queues=self._queues,
                     is_success=isinstance(batch[0].outcome, Succeeded),
                 )
             )
@@ -316,44 +316,3 @@ def _length(batch: Sequence[RunningAttempt]) -> int:
 
 def _has_failed(attempt: RunningAttempt) -> bool:
     return isinstance(attempt.outcome, Ended) and attempt.outcome.status is JobStatus.FAILED
-
-
-def _event(attempt: RunningAttempt) -> AttemptEnded:
-    assert attempt.outcome is not None
-    status, reason = _status_after(attempt.outcome)
-    return AttemptEnded(
-        job_id=attempt.claimed.id,
-        task=attempt.claimed.task,
-        queue=attempt.lane.queue,
-        attempt=attempt.claimed.attempt,
-        status=status,
-        reason=reason,
-        seconds=attempt.seconds,
-        waited=attempt.claimed.waited,
-        worker=attempt.worker,
-        error=attempt.outcome.error if isinstance(attempt.outcome, Retried | Ended) else None,
-        next_in=_next_in(attempt),
-        has_started=attempt.was_started,
-    )
-
-
-def _next_in(attempt: RunningAttempt) -> float | None:
-    """Return the seconds until the next attempt, where no clock is needed to tell."""
-    outcome = attempt.outcome
-    return outcome.delay if type(outcome) is Retried and outcome.not_before is None else None
-
-
-def _status_after(outcome: Outcome) -> tuple[JobStatus, str | None]:
-    match outcome:
-        case Succeeded():
-            return JobStatus.SUCCEEDED, None
-        case Retried():
-            return JobStatus.SCHEDULED, outcome.reason
-        case Ended():
-            return outcome.status, outcome.reason
-        case Released():
-            return JobStatus.PENDING, "released"
-        case PutAside():
-            return JobStatus.PENDING, outcome.reason
-        case _:
-            assert_never(outcome)
