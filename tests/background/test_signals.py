@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 from kit import inside
-from kit.waiting import eventually
+from kit.waiting import eventually, holds
 
 from pgqueue import JobCancelled, JobHandle, PgQueue
 from pgqueue.background import watching as watches
@@ -169,10 +169,6 @@ async def test_a_message_that_is_not_pgqueues_disturbs_nobody(
 
 async def listens(queue: PgQueue) -> bool:
     return inside.signals(queue).is_listening
-
-
-async def holds(condition: bool) -> bool:
-    return condition
 
 
 async def test_a_program_that_enqueues_and_leaves_has_told_workers(dsn: str, db: Connection) -> None:

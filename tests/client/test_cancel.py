@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 from kit.faults import attempt_reasons, ghost
-from kit.waiting import eventually
+from kit.waiting import eventually, is_terminal
 
-from pgqueue import JobCancelled, JobContext, JobHandle, JobNotFoundError, JobStatus, PgQueue
+from pgqueue import JobCancelled, JobContext, JobNotFoundError, JobStatus, PgQueue
 from pgqueue.model.outcomes import Retried
 
 if TYPE_CHECKING:
@@ -355,10 +355,6 @@ async def test_a_job_given_back_by_a_worker_that_has_not_heard_does_not_run_agai
         )
         == 0
     )
-
-
-async def is_terminal(job: JobHandle[Any]) -> bool:
-    return (await job.status()).is_terminal
 
 
 async def has_no_requests(db: Connection) -> bool:

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from kit.waiting import eventually
+from kit.waiting import eventually, over
 from pydantic import TypeAdapter
 
 from pgqueue import (
     InvalidArgumentsError,
     InvalidOptionError,
-    Job,
     JobContext,
     JobFailed,
     JobHandle,
@@ -633,16 +632,6 @@ async def test_attempts_end_a_job_that_is_younger_than_its_retry_duration(pgq: P
         ended = await over(job)
 
     assert ended.attempt == 3
-
-
-async def over(job: JobHandle[Any]) -> Job:
-    """Return a job once it is terminal."""
-
-    async def is_terminal() -> bool:
-        return (await job.status()).is_terminal
-
-    await eventually(is_terminal)
-    return await job.refresh()
 
 
 async def waits_after(job: JobHandle[Any], attempt: int) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from kit.faults import attempt_reasons, expire_lease, ghost
-from kit.waiting import eventually
+from kit.waiting import eventually, has_status
 
 from pgqueue import JobContext, JobFailed, JobStatus, PgQueue
 from pgqueue.events import Event, JobsRescued
@@ -95,7 +95,7 @@ async def test_losses_are_bounded_by_a_counter_of_their_own(
     async with pgq.worker(queues=["others"]):
         for losses in range(1, allowed + 1):
             await lose(pgq)
-            await eventually(lambda: has_status(pgq, job.id, JobStatus.PENDING))
+            await eventually(lambda: has_status(job, JobStatus.PENDING))
             read = await job.refresh()
             assert (read.attempt, read.losses) == (0, losses)
         await lose(pgq)
@@ -115,7 +115,7 @@ async def test_losses_and_retries_do_not_eat_into_each_other(pgq: PgQueue) -> No
     for _ in range(2):
         await lose(pgq)
         async with pgq.worker(queues=["others"]):
-            await eventually(lambda: has_status(pgq, job.id, JobStatus.PENDING))
+            await eventually(lambda: has_status(job, JobStatus.PENDING))
     async with pgq.worker():
         with pytest.raises(JobFailed, match="exception"):
             await job.result(timeout=60)
@@ -140,7 +140,7 @@ async def test_a_rescued_job_keeps_its_place_in_the_queue(pgq: PgQueue) -> None:
         await lost.claim(1)
         await lost.die()
     async with pgq.worker(queues=["others"]):
-        await eventually(lambda: has_status(pgq, jobs[0].id, JobStatus.PENDING))
+        await eventually(lambda: has_status(jobs[0], JobStatus.PENDING))
     async with pgq.worker(concurrency=1):
         await jobs[2].result(timeout=60)
 
@@ -171,7 +171,7 @@ async def test_many_rescuers_take_a_job_back_once(pgq: PgQueue, dsn: str) -> Non
         await lost.claim()
         await lost.die()
         async with pgq.worker(queues=["others"]), other.worker(queues=["others"]):
-            await eventually(lambda: has_status(pgq, jobs[-1].id, JobStatus.PENDING))
+            await eventually(lambda: has_status(jobs[-1], JobStatus.PENDING))
 
     reads = [await job.refresh() for job in jobs]
     assert {(read.status, read.losses) for read in reads} == {(JobStatus.PENDING, 1)}
@@ -238,10 +238,6 @@ async def lose(pgq: PgQueue) -> None:
     async with ghost(pgq) as lost:
         assert await lost.claim()
         await lost.die()
-
-
-async def has_status(pgq: PgQueue, job_id: UUID, status: JobStatus) -> bool:
-    return (await pgq.get(job_id)).status is status
 
 
 async def has_leases(db: Connection, workers: list[str]) -> bool:

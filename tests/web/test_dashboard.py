@@ -15,6 +15,7 @@ import pytest
 from kit import inside
 from kit.faults import lossy_proxy
 from kit.scene import BIDI, MARKUP, allow, lively
+from kit.web_client import client_of
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -26,6 +27,9 @@ from pgqueue.web import status_app
 from pgqueue.web.pages.job_redrive import by_name, changes
 
 VOID = {"meta", "link", "input", "br", "img", "use", "path", "circle", "rect"}
+
+OWN_PAGE = {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}
+"""What a browser sends along with the forms of the dashboard's own pages."""
 
 
 @dataclass
@@ -93,17 +97,9 @@ def parse(text: str) -> Element:
     return parser.root
 
 
-def client_of(app: Starlette) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        transport=httpx.ASGITransport(app),
-        base_url="http://127.0.0.1",
-        headers={"Sec-Fetch-Site": "same-origin", "Origin": "http://127.0.0.1"},
-    )
-
-
 @pytest.fixture
 async def client(pgq: PgQueue) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(status_app(pgq, authorize=allow)) as client:
+    async with client_of(status_app(pgq, authorize=allow), headers=OWN_PAGE) as client:
         yield client
 
 
@@ -215,9 +211,9 @@ async def test_a_traceback_is_shown_only_where_that_is_set(pgq: PgQueue) -> None
     async with pgq.worker():
         await pgq.wait(job.id)
 
-    async with client_of(status_app(pgq)) as client:
+    async with client_of(status_app(pgq), headers=OWN_PAGE) as client:
         hidden = await page_at(client, f"/jobs/{job.id}")
-    async with client_of(status_app(pgq, show_tracebacks=True)) as client:
+    async with client_of(status_app(pgq, show_tracebacks=True), headers=OWN_PAGE) as client:
         shown = await page_at(client, f"/jobs/{job.id}")
 
     assert not hidden.all("pre", **{"aria-label": "Traceback"})
@@ -689,7 +685,7 @@ async def test_a_form_that_cannot_be_read_changes_nothing(pgq: PgQueue, client: 
 async def test_nothing_is_changed_where_nobody_was_given_the_right(pgq: PgQueue) -> None:
     one, _ = await two_failed(pgq)
 
-    async with client_of(status_app(pgq)) as client:
+    async with client_of(status_app(pgq), headers=OWN_PAGE) as client:
         answers = [
             await send(client, f"/jobs/{one}/redrive"),
             await send(client, f"/jobs/{one}/discard"),
@@ -705,7 +701,7 @@ async def test_a_job_of_somebody_else_is_not_there(pgq: PgQueue) -> None:
     one, two = await two_failed(pgq)
     app = status_app(pgq, authorize=allow, owns=lambda _, job: job.id == one)
 
-    async with client_of(app) as client:
+    async with client_of(app, headers=OWN_PAGE) as client:
         mine = await page_at(client, f"/jobs/{one}")
         await page_at(client, f"/jobs/{two}", status=404)
         jobs = await client.get("/dashboard/jobs")
@@ -724,7 +720,7 @@ async def test_links_lead_to_where_the_app_is_mounted(pgq: PgQueue) -> None:
     outer = Starlette(routes=[Mount("/ops/queue", app=status_app(pgq, authorize=allow))])
     job = await pgq.enqueue_by_name("unknown")
 
-    async with client_of(outer) as client:
+    async with client_of(outer, headers=OWN_PAGE) as client:
         home = await client.get("/ops/queue/")
         page = parse((await client.get("/ops/queue/dashboard/jobs")).text)
         posted = await client.post(f"/ops/queue/dashboard/jobs/{job.id}/cancel")
@@ -754,7 +750,7 @@ async def test_files_are_sent_once(client: httpx.AsyncClient) -> None:
 
 
 async def test_an_instance_shows_its_name_and_colour(pgq: PgQueue) -> None:
-    async with client_of(status_app(pgq, name="Staging <1>", colour="#ffd400")) as client:
+    async with client_of(status_app(pgq, name="Staging <1>", colour="#ffd400"), headers=OWN_PAGE) as client:
         page = await page_at(client, "/jobs")
         style = await client.get("/dashboard/static/instance.css")
 
@@ -765,7 +761,7 @@ async def test_an_instance_shows_its_name_and_colour(pgq: PgQueue) -> None:
 async def test_without_jinja2_there_is_no_dashboard(pgq: PgQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
 
-    async with client_of(status_app(pgq)) as client:
+    async with client_of(status_app(pgq), headers=OWN_PAGE) as client:
         response = await client.get("/dashboard/jobs")
     with pytest.raises(ConfigurationError, match=r"pip install 'pgqueue\[web\]'"):
         status_app(pgq, dashboard=True)
@@ -774,7 +770,7 @@ async def test_without_jinja2_there_is_no_dashboard(pgq: PgQueue, monkeypatch: p
 
 
 async def test_a_dashboard_can_be_left_out(pgq: PgQueue) -> None:
-    async with client_of(status_app(pgq, dashboard=False)) as client:
+    async with client_of(status_app(pgq, dashboard=False), headers=OWN_PAGE) as client:
         response = await client.get("/dashboard/jobs")
 
     assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
@@ -785,7 +781,7 @@ async def test_a_database_that_is_away_is_a_page_too(dsn: str) -> None:
         pgq = PgQueue(proxy.dsn, connect_timeout=0.2)
         await pgq.open()
     try:
-        async with client_of(status_app(pgq)) as client:
+        async with client_of(status_app(pgq), headers=OWN_PAGE) as client:
             page = await page_at(client, "/jobs", status=503)
     finally:
         await pgq.close()
@@ -894,7 +890,7 @@ async def test_a_worker_shows_what_it_runs(pgq: PgQueue, client: httpx.AsyncClie
 async def test_what_a_worker_runs_for_others_is_not_shown(pgq: PgQueue) -> None:
     app = status_app(pgq, owns=lambda _, job: job.task != "build_report")
 
-    async with lively(pgq, mails=0), client_of(app) as client:
+    async with lively(pgq, mails=0), client_of(app, headers=OWN_PAGE) as client:
         page = await page_at(client, "/workers")
 
     assert "build_report" not in page.one("main").text

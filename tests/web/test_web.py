@@ -10,16 +10,13 @@ import httpx
 import pytest
 from kit.faults import lossy_proxy
 from kit.waiting import eventually
+from kit.web_client import client_of
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from pgqueue import JobHandle, JobStatus, PgQueue
 from pgqueue.model.ids import new_id
 from pgqueue.web import status_app
-
-
-def client_of(app: Starlette) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 
 @pytest.fixture

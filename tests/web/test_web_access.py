@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit.web_client import HERE, client_of
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -31,13 +31,6 @@ from pgqueue.web.settings import WebSettings
 TOKEN = "correct-horse-battery"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 STRANGER = ("192.0.2.7", 40000)
-HERE = ("127.0.0.1", 40000)
-
-
-def client_of(
-    app: Any, client: tuple[str, int] = HERE, base_url: str = "http://localhost"
-) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app, client=client), base_url=base_url)
 
 
 def guarded(**options: Any) -> Starlette:
@@ -87,7 +80,7 @@ async def test_programs_on_this_machine_may_read_and_nobody_may_change_anything(
 
 @pytest.mark.parametrize("client", [STRANGER, ("::ffff:192.0.2.7", 1), ("2001:db8::1", 1), ("a-name", 1)])
 async def test_other_machines_may_not_even_read(client: tuple[str, int]) -> None:
-    async with client_of(guarded(), client) as http:
+    async with client_of(guarded(), client=client) as http:
         response = await http.get("/thing")
 
     assert response.status_code == 403
@@ -143,7 +136,9 @@ async def test_a_name_of_this_machine_or_one_that_is_allowed_is_answered(host: s
 
 
 async def test_reading_can_be_left_open_and_changing_cannot() -> None:
-    async with client_of(guarded(open_reading=True), STRANGER, "http://evil.example") as client:
+    async with client_of(
+        guarded(open_reading=True), client=STRANGER, base_url="http://evil.example"
+    ) as client:
         read = await client.get("/thing")
         changed = await client.post("/thing")
 
@@ -154,7 +149,7 @@ async def test_reading_can_be_left_open_and_changing_cannot() -> None:
 
 
 async def test_who_presents_the_token_may_read_and_change_from_anywhere() -> None:
-    async with client_of(guarded(token=TOKEN), STRANGER, "http://jobs.example") as client:
+    async with client_of(guarded(token=TOKEN), client=STRANGER, base_url="http://jobs.example") as client:
         read = await client.get("/thing", headers=BEARER)
         changed = await client.post("/thing", headers=BEARER)
         lower = await client.get("/thing", headers={"Authorization": f"bearer  {TOKEN} "})
@@ -218,7 +213,7 @@ def test_hosts_are_a_list() -> None:
 
 
 async def test_a_page_of_this_app_may_do_what_the_token_may() -> None:
-    async with client_of(guarded(token=TOKEN), STRANGER, "https://jobs.example") as client:
+    async with client_of(guarded(token=TOKEN), client=STRANGER, base_url="https://jobs.example") as client:
         read = await client.get("/thing", headers=cookie_of(TOKEN))
         fetched = await client.post("/thing", headers={**cookie_of(TOKEN), "Sec-Fetch-Site": "same-origin"})
         posted = await client.post("/thing", headers={**cookie_of(TOKEN), "Origin": "https://jobs.example"})
@@ -242,7 +237,7 @@ async def test_a_page_of_this_app_may_do_what_the_token_may() -> None:
     ],
 )
 async def test_a_page_of_another_site_may_do_nothing_with_the_cookie(headers: dict[str, str]) -> None:
-    async with client_of(guarded(token=TOKEN), STRANGER, "https://jobs.example") as client:
+    async with client_of(guarded(token=TOKEN), client=STRANGER, base_url="https://jobs.example") as client:
         response = await client.post("/thing", headers={**cookie_of(TOKEN), **headers})
 
     assert response.status_code == 403
@@ -250,7 +245,7 @@ async def test_a_page_of_another_site_may_do_nothing_with_the_cookie(headers: di
 
 
 async def test_the_token_itself_needs_no_page() -> None:
-    async with client_of(guarded(token=TOKEN), STRANGER) as client:
+    async with client_of(guarded(token=TOKEN), client=STRANGER) as client:
         response = await client.post("/thing", headers={**BEARER, "Sec-Fetch-Site": "cross-site"})
 
     assert response.status_code == 200
@@ -300,7 +295,9 @@ async def test_the_hook_is_asked_for_each_action_and_thing_and_decides() -> None
         asked.append((action, resource))
         return request.headers.get("x-user") == "ada"
 
-    async with client_of(guarded(authorize=authorize), STRANGER, "https://jobs.example") as client:
+    async with client_of(
+        guarded(authorize=authorize), client=STRANGER, base_url="https://jobs.example"
+    ) as client:
         stranger = await client.get("/thing")
         ada = await client.post("/thing", headers={"X-User": "ada"})
 
@@ -361,7 +358,7 @@ async def test_what_another_site_may_have_sent_never_gets_to_the_hook(
 
 
 async def test_the_token_holds_beside_the_hook() -> None:
-    async with client_of(guarded(token=TOKEN, authorize=lambda *_: False), STRANGER) as client:
+    async with client_of(guarded(token=TOKEN, authorize=lambda *_: False), client=STRANGER) as client:
         refused = await client.get("/thing")
         allowed = await client.get("/thing", headers=BEARER)
 
@@ -443,7 +440,7 @@ async def test_no_page_is_shown_to_who_has_not_logged_in() -> None:
 
 
 async def test_no_route_answers_strangers_where_nothing_is_set() -> None:
-    async with no_database() as app, client_of(app, STRANGER) as client:
+    async with no_database() as app, client_of(app, client=STRANGER) as client:
         answers = {
             (method, path): await client.request(method, path)
             for method, path in paths_of(app)
@@ -465,7 +462,7 @@ async def test_every_change_is_refused_where_nothing_is_set() -> None:
 
 
 async def test_liveness_is_told_to_everybody() -> None:
-    async with no_database(token=TOKEN) as app, client_of(app, STRANGER) as client:
+    async with no_database(token=TOKEN) as app, client_of(app, client=STRANGER) as client:
         alive, ready = await client.get("/livez"), await client.get("/readyz")
 
     assert (alive.status_code, ready.status_code) == (200, 503)

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit.web_client import client_of
 from pydantic import BaseModel, ConfigDict
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -36,18 +37,18 @@ class Anything(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-def client_of(settings: WebSettings) -> httpx.AsyncClient:
+def client_of_echo(settings: WebSettings) -> httpx.AsyncClient:
     """Return a client of an app that says what it was sent."""
 
     async def echo(request: Request) -> Response:
         return JSONResponse((await read_json(request, settings, Anything)).model_dump())
 
     app = Starlette(routes=[Route("/", echo, methods=["POST"])], exception_handlers=exception_handlers())
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+    return client_of(app)
 
 
 async def post(settings: WebSettings, **request: Any) -> httpx.Response:
-    async with client_of(settings) as client:
+    async with client_of_echo(settings) as client:
         return await client.post("/", **request)
 
 
@@ -113,7 +114,7 @@ async def test_json_that_is_no_object_is_refused(body: bytes) -> None:
 
 
 async def test_a_body_that_is_left_out_is_an_empty_object() -> None:
-    async with client_of(WebSettings()) as client:
+    async with client_of_echo(WebSettings()) as client:
         empty, given = await client.post("/"), await client.post("/", json={"a": 1})
 
     assert (empty.json(), given.json()) == ({}, {"a": 1})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 
-import httpx
 import pytest
+from kit.web_client import client_of
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -19,10 +19,6 @@ from pgqueue.web.security.guard import HEADERS, Guard
 
 # The same in every process: parallel runs of the tests have to agree on their names.
 NOBODYS = "8d0c9a4e-6a2b-4c8e-9d5b-0f6f3f7a1c2d"
-
-
-def client_of(app: Starlette) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
 
 
 async def fail(_: Request) -> Response:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 
-import httpx
 import pytest
-from starlette.applications import Starlette
+from kit.web_client import client_of
 
 from pgqueue import PgQueue
 from pgqueue.web import status_app
 
 TOKEN = "correct-horse-battery"
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 HOSTILE = {
     "markup": "<script>alert(1)</script><img src=x onerror=alert(1)>\"'`--></title>",
     "template": "{{ 7 * 7 }}{% raw %}${7*7}",
@@ -23,14 +23,6 @@ HOSTILE = {
     "nothing": "",
     "nul-like": "\\u0000\\x00%00",
 }
-
-
-def client_of(app: Starlette) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        transport=httpx.ASGITransport(app),
-        base_url="http://localhost",
-        headers={"Authorization": f"Bearer {TOKEN}"},
-    )
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
@@ -47,7 +39,7 @@ async def test_hostile_texts_come_through_as_they_are_and_as_json(pgq: PgQueue, 
     async with pgq.worker(queues=[name]):
         await pgq.wait(job.id)
 
-    async with client_of(status_app(pgq, token=TOKEN)) as client:
+    async with client_of(status_app(pgq, token=TOKEN), headers=HEADERS) as client:
         shown = await client.get(f"/jobs/{job.id}")
         listed = await client.get("/jobs", params={"tag": name})
         dead = await client.get(f"/dead-letters/{job.id}")
@@ -82,7 +74,7 @@ async def test_hostile_texts_come_through_as_they_are_and_as_json(pgq: PgQueue, 
 async def test_a_hostile_body_is_a_422_and_changes_nothing(pgq: PgQueue, body: str) -> None:
     job = await pgq.enqueue_by_name("send")
 
-    async with client_of(status_app(pgq, token=TOKEN)) as client:
+    async with client_of(status_app(pgq, token=TOKEN), headers=HEADERS) as client:
         response = await client.post(
             "/queues/default/pause", content=body.encode(), headers={"Content-Type": "application/json"}
         )
@@ -96,7 +88,7 @@ async def test_a_hostile_body_is_a_422_and_changes_nothing(pgq: PgQueue, body: s
     "name", ["%00", "%ED%A0%80", "%FF", "..%2F..%2Fetc", "%E2%80%AE", "%3Cscript%3E", "a" * 300]
 )
 async def test_a_hostile_name_in_the_address_is_no_more_than_unknown(pgq: PgQueue, name: str) -> None:
-    async with client_of(status_app(pgq, token=TOKEN)) as client:
+    async with client_of(status_app(pgq, token=TOKEN), headers=HEADERS) as client:
         responses = [
             await client.get(f"/{where}/{name}") for where in ("jobs", "queues", "dead-letters", "redrives")
         ]

@@ -11,6 +11,7 @@ import anyio
 import httpx
 import pytest
 from kit.waiting import eventually
+from kit.web_client import client_of
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Mount
@@ -20,10 +21,6 @@ from pgqueue.model.jobs import Job
 from pgqueue.web import status_app
 
 TOKEN = {"Authorization": "Bearer secret"}
-
-
-def client_of(app: Starlette, **options: Any) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", **options)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from kit import inside
 from kit.waiting import eventually
+from kit.web_client import client_of
 from starlette.requests import Request
-from starlette.types import ASGIApp
 
 from pgqueue import Job, JobHandle, JobNotFoundError, JobPurgedError, JobStatus, PgQueue
 from pgqueue.database.pool import Database
@@ -27,13 +27,9 @@ if TYPE_CHECKING:
 TOKEN = {"authorization": "Bearer secret"}
 
 
-def client_of(app: ASGIApp) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", headers=TOKEN)
-
-
 @pytest.fixture
 async def client(pgq: PgQueue) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(status_app(pgq, token="secret")) as client:
+    async with client_of(status_app(pgq, token="secret"), headers=TOKEN) as client:
         yield client
 
 
@@ -179,7 +175,7 @@ async def test_the_async_protocol_says_202_until_there_is_a_result_to_go_to(pgq:
         return 3
 
     done, failed = await work.enqueue(fails=False), await work.enqueue(fails=True)
-    async with client_of(status_app(pgq, token="secret", async_protocol=True)) as client:
+    async with client_of(status_app(pgq, token="secret", async_protocol=True), headers=TOKEN) as client:
         waiting = await client.get(f"/jobs/{done.id}")
         no_result_yet = await client.get(f"/jobs/{done.id}/result")
         await run(pgq, done, failed)
@@ -288,7 +284,7 @@ async def test_a_poll_is_one_statement_on_one_connection(dsn: str, pgq: PgQueue)
     # Another process, in effect: it does nothing but answer polls.
     async with PgQueue(dsn, max_connections=1) as viewer:
         app = status_app(viewer, token="secret")
-        async with client_of(app) as client:
+        async with client_of(app, headers=TOKEN) as client:
             # Has the queues measured, for Retry-After, which the next polls read from memory.
             await client.get(f"/jobs/{job.id}")
             async with inside.database(viewer).acquire() as connection:
@@ -424,7 +420,7 @@ async def test_what_cannot_be_cancelled_is_told_and_changes_nothing(
     malformed = await client.delete("/jobs/7")
     no_text = await client.post(f"/jobs/{job.id}/cancel", json={"reason": 7})
     unforeseen = await client.post(f"/jobs/{job.id}/cancel", json={"raeson": "x"})
-    async with client_of(status_app(pgq)) as stranger:
+    async with client_of(status_app(pgq), headers=TOKEN) as stranger:
         refused = await stranger.delete(f"/jobs/{job.id}")
 
     answers = (unknown, malformed, no_text, unforeseen, refused)
@@ -447,7 +443,7 @@ async def test_somebody_elses_job_is_like_one_that_does_not_exist(pgq: PgQueue) 
     unknown = new_id()
     app = status_app(pgq, authorize=lambda *_: True, owns=owns)
     ways = [("GET", ""), ("GET", "/result"), ("POST", "/cancel"), ("DELETE", ""), ("GET", "/events")]
-    async with client_of(app) as client:
+    async with client_of(app, headers=TOKEN) as client:
         for method, path in ways:
             theirs, nobodys = [
                 await client.request(method, f"/jobs/{each}{path}", headers={"user": "bob"})
@@ -470,7 +466,7 @@ async def test_a_hook_that_fails_tells_nothing_of_the_job(pgq: PgQueue) -> None:
     job = await work.enqueue()
     app = status_app(pgq, token="secret", owns=lambda _, job: job.headers["user"] == "ann")
 
-    async with client_of(app) as client:
+    async with client_of(app, headers=TOKEN) as client:
         response = await client.get(f"/jobs/{job.id}")
 
     assert (response.status_code, response.json()["detail"]) == (404, f"there is no job {job.id}")

@@ -10,10 +10,10 @@ import anyio
 import httpx
 import pytest
 from fastapi import FastAPI
+from kit.web_client import client_of
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Mount
-from starlette.types import ASGIApp
 
 from pgqueue import FROM_ARGUMENTS, InvalidOptionError, Job, JobStatus, KeyInFlightError, PgQueue
 from pgqueue.model.ids import new_id
@@ -26,19 +26,13 @@ if TYPE_CHECKING:
 TOKEN = {"authorization": "Bearer secret"}
 
 
-def client_of(app: ASGIApp, **headers: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://test", headers={**TOKEN, **headers}
-    )
-
-
 @pytest.fixture
 async def client(pgq: PgQueue) -> AsyncIterator[httpx.AsyncClient]:
     @pgq.task(queue="sums", headers={"origin": "task"})
     async def add(a: int, b: int = 0) -> int:
         return a + b
 
-    async with client_of(status_app(pgq, token="secret")) as client:
+    async with client_of(status_app(pgq, token="secret"), headers=TOKEN) as client:
         yield client
 
 
@@ -143,7 +137,7 @@ async def test_what_was_given_is_not_repeated_in_the_problem(client: httpx.Async
 
 
 async def test_a_task_that_is_not_known_here_can_be_allowed(pgq: PgQueue) -> None:
-    async with client_of(status_app(pgq, token="secret", allow_unknown_tasks=True)) as client:
+    async with client_of(status_app(pgq, token="secret", allow_unknown_tasks=True), headers=TOKEN) as client:
         response = await client.post("/jobs", json={"task": "elsewhere", "arguments": {"options": 1}})
 
     [job] = (await pgq.jobs()).jobs
@@ -165,7 +159,7 @@ async def test_arguments_that_are_too_large_are_a_413(dsn: str) -> None:
         @pgq.task
         async def take(text: str) -> None: ...
 
-        async with client_of(status_app(pgq, token="secret")) as client:
+        async with client_of(status_app(pgq, token="secret"), headers=TOKEN) as client:
             response = await client.post("/jobs", json={"task": "take", "arguments": ["x" * 200]})
 
     assert response.status_code == 413
@@ -182,7 +176,7 @@ async def test_nobody_submits_without_permission(pgq: PgQueue) -> None:
     async def secret() -> None: ...
 
     closed, hooked = status_app(pgq), status_app(pgq, authorize=authorize)
-    async with client_of(closed) as at_closed, client_of(hooked) as at_hooked:
+    async with client_of(closed, headers=TOKEN) as at_closed, client_of(hooked, headers=TOKEN) as at_hooked:
         refused = await at_closed.post("/jobs", json={"task": "secret"})
         forbidden = await at_hooked.post("/jobs", json={"task": "secret"})
 
@@ -281,7 +275,7 @@ async def test_a_key_that_is_required_and_missing_or_no_key_is_a_400(pgq: PgQueu
     async def work() -> None: ...
 
     app = status_app(pgq, token="secret", require_idempotency_key=True)
-    async with client_of(app) as client:
+    async with client_of(app, headers=TOKEN) as client:
         keys = [None, "", '""', "k" * 513, "k\tk", "k" * 512]
         answers = [
             await client.post(
@@ -315,7 +309,7 @@ async def test_two_users_can_use_one_key_without_meeting(pgq: PgQueue) -> None:
         owns=lambda request, job: job.headers["user"] == request.headers["user"],
     )
     body = {"task": "work", "arguments": [1], "headers": {"user": "ann"}}
-    async with client_of(app) as client:
+    async with client_of(app, headers=TOKEN) as client:
         answers = [
             await client.post("/jobs", json=body, headers={"idempotency-key": "k", "user": user})
             for user in ("ann", "bob", "bob")
@@ -345,7 +339,7 @@ async def test_a_key_of_somebody_else_gives_nothing_away(pgq: PgQueue) -> None:
         owns=owns,
     )
     body = {"task": "work", "arguments": [1]}
-    async with client_of(app) as client:
+    async with client_of(app, headers=TOKEN) as client:
         anns = await client.post("/jobs", json=body, headers={"idempotency-key": "k", "user": "ann"})
         bobs = await client.post("/jobs", json=body, headers={"idempotency-key": "k", "user": "bob"})
         made_of_arguments = [
@@ -405,7 +399,7 @@ async def test_the_app_can_be_mounted_in_a_service(
 
     app = status_app(pgq, token="secret")
     service = framework(routes=[Mount("/api queue", app=app, name=name)])
-    async with client_of(service) as client:
+    async with client_of(service, headers=TOKEN) as client:
         accepted = await client.post("/api queue/jobs", json={"task": "add", "arguments": [1, 2]})
         assert accepted.status_code == 202
         polled = await client.get(accepted.headers["location"])
@@ -430,7 +424,7 @@ async def test_fastapi_mounts_it_below_its_own_routes(pgq: PgQueue) -> None:
         return {"poll_url": f"/queue/jobs/{job.id}"}
 
     service.mount("/queue", status_app(pgq, token="secret"))
-    async with client_of(service) as client, pgq.worker():
+    async with client_of(service, headers=TOKEN) as client, pgq.worker():
         made = await client.post("/sums?a=1&b=2")
         job_id = made.json()["poll_url"].rpartition("/")[2]
         with anyio.fail_after(60):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kit.app_for_tests import make_tables, worker_process
 from kit.faults import attempt_reasons, expire_lease
-from kit.waiting import eventually
+from kit.waiting import eventually, has_status
 
 from pgqueue import InvalidOptionError, JobStatus, PgQueue
 from pgqueue.options.levels import Options, read_options
@@ -32,7 +32,7 @@ async def test_an_early_acknowledged_job_is_never_run_again_after_a_crash(
         await eventually(lambda: has_rows(db, "execution", 1))
         first.kill()
     with worker_process(dsn, name="second"):
-        await eventually(lambda: has_status(pgq, job.id, JobStatus.FAILED))
+        await eventually(lambda: has_status(job, JobStatus.FAILED))
         ended = await job.refresh()
 
     assert (ended.reason, ended.attempt) == ("worker_lost", 1)
@@ -80,7 +80,7 @@ async def test_a_lost_lease_does_not_rerun_a_job_acknowledged_early(pgq: PgQueue
     async with pgq.worker(lease_ttl=3), pgq.worker(lease_ttl=60):
         await started.wait()
         await expire_lease(db)
-        await eventually(lambda: has_status(pgq, job.id, JobStatus.FAILED))
+        await eventually(lambda: has_status(job, JobStatus.FAILED))
 
     assert (await job.refresh()).reason == "worker_lost"
     assert runs == ["run"]
@@ -128,10 +128,6 @@ async def test_early_acknowledgement_and_losses_exclude_each_other(dsn: str) -> 
 def test_late_acknowledgement_is_the_default() -> None:
     assert Policy.of(Options()).acks_late
     assert Policy.of(read_options("here", {"acks_late": False}, Level.TASK)).max_losses == 0
-
-
-async def has_status(pgq: PgQueue, job_id: Any, status: JobStatus) -> bool:
-    return (await pgq.get(job_id)).status is status
 
 
 async def has_rows(db: Connection, table: str, count: int) -> bool:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kit import inside
 from kit.faults import attempt_reasons
-from kit.waiting import eventually
+from kit.waiting import eventually, has_status, holds
 
-from pgqueue import JobHandle, JobStatus, PgQueue
+from pgqueue import JobStatus, PgQueue
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -119,11 +119,3 @@ async def test_outcomes_that_a_blocked_worker_had_reached_are_written(pgq: PgQue
 
     assert (await blocking.refresh()).reason == "hard_timeout"
     assert await pgq.attempts(done.id) == []
-
-
-async def holds(condition: bool) -> bool:
-    return condition
-
-
-async def has_status(job: JobHandle[Any], status: JobStatus) -> bool:
-    return await job.status() is status

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from kit import inside
-from kit.waiting import eventually
+from kit.waiting import eventually, has_status, over
 
-from pgqueue import Job, JobFailed, JobHandle, JobStatus, PgQueue, current_job
+from pgqueue import JobFailed, JobHandle, JobStatus, PgQueue, current_job
 from pgqueue.store import Claimed, Lane
 from pgqueue.worker.attempt.attempt import RunningAttempt, Stop
 
@@ -387,20 +387,6 @@ def test_the_first_reason_to_stop_counts() -> None:
         assert attempt.runner.cancelled()
 
     asyncio.run(check())
-
-
-async def over(job: JobHandle[Any]) -> Job:
-    """Return a job once it is terminal."""
-    await eventually(lambda: is_terminal(job))
-    return await job.refresh()
-
-
-async def is_terminal(job: JobHandle[Any]) -> bool:
-    return (await job.status()).is_terminal
-
-
-async def has_status(job: JobHandle[Any], status: JobStatus) -> bool:
-    return await job.status() is status
 
 
 async def has_attempts(pgq: PgQueue, job: JobHandle[Any]) -> bool:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 from kit.faults import attempt_reasons, blocked_session, is_blocked, lossy_proxy
-from kit.waiting import eventually
+from kit.waiting import eventually, is_terminal
 
-from pgqueue import JobHandle, JobStatus, PgQueue
+from pgqueue import JobStatus, PgQueue
 from pgqueue.events import AttemptEnded, AttemptsEnded, AttemptsFenced, Event
 
 if TYPE_CHECKING:
@@ -212,7 +212,3 @@ async def is_blocked_elsewhere(db: Connection, statement: str, session: int | No
 
 async def has_running(db: Connection, count: int) -> bool:
     return bool(await db.fetchval("select count(*) = $1 from pgqueue.running", count))
-
-
-async def is_terminal(job: JobHandle[Any]) -> bool:
-    return (await job.status()).is_terminal

@@ -11,7 +11,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from kit.faults import lossy_proxy
-from kit.waiting import eventually
+from kit.waiting import eventually, is_terminal, over
 
 from pgqueue import ContextError, JobContext, JobFailed, JobHandle, JobStatus, LeaseLostError, PgQueue
 from pgqueue.events import AttemptEnded, AttemptsEnded, AttemptsFenced, Event
@@ -448,15 +448,6 @@ async def give_to_another(db: Connection) -> None:
     async with db.transaction():
         await db.execute("set local pgqueue.writer to 'on'")
         await db.execute("update pgqueue.running set lease_id = $1", uuid4())
-
-
-async def over(job: JobHandle[Any]) -> Any:
-    await eventually(lambda: is_terminal(job))
-    return await job.refresh()
-
-
-async def is_terminal(job: JobHandle[Any]) -> bool:
-    return (await job.status()).is_terminal
 
 
 def ended(heard: list[Event]) -> list[AttemptEnded]:

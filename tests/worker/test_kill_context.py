@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kit.app_for_tests import make_tables, worker_process
 from kit.faults import LossyProxy, lossy_proxy
-from kit.waiting import eventually
+from kit.waiting import eventually, has_status
 
 from pgqueue import JobHandle, JobStatus, PgQueue
 
@@ -100,7 +100,3 @@ async def test_a_step_runs_again_only_if_its_worker_was_killed_before_its_result
     assert {where: len(keys) for where, keys in effects.items()} == {"before": 2, "after": 1}
     # The provider hears the same key twice, and charges once.
     assert len(set(effects["before"])) == 1
-
-
-async def has_status(job: JobHandle[Any], status: JobStatus) -> bool:
-    return await job.status() is status

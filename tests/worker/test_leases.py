@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kit import inside
 from kit.faults import attempt_reasons, expire_lease, lossy_proxy
-from kit.waiting import eventually
+from kit.waiting import eventually, holds
 
 from pgqueue import JobHandle, JobStatus, PgQueue
 from pgqueue.events import AttemptsEnded, AttemptsFenced, Event
@@ -275,7 +275,3 @@ async def lock_holder(db: Connection) -> int | None:
 
 async def is_held_by_another(db: Connection, session: int | None) -> bool:
     return await lock_holder(db) not in (None, session)
-
-
-async def holds(condition: bool) -> bool:
-    return condition

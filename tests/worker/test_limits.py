@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit import inside
 from kit.faults import attempt_reasons
-from kit.waiting import eventually
+from kit.waiting import eventually, holds, over
 from prometheus_client import generate_latest
 
-from pgqueue import InvalidOptionError, Job, JobHandle, JobStatus, PgQueue, SoftTimeLimitExceeded, current_job
+from pgqueue import InvalidOptionError, JobStatus, PgQueue, SoftTimeLimitExceeded, current_job
 from pgqueue.events import AttemptsAbandoned, AttemptsEnded, Event
 from pgqueue.metrics import Metrics
 from pgqueue.model.unset import UNSET
@@ -608,17 +608,3 @@ async def test_a_thread_is_abandoned_at_its_hard_limit_and_replaced(pgq: PgQueue
 
     assert {(job.status, job.reason) for job in ended} == {(JobStatus.FAILED, "hard_timeout")}
     assert neighbour == "done"
-
-
-async def over(job: JobHandle[Any]) -> Job:
-    """Return a job once it is terminal."""
-    await eventually(lambda: is_terminal(job))
-    return await job.refresh()
-
-
-async def is_terminal(job: JobHandle[Any]) -> bool:
-    return (await job.status()).is_terminal
-
-
-async def holds(condition: bool) -> bool:
-    return condition

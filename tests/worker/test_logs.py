@@ -8,14 +8,13 @@ import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import asyncpg
 import pytest
 from kit import inside
 from kit.faults import is_blocked
 from kit.records import kept_records
-from kit.waiting import eventually
+from kit.waiting import eventually, has_status, is_over
 
 from pgqueue import InvalidOptionError, JobContext, JobFailed, JobFilter, PgQueue, Reject, Snooze
 from pgqueue.cli.logging_setup import Level, LogFormat, set_up_logging
@@ -217,7 +216,7 @@ async def test_jobs_that_end_while_they_wait_are_logged_too(
     await db.execute("set pgqueue.writer to 'on'")
     await db.execute("update pgqueue.job set expires_at = now() where id = $1", expiring.id)
     async with pgq.worker(queues=["none"]):
-        await eventually(lambda: has_status(pgq, expiring.id, JobStatus.EXPIRED))
+        await eventually(lambda: has_status(expiring, JobStatus.EXPIRED))
 
     assert [fields(each, "event", "job_id", "to_status", "reason") for each in records] == [
         ("job.cancelled", str(one.id), "cancelled", "changed my mind"),
@@ -450,7 +449,7 @@ async def test_what_befalls_a_job_before_it_starts_is_logged_too(
     await db.execute("set pgqueue.writer to 'on'")
     await db.execute("update pgqueue.scheduled set scheduled_at = now() where job_id = $1", soon.id)
     async with pgq.worker(queues=["none"]):
-        await eventually(lambda: has_status(pgq, soon.id, JobStatus.PENDING))
+        await eventually(lambda: has_status(soon, JobStatus.PENDING))
         await eventually(lambda: has_logged(all_records, 4))
 
     names = ("event", "job_id", "task", "queue", "from_status", "to_status", "attempt")
@@ -490,7 +489,7 @@ async def test_what_operators_do_to_a_job_is_logged(pgq: PgQueue, records: list[
 
     failing = await work.enqueue(True)
     async with pgq.worker():
-        await eventually(lambda: has_status(pgq, failing.id, JobStatus.FAILED))
+        await eventually(lambda: has_status(failing, JobStatus.FAILED))
     await pgq.redrive(failing.id, reason="fixed")
     await pgq.cancel(failing.id)
     await pgq.requeue(failing.id, reason="once more")
@@ -499,7 +498,7 @@ async def test_what_operators_do_to_a_job_is_logged(pgq: PgQueue, records: list[
     async with pgq.worker():
         await running.wait()
         await endless.cancel(reason="enough")
-        await eventually(lambda: has_status(pgq, endless.id, JobStatus.CANCELLED))
+        await eventually(lambda: has_status(endless, JobStatus.CANCELLED))
         await eventually(lambda: has_logged(records, 9))
 
     names = ("event", "from_status", "to_status", "reason")
@@ -611,17 +610,9 @@ async def test_while_nobody_reads_what_goes_well_no_record_of_it_is_made(
     await db.execute("set pgqueue.writer to 'on'")
     await db.execute("update pgqueue.scheduled set scheduled_at = now()")
     async with pgq.worker(queues=["none"]):
-        await eventually(lambda: has_status(pgq, job.id, JobStatus.PENDING))
+        await eventually(lambda: has_status(job, JobStatus.PENDING))
 
     assert told == []
-
-
-async def is_over(pgq: PgQueue, job_id: UUID) -> bool:
-    return (await pgq.get(job_id)).is_terminal
-
-
-async def has_status(pgq: PgQueue, job_id: UUID, status: JobStatus) -> bool:
-    return (await pgq.get(job_id)).status is status
 
 
 def fields(record: logging.LogRecord, *names: str) -> tuple[Any, ...]:

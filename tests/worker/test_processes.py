@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit import isolated_tasks
 from kit.faults import attempt_reasons
-from kit.waiting import eventually
+from kit.waiting import eventually, over
 
-from pgqueue import InvalidTaskError, Job, JobError, JobHandle, JobStatus, PgQueue
+from pgqueue import InvalidTaskError, JobError, JobStatus, PgQueue
 from pgqueue.model.outcomes import Ended, Outcome, Released, Retried, Succeeded
 from pgqueue.worker.isolation.wire import pack, pack_outcome, unpack, unpack_outcome
 
@@ -275,13 +275,3 @@ def is_alive(pid: int) -> bool:
 
 async def all_gone(pids: list[int]) -> bool:
     return not any(is_alive(pid) for pid in pids)
-
-
-async def over(job: JobHandle[Any]) -> Job:
-    """Return a job once it is terminal."""
-    await eventually(lambda: is_terminal(job))
-    return await job.refresh()
-
-
-async def is_terminal(job: JobHandle[Any]) -> bool:
-    return (await job.status()).is_terminal

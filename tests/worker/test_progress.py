@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit import inside
 from kit.faults import ghost
-from kit.waiting import eventually
+from kit.waiting import eventually, has_status
 
 from pgqueue import InvalidProgressError, JobContext, JobHandle, JobStatus, LeaseLostError, PgQueue, Progress
 from pgqueue.model.progress import decode_progress, encode_progress
@@ -241,10 +241,6 @@ async def test_what_is_accepted_is_what_the_database_takes(db: Connection) -> No
 
 async def has_progress(job: JobHandle[Any], progress: Progress) -> bool:
     return (await job.refresh()).progress == progress
-
-
-async def has_status(job: JobHandle[Any], status: JobStatus) -> bool:
-    return await job.status() is status
 
 
 async def is_idle(pgq: PgQueue) -> bool:

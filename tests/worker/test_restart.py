@@ -14,7 +14,7 @@ import pytest
 from conftest import with_database
 from kit import inside
 from kit.servers import CrashableServer, crashable_server
-from kit.waiting import eventually
+from kit.waiting import eventually, is_over
 
 from pgqueue import DatabaseUnavailableError, JobCancelled, JobStatus, PgQueue
 from pgqueue.events import AttemptsFenced, Event
@@ -376,10 +376,6 @@ async def test_a_job_claimed_again_because_a_crash_forgot_its_claim_ends_once(
 
 async def reached(condition: bool) -> bool:
     return condition
-
-
-async def is_over(pgq: PgQueue, job_id: UUID) -> bool:
-    return (await pgq.get(job_id)).is_terminal
 
 
 async def cut(db: Connection) -> None:

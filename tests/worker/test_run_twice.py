@@ -10,9 +10,9 @@ from uuid import uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit.waiting import eventually
+from kit.waiting import eventually, is_terminal, over
 
-from pgqueue import Job, JobContext, JobHandle, JobStatus, PgQueue
+from pgqueue import JobContext, JobStatus, PgQueue
 from pgqueue.model.job_error import JobError
 from pgqueue.model.outcomes import Ended, Outcome, Released, Retried, Succeeded
 from pgqueue.testing import runs_twice
@@ -257,12 +257,3 @@ def test_a_codec_that_gives_another_text_each_time_does_not_make_results_differ(
 
     assert judge(Succeeded(job_id, '"salt1:1"'), second, Salted()) is second
     assert judge(Succeeded(job_id, '"salt1:2"'), second, Salted()) is not second
-
-
-async def over(job: JobHandle[Any]) -> Job:
-    await eventually(lambda: is_terminal(job))
-    return await job.refresh()
-
-
-async def is_terminal(job: JobHandle[Any]) -> bool:
-    return (await job.status()).is_terminal

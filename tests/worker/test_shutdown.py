@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from kit.faults import attempt_reasons, is_blocked
-from kit.waiting import eventually
+from kit.waiting import eventually, holds
 
-from pgqueue import JobContext, JobHandle, JobStatus, PgQueue
+from pgqueue import JobContext, JobStatus, PgQueue
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -247,11 +247,3 @@ async def positions(db: Connection) -> list[Any]:
     return [
         tuple(row) for row in await db.fetch("select position, job_id from pgqueue.ready order by position")
     ]
-
-
-async def holds(condition: bool) -> bool:
-    return condition
-
-
-async def has_status(job: JobHandle[Any], status: JobStatus) -> bool:
-    return await job.status() is status

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kit.waiting import eventually
+from kit.waiting import eventually, holds, is_over
 
 from pgqueue import ConfigurationError, JobStatus, NotOpenError, PgQueue
 from pgqueue.events import AttemptsEnded, Event, JobsClaimed
@@ -297,13 +297,5 @@ async def test_a_worker_says_whether_it_consumes(pgq: PgQueue) -> None:
     assert list(pgq.workers) == []
 
 
-async def is_over(pgq: PgQueue, job_id: Any) -> bool:
-    return (await pgq.get(job_id)).is_terminal
-
-
 async def has_count(db: Connection, rows: str, count: int) -> bool:
     return bool(await db.fetchval(f"select count(*) = {count} from pgqueue.{rows}"))
-
-
-async def holds(condition: bool) -> bool:
-    return condition
