@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from pgqueue import JobContext, PgQueue
-from pgqueue.model.dead_letters import DeadLetterFilter
+from pgqueue import DeadLetterFilter, JobContext, PgQueue
 
 pgq = PgQueue(os.environ.get("DATABASE_URL", "postgresql://localhost/app"))
 

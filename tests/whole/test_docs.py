@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from kit.snippets import run, snippets
+from kit.snippets import PAGES, ROOT, imported, run, snippets, snippets_in
 from kit.waiting import eventually
 
 import pgqueue
@@ -79,3 +81,44 @@ async def test_the_page_on_security_does_what_it_says(pgq: PgQueue) -> None:
 
     assert [each.status_code for each in (stranger, read, refused, done)] == [403, 200, 403, 200]
     assert [each.actor for each in await pgq.settings()] == ["ada"]
+
+
+PUBLIC = frozenset(
+    {
+        "pgqueue",
+        *(
+            f"pgqueue.{name}"
+            for name in (
+                "blocking", "embedded", "errors", "events", "logs", "metrics", "retry", "testing", "web",
+            )
+        ),
+    }
+)  # fmt: skip
+"""What programs import: files at the top of the package, and the packages that list their names."""
+
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def path_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def private_imports(code: str) -> set[str]:
+    return {name for name in imported(code) if name.startswith("pgqueue")} - PUBLIC
+
+
+@pytest.mark.parametrize("page", PAGES, ids=path_of)
+def test_the_python_in_a_page_is_python_and_imports_public_modules_only(page: Path) -> None:
+    assert [private_imports(code) for code in snippets_in(page, "python") if private_imports(code)] == []
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=path_of)
+def test_an_example_imports_public_modules_only(example: Path) -> None:
+    assert private_imports(example.read_text(encoding="utf-8")) == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=path_of)
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    links = LINK.findall(page.read_text(encoding="utf-8"))
+
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
