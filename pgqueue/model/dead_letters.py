@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 from uuid import UUID
 
 from pgqueue.errors import InvalidFilterError
@@ -148,8 +148,7 @@ class RedriveProgress:
     """How far a mass redrive has come."""
 
     id: UUID
-    state: str
-    """"running", "done" or "cancelled"."""
+    state: Literal["running", "done", "cancelled"]
     done: int
     """Jobs that are pending again."""
     total: int

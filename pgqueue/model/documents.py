@@ -1,25 +1,294 @@
 """How jobs, queues and workers look from outside, as JSON: the same over HTTP and on the command line.
 
 Every key is always there, times are ISO 8601, and what does not apply is null. A traceback is shown only
-where the caller says so.
+where the caller asks for it. The API's description is made of these types: their docstrings are its texts.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, TypeAlias, overload
 
-from pgqueue.model.dead_letters import DeadLetter, DeadLetterGroup, RedriveProgress
+from pgqueue.model.dead_letters import DeadLetter, DeadLetterDetails, DeadLetterGroup, RedriveProgress
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import Action, Attempt, Job, JobStatus
-from pgqueue.model.measures import Count, Percentiles, Period, QueueMeasure, RunningJob, WorkerMeasure
+from pgqueue.model.measures import Count, Drain, Percentiles, QueueMeasure, RunningJob, WorkerMeasure
 from pgqueue.model.progress import Progress
 from pgqueue.model.setting import Setting
 
+if sys.version_info >= (3, 12):
+    from typing import TypedDict
+else:
+    # pydantic, which describes these types, cannot read those of an older `typing`.
+    from typing_extensions import TypedDict
 
-def job_document(job: Job) -> dict[str, Any]:
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """The format of a string, as JSON Schema names it."""
+
+    name: str
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: Any, handler: Callable[[Any], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Return the schema of a string of this format. Called by pydantic alone."""
+        return {**handler(core_schema), "format": self.name}
+
+
+Id: TypeAlias = Annotated[str, Format("uuid")]
+Time: TypeAlias = Annotated[str, Format("date-time")]
+Seconds: TypeAlias = float
+
+
+class ProgressDocument(TypedDict):
+    """The latest progress that a handler reported."""
+
+    current: float
+    total: float | None
+    meta: Any
+
+
+class ErrorDocument(TypedDict):
+    """The error that an attempt ended with."""
+
+    type: str
+    message: str
+    traceback: NotRequired[str | None]
+    """Present only if the service shows tracebacks."""
+
+
+class JobDocument(TypedDict):
+    """A job as a poll shows it."""
+
+    job_id: Id
+    status: JobStatus
+    is_terminal: bool
+    created_at: Time
+    started_at: Time | None
+    completed_at: Time | None
+    next_run_at: Time | None
+    """When a scheduled job becomes pending."""
+    result: Any
+    """What the handler returned. Null unless the job succeeded and its result can be decoded."""
+    error: ErrorDocument | None
+    """Null unless the job failed."""
+    progress: ProgressDocument | None
+    queue: str
+    task: str
+    attempt: int
+    """Number of attempts so far, including a running one."""
+    max_attempts: int | None
+    """Null: unknown to this service, or no limit."""
+    undecodable: list[str]
+    """Fields that cannot be decoded by this service."""
+
+
+class AttemptDocument(TypedDict):
+    """An attempt that did not succeed."""
+
+    attempt: int
+    started_at: Time | None
+    ended_at: Time
+    worker: str | None
+    version: str | None
+    """Version of the code that ran it."""
+    reason: str
+    error: ErrorDocument | None
+
+
+class ActionDocument(TypedDict):
+    """An operator's action on a job."""
+
+    at: Time
+    action: str
+    attempt: int
+    """Number of attempts at that time."""
+    reason: str | None
+    actor: str
+
+
+class JobDetails(JobDocument):
+    """Everything known about a job."""
+
+    priority: int
+    arguments: Any
+    """The arguments, with secret ones redacted; if they cannot be decoded, as they are stored."""
+    tags: list[str]
+    key: str | None
+    headers: dict[str, str]
+    run_at: Time | None
+    expires_at: Time | None
+    worker: str | None
+    losses: int
+    """Attempts that were lost with their workers."""
+    reason: str | None
+    last_reason: str | None
+    last_error: ErrorDocument | None
+    attempts: list[AttemptDocument]
+    actions: list[ActionDocument]
+
+
+class LetterDocument(TypedDict):
+    """A failed job that was neither redriven nor discarded."""
+
+    job_id: Id
+    failed_at: Time
+    task: str
+    queue: str
+    reason: str
+    fingerprint: str
+    """The same for errors that differ only in numbers, ids and quoted parts."""
+    error_type: str | None
+    message: str | None
+    attempt: int
+    worker: str | None
+    version: str | None
+
+
+class LetterDetails(LetterDocument):
+    """Everything known about a dead letter."""
+
+    trace_id: str | None
+    job: JobDetails
+
+
+class GroupDocument(TypedDict):
+    """Dead letters with the same fingerprint."""
+
+    fingerprint: str
+    count: int
+    """Counting stops at a cap."""
+    first_at: Time
+    latest: LetterDocument
+
+
+class RedriveDocument(TypedDict):
+    """The progress of a mass redrive."""
+
+    redrive_id: Id
+    state: Literal["running", "done", "cancelled"]
+    is_over: bool
+    done: int
+    """Number of jobs that are pending again."""
+    total: int
+    """Number of dead letters when it was started; counting stops at a cap."""
+    rate: float
+    """Jobs per second."""
+    queue: str | None
+    reason: str | None
+    actor: str
+    created_at: Time
+    ended_at: Time | None
+
+
+class SettingDocument(TypedDict):
+    """Whether a queue or a task is paused, and who changed its pause or its options last, when and why."""
+
+    is_paused: bool
+    paused_at: Time | None
+    changed_at: Time | None
+    changed_by: str | None
+    change_reason: str | None
+
+
+class TaskDocument(SettingDocument):
+    """A task."""
+
+    task: str
+    is_declared: bool
+    """Whether the process that responds declares it."""
+    queue: str | None
+    options: dict[str, Any]
+    """Options set at run time."""
+
+
+class CountDocument(TypedDict):
+    """A number of jobs."""
+
+    value: int
+    is_exact: bool
+    """False: an estimate."""
+
+
+class PercentilesDocument(TypedDict):
+    """Percentiles of durations, in seconds."""
+
+    p50: Seconds
+    p95: Seconds
+    p99: Seconds
+
+
+class DrainDocument(TypedDict):
+    """Estimated seconds until the queue is empty, at current rates; null: never."""
+
+    low: Seconds | None
+    likely: Seconds | None
+    high: Seconds | None
+
+
+class QueueMeasureDocument(TypedDict):
+    """What a queue holds and how fast it moves."""
+
+    queue: str
+    is_paused: bool
+    pending: CountDocument
+    scheduled: CountDocument
+    retrying: CountDocument
+    blocked: CountDocument
+    running: CountDocument
+    failed: CountDocument
+    """Dead letters."""
+    oldest_age: Seconds | None
+    """Wait time of the oldest pending job."""
+    enqueued_rate: float
+    """Jobs per second."""
+    finished_rate: float
+    """Jobs per second."""
+    wait: PercentilesDocument | None
+    run: PercentilesDocument | None
+    drain: DrainDocument | None
+
+
+class QueueDocument(QueueMeasureDocument, SettingDocument):
+    """What a queue holds, how fast it moves, and whether it is paused."""
+
+
+class RunningDocument(TypedDict):
+    """A job that a worker is running."""
+
+    job_id: Id
+    task: str
+    queue: str
+    attempt: int
+    started_at: Time
+    seconds: Seconds
+    progress: ProgressDocument | None
+
+
+class WorkerDocument(TypedDict):
+    """A worker that holds a lease."""
+
+    lease_id: Id
+    name: str
+    version: str | None
+    is_alive: bool
+    """Whether its lease is valid."""
+    queues: list[str]
+    started_at: Time
+    lease_age: Seconds
+    lease_left: Seconds
+    loop_lag: Seconds | None
+    running: int
+    prefetched: int
+    jobs: list[RunningDocument]
+
+
+def job_document(job: Job) -> JobDocument:
     """Return what a poll of *job* shows.
 
     `result` is null unless the job succeeded, `error` unless it failed; a traceback is never shown. What
@@ -28,7 +297,7 @@ def job_document(job: Job) -> dict[str, Any]:
     has_result = job.status is JobStatus.SUCCEEDED and "result" not in job.undecodable
     return {
         "job_id": str(job.id),
-        "status": job.status.value,
+        "status": job.status,
         "is_terminal": job.is_terminal,
         "created_at": _time(job.created_at),
         "started_at": _time(job.started_at),
@@ -52,8 +321,8 @@ def job_details_document(
     attempts: Sequence[Attempt],
     actions: Sequence[Action],
     show_tracebacks: bool = False,
-) -> dict[str, Any]:
-    """Return all that is known of *job*. *arguments*: as they may be shown."""
+) -> JobDetails:
+    """Return everything known about *job*. *arguments*: as they may be shown."""
     return {
         **job_document(job),
         "error": _error(job.error, show_tracebacks) if job.status is JobStatus.FAILED else None,
@@ -74,7 +343,7 @@ def job_details_document(
     }
 
 
-def attempt_document(attempt: Attempt, *, show_tracebacks: bool = False) -> dict[str, Any]:
+def attempt_document(attempt: Attempt, *, show_tracebacks: bool = False) -> AttemptDocument:
     """Return an attempt that did not succeed."""
     return {
         "attempt": attempt.attempt,
@@ -87,8 +356,8 @@ def attempt_document(attempt: Attempt, *, show_tracebacks: bool = False) -> dict
     }
 
 
-def action_document(action: Action) -> dict[str, Any]:
-    """Return what an operator did to a job."""
+def action_document(action: Action) -> ActionDocument:
+    """Return an operator's action on a job."""
     return {
         "at": _time(action.at),
         "action": action.action,
@@ -98,7 +367,7 @@ def action_document(action: Action) -> dict[str, Any]:
     }
 
 
-def dead_letter_document(letter: DeadLetter) -> dict[str, Any]:
+def dead_letter_document(letter: DeadLetter) -> LetterDocument:
     """Return a dead letter."""
     return {
         "job_id": str(letter.job_id),
@@ -115,8 +384,23 @@ def dead_letter_document(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def dead_group_document(group: DeadLetterGroup) -> dict[str, Any]:
-    """Return dead letters of one fingerprint, with the latest as the example."""
+def letter_details_document(details: DeadLetterDetails, *, show_tracebacks: bool = False) -> LetterDetails:
+    """Return everything known about a dead letter, whose arguments are as they may be shown."""
+    return {
+        **dead_letter_document(details.letter),
+        "trace_id": details.trace_id,
+        "job": job_details_document(
+            details.job,
+            arguments=details.job.arguments,
+            attempts=details.attempts,
+            actions=details.actions,
+            show_tracebacks=show_tracebacks,
+        ),
+    }
+
+
+def dead_group_document(group: DeadLetterGroup) -> GroupDocument:
+    """Return dead letters with the same fingerprint; the latest is the example."""
     return {
         "fingerprint": group.fingerprint,
         "count": group.count,
@@ -125,8 +409,8 @@ def dead_group_document(group: DeadLetterGroup) -> dict[str, Any]:
     }
 
 
-def redrive_document(redrive: RedriveProgress) -> dict[str, Any]:
-    """Return how far a mass redrive has come."""
+def redrive_document(redrive: RedriveProgress) -> RedriveDocument:
+    """Return the progress of a mass redrive."""
     return {
         "redrive_id": str(redrive.id),
         "state": redrive.state,
@@ -142,7 +426,7 @@ def redrive_document(redrive: RedriveProgress) -> dict[str, Any]:
     }
 
 
-def task_document(name: str, queue: str | None, setting: Setting | None) -> dict[str, Any]:
+def task_document(name: str, queue: str | None, setting: Setting | None) -> TaskDocument:
     """Return a task; *queue*: its own, None where the task is not declared in this process."""
     return {
         "task": name,
@@ -153,8 +437,8 @@ def task_document(name: str, queue: str | None, setting: Setting | None) -> dict
     }
 
 
-def setting_document(setting: Setting | None) -> dict[str, Any]:
-    """Return whether a queue or a task is paused, and who changed that or its options last, when and why."""
+def setting_document(setting: Setting | None) -> SettingDocument:
+    """Return whether a queue or a task is paused, and its last change; None: it was never changed."""
     return {
         "is_paused": setting is not None and setting.paused_at is not None,
         "paused_at": None if setting is None else _time(setting.paused_at),
@@ -164,8 +448,8 @@ def setting_document(setting: Setting | None) -> dict[str, Any]:
     }
 
 
-def queue_document(queue: QueueMeasure) -> dict[str, Any]:
-    """Return what a queue holds and how fast it moves. In `drain`, null stands for never."""
+def queue_document(queue: QueueMeasure) -> QueueMeasureDocument:
+    """Return what a queue holds and how fast it moves."""
     return {
         "queue": queue.queue,
         "is_paused": queue.is_paused,
@@ -180,14 +464,18 @@ def queue_document(queue: QueueMeasure) -> dict[str, Any]:
         "finished_rate": queue.finished_rate,
         "wait": _percentiles(queue.wait),
         "run": _percentiles(queue.run),
-        "drain": None
-        if queue.drain is None
-        else {name: _finite(value) for name, value in queue.drain._asdict().items()},
+        "drain": _drain(queue.drain),
     }
 
 
-def worker_document(worker: WorkerMeasure) -> dict[str, Any]:
-    """Return a worker, and those of its jobs that have run longest."""
+def queue_and_setting_document(queue: QueueMeasure, setting: Setting | None) -> QueueDocument:
+    """Return what a queue holds, how fast it moves, and whether it is paused."""
+    # What was measured is newer.
+    return {**setting_document(setting), **queue_document(queue)}
+
+
+def worker_document(worker: WorkerMeasure) -> WorkerDocument:
+    """Return a worker and its longest-running jobs."""
     return {
         "lease_id": str(worker.lease_id),
         "name": worker.name,
@@ -204,8 +492,8 @@ def worker_document(worker: WorkerMeasure) -> dict[str, Any]:
     }
 
 
-def running_document(job: RunningJob) -> dict[str, Any]:
-    """Return a job that a worker runs now."""
+def running_document(job: RunningJob) -> RunningDocument:
+    """Return a job that a worker is running."""
     return {
         "job_id": str(job.job_id),
         "task": job.task,
@@ -217,44 +505,41 @@ def running_document(job: RunningJob) -> dict[str, Any]:
     }
 
 
-def period_document(period: Period) -> dict[str, Any]:
-    """Return what was done in a stretch of time."""
-    return {
-        "at": _time(period.at),
-        "seconds": period.seconds,
-        "enqueued": period.enqueued,
-        "claimed": period.claimed,
-        "succeeded": period.succeeded,
-        "failed": period.failed,
-        "retried": period.retried,
-        "wait": _percentiles(period.wait),
-        "run": _percentiles(period.run),
-    }
-
-
+@overload
+def _time(time: datetime) -> str: ...
+@overload
+def _time(time: datetime | None) -> str | None: ...
 def _time(time: datetime | None) -> str | None:
     return None if time is None else time.isoformat()
 
 
-def _progress(progress: Progress | None) -> dict[str, Any] | None:
+def _progress(progress: Progress | None) -> ProgressDocument | None:
     if progress is None:
         return None
     return {"current": progress.current, "total": progress.total, "meta": progress.meta}
 
 
-def _error(error: JobError | None, show_traceback: bool = False) -> dict[str, Any] | None:
+def _error(error: JobError | None, show_traceback: bool = False) -> ErrorDocument | None:
     if error is None:
         return None
-    document = {"type": error.type, "message": error.message}
-    return {**document, "traceback": error.traceback} if show_traceback else document
+    document: ErrorDocument = {"type": error.type, "message": error.message}
+    if show_traceback:
+        document["traceback"] = error.traceback
+    return document
 
 
-def _count(count: Count) -> dict[str, Any]:
+def _count(count: Count) -> CountDocument:
     return {"value": count.value, "is_exact": count.is_exact}
 
 
-def _percentiles(durations: Percentiles | None) -> dict[str, float] | None:
-    return None if durations is None else durations._asdict()
+def _percentiles(durations: Percentiles | None) -> PercentilesDocument | None:
+    return None if durations is None else {"p50": durations.p50, "p95": durations.p95, "p99": durations.p99}
+
+
+def _drain(drain: Drain | None) -> DrainDocument | None:
+    if drain is None:
+        return None
+    return {"low": _finite(drain.low), "likely": _finite(drain.likely), "high": _finite(drain.high)}
 
 
 def _finite(seconds: float) -> float | None:

@@ -7,8 +7,11 @@ from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
 from pgqueue import PgQueue
+from pgqueue.model.documents import JobDocument
 from pgqueue.web import status_app
+from pgqueue.web.api.openapi import describe
 from pgqueue.web.api.operations import OPERATIONS
+from pgqueue.web.settings import WebSettings
 
 
 def test_every_route_is_described_and_nothing_else_is() -> None:
@@ -41,3 +44,14 @@ async def test_the_document_says_where_the_app_is_and_what_it_asks_for() -> None
     assert [parameter["name"] for parameter in listing["parameters"]][:3] == ["status", "task", "queue"]
     assert listing["security"] == [{"token": []}]
     assert document["paths"]["/livez"]["get"]["security"] == []
+
+
+def test_responses_are_described_by_the_types_that_functions_return() -> None:
+    app = status_app(PgQueue("postgresql://nowhere/app"))
+
+    job = describe(app.routes, WebSettings())["components"]["schemas"]["JobDocument"]
+
+    assert set(job["required"]) == set(job["properties"]) == set(JobDocument.__annotations__)
+    assert job["additionalProperties"] is False
+    assert job["properties"]["created_at"] == {"type": "string", "format": "date-time"}
+    assert job["properties"]["error"]["description"] == "Null unless the job failed."

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.app import PgQueue
 from pgqueue.errors import NotADeadLetterError
-from pgqueue.model.dead_letters import DeadLetterDetails
 from pgqueue.model.documents import (
     dead_group_document,
     dead_letter_document,
-    job_details_document,
     job_document,
+    letter_details_document,
 )
 from pgqueue.web.api.inputs import Because, GroupQuery, LetterQuery, NoQuery, RedriveBody
+from pgqueue.web.api.outputs import Groups, LetterPage
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonAnswer
 from pgqueue.web.http.problems import NO_STORE, Problem
@@ -44,7 +42,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
                 if letter.job_id in jobs and await access.owns(request, jobs[letter.job_id])
             ]
         link, header = next_page(request, page.cursor)
-        document = {
+        document: LetterPage = {
             "dead_letters": [dead_letter_document(letter) for letter in letters],
             "cursor": page.cursor,
             "next": link,
@@ -57,7 +55,8 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         groups = await pgq.dead_groups(
             task=query.task, reason=query.reason, error_type=query.error_type, limit=query.limit
         )
-        return JsonAnswer({"groups": [dead_group_document(group) for group in groups]}, headers=NO_STORE)
+        document: Groups = {"groups": [dead_group_document(group) for group in groups]}
+        return JsonAnswer(document, headers=NO_STORE)
 
     async def show(request: Request) -> Response:
         job = await find_job(request, pgq, access, "read")
@@ -66,7 +65,10 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
             details = await pgq.dead_letter(job.id)
         except NotADeadLetterError as error:
             return Problem(404, str(error))
-        return JsonAnswer(letter_document(pgq.shown_details(details), settings), headers=NO_STORE)
+        return JsonAnswer(
+            letter_details_document(pgq.shown_details(details), show_tracebacks=settings.show_tracebacks),
+            headers=NO_STORE,
+        )
 
     async def redrive(request: Request) -> Response:
         job = await find_job(request, pgq, access, "redrive")
@@ -95,18 +97,3 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         Route("/dead-letters/{id}/redrive", redrive, methods=["POST"], name="redrive"),
         Route("/dead-letters/{id}/discard", discard, methods=["POST"], name="discard"),
     ]
-
-
-def letter_document(details: DeadLetterDetails, settings: WebSettings) -> dict[str, Any]:
-    """Return the JSON document of all that is known of a dead letter."""
-    return {
-        **dead_letter_document(details.letter),
-        "trace_id": details.trace_id,
-        "job": job_details_document(
-            details.job,
-            arguments=details.job.arguments,
-            attempts=details.attempts,
-            actions=details.actions,
-            show_tracebacks=settings.show_tracebacks,
-        ),
-    }

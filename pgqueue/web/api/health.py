@@ -13,6 +13,7 @@ from starlette.routing import Route
 from pgqueue.app import PgQueue
 from pgqueue.database.outages import CONNECTION_ERRORS
 from pgqueue.errors import DatabaseUnavailableError, NotOpenError
+from pgqueue.web.api.outputs import Health
 from pgqueue.web.http.problems import NO_STORE, Problem
 
 ANSWER_WITHIN = 5.0
@@ -27,13 +28,15 @@ def routes(find_problems: FindProblems) -> list[Route]:
 
     async def livez(_: Request) -> Response:
         # That it answers is the answer. A database that is away is no reason to restart this process.
-        return JSONResponse({"status": "alive"}, headers=NO_STORE)
+        document: Health = {"status": "alive"}
+        return JSONResponse(document, headers=NO_STORE)
 
     async def readyz(_: Request) -> Response:
         problems = await find_problems()
         if problems:
             return Problem(503, "; ".join(problems))
-        return JSONResponse({"status": "ready"}, headers=NO_STORE)
+        document: Health = {"status": "ready"}
+        return JSONResponse(document, headers=NO_STORE)
 
     return [Route("/livez", livez, name="livez"), Route("/readyz", readyz, name="readyz")]
 

@@ -10,6 +10,7 @@ from starlette.routing import Route
 from pgqueue.app import PgQueue
 from pgqueue.model.documents import action_document, attempt_document, job_document
 from pgqueue.web.api.inputs import Because, NoQuery, PriorityBody
+from pgqueue.web.api.outputs import Actions, Attempts
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonAnswer
 from pgqueue.web.http.problems import NO_STORE
@@ -29,13 +30,14 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
             attempt_document(attempt, show_tracebacks=settings.show_tracebacks)
             for attempt in await pgq.attempts(job.id)
         ]
-        return JsonAnswer({"attempts": found}, headers=NO_STORE)
+        document: Attempts = {"attempts": found}
+        return JsonAnswer(document, headers=NO_STORE)
 
     async def actions(request: Request) -> Response:
         job = await find_job(request, pgq, access, "read")
         read_query(request, NoQuery)
-        found = [action_document(action) for action in await pgq.actions(job.id)]
-        return JsonAnswer({"actions": found}, headers=NO_STORE)
+        document: Actions = {"actions": [action_document(action) for action in await pgq.actions(job.id)]}
+        return JsonAnswer(document, headers=NO_STORE)
 
     async def requeue(request: Request) -> Response:
         job = await find_job(request, pgq, access, "requeue")

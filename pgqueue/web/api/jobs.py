@@ -12,6 +12,7 @@ from starlette.routing import Route
 from pgqueue.app import PgQueue
 from pgqueue.model.documents import job_document
 from pgqueue.web.api.inputs import JobQuery, JobsBody
+from pgqueue.web.api.outputs import CancelledJobs, JobPage, RequeuedJobs
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonAnswer
 from pgqueue.web.http.problems import NO_STORE
@@ -42,7 +43,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         # Chosen from the page: it can come out short, or empty, and still have a next one.
         jobs = [job_document(job) for job in page.jobs if await access.owns(request, job)]
         link, header = next_page(request, page.cursor)
-        document = {"jobs": jobs, "cursor": page.cursor, "next": link}
+        document: JobPage = {"jobs": jobs, "cursor": page.cursor, "next": link}
         return JsonAnswer(document, headers={**NO_STORE, **header})
 
     async def cancel_jobs(request: Request) -> Response:
@@ -52,7 +53,8 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
             body.filter.filter(), all=body.all, reason=body.reason, actor=access.actor_of(request)
         )
         count, is_complete = await count_up_to(body.limit, counts)
-        return JsonAnswer({"cancelled": count, "is_complete": is_complete}, headers=NO_STORE)
+        document: CancelledJobs = {"cancelled": count, "is_complete": is_complete}
+        return JsonAnswer(document, headers=NO_STORE)
 
     async def requeue_jobs(request: Request) -> Response:
         await access.check_everybodys(request, "requeue", "jobs")
@@ -61,7 +63,8 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
             body.filter.filter(), all=body.all, reason=body.reason, actor=access.actor_of(request)
         )
         count, is_complete = await count_up_to(body.limit, counts)
-        return JsonAnswer({"requeued": count, "is_complete": is_complete}, headers=NO_STORE)
+        document: RequeuedJobs = {"requeued": count, "is_complete": is_complete}
+        return JsonAnswer(document, headers=NO_STORE)
 
     return [
         Route("/jobs", list_jobs, name="jobs"),

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
 from pgqueue import __version__
 from pgqueue.model.checks import MAX_KEY_LENGTH, MAX_QUEUE_LENGTH
 from pgqueue.web.api.inputs import NoQuery
-from pgqueue.web.api.operations import JSON, OPERATIONS, Answer, Operation
+from pgqueue.web.api.operations import JSON, OPERATIONS, Operation, Response
 from pgqueue.web.api.outputs import ProblemDocument
+from pgqueue.web.api.schemas import Shape, parameters_of, ref_to, schemas_of
 from pgqueue.web.http.problems import NO_STORE
 from pgqueue.web.http.queries import read_query
 from pgqueue.web.security.access import Access
@@ -35,26 +34,17 @@ OF_BODIES: Final = {
     415: "The body is not application/json.",
 }
 OF_ALL: Final = {
-    401: "This needs a token.",
-    403: "You may not.",
-    503: "The database does not answer.",
+    401: "Authentication is required.",
+    403: "Not allowed.",
+    503: "The database does not response.",
 }
-REF: Final = "#/components/schemas/{model}"
-
-
-class Schemas(GenerateJsonSchema):
-    """Schemas without titles, which would repeat the names of fields."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002  # pydantic's signature
-        """Never."""
-        return False
 
 
 def routes(settings: WebSettings, access: Access) -> list[Route]:
     """Return the route of the document."""
     described: dict[str, Any] = {}
 
-    async def openapi(request: Request) -> Response:
+    async def openapi(request: Request) -> JSONResponse:
         await access.check(request, "read", "openapi")
         read_query(request, NoQuery)
         if not described:
@@ -65,11 +55,11 @@ def routes(settings: WebSettings, access: Access) -> list[Route]:
     return [Route("/openapi.json", openapi, name="openapi")]
 
 
-def describe(there_are: Iterable[BaseRoute], settings: WebSettings) -> dict[str, Any]:
+def describe(routes: Iterable[BaseRoute], settings: WebSettings) -> dict[str, Any]:
     """Return the OpenAPI document of those routes that OPERATIONS names."""
     described = [
         (route, OPERATIONS[route.name])
-        for route in there_are
+        for route in routes
         if isinstance(route, Route) and route.name in OPERATIONS
     ]
     schemas = _schemas(operation for _, operation in described)
@@ -95,7 +85,7 @@ def _operation(route: Route, operation: Operation, settings: WebSettings) -> dic
         "summary": operation.summary,
         "parameters": [*_path_parameters(route), *_query_parameters(operation), *_headers(operation)],
         "responses": {
-            **{str(status): _answer(answer) for status, answer in operation.answers.items()},
+            **{str(status): _response(response) for status, response in operation.responses.items()},
             **{str(status): _problem(why) for status, why in sorted(_problems(route, operation).items())},
         },
     }
@@ -103,7 +93,7 @@ def _operation(route: Route, operation: Operation, settings: WebSettings) -> dic
         required = any(each.is_required() for each in operation.body.model_fields.values())
         document["requestBody"] = {
             "required": required,
-            "content": {JSON: {"schema": {"$ref": REF.format(model=operation.body.__name__)}}},
+            "content": {JSON: {"schema": ref_to(operation.body)}},
         }
     if settings.token is not None:
         document["security"] = [] if operation.is_open else [{"token": []}]
@@ -118,15 +108,15 @@ def _path_parameters(route: Route) -> list[dict[str, Any]]:
 
 
 def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
-    document = operation.query.model_json_schema(ref_template=REF, schema_generator=Schemas)
+    schemas, _ = parameters_of(operation.query)
     return [
         {"name": name, "in": "query", "required": False, **_parameter(schema)}
-        for name, schema in document.get("properties", {}).items()
+        for name, schema in schemas.items()
     ]
 
 
 def _parameter(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a parameter of what a field takes; null is not to be had in a query."""
+    """Return the parameter for a field's *schema*, without null: a query cannot say it."""
     description = schema.pop("description", None)
     choices = [each for each in schema.pop("anyOf", ()) if each != {"type": "null"}]
     if choices:
@@ -138,30 +128,30 @@ def _parameter(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _headers(operation: Operation) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": says}
-        for name, says in operation.headers.items()
+        {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": text}
+        for name, text in operation.headers.items()
     ]
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
-    document: dict[str, Any] = {"description": answer.description}
-    if answer.media_type is not None:
-        schema = {} if answer.model is None else {"$ref": REF.format(model=answer.model.__name__)}
-        document["content"] = {answer.media_type: {"schema": schema}}
-    if answer.headers:
+def _response(response: Response) -> dict[str, Any]:
+    document: dict[str, Any] = {"description": response.description}
+    if response.media_type is not None:
+        schema = {} if response.shape is None else ref_to(response.shape)
+        document["content"] = {response.media_type: {"schema": schema}}
+    if response.headers:
         document["headers"] = {
-            name: {"description": says, "schema": {"type": "string"}} for name, says in answer.headers.items()
+            name: {"description": says, "schema": {"type": "string"}}
+            for name, says in response.headers.items()
         }
     return document
 
 
 def _problem(why: str) -> dict[str, Any]:
-    schema = {"$ref": REF.format(model=ProblemDocument.__name__)}
-    return {"description": why, "content": {PROBLEM: {"schema": schema}}}
+    return {"description": why, "content": {PROBLEM: {"schema": ref_to(ProblemDocument)}}}
 
 
 def _problems(route: Route, operation: Operation) -> dict[int, str]:
-    """Return why an operation is refused, by status."""
+    """Return the causes of an operation's problems, by status."""
     problems = dict({} if operation.is_open else OF_ALL)
     if operation.body is not None:
         problems |= OF_BODIES
@@ -171,23 +161,17 @@ def _problems(route: Route, operation: Operation) -> dict[int, str]:
         or route.param_convertors
         or not operation.is_open
     ):
-        problems[422] = "Something of the request cannot be."
+        problems[422] = "The request is invalid."
     return {**problems, **operation.problems}
 
 
 def _schemas(operations: Iterable[Operation]) -> dict[str, Any]:
     """Return the schemas that the *operations* refer to, by name."""
-    models: set[type[BaseModel]] = {ProblemDocument}
-    schemas: dict[str, Any] = {}
+    shapes: set[Shape] = {ProblemDocument}
+    of_queries: dict[str, Any] = {}
     for operation in operations:
-        models |= {answer.model for answer in operation.answers.values() if answer.model is not None}
+        shapes |= {response.shape for response in operation.responses.values() if response.shape is not None}
         if operation.body is not None:
-            models.add(operation.body)
-        query = operation.query.model_json_schema(ref_template=REF, schema_generator=Schemas)
-        schemas |= query.get("$defs", {})
-    ordered = sorted(models, key=lambda model: model.__name__)
-    _, document = models_json_schema(
-        [(model, "validation") for model in ordered], ref_template=REF, schema_generator=Schemas
-    )
-    schemas |= document["$defs"]
-    return schemas
+            shapes.add(operation.body)
+        of_queries |= parameters_of(operation.query)[1]
+    return {**of_queries, **schemas_of(shapes)}

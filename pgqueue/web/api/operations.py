@@ -1,4 +1,4 @@
-"""What the API can be asked for: an entry for each route, by its name. Path and method are the route's."""
+"""What the API offers: an entry for each route, by its name. Path and method are the route's."""
 
 from __future__ import annotations
 
@@ -8,61 +8,68 @@ from typing import Final
 
 from pydantic import BaseModel
 
+from pgqueue.model import documents
 from pgqueue.web.api import inputs, outputs
+from pgqueue.web.api.schemas import Shape
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
 TEXT = "text/plain"
 
-LOCATION: Final = {"Location": "Where to look for it."}
+LOCATION: Final = {"Location": "Path of the job or redrive."}
 RETRY_AFTER: Final = {"Retry-After": "Seconds after which to ask again."}
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer that is no problem."""
+class Response:
+    """A response that is not a problem."""
 
     description: str
-    model: type[BaseModel] | None = None
+    shape: Shape | None = None
     media_type: str | None = JSON
     """None: it has no content."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """What they say, by name."""
+    """Their descriptions, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What a route does. What follows from its path and its inputs (422, 415, ...) is not said again."""
+    """What a route does. What follows from its path and its inputs (422, 415, ...) is not repeated here."""
 
     summary: str
-    answers: Mapping[int, Answer]
+    responses: Mapping[int, Response]
     problems: Mapping[int, str] = field(default_factory=dict)
-    """Why, by status, besides those that every operation has."""
+    """Their causes by status, besides those that every operation has."""
     query: type[BaseModel] = inputs.NoQuery
     body: type[BaseModel] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Of the request: what they say, by name. None has to be given."""
+    """Descriptions of the request's headers, by name. All are optional."""
     is_open: bool = False
-    """Whether it asks for no authentication."""
+    """Whether it needs no authentication."""
 
 
-def _shows(model: type[BaseModel], description: str | None = None, **headers: str) -> dict[int, Answer]:
-    return {200: Answer(description or str(model.__doc__), model, headers=headers)}
+def _shows(shape: Shape, description: str | None = None, **headers: str) -> dict[int, Response]:
+    return {200: Response(description or str(shape.__doc__), shape, headers=headers)}
 
 
 NO_JOB: Final = {
-    404: "There is no such job, or it is somebody else's.",
-    410: "It was removed long after its end.",
+    404: "There is no such job, or the requester does not own it.",
+    410: "The job was removed after retention, with all others from its day.",
 }
-OVER: Final = {**NO_JOB, 409: "It is over."}
+ENDED: Final = {**NO_JOB, 409: "The job has already ended."}
+NO_STREAM: Final = {501: "Event streams are not installed.", 503: "Too many streams, or no database."}
 CANCELLED: Final = {
-    200: Answer("It is cancelled.", outputs.JobDocument, headers=LOCATION),
-    202: Answer("It runs, and was asked to stop.", outputs.JobDocument, headers={**LOCATION, **RETRY_AFTER}),
+    200: Response("The job was cancelled.", documents.JobDocument, headers=LOCATION),
+    202: Response(
+        "The job is running and was asked to stop.",
+        documents.JobDocument,
+        headers={**LOCATION, **RETRY_AFTER},
+    ),
 }
-ETAG: Final = {"ETag": "Of what is shown."}
-APPLIED: Final = {"Preference-Applied": "That the preferred wait was heard."}
-UNCHANGED: Final = Answer("It is what the client has seen.", None, None, ETAG)
-IF_CHANGED: Final = {"If-None-Match": "The ETag of what was seen last."}
+ETAG: Final = {"ETag": "Version of the response."}
+APPLIED: Final = {"Preference-Applied": "The preferred wait, if it was applied."}
+UNCHANGED: Final = Response("The client already has this version.", None, None, ETAG)
+IF_CHANGED: Final = {"If-None-Match": "The ETag that the client has."}
 PAGED: Final = {"Link": "The next page, as rel=next."}
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
@@ -72,82 +79,89 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "submit_job": Operation(
         "Submit a job",
         {
-            202: Answer(
-                "It is durable, and will run.",
+            202: Response(
+                "The job is stored and will run.",
                 outputs.SubmittedJob,
                 headers={**LOCATION, **RETRY_AFTER, "Idempotency-Replayed": "Whether it existed already."},
             )
         },
         {
-            400: "The Idempotency-Key is missing, or cannot be.",
-            409: "The id is taken, or a submission with this Idempotency-Key is under way.",
+            400: "The Idempotency-Key is missing or invalid.",
+            409: "The id is taken, or a submission with this Idempotency-Key is in progress.",
         },
         body=inputs.SubmitBody,
-        headers={"Idempotency-Key": "A text of your own; the same request with it makes no second job."},
+        headers={
+            "Idempotency-Key": "A unique string of your choice; repeating the request with it does not "
+            "create another job."
+        },
     ),
     "job": Operation(
-        "Show where a job stands",
+        "Get a job",
         {
-            200: Answer(
-                str(outputs.JobDocument.__doc__),
-                outputs.JobDocument,
+            200: Response(
+                str(documents.JobDocument.__doc__),
+                documents.JobDocument,
                 headers={**ETAG, **RETRY_AFTER, **APPLIED},
             ),
-            202: Answer(
-                "By the async protocol: it is not over.",
-                outputs.JobDocument,
+            202: Response(
+                "With the async protocol: the job has not ended.",
+                documents.JobDocument,
                 headers={**LOCATION, **ETAG, **RETRY_AFTER},
             ),
-            303: Answer("By the async protocol: it has succeeded.", None, None, LOCATION),
+            303: Response("With the async protocol: the job has succeeded.", None, None, LOCATION),
             304: UNCHANGED,
         },
-        {**NO_JOB, 503: "Too many polls wait, or the database does not answer."},
+        {**NO_JOB, 503: "Too many waiting polls, or the database is unavailable."},
         query=inputs.PollQuery,
-        headers={**IF_CHANGED, "Prefer": "wait=SECONDS, as the parameter."},
+        headers={**IF_CHANGED, "Prefer": "wait=SECONDS, as the query parameter."},
     ),
     "job_result": Operation(
-        "Get what a job returned",
+        "Get a job's result",
         {
-            200: Answer("The result alone.", headers=ETAG),
-            202: Answer("By the async protocol: it is not over.", outputs.JobDocument, headers=LOCATION),
-            204: Answer("It has succeeded, and no result was kept.", None, None),
+            200: Response("The result alone.", headers=ETAG),
+            202: Response(
+                "With the async protocol: the job has not ended.", documents.JobDocument, headers=LOCATION
+            ),
+            204: Response("The job has succeeded, and no result was stored.", None, None),
             304: UNCHANGED,
         },
-        {**NO_JOB, 409: "There is no result, or none yet."},
+        {**NO_JOB, 409: "There is no result, or not yet."},
         headers=IF_CHANGED,
     ),
-    "cancel_job": Operation("Cancel a job", CANCELLED, OVER, body=inputs.Because),
-    "delete_job": Operation("Cancel a job", CANCELLED, OVER, body=inputs.Because),
+    "cancel_job": Operation("Cancel a job", CANCELLED, ENDED, body=inputs.Because),
+    "delete_job": Operation("Cancel a job", CANCELLED, ENDED, body=inputs.Because),
     "job_events": Operation(
         "Watch a job",
         {
-            200: Answer("An event `job` for each change, to the last; its data is the job.", None, EVENTS),
-            204: Answer("The job is over, and the client has seen that.", None, None),
+            200: Response(
+                "An event `job` for each change until the job ends; its data is the job.", None, EVENTS
+            ),
+            204: Response("The job has ended, and the client has seen its last event.", None, None),
         },
-        {**NO_JOB, 501: "There are no event streams here.", 503: "There are too many, or no database."},
-        headers={"Last-Event-ID": "Of the last event that was seen."},
+        {**NO_JOB, **NO_STREAM},
+        headers={"Last-Event-ID": "Id of the last event seen."},
     ),
     "events": Operation(
-        "Watch for changes of queues",
+        "Watch queues",
         {
-            200: Answer(
+            200: Response(
                 "An event `tick` whenever queues have changed, at most every two seconds.", None, EVENTS
             )
         },
-        {501: "There are no event streams here.", 503: "There are too many, or no database."},
+        NO_STREAM,
     ),
-    "job_attempts": Operation("Show what went wrong", _shows(outputs.Attempts), NO_JOB),
-    "job_actions": Operation("Show what operators did", _shows(outputs.Actions), NO_JOB),
+    "job_attempts": Operation("List a job's unsuccessful attempts", _shows(outputs.Attempts), NO_JOB),
+    "job_actions": Operation("List operator actions on a job", _shows(outputs.Actions), NO_JOB),
     "requeue_job": Operation(
-        "Requeue a job that is over",
-        _shows(outputs.JobDocument),
-        {**NO_JOB, 409: "It is not over."},
+        "Requeue a job that has ended",
+        _shows(documents.JobDocument),
+        {**NO_JOB, 409: "The job has not ended."},
         body=inputs.Because,
     ),
     "reprioritise_job": Operation(
-        "Give a waiting job another priority",
-        _shows(outputs.JobDocument),
-        {**NO_JOB, 409: "It does not wait."},
+        "Change the priority of a waiting job",
+        _shows(documents.JobDocument),
+        {**NO_JOB, 409: "The job is not waiting."},
         body=inputs.PriorityBody,
     ),
     "dead_letters": Operation(
@@ -155,57 +169,64 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "dead_groups": Operation("Group dead letters by error", _shows(outputs.Groups), query=inputs.GroupQuery),
     "dead_letter": Operation(
-        "Show a dead letter", _shows(outputs.LetterDetails), {404: "There is no such dead letter."}
+        "Get a dead letter", _shows(documents.LetterDetails), {404: "There is no such dead letter."}
     ),
     "redrive": Operation(
-        "Make a dead letter pending again",
-        _shows(outputs.JobDocument),
-        {**NO_JOB, 409: "It is no dead letter."},
+        "Redrive a dead letter",
+        _shows(documents.JobDocument),
+        {**NO_JOB, 409: "The job is not a dead letter."},
         body=inputs.RedriveBody,
     ),
     "discard": Operation(
-        "Take a job out of the dead letters",
-        _shows(outputs.JobDocument),
-        {**NO_JOB, 409: "It is no dead letter."},
+        "Discard a dead letter",
+        _shows(documents.JobDocument),
+        {**NO_JOB, 409: "The job is not a dead letter."},
         body=inputs.Because,
     ),
     "redrive_many": Operation(
-        "Begin to redrive many dead letters",
-        {202: Answer("Workers carry it on.", outputs.RedriveDocument, headers={**LOCATION, **RETRY_AFTER})},
+        "Start to redrive many dead letters",
+        {
+            202: Response(
+                "Workers redrive them in the background.",
+                documents.RedriveDocument,
+                headers={**LOCATION, **RETRY_AFTER},
+            )
+        },
         body=inputs.MassRedriveBody,
     ),
     "discard_many": Operation(
         "Discard many dead letters", _shows(outputs.Discarded), body=inputs.DiscardBody
     ),
     "redrive_progress": Operation(
-        "Show how far a mass redrive has come", _shows(outputs.RedriveDocument), {404: "There is none."}
+        "Get the progress of a mass redrive",
+        _shows(documents.RedriveDocument),
+        {404: "There is no such redrive."},
     ),
     "cancel_redrive": Operation(
         "Stop a mass redrive",
-        _shows(outputs.RedriveDocument),
-        {404: "There is none.", 409: "It is over."},
-        body=None,
+        _shows(documents.RedriveDocument),
+        {404: "There is no such redrive.", 409: "The redrive has already ended."},
     ),
-    "queues": Operation("Measure the queues", _shows(outputs.Queues)),
-    "queue": Operation("Measure a queue", _shows(outputs.QueueDocument), {404: "Nothing was ever in it."}),
-    "pause_queue": Operation(
-        "Let nothing of a queue start", _shows(outputs.QueueSetting), body=inputs.Because
+    "queues": Operation("List queues", _shows(outputs.Queues)),
+    "queue": Operation(
+        "Get a queue", _shows(documents.QueueDocument), {404: "No job was ever enqueued into it."}
     ),
-    "resume_queue": Operation("Let a queue go on", _shows(outputs.QueueSetting), body=inputs.Because),
+    "pause_queue": Operation("Pause a queue", _shows(outputs.QueueSetting), body=inputs.Because),
+    "resume_queue": Operation("Resume a queue", _shows(outputs.QueueSetting), body=inputs.Because),
     "tasks": Operation("List tasks", _shows(outputs.Tasks)),
-    "pause_task": Operation("Let nothing of a task start", _shows(outputs.TaskDocument), body=inputs.Because),
-    "resume_task": Operation("Let a task go on", _shows(outputs.TaskDocument), body=inputs.Because),
+    "pause_task": Operation("Pause a task", _shows(documents.TaskDocument), body=inputs.Because),
+    "resume_task": Operation("Resume a task", _shows(documents.TaskDocument), body=inputs.Because),
     "configure_task": Operation(
-        "Change how attempts of a task run", _shows(outputs.TaskDocument), body=inputs.TaskOptionsBody
+        "Change a task's options at run time", _shows(documents.TaskDocument), body=inputs.TaskOptionsBody
     ),
-    "workers": Operation("Show the workers", _shows(outputs.Workers), query=inputs.WorkerQuery),
-    "metrics": Operation("Show metrics for Prometheus", {200: Answer("All metrics.", None, TEXT)}),
-    "openapi": Operation("Describe this API", {200: Answer("An OpenAPI document.")}),
-    "livez": Operation("Tell that this process lives", _shows(outputs.Health), is_open=True),
+    "workers": Operation("List workers", _shows(outputs.Workers), query=inputs.WorkerQuery),
+    "metrics": Operation("Get metrics for Prometheus", {200: Response("All metrics.", None, TEXT)}),
+    "openapi": Operation("Describe this API", {200: Response("An OpenAPI document.")}),
+    "livez": Operation("Check that this process is alive", _shows(outputs.Health), is_open=True),
     "readyz": Operation(
-        "Tell whether this process can do its work",
+        "Check that this process is ready to work",
         _shows(outputs.Health),
-        {503: "Why it cannot."},
+        {503: "Why it is not ready."},
         is_open=True,
     ),
 }

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.app import PgQueue
-from pgqueue.model.documents import queue_document, setting_document
-from pgqueue.model.measures import QueueMeasure
-from pgqueue.model.setting import Setting
+from pgqueue.model.documents import queue_and_setting_document, setting_document
 from pgqueue.web.api.inputs import Because, NoQuery
+from pgqueue.web.api.outputs import Queues, QueueSetting
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonAnswer
 from pgqueue.web.http.problems import NO_STORE
@@ -32,8 +28,11 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         await access.check(request, "read", "queues")
         read_query(request, NoQuery)
         known = await settings_of(pgq, "queue")
-        document = [_document(queue, known) for queue in await pgq.measure()]
-        return JsonAnswer({"queues": document}, headers=NO_STORE)
+        found = await pgq.measure()
+        document: Queues = {
+            "queues": [queue_and_setting_document(queue, known.get(queue.queue)) for queue in found]
+        }
+        return JsonAnswer(document, headers=NO_STORE)
 
     async def show(request: Request) -> Response:
         name = request.path_params["queue"]
@@ -41,7 +40,8 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         read_query(request, NoQuery)
         for queue in await pgq.measure():
             if queue.queue == name:
-                return JsonAnswer(_document(queue, await settings_of(pgq, "queue")), headers=NO_STORE)
+                setting = (await settings_of(pgq, "queue")).get(name)
+                return JsonAnswer(queue_and_setting_document(queue, setting), headers=NO_STORE)
         raise HTTPException(404, f"there is no queue {name!r}: nothing was ever enqueued into it")
 
     async def pause(request: Request) -> Response:
@@ -60,7 +60,8 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
 
     async def answer(name: str) -> Response:
         known = await settings_of(pgq, "queue")
-        return JsonAnswer({"queue": name, **setting_document(known.get(name))}, headers=NO_STORE)
+        document: QueueSetting = {"queue": name, **setting_document(known.get(name))}
+        return JsonAnswer(document, headers=NO_STORE)
 
     # A queue's name may be any text.
     return [
@@ -69,7 +70,3 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         FixedRoute("/queues/{queue:name}/resume", resume, methods=["POST"], name="resume_queue"),
         Route("/queues/{queue:name}", show, name="queue"),
     ]
-
-
-def _document(queue: QueueMeasure, known: Mapping[str, Setting]) -> dict[str, Any]:
-    return {**setting_document(known.get(queue.queue)), **queue_document(queue)}

@@ -10,6 +10,7 @@ from starlette.routing import Route
 from pgqueue.app import PgQueue
 from pgqueue.model.documents import redrive_document
 from pgqueue.web.api.inputs import DiscardBody, MassRedriveBody, NoQuery
+from pgqueue.web.api.outputs import Discarded
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonAnswer
 from pgqueue.web.http.links import path_to
@@ -61,7 +62,8 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         count = await pgq.discard_many(
             body.filter.filter(), all=body.all, reason=body.reason, actor=access.actor_of(request)
         )
-        return JsonAnswer({"discarded": count}, headers=NO_STORE)
+        document: Discarded = {"discarded": count}
+        return JsonAnswer(document, headers=NO_STORE)
 
     return [
         FixedRoute("/dead-letters/redrive", begin, methods=["POST"], name="redrive_many"),

@@ -21,6 +21,7 @@ from pgqueue.options.table import Level
 from pgqueue.tasks.handle import JobHandle
 from pgqueue.tasks.signature import Signature
 from pgqueue.web.api.inputs import SubmitBody
+from pgqueue.web.api.outputs import SubmittedJob
 from pgqueue.web.api.poll import measured_after
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonAnswer
@@ -115,7 +116,7 @@ class Submissions:
         if not handle.created:
             headers["Idempotency-Replayed"] = "true"
         status = JobStatus.PENDING if handle.created else None
-        document = {
+        document: SubmittedJob = {
             "job_id": str(handle.id),
             # Null: the job that was found has been removed since; its key outlives it.
             "status": status if job is None else job.status,

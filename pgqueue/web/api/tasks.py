@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.app import PgQueue
-from pgqueue.model.documents import task_document
+from pgqueue.model.documents import TaskDocument, task_document
 from pgqueue.model.setting import Setting
 from pgqueue.web.api.inputs import Because, NoQuery, TaskOptionsBody
+from pgqueue.web.api.outputs import Tasks
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonAnswer
 from pgqueue.web.http.problems import NO_STORE
@@ -30,8 +29,8 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         read_query(request, NoQuery)
         known = await settings_of(pgq, "task")
         names = sorted({*pgq.registry.names, *known})
-        document = [_document(pgq, name, known.get(name)) for name in names]
-        return JsonAnswer({"tasks": document}, headers=NO_STORE)
+        document: Tasks = {"tasks": [_document(pgq, name, known.get(name)) for name in names]}
+        return JsonAnswer(document, headers=NO_STORE)
 
     async def pause(request: Request) -> Response:
         name = request.path_params["task"]
@@ -68,7 +67,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
     ]
 
 
-def _document(pgq: PgQueue, name: str, setting: Setting | None) -> dict[str, Any]:
+def _document(pgq: PgQueue, name: str, setting: Setting | None) -> TaskDocument:
     task = pgq.registry.get(name)
     queue = None if task is None else pgq.registry.queue_of(task)
     return task_document(name, queue, setting)

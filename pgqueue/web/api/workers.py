@@ -9,6 +9,7 @@ from starlette.routing import Route
 from pgqueue.app import PgQueue
 from pgqueue.model.documents import worker_document
 from pgqueue.web.api.inputs import WorkerQuery
+from pgqueue.web.api.outputs import Workers
 from pgqueue.web.http.json_response import JsonAnswer
 from pgqueue.web.http.problems import NO_STORE
 from pgqueue.web.http.queries import read_query
@@ -23,6 +24,7 @@ def routes(pgq: PgQueue, access: Access) -> list[Route]:
         await access.check_everybodys(request, "read", "workers")
         query = read_query(request, WorkerQuery)
         workers = await pgq.list_workers(jobs=query.jobs)
-        return JsonAnswer({"workers": [worker_document(worker) for worker in workers]}, headers=NO_STORE)
+        document: Workers = {"workers": [worker_document(worker) for worker in workers]}
+        return JsonAnswer(document, headers=NO_STORE)
 
     return [Route("/workers", list_workers, name="workers")]
