@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
-from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pgqueue.model.measures import Count
+T = TypeVar("T")
 
 LONGEST = 10_000
 """Characters of one text that are shown. JSON has them all."""
-UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
-"""Longer than a second, each with its next smaller one."""
 
 
 def plain(text: str, *, keep_lines: bool = False) -> str:
@@ -43,35 +40,9 @@ def as_text(value: object) -> str:
     return plain(json.dumps(value, ensure_ascii=False))
 
 
-def moment(at: datetime | None) -> str:
-    """Return a time to the second."""
-    return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
-
-
-def duration(seconds: float | None) -> str:
-    """Return a time span in the one or two units that matter; infinite: never."""
-    if seconds is None or not math.isfinite(seconds):
-        return "never" if seconds == math.inf else ""
-    if seconds < 0:
-        return f"-{duration(-seconds)}"
-    if seconds < 9.95:
-        return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
-    whole = round(seconds)
-    for size, unit, small_size, small_unit in UNITS:
-        if whole >= size:
-            small = whole % size // small_size
-            return f"{whole // size:,} {unit}" + (f" {small} {small_unit}" if small else "")
-    return f"{whole} s"
-
-
-def count(counted: Count) -> str:
-    """Return a count; `~` before an estimate."""
-    return f"{counted.value:,}" if counted.is_exact else f"~{counted.value:,}"
-
-
-def rate(per_second: float) -> str:
-    """Return a rate with the digits that matter."""
-    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
+def known(figure: Callable[[T], str], value: T | None) -> str:
+    """Return *value* as *figure* shows it, or nothing if there is none."""
+    return "" if value is None else figure(value)
 
 
 def table(

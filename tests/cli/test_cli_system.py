@@ -27,7 +27,7 @@ from kit.waiting import eventually
 from rich.console import Console
 
 from pgqueue import JobHandle, JobStatus, PgQueue
-from pgqueue.cli.commands.queues import describe_drain, describe_setting
+from pgqueue.cli.commands.queues import describe_setting
 from pgqueue.cli.commands.top import Snapshot, share, view
 from pgqueue.model.measures import Count, Drain, QueueMeasure, RunningJob, WorkerMeasure
 from pgqueue.model.setting import Setting
@@ -136,12 +136,10 @@ async def test_a_queue_that_is_not_there_is_paused_only_by_force(cli: Cli, pgq: 
         assert (await cli(wrong[0], *wrong[1:]))[0] == 2
 
 
-def test_what_is_changed_and_when_it_is_empty_are_said_in_words() -> None:
+def test_what_an_operator_changed_is_said_in_words() -> None:
     setting = Setting("task", "work", None, {"timeout": 10.0}, "ann", None, NOON)
 
     assert describe_setting(setting) == "task 'work': timeout = 10.0 by ann"
-    assert describe_drain(Drain(60, 120, math.inf)) == "2 min (1 min to never)"
-    assert describe_drain(Drain(60, 60, 60)) == "1 min"
 
 
 # Workers

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-import math
-from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from pgqueue.cli.output import LONGEST, as_text, count, duration, moment, plain, print_json, rate, table
-from pgqueue.model.measures import Count
+from pgqueue.cli.output import LONGEST, as_text, known, plain, print_json, table
+from pgqueue.model.figures import duration
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\u202edesrever\u2066\r\b\u200b\ud800 [red]red[/red] :smile: \x9b31m"
 
@@ -71,32 +69,5 @@ def test_a_long_text_is_cut_and_says_so() -> None:
     assert len(as_text(["x" * 1_000_000])) < LONGEST + 50
 
 
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [
-        (None, ""),
-        (math.nan, ""),
-        (math.inf, "never"),
-        (0, "0 ms"),
-        (0.0123, "12 ms"),
-        (0.9999, "1.0 s"),
-        (1.25, "1.2 s"),
-        (9.96, "10 s"),
-        (59.6, "1 min"),
-        (61, "1 min 1 s"),
-        (3600, "1 h"),
-        (3725, "1 h 2 min"),
-        (90_000, "1 d 1 h"),
-        (86_400_000, "1,000 d"),
-        (-2, "-2.0 s"),
-    ],
-)
-def test_a_time_span_is_said_in_the_units_that_matter(seconds: float | None, shown: str) -> None:
-    assert duration(seconds) == shown
-
-
-def test_counts_rates_and_times_are_said_shortly() -> None:
-    assert [count(Count(12_345)), count(Count(20_000, is_exact=False))] == ["12,345", "~20,000"]
-    assert [rate(each) for each in (0.0, 0.12345, 5.0, 12.6, 43_210.0)] == ["0", "0.12", "5", "13", "43,210"]
-    assert moment(datetime(2026, 1, 2, 3, 4, 5, 678, UTC)) == "2026-01-02 03:04:05Z"
-    assert moment(None) == ""
+def test_a_figure_that_is_not_known_is_an_empty_cell() -> None:
+    assert (known(duration, 61), known(duration, None)) == ("1 min 1 s", "")

@@ -75,7 +75,7 @@ async def test_without_json_a_reader_gets_a_summary(folder: Path, tmp_path: Path
 
     assert code == 0
     assert "4 jobs, 4 succeeded, 0 failed, in " in stdout
-    assert re.search(r"pick-up: p50 [\d.]+ ms, p95 [\d.]+ ms", stdout)
+    assert re.search(r"pick-up: p50 [\d.]+ m?s, p95 [\d.]+ m?s", stdout)
     assert re.search(r"http://127\.0\.0\.1:\d+/dashboard/\n", stdout)
     assert (tmp_path / "data" / "PG_VERSION").read_text() == "18\n"
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import typer
 
 from pgqueue import JobFilter, JobNotFoundError, JobStatus, PgQueue
-from pgqueue.cli.output import moment, plain, print_json
+from pgqueue.cli.output import plain, print_json
 from pgqueue.cli.parameters import (
     Actor,
     App,
@@ -36,6 +36,7 @@ from pgqueue.cli.parameters import (
     session,
     user,
 )
+from pgqueue.model.figures import count, moment
 from pgqueue.model.jobs import TERMINAL
 
 ALL_LIVE = frozenset(JobStatus) - TERMINAL
@@ -96,10 +97,10 @@ def cancel(
     with session(app, dsn, schema) as opened:
         if not yes:
             _confirm("cancel", preview, opened)
-        count = opened.call(
+        changed_jobs = opened.call(
             lambda pgq: _sum(pgq.cancel_many(chosen, all=everything, reason=reason, actor=who))
         )
-    _report_many(CANCELLED, count, as_json=as_json)
+    _report_many(CANCELLED, changed_jobs, as_json=as_json)
 
 
 def requeue(
@@ -140,10 +141,10 @@ def requeue(
     with session(app, dsn, schema) as opened:
         if not yes:
             _confirm("requeue", preview, opened)
-        count = opened.call(
+        changed_jobs = opened.call(
             lambda pgq: _sum(pgq.requeue_many(chosen, all=everything, reason=reason, actor=who))
         )
-    _report_many(REQUEUED, count, as_json=as_json)
+    _report_many(REQUEUED, changed_jobs, as_json=as_json)
 
 
 def describe_filter(chosen: JobFilter) -> str:
@@ -162,9 +163,9 @@ def describe_filter(chosen: JobFilter) -> str:
     return ", ".join(parts)
 
 
-def describe_count(count: int, *, is_whole: bool) -> str:
+def describe_count(counted: int, *, is_whole: bool) -> str:
     """Return how many jobs were counted, in words. *is_whole*: every job was counted."""
-    return f"{count:,} job{'' if count == 1 and is_whole else 's'}{'' if is_whole else ' or more'}"
+    return f"{count(counted)} job{'' if counted == 1 and is_whole else 's'}{'' if is_whole else ' or more'}"
 
 
 Changes = tuple[list[UUID], list[UUID], list[UUID]]
@@ -189,7 +190,7 @@ def _each(
 
 
 async def _sum(counts: AsyncIterator[int]) -> int:
-    return sum([count async for count in counts])
+    return sum([each async for each in counts])
 
 
 def _narrowed(
@@ -203,7 +204,7 @@ def _narrowed(
 
 
 def _confirm(verb: str, chosen: JobFilter, opened: Session) -> None:
-    async def count(pgq: PgQueue) -> tuple[int, bool]:
+    async def count_matching(pgq: PgQueue) -> tuple[int, bool]:
         total, cursor = 0, None
         for _ in range(LOOKS):
             page = await pgq.jobs(
@@ -222,7 +223,7 @@ def _confirm(verb: str, chosen: JobFilter, opened: Session) -> None:
                 break
         return total, cursor is None
 
-    total, is_whole = opened.call(count)
+    total, is_whole = opened.call(count_matching)
     confirm(
         f"{verb} {describe_count(total, is_whole=is_whole)}: {plain(describe_filter(chosen))}?", yes=False
     )
@@ -239,7 +240,7 @@ def _report_each(
     if as_json:
         print_json({wording.done_key: changed, wording.left_key: left, "unknown": unknown})
     else:
-        typer.echo(f"{wording.done}: {len(changed)}")
+        typer.echo(f"{wording.done}: {count(len(changed))}")
         for job in left:
             typer.echo(f"{wording.left}: {job}")
     for job in unknown:
@@ -248,8 +249,8 @@ def _report_each(
         raise typer.Exit(1)
 
 
-def _report_many(wording: Wording, count: int, *, as_json: bool) -> None:
+def _report_many(wording: Wording, changed: int, *, as_json: bool) -> None:
     if as_json:
-        print_json({wording.done_key: count})
+        print_json({wording.done_key: changed})
     else:
-        typer.echo(f"{wording.done}: {count:,}")
+        typer.echo(f"{wording.done}: {count(changed)}")

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from pgqueue import DeadLetter, DeadLetterDetails, DeadLetterFilter, PgQueue, RedriveHandle, RedriveProgress
-from pgqueue.cli.output import moment, plain, print_json, print_table, say, table
+from pgqueue.cli.output import known, plain, print_json, print_table, say, table
 from pgqueue.cli.parameters import (
     Actor,
     App,
@@ -38,6 +38,7 @@ from pgqueue.cli.parameters import (
     read_json,
     user,
 )
+from pgqueue.model.figures import amount, count, moment
 
 dead = typer.Typer(help="Inspect, redrive or discard dead letters (failed jobs).", no_args_is_help=True)
 
@@ -119,7 +120,7 @@ def groups(
             [
                 [
                     group.fingerprint,
-                    str(group.count),
+                    count(group.count),
                     moment(group.first_at),
                     moment(group.latest.failed_at),
                     group.latest.task,
@@ -211,7 +212,7 @@ def redrive(
                 )
 
         call(app, dsn, schema, redrive_jobs)
-        say(as_json, {"redriven": list(jobs)}, f"redriven: {len(jobs)}")
+        say(as_json, {"redriven": list(jobs)}, f"redriven: {count(len(jobs))}")
         return
     _confirm("redrive", wanted, yes)
 
@@ -296,8 +297,8 @@ def discard(
             return sum([await pgq.discard(job, reason=note, actor=who) for job in jobs])
         return await pgq.discard_many(wanted, all=everything, reason=note, actor=who)
 
-    count = call(app, dsn, schema, discard_them)
-    say(as_json, {"discarded": count}, f"discarded: {count}")
+    discarded = call(app, dsn, schema, discard_them)
+    say(as_json, {"discarded": discarded}, f"discarded: {count(discarded)}")
 
 
 def _filter(
@@ -349,7 +350,8 @@ async def _watch(handle: RedriveHandle) -> RedriveProgress:
 
 
 def _describe(found: RedriveProgress) -> str:
-    return f"redrive {found.id}: {found.state}, {found.done} of {found.total}, {found.rate:g} jobs/s"
+    done, total = count(found.done), count(found.total)
+    return f"redrive {found.id}: {found.state}, {done} of {total}, {amount(found.rate)} jobs/s"
 
 
 def _print_details(found: DeadLetterDetails) -> None:
@@ -376,7 +378,7 @@ def _print_details(found: DeadLetterDetails) -> None:
             [
                 [
                     str(past.attempt),
-                    moment(past.started_at),
+                    known(moment, past.started_at),
                     moment(past.ended_at),
                     past.worker or "",
                     past.reason,

@@ -34,6 +34,7 @@ from pgqueue.cli.running.sockets import listen
 from pgqueue.embedded import embedded_server
 from pgqueue.errors import PgQueueError
 from pgqueue.events.kinds import AttemptsEnded, Event, JobsClaimed
+from pgqueue.model.figures import count, duration, short
 from pgqueue.model.jobs import JobStatus
 from pgqueue.processes.supervisor import on_signals
 from pgqueue.tasks.task import Task
@@ -202,10 +203,13 @@ class Report:
 
     def as_text(self) -> str:
         """Return the summary for a reader."""
-        counts = f"{self.enqueued:,} jobs, {self.succeeded:,} succeeded, {self.failed:,} failed"
-        lines = [f"{counts}, in {self.seconds:.2f} s: {self.jobs_per_s:,.0f} jobs/s"]
+        counts = (
+            f"{count(self.enqueued)} jobs, {count(self.succeeded)} succeeded, {count(self.failed)} failed"
+        )
+        lines = [f"{counts}, in {duration(self.seconds)}: {short(self.jobs_per_s)} jobs/s"]
         if self.waits:
-            lines.append(f"pick-up: p50 {self.pickup_ms(0.50)} ms, p95 {self.pickup_ms(0.95)} ms")
+            median, slow = self.pickup_seconds(0.50), self.pickup_seconds(0.95)
+            lines.append(f"pick-up: p50 {duration(median)}, p95 {duration(slow)}")
         return "\n".join([*lines, *listed("failed", self.failures, self.failed)])
 
     @property
@@ -219,10 +223,12 @@ class Report:
         return (self.succeeded + self.failed) / self.seconds if self.seconds else 0.0
 
     def pickup_ms(self, share: float) -> float | None:
-        """Return the milliseconds within which this *share* of the jobs was picked up."""
-        if not self.waits:
-            return None
-        return round(1000 * self.waits[math.ceil(share * len(self.waits)) - 1], 2)
+        """Return the milliseconds within which this *share* of the jobs was picked up; None without jobs."""
+        return round(1000 * self.pickup_seconds(share), 2) if self.waits else None
+
+    def pickup_seconds(self, share: float) -> float:
+        """Return the seconds within which this *share* of the jobs was picked up: by nearest rank."""
+        return self.waits[math.ceil(share * len(self.waits)) - 1]
 
 
 async def describe(pgq: PgQueue, counts: JobCounts, job_id: UUID) -> str:
@@ -288,12 +294,12 @@ def find_files(folder: Path, *, without: Path | None = None) -> Found:
     return found
 
 
-def listed(heading: str, entries: Sequence[str], count: int) -> list[str]:
-    """Return lines: *heading* with *count*, and the first LISTED of *entries*."""
-    if not count:
+def listed(heading: str, entries: Sequence[str], total: int) -> list[str]:
+    """Return lines: *heading* with *total*, and the first LISTED of *entries*."""
+    if not total:
         return []
-    lines = [f"{heading}: {count:,}", *(f"  {each}" for each in entries[:LISTED])]
-    return lines if count <= LISTED else [*lines, f"  ... and {count - LISTED:,} more"]
+    lines = [f"{heading}: {count(total)}", *(f"  {each}" for each in entries[:LISTED])]
+    return lines if total <= LISTED else [*lines, f"  ... and {count(total - LISTED)} more"]
 
 
 class Screen:
@@ -316,9 +322,9 @@ class Screen:
         """Print the address of the dashboard."""
         self._console.print(f"dashboard while it runs: {address}/dashboard/")
 
-    def advance(self, count: int) -> None:
+    def advance(self, steps: int) -> None:
         """Advance the progress bar."""
-        self._progress.advance(self._bar, count)
+        self._progress.advance(self._bar, steps)
 
 
 def demo(
@@ -355,6 +361,6 @@ def demo(
         raise PgQueueError(f"the embedded PostgreSQL server could not be started: {error}") from error
     is_complete = report.is_complete and report.enqueued == len(found.files)
     if not is_complete:
-        typer.echo(f"interrupted: {len(found.files):,} files had been found", err=True)
+        typer.echo(f"interrupted: {count(len(found.files))} files had been found", err=True)
     typer.echo(report.as_json() if as_json else report.as_text())
     leave(0 if is_complete else INTERRUPTED)

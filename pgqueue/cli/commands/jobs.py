@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pgqueue import Action, Attempt, Job, JobError, JobStatus, PgQueue
-from pgqueue.cli.output import as_text, duration, moment, plain, print_json, print_lines, print_table, table
+from pgqueue.cli.output import as_text, known, plain, print_json, print_lines, print_table, table
 from pgqueue.cli.parameters import (
     App,
     AsJson,
@@ -30,6 +30,7 @@ from pgqueue.cli.parameters import (
     in_utc,
 )
 from pgqueue.model.documents import job_details_document, job_document
+from pgqueue.model.figures import amount, duration, moment
 from pgqueue.model.progress import Progress
 
 
@@ -131,7 +132,7 @@ def job_row(job: Job) -> list[str]:
         job.queue,
         str(job.attempt),
         moment(job.created_at),
-        duration(_seconds(job)),
+        known(duration, _seconds(job)),
         describe_state(job),
     ]
 
@@ -146,7 +147,7 @@ def _describe_status(job: Job) -> str:
     match job.status:
         case JobStatus.SCHEDULED:
             why = f" after {job.last_reason}" if job.last_reason and job.attempt else ""
-            return f"runs at {moment(job.next_run_at)}{why}"
+            return f"runs at {known(moment, job.next_run_at)}{why}"
         case JobStatus.RUNNING:
             return "" if job.progress is None else describe_progress(job.progress)
         case JobStatus.FAILED:
@@ -178,12 +179,12 @@ def describe_job(job: Job, attempts: Sequence[Attempt], actions: Sequence[Action
         "queue": job.queue,
         "priority": str(job.priority) if job.priority else None,
         "created": moment(job.created_at),
-        "run at": moment(job.run_at),
-        "next run": moment(job.next_run_at) if job.status is JobStatus.SCHEDULED else None,
-        "expires": moment(job.expires_at),
-        "started": moment(job.started_at),
-        "completed": moment(job.completed_at),
-        "duration": duration(_seconds(job)),
+        "run at": known(moment, job.run_at),
+        "next run": known(moment, job.next_run_at) if job.status is JobStatus.SCHEDULED else None,
+        "expires": known(moment, job.expires_at),
+        "started": known(moment, job.started_at),
+        "completed": known(moment, job.completed_at),
+        "duration": known(duration, _seconds(job)),
         "attempts": f"{job.attempt}{'' if job.max_attempts is None else f' of {job.max_attempts}'}",
         "losses": str(job.losses) if job.losses else None,
         "worker": job.worker,
@@ -204,7 +205,7 @@ def describe_job(job: Job, attempts: Sequence[Attempt], actions: Sequence[Action
         error = "" if past.error is None else f": {describe_error(past.error)}"
         worker = f" on {past.worker}" if past.worker else ""
         version = f" ({past.version})" if past.version else ""
-        times = f"{moment(past.started_at)} to {moment(past.ended_at)}"
+        times = f"{known(moment, past.started_at)} to {moment(past.ended_at)}"
         lines.append(plain(f"  {past.attempt}  {times}{worker}{version}  {past.reason}{error}"))
     if actions:
         lines += ["", "operator actions:"]
@@ -218,9 +219,9 @@ def describe_job(job: Job, attempts: Sequence[Attempt], actions: Sequence[Action
 
 def describe_progress(progress: Progress) -> str:
     """Return a job's progress, in a line."""
-    total = "" if progress.total is None else f" of {progress.total:,g}"
+    total = "" if progress.total is None else f" of {amount(progress.total)}"
     meta = "" if progress.meta is None else f" {json.dumps(progress.meta, ensure_ascii=False)}"
-    return f"{progress.current:,g}{total}{meta}"
+    return f"{amount(progress.current)}{total}{meta}"
 
 
 def describe_error(error: JobError) -> str:

@@ -9,21 +9,11 @@ import typer
 from rich.table import Table
 
 from pgqueue import PgQueue, Setting, UnknownQueueError
-from pgqueue.cli.output import (
-    count,
-    duration,
-    moment,
-    plain,
-    print_json,
-    print_lines,
-    print_table,
-    rate,
-    say,
-    table,
-)
+from pgqueue.cli.output import known, plain, print_json, print_lines, print_table, say, table
 from pgqueue.cli.parameters import Actor, App, AsJson, Dsn, Reason, Schema, call, user
 from pgqueue.model.documents import queue_document, setting_document
-from pgqueue.model.measures import Drain, Percentiles, QueueMeasure
+from pgqueue.model.figures import count, drain, duration, moment, rate
+from pgqueue.model.measures import Percentiles, QueueMeasure
 
 OneQueue = Annotated[str | None, typer.Argument(metavar="[QUEUE]", help="Queue name.")]
 OneTask = Annotated[str | None, typer.Option("--task", help="Task name, instead of QUEUE.")]
@@ -119,7 +109,7 @@ def queue_table(found: Sequence[QueueMeasure]) -> Table:
     """Return all figures of the queues, a row each."""
     numbers = [
         *("pending", "scheduled", "retrying", "blocked", "running", "failed"),
-        *("oldest", "enqueued/s", "finished/s"),
+        *("oldest", "enqueued", "finished"),
     ]
     return table(
         ["queue", "state", *numbers, "wait p50, p95", "run p50, p95", "time to empty"],
@@ -133,12 +123,12 @@ def queue_table(found: Sequence[QueueMeasure]) -> Table:
                 count(each.blocked),
                 count(each.running),
                 count(each.failed),
-                duration(each.oldest_age),
+                known(duration, each.oldest_age),
                 rate(each.enqueued_rate),
                 rate(each.finished_rate),
-                describe_percentiles(each.wait),
-                describe_percentiles(each.run),
-                describe_drain(each.drain),
+                known(describe_percentiles, each.wait),
+                known(describe_percentiles, each.run),
+                known(drain, each.drain),
             ]
             for each in found
         ],
@@ -146,17 +136,9 @@ def queue_table(found: Sequence[QueueMeasure]) -> Table:
     )
 
 
-def describe_percentiles(durations: Percentiles | None) -> str:
+def describe_percentiles(durations: Percentiles) -> str:
     """Return the median and the 95th percentile."""
-    return "" if durations is None else f"{duration(durations.p50)}, {duration(durations.p95)}"
-
-
-def describe_drain(drain: Drain | None) -> str:
-    """Return the estimated time to empty a queue, with its range."""
-    if drain is None:
-        return ""
-    likely, low, high = duration(drain.likely), duration(drain.low), duration(drain.high)
-    return likely if low == high else f"{likely} ({low} to {high})"
+    return f"{duration(durations.p50)}, {duration(durations.p95)}"
 
 
 def describe_setting(setting: Setting) -> str:

@@ -23,10 +23,11 @@ from rich.text import Text
 from pgqueue import DatabaseUnavailableError, PgQueue
 from pgqueue.cli.commands.queues import queue_table
 from pgqueue.cli.commands.workers import running_table, worker_table
-from pgqueue.cli.output import count, duration, plain, print_json, print_table, rate, table
+from pgqueue.cli.output import known, plain, print_json, print_table, table
 from pgqueue.cli.parameters import App, AsJson, Dsn, Schema, call
 from pgqueue.database.outages import CONNECTION_ERRORS
 from pgqueue.model.documents import queue_document, worker_document
+from pgqueue.model.figures import count, duration, rate
 from pgqueue.model.measures import Count, QueueMeasure, WorkerMeasure
 from pgqueue.processes.supervisor import on_signals
 
@@ -134,8 +135,8 @@ def view(snapshot: Snapshot, height: int) -> Group:
     for_queues, for_workers, for_jobs = share(height - AROUND, [len(queues), len(workers), jobs])
     running = sum(worker.running for worker in workers)
     title = (
-        f"pgqueue  {snapshot.at:%H:%M:%S}Z  {len(queues):,} queues, {len(workers):,} workers, "
-        f"{running:,} running  (q to quit)"
+        f"pgqueue  {snapshot.at:%H:%M:%S}Z  {count(len(queues))} queues, {count(len(workers))} workers, "
+        f"{count(running)} running  (q to quit)"
     )
     shown_queues = busiest(queues, for_queues)
     shown_workers = sorted(workers, key=lambda each: (each.is_alive, -each.running))[:for_workers]
@@ -178,7 +179,7 @@ def busiest(queues: Sequence[QueueMeasure], limit: int) -> list[QueueMeasure]:
 def _short_queue_table(queues: Sequence[QueueMeasure]) -> Table:
     numbers = [
         *("pending", "not ready", "running", "failed", "oldest"),
-        *("enqueued/s", "finished/s", "time to empty"),
+        *("enqueued", "finished", "time to empty"),
     ]
     return table(
         ["queue", *numbers],
@@ -189,7 +190,7 @@ def _short_queue_table(queues: Sequence[QueueMeasure]) -> Table:
                 count(_sum(each.scheduled, each.retrying, each.blocked)),
                 count(each.running),
                 count(each.failed),
-                duration(each.oldest_age),
+                known(duration, each.oldest_age),
                 rate(each.enqueued_rate),
                 rate(each.finished_rate),
                 "" if each.drain is None else duration(each.drain.likely),
@@ -206,4 +207,4 @@ def _sum(*counts: Count) -> Count:
 
 
 def _more(hidden: int, what: str) -> Text:
-    return Text(f"and {hidden:,} more {what}" if hidden > 0 else "", style="dim")
+    return Text(f"and {count(hidden)} more {what}" if hidden > 0 else "", style="dim")

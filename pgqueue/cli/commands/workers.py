@@ -9,9 +9,10 @@ import typer
 from rich.table import Table
 
 from pgqueue.cli.commands.jobs import describe_progress
-from pgqueue.cli.output import duration, moment, print_json, print_table, table
+from pgqueue.cli.output import known, print_json, print_table, table
 from pgqueue.cli.parameters import App, AsJson, Dsn, Schema, call
 from pgqueue.model.documents import worker_document
+from pgqueue.model.figures import count, duration, moment
 from pgqueue.model.measures import WorkerMeasure
 
 JOBS = 10
@@ -46,9 +47,9 @@ def worker_table(found: Sequence[WorkerMeasure], *, one_line: bool = False) -> T
         [
             [
                 each.name,
-                f"{each.running:,}",
-                f"{each.prefetched:,}",
-                duration(each.loop_lag),
+                count(each.running),
+                count(each.prefetched),
+                known(duration, each.loop_lag),
                 f"{duration(each.lease_age)} ago",
                 duration(each.lease_left) if each.is_alive else "lost",
                 each.version or "",
