@@ -1,4 +1,4 @@
-"""Prometheus metrics: what happens in this process, and what the database's queues and workers look like."""
+"""Prometheus metrics: counts of this process's events, and gauges of the database's queues and workers."""
 
 from pgqueue.metrics.counters import count_events
 from pgqueue.metrics.exposition import DatabaseMetrics, Metrics, SupervisorMetrics

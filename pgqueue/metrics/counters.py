@@ -1,10 +1,10 @@
-"""What happens in this process: an observer that counts its events."""
+"""Counts the events of this process, as an observer of them."""
 
 from __future__ import annotations
 
-from collections import Counter as Tally
+from collections import Counter as Frequencies
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter
@@ -28,6 +28,7 @@ from pgqueue.events.kinds import (
     JobsRescued,
     LoopTurned,
 )
+from pgqueue.metrics import declared
 from pgqueue.metrics.histograms import Histogram
 from pgqueue.metrics.labels import Cap
 from pgqueue.model.dead_letters import DeadLetter
@@ -43,7 +44,7 @@ SIZE_BUCKETS: Final = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 """Upper bounds in jobs."""
 
 SNOOZED: Final = "snoozed"
-"""The reason of an attempt that gave itself back: its job runs again, and nothing has failed."""
+"""The reason of an attempt that snoozed its job: it runs again later, and nothing has failed."""
 
 HEARD: Final = (
     JobsEnqueued,
@@ -58,13 +59,13 @@ HEARD: Final = (
     JobsCancelled,
     JobsExpired,
 )
-"""The kinds of events that are counted. A started job was counted as claimed."""
+"""The kinds of events that are counted. A started job has been counted when it was claimed."""
 
 
 def count_events(pgq: PgQueue, registry: CollectorRegistry | None = None) -> CollectorRegistry:
-    """Count the events of *pgq* in *registry*, or a new one, from now on; return it.
+    """Count the events of *pgq* in *registry*, or in a new one, from now on; return the registry.
 
-    Raises ConfigurationError if the registry has such metrics already.
+    Raises ConfigurationError if the registry has pgqueue's metrics already.
     """
     registry = CollectorRegistry() if registry is None else registry
     counts = EventCounts(registry)
@@ -80,93 +81,33 @@ class EventCounts:
         self._cap = Cap()
         self._dead_cap = Cap()
         try:
-            self._enqueued = self._counter(
-                registry, "pgqueue_jobs_enqueued_total", "Jobs enqueued by this process", "task", "queue"
-            )
+            self._enqueued = declared.JOBS_ENQUEUED.counter(registry)
         except ValueError as error:
             raise ConfigurationError(
-                "the registry has pgqueue's metrics already: give Metrics a CollectorRegistry() of its own"
+                "the registry has pgqueue's metrics already: pass a CollectorRegistry() of its own to Metrics"
             ) from error
-        self._claimed = self._counter(
-            registry, "pgqueue_jobs_claimed_total", "Jobs claimed by workers of this process", "task", "queue"
-        )
-        self._ended = self._counter(
-            registry,
-            "pgqueue_attempts_ended_total",
-            "Attempts whose outcome was committed, by the status that the job got",
-            *("task", "queue", "status"),
-        )
-        self._retried = self._counter(
-            registry,
-            "pgqueue_attempts_retried_total",
-            "Attempts that failed and are followed by another",
-            *("task", "queue"),
-        )
+        self._claimed = declared.JOBS_CLAIMED.counter(registry)
+        self._ended = declared.ATTEMPTS_ENDED.counter(registry)
+        self._retried = declared.ATTEMPTS_RETRIED.counter(registry)
         self._of_jobs: dict[type[Event], Counter] = {
-            kind: self._counter(registry, name, help_text)
-            for kind, name, help_text in (
-                (
-                    AttemptsFenced,
-                    "pgqueue_attempts_fenced_total",
-                    "Outcomes dropped because the lease was lost",
-                ),
-                (
-                    AttemptsAbandoned,
-                    "pgqueue_attempts_abandoned_total",
-                    "Attempts given up on: their handlers did not end when cancelled, and go on for nothing",
-                ),
-                (
-                    JobsCancelled,
-                    "pgqueue_jobs_cancelled_total",
-                    "Waiting jobs that this process cancelled",
-                ),
-                (
-                    JobsExpired,
-                    "pgqueue_jobs_expired_total",
-                    "Jobs that expired while no worker came to them",
-                ),
-            )
+            AttemptsFenced: declared.ATTEMPTS_FENCED.counter(registry),
+            AttemptsAbandoned: declared.ATTEMPTS_ABANDONED.counter(registry),
+            JobsCancelled: declared.JOBS_CANCELLED.counter(registry),
+            JobsExpired: declared.JOBS_EXPIRED.counter(registry),
         }
-        self._rescued = self._counter(
-            registry, "pgqueue_jobs_rescued_total", "Jobs taken back from lost workers", "outcome"
-        )
+        self._rescued = declared.JOBS_RESCUED.counter(registry)
         for outcome in ("requeued", "failed"):
-            # There from the start: a rise from nothing is none to Prometheus.
+            # From the start: Prometheus does not see the first increase of a series that did not exist.
             self._rescued.labels(outcome)
-        self._dead = self._counter(
-            registry,
-            "pgqueue_dead_letters_total",
-            "Jobs that have failed for good, by what this process's workers wrote",
-            *("task", "queue", "reason"),
-        )
-        self._waits = Histogram(
-            "pgqueue_job_wait_seconds", "Time from ready to claimed", ["task", "queue"], WAIT_BUCKETS
-        )
-        self._runs = Histogram(
-            "pgqueue_attempt_run_seconds", "Run time of handlers", ["task", "queue"], RUN_BUCKETS
-        )
-        self._sizes = Histogram(
-            "pgqueue_batch_jobs", "Jobs that one claim, finish or enqueue took along", ["verb"], SIZE_BUCKETS
-        )
-        self._latencies = Histogram(
-            "pgqueue_batch_seconds",
-            "Time that one claim, finish or enqueue took in the database",
-            ["verb"],
-            STATEMENT_BUCKETS,
-        )
-        self._lags = Histogram(
-            "pgqueue_event_loop_lag_seconds",
-            "Time that a worker's event loop took to turn, asked twice a second",
-            [],
-            LAG_BUCKETS,
-        )
+        self._dead = declared.DEAD_LETTERS.counter(registry)
+        self._waits = Histogram(declared.JOB_WAIT, WAIT_BUCKETS)
+        self._runs = Histogram(declared.ATTEMPT_RUN, RUN_BUCKETS)
+        self._sizes = Histogram(declared.BATCH_JOBS, SIZE_BUCKETS)
+        self._latencies = Histogram(declared.BATCH_TIME, STATEMENT_BUCKETS)
+        self._lags = Histogram(declared.EVENT_LOOP_LAG, LAG_BUCKETS)
         self._lags.observe((), ())
         for each in (self._waits, self._runs, self._sizes, self._latencies, self._lags):
             registry.register(each)
-
-    @staticmethod
-    def _counter(registry: CollectorRegistry, name: str, help_text: str, *labels: str) -> Counter:
-        return Counter(name, help_text, labels, registry=registry)
 
     def observe(self, event: Event) -> None:  # noqa: C901  # a case for each kind
         """Count *event*."""
@@ -201,7 +142,7 @@ class EventCounts:
             self._dead.labels(*self._dead_cap.of(letter.task, letter.queue, letter.reason)).inc()
 
     def _count_ended(self, attempts: Sequence[AttemptEnded]) -> None:
-        ended = Tally((each.task, each.queue, each.status, each.reason) for each in attempts)
+        ended = Frequencies((each.task, each.queue, each.status, each.reason) for each in attempts)
         for (task, queue, status, reason), count in ended.items():
             labels = self._cap.of(task, queue)
             self._ended.labels(*labels, status.value).inc(count)
@@ -209,7 +150,7 @@ class EventCounts:
                 self._retried.labels(*labels).inc(count)
         runs: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
         for each in attempts:
-            # 0: it ended before its handler started (expired, or of an unknown task).
+            # 0: the attempt ended before its handler started: the job expired, or its task is unknown.
             if each.seconds:
                 runs[each.task, each.queue].append(each.seconds)
         for series, seconds in runs.items():
@@ -217,7 +158,7 @@ class EventCounts:
 
 
 class WorkerGauges(Collector):
-    """How the workers of this process are now."""
+    """Gauges of the workers of this process."""
 
     def __init__(self, pgq: PgQueue) -> None:
         self._pgq = pgq
@@ -227,30 +168,18 @@ class WorkerGauges(Collector):
         return self._families([])
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """Return what there is to say of workers, if there are any."""
+        """Return the families; without live workers they have no values."""
         return self._families([worker for worker in self._pgq.workers if worker.is_alive])
 
     @staticmethod
     def _families(workers: Sequence[Worker]) -> Iterable[GaugeMetricFamily]:
-        measures: list[tuple[str, str, Callable[[], float]]] = [
-            (
-                "pgqueue_worker_slots",
-                "Handlers that can run at once in this process",
-                lambda: sum(worker.slots for worker in workers),
-            ),
-            (
-                "pgqueue_worker_running",
-                "Handlers that run now in this process",
-                lambda: sum(worker.running for worker in workers),
-            ),
-            (
-                "pgqueue_worker_lease_age_seconds",
-                "Time since this process renewed its lease; the oldest, if it has several",
-                lambda: max(worker.lease_age or 0.0 for worker in workers),
-            ),
-        ]
-        for name, help_text, value in measures:
-            family = GaugeMetricFamily(name, help_text)
-            if workers:
-                family.add_metric([], value())
-            yield family
+        slots, running, lease_age = (
+            declared.WORKER_SLOTS.gauge(),
+            declared.WORKER_RUNNING.gauge(),
+            declared.WORKER_LEASE_AGE.gauge(),
+        )
+        if workers:
+            slots.add_metric([], sum(worker.slots for worker in workers))
+            running.add_metric([], sum(worker.running for worker in workers))
+            lease_age.add_metric([], max(worker.lease_age or 0.0 for worker in workers))
+        return slots, running, lease_age

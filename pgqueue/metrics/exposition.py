@@ -1,4 +1,4 @@
-"""The metrics of a process as one page: who measures the database, when, and what a scrape sees."""
+"""Publishes the metrics of a process, and measures the database when they are read."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from pgqueue.app import PgQueue
 from pgqueue.database.outages import CONNECTION_ERRORS
 from pgqueue.errors import DatabaseUnavailableError, NotOpenError
+from pgqueue.metrics import declared
 from pgqueue.metrics.counters import count_events
 from pgqueue.metrics.gauges import Snapshot, families
 from pgqueue.metrics.labels import Cap
@@ -25,18 +26,18 @@ from pgqueue.metrics.multiprocess import ProcessReports
 logger = logging.getLogger("pgqueue.metrics")
 
 FRESH: Final = 1.0
-"""Seconds for which a measure serves: any number of scrapes cost the database one a second."""
+"""Seconds for which a measurement is reused: any number of scrapes cost the database one per second."""
 STALE: Final = 60.0
-"""Seconds after which nothing is said of the database that nobody has asked since."""
+"""Seconds after which a measurement is no longer shown."""
 ANSWER_WITHIN: Final = 5.0
-"""Seconds that the database has to answer, before it counts as down."""
+"""Seconds for the database to answer. After them it counts as down."""
 AWAY: Final = (DatabaseUnavailableError, NotOpenError, TimeoutError, *CONNECTION_ERRORS)
 
 
 class DatabaseMetrics:
-    """What the database's queues and workers look like; nothing of this process.
+    """Metrics of the database's queues and workers, without those of this process.
 
-    *registry*: where the metrics are registered; one of their own if not given.
+    *registry*: where the metrics are registered (default: a new registry).
     """
 
     content_type: Final = CONTENT_TYPE_LATEST
@@ -49,16 +50,16 @@ class DatabaseMetrics:
         self.registry.register(self._database)
 
     async def render(self) -> bytes:
-        """Measure, and return all metrics in the text format that `content_type` names."""
+        """Measure the database, and return all metrics in the text format named by `content_type`."""
         await self.measure()
         return generate_latest(self.registry)
 
     @asynccontextmanager
     async def refreshing(self, *, every: float = 5.0) -> AsyncIterator[None]:
-        """Measure *every* so many seconds inside the block.
+        """Measure the database *every* so many seconds inside the block.
 
-        For a service that has a registry and an endpoint of its own: that collects whenever and in whatever
-        thread it likes, and cannot await. Where `render` is called for each scrape, this is not needed.
+        Use this if your service has its own registry and endpoint: an endpoint that collects the registry
+        cannot await. You do not need it if each scrape calls `render`.
         """
         async with anyio.create_task_group() as group:
             group.start_soon(self._refresh, every)
@@ -71,9 +72,9 @@ class DatabaseMetrics:
             await anyio.sleep(every)
 
     async def measure(self) -> None:
-        """Ask the database, unless it was asked within the last second.
+        """Measure the database, unless it was measured within the last second.
 
-        Without an answer, nothing is said of queues and workers.
+        If it does not answer, the metrics of queues and workers are left out until it does.
         """
         async with self._measuring:
             if self._database.age < FRESH:
@@ -88,7 +89,7 @@ class DatabaseMetrics:
             except AWAY:
                 self._database.take(None)
             except asyncpg.PostgresError as error:
-                # Nobody's reason to end: a service refreshes beside its work.
+                # Not raised: a service refreshes in the background, and its own work must go on.
                 logger.warning("the queues cannot be measured: %s", error)
                 self._database.take(None)
             else:
@@ -96,10 +97,10 @@ class DatabaseMetrics:
 
 
 class Metrics(DatabaseMetrics):
-    """Counts what happens in this process from now on, and shows the database's queues and workers.
+    """Counts the events of this process from now on, and measures the database's queues and workers.
 
-    *registry*: where the metrics are registered; one of their own if not given. Raises ConfigurationError
-    if it has such metrics already.
+    *registry*: where the metrics are registered (default: a new registry). Raises ConfigurationError if it
+    has pgqueue's metrics already.
     """
 
     def __init__(self, pgq: PgQueue, *, registry: CollectorRegistry | None = None) -> None:
@@ -107,7 +108,7 @@ class Metrics(DatabaseMetrics):
 
 
 class SupervisorMetrics(DatabaseMetrics):
-    """Adds up what the processes of a supervisor report, and shows the database's queues and workers."""
+    """Adds up the reports of a supervisor's processes, and measures the database's queues and workers."""
 
     def __init__(self, pgq: PgQueue, reports: ProcessReports) -> None:
         super().__init__(pgq)
@@ -115,40 +116,36 @@ class SupervisorMetrics(DatabaseMetrics):
         self.registry.register(reports)
 
     async def measure(self) -> None:
-        """Ask the processes and the database."""
+        """Ask the processes for their reports, and measure the database."""
         await self._reports.ask()
         await super().measure()
 
 
 class _Database(Collector):
-    """The latest answer of the database. Collected from any thread."""
+    """The latest measurement of the database. It may be collected from any thread."""
 
     def __init__(self) -> None:
         self._latest: tuple[float, Snapshot | None] | None = None
         self._cap = Cap()
 
     def take(self, snapshot: Snapshot | None) -> None:
-        """Show *snapshot* from now on; None: the database did not answer."""
-        # One assignment: a thread that collects meanwhile sees the one or the other.
+        """Show *snapshot* from now on. None: the database did not answer."""
+        # One assignment: a thread that collects meanwhile sees the old pair or the new one, not half of each.
         self._latest = time.monotonic(), snapshot
 
     @property
     def age(self) -> float:
-        """Seconds since the latest answer."""
+        """Seconds since the latest measurement."""
         return float("inf") if self._latest is None else time.monotonic() - self._latest[0]
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """Return the families without their values."""
-        return [_is_up(), *families(None, cap=self._cap)]
+        return [declared.DATABASE_UP.gauge(), *families(None, cap=self._cap)]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """Return what there is to say."""
-        latest, up = self._latest, _is_up()
+        """Return the latest measurement, unless it is stale."""
+        latest, up = self._latest, declared.DATABASE_UP.gauge()
         if latest is None or time.monotonic() - latest[0] > STALE:
             return [up, *families(None, cap=self._cap)]
         up.add_metric([], float(latest[1] is not None))
         return [up, *families(latest[1], cap=self._cap)]
-
-
-def _is_up() -> GaugeMetricFamily:
-    return GaugeMetricFamily("pgqueue_database_up", "Whether the database answered when it was last asked")

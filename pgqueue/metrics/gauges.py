@@ -1,21 +1,30 @@
-"""What the database's queues and workers look like, as gauges of one moment."""
+"""Gauges of the database's queues and workers, from one snapshot."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from prometheus_client.core import GaugeMetricFamily
 
+from pgqueue.metrics import declared
 from pgqueue.metrics.labels import Cap
 from pgqueue.model.measures import QueueMeasure, WorkerMeasure
 
-Add = Callable[[Sequence[str], float], None]
+QUEUES: Final = (
+    *(declared.QUEUE_JOBS, declared.QUEUE_OLDEST_PENDING, declared.QUEUE_ENQUEUED),
+    *(declared.QUEUE_FINISHED, declared.QUEUE_DRAIN, declared.QUEUE_PAUSED),
+)
+WORKERS: Final = (
+    *(declared.WORKERS_ALIVE, declared.WORKERS_LEASE_AGE, declared.WORKERS_LOOP_LAG),
+    *(declared.LONGEST_RUNNING_JOB, declared.OLDEST_DEAD_LETTER),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the database said. Counts, ages and rates; nothing of single jobs."""
+    """The database's answer: counts, ages and rates, without single jobs."""
 
     queues: Sequence[QueueMeasure]
     workers: Sequence[WorkerMeasure]
@@ -24,73 +33,21 @@ class Snapshot:
 
 
 def families(snapshot: Snapshot | None, *, cap: Cap) -> list[GaugeMetricFamily]:
-    """Return the gauges of *snapshot*; without their series if there is none."""
-    series = [*_queue_families(), *_fleet_families()]
+    """Return the gauges of *snapshot*; without a snapshot they have no series."""
+    of_queues, of_workers = [each.gauge() for each in QUEUES], [each.gauge() for each in WORKERS]
     if snapshot is not None:
-        _add_queues(series, snapshot.queues, cap)
-        _add_fleet(series, snapshot)
-    return series
-
-
-def _queue_families() -> list[GaugeMetricFamily]:
-    return [
-        GaugeMetricFamily(
-            "pgqueue_queue_jobs",
-            "Jobs of a queue by status; retrying: scheduled for another attempt; large counts are estimates",
-            labels=["queue", "status"],
-        ),
-        GaugeMetricFamily(
-            "pgqueue_queue_oldest_pending_seconds",
-            "For how long the job has waited that is first in its queue",
-            labels=["queue"],
-        ),
-        GaugeMetricFamily(
-            "pgqueue_queue_enqueued_per_second",
-            "Rate of the last minutes, by all processes",
-            labels=["queue"],
-        ),
-        GaugeMetricFamily(
-            "pgqueue_queue_finished_per_second",
-            "Rate of the last minutes, by all processes",
-            labels=["queue"],
-        ),
-        GaugeMetricFamily(
-            "pgqueue_queue_drain_seconds",
-            "Time until the queue would be empty if all went on as lately; estimate: low, likely, high",
-            labels=["queue", "estimate"],
-        ),
-        GaugeMetricFamily(
-            "pgqueue_queue_paused", "Whether the queue is paused: nothing of it starts", labels=["queue"]
-        ),
-    ]
-
-
-def _fleet_families() -> list[GaugeMetricFamily]:
-    return [
-        GaugeMetricFamily("pgqueue_workers_alive", "Workers, anywhere, whose lease holds"),
-        GaugeMetricFamily(
-            "pgqueue_workers_lease_age_seconds", "Time since the lease was renewed that was renewed first"
-        ),
-        GaugeMetricFamily(
-            "pgqueue_workers_event_loop_lag_seconds",
-            "Time that the slowest event loop of all workers lately took to turn",
-        ),
-        GaugeMetricFamily(
-            "pgqueue_longest_running_job_seconds", "For how long the job has run that has run longest"
-        ),
-        GaugeMetricFamily(
-            "pgqueue_oldest_dead_letter_seconds", "For how long the oldest dead letter has been one; 0: none"
-        ),
-    ]
+        _add_queues(of_queues, snapshot.queues, cap)
+        _add_workers(of_workers, snapshot)
+    return [*of_queues, *of_workers]
 
 
 def _add_queues(series: Sequence[GaugeMetricFamily], queues: Iterable[QueueMeasure], cap: Cap) -> None:
-    jobs, oldest, enqueued, finished, drain, paused = series[:6]
+    jobs, oldest, enqueued, finished, drain, paused = series
     folded: dict[str, list[QueueMeasure]] = {}
     for queue in queues:
         [label] = cap.of(queue.queue)
         folded.setdefault(label, []).append(queue)
-    # Usually one queue each; those past the cap are seen as one.
+    # Usually one queue per label. The queues past the cap share one.
     for label, members in folded.items():
         for status in ("pending", "scheduled", "retrying", "blocked", "running", "failed"):
             jobs.add_metric([label, status], sum(getattr(queue, status).value for queue in members))
@@ -105,8 +62,8 @@ def _add_queues(series: Sequence[GaugeMetricFamily], queues: Iterable[QueueMeasu
             drain.add_metric([label, "high"], max(each.high for each in drains))
 
 
-def _add_fleet(series: Sequence[GaugeMetricFamily], snapshot: Snapshot) -> None:
-    alive, lease_age, lag, longest, dead = series[6:]
+def _add_workers(series: Sequence[GaugeMetricFamily], snapshot: Snapshot) -> None:
+    alive, lease_age, lag, longest, dead = series
     workers = [worker for worker in snapshot.workers if worker.is_alive]
     alive.add_metric([], len(workers))
     lease_age.add_metric([], max((worker.lease_age for worker in snapshot.workers), default=0.0))

@@ -1,4 +1,4 @@
-"""A histogram that takes a batch at a time."""
+"""A histogram that counts a batch of values in one call."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from itertools import accumulate
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from pgqueue.metrics.declared import Declaration
+
 
 class Histogram(Collector):
-    """Counts durations or sizes below each of its bounds.
+    """Counts durations or sizes in buckets.
 
-    prometheus_client's own takes 1.4 to 2.9 microseconds a value, of the 20 or so that a job costs in all;
-    this one 0.3.
+    The histogram of prometheus_client takes 1.4 to 2.9 microseconds per value, of about 20 that a job costs
+    in all. This one takes 0.3.
     """
 
-    def __init__(self, name: str, help_text: str, labels: Sequence[str], bounds: Sequence[float]) -> None:
-        self._name = name
-        self._help = help_text
-        self._labels = labels
+    def __init__(self, declaration: Declaration, bounds: Sequence[float]) -> None:
+        self._family = declaration.histogram
         self._bounds = bounds
         self._series: dict[tuple[str, ...], list[int]] = {}
         self._sums: defaultdict[tuple[str, ...], float] = defaultdict(float)
@@ -38,11 +38,11 @@ class Histogram(Collector):
         self._sums[labels] += total
 
     def describe(self) -> Iterable[HistogramMetricFamily]:
-        """Return the family without its series: a registry asks for the names."""
+        """Return the family without its series, from which a registry takes the names."""
         yield self._family()
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
-        """Return the one family of this histogram."""
+        """Return the family with all series."""
         family = self._family()
         limits = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         # A copy: the scrape may be in another thread than the worker.
@@ -50,6 +50,3 @@ class Histogram(Collector):
             buckets = list(zip(limits, accumulate(counts), strict=True))
             family.add_metric(labels, buckets, self._sums[labels])
         yield family
-
-    def _family(self) -> HistogramMetricFamily:
-        return HistogramMetricFamily(self._name, self._help, labels=self._labels)

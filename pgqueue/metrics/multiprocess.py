@@ -1,7 +1,7 @@
-"""One page for several worker processes: each reports to its supervisor, which adds up.
+"""Metrics of several worker processes on one page: each reports to its supervisor, which adds them up.
 
-A process answers from a thread, so that one whose event loop is blocked still does. What a process counted
-that has ended stays in the sums: counters do not fall while their supervisor lives.
+A process answers from a thread, so it answers even while its event loop is blocked. The counts of a process
+that has ended stay in the sums: counters do not decrease while the supervisor runs.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
 ANSWER_WITHIN: Final = 1.0
-"""Seconds that a process has to answer, or to take its last words; after them its latest report stands."""
+"""Seconds for a process to send a report. After them its latest report is used."""
 FRESH: Final = 1.0
-"""Seconds for which a report serves."""
+"""Seconds for which reports are reused."""
 MAX_REPORT: Final = 64 * 1024 * 1024
 
 Labels = tuple[tuple[str, str], ...]
@@ -33,7 +33,7 @@ Labels = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Samples of one metric: each by the sample's name and its labels."""
+    """The samples of one metric, by sample name and labels."""
 
     kind: str
     help_text: str
@@ -42,14 +42,14 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a process has to say: its metrics, and why it cannot do its work, if so."""
+    """The metrics of a process, and its problems: the reasons why it cannot work, if any."""
 
     families: dict[str, Family]
     problems: Sequence[str] = ()
 
 
 def read_registry(registry: CollectorRegistry) -> dict[str, Family]:
-    """Return what *registry* holds now, but the times at which its series were made."""
+    """Return all samples of *registry*, except the creation times of its series."""
     return {
         metric.name: Family(
             metric.type,
@@ -65,9 +65,9 @@ def read_registry(registry: CollectorRegistry) -> dict[str, Family]:
 
 
 def add_up(reports: Iterable[Report]) -> dict[str, Family]:
-    """Return the metrics of several processes as if they were one's.
+    """Return the sums of the metrics of several processes.
 
-    Counts and sizes are added; of a gauge in seconds, an age, the greatest counts.
+    A gauge in seconds is an age: of those, the greatest is taken.
     """
     total: dict[str, Family] = {}
     for report in reports:
@@ -80,12 +80,12 @@ def add_up(reports: Iterable[Report]) -> dict[str, Family]:
 
 
 def without_gauges(families: dict[str, Family]) -> dict[str, Family]:
-    """Return what still holds of a process that is gone."""
+    """Return the metrics of a process that remain valid after it has ended."""
     return {name: family for name, family in families.items() if family.kind != "gauge"}
 
 
 def pack(report: Report) -> bytes:
-    """Return *report* as a line."""
+    """Return *report* as one line."""
     families = [
         (name, family.kind, family.help_text, [(*key, value) for key, value in family.samples.items()])
         for name, family in report.families.items()
@@ -113,14 +113,14 @@ def unpack(line: bytes) -> Report:
 def reporting(
     descriptor: int, registry: CollectorRegistry, find_problems: Callable[[], Sequence[str]]
 ) -> Iterator[None]:
-    """Answer the supervisor at the other end of the socket *descriptor*, from a thread of its own.
+    """Answer the supervisor at the other end of the socket *descriptor* inside the block, from a thread.
 
     *find_problems* is called in that thread.
     """
-    # What handlers start is not to hold it open.
+    # Programs that handlers start must not hold it open.
     os.set_inheritable(descriptor, False)
     ours = socket.socket(fileno=descriptor)
-    # A supervisor that does not read must not keep this process.
+    # A supervisor that does not read must not keep this process from ending.
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(ANSWER_WITHIN), 0))
     sending = threading.Lock()
 
@@ -146,7 +146,7 @@ def reporting(
 
 
 class ProcessReports(Collector):
-    """What the processes of a supervisor report, added up."""
+    """The sums of what a supervisor's processes report."""
 
     def __init__(self) -> None:
         self._sources: set[_Source] = set()
@@ -156,7 +156,10 @@ class ProcessReports(Collector):
 
     @contextlib.asynccontextmanager
     async def attach(self) -> AsyncIterator[tuple[str, int]]:
-        """Hear of one process inside the block; yield its further option, and what it is to inherit."""
+        """Read the reports of one process inside the block.
+
+        Yield the option to start it with, and the descriptor that it must inherit.
+        """
         ours, theirs = socket.socketpair()
         reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_REPORT)
         source = _Source(reader, writer)
@@ -166,7 +169,7 @@ class ProcessReports(Collector):
         try:
             yield f"--report-to={theirs.fileno()}", theirs.fileno()
         finally:
-            # The process has ended: with our copy closed, what it sent last is followed by the end.
+            # The process has ended. With our copy closed too, the end of the stream follows its last report.
             theirs.close()
             with anyio.CancelScope(shield=True):
                 await asyncio.wait((reading,), timeout=ANSWER_WITHIN)
@@ -178,7 +181,7 @@ class ProcessReports(Collector):
                 self._ended = add_up((Report(self._ended), ended))
 
     async def ask(self) -> None:
-        """Have every process report, unless they have within the last second."""
+        """Ask every process for a report, unless they were asked within the last second."""
         async with self._asking:
             if time.monotonic() - self._asked_at < FRESH:
                 return
@@ -188,18 +191,18 @@ class ProcessReports(Collector):
                     group.start_soon(source.ask)
 
     def problems(self, processes: int) -> list[str]:
-        """Return why not all of so many *processes* do their work, by what they reported."""
+        """Return the problems of *processes* processes, including those that have not reported."""
         reports = [source.latest for source in self._sources]
         silent = processes - sum(report is not None for report in reports)
         problems = [f"{silent} of {processes} worker processes have not reported yet"] if silent > 0 else []
         return problems + [problem for report in reports if report is not None for problem in report.problems]
 
     def describe(self) -> Iterable[Metric]:
-        """Name nothing: what the processes count is theirs to name."""
+        """Return nothing: the processes declare their metrics in their reports."""
         return []
 
     def collect(self) -> Iterable[Metric]:
-        """Return the sums."""
+        """Return the sums of all processes, including those that have ended."""
         latest = [source.latest for source in list(self._sources)]
         for name, family in add_up(
             [Report(self._ended), *(report for report in latest if report is not None)]
@@ -221,7 +224,7 @@ class _Source:
         self.latest: Report | None = None
 
     async def read(self) -> None:
-        """Keep the latest report, until the process is gone."""
+        """Keep the latest report, until the process ends."""
         with contextlib.suppress(ConnectionError):
             while (line := await self._reader.readline()).endswith(b"\n"):
                 self.latest = unpack(line)
@@ -229,9 +232,9 @@ class _Source:
                 self._answered.set()
 
     async def ask(self) -> None:
-        """Wait for a report, though not for ever."""
+        """Wait for a report, at most ANSWER_WITHIN seconds."""
         if not self._is_asked:
-            # Not again while the last question is open: they would pile up in front of one that is stuck.
+            # Not again while a request is open: requests would pile up for a process that is stuck.
             self._is_asked = True
             self._answered = anyio.Event()
             self._writer.write(b"?")

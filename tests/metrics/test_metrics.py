@@ -20,6 +20,7 @@ from pgqueue import PgQueue
 from pgqueue.errors import ConfigurationError
 from pgqueue.events import AttemptEnded, AttemptsEnded, AttemptsFenced, JobsClaimed, JobsEnqueued, JobsRescued
 from pgqueue.metrics import DatabaseMetrics, Metrics, exposition
+from pgqueue.metrics.declared import Declaration
 from pgqueue.metrics.gauges import Snapshot, families
 from pgqueue.metrics.histograms import Histogram
 from pgqueue.metrics.labels import MAX_LENGTH, MAX_SERIES, OTHER, Cap
@@ -305,7 +306,7 @@ async def test_a_registry_that_has_such_metrics_already_is_refused(pgq: PgQueue)
     registry = CollectorRegistry()
     Metrics(pgq, registry=registry)
 
-    with pytest.raises(ConfigurationError, match=r"give Metrics a CollectorRegistry\(\) of its own"):
+    with pytest.raises(ConfigurationError, match=r"pass a CollectorRegistry\(\) of its own"):
         Metrics(pgq, registry=registry)
 
 
@@ -436,7 +437,7 @@ async def test_two_sets_of_metrics_do_not_disturb_each_other(pgq: PgQueue) -> No
 
 
 def test_a_value_on_a_bound_is_counted_below_it() -> None:
-    histogram = Histogram("seconds", "...", ["queue"], bounds=(1, 2))
+    histogram = Histogram(Declaration("seconds", "histogram", ["queue"], "..."), bounds=(1, 2))
 
     histogram.observe(("a",), [0.5, 1.0, 1.5, 3.0])
     [family] = histogram.collect()

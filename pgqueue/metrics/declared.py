@@ -1,0 +1,186 @@
+"""Every metric: its name, kind, labels and help text. Collectors and the reference page are made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """One metric."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: Sequence[str]
+    help_text: str
+
+    def counter(self, registry: CollectorRegistry) -> Counter:
+        """Return a new counter in *registry*. Raises ValueError if the registry has it already."""
+        return Counter(self.name, self.help_text, self.labels, registry=registry)
+
+    def gauge(self) -> GaugeMetricFamily:
+        """Return the family of a gauge, without series."""
+        return GaugeMetricFamily(self.name, self.help_text, labels=self.labels)
+
+    def histogram(self) -> HistogramMetricFamily:
+        """Return the family of a histogram, without series."""
+        return HistogramMetricFamily(self.name, self.help_text, labels=self.labels)
+
+
+# Of a process, from its events
+
+JOBS_ENQUEUED: Final = Declaration(
+    "pgqueue_jobs_enqueued_total", "counter", ("task", "queue"), "Jobs enqueued by this process"
+)
+JOBS_CLAIMED: Final = Declaration(
+    "pgqueue_jobs_claimed_total", "counter", ("task", "queue"), "Jobs claimed by workers of this process"
+)
+JOB_WAIT: Final = Declaration(
+    "pgqueue_job_wait_seconds", "histogram", ("task", "queue"), "Wait time: from ready to claimed"
+)
+ATTEMPT_RUN: Final = Declaration(
+    "pgqueue_attempt_run_seconds", "histogram", ("task", "queue"), "Run time of handlers"
+)
+ATTEMPTS_ENDED: Final = Declaration(
+    "pgqueue_attempts_ended_total",
+    "counter",
+    ("task", "queue", "status"),
+    "Attempts with a committed outcome, by the job's new status: succeeded, failed, cancelled or expired; "
+    "scheduled or pending to run again",
+)
+ATTEMPTS_RETRIED: Final = Declaration(
+    "pgqueue_attempts_retried_total",
+    "counter",
+    ("task", "queue"),
+    "Failed attempts that are followed by another",
+)
+ATTEMPTS_FENCED: Final = Declaration(
+    "pgqueue_attempts_fenced_total", "counter", (), "Outcomes dropped because the lease was lost"
+)
+ATTEMPTS_ABANDONED: Final = Declaration(
+    "pgqueue_attempts_abandoned_total",
+    "counter",
+    (),
+    "Attempts abandoned because their handlers ignored cancellation; such handlers keep running, with no "
+    "effect on their jobs",
+)
+JOBS_RESCUED: Final = Declaration(
+    "pgqueue_jobs_rescued_total",
+    "counter",
+    ("outcome",),
+    "Jobs rescued from lost workers, by outcome: requeued, or failed because the job was lost too often",
+)
+JOBS_EXPIRED: Final = Declaration(
+    "pgqueue_jobs_expired_total", "counter", (), "Jobs that expired before a worker claimed them"
+)
+JOBS_CANCELLED: Final = Declaration(
+    "pgqueue_jobs_cancelled_total", "counter", (), "Waiting jobs that this process cancelled"
+)
+DEAD_LETTERS: Final = Declaration(
+    "pgqueue_dead_letters_total",
+    "counter",
+    ("task", "queue", "reason"),
+    "Jobs that failed permanently, as recorded by workers of this process",
+)
+BATCH_JOBS: Final = Declaration(
+    "pgqueue_batch_jobs", "histogram", ("verb",), "Jobs in one batch; verb: enqueue, claim or finish"
+)
+BATCH_TIME: Final = Declaration(
+    "pgqueue_batch_seconds",
+    "histogram",
+    ("verb",),
+    "Database time of one batch, including the network; verb: enqueue, claim or finish",
+)
+EVENT_LOOP_LAG: Final = Declaration(
+    "pgqueue_event_loop_lag_seconds", "histogram", (), "Event-loop lag of workers, measured twice a second"
+)
+WORKER_SLOTS: Final = Declaration(
+    "pgqueue_worker_slots", "gauge", (), "Maximum number of running handlers in this process"
+)
+WORKER_RUNNING: Final = Declaration(
+    "pgqueue_worker_running", "gauge", (), "Handlers that are running in this process"
+)
+WORKER_LEASE_AGE: Final = Declaration(
+    "pgqueue_worker_lease_age_seconds",
+    "gauge",
+    (),
+    "Time since this process renewed its lease; the longest, if it has several",
+)
+
+# Of the database
+
+DATABASE_UP: Final = Declaration(
+    "pgqueue_database_up",
+    "gauge",
+    (),
+    "1 if the database answered when it was last measured, 0 if not; the other database metrics are then "
+    "left out",
+)
+QUEUE_JOBS: Final = Declaration(
+    "pgqueue_queue_jobs",
+    "gauge",
+    ("queue", "status"),
+    "Jobs in a queue by status: pending, scheduled, retrying (scheduled for another attempt), blocked, "
+    "running or failed (dead letters); large counts are estimates",
+)
+QUEUE_OLDEST_PENDING: Final = Declaration(
+    "pgqueue_queue_oldest_pending_seconds",
+    "gauge",
+    ("queue",),
+    "How long the first pending job of a queue has been ready",
+)
+QUEUE_ENQUEUED: Final = Declaration(
+    "pgqueue_queue_enqueued_per_second",
+    "gauge",
+    ("queue",),
+    "Jobs enqueued per second by all processes, over the last five minutes",
+)
+QUEUE_FINISHED: Final = Declaration(
+    "pgqueue_queue_finished_per_second",
+    "gauge",
+    ("queue",),
+    "Jobs finished per second by all processes, over the last five minutes",
+)
+QUEUE_DRAIN: Final = Declaration(
+    "pgqueue_queue_drain_seconds",
+    "gauge",
+    ("queue", "estimate"),
+    "Estimated time to empty a queue at current rates; estimate: low, likely or high; +Inf: never",
+)
+QUEUE_PAUSED: Final = Declaration(
+    "pgqueue_queue_paused", "gauge", ("queue",), "1 if the queue is paused: no new jobs start"
+)
+WORKERS_ALIVE: Final = Declaration(
+    "pgqueue_workers_alive", "gauge", (), "Live workers on all machines: those whose lease is valid"
+)
+WORKERS_LEASE_AGE: Final = Declaration(
+    "pgqueue_workers_lease_age_seconds", "gauge", (), "Age of the oldest lease renewal among all workers"
+)
+WORKERS_LOOP_LAG: Final = Declaration(
+    "pgqueue_workers_event_loop_lag_seconds",
+    "gauge",
+    (),
+    "Largest event-loop lag among all live workers, also while a loop is blocked",
+)
+LONGEST_RUNNING_JOB: Final = Declaration(
+    "pgqueue_longest_running_job_seconds", "gauge", (), "Run time of the longest-running job"
+)
+OLDEST_DEAD_LETTER: Final = Declaration(
+    "pgqueue_oldest_dead_letter_seconds", "gauge", (), "Age of the oldest dead letter; 0 if there is none"
+)
+
+OF_A_PROCESS: Final = (
+    *(JOBS_ENQUEUED, JOBS_CLAIMED, JOB_WAIT, ATTEMPT_RUN, ATTEMPTS_ENDED, ATTEMPTS_RETRIED, ATTEMPTS_FENCED),
+    *(ATTEMPTS_ABANDONED, JOBS_RESCUED, JOBS_EXPIRED, JOBS_CANCELLED, DEAD_LETTERS, BATCH_JOBS, BATCH_TIME),
+    *(EVENT_LOOP_LAG, WORKER_SLOTS, WORKER_RUNNING, WORKER_LEASE_AGE),
+)
+OF_THE_DATABASE: Final = (
+    *(DATABASE_UP, QUEUE_JOBS, QUEUE_OLDEST_PENDING, QUEUE_ENQUEUED, QUEUE_FINISHED, QUEUE_DRAIN),
+    *(QUEUE_PAUSED, WORKERS_ALIVE, WORKERS_LEASE_AGE, WORKERS_LOOP_LAG, LONGEST_RUNNING_JOB),
+    OLDEST_DEAD_LETTER,
+)
