@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line, or say what is missing for it."""
+    """Run the command line, or name the package that it needs."""
     try:
         from pgqueue.cli import app
     except ImportError as error:

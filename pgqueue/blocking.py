@@ -1,6 +1,6 @@
 """pgqueue for programs without asyncio: the same calls, each of which blocks until it is done.
 
-An event loop runs in a thread beside the program. Workers are not for here: they want the loop to themselves.
+An event loop runs in a background thread. Workers cannot be run here: they need an event loop to themselves.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class BlockingPgQueue:
-    """A PgQueue to call without `await`, from any thread, between `with` and its end.
+    """A PgQueue to call without `await`, from any thread, inside a `with` block.
 
         with BlockingPgQueue(pgq) as queue:
             job = queue.enqueue(send_email.s("user@example.com"))
             print(job.result(timeout=10))
 
-    Every call raises what its counterpart on PgQueue raises. Entering opens the PgQueue: it cannot be open
-    already.
+    Each method raises the errors of the PgQueue method of the same name, and NotOpenError outside the block.
+    Entering the block opens the PgQueue, which must not be open already.
     """
 
     def __init__(self, pgq: PgQueue) -> None:
@@ -55,7 +55,7 @@ class BlockingPgQueue:
         self._stack.__exit__(kind, error, trace)
 
     def enqueue(self, signature: Signature[R]) -> BlockingJobHandle[R]:
-        """Enqueue one call. See `Task.enqueue`."""
+        """Enqueue one call, and return its handle. See `Task.enqueue`."""
         return BlockingJobHandle(self, self._call(lambda: self._pgq.enqueue(signature)))
 
     def enqueue_many(self, signatures: Iterable[Signature[Any]]) -> list[BlockingJobHandle[Any]]:
@@ -67,7 +67,7 @@ class BlockingPgQueue:
     def enqueue_by_name(
         self, task: str, /, *args: Any, options: CallOptions | None = None, **kwargs: Any
     ) -> BlockingJobHandle[Any]:
-        """Enqueue a task by its name, without its code: its worker validates the arguments."""
+        """Enqueue a task by name, without its code. The worker validates the arguments."""
         return self.enqueue(self._pgq.signature(task, *args, options=options, **kwargs))
 
     def get(self, job_id: UUID) -> Job:
@@ -75,7 +75,7 @@ class BlockingPgQueue:
         return self._call(lambda: self._pgq.get(job_id))
 
     def handle(self, job_id: UUID) -> BlockingJobHandle[Any]:
-        """Return a handle of a job known by its id. Asks nobody whether it exists."""
+        """Return a handle for a job id. This does not check that the job exists."""
         return BlockingJobHandle(self, self._pgq.handle(job_id))
 
     def _call(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -85,7 +85,7 @@ class BlockingPgQueue:
 
 
 class BlockingJobHandle(Generic[R_co]):
-    """A job that was enqueued: JobHandle without `await`."""
+    """A handle of an enqueued job: JobHandle without `await`."""
 
     __slots__ = ("_handle", "_queue", "created", "id")
 
@@ -101,18 +101,18 @@ class BlockingJobHandle(Generic[R_co]):
         return self._queue._call(self._handle.refresh)  # noqa: SLF001  # one room
 
     def status(self) -> JobStatus:
-        """Read where the job stands. Raises JobNotFoundError."""
+        """Read the status of the job. Raises JobNotFoundError."""
         return self._queue._call(self._handle.status)  # noqa: SLF001
 
     def result(self, timeout: float | None = None) -> R_co:
-        """Wait until the job is over, for *timeout* seconds at most, and return what its handler returned.
+        """Wait until the job ends, at most *timeout* seconds, and return the result of its handler.
 
         Raises what `JobHandle.result` raises.
         """
         return self._queue._call(lambda: self._handle.result(timeout))  # noqa: SLF001
 
     def cancel(self, *, reason: str | None = None) -> bool:
-        """Cancel the job; False: it was over already. See `JobHandle.cancel`."""
+        """Cancel the job. Return False if it had already ended. See `JobHandle.cancel`."""
         return self._queue._call(lambda: self._handle.cancel(reason=reason))  # noqa: SLF001
 
     def __repr__(self) -> str:

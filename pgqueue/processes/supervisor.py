@@ -1,6 +1,6 @@
-"""Runs several worker processes as one: starts them, starts them again, passes signals on.
+"""Runs several worker processes as one: starts them, restarts them, and forwards signals.
 
-Knows nothing of jobs. The first SIGTERM or SIGINT is to stop, every one after it to hurry.
+It knows nothing about jobs. The first SIGTERM or SIGINT stops the processes; every further one hurries them.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ import anyio
 logger = logging.getLogger("pgqueue.supervisor")
 
 RESTART_PAUSES = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
-"""Seconds before a process that died is started again; the last one repeats."""
+"""Seconds before a process that died is restarted; the last pause repeats."""
 HEALTHY_AFTER = 60.0
-"""Seconds after which a process has proved itself: the pauses begin anew."""
+"""Seconds after which a process counts as healthy: after it ends, the pauses start over."""
 
 RECYCLE: Final = 75
-"""The exit code of a process that wants to be replaced at once: a handler blocks it."""
+"""The exit code of a process that must be replaced at once because a handler blocks it."""
 Attach: TypeAlias = Callable[[], contextlib.AbstractAsyncContextManager[tuple[str, int]]]
 
 STOPPED = (0, -signal.SIGTERM)
-"""How a process ends that was told to: by itself, or by the signal where it did not work yet."""
+"""The exit codes of a process that was stopped: its own, or the signal's if it had not started to work."""
 
 
 @contextlib.contextmanager
 def on_signals(first: Callable[[], object], further: Callable[[], object]) -> Iterator[Callable[[], bool]]:
     """Call *first* at the first SIGTERM or SIGINT, and *further* at each one after it.
 
-    Yields what says whether there was one; it knows while the loop, which makes these calls, is blocked.
+    Yield a function that tells whether a signal was received. It works while the event loop, which makes the
+    calls, is blocked.
     """
     loop = asyncio.get_running_loop()
     received_early: list[int] = []
@@ -49,8 +50,8 @@ def on_signals(first: Callable[[], object], further: Callable[[], object]) -> It
     handled = (signal.SIGTERM, signal.SIGINT)
     for each in handled:
         loop.add_signal_handler(each, react, each)
-        # In the place of the loop's own, which does nothing: the loop reads its wakeup descriptor. And,
-        # unlike with it, a call that waits in the main thread is interrupted for this one.
+        # This replaces the loop's own handler, which does nothing: the loop reads its wakeup descriptor. With
+        # ours, unlike with the loop's, a blocking call in the main thread is interrupted.
         signal.signal(each, lambda number, _frame: received_early.append(number))
     try:
         yield lambda: bool(received_early)
@@ -61,7 +62,7 @@ def on_signals(first: Callable[[], object], further: Callable[[], object]) -> It
 
 @contextlib.contextmanager
 def when_closed(pipe: int | None, react: Callable[[], object]) -> Iterator[None]:
-    """Call *react* when the other end of *pipe* is closed: by the end, however it came, of who held it."""
+    """Call *react* when the other end of *pipe* is closed: its holder has ended, in whatever way."""
     if pipe is None:
         yield
         return
@@ -69,10 +70,10 @@ def when_closed(pipe: int | None, react: Callable[[], object]) -> Iterator[None]
 
     def closed() -> None:
         loop.remove_reader(pipe)
-        logger.warning("the supervisor is gone: stopping")
+        logger.warning("the supervisor has ended; stopping")
         react()
 
-    # What handlers start is not to hold it open.
+    # Programs that handlers start must not hold it open.
     os.set_inheritable(pipe, False)
     loop.add_reader(pipe, closed)
     try:
@@ -84,8 +85,8 @@ def when_closed(pipe: int | None, react: Callable[[], object]) -> Iterator[None]
 class Supervisor:
     """Keeps *processes* processes of *command* running until it is signalled.
 
-    Each gets the option `--supervisor-pipe`, with a descriptor that is closed when the supervisor is no more.
-    *attach*, entered for the life of each process, gives a further option and a descriptor to inherit.
+    Each gets the option `--supervisor-pipe`, with a descriptor that is closed when the supervisor ends.
+    *attach* is entered for the life of each process, and yields a further option and a descriptor to inherit.
     """
 
     def __init__(self, command: Sequence[str], processes: int, *, attach: Attach | None = None) -> None:
@@ -98,7 +99,7 @@ class Supervisor:
         self._pipe = -1
 
     async def run(self) -> bool:
-        """Return, once all processes have ended, whether all of them stopped well."""
+        """Run until all processes have ended. Return whether all of them stopped without an error."""
         self._pipe, held = os.pipe()
         with on_signals(self._stop, self._terminate), os.fdopen(self._pipe), os.fdopen(held, "w"):
             async with anyio.create_task_group() as group:
@@ -126,12 +127,12 @@ class Supervisor:
                     self._has_failed = True
                 return
             if code == RECYCLE:
-                logger.warning("a worker process was blocked by a handler: starting another")
+                logger.warning("a worker process was blocked by a handler; starting another")
                 continue
             if time.monotonic() - started_at >= HEALTHY_AFTER:
                 pauses = chain(RESTART_PAUSES, repeat(RESTART_PAUSES[-1]))
             pause = next(pauses)
-            logger.error("a worker process ended with %s: starting another in %g s", _ending(code), pause)
+            logger.error("a worker process ended with %s; starting another in %g s", _ending(code), pause)
             with anyio.move_on_after(pause):
                 await self._stopping.wait()
 
@@ -142,15 +143,15 @@ class Supervisor:
             return await self._run_command((*self._command, option), (self._pipe, descriptor))
 
     async def _run_command(self, command: Sequence[str], descriptors: Sequence[int]) -> int:
-        # A process group of its own: Ctrl-C in a terminal reaches the whole group, and a child would take
-        # it, passed on once more by us, for the second signal.
+        # A process group of its own: Ctrl-C in a terminal signals the whole group. A child would receive it
+        # twice, once from us, and take it for the second signal.
         child = await asyncio.create_subprocess_exec(
             *command, f"--supervisor-pipe={self._pipe}", process_group=0, pass_fds=descriptors
         )
         logger.info("started worker process %d", child.pid)
         self._children.add(child)
         if self._stopping.is_set():
-            # The signal came while the child was being started and was not passed on to it.
+            # The signal came while the child was being started, so it was not forwarded to it.
             child.terminate()
         try:
             return await child.wait()

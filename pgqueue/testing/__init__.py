@@ -1,4 +1,4 @@
-"""For the tests of programs that use pgqueue."""
+"""Helpers for testing programs that use pgqueue."""
 
 from pgqueue.testing.rerun import runs_twice
 

@@ -1,4 +1,4 @@
-"""For the tests of programs that use pgqueue."""
+"""Runs each job twice, to test that tasks are idempotent."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pgqueue.app import PgQueue
 
 @contextmanager
 def runs_twice(pgq: PgQueue) -> Iterator[None]:
-    """Have every worker that *pgq* makes inside this block execute each job twice.
+    """Make every worker that *pgq* creates inside this block run each job twice.
 
         @pytest.fixture(autouse=True)
         def every_job_twice() -> Iterator[None]:
             with runs_twice(pgq):
                 yield
 
-    The second execution follows as if the outcome of the first had been lost with its worker, which is what
-    a task has to bear: what the first stored in steps is there, what it wrote in `ctx.transaction()` is not.
-    Both must end alike, in status and result, or the job has failed for the reason `not_idempotent`, and its
-    error names both. Jobs that are never run again after a loss (`max_losses=0`, `acks_late=False`) are
-    executed once.
+    The second run happens as if the worker had been lost before it wrote the outcome of the first. A task
+    must handle that: the steps that the first run stored are kept; its writes in `ctx.transaction()` are not.
+    Both runs must end with the same status and result. Otherwise the job fails with the reason
+    `not_idempotent`, and its error describes both. Jobs that never run again after a loss (`max_losses=0`,
+    `acks_late=False`) run once.
     """
     before, pgq.runs_twice = pgq.runs_twice, True
     try:

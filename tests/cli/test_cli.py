@@ -342,7 +342,7 @@ async def test_a_process_that_is_killed_is_started_again_and_its_job_with_it(
 
     assert third not in {*pids, process.pid}
     assert code == 0
-    assert "a worker process ended with signal SIGKILL: starting another" in stderr
+    assert "a worker process ended with signal SIGKILL; starting another" in stderr
 
 
 @pytest.mark.contract("P2.7")
@@ -401,7 +401,7 @@ async def test_a_blocked_process_of_several_is_replaced_at_once(
     process = processes.start("worker", "jobs_here:pgq", "--queues=other", "--processes=2")
     [pid] = await wrote_pid(sign, 1)
 
-    await processes.logged(process, "a worker process was blocked by a handler: starting another")
+    await processes.logged(process, "a worker process was blocked by a handler; starting another")
     await eventually(lambda: started(processes, process, 3))
     process.send_signal(signal.SIGTERM)
     code, _, stderr = await processes.ended(process)
@@ -421,7 +421,7 @@ async def test_processes_end_when_their_supervisor_is_killed(
     process.kill()
     await asyncio.to_thread(process.wait)
     # As by a signal: their jobs may finish.
-    await eventually(lambda: has_logged(processes, process, "the supervisor is gone: stopping", 2))
+    await eventually(lambda: has_logged(processes, process, "the supervisor has ended; stopping", 2))
     assert all(is_alive(pid) for pid in pids)
     (tmp_path / "until").touch()
 
