@@ -80,6 +80,11 @@ def expires(what: str, value: object) -> float | datetime | None:
     return aware_time(what, value) if isinstance(value, datetime) else positive_seconds(what, value)
 
 
+def seconds_or_none(what: str, value: object) -> float | None:
+    """Return *value*, a limit in seconds, more than zero, or None for no limit."""
+    return None if value is None else positive_seconds(what, value)
+
+
 def job_id(what: str, value: object) -> UUID | None:
     """Return *value*, a UUID, or None."""
     if value is not None and not isinstance(value, UUID):
@@ -123,11 +128,6 @@ def idempotency_key(what: str, value: object) -> str | FromArguments | None:
     return storable(what, value)
 
 
-def idempotency_window(what: str, value: object) -> float | None:
-    """Return *value*, seconds, more than zero, or None."""
-    return None if value is None else positive_seconds(what, value)
-
-
 def idempotency_scope(what: str, value: object) -> str:
     """Return *value*, the scope of an idempotency key."""
     if isinstance(value, str) and value.startswith("tenant:") and value != "tenant:":
@@ -145,11 +145,6 @@ def on_conflict(what: str, value: object) -> str:
     return one_of(what, value, get_args(OnConflict))
 
 
-def timeout(what: str, value: object) -> float | None:
-    """Return *value*, seconds, more than zero, or None."""
-    return None if value is None else positive_seconds(what, value)
-
-
 def retry_backoff(what: str, value: object) -> float | None:
     """Return *value*, the factor of exponential backoff, or None for none."""
     if isinstance(value, bool):
@@ -164,11 +159,6 @@ def retry_jitter(what: str, value: object) -> str:
     if value not in ("full", "equal", "none"):
         raise InvalidOptionError(f"{what} is {value!r}: give 'full', 'equal', 'none' or a bool")
     return str(value)
-
-
-def max_retry_duration(what: str, value: object) -> float | None:
-    """Return *value*, seconds, more than zero, or None."""
-    return None if value is None else positive_seconds(what, value)
 
 
 def retry_intervals(what: str, value: object) -> tuple[float, ...]:

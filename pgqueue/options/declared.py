@@ -89,9 +89,9 @@ class JobOptions(AttemptOptions, total=False):
     job: held while it waits ("pending"), until it first starts ("started"), until it ends ("terminal"), or
     until it succeeds, is cancelled or expires ("success")."""
     on_conflict: OnConflict
-    """What a call does whose key is held: "return" the holder, "raise", "replace" the arguments and options
-    of a holder that has not started, "debounce" it (replace it, and start it a delay after this call), or
-    "coalesce" (at most one job running and one waiting)."""
+    """What a call with a held key does: "return" the holder, "raise" DuplicateKeyError, "replace" the
+    arguments and options of a holder that has not started, "debounce" it (replace it, and start it a delay
+    after this call), or "coalesce" (at most one job running and one waiting)."""
     idempotency_fingerprint: bool
     """Whether a call with a held key and other arguments is an IdempotencyConflictError."""
 
@@ -121,8 +121,8 @@ class TaskOptions(JobOptions, total=False):
     "failures" (none), or a fraction of the jobs from 0 to 1. Warnings and errors are always logged."""
     redact: Sequence[str]
     """Arguments that the status app, the command line and logs show as "[redacted]": a name, or a dotted
-    path into an argument's objects ("card.number"); `*` is any one name, `**` any number of names
-    ("**.password"). The levels add up."""
+    path into an argument's objects (`card.number`); `*` is any one name, `**` any number of names
+    (`**.password`). The levels add up."""
 
 
 class CallOptions(JobOptions, total=False):

@@ -12,6 +12,7 @@ import pytest
 from pgqueue import PgQueue
 from pgqueue.options.declared import AttemptOptions, CallOptions, RetryOptions, TaskOptions
 from pgqueue.options.levels import DEFAULTS, NO_OPTIONS, Options, read_options
+from pgqueue.options.meanings import meanings
 from pgqueue.options.table import AT, OPTIONS, Level
 from pgqueue.retry.policy import RetryPolicy
 
@@ -41,6 +42,10 @@ def test_http_sets_what_a_call_can_set_but_for_what_its_key_header_says() -> Non
 
 def test_every_option_has_a_default_that_its_own_check_takes() -> None:
     assert DEFAULTS.keys() == OPTIONS.keys() - {"reject_on_worker_lost"}
+
+
+def test_every_option_has_a_sentence_for_editors_and_for_the_docs() -> None:
+    assert meanings().keys() == OPTIONS.keys()
 
 
 def test_every_option_about_retries_is_a_field_of_the_retry_policy() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import httpx
+import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
 from pgqueue import PgQueue
 from pgqueue.model.documents import JobDocument
+from pgqueue.options.levels import DEFAULTS, read_options
+from pgqueue.options.table import AT, Level
 from pgqueue.web import status_app
 from pgqueue.web.api.openapi import describe
 from pgqueue.web.api.operations import OPERATIONS
@@ -55,3 +60,37 @@ def test_responses_are_described_by_the_types_that_functions_return() -> None:
     assert job["additionalProperties"] is False
     assert job["properties"]["created_at"] == {"type": "string", "format": "date-time"}
     assert job["properties"]["error"]["description"] == "Null unless the job failed."
+
+
+@pytest.mark.parametrize(
+    ("body", "level"), [("AttemptOptionsBody", Level.RUN_TIME), ("SubmitBody", Level.HTTP)]
+)
+def test_the_document_has_each_option_with_the_default_that_holds(body: str, level: Level) -> None:
+    app = status_app(PgQueue("postgresql://nowhere/app"))
+    properties = describe(app.routes, WebSettings())["components"]["schemas"][body]["properties"]
+
+    shown = {name: properties[name]["default"] for name in AT[level]}
+
+    assert shown == {
+        name: list(option.default) if isinstance(option.default, tuple) else option.default
+        for name, option in AT[level].items()
+    }
+    assert (shown["timeout"], shown["soft_timeout"]) == (3600, 3000)
+    assert (shown["max_retries"], shown["retry_backoff"], shown["max_losses"]) == (3, 1, 3)
+
+
+@pytest.mark.parametrize("level", [Level.RUN_TIME, Level.HTTP])
+def test_a_default_in_the_document_may_be_sent_and_changes_nothing(level: Level) -> None:
+    defaults = json.loads(json.dumps({name: option.default for name, option in AT[level].items()}))
+
+    sent = read_options("a request", defaults, level)
+
+    assert {name: sent[name] for name in sent} == {name: DEFAULTS[name] for name in sent}
+
+
+def test_the_document_says_what_each_option_means_as_editors_do() -> None:
+    app = status_app(PgQueue("postgresql://nowhere/app"))
+    properties = describe(app.routes, WebSettings())["components"]["schemas"]["SubmitBody"]["properties"]
+
+    assert properties["ignore_result"]["description"] == "true: do not store the result."
+    assert [name for name in AT[Level.HTTP] if not properties[name].get("description")] == []

@@ -9,7 +9,7 @@ import pgqueue
 from pgqueue import errors
 
 
-@pytest.mark.parametrize("name", ["api", "errors"])
+@pytest.mark.parametrize("name", ["api", "errors", "options"])
 def test_a_page_is_what_the_code_makes_it(name: str) -> None:
     generator = load_generator(name)
 

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model
 
-from pgqueue.model.checks import MAX_QUEUE_LENGTH, MAX_SECONDS
+from pgqueue.model.checks import (
+    MAX_QUEUE_LENGTH,
+    MAX_SECONDS,
+    count,
+    flag,
+    positive_seconds,
+    retry_limit,
+    some_seconds,
+)
 from pgqueue.model.dead_letters import MAX_COUNT, MAX_PAGE, MAX_RATE, DeadLetterFilter
 from pgqueue.model.filters import JobFilter
 from pgqueue.model.jobs import JobStatus
+from pgqueue.options import checks
 from pgqueue.options.checks import MAX_PRIORITY, MIN_PRIORITY
+from pgqueue.options.meanings import meanings
+from pgqueue.options.table import AT, Level, Option
 
 MAX_REASON: Final = 1000
 """Characters of a reason for the history."""
@@ -43,6 +55,7 @@ Queue = Annotated[str, Field(min_length=1, max_length=MAX_QUEUE_LENGTH, pattern=
 Positive = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
 Some = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
 Count = Annotated[int, Field(ge=0)]
+Priority = Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY)]
 Limit = Annotated[int, Field(ge=1, le=MAX_PAGE, description="Of one page.")]
 Cursor = Annotated[str, Field(description="Of the page before; leave it out to begin.")]
 
@@ -115,7 +128,7 @@ class JobsBody(Because):
 class PriorityBody(Because):
     """Another priority."""
 
-    priority: int = Field(ge=MIN_PRIORITY, le=MAX_PRIORITY, description="Higher runs first.")
+    priority: Priority = Field(description="Higher priorities run first.")
 
 
 class LetterChoice(Input):
@@ -191,47 +204,65 @@ class WorkerQuery(Input):
     jobs: int = Field(default=10, ge=0, le=100, description="Of those that each runs, the longest running.")
 
 
-class AttemptOptionsBody(Input):
-    """How attempts of a task run. Durations are in seconds; null: none, where that can be."""
+_KINDS: Final[Mapping[Callable[[str, object], Any], Any]] = {
+    checks.queue: Queue,
+    checks.priority: Priority,
+    checks.delay: float | None,
+    checks.run_at: Moment | None,
+    checks.expires: float | Moment | None,
+    checks.tags: list[Text],
+    checks.key: Text | None,
+    checks.headers: dict[str, str],
+    checks.job_id: UUID | None,
+    checks.seconds_or_none: Positive | None,
+    checks.retry_backoff: bool | Positive | None,
+    checks.retry_jitter: bool | Literal["full", "equal", "none"],
+    checks.retry_intervals: list[Some] | None,
+    count: Count,
+    flag: bool,
+    positive_seconds: Positive,
+    retry_limit: Count | None,
+    some_seconds: Some,
+}
+"""What JSON has for the values that each check of an option takes."""
+_JSON_WORDS: Final = {"None": "null", "True": "true", "False": "false"}
 
-    soft_timeout: Positive | None = None
-    timeout: Positive | None = None
-    retry_on_timeout: bool = True
-    max_retries: Count | None = None
-    max_retry_duration: Positive | None = None
-    retry_backoff: bool | Positive | None = None
-    retry_backoff_max: Positive = 600.0
-    retry_jitter: bool | Literal["full", "equal", "none"] = "full"
-    retry_delay_min: Some = 0.0
-    default_retry_delay: Some = 60.0
-    retry_intervals: list[Some] | None = None
-    max_losses: Count = 3
-    reject_on_worker_lost: bool = True
-    acks_late: bool = True
-    ignore_result: bool = False
+
+def _options_at(level: Level) -> Any:
+    """Return a model of the options that *level* can set, each with the default that holds without it."""
+    options: dict[str, Any] = {
+        name: (_KINDS[option.check], Field(default=_json_default(option), description=_describe(name)))
+        for name, option in AT[level].items()
+    }
+    return create_model("Options", __base__=Input, **options)
+
+
+def _json_default(option: Option) -> Any:
+    return list(option.default) if isinstance(option.default, tuple) else option.default
+
+
+def _describe(name: str) -> str | None:
+    words = meanings().get(name)
+    return words and re.sub(r"\b(None|True|False)\b", lambda word: _JSON_WORDS[word[0]], words)
+
+
+class AttemptOptionsBody(_options_at(Level.RUN_TIME)):  # type: ignore[misc]  # made from the table
+    """How attempts of a task run. Durations are in seconds; the defaults hold where nothing else is set."""
 
 
 class TaskOptionsBody(Because):
-    """A task's options at run time, in the place of those before. None: as it was declared."""
+    """A task's options at run time, instead of those set before. None: as the task was declared."""
 
     options: AttemptOptionsBody = AttemptOptionsBody()
 
 
-class SubmitBody(AttemptOptionsBody):
-    """A call of a task, and options of its job. Durations are in seconds."""
+class SubmitBody(_options_at(Level.HTTP)):  # type: ignore[misc]  # made from the table
+    """A call of a task, with options of its job.
+
+    Durations are in seconds; the defaults hold where the task, its queue and the PgQueue set nothing else.
+    """
 
     task: Text
     arguments: dict[str, Any] | list[Any] = Field(
         default_factory=dict, description="By name, or by position."
     )
-    queue: Queue = "default"
-    priority: int = Field(default=0, ge=MIN_PRIORITY, le=MAX_PRIORITY, description="Higher runs first.")
-    delay: float | None = Field(default=None, description="Start no earlier than this from now.")
-    run_at: Moment | None = Field(default=None, description="Start no earlier than then.")
-    expires: float | Moment | None = Field(
-        default=None, description="If not started by then, never: a time, or seconds from now."
-    )
-    tags: list[Text] = []
-    key: Text | None = Field(default=None, description="Of your own, to find the job by.")
-    headers: dict[str, str] = {}
-    id: UUID | None = Field(default=None, description="The job's id; one that is taken is refused.")
