@@ -1,4 +1,10 @@
-"""What happens to jobs, as values, and those who are told of it."""
+"""What happens to jobs, as values, and the observers that are told.
+
+An event is told after the commit (an enqueue in a caller's transaction says that it is open), once a batch,
+so that it costs a batch and not a job; what it says of each job is made when it is read. Observers run on
+the event loop and return at once. One that raises is logged, and neither disturbs the others nor the work
+that it was told of.
+"""
 
 from pgqueue.events.kinds import (
     KINDS,

@@ -1,4 +1,9 @@
-"""The status app: what a service shows of its jobs and of itself over HTTP."""
+"""The status app: a JSON API to submit, poll and operate jobs, and pages for people.
+
+It neither opens nor closes the PgQueue that it shows. Every request passes the guard, and every route but
+those of health asks access first. API and pages call the same methods of PgQueue, so what is refused here is
+refused there.
+"""
 
 from pgqueue.web.app import end_streams, status_app
 
