@@ -1,19 +1,19 @@
 """Notifications between processes: hints that there is something to look at.
 
-One connection a process listens and notifies. Whatever is lost here, polling finds. What an enqueue
-announces is sent after its commit, at once for the first and then at most once every few milliseconds,
-because each notifying transaction takes a lock that the whole database shares.
+One connection per process listens and notifies. Polling finds what is lost here. An enqueue is announced
+after its commit: the first one at once, later ones at most once every few milliseconds, because each
+notifying transaction takes a lock that the whole database shares.
 
-Messages on the channel named like the schema: `ready LANE`, `cancel JOB`, `settings` (somebody changed
-them), `watch` (somebody awaits results). On the channel for finished jobs: `JOB JOB ...`.
+Messages on the channel named after the schema: `ready LANE`, `cancel JOB`, `settings` (they were changed),
+`watch` (a client awaits results). On the channel for ended jobs: `JOB JOB ...`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
-from itertools import chain, repeat
 from typing import Protocol
 from uuid import UUID
 
@@ -27,15 +27,15 @@ from pgqueue.store import Store
 logger = logging.getLogger("pgqueue.signals")
 
 FINISHED_IDS = 200
-"""Job ids in one notification: its payload ends at 8,000 bytes."""
+"""Job ids in one notification, whose payload may have 8,000 bytes at most."""
 NOTIFY_PAUSE = 0.015
 """Seconds between two notifying transactions of a process."""
 PROBE_INTERVAL = 5.0
-"""Seconds of silence after which the connection is asked whether it still lives."""
+"""Seconds of silence after which the connection is probed."""
 
 
 class Signals:
-    """A process's ear and voice. Opens its connection when first needed."""
+    """Listens and notifies for one process. Opens its connection when first needed."""
 
     def __init__(self, database: Database, store: Store) -> None:
         self._database = database
@@ -47,22 +47,26 @@ class Signals:
         self._wakeup = anyio.Event()
         self._sent = anyio.Event()
         self._is_sending = False
-        self.is_listening = False
-        """Whether notifications arrive now. False: polling is all there is."""
+        self._listening_on: asyncpg.Connection[asyncpg.Record] | None = None
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether notifications arrive now. If not, changes are found by polling alone."""
+        return self._listening_on is not None and not self._listening_on.is_closed()
 
     @property
     def finished_channel(self) -> str:
-        """The channel on which finished jobs are named."""
+        """The channel on which the ids of ended jobs are sent."""
         return f"{self._database.schema}_finished"
 
     def publish(self, message: str) -> None:
-        """Send *message* soon, and tell this process at once. The same message twice is sent once."""
+        """Send *message* soon, and tell this process at once. Equal messages are sent once."""
         for on_message in self._listeners.get(self._database.schema, ()):
             on_message(message)
         self._send(self._database.schema, message)
 
     def publish_finished(self, ids: Iterable[UUID]) -> None:
-        """Send the ids of finished jobs soon."""
+        """Send the ids of ended jobs soon."""
         names = list(map(str, ids))
         for start in range(0, len(names), FINISHED_IDS):
             self._send(self.finished_channel, " ".join(names[start : start + FINISHED_IDS]))
@@ -71,7 +75,7 @@ class Signals:
     async def listen(
         self, on_message: Callable[[str], None], on_connect: Callable[[], None]
     ) -> AsyncIterator[None]:
-        """Call *on_message* for what workers hear, and *on_connect* whenever listening starts anew."""
+        """Call *on_message* with each message to workers, and *on_connect* whenever listening starts anew."""
         self._subscribe(self._database.schema, on_message)
         self._on_connect.append(on_connect)
         try:
@@ -81,11 +85,11 @@ class Signals:
             self._on_connect.remove(on_connect)
 
     def listen_finished(self, on_message: Callable[[str], None]) -> None:
-        """Call *on_message* with the ids of finished jobs, until `stop_listening_finished`."""
+        """Call *on_message* with the ids of ended jobs, until `stop_listening_finished`."""
         self._subscribe(self.finished_channel, on_message)
 
     def stop_listening_finished(self, on_message: Callable[[str], None]) -> None:
-        """Call *on_message* no more."""
+        """Stop calling *on_message*."""
         self._listeners[self.finished_channel].remove(on_message)
 
     def _subscribe(self, channel: str, on_message: Callable[[str], None]) -> None:
@@ -97,53 +101,62 @@ class Signals:
         self._wakeup.set()
 
     async def drain(self) -> None:
-        """Wait until what was published is sent."""
+        """Wait until all published messages have been sent."""
         while self._outgoing or self._is_sending:
             self._sent = anyio.Event()
             await self._sent.wait()
 
     async def run(self) -> None:
         """Listen and send until cancelled."""
-        # A new one each time: an event belongs to the event loop in which it was waited for.
+        # A new event each time, because an event belongs to the event loop in which it was waited for.
         while not (self._outgoing or any(self._listeners.values())):
             self._wakeup = anyio.Event()
             await self._wakeup.wait()
+        failures = 0
         try:
-            pauses = chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1]))
             while True:
+                opened_at = float("inf")
                 try:
                     if self._database.is_pooled:
                         await self._send_only()
                     else:
                         async with self._link.use() as connection:
-                            pauses = chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1]))
+                            opened_at = time.monotonic()
                             await self._serve(connection)
                 except CONNECTION_ERRORS as error:
-                    pause = next(pauses)
+                    # A connection that ends at once counts as a failure, too; otherwise a server that keeps
+                    # closing connections would be asked for twenty per second.
+                    if time.monotonic() - opened_at > RECONNECT_PAUSES[-1]:
+                        failures = 0
+                    pause = RECONNECT_PAUSES[min(failures, len(RECONNECT_PAUSES) - 1)]
+                    failures += 1
                     logger.warning(
-                        "notifications: waiting for the database (%s: %s); polling goes on, next try in %g s",
+                        "notifications: waiting for the database (%s: %s); polling continues, "
+                        "next attempt in %g s",
                         type(error).__name__,
                         error,
                         pause,
                     )
                     await anyio.sleep(pause)
-                finally:
-                    self.is_listening = False
         finally:
             with anyio.CancelScope(shield=True):
                 await self._link.close()
 
     async def _serve(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         listening: set[str] = set()
+        # The end of an idle connection raises nothing here, so it has to wake the loop.
+        connection.add_termination_listener(self._wake)
         while True:
-            # Re-armed before looking: what is published from here on is not slept through.
+            # Re-armed before looking, so that nothing published from here on is slept through.
             self._wakeup = anyio.Event()
+            if connection.is_closed():
+                raise ConnectionResetError("the connection was closed")
             for channel in self._listeners.keys() - listening:
                 await connection.add_listener(channel, self._hear)
                 listening.add(channel)
-                self.is_listening = True
-                # A listener dies with its connection. Listen first and look once after: whatever was
-                # announced in between is found by looking.
+                self._listening_on = connection
+                # Whatever was announced while this process did not listen is lost. Listening first and
+                # looking once afterwards finds it.
                 for look in self._on_connect:
                     look()
             if self._outgoing:
@@ -153,8 +166,11 @@ class Signals:
                 with anyio.move_on_after(PROBE_INTERVAL) as silence:
                     await self._wakeup.wait()
                 if silence.cancelled_caught:
-                    # A socket can die without a word; only asking tells.
+                    # A host that is gone closes no connection; only a query shows it.
                     await connection.fetchval("select 1", timeout=PROBE_INTERVAL)
+
+    def _wake(self, _connection: object) -> None:
+        self._wakeup.set()
 
     async def _send_only(self) -> None:
         while True:
@@ -181,11 +197,11 @@ class Signals:
             try:
                 on_message(str(message))
             except ValueError:
-                logger.warning("notification %r on channel %s makes no sense: passed over", message, channel)
+                logger.warning("ignoring malformed notification %r on channel %s", message, channel)
 
 
 class Announce(Protocol):
-    """Told what was committed: jobs that are terminal now, and lanes that have new ready jobs."""
+    """Announces what was committed: jobs that have ended, and lanes that have new pending jobs."""
 
     def __call__(self, *, finished: Collection[UUID], lanes: Collection[int]) -> None:
-        """Tell."""
+        """Announce it."""

@@ -12,6 +12,7 @@ from kit import inside
 from kit.waiting import eventually, holds
 
 from pgqueue import JobCancelled, JobHandle, PgQueue
+from pgqueue.background import notifications
 from pgqueue.background import watching as watches
 
 if TYPE_CHECKING:
@@ -102,20 +103,47 @@ async def test_an_enqueue_from_sql_wakes_a_worker(pgq: PgQueue, db: Connection) 
 
 
 async def test_a_listener_that_lost_its_connection_looks_once_for_what_it_missed(
-    pgq: PgQueue, dsn: str, db: Connection
+    pgq: PgQueue, dsn: str, db: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @pgq.task
     async def work() -> str:
         return "done"
 
-    async with pgq.worker(poll_interval=NEVER), PgQueue(dsn) as elsewhere:
+    async with pgq.worker(poll_interval=NEVER) as worker, PgQueue(dsn) as elsewhere:
         await (await work.enqueue()).result(timeout=60)
+        await eventually(lambda: listens(pgq))
+        await eventually(lambda: holds(inside.sleeps(worker)))
+        # What is announced while nobody listens is lost: this job is announced to nobody at all.
+        monkeypatch.setattr(inside.signals(elsewhere), "publish", lambda _: None)
+        job = await elsewhere.enqueue_by_name("work")
         listener = inside.listener(pgq)
         assert listener is not None
-        # The other process announces the job while nobody here listens.
         assert await db.fetchval("select pg_terminate_backend($1)", listener.get_server_pid())
-        job = await elsewhere.enqueue_by_name("work")
         assert await pgq.handle(job.id).result(timeout=60) == "done"
+
+
+@pytest.mark.contract("BP13")
+async def test_a_listener_whose_connection_is_closed_says_so_and_listens_anew_at_once(
+    pgq: PgQueue, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing but the end of the connection itself wakes it.
+    monkeypatch.setattr(notifications, "PROBE_INTERVAL", NEVER)
+
+    async with pgq.worker(poll_interval=NEVER):
+        await eventually(lambda: listens(pgq))
+        closed = inside.listener(pgq)
+        assert closed is not None
+        said_then: list[bool] = []
+        closed.add_termination_listener(lambda _: said_then.append(inside.signals(pgq).is_listening))
+        assert await db.fetchval("select pg_terminate_backend($1)", closed.get_server_pid())
+        await eventually(lambda: holds(bool(said_then)))
+        # Half a second is what is promised; four are what a probe would take.
+        await eventually(lambda: listens(pgq), within=3.0)
+        anew = inside.listener(pgq)
+
+    assert said_then == [False]
+    assert anew is not None
+    assert anew is not closed
 
 
 async def test_a_job_that_is_announced_during_a_sweep_is_not_slept_through(

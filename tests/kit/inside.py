@@ -90,6 +90,12 @@ def claimer_of(worker: Worker) -> Claimer:
     return worker._claimer
 
 
+def sleeps(worker: Worker, *, for_more_than: float = 1000.0) -> bool:
+    """Return whether *worker* has found its lanes empty, and looks again only when told, or so much later."""
+    claimer = worker._claimer
+    return not claimer.book.has_active and claimer._sweep_in() > for_more_than
+
+
 def slots_of(worker: Worker) -> Slots:
     """Return the slots in which *worker* runs its attempts."""
     return worker._slots
