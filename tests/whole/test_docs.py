@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from kit.snippets import PAGES, ROOT, imported, run, snippets, snippets_in
 from kit.waiting import eventually
 
@@ -83,6 +87,105 @@ async def test_the_page_on_security_does_what_it_says(pgq: PgQueue) -> None:
     assert [each.actor for each in await pgq.settings()] == ["ada"]
 
 
+def names_for(pgq: PgQueue, **names: Any) -> dict[str, Any]:
+    """Return what the snippets of a page take as there."""
+    return {name: getattr(pgqueue, name) for name in pgqueue.__all__} | {"pgq": pgq, **names}
+
+
+@pytest.mark.contract("P8.1")
+async def test_the_program_in_the_readme_runs(dsn: str) -> None:
+    program = snippets_in(ROOT / "README.md", "python")[0].replace("postgresql://localhost/app", dsn)
+
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await asyncio.wait_for(process.communicate(), timeout=60)
+
+    assert process.returncode == 0
+    assert printed.decode().rstrip().endswith("sent 'Welcome!' to user@example.com")
+
+
+async def test_the_page_on_enqueueing_does_what_it_says(pgq: PgQueue, db: Connection) -> None:
+    @pgq.task
+    async def send_email(to: str, subject: str) -> None: ...
+
+    await db.execute("create table orders (id integer)")
+    names = names_for(pgq, connection=db, send_email=send_email, readers=["a@b.c", "d@e.f"])
+
+    for code in snippets("how-to/enqueue-in-your-transaction.md", "python"):
+        if "blocking" not in code:
+            await run(code, names)
+    [by_sql] = snippets("how-to/enqueue-in-your-transaction.md", "sql")
+    await db.execute(by_sql)
+
+    assert await db.fetchval("select count(*) from orders") == 1
+    assert await db.fetchval("select count(*) from pgqueue.job") == 8
+
+
+async def test_the_page_on_dead_letters_does_what_it_says(pgq: PgQueue) -> None:
+    @pgq.task(max_retries=0)
+    async def send_email(to: str) -> None:
+        raise ValueError(to)
+
+    jobs = await pgq.enqueue_many(send_email.s(f"{number}@b.c") for number in range(3))
+    async with pgq.worker():
+        await eventually(lambda: have_failed(pgq, 3))
+    names = names_for(pgq, job_id=jobs[0].id)
+
+    for code in snippets("how-to/dead-letters.md", "python"):
+        await run(code, names)
+
+    assert [action.action for action in await pgq.actions(jobs[0].id)] == ["discarded"]
+    assert await jobs[2].status() is JobStatus.PENDING
+
+
+async def have_failed(pgq: PgQueue, count: int) -> bool:
+    return len((await pgq.dead_letters()).letters) == count
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "how-to/retry.md",
+        "how-to/time-limits.md",
+        "how-to/pause-and-configure.md",
+        "how-to/deploy-and-stop.md",
+        "how-to/submit-and-poll.md",
+        "reference/events-and-logs.md",
+    ],
+)
+async def test_the_snippets_of_a_page_run(
+    page: str, pgq: PgQueue, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @pgq.task
+    async def send_email(to: str) -> None: ...
+
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    handle = await send_email.enqueue("a@b.c")
+    await handle.cancel()
+    names = names_for(pgq, dsn=dsn, handle=handle, FastAPI=FastAPI, __name__=__name__)
+
+    for code in snippets(page, "python"):
+        await run(code, names)
+
+
+async def test_the_page_on_tests_does_what_it_says(dsn: str) -> None:
+    pgq = PgQueue(dsn)
+
+    @pgq.task
+    async def send_email(to: str, subject: str) -> str:
+        return f"sent {subject!r} to {to}"
+
+    names = names_for(pgq, send_email=send_email)
+
+    for code in snippets("how-to/test-your-tasks.md", "python"):
+        # It would start a server of its own.
+        if "embedded" not in code:
+            await run(code, names)
+
+    assert "job" in names
+
+
 PUBLIC = frozenset(
     {
         "pgqueue",
@@ -96,6 +199,8 @@ PUBLIC = frozenset(
 )  # fmt: skip
 """What programs import: files at the top of the package, and the packages that list their names."""
 
+FILE = re.compile(r"`((?:\w[\w-]*/)+[\w.-]+\.(?:py|sql|md|yml|json|html))`")
+"""A file that a page names by its path from the top, or from the top of the package."""
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -122,3 +227,11 @@ def test_what_a_page_links_to_is_there(page: Path) -> None:
     links = LINK.findall(page.read_text(encoding="utf-8"))
 
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=path_of)
+def test_a_file_that_a_page_names_is_there(page: Path) -> None:
+    named = FILE.findall(page.read_text(encoding="utf-8"))
+    folders = (ROOT, ROOT / "pgqueue", ROOT / "tests")
+
+    assert [name for name in named if not any((folder / name).exists() for folder in folders)] == []
