@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from conftest import Connection
 
 DASHBOARD = MONITORING / "grafana.json"
-PAGE = ROOT / "docs" / "how-to" / "monitor.md"
+PAGE = ROOT / "docs" / "reference" / "metrics.md"
 CASES = Path(__file__).parent / "alerts_test.yml"
 
 NAME = re.compile(r"\bpgqueue_\w+")
