@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 from kit import inside
-from kit.faults import blocked_session, ghost
-from kit.waiting import eventually
+from kit.faults import blocked_session, ghost, renewed, until_blocked
+from kit.waiting import eventually, holds
 
 from pgqueue import ConfigurationError, InvalidOptionError, JobFailed, JobStatus, NotOpenError, PgQueue
 from pgqueue.events import AttemptsEnded, Event, JobsClaimed
@@ -112,6 +112,28 @@ async def test_a_worker_that_runs_heeds_the_pause_of_a_task(pgq: PgQueue, db: Co
         await eventually(lambda: is_aside(db, 1))
 
     assert runs == ["before"]
+
+
+@pytest.mark.contract("P4.11")
+async def test_nothing_starts_before_a_worker_has_read_what_is_paused(pgq: PgQueue, db: Connection) -> None:
+    runs, _, _ = declare(pgq)
+    await pgq.pause(task="work")
+    await pgq.enqueue_by_name("work", "paused")
+    # The worker waits here to read the settings. Claims do not read this table.
+    transaction = db.transaction()
+    await transaction.start()
+    await db.execute("lock table pgqueue.setting in access exclusive mode")
+
+    async with pgq.worker(lease_ttl=3) as worker:
+        await until_blocked(pgq, "read_settings")
+        await eventually(lambda: holds(inside.lease_of(worker) is not None))
+        for _ in range(2):
+            await renewed(pgq, inside.lease_of(worker))
+        assert runs == []
+        await transaction.commit()
+        await eventually(lambda: is_aside(db, 1))
+
+    assert runs == []
 
 
 @pytest.mark.contract("P4.11")

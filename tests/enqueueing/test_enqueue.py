@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID, uuid4
 
 import anyio
@@ -594,6 +594,22 @@ async def test_an_enqueue_with_a_chosen_id_whose_answer_is_lost_is_one_job(dsn: 
         assert line.cuts == 1
         assert job.id == again.id == chosen
         assert await db.fetchval(COUNT) == 2
+
+
+@pytest.mark.contract("P1.5", "P1.6")
+@pytest.mark.parametrize("on_duplicate", ["return", "raise"])
+async def test_a_chosen_id_whose_answer_is_lost_is_no_duplicate_of_itself(
+    dsn: str, on_duplicate: Literal["return", "raise"]
+) -> None:
+    async with line_to(dsn) as (line, near), PgQueue(near, connect_options={"ssl": False}) as pgq:
+        work = declare_work(pgq)
+        await work.enqueue(0)
+
+        line.cut_at = b"COMMIT"
+        job = await work.options(id=uuid4(), on_duplicate=on_duplicate).enqueue(1)
+
+        assert line.cuts == 1
+        assert job.created
 
 
 @pytest.mark.contract("P1.5")

@@ -84,16 +84,24 @@ async def test_at_the_end_of_its_time_an_event_is_new_to_one_caller(pgq: PgQueue
 
 
 async def test_the_time_is_the_databases(pgq: PgQueue, db: Connection) -> None:
-    await pgq.mark_processed("a", "1")
-    await pgq.mark_processed("a", "2", ttl=timedelta(hours=1))
-    await pgq.mark_processed("a", "3", ttl=60)
+    ttls = [timedelta(days=7), timedelta(hours=1), timedelta(seconds=60)]
+    async with asyncio.TaskGroup() as group, db.transaction():
+        # Each statement waits until the client's clock is behind by more than it took to send it.
+        await db.execute("lock table pgqueue.inbox in access exclusive mode")
+        group.create_task(pgq.mark_processed("a", "0"))
+        group.create_task(pgq.mark_processed("a", "1", ttl=timedelta(hours=1)))
+        group.create_task(pgq.mark_processed("a", "2", ttl=60))
+        await eventually(lambda: are_blocked(db, len(ttls)))
+        let_go_at = await db.fetchval("select clock_timestamp()")
 
-    times = await db.fetch("select expires_at - processed_at as ttl from pgqueue.inbox order by event_id")
+    ends = [row[0] for row in await db.fetch("select expires_at from pgqueue.inbox order by event_id")]
+    now = await db.fetchval("select clock_timestamp()")
+    assert all(let_go_at < end - ttl < now for end, ttl in zip(ends, ttls, strict=True))
 
-    expected = [timedelta(days=7), timedelta(hours=1), timedelta(seconds=60)]
-    assert all(
-        abs(row["ttl"] - ttl) < timedelta(seconds=30) for row, ttl in zip(times, expected, strict=True)
-    )
+
+async def are_blocked(db: Connection, count: int) -> bool:
+    query = "select count(*) = $1 from pg_locks where relation = 'pgqueue.inbox'::regclass and not granted"
+    return bool(await db.fetchval(query, count))
 
 
 async def test_a_lost_answer_does_not_turn_the_first_into_a_second(dsn: str) -> None:

@@ -263,3 +263,17 @@ async def until_blocked(pgq: PgQueue, statement: str = "take_keys") -> None:
     connection = await inside.database(pgq).connect(durable=True)
     await eventually(lambda: is_blocked(connection, statement))
     await connection.close()
+
+
+async def renewed(pgq: PgQueue, lease_id: object) -> None:
+    """Wait for the next renewal of a lease."""
+    async with inside.database(pgq).acquire() as connection:
+        query = "select renewed_at from pgqueue.lease where id = $1"
+        before = await connection.fetchval(query, lease_id)
+
+        async def is_later() -> bool:
+            now = await connection.fetchval(query, lease_id)
+            assert now is not None
+            return bool(now > before)
+
+        await eventually(is_later)

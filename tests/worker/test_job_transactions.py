@@ -6,10 +6,11 @@ import asyncio
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from kit import inside
 from kit.faults import lossy_proxy
 from kit.waiting import eventually, is_terminal, over
 
@@ -401,6 +402,56 @@ async def test_a_handler_that_goes_on_after_it_was_given_up_keeps_nothing(
     assert (await job.refresh()).result == "second"
     assert await written(db) == []
     await eventually(lambda: nobody_idles(db))
+
+
+@pytest.mark.contract("P3.1", "P4.9")
+async def test_a_job_that_is_being_committed_is_not_cancelled_any_more(
+    pgq: PgQueue, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await db.execute(
+        """
+        create function wait_for_the_test() returns trigger language plpgsql as
+            $$ begin perform pg_advisory_xact_lock_shared(7, 7); return null; end $$;
+        create constraint trigger wait after insert on effect deferrable initially deferred
+            for each row execute function wait_for_the_test();
+        select pg_advisory_lock(7, 7);
+        """
+    )
+    looks: list[list[UUID]] = []
+    find_cancel_requests = inside.store(pgq).find_cancel_requests
+
+    async def look(connection: Any, lease_id: UUID) -> list[UUID]:
+        looks.append(await find_cancel_requests(connection, lease_id))
+        return looks[-1]
+
+    monkeypatch.setattr(inside.store(pgq), "find_cancel_requests", look)
+
+    @pgq.task
+    async def work(ctx: JobContext) -> str:
+        async with ctx.transaction() as connection:
+            await connection.execute(ADD, "one")
+        return "done"
+
+    job = await work.enqueue()
+
+    async def looked_twice() -> bool:
+        return looks.count([job.id]) == 2 or await is_terminal(job)
+
+    async with pgq.worker():
+        await eventually(lambda: is_committing(db))
+        assert await job.cancel()
+        # By its second look the worker has heeded what it found at the first.
+        await eventually(looked_twice)
+        await db.execute("select pg_advisory_unlock(7, 7)")
+        ended = await over(job)
+
+    assert ended.status is JobStatus.SUCCEEDED
+    assert await written(db) == ["one"]
+
+
+async def is_committing(db: Connection) -> bool:
+    query = "select exists (select from pg_locks where locktype = 'advisory' and objid = 7 and not granted)"
+    return bool(await db.fetchval(query))
 
 
 @pytest.mark.contract("P4.14")

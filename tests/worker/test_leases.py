@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from kit import inside
-from kit.faults import attempt_reasons, expire_lease, lossy_proxy
+from kit.faults import attempt_reasons, expire_lease, lossy_proxy, renewed
 from kit.waiting import eventually, holds
 
 from pgqueue import JobHandle, JobStatus, PgQueue
@@ -248,20 +248,6 @@ async def test_a_lost_answer_to_its_registration_costs_a_worker_nothing(
             assert await (await work.enqueue()).result(timeout=60) == "done"
             assert worker.is_consuming
             assert await db.fetchval("select count(*) from pgqueue.lease") == 1
-
-
-async def renewed(pgq: PgQueue, lease_id: object) -> None:
-    """Wait for the next renewal of a lease."""
-    async with inside.database(pgq).acquire() as connection:
-        query = "select renewed_at from pgqueue.lease where id = $1"
-        before = await connection.fetchval(query, lease_id)
-
-        async def is_later() -> bool:
-            now = await connection.fetchval(query, lease_id)
-            assert now is not None
-            return bool(now > before)
-
-        await eventually(is_later)
 
 
 async def lock_holder(db: Connection) -> int | None:

@@ -21,7 +21,7 @@ from kit.waiting import eventually, holds, over
 from prometheus_client import generate_latest
 
 from pgqueue import InvalidOptionError, JobStatus, PgQueue, SoftTimeLimitExceeded, current_job
-from pgqueue.events import AttemptsAbandoned, AttemptsEnded, Event
+from pgqueue.events import AttemptsAbandoned, AttemptsEnded, AttemptsFenced, Event
 from pgqueue.metrics import Metrics
 from pgqueue.model.unset import UNSET
 from pgqueue.options.levels import Options
@@ -406,6 +406,31 @@ async def test_a_handler_that_suppresses_its_cancellation_is_given_up_after_the_
     assert "pgqueue_attempts_abandoned_total 1.0" in generate_latest(metrics.registry).decode()
     ends = [each.job_id for event in heard if isinstance(event, AttemptsEnded) for each in event.attempts]
     assert ends.count(job.id) == 1
+
+
+@pytest.mark.contract("P2.6")
+async def test_an_attempt_that_was_given_up_on_ends_once(pgq: PgQueue) -> None:
+    go_on, late = asyncio.Event(), asyncio.Event()
+    heard: list[Event] = []
+    pgq.observe(heard.append, AttemptsAbandoned, AttemptsEnded, AttemptsFenced)
+
+    @pgq.task(timeout=SOON, max_retries=0)
+    async def refuse() -> None:
+        while not go_on.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await go_on.wait()
+        late.set()
+
+    job = await refuse.enqueue()
+    # Leaving the worker writes every outcome that there is.
+    async with pgq.worker(cancel_grace=SOON):
+        try:
+            await over(job)
+        finally:
+            go_on.set()
+        await late.wait()
+
+    assert [type(event) for event in heard] == [AttemptsAbandoned, AttemptsEnded]
 
 
 @pytest.mark.contract("P2.6")
