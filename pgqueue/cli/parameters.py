@@ -14,7 +14,7 @@ from uuid import UUID
 
 import typer
 
-from pgqueue import JobFilter, JobStatus, PgQueue
+from pgqueue import PgQueue
 from pgqueue.cli.target import load
 
 T = TypeVar("T")
@@ -37,21 +37,6 @@ Cursor = Annotated[
 ]
 JobIds = Annotated[list[UUID] | None, typer.Argument(metavar="[JOB]...", help="Job ids.")]
 OneJob = Annotated[UUID, typer.Argument(metavar="JOB", help="Job id.")]
-
-OfStatus = Annotated[
-    list[JobStatus] | None,
-    typer.Option("--status", help="Only jobs with this status; may be given more than once."),
-]
-OfTask = Annotated[str | None, typer.Option("--task", help="Only this task.")]
-OfQueue = Annotated[str | None, typer.Option("--queue", help="Only this queue.")]
-OfTag = Annotated[str | None, typer.Option("--tag", help="Only jobs with this tag.")]
-OfKey = Annotated[str | None, typer.Option("--key", help="Only jobs with this key.")]
-CreatedAfter = Annotated[
-    datetime | None, typer.Option("--created-after", help="Enqueued at or after this time (UTC).")
-]
-CreatedBefore = Annotated[
-    datetime | None, typer.Option("--created-before", help="Enqueued before this time (UTC).")
-]
 
 
 class Session:
@@ -103,27 +88,6 @@ def call(app: str | None, dsn: str | None, schema: str, use: Callable[[PgQueue],
 def in_utc(given: datetime | None) -> datetime | None:
     """Return a time from the command line, which is in UTC, with its time zone."""
     return given and given.replace(tzinfo=UTC)
-
-
-def job_filter(
-    statuses: Sequence[JobStatus] | None,
-    task: str | None,
-    queue: str | None,
-    tag: str | None,
-    key: str | None,
-    created_after: datetime | None,
-    created_before: datetime | None,
-) -> JobFilter:
-    """Return the filter that the options describe. Raises InvalidFilterError."""
-    return JobFilter(
-        frozenset(statuses) if statuses else None,
-        task,
-        queue,
-        tag,
-        key,
-        in_utc(created_after),
-        in_utc(created_before),
-    )
 
 
 def check_choice(jobs: Sequence[UUID] | None, *, is_empty: bool, everything: bool) -> None:

@@ -1,4 +1,4 @@
-"""Dead letters: looked at, redriven and discarded; and waiting jobs given another priority."""
+"""Dead letters: read, redriven and discarded; and the priority of waiting jobs changed."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from pgqueue.model.dead_letters import (
     decode_cursor,
     encode_cursor,
 )
+from pgqueue.model.filters import check_limit
 from pgqueue.model.jobs import Action, Job, JobStatus
 from pgqueue.options.levels import read_options
 from pgqueue.options.table import Level
@@ -50,28 +51,28 @@ NO_FILTER = DeadLetterFilter()
 
 
 class DeadLetterInterface(Parts):
-    """What a PgQueue lets operators do with dead letters. `actor` is who asks for it, for the history."""
+    """What operators can do with dead letters. `actor` and `reason` are recorded in the job's history."""
 
     # Looking
 
     async def dead_letters(
         self, wanted: DeadLetterFilter = NO_FILTER, *, limit: int = 100, cursor: str | None = None
     ) -> DeadLetterPage:
-        """Return a page of dead letters, newest first. Looking changes nothing.
+        """Return a page of dead letters, newest first. Reading changes nothing.
 
-        *cursor*: of the page before. Raises InvalidFilterError.
+        *cursor*: that of the previous page. Raises InvalidFilterError.
         """
-        _check_limit(limit)
+        check_limit(limit)
         behind = None if cursor is None else decode_cursor(cursor)
         async with self._database.acquire() as connection:
-            # One more tells whether there is a next page.
+            # One more shows whether there is a next page.
             letters = await self._store.list_letters(connection, wanted, behind, limit + 1)
         is_last = len(letters) <= limit
         letters = letters[:limit]
         return DeadLetterPage(letters, None if is_last else encode_cursor(letters[-1]))
 
     async def dead_letter(self, job_id: UUID) -> DeadLetterDetails:
-        """Return all that is known of a dead letter. Looking changes nothing.
+        """Return everything that is known about a dead letter. Reading changes nothing.
 
         Raises JobNotFoundError, NotADeadLetterError.
         """
@@ -96,14 +97,14 @@ class DeadLetterInterface(Parts):
         limit: int = 100,
         cap: int = 10_000,
     ) -> list[DeadLetterGroup]:
-        """Return dead letters by what they have in common, those that failed last first.
+        """Return dead letters grouped by fingerprint, the latest failure first.
 
-        Counts stop at *cap*, and MAX_PAGE fingerprints are looked at: the cost is bounded. Raises
+        Counts stop at *cap*, and at most MAX_PAGE fingerprints are read, so the cost is bounded. Raises
         InvalidFilterError.
         """
-        _check_limit(limit)
+        check_limit(limit)
         if not 1 <= cap <= MAX_COUNT:
-            raise InvalidFilterError(f"cap is {cap}: give 1 to {MAX_COUNT:,}")
+            raise InvalidFilterError(f"cap must be a number from 1 to {MAX_COUNT:,}, got {cap}")
         # For its checks.
         DeadLetterFilter(task=task, reason=reason, error_type=error_type)
         async with self._database.acquire() as connection:
@@ -118,7 +119,7 @@ class DeadLetterInterface(Parts):
             )
 
     async def oldest_dead_letter_age(self) -> float | None:
-        """Return for how many seconds the oldest dead letter has been one; None: there is none."""
+        """Return the age of the oldest dead letter, in seconds; None: there are none."""
         async with self._database.acquire() as connection:
             return await self._store.read_oldest_age(connection)
 
@@ -139,19 +140,21 @@ class DeadLetterInterface(Parts):
         reason: str | None = None,
         actor: str | None = None,
     ) -> None:
-        """Make a job that has failed pending again, under its id; its history stays.
+        """Make a failed job pending again, under its id; its history stays.
 
-        *queue*: another one than its own. *arguments*: instead of its own, by name; those of a task that
-        this process knows are checked. *reset_attempts*: give its attempts back; without, it has one more.
+        *queue*: move it to this queue. *arguments*: new arguments by name, checked if this process declares
+        the task. *reset_attempts*: False keeps the attempt count; the job then has at least one more attempt.
         Raises JobNotFoundError, NotADeadLetterError, InvalidArgumentsError, PayloadTooLargeError,
-        RedactedArgumentsError, InvalidOptionError, UnknownQueueError; nothing has changed then.
+        RedactedArgumentsError, InvalidOptionError, UnknownQueueError; in that case nothing was changed.
         """
         self._check_queue(queue)
         async with self._database.acquire() as connection:
             job = await self._read_failed(connection, job_id)
             document = None
             if arguments is not None:
-                document = encode_document(self._codec, self._anew(self._completed(job), arguments))
+                document = encode_document(
+                    self._codec, self._encode_arguments(self._completed(job), arguments)
+                )
             try:
                 await self._store.redrive(
                     connection,
@@ -163,7 +166,7 @@ class DeadLetterInterface(Parts):
                     actor=actor,
                 )
             except (asyncpg.NoDataFoundError, asyncpg.RestrictViolationError):
-                # Somebody was faster.
+                # It was redriven, discarded or removed since it was read.
                 await self._read_failed(connection, job_id)
                 raise
         spent = 0 if reset_attempts else job.attempt
@@ -173,18 +176,18 @@ class DeadLetterInterface(Parts):
     def preview_redrive(
         self, job: Job, *, arguments: Mapping[str, Any], queue: str | None = None
     ) -> dict[str, Any]:
-        """Return what `redrive` would make the arguments of *job*. Asks nobody, and changes nothing.
+        """Return the arguments that `redrive` would give *job*. No I/O.
 
-        They are as the task makes them of what is given; one that this process does not know takes all.
+        They are as the task's annotations encode them; a task that this process does not declare accepts any.
         Raises InvalidArgumentsError, PayloadTooLargeError, RedactedArgumentsError, InvalidOptionError,
         UnknownQueueError.
         """
         self._check_queue(queue)
-        anew: dict[str, Any] = json.loads(self._anew(job, arguments))
-        return anew
+        encoded: dict[str, Any] = json.loads(self._encode_arguments(job, arguments))
+        return encoded
 
     async def discard(self, job_id: UUID, *, reason: str | None = None, actor: str | None = None) -> bool:
-        """Take a job that has failed out of the dead letters, for good; False: it was out already.
+        """Remove a failed job from the dead letters permanently; False: it was removed already.
 
         It stays failed, and its retention counts from its failure. Raises JobNotFoundError,
         NotADeadLetterError.
@@ -200,7 +203,7 @@ class DeadLetterInterface(Parts):
     async def reprioritise(
         self, job_id: UUID, priority: int, *, reason: str | None = None, actor: str | None = None
     ) -> None:
-        """Give a job that waits another priority: higher runs first.
+        """Change the priority of a waiting job: higher priorities run first.
 
         Raises JobNotFoundError, JobNotWaitingError, InvalidOptionError.
         """
@@ -227,16 +230,16 @@ class DeadLetterInterface(Parts):
         reason: str | None = None,
         actor: str | None = None,
     ) -> RedriveHandle:
-        """Begin to redrive the dead letters that *wanted* takes in, oldest first, *rate* a second.
+        """Begin to redrive the dead letters that match *wanted*, oldest first, at *rate* jobs per second.
 
-        Returns at once: workers carry it on, whoever comes and goes. What fails again meanwhile stays a
-        dead letter. *all*: a filter that takes in everything is meant. Raises InvalidFilterError,
-        InvalidOptionError, UnknownQueueError.
+        Returns at once: workers do it in the background, and this process may end. Jobs that fail again
+        meanwhile stay dead letters. *all*: confirms an empty filter, which matches every dead letter. Raises
+        InvalidFilterError, InvalidOptionError, UnknownQueueError.
         """
-        _check_meant("redrive", wanted, is_all_meant=all)
+        _check_confirmed("redrive", wanted, is_all=all)
         if not isinstance(rate, int | float) or not math.isfinite(rate) or not 0 < rate <= MAX_RATE:
             raise InvalidOptionError(
-                f"redrive: rate is {rate!r}: give jobs a second, above 0 and up to {MAX_RATE:g}"
+                f"redrive: rate must be more than 0 and at most {MAX_RATE:g} jobs per second, got {rate!r}"
             )
         self._check_queue(queue)
         redrive_id = uuid4()
@@ -254,7 +257,7 @@ class DeadLetterInterface(Parts):
         return RedriveHandle(self._database, self._store, redrive_id)
 
     def redrive_handle(self, redrive_id: UUID) -> RedriveHandle:
-        """Return a handle of a mass redrive known by its id. Asks nobody whether it exists."""
+        """Return a handle of a mass redrive by its id. No I/O: it may not exist."""
         return RedriveHandle(self._database, self._store, redrive_id)
 
     async def discard_many(
@@ -265,17 +268,17 @@ class DeadLetterInterface(Parts):
         reason: str | None = None,
         actor: str | None = None,
     ) -> int:
-        """Discard the dead letters that *wanted* takes in, a batch at a time; return how many.
+        """Discard the dead letters that match *wanted*, in batches; return how many.
 
-        Ended early, it has discarded whole batches; call again to go on. *all*: a filter that takes in
-        everything is meant. Raises InvalidFilterError.
+        If the call is interrupted, whole batches were discarded; call again to continue. *all*: confirms an
+        empty filter, which matches every dead letter. Raises InvalidFilterError.
         """
-        _check_meant("discard", wanted, is_all_meant=all)
+        _check_confirmed("discard", wanted, is_all=all)
         async with self._database.acquire() as connection:
             newest = await self._store.list_letters(connection, wanted, None, 1)
         if not newest:
             return 0
-        # What fails while this goes on is not meant.
+        # Jobs that fail while this runs are not included.
         wanted = replace(wanted, failed_before=newest[0].failed_at + timedelta(microseconds=1))
         total = 0
         while True:
@@ -304,15 +307,15 @@ class DeadLetterInterface(Parts):
         self._check_declared("redrive", queue)
 
     def shown_details(self, details: DeadLetterDetails) -> DeadLetterDetails:
-        """Return *details* as anybody may see them: without what the option `redact` names."""
+        """Return *details* with the arguments that the option `redact` names replaced."""
         job = details.job
         shown = self.registry.redact(job.task, job.queue, job.arguments)
         if shown == job.arguments:
             return details
         return replace(details, job=replace(job, arguments=shown), payload=json.dumps(shown))
 
-    def _anew(self, job: Job, arguments: Mapping[str, Any]) -> str:
-        """Return other *arguments* of *job* as JSON. Raises InvalidArgumentsError."""
+    def _encode_arguments(self, job: Job, arguments: Mapping[str, Any]) -> str:
+        """Return new *arguments* for *job* as JSON. Raises InvalidArgumentsError."""
         mark = find_mark(dict(arguments), job.arguments)
         if mark is not None:
             raise RedactedArgumentsError(job.task, mark)
@@ -322,15 +325,10 @@ class DeadLetterInterface(Parts):
         return definition.arguments.encode((), arguments, limit=self.payload_limit)
 
 
-def _check_limit(limit: int) -> None:
-    if not 1 <= limit <= MAX_PAGE:
-        raise InvalidFilterError(f"limit is {limit}: give 1 to {MAX_PAGE:,}")
-
-
-def _check_meant(what: str, wanted: DeadLetterFilter, *, is_all_meant: bool) -> None:
-    if wanted.is_empty and not is_all_meant:
+def _check_confirmed(what: str, wanted: DeadLetterFilter, *, is_all: bool) -> None:
+    if wanted.is_empty and not is_all:
         raise InvalidFilterError(
-            f"{what}: the filter takes in every dead letter; say all=True if that is meant"
+            f"{what}: the filter is empty and matches every dead letter; pass all=True to confirm"
         )
-    if is_all_meant and not wanted.is_empty:
-        raise InvalidFilterError(f"{what}: all=True takes no filter; give one or the other")
+    if is_all and not wanted.is_empty:
+        raise InvalidFilterError(f"{what}: all=True cannot be combined with a filter")

@@ -6,7 +6,6 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -15,12 +14,12 @@ from pgqueue.errors import CodecError, InvalidFilterError
 from pgqueue.events.kinds import CancelsRequested, JobMoved, JobsCancelled, JobsReopened
 from pgqueue.model.filters import (
     FIRST_ID,
+    JobCriteria,
     JobFilter,
     Page,
     check_limit,
     decode_cursor,
     encode_cursor,
-    read_statuses,
 )
 from pgqueue.model.jobs import TERMINAL, Attempt, Job, JobStatus
 from pgqueue.store import Requeued, job_of
@@ -28,24 +27,26 @@ from pgqueue.tasks.definition import TaskDefinition
 from pgqueue.tasks.handle import JobHandle, raise_unless_succeeded
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from pgqueue.database.connection import Connection
 
 FIRST_LOOKS: Final = 200
 MAX_LOOKS: Final = 10_000
-"""Jobs that one page looks at, at first and at most."""
+"""Jobs that one page looks at: at first, and at most."""
 BATCH: Final = 500
 """Jobs in one transaction of a bulk operation."""
 
 
 class JobInterface(Parts):
-    """What a PgQueue lets its users do with jobs. `actor` is who asks for it, for the job's history."""
+    """What users can do with jobs. `actor` and `reason` are recorded in the job's history."""
 
     # One
 
     async def get(self, job_id: UUID) -> Job:
         """Return a job as it is now. Raises JobNotFoundError, JobPurgedError.
 
-        What of it cannot be decoded here is as it is stored, and named by its `undecodable`.
+        Parts that cannot be decoded here are as stored, and named in its `undecodable`.
         """
         self._check_open()
         row = await self._reads.read(job_id)
@@ -55,17 +56,17 @@ class JobInterface(Parts):
         return self._completed(job_of(row))
 
     async def get_many(self, ids: Iterable[UUID]) -> dict[UUID, Job]:
-        """Return those of the jobs with *ids* that exist, by id."""
+        """Return the jobs with these *ids* that exist, by id."""
         async with self._database.acquire() as connection:
             jobs = await self._store.read_jobs(connection, ids)
         return {job_id: self._completed(job) for job_id, job in jobs.items()}
 
     def shown_arguments(self, job: Job) -> Any:
-        """Return the arguments of *job* as anybody may see them: without what the option `redact` names."""
+        """Return the arguments of *job*, with those that the option `redact` names replaced."""
         return self.registry.redact(job.task, job.queue, job.arguments)
 
     def handle(self, job_id: UUID) -> JobHandle[Any]:
-        """Return a handle of a job known by its id. Asks nobody whether it exists."""
+        """Return a handle of a job by its id. No I/O: it may not exist."""
         return JobHandle(self, job_id, None)
 
     async def attempts(self, job_id: UUID) -> list[Attempt]:
@@ -74,16 +75,16 @@ class JobInterface(Parts):
             return await self._store.read_attempts(connection, job_id)
 
     async def wait(self, job_id: UUID) -> Job:
-        """Wait until a job is over, and return it. Raises JobNotFoundError."""
+        """Wait until a job has ended, and return it. Raises JobNotFoundError."""
         self._check_open()
         return self._completed(await self._watches.wait(job_id))
 
     def watch(self, job_id: UUID) -> AsyncGenerator[Job]:
-        """Yield a job as it is now, and again whenever something about it changes, until it is over.
+        """Yield a job as it is now, and again whenever it changes, until it has ended.
 
-        `async for job in pgq.watch(job_id)`. Whoever is slow sees the latest state and misses those in
-        between. Ends are seen at once, other changes within a second. However many watch in a process, they
-        share a query a second and a listener. Raises JobNotFoundError, NotOpenError if this PgQueue is closed
+        `async for job in pgq.watch(job_id)`. A slow consumer sees the latest state and misses those in
+        between. Ends are seen at once, other changes within a second. All watches of a process share one
+        query per second and one listener. Raises JobNotFoundError, NotOpenError if this PgQueue is closed
         meanwhile.
         """
         self._check_open()
@@ -95,10 +96,7 @@ class JobInterface(Parts):
                 yield self._completed(job)
 
     async def cancel(self, job_id: UUID, *, reason: str | None = None, actor: str | None = None) -> bool:
-        """Cancel a job; False: it was over already. See `JobHandle.cancel`. Raises JobNotFoundError.
-
-        *actor*: who does it, for the job's history.
-        """
+        """Cancel a job; False: it had already ended. See `JobHandle.cancel`. Raises JobNotFoundError."""
         async with self._database.acquire() as connection:
             cancelled, requested = await self._store.cancel_jobs(connection, [job_id], reason, actor)
             is_heard = bool(cancelled or requested)
@@ -108,9 +106,9 @@ class JobInterface(Parts):
         return is_heard
 
     async def requeue(self, job_id: UUID, *, reason: str | None = None, actor: str | None = None) -> bool:
-        """Make a job that is over, however it ended, pending again; False: it is not over.
+        """Make an ended job pending again, however it ended; False: it has not ended.
 
-        Its history stays; what it returned does not. Raises JobNotFoundError.
+        Its history is kept, its result is not. Raises JobNotFoundError.
         """
         async with self._database.acquire() as connection:
             requeued = await self._requeue(connection, [job_id], TERMINAL, reason, actor)
@@ -120,7 +118,7 @@ class JobInterface(Parts):
         return bool(requeued.count)
 
     def decode_result(self, task: TaskDefinition | None, job: Job) -> Any:
-        """Return a job's result as its task annotates it. Raises what JobHandle.result raises."""
+        """Return a job's result as its task annotates it. Raises the same errors as JobHandle.result."""
         raise_unless_succeeded(job)
         if "result" in job.undecodable:
             raise CodecError(job.id, "result", job.undecodable["result"])
@@ -133,30 +131,29 @@ class JobInterface(Parts):
 
     async def jobs(
         self,
+        chosen: JobFilter | None = None,
         *,
-        status: str | Iterable[str] | None = None,
-        task: str | None = None,
-        queue: str | None = None,
-        tag: str | None = None,
-        key: str | None = None,
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
         limit: int = 100,
         cursor: str | None = None,
+        **criteria: Unpack[JobCriteria],
     ) -> Page:
-        """Return up to *limit* jobs that fit everything given, newest first, and a cursor to what follows.
+        """Return up to *limit* jobs that match a filter, newest first, and the cursor of the next page.
 
-        The order is that of their ids. A page looks at 10,000 jobs at most: with a filter that few of them
-        fit it can be short, or empty, and still have a cursor; only where that is None is there no more.
-        Times are compared with `created_at`; a job whose id the caller chose, with another day's time in it
-        than that of its enqueue, may not be found by them. Raises InvalidFilterError.
+        The filter is *chosen*, or made of *criteria*: `pgq.jobs(status="failed", queue="mail")`; without
+        either, every job matches. The order is that of the ids. A page looks at 10,000 jobs at most: if few
+        of them match it can be short, or empty, and still have a cursor; only a cursor of None means that
+        there are no more. Times are compared with `created_at`; a job whose id the caller chose, with another
+        day's time in it than that of its enqueue, may not be found by them. Raises InvalidFilterError.
         """
-        chosen = JobFilter(read_statuses(status), task, queue, tag, key, created_after, created_before)
+        if chosen is None:
+            chosen = JobFilter.of(**criteria)
+        elif criteria:
+            raise InvalidFilterError(f"jobs: pass a JobFilter or {', '.join(sorted(criteria))}, not both")
         check_limit(limit)
         ids, next_cursor = await self._find(chosen, limit, cursor)
         async with self._database.acquire() as connection:
             found = await self._store.read_jobs(connection, ids)
-        # One that has moved on since it was found does not fit any more, or is gone.
+        # One that changed since it was found may no longer match, or no longer exist.
         jobs = [self._completed(found[job_id]) for job_id in ids if job_id in found]
         if chosen.statuses is not None:
             jobs = [job for job in jobs if job.status in chosen.statuses]
@@ -170,11 +167,11 @@ class JobInterface(Parts):
         reason: str | None = None,
         actor: str | None = None,
     ) -> AsyncIterator[int]:
-        """Cancel the live jobs that *chosen* takes in: `async for count in pgq.cancel_many(...)`.
+        """Cancel the live jobs that match *chosen*: `async for count in pgq.cancel_many(...)`.
 
-        Yields how many, batch by batch; each is a transaction of its own, so leaving the loop leaves the rest
-        alone. Running jobs are asked to stop. Raises InvalidFilterError for a filter that leaves nothing out,
-        unless *all* is given.
+        Yields the number of jobs in each batch; each is a transaction of its own, so leaving the loop leaves
+        the other jobs as they are. Running jobs are asked to stop. *all*: confirms an empty filter, which
+        matches every job. Raises InvalidFilterError.
         """
         _check_not_empty("cancel_many", chosen, everything=all)
         live = frozenset(JobStatus) - TERMINAL
@@ -192,15 +189,14 @@ class JobInterface(Parts):
         reason: str | None = None,
         actor: str | None = None,
     ) -> AsyncIterator[int]:
-        """Make the jobs that *chosen* takes in, and that are over, pending again, under their ids.
+        """Make the ended jobs that match *chosen* pending again, under the same ids.
 
-        Their history stays; what they returned does not. Those that have succeeded are left alone unless the
-        filter names that status. Otherwise as `cancel_many`.
+        Their history is kept, their results are not. Succeeded jobs are only requeued if the filter names
+        that status. Otherwise as `cancel_many`.
         """
         _check_not_empty("requeue_many", chosen, everything=all)
-        # What has succeeded runs again only if somebody says so.
-        unsaid = TERMINAL - {JobStatus.SUCCEEDED}
-        statuses = unsaid if chosen.statuses is None else chosen.statuses & TERMINAL
+        by_default = TERMINAL - {JobStatus.SUCCEEDED}
+        statuses = by_default if chosen.statuses is None else chosen.statuses & TERMINAL
         async for ids in self._batches(chosen, statuses):
             async with self._database.acquire() as connection:
                 requeued = await self._requeue(connection, ids, statuses, reason, actor)
@@ -252,7 +248,7 @@ class JobInterface(Parts):
                 return
 
     async def _find(self, chosen: JobFilter, limit: int, cursor: str | None) -> tuple[list[UUID], str | None]:
-        """Return up to *limit* jobs from *cursor* on, and the cursor of those behind them."""
+        """Return up to *limit* jobs from *cursor* on, and the cursor of those after them."""
         high = decode_cursor(cursor)
         ids: list[UUID] = []
         looks, left = max(FIRST_LOOKS, limit), MAX_LOOKS
@@ -276,6 +272,4 @@ class JobInterface(Parts):
 
 def _check_not_empty(verb: str, chosen: JobFilter, *, everything: bool) -> None:
     if chosen.is_empty and not everything:
-        raise InvalidFilterError(
-            f"{verb}: a filter that leaves nothing out means every job: narrow it, or say all=True"
-        )
+        raise InvalidFilterError(f"{verb}: an empty filter matches every job: narrow it, or pass all=True")

@@ -1,31 +1,32 @@
-"""Dead letters as values: an entry, a filter, a page, a group, and how far a mass redrive has come."""
+"""Dead letters as values: an entry, a filter, a page, a group, and the progress of a mass redrive."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 from uuid import UUID
 
 from pgqueue.errors import InvalidFilterError
+from pgqueue.model.filters import check_criteria, check_range, set_fields
 from pgqueue.model.jobs import Action, Attempt, Job
 
 MAX_PAGE = 1000
 """Entries on one page."""
 MAX_RATE = 5000.0
-"""Jobs a second that one mass redrive may requeue."""
+"""Jobs per second that one mass redrive may requeue."""
 MAX_COUNT = 100_000
-"""What counts of dead letters stop at."""
+"""Counts of dead letters stop here."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A job that has failed, and that nobody has redriven or discarded."""
+    """A failed job that was neither redriven nor discarded."""
 
     job_id: UUID
     failed_at: datetime
@@ -34,28 +35,28 @@ class DeadLetter:
     reason: str
     """A code: "exception", "hard_timeout", "worker_lost", "undecodable", "unknown_task", ..."""
     fingerprint: str
-    """The same for errors of one task that differ in numbers, ids and quoted parts only."""
+    """Equal for errors of one task that only differ in numbers, ids and quoted parts."""
     error_type: str | None
     message: str | None
     """The first line of the error's message, cut at 200 characters."""
     attempt: int
-    """Attempts spent."""
+    """Attempts that count."""
     worker: str | None
     version: str | None
-    """Of the code that ran the last attempt, as `PgQueue(version=...)` names it."""
+    """The version of the code that ran the last attempt: its `PgQueue(version=...)`."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterDetails:
-    """All that is known of a dead letter. Reading it changes nothing."""
+    """Everything that is known about a dead letter. Reading it changes nothing."""
 
     letter: DeadLetter
     job: Job
-    """The record, with the error's traceback. Arguments that cannot be decoded are as they are stored."""
+    """The job, with the error's traceback. Arguments that cannot be decoded are as stored."""
     payload: str
-    """The arguments exactly as they are stored."""
+    """The arguments exactly as stored."""
     attempts: Sequence[Attempt]
-    """Every attempt that did not succeed, oldest first, those before a redrive too."""
+    """Every attempt that did not succeed, oldest first, including those before a redrive."""
     actions: Sequence[Action]
     """What operators did to the job, oldest first."""
 
@@ -68,7 +69,7 @@ class DeadLetterDetails:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilter:
-    """Which dead letters are meant: those that fit everything that is given. Raises InvalidFilterError."""
+    """Selects the dead letters that match every field that is set. Raises InvalidFilterError."""
 
     task: str | None = None
     queue: str | None = None
@@ -76,85 +77,68 @@ class DeadLetterFilter:
     fingerprint: str | None = None
     error_type: str | None = None
     failed_after: datetime | None = None
-    """Failed then or later. Aware."""
+    """Failed at or after this time zone-aware datetime."""
     failed_before: datetime | None = None
-    """Failed earlier than then. Aware."""
+    """Failed before this time zone-aware datetime."""
 
     def __post_init__(self) -> None:
-        """Raise InvalidFilterError for what no dead letter can fit."""
-        for name, value in self._given().items():
-            if isinstance(value, datetime):
-                if value.tzinfo is None:
-                    raise InvalidFilterError(
-                        f"filter: {name} is {value}, without a time zone: give an aware time"
-                    )
-            elif name.startswith("failed_"):
-                raise InvalidFilterError(f"filter: {name} is {value!r}: give an aware datetime")
-            elif not isinstance(value, str) or not value or "\0" in value:
-                raise InvalidFilterError(f"filter: {name} is {value!r}: give a text, or leave it out")
-        if self.failed_after and self.failed_before and self.failed_after >= self.failed_before:
-            raise InvalidFilterError(
-                f"filter: nothing failed from {self.failed_after} on and before {self.failed_before}: "
-                "failed_after must be the earlier one"
-            )
-
-    def _given(self) -> dict[str, object]:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
+        """Raise InvalidFilterError for values that no dead letter can match."""
+        check_criteria(set_fields(self))
+        check_range("failed", self.failed_after, self.failed_before)
 
     @property
     def is_empty(self) -> bool:
-        """Whether it takes in every dead letter."""
-        return not self._given()
+        """Whether it matches every dead letter."""
+        return not set_fields(self)
 
     def to_json(self) -> str:
-        """Return it as the database takes it."""
+        """Return it as statements take it: as JSON."""
         return json.dumps(
             {
                 name: value.isoformat() if isinstance(value, datetime) else value
-                for name, value in self._given().items()
+                for name, value in set_fields(self).items()
             }
         )
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterPage:
-    """Some dead letters, newest first, and where the next ones begin."""
+    """Some dead letters, newest first, and the cursor of the next page."""
 
     letters: Sequence[DeadLetter]
     cursor: str | None
-    """Give it back for the next page; None: this is the last."""
+    """Pass it to get the next page; None: this is the last."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterGroup:
-    """Dead letters of one fingerprint."""
+    """Dead letters with the same fingerprint."""
 
     latest: DeadLetter
-    """The one that failed last, as the example."""
+    """The one that failed last, as an example."""
     first_at: datetime
     """When the first of them failed."""
     count: int
-    """How many there are; stops at the cap."""
+    """How many there are; the count stops at the cap."""
 
     @property
     def fingerprint(self) -> str:
-        """What they have in common."""
+        """Their fingerprint."""
         return self.latest.fingerprint
 
 
 @dataclass(frozen=True, slots=True)
 class RedriveProgress:
-    """How far a mass redrive has come."""
+    """The progress of a mass redrive."""
 
     id: UUID
     state: Literal["running", "done", "cancelled"]
     done: int
-    """Jobs that are pending again."""
+    """Jobs that were made pending again."""
     total: int
-    """Dead letters that there were at its start; stops at MAX_COUNT."""
+    """Dead letters that matched when it began; the count stops at MAX_COUNT."""
     rate: float
-    """Jobs a second."""
+    """Jobs per second."""
     queue: str | None
     reason: str | None
     actor: str
@@ -163,23 +147,23 @@ class RedriveProgress:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will be redriven."""
+        """Whether it has ended."""
         return self.state != "running"
 
 
 def encode_cursor(letter: DeadLetter) -> str:
-    """Return the cursor of the page that begins behind *letter*."""
+    """Return the cursor of the page that begins after *letter*."""
     text = f"{(letter.failed_at - _EPOCH) // timedelta(microseconds=1)} {letter.job_id}"
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str) -> tuple[datetime, UUID]:
-    """Return the time and the job that a page begins behind. Raises InvalidFilterError."""
+    """Return the time and the job that a page begins after. Raises InvalidFilterError."""
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         microseconds, job_id = base64.urlsafe_b64decode(padded.encode()).decode().split(" ")
         return _EPOCH + timedelta(microseconds=int(microseconds)), UUID(job_id)
     except (ValueError, OverflowError, AttributeError, TypeError) as error:
         raise InvalidFilterError(
-            f"cursor {cursor!r} is not one that a page gave; leave it out to begin anew"
+            f"invalid cursor {cursor!r}: use one returned with a page, or omit it to start over"
         ) from error

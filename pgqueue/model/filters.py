@@ -1,11 +1,12 @@
-"""Which jobs a list or a bulk operation means, and pages of them. Values only."""
+"""Which jobs a list or a bulk operation selects, and pages of them. Values only."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from typing import Any, TypedDict
 from uuid import UUID
 
 from pgqueue.errors import InvalidFilterError
@@ -14,12 +15,27 @@ from pgqueue.model.jobs import TERMINAL, Job, JobStatus
 MAX_PAGE = 1000
 FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)
 SLACK = timedelta(days=1)
-"""By how much the time in a job's id and the time of its enqueue may differ: clocks, long transactions."""
+"""How far the time in a job's id may be from the time of its enqueue: clocks, long transactions."""
+
+
+class JobCriteria(TypedDict, total=False):
+    """The fields of a JobFilter as callers write them, for type checkers."""
+
+    status: str | Iterable[str] | None
+    task: str | None
+    queue: str | None
+    tag: str | None
+    key: str | None
+    created_after: datetime | None
+    created_before: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs are meant: those that fit everything that is given. Raises InvalidFilterError."""
+    """Selects the jobs that match every field that is set. Raises InvalidFilterError.
+
+    The fields are in the order in which statements take them.
+    """
 
     statuses: frozenset[JobStatus] | None = None
     task: str | None = None
@@ -28,40 +44,39 @@ class JobFilter:
     """One of the job's tags."""
     key: str | None = None
     created_after: datetime | None = None
-    """Created then or later. Aware."""
+    """Created at or after this time zone-aware datetime."""
     created_before: datetime | None = None
-    """Created earlier than then. Aware."""
+    """Created before this time zone-aware datetime."""
 
     def __post_init__(self) -> None:
-        """Raise InvalidFilterError for what no job can fit."""
+        """Raise InvalidFilterError for values that no job can match."""
         object.__setattr__(self, "statuses", read_statuses(self.statuses))
-        for name in ("task", "queue", "tag", "key"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, str) or not value or "\0" in value):
-                raise InvalidFilterError(f"filter: {name} is {value!r}: give a text, or leave it out")
-        for name in ("created_after", "created_before"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, datetime) or value.utcoffset() is None):
-                raise InvalidFilterError(f"filter: {name} is {value!r}: give an aware datetime")
-        if self.created_after and self.created_before and self.created_after >= self.created_before:
-            raise InvalidFilterError(
-                f"filter: nothing was created from {self.created_after} on and before {self.created_before}: "
-                "created_after must be the earlier one"
-            )
+        check_criteria({name: value for name, value in set_fields(self).items() if name != "statuses"})
+        check_range("created", self.created_after, self.created_before)
+
+    @classmethod
+    def of(cls, *, status: str | Iterable[str] | None = None, **criteria: Any) -> JobFilter:
+        """Return the filter with these JobCriteria. *status*: one, or several. Raises InvalidFilterError."""
+        return cls(read_statuses(status), **criteria)
 
     @property
     def is_empty(self) -> bool:
-        """Whether it takes in every job."""
-        return all(getattr(self, each.name) is None for each in fields(self))
+        """Whether it matches every job."""
+        return not set_fields(self)
+
+    def as_arguments(self) -> list[object]:
+        """Return its fields as statements take them."""
+        statuses, *others = (getattr(self, each.name) for each in fields(self))
+        return [None if statuses is None else sorted(statuses), *others]
 
     @property
     def is_live(self) -> bool:
-        """Whether it takes in live jobs alone."""
+        """Whether it matches live jobs only."""
         return self.statuses is not None and not self.statuses & TERMINAL
 
     @property
     def window(self) -> tuple[UUID, UUID]:
-        """The ids, if they are UUIDv7, of jobs created when the filter says."""
+        """The range of ids of jobs created in the filter's time range, if the ids are UUIDv7."""
         low, high = FIRST_ID, LAST_ID
         if self.created_after is not None:
             low = UUID(int=_milliseconds(self.created_after, -SLACK) << 80)
@@ -72,11 +87,35 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some jobs, newest first, and where the next ones begin."""
+    """Some jobs, newest first, and the cursor of the next page."""
 
     jobs: Sequence[Job]
     cursor: str | None
-    """Pass it to get what follows; None: there is no more."""
+    """Pass it to get the next page; None: this is the last."""
+
+
+def set_fields(chosen: Any) -> dict[str, Any]:
+    """Return the fields of a filter that are set."""
+    values = ((field.name, getattr(chosen, field.name)) for field in fields(chosen))
+    return {name: value for name, value in values if value is not None}
+
+
+def check_criteria(given: Mapping[str, object]) -> None:
+    """Raise InvalidFilterError for values that nothing can match. Those named _after or _before are times."""
+    for name, value in given.items():
+        if name.endswith(("_after", "_before")):
+            if not isinstance(value, datetime) or value.utcoffset() is None:
+                raise InvalidFilterError(f"filter: {name} must be a time zone-aware datetime, got {value!r}")
+        elif not isinstance(value, str) or not value or "\0" in value:
+            raise InvalidFilterError(f"filter: {name} must be a non-empty string, got {value!r}")
+
+
+def check_range(verb: str, after: datetime | None, before: datetime | None) -> None:
+    """Raise InvalidFilterError if no time is from *after* on and before *before*."""
+    if after and before and after >= before:
+        raise InvalidFilterError(
+            f"filter: {verb}_after must be earlier than {verb}_before, got {after} and {before}"
+        )
 
 
 def read_statuses(given: str | Iterable[str] | None) -> frozenset[JobStatus] | None:
@@ -88,26 +127,26 @@ def read_statuses(given: str | Iterable[str] | None) -> frozenset[JobStatus] | N
         statuses = frozenset(JobStatus(name) for name in names)
     except (TypeError, ValueError) as error:
         known = ", ".join(JobStatus)
-        raise InvalidFilterError(f"filter: status is {given!r}: give some of {known}") from error
+        raise InvalidFilterError(f"filter: status must be some of {known}, got {given!r}") from error
     if not statuses:
-        raise InvalidFilterError("filter: status is empty: give one at least, or leave it out")
+        raise InvalidFilterError("filter: status must not be empty; pass at least one, or leave it out")
     return statuses
 
 
 def check_limit(limit: int) -> int:
     """Return the size of a page. Raises InvalidFilterError."""
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
-        raise InvalidFilterError(f"limit is {limit!r}: give a whole number from 1 to {MAX_PAGE}")
+        raise InvalidFilterError(f"limit must be a whole number from 1 to {MAX_PAGE}, got {limit!r}")
     return limit
 
 
 def encode_cursor(reached: UUID) -> str:
-    """Return the cursor of the page that begins behind the job *reached*."""
+    """Return the cursor of the page that begins after the job *reached*."""
     return base64.urlsafe_b64encode(reached.bytes).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str | None) -> UUID | None:
-    """Return the highest id of the page that begins at *cursor*; None: there is none any more.
+    """Return the highest id of the page that begins at *cursor*; None: there are no more pages.
 
     Raises InvalidFilterError.
     """
@@ -118,7 +157,9 @@ def decode_cursor(cursor: str | None) -> UUID | None:
     except (ValueError, TypeError):
         reached = None
     if reached is None or encode_cursor(reached) != cursor:
-        raise InvalidFilterError(f"cursor {cursor!r} is not one that a page gave; leave it out to begin anew")
+        raise InvalidFilterError(
+            f"invalid cursor {cursor!r}: use one returned with a page, or omit it to start over"
+        )
     return UUID(int=reached.int - 1) if reached.int else None
 
 

@@ -67,17 +67,11 @@ class JobStatements(Statements):
     async def list_jobs(
         self, connection: Connection, chosen: JobFilter, low: UUID, high: UUID, *, looks: int, limit: int
     ) -> Found:
-        """Look at the *looks* newest jobs of a range of ids; find up to *limit* that the filter takes in."""
+        """Look at the *looks* newest jobs of a range of ids; find up to *limit* that match the filter."""
         sql = self._sql["list_live"] if chosen.is_live else self._sql["list_jobs"]
         row = await connection.fetchrow(
             sql,
-            None if chosen.statuses is None else sorted(chosen.statuses),
-            chosen.task,
-            chosen.queue,
-            chosen.tag,
-            chosen.key,
-            chosen.created_after,
-            chosen.created_before,
+            *chosen.as_arguments(),
             looks,
             low,
             high,

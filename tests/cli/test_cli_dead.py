@@ -160,8 +160,8 @@ async def test_errors_are_one_line(cli: Cli, pgq: PgQueue, broken: UUID) -> None
         1,
         f"pgqueue: job {waiting.id} is no dead letter: it is pending, and only a failed job is one\n",
     )
-    assert "cursor 'x' is not one that a page gave" in (await cli("list", "--cursor=x"))[2]
-    assert "rate is 0.0" in (await cli("redrive", "--all", "--yes", "--rate=0"))[2]
+    assert "invalid cursor 'x'" in (await cli("list", "--cursor=x"))[2]
+    assert "rate must be more than 0" in (await cli("redrive", "--all", "--yes", "--rate=0"))[2]
     for wrong in ("7", "{"):
         assert (await cli("redrive", broken, f"--arguments={wrong}"))[0] == 2
     assert (await cli("redrive", "--all", "--yes", "--arguments={}"))[0] == 2

@@ -304,7 +304,7 @@ async def test_errors_are_one_line(cli: Cli, pgq: PgQueue) -> None:
     code, _, stderr = await cli("jobs", f"--cursor={HOSTILE}")
     assert (code, stderr.count("\n")) == (1, 1)
     assert not any(each in stderr for each in WHAT_A_TERMINAL_OBEYS)
-    assert "limit is 0" in (await cli("jobs", "--limit=0"))[2]
+    assert "limit must be a whole number from 1 to 1000, got 0" in (await cli("jobs", "--limit=0"))[2]
     for wrong in (
         ["job", "7"],
         ["jobs", "--status=lost"],
@@ -386,3 +386,14 @@ def test_a_filter_and_a_count_are_said_in_words() -> None:
     assert describe_count(1, is_whole=True) == "1 job"
     assert describe_count(0, is_whole=True) == "0 jobs"
     assert describe_count(1000, is_whole=False) == "1,000 jobs or more"
+
+
+async def test_an_empty_filter_option_is_refused_and_does_not_match_everything(
+    cli: Cli, pgq: PgQueue
+) -> None:
+    job = await pgq.enqueue_by_name("work")
+
+    code, _, stderr = await cli("cancel", "--queue=default", "--task=", "--yes")
+
+    assert (code, stderr) == (1, "pgqueue: filter: task must be a non-empty string, got ''\n")
+    assert (await job.refresh()).status is JobStatus.PENDING

@@ -222,7 +222,7 @@ async def test_it_can_go_to_another_queue_and_keep_the_attempts(pgq: PgQueue, db
 
 @pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf"), 5001, "fast"])
 async def test_a_rate_that_cannot_be_is_refused(pgq: PgQueue, db: Connection, rate: Any) -> None:
-    with pytest.raises(InvalidOptionError, match=r"rate is .*: give jobs a second, above 0 and up to 5000"):
+    with pytest.raises(InvalidOptionError, match=r"rate must be more than 0 and at most 5000"):
         await pgq.redrive_many(all=True, rate=rate)
 
     assert await count(db, "mass_redrive") == 0
@@ -230,7 +230,7 @@ async def test_a_rate_that_cannot_be_is_refused(pgq: PgQueue, db: Connection, ra
 
 async def test_a_mass_redrive_that_cannot_be_says_so(dsn: str, db: Connection) -> None:
     async with PgQueue(dsn, strict_queues=True) as pgq:
-        with pytest.raises(InvalidFilterError, match="say all=True"):
+        with pytest.raises(InvalidFilterError, match="pass all=True"):
             await pgq.redrive_many()
         with pytest.raises(UnknownQueueError):
             await pgq.redrive_many(all=True, queue="nowhere")

@@ -651,8 +651,8 @@ async def test_a_mistake_is_a_page_with_the_right_status(client: httpx.AsyncClie
         ("/nowhere", 404, "GET /dashboard/nowhere"),
         ("/jobs/%00", 422, "is not a job id"),
         (f"/redrives/{UUID(int=0)}", 404, "there is no redrive"),
-        ("/dead-letters?task=%00", 422, "give a text"),
-        ("/dead-letters/abc?cursor=zzz", 422, "is not one that a page gave"),
+        ("/dead-letters?task=%00", 422, "must be a non-empty string"),
+        ("/dead-letters/abc?cursor=zzz", 422, "invalid cursor"),
     ]:
         page = await page_at(client, path, status=status)
 

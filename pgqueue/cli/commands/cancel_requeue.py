@@ -11,20 +11,14 @@ from uuid import UUID
 import typer
 
 from pgqueue import JobFilter, JobNotFoundError, JobStatus, PgQueue
+from pgqueue.cli.filters import EVERY_JOB, selects_jobs
 from pgqueue.cli.output import plain, print_json
 from pgqueue.cli.parameters import (
     Actor,
     App,
     AsJson,
-    CreatedAfter,
-    CreatedBefore,
     Dsn,
     JobIds,
-    OfKey,
-    OfQueue,
-    OfStatus,
-    OfTag,
-    OfTask,
     Reason,
     Schema,
     Session,
@@ -32,7 +26,6 @@ from pgqueue.cli.parameters import (
     call,
     check_choice,
     confirm,
-    job_filter,
     session,
     user,
 )
@@ -61,18 +54,13 @@ CANCELLED: Final = Wording("cancelled or asked to stop", "cancelled", "already e
 REQUEUED: Final = Wording("requeued", "requeued", "has not ended", "not_over")
 
 
+@selects_jobs
 def cancel(
     jobs: JobIds = None,
     app: App = None,
     dsn: Dsn = None,
     schema: Schema = "pgqueue",
-    status: OfStatus = None,
-    task: OfTask = None,
-    queue: OfQueue = None,
-    tag: OfTag = None,
-    key: OfKey = None,
-    created_after: CreatedAfter = None,
-    created_before: CreatedBefore = None,
+    chosen: JobFilter = EVERY_JOB,
     everything: Annotated[bool, typer.Option("--all", help="Every job that has not ended.")] = False,
     reason: Reason = None,
     actor: Actor = None,
@@ -84,7 +72,6 @@ def cancel(
     Exit codes: 0 each was cancelled, asked to stop, or had already ended; 1 a job was not found, or another
     error; 2 wrong usage; 130 interrupted.
     """
-    chosen = job_filter(status, task, queue, tag, key, created_after, created_before)
     check_choice(jobs, is_empty=chosen.is_empty, everything=everything)
     who = user(actor)
     if jobs:
@@ -103,18 +90,13 @@ def cancel(
     _report_many(CANCELLED, changed_jobs, as_json=as_json)
 
 
+@selects_jobs
 def requeue(
     jobs: JobIds = None,
     app: App = None,
     dsn: Dsn = None,
     schema: Schema = "pgqueue",
-    status: OfStatus = None,
-    task: OfTask = None,
-    queue: OfQueue = None,
-    tag: OfTag = None,
-    key: OfKey = None,
-    created_after: CreatedAfter = None,
-    created_before: CreatedBefore = None,
+    chosen: JobFilter = EVERY_JOB,
     everything: Annotated[bool, typer.Option("--all", help="Every job that ended without success.")] = False,
     reason: Reason = None,
     actor: Actor = None,
@@ -128,7 +110,6 @@ def requeue(
     Exit codes: 0 each was requeued, or has not ended; 1 a job was not found, or another error; 2 wrong usage;
     130 interrupted.
     """
-    chosen = job_filter(status, task, queue, tag, key, created_after, created_before)
     check_choice(jobs, is_empty=chosen.is_empty, everything=everything)
     who = user(actor)
     if jobs:
@@ -207,17 +188,7 @@ def _confirm(verb: str, chosen: JobFilter, opened: Session) -> None:
     async def count_matching(pgq: PgQueue) -> tuple[int, bool]:
         total, cursor = 0, None
         for _ in range(LOOKS):
-            page = await pgq.jobs(
-                status=chosen.statuses,
-                task=chosen.task,
-                queue=chosen.queue,
-                tag=chosen.tag,
-                key=chosen.key,
-                created_after=chosen.created_after,
-                created_before=chosen.created_before,
-                limit=PREVIEWED - total,
-                cursor=cursor,
-            )
+            page = await pgq.jobs(chosen, limit=PREVIEWED - total, cursor=cursor)
             total, cursor = total + len(page.jobs), page.cursor
             if cursor is None or total == PREVIEWED:
                 break

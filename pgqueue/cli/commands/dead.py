@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from pgqueue import DeadLetter, DeadLetterDetails, DeadLetterFilter, PgQueue, RedriveHandle, RedriveProgress
+from pgqueue.cli.filters import EVERY_LETTER, OfErrorType, OfReason, OfTask, selects_letters
 from pgqueue.cli.output import known, plain, print_json, print_table, say, table
 from pgqueue.cli.parameters import (
     Actor,
@@ -26,15 +26,12 @@ from pgqueue.cli.parameters import (
     Dsn,
     JobIds,
     Limit,
-    OfQueue,
-    OfTask,
     OneJob,
     Schema,
     Yes,
     call,
     check_choice,
     confirm,
-    in_utc,
     read_json,
     user,
 )
@@ -42,41 +39,24 @@ from pgqueue.model.figures import amount, count, moment
 
 dead = typer.Typer(help="Inspect, redrive or discard dead letters (failed jobs).", no_args_is_help=True)
 
-OfReason = Annotated[
-    str | None, typer.Option("--reason", help="Only failures with this reason code, e.g. exception.")
-]
-OfFingerprint = Annotated[
-    str | None, typer.Option("--fingerprint", help="Only this group of similar failures.")
-]
-OfErrorType = Annotated[
-    str | None, typer.Option("--error-type", help="Only failures with this error type, e.g. ValueError.")
-]
-After = Annotated[datetime | None, typer.Option("--failed-after", help="Failed at or after this time (UTC).")]
-Before = Annotated[datetime | None, typer.Option("--failed-before", help="Failed before this time (UTC).")]
 All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
 Note = Annotated[str | None, typer.Option("--note", help="Reason to record in the job history.")]
 Redrive = Annotated[UUID, typer.Argument(metavar="REDRIVE", help="Id of the mass redrive.")]
 
 
 @dead.command("list")
+@selects_letters
 def list_letters(
     app: App = None,
     dsn: Dsn = None,
     schema: Schema = "pgqueue",
-    task: OfTask = None,
-    queue: OfQueue = None,
-    reason: OfReason = None,
-    fingerprint: OfFingerprint = None,
-    error_type: OfErrorType = None,
-    failed_after: After = None,
-    failed_before: Before = None,
+    chosen: DeadLetterFilter = EVERY_LETTER,
     limit: Limit = 50,
     cursor: Cursor = None,
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, newest first."""
-    wanted = _filter(task, queue, reason, fingerprint, error_type, failed_after, failed_before)
-    page = call(app, dsn, schema, lambda pgq: pgq.dead_letters(wanted, limit=limit, cursor=cursor))
+    page = call(app, dsn, schema, lambda pgq: pgq.dead_letters(chosen, limit=limit, cursor=cursor))
     if as_json:
         print_json(asdict(page))
         return
@@ -154,18 +134,13 @@ def show(
 
 
 @dead.command()
+@selects_letters
 def redrive(
     jobs: JobIds = None,
     app: App = None,
     dsn: Dsn = None,
     schema: Schema = "pgqueue",
-    task: OfTask = None,
-    queue: OfQueue = None,
-    reason: OfReason = None,
-    fingerprint: OfFingerprint = None,
-    error_type: OfErrorType = None,
-    failed_after: After = None,
-    failed_before: Before = None,
+    chosen: DeadLetterFilter = EVERY_LETTER,
     everything: All = False,
     to_queue: Annotated[
         str | None, typer.Option(help="Move the jobs to this queue (default: each job's own).")
@@ -194,8 +169,7 @@ def redrive(
 
     With filters, workers redrive the jobs at --rate; this command does not have to keep running.
     """
-    wanted = _filter(task, queue, reason, fingerprint, error_type, failed_after, failed_before)
-    check_choice(jobs, is_empty=wanted.is_empty, everything=everything)
+    check_choice(jobs, is_empty=chosen.is_empty, everything=everything)
     payload = _arguments(arguments, jobs)
     who = user(actor)
     if jobs:
@@ -214,11 +188,11 @@ def redrive(
         call(app, dsn, schema, redrive_jobs)
         say(as_json, {"redriven": list(jobs)}, f"redriven: {count(len(jobs))}")
         return
-    _confirm("redrive", wanted, yes)
+    _confirm("redrive", chosen, yes)
 
     async def redrive_many(pgq: PgQueue) -> RedriveProgress:
         handle = await pgq.redrive_many(
-            wanted,
+            chosen,
             all=everything,
             rate=rate,
             queue=to_queue,
@@ -267,18 +241,13 @@ def stop(
 
 
 @dead.command()
+@selects_letters
 def discard(
     jobs: JobIds = None,
     app: App = None,
     dsn: Dsn = None,
     schema: Schema = "pgqueue",
-    task: OfTask = None,
-    queue: OfQueue = None,
-    reason: OfReason = None,
-    fingerprint: OfFingerprint = None,
-    error_type: OfErrorType = None,
-    failed_after: After = None,
-    failed_before: Before = None,
+    chosen: DeadLetterFilter = EVERY_LETTER,
     everything: All = False,
     note: Note = None,
     actor: Actor = None,
@@ -286,39 +255,18 @@ def discard(
     as_json: AsJson = False,
 ) -> None:
     """Remove jobs from the dead letters: the given JOBs, or all that match the filters. They stay failed."""
-    wanted = _filter(task, queue, reason, fingerprint, error_type, failed_after, failed_before)
-    check_choice(jobs, is_empty=wanted.is_empty, everything=everything)
+    check_choice(jobs, is_empty=chosen.is_empty, everything=everything)
     who = user(actor)
     if not jobs:
-        _confirm("discard", wanted, yes)
+        _confirm("discard", chosen, yes)
 
     async def discard_them(pgq: PgQueue) -> int:
         if jobs:
             return sum([await pgq.discard(job, reason=note, actor=who) for job in jobs])
-        return await pgq.discard_many(wanted, all=everything, reason=note, actor=who)
+        return await pgq.discard_many(chosen, all=everything, reason=note, actor=who)
 
     discarded = call(app, dsn, schema, discard_them)
     say(as_json, {"discarded": discarded}, f"discarded: {count(discarded)}")
-
-
-def _filter(
-    task: str | None,
-    queue: str | None,
-    reason: str | None,
-    fingerprint: str | None,
-    error_type: str | None,
-    failed_after: datetime | None,
-    failed_before: datetime | None,
-) -> DeadLetterFilter:
-    return DeadLetterFilter(
-        task=task,
-        queue=queue,
-        reason=reason,
-        fingerprint=fingerprint,
-        error_type=error_type,
-        failed_after=in_utc(failed_after),
-        failed_before=in_utc(failed_before),
-    )
 
 
 def _arguments(given: str | None, jobs: Sequence[UUID] | None) -> dict[str, Any] | None:
@@ -332,8 +280,8 @@ def _arguments(given: str | None, jobs: Sequence[UUID] | None) -> dict[str, Any]
     return arguments
 
 
-def _confirm(what: str, wanted: DeadLetterFilter, yes: bool) -> None:
-    which = "every dead letter" if wanted.is_empty else f"the dead letters that match {wanted.to_json()}"
+def _confirm(what: str, chosen: DeadLetterFilter, yes: bool) -> None:
+    which = "every dead letter" if chosen.is_empty else f"the dead letters that match {chosen.to_json()}"
     confirm(f"{what} {plain(which)}?", yes=yes)
 
 

@@ -9,63 +9,36 @@ from typing import Annotated
 
 import typer
 
-from pgqueue import Action, Attempt, Job, JobError, JobStatus, PgQueue
+from pgqueue import Action, Attempt, Job, JobError, JobFilter, JobStatus, PgQueue
+from pgqueue.cli.filters import EVERY_JOB, selects_jobs
 from pgqueue.cli.output import as_text, known, plain, print_json, print_lines, print_table, table
 from pgqueue.cli.parameters import (
     App,
     AsJson,
-    CreatedAfter,
-    CreatedBefore,
     Cursor,
     Dsn,
     Limit,
-    OfKey,
-    OfQueue,
-    OfStatus,
-    OfTag,
-    OfTask,
     OneJob,
     Schema,
     call,
-    in_utc,
 )
 from pgqueue.model.documents import job_details_document, job_document
 from pgqueue.model.figures import amount, duration, moment
 from pgqueue.model.progress import Progress
 
 
+@selects_jobs
 def list_jobs(
     app: App = None,
     dsn: Dsn = None,
     schema: Schema = "pgqueue",
-    status: OfStatus = None,
-    task: OfTask = None,
-    queue: OfQueue = None,
-    tag: OfTag = None,
-    key: OfKey = None,
-    created_after: CreatedAfter = None,
-    created_before: CreatedBefore = None,
+    chosen: JobFilter = EVERY_JOB,
     limit: Limit = 50,
     cursor: Cursor = None,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
-    page = call(
-        app,
-        dsn,
-        schema,
-        lambda pgq: pgq.jobs(
-            status=status or None,
-            task=task,
-            queue=queue,
-            tag=tag,
-            key=key,
-            created_after=in_utc(created_after),
-            created_before=in_utc(created_before),
-            limit=limit,
-            cursor=cursor,
-        ),
-    )
+    page = call(app, dsn, schema, lambda pgq: pgq.jobs(chosen, limit=limit, cursor=cursor))
     if as_json:
         print_json({"jobs": [job_document(job) for job in page.jobs], "cursor": page.cursor})
         return

@@ -92,16 +92,8 @@ class JobChoice(Input):
     created_before: Moment | None = Field(default=None, description="Created earlier than then.")
 
     def filter(self) -> JobFilter:
-        """Return it as pgqueue takes it. Raises InvalidFilterError."""
-        return JobFilter(
-            None if self.status is None else frozenset(self.status),
-            self.task,
-            self.queue,
-            self.tag,
-            self.key,
-            self.created_after,
-            self.created_before,
-        )
+        """Return it as a value. Raises InvalidFilterError."""
+        return JobFilter.of(**{name: getattr(self, name) for name in JobChoice.model_fields})
 
 
 class JobQuery(JobChoice):
@@ -143,16 +135,8 @@ class LetterChoice(Input):
     failed_before: Moment | None = Field(default=None, description="Failed earlier than then.")
 
     def filter(self) -> DeadLetterFilter:
-        """Return it as pgqueue takes it. Raises InvalidFilterError."""
-        return DeadLetterFilter(
-            self.task,
-            self.queue,
-            self.reason,
-            self.fingerprint,
-            self.error_type,
-            self.failed_after,
-            self.failed_before,
-        )
+        """Return it as a value. Raises InvalidFilterError."""
+        return DeadLetterFilter(**{name: getattr(self, name) for name in LetterChoice.model_fields})
 
 
 class LetterQuery(LetterChoice):

@@ -28,18 +28,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
     async def list_jobs(request: Request) -> Response:
         await access.check(request, "read", "jobs")
         query = read_query(request, JobQuery)
-        chosen = query.filter()
-        page = await pgq.jobs(
-            status=chosen.statuses,
-            task=chosen.task,
-            queue=chosen.queue,
-            tag=chosen.tag,
-            key=chosen.key,
-            created_after=chosen.created_after,
-            created_before=chosen.created_before,
-            limit=query.limit,
-            cursor=query.cursor,
-        )
+        page = await pgq.jobs(query.filter(), limit=query.limit, cursor=query.cursor)
         # Chosen from the page: it can come out short, or empty, and still have a next one.
         jobs = [job_document(job) for job in page.jobs if await access.owns(request, job)]
         link, header = next_page(request, page.cursor)

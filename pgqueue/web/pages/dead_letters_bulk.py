@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -33,14 +33,8 @@ def read_filter(given: Mapping[str, str]) -> DeadLetterFilter:
         failed_before = None if before is None else datetime.fromisoformat(before)
     except ValueError as error:
         raise InvalidFilterError(f"filter: failed_before is {before!r}: give a time") from error
-    return DeadLetterFilter(
-        task=given.get("task") or None,
-        queue=given.get("queue") or None,
-        reason=given.get("reason") or None,
-        fingerprint=given.get("fingerprint") or None,
-        error_type=given.get("error_type") or None,
-        failed_before=failed_before,
-    )
+    chosen: dict[str, Any] = {name: given.get(name) or None for name in NAMES}
+    return DeadLetterFilter(**chosen, failed_before=failed_before)
 
 
 class BulkPages:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
@@ -62,15 +62,11 @@ class Query:
 
     def chosen(self) -> JobFilter:
         """Return the filter. Raises InvalidFilterError."""
-        return JobFilter(
-            statuses=frozenset(self.statuses) or None,  # type: ignore[arg-type]  # it checks and converts them
-            task=self.texts["task"] or None,
-            queue=self.texts["queue"] or None,
-            tag=self.texts["tag"] or None,
-            key=self.texts["key"] or None,
-            created_after=read_time("created_after", self.texts["created_after"]),
-            created_before=read_time("created_before", self.texts["created_before"]),
-        )
+        names = ("queue", "task", "tag", "key")
+        criteria: dict[str, Any] = {name: self.texts[name] or None for name in names}
+        for name in ("created_after", "created_before"):
+            criteria[name] = read_time(name, self.texts[name])
+        return JobFilter.of(status=self.statuses or None, **criteria)
 
     def address(self, *, cursor: str | None = None, trail: Sequence[str] = ()) -> str:
         """Return the query string of another page of the same."""
@@ -154,18 +150,7 @@ def routes(desk: Desk) -> list[Route]:
 
 async def find(pgq: PgQueue, query: Query) -> Page:
     """Return the page that *query* asks for. Raises InvalidFilterError."""
-    chosen = query.chosen()
-    return await pgq.jobs(
-        status=chosen.statuses,
-        task=chosen.task,
-        queue=chosen.queue,
-        tag=chosen.tag,
-        key=chosen.key,
-        created_after=chosen.created_after,
-        created_before=chosen.created_before,
-        limit=PAGE,
-        cursor=query.cursor,
-    )
+    return await pgq.jobs(query.chosen(), limit=PAGE, cursor=query.cursor)
 
 
 def check_known(params: QueryParams) -> None:
