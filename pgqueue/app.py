@@ -23,7 +23,9 @@ from pgqueue.client.operating import SettingInterface
 from pgqueue.database import migrations
 from pgqueue.database.pool import Database
 from pgqueue.database.sql import check_schema_name
-from pgqueue.enqueueing.batch import Call
+from pgqueue.enqueueing.calls import CallReader
+from pgqueue.enqueueing.inbox import Inbox
+from pgqueue.enqueueing.writer import Writer
 from pgqueue.errors import (
     ConfigurationError,
     InvalidOptionError,
@@ -115,7 +117,6 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         """Whether workers made from now on execute every job twice: see `pgqueue.testing`."""
         self._strict_queues = strict_queues
         self._depths = Depths(check_max_depth("PgQueue", max_depth))
-        self._counting = anyio.Lock()
         self._codec = codec
         self._rng = random.Random(seed)
         self._retention = read_retention(retention or {})
@@ -140,8 +141,11 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         self._stats = StatsWriter(self._database, self._store, self._observers)
         self._host: asyncio.Task[None] | None = None
         self._closing = anyio.Event()
-        self._lanes: dict[tuple[str, int], int] = {}
-        self._calls: dict[str, Call] = {}
+        self._reader = CallReader(
+            self.registry, codec, payload_limit=payload_limit, check_queue=self._check_declared
+        )
+        self._writer = Writer(self._database, self._store, self._signals, self._depths)
+        self._inbox = Inbox(self._database, self._store)
         self._workers: list[Worker] = []
 
     # Declaring
@@ -205,7 +209,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         self.registry.set_queue(name, level)
         if not isinstance(limit, Unset):
             self._depths.set_limit(name, limit)
-        self._calls.clear()
+        self._reader.forget()
 
     def observe(self, observer: Observer, *kinds: type[Event]) -> None:
         """Call *observer* with every event in this process (`pgqueue.events`), or with those of *kinds*."""
@@ -231,7 +235,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
             raise ConfigurationError("this PgQueue is open already")
         await self._database.open()
         # It may be another database by now. Not in `close`: what is under way there announces its lanes.
-        self._lanes.clear()
+        self._writer.forget_lanes()
         try:
             async with self._database.acquire() as connection:
                 await migrations.check_schema(connection, self.schema)

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import anyio
-
 from pgqueue.background.notifications import Signals
 from pgqueue.background.reading import Reads
 from pgqueue.background.watching import Watches
 from pgqueue.database.pool import Database
-from pgqueue.enqueueing.batch import Call
+from pgqueue.enqueueing.calls import CallReader
+from pgqueue.enqueueing.inbox import Inbox
+from pgqueue.enqueueing.writer import Writer
 from pgqueue.errors import JobNotFoundError, JobPurgedError, NotOpenError, UnknownQueueError
 from pgqueue.events.observers import Observers
 from pgqueue.flow.backpressure import Depths
@@ -43,10 +43,10 @@ class Parts:
     _reads: Reads
     _observers: Observers
     _depths: Depths
-    _counting: anyio.Lock
+    _reader: CallReader
+    _writer: Writer
+    _inbox: Inbox
     _host: asyncio.Task[None] | None
-    _lanes: dict[tuple[str, int], int]
-    _calls: dict[str, Call]
 
     def _check_open(self) -> None:
         if self._host is None:

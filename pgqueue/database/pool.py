@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -72,8 +73,7 @@ class Database:
             self._settings["plan_cache_mode"] = "force_generic_plan"
         self._pool: Pool | None = None
         self._plain_pool: Pool | None = None
-        self._writer = Link(self, durable=True, command_timeout=CALLER_TIMEOUT)
-        self._writing = anyio.Lock(fast_acquire=True)
+        self._kept = _Kept(self)
 
     async def open(self) -> None:
         """Find out what is at the other end, and open the pool. Raises DatabaseUnavailableError."""
@@ -111,9 +111,8 @@ class Database:
                 await _close(pool)
         with anyio.move_on_after(CLOSE_WITHIN, shield=True):
             # A write under way is finished, as it would be on a connection of the pool.
-            async with self._writing:
-                pass
-        await self._writer.close()
+            await self._kept.wait_returned()
+        await self._kept.close()
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
@@ -134,24 +133,15 @@ class Database:
             with anyio.CancelScope(shield=True):
                 await self._pool.release(connection, timeout=self.connect_timeout)
 
-    @asynccontextmanager
-    async def writer(self) -> AsyncIterator[Connection]:
+    def writer(self) -> AbstractAsyncContextManager[Connection]:
         """Lend a connection for one write: one that is kept for that, or of the pool while it is lent.
 
         To take one out of a pool and put it back costs a third of a single enqueue. Raises
         DatabaseUnavailableError, and what a statement raises.
         """
-        if self._pool is None or self._writing.locked():
-            async with self.acquire() as connection:
-                yield connection
-            return
-        async with self._writing:
-            try:
-                await self._writer.open()
-            except CONNECTION_ERRORS as error:
-                raise self.unavailable(error) from error
-            async with self._writer.use() as connection:
-                yield connection
+        if self._pool is None or self.is_pooled or self._kept.is_lent:
+            return self.acquire()
+        return self._kept
 
     async def take_plain(self) -> PoolConnectionProxy[asyncpg.Record]:
         """Take a connection without pgqueue's settings, for a user's own statements, and give it back.
@@ -285,10 +275,14 @@ class Link:
             else:
                 yield connection
         except CONNECTION_ERRORS:
-            # Whatever it was, this session is not to be trusted any more.
-            self._connection = None
-            connection.terminate()
+            self.drop()
             raise
+
+    def drop(self) -> None:
+        """Give the connection up: after one of CONNECTION_ERRORS its session cannot be trusted any more."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
 
     async def close(self) -> None:
         """Close the connection, if there is one."""
@@ -298,6 +292,51 @@ class Link:
                 await connection.close()
             if scope.cancelled_caught:
                 connection.terminate()
+
+
+class _Kept:
+    """The connection that is kept for writing, lent to one write at a time.
+
+    A class and not a generator: `contextlib` would make a single enqueue call a dozen functions more.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._link = Link(database, durable=True, command_timeout=CALLER_TIMEOUT)
+        self._returned: anyio.Event | None = None
+        self.is_lent = False
+
+    async def __aenter__(self) -> asyncpg.Connection[asyncpg.Record]:
+        self.is_lent = True
+        try:
+            return await self._link.open()
+        except BaseException as error:
+            self._take_back()
+            if isinstance(error, CONNECTION_ERRORS):
+                raise self._database.unavailable(error) from error
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, CONNECTION_ERRORS):
+            self._link.drop()
+        self._take_back()
+
+    def _take_back(self) -> None:
+        self.is_lent = False
+        if self._returned is not None:
+            self._returned.set()
+
+    async def wait_returned(self) -> None:
+        """Wait until nothing is being written."""
+        while self.is_lent:
+            self._returned = anyio.Event()
+            await self._returned.wait()
+
+    async def close(self) -> None:
+        """Close the connection, if there is one."""
+        await self._link.close()
 
 
 async def _close(pool: Pool) -> None:

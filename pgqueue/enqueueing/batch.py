@@ -36,6 +36,13 @@ class Call:
     key_rule: KeyRule | None = None
     key: str | None = None
     """The idempotency key. None: there is none, or the arguments are it."""
+    is_plain: bool = field(init=False)
+    """Whether its job can run now, has a fresh id and no idempotency key."""
+
+    def __post_init__(self) -> None:
+        """Work out what every enqueue asks for."""
+        is_plain = self.id is None and self.key_rule is None and not self.template.is_timed
+        object.__setattr__(self, "is_plain", is_plain)
 
     @classmethod
     def of(cls, task: str, options: Options, call: Options) -> Call:
@@ -182,12 +189,6 @@ class Batch:
             seen.add(job_id)
         return handled
 
-    @property
-    def created(self) -> int:
-        """How many jobs were made."""
-        settled = self.settlement.holders if self.settlement is not None else ()
-        return len(set(self.ids).difference(self.existing, settled))
-
     def ready_by_queue(self) -> Mapping[str, int]:
         """Return how many jobs that can run at once are to be written to each queue."""
         counts: Counter[str] = Counter()
@@ -231,10 +232,15 @@ class Batch:
         return {template.lane for jobs in (self.ready, self.timed) for template in jobs.templates}
 
     @property
+    def is_plain(self) -> bool:
+        """Whether its jobs can run now, have fresh ids and no keys: then they can be written in any parts."""
+        return not (self.timed.ids or self.chosen or self.keyed)
+
+    @property
     def is_one_statement(self) -> bool:
         """Whether one statement writes it all: the usual case, which needs no transaction around it."""
         documents = self.ready.documents
-        if self.timed.ids or self.chosen or self.keyed or not documents:
+        if not self.is_plain or not documents:
             return False
         return len(documents) == 1 or (len(documents) <= CHUNK and sum(map(len, documents)) <= CHUNK_LENGTH)
 

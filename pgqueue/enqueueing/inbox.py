@@ -1,17 +1,50 @@
-"""Events from outside that are dealt with once."""
+"""Events from outside, such as webhooks: each is dealt with once, however often it is delivered."""
 
 from __future__ import annotations
 
-from pgqueue.model import checks
+import time
+from itertools import chain, repeat
+from typing import TYPE_CHECKING
+
+import anyio
+
+from pgqueue.database.outages import CONNECTION_ERRORS, RECONNECT_PAUSES
+from pgqueue.database.pool import Database
+from pgqueue.model.checks import positive_seconds, storable
+from pgqueue.model.ids import new_id
+from pgqueue.store import Store
+
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
 
 
-def check_event(source: object, event_id: object, ttl: object) -> tuple[str, str, float]:
-    """Return the source and id of an external event, and for how many seconds to remember it.
+class Inbox:
+    """Remembers which events were dealt with."""
 
-    Raises InvalidOptionError.
-    """
-    return (
-        checks.storable("mark_processed: the source", source),
-        checks.storable("mark_processed: the event id", event_id),
-        checks.positive_seconds("mark_processed: the ttl", ttl),
-    )
+    def __init__(self, database: Database, store: Store) -> None:
+        self._database = database
+        self._store = store
+
+    async def mark_processed(
+        self, source: object, event_id: object, ttl: object, connection: Connection | None
+    ) -> bool:
+        """Note an event, for *ttl* seconds; return whether it is new. See PgQueue.mark_processed."""
+        checked = (
+            storable("mark_processed: the source", source),
+            storable("mark_processed: the event id", event_id),
+            positive_seconds("mark_processed: the ttl", ttl),
+            # If an answer is lost and the note is made again, the marker tells that the first one was ours.
+            new_id(),
+        )
+        if connection is not None:
+            return await self._store.mark_processed(connection, *checked)
+        deadline = time.monotonic() + self._database.connect_timeout
+        for pause in chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1])):
+            try:
+                async with self._database.acquire() as own:
+                    return await self._store.mark_processed(own, *checked)
+            except CONNECTION_ERRORS as error:
+                if time.monotonic() >= deadline:
+                    raise self._database.unavailable(error) from error
+                await anyio.sleep(pause)
+        raise AssertionError("unreachable")

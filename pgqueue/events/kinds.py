@@ -79,36 +79,30 @@ class JobMoved(NamedTuple):
 
 
 class JobsEnqueued:
-    """`count` jobs were enqueued by this process. Inside a caller's transaction: if it commits."""
+    """This process enqueued jobs: `counts` of each task and queue. In a caller's transaction: if it commits.
 
-    __slots__ = ("_counts", "_jobs", "_make", "count", "is_committed")
+    *describe* returns the jobs, whenever it is called.
+    """
+
+    __slots__ = ("_describe", "count", "counts", "is_committed")
 
     def __init__(
         self,
-        count: int,
-        make: Callable[[], Mapping[TaskAndQueue, int]] = dict,
+        counts: Mapping[TaskAndQueue, int],
+        describe: Callable[[], Sequence[JobMoved]] = tuple,
         *,
-        jobs: Callable[[], Sequence[JobMoved]] = tuple,
         is_committed: bool = True,
     ) -> None:
-        self.count = count
+        self.counts = counts
+        self.count = sum(counts.values())
         self.is_committed = is_committed
         """False: they are part of a caller's transaction, which is open."""
-        self._make = make
-        self._jobs = jobs
-        self._counts: Mapping[TaskAndQueue, int] | None = None
+        self._describe = describe
 
     @property
     def jobs(self) -> Sequence[JobMoved]:
-        """Each of them. Made when it is asked for."""
-        return self._jobs()
-
-    @property
-    def counts(self) -> Mapping[TaskAndQueue, int]:
-        """How many of each task and queue. Made when somebody asks."""
-        if self._counts is None:
-            self._counts = self._make()
-        return self._counts
+        """Each of them. Made when it is read."""
+        return self._describe()
 
 
 class ClaimedJob(Protocol):

@@ -82,15 +82,13 @@ class Depths:
         self._default = default
         self._limits: dict[str, int | None] = {}
         self._known: dict[str, Depth] = {}
+        self.is_limited = default is not None
+        """Whether any queue has a limit: where none has, no enqueue need ask."""
 
     def set_limit(self, queue: str, limit: int | None) -> None:
         """Give *queue* a limit of its own; None: it has none."""
         self._limits[queue] = limit
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether any queue has a limit: if none has, nobody need ask."""
-        return self._default is not None or any(limit is not None for limit in self._limits.values())
+        self.is_limited = self._default is not None or any(each is not None for each in self._limits.values())
 
     def limited(self, counts: Mapping[str, int]) -> Iterator[tuple[str, int, int]]:
         """Return those of *counts*, jobs by queue, that a limit concerns: queue, count and limit."""

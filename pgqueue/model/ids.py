@@ -42,6 +42,13 @@ class IdSource:
         self._last = 0
         """The step of the last id: milliseconds since 1970, times 4096, plus the steps in the millisecond."""
 
+    def take_one(self) -> UUID:
+        """Return a new id."""
+        with self._lock:
+            step = self._last = max(self._clock() * _STEPS // 1_000_000, self._last + 1)
+        low = int.from_bytes(os.urandom(8), "big") & _RANDOM_BITS | _VARIANT
+        return BytesUUID(_PAIR.pack(step >> 12 << 16 | 0x7000 | step & 0xFFF, low))
+
     def take(self, count: int) -> list[UUID]:
         """Return *count* new ids, ascending: the order of a bulk call is the order of its ids."""
         with self._lock:
@@ -61,9 +68,5 @@ _source: Final = IdSource()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_source.renew_lock)
 
+new_id: Final = _source.take_one
 new_ids: Final = _source.take
-
-
-def new_id() -> UUID:
-    """Return a new job id."""
-    return new_ids(1)[0]

@@ -21,9 +21,30 @@ class EnqueueStatements(Statements):
     async def enqueue(self, connection: Connection, jobs: NewJobs) -> None:
         """Write *jobs* that can run now. All or nothing."""
         if len(jobs.ids) == 1:
-            await connection.execute(self._sql["enqueue_one"], *_new_job(jobs))
+            await self.enqueue_one(
+                connection, jobs.ids[0], jobs.documents[0], jobs.templates[jobs.numbers[0] - 1]
+            )
             return
         await connection.execute(self._sql["enqueue"], *_new_jobs(jobs))
+
+    async def enqueue_one(
+        self, connection: Connection, job_id: UUID, document: str, template: Template
+    ) -> None:
+        """Write a job that can run now, with the arguments *document*."""
+        expires_after = template.expires_after
+        await connection.execute(
+            self._sql["enqueue_one"],
+            str(job_id),
+            *template.lane,
+            template.task,
+            document,
+            template.expires_at,
+            None if expires_after is None else interval(expires_after),
+            template.options,
+            template.headers,
+            template.tags,
+            template.key,
+        )
 
     async def schedule(self, connection: Connection, jobs: NewJobs) -> dict[UUID, int]:
         """Write *jobs* that may have to wait; return those that do not, and their lanes. All or nothing."""
@@ -100,23 +121,6 @@ class EnqueueStatements(Statements):
             self._sql["mark_processed"], source, event_id, interval(ttl), marker
         )
         return bool(is_first)
-
-
-def _new_job(jobs: NewJobs) -> tuple[Any, ...]:
-    [job_id], [document], [number] = jobs.ids, jobs.documents, jobs.numbers
-    template = jobs.templates[number - 1]
-    return (
-        str(job_id),
-        *template.lane,
-        template.task,
-        document,
-        template.expires_at,
-        interval(template.expires_after),
-        template.options,
-        template.headers,
-        template.tags,
-        template.key,
-    )
 
 
 def _new_jobs(jobs: NewJobs) -> tuple[Any, ...]:

@@ -67,6 +67,8 @@ class NewJobs:
         """Return the jobs from *start* to before *end*."""
         if start == 0 and end == len(self.ids):
             return self
+        if start == end:
+            return NewJobs()
         first, last = self.numbers[start], self.numbers[end - 1]
         return NewJobs(
             self.ids[start:end],

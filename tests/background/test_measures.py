@@ -424,7 +424,7 @@ def ended(queue: str, status: JobStatus, seconds: float = 0.1) -> AttemptEnded:
 def test_events_are_counted_by_queue() -> None:
     tallies = Tallies()
 
-    tallies.observe(JobsEnqueued(5, lambda: {("one", "a"): 1, ("other", "a"): 2, ("one", "b"): 2}))
+    tallies.observe(JobsEnqueued({("one", "a"): 1, ("other", "a"): 2, ("one", "b"): 2}))
     tallies.observe(JobsClaimed([claimed_job(waited=0.1), claimed_job(waited=0.2)], {1: Lane(1, "a", 0, "")}))
     tallies.observe(AttemptsEnded([ended("a", JobStatus.SUCCEEDED)] * 100, is_success=True))
     for status in JobStatus:

@@ -1,0 +1,124 @@
+"""From calls to jobs: their options are resolved, their arguments checked and encoded. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from itertools import islice
+from typing import Any
+
+from pgqueue.enqueueing.batch import Batch, Call
+from pgqueue.enqueueing.gc_pause import collector_paused
+from pgqueue.model.ids import new_ids
+from pgqueue.options.levels import NO_OPTIONS
+from pgqueue.tasks.arguments import encode_by_name
+from pgqueue.tasks.codec import Codec, encode_document
+from pgqueue.tasks.definition import TaskDefinition
+from pgqueue.tasks.registry import Registry
+from pgqueue.tasks.signature import Signature
+
+CheckQueue = Callable[[str, object], None]
+"""Raises UnknownQueueError, about what is named first, for a queue that no job may be enqueued to."""
+
+
+class CallReader:
+    """Reads calls with the options of a PgQueue's tasks and queues. *payload_limit* is in bytes."""
+
+    def __init__(
+        self, registry: Registry, codec: Codec | None, *, payload_limit: int, check_queue: CheckQueue
+    ) -> None:
+        self._registry = registry
+        self._codec = codec
+        self._payload_limit = payload_limit
+        self._check_queue = check_queue
+        self._known: dict[str, Call] = {}
+        """What calls without options of their own come to, by task."""
+
+    def forget(self) -> None:
+        """Resolve options anew: those of a queue have changed."""
+        self._known.clear()
+
+    def read(self, signature: Signature[Any], alike: dict[Hashable, Call] | None = None) -> Call:
+        """Resolve a call's options; *alike* has what calls of the same kind came to.
+
+        Raises InvalidOptionError, UnknownQueueError.
+        """
+        is_plain = signature.definition is not None and signature.options is NO_OPTIONS
+        if is_plain and (known := self._known.get(signature.task)) is not None:
+            return known
+        kind = (signature.task, signature.definition, signature.options.kind())
+        if alike is not None and (like := alike.get(kind)) is not None:
+            return like.alike(signature.options)
+        options = self._registry.resolve(signature.task, signature.definition, signature.options)
+        self._check_queue(f"task {signature.task!r}", options["queue"])
+        call = Call.of(signature.task, options, signature.options)
+        if is_plain:
+            self._known[signature.task] = call
+        elif alike is not None:
+            alike[kind] = call
+        return call
+
+    def encode(self, signature: Signature[Any]) -> str:
+        """Return a call's arguments as JSON. Raises InvalidArgumentsError, PayloadTooLargeError."""
+        if signature.definition is None:
+            return encode_by_name(signature.task, signature.args, signature.kwargs, limit=self._payload_limit)
+        return signature.definition.arguments.encode(
+            signature.args, signature.kwargs, limit=self._payload_limit
+        )
+
+    def stored(self, document: str) -> str:
+        """Return arguments as they are stored. Raises what the codec raises."""
+        return document if self._codec is None else encode_document(self._codec, document)
+
+
+class Intake:
+    """The calls of one enqueue, taken and read part by part: `batch` has what was taken.
+
+    They may come from a generator, of which no more is taken than is asked for.
+    """
+
+    def __init__(self, reader: CallReader, signatures: Iterable[Signature[Any]]) -> None:
+        self.batch = Batch()
+        self.definitions: list[TaskDefinition | None] = []
+        """The tasks of the calls, in order."""
+        self.is_whole = False
+        """Whether every call was taken."""
+        self._reader = reader
+        self._signatures = iter(signatures)
+        self._calls: dict[tuple[str, int], tuple[object, Call]] = {}
+        """By task and options object, which is kept, so that no other one takes its place and its id."""
+        self._alike: dict[Hashable, Call] = {}
+
+    def take(self, count: int) -> None:
+        """Take the next *count* calls, or those that are left. Raises what a call can be refused with."""
+        signatures = list(islice(self._signatures, count))
+        with collector_paused(len(signatures)):
+            for signature, fresh_id in zip(signatures, new_ids(len(signatures)), strict=True):
+                self._add(signature, fresh_id)
+        if len(signatures) < count:
+            self.is_whole = True
+            self.batch.close()
+
+    def take_all(self) -> None:
+        """Take all that are left."""
+        while not self.is_whole:
+            self.take(MANY)
+
+    def _add(self, signature: Signature[Any], fresh_id: Any) -> None:
+        # The same options object is the same options: a bulk call of one task resolves them once.
+        known = self._calls.get((signature.task, id(signature.options)))
+        if known is None:
+            call = self._reader.read(signature, self._alike)
+            self._calls[signature.task, id(signature.options)] = signature.options, call
+        else:
+            call = known[1]
+        document = self._reader.encode(signature)
+        stored = self._reader.stored(document)
+        if call.key_rule is None:
+            self.batch.add(call, fresh_id, stored)
+        else:
+            self.batch.add_keyed(call, call.key_rule, fresh_id, document, stored)
+        self.definitions.append(signature.definition)
+
+
+MANY = 100_000
+"""Calls that are read with the collector paused, at most."""

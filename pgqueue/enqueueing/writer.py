@@ -1,0 +1,287 @@
+"""Writes new jobs, on a connection of pgqueue's own or in the caller's transaction.
+
+All or nothing. On a connection of our own an answer can be lost with the connection: then the write is made
+again with the same ids, and an id that exists by then is one that the first try wrote.
+
+A large enqueue overlaps itself: while the server writes one part of it, the next part is checked and
+encoded. That takes a transaction, which is rolled back if a later call is refused. Where calls have chosen
+ids, idempotency keys or start times, where queues are limited, and on a caller's connection, all calls are
+checked before anything is sent: what is written first depends on what comes later, and a lane that is made
+for a later part is invisible to a caller's repeatable read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from functools import partial
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import anyio
+import asyncpg
+
+from pgqueue.background.notifications import Signals
+from pgqueue.database.outages import CONNECTION_ERRORS, RECONNECT_PAUSES
+from pgqueue.database.pool import Database
+from pgqueue.enqueueing.batch import Batch, Call, chunks
+from pgqueue.enqueueing.calls import Intake
+from pgqueue.errors import KeyInFlightError
+from pgqueue.flow.backpressure import Depth, Depths
+from pgqueue.store import NewJobs, Store
+
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
+
+FIRST_PARTS: Final = 250
+"""Jobs in each of the first parts of a large enqueue: one of 1,000 has four, three of them overlapped."""
+LATER_PARTS: Final = 1000
+"""... and in the parts after the first thousand: a statement's own cost is 0.1 ms, of 7 for so many jobs."""
+
+_RETRIED: Final = (*CONNECTION_ERRORS, asyncpg.NotNullViolationError, asyncpg.UniqueViolationError)
+
+
+class _NotPlainError(Exception):
+    """A later part of an enqueue has calls that have to be written in another order."""
+
+
+class Writer:
+    """Writes the jobs of one PgQueue."""
+
+    def __init__(self, database: Database, store: Store, signals: Signals, depths: Depths) -> None:
+        self._database = database
+        self._store = store
+        self._signals = signals
+        self._depths = depths
+        self._counting = anyio.Lock()
+        self._lanes: dict[tuple[str, int], int] = {}
+
+    def forget_lanes(self) -> None:
+        """Ask for lanes anew: the database may be another one."""
+        self._lanes.clear()
+
+    async def write_one(self, call: Call, job_id: UUID, document: str) -> None:
+        """Write one job that can run now, with a fresh id and no key, to a queue without a limit.
+
+        Raises DatabaseUnavailableError.
+        """
+        lane = self._lanes.get(call.template.lane)
+        if lane is not None:
+            try:
+                async with self._database.writer() as connection:
+                    await self._store.enqueue_one(connection, job_id, document, call.template)
+                self._signals.publish(f"ready {lane}")
+                return
+            except _RETRIED as error:
+                is_unsure = isinstance(error, CONNECTION_ERRORS)
+                if isinstance(error, asyncpg.NotNullViolationError):
+                    self._lanes.clear()
+        else:
+            is_unsure = False
+        batch = Batch(is_unsure=is_unsure)
+        batch.add(call, job_id, document)
+        await self._learn_lanes(batch)
+        await self._write_own(batch, None, None)
+
+    async def write(self, intake: Intake, connection: Connection | None, key_wait: float | None) -> None:
+        """Write what *intake* has and has yet to take. See PgQueue.enqueue_many for what it raises."""
+        batch = intake.batch
+        intake.take(FIRST_PARTS)
+        if connection is not None or self._depths.is_limited or not batch.is_plain:
+            intake.take_all()
+        await self._learn_lanes(batch)
+        if self._depths.is_limited:
+            await self._write_where_room(batch, connection, key_wait)
+        elif connection is not None:
+            await self._write_for_caller(batch, connection)
+        else:
+            await self._write_own(batch, intake, key_wait)
+
+    async def _write_where_room(
+        self, batch: Batch, connection: Connection | None, key_wait: float | None
+    ) -> None:
+        """Write if the queues have room. Raises QueueFullError."""
+        counts = batch.ready_by_queue()
+        for queue, count, limit in self._depths.limited(counts):
+            known = self._depths.of(queue)
+            if known.must_be_counted(count, limit, time.monotonic()):
+                await self._count_depth(queue, known, count, limit)
+        self._depths.admit(counts)
+        is_written = False
+        try:
+            if connection is None:
+                await self._write_own(batch, None, key_wait)
+            else:
+                await self._write_for_caller(batch, connection)
+            is_written = True
+        finally:
+            self._depths.settle(counts, is_written=is_written)
+
+    async def _count_depth(self, queue: str, known: Depth, count: int, limit: int) -> None:
+        async with self._counting:
+            if not known.must_be_counted(count, limit, at := time.monotonic()):
+                # Another call has, while this one waited for its turn.
+                return
+            # Never in the caller's transaction: its snapshot may be old.
+            async with self._database.acquire() as connection:
+                found = await self._store.count_depth(connection, queue, limit)
+            known.count(found, at=at, took=time.monotonic() - at)
+
+    async def _write_own(self, batch: Batch, intake: Intake | None, key_wait: float | None) -> None:
+        """Write on a connection of ours; *intake* has more calls. Repeats a write whose answer was lost."""
+        deadline = time.monotonic() + self._database.connect_timeout
+        for pause in chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1])):
+            try:
+                async with self._database.writer() as connection:
+                    await self._write_on(connection, batch, intake, key_wait)
+                break
+            except asyncpg.UniqueViolationError:
+                # Our own earlier try, or another caller chose the same id just now.
+                async with self._database.acquire() as connection:
+                    if await batch.find_existing(self._store, connection):
+                        break
+            except asyncpg.DeadlockDetectedError:
+                # With a caller who took the same keys one by one, in an order of their own.
+                if time.monotonic() >= deadline:
+                    raise
+            except asyncpg.NotNullViolationError:
+                # The lane is gone: the database is not the one it was.
+                self._lanes.clear()
+                await self._learn_lanes(batch)
+            except CONNECTION_ERRORS as error:
+                batch.is_unsure = True
+                if time.monotonic() >= deadline:
+                    raise self._database.unavailable(error) from error
+                await anyio.sleep(pause)
+        for lane in batch.lanes:
+            self._signals.publish(f"ready {self._lanes[lane]}")
+
+    async def _write_on(
+        self, connection: Connection, batch: Batch, intake: Intake | None, key_wait: float | None
+    ) -> None:
+        if intake is not None and not intake.is_whole:
+            try:
+                async with connection.transaction():
+                    await self._write_overlapped(connection, intake)
+                return
+            except _NotPlainError:
+                intake.take_all()
+                await self._learn_lanes(batch)
+        if batch.is_one_statement:
+            await self._store.enqueue(connection, batch.ready)
+        else:
+            await self._write_transaction(connection, batch, key_wait)
+
+    async def _write_overlapped(self, connection: Connection, intake: Intake) -> None:
+        """Write what was taken, and take more meanwhile, until there is no more.
+
+        Raises _NotPlainError where a call is taken that cannot be written like that, and what refuses a call.
+        """
+        batch, written = intake.batch, 0
+        while True:
+            taken = len(batch.ready.ids)
+            part = batch.ready.slice(written, taken)
+            written = taken
+            if intake.is_whole:
+                await self._write_ready(connection, part)
+                return
+            size = FIRST_PARTS if taken < LATER_PARTS else LATER_PARTS
+            await _while_sending(self._write_ready(connection, part), partial(intake.take, size))
+            if not batch.is_plain:
+                raise _NotPlainError
+            await self._learn_lanes(batch)
+
+    async def _write_ready(self, connection: Connection, jobs: NewJobs) -> None:
+        for each in chunks(jobs):
+            await self._store.enqueue(connection, each)
+
+    async def _write_transaction(self, connection: Connection, batch: Batch, key_wait: float | None) -> None:
+        async with connection.transaction():
+            if key_wait is None or not batch.keyed:
+                await self._write_parts(connection, batch)
+                return
+            await self._store.limit_lock_wait(connection, key_wait)
+            try:
+                await self._write_parts(connection, batch)
+            except asyncpg.LockNotAvailableError as error:
+                raise KeyInFlightError(
+                    f"an idempotency key of this call was still locked by another transaction after "
+                    f"{key_wait:g} s; try again"
+                ) from error
+
+    async def _write_for_caller(self, batch: Batch, connection: Connection) -> None:
+        """Write in the caller's transaction; if the write fails, a savepoint keeps the rest of it whole."""
+        known = -1
+        while True:
+            try:
+                async with connection.transaction():
+                    lanes = await self._write_parts(connection, batch)
+                    if lanes:
+                        # One notification a lane and transaction, sent by its commit.
+                        schema = self._database.schema
+                        await self._store.notify(connection, schema, [f"ready {lane}" for lane in lanes])
+                return
+            except asyncpg.UniqueViolationError:
+                # Another caller chose the same id just now: look again, unless looking found nothing new. To
+                # a snapshot that is older than that job, it stays invisible.
+                if not batch.chosen or len(batch.existing) == known:
+                    raise
+                known = len(batch.existing)
+
+    async def _write_parts(self, connection: Connection, batch: Batch) -> list[int]:
+        """Write a batch that may have chosen ids, keys, times, or more jobs than one statement takes.
+
+        Returns the lanes that have new ready jobs.
+        """
+        if batch.chosen or (batch.keyed and batch.is_unsure):
+            await batch.find_existing(self._store, connection)
+        ready, timed, follows = batch.ready, batch.timed, {}
+        lanes = {self._lanes[template.lane] for template in ready.templates if ready.ids}
+        if batch.keyed:
+            settlement = await batch.settle_keys(self._store, connection)
+            follows = settlement.follows
+            ready, timed = ready.without(settlement.holders), timed.without(settlement.holders)
+        await self._write_ready(connection, ready)
+        batch.due.clear()
+        for jobs in chunks(timed):
+            due = await self._store.schedule(connection, jobs)
+            batch.due.update(due)
+            lanes.update(due.values())
+        if follows:
+            await self._store.block_on(connection, follows)
+        return sorted(lanes)
+
+    async def _learn_lanes(self, batch: Batch) -> None:
+        """Make the lanes of a batch. Never in the caller's transaction: others would wait for its end."""
+        missing = batch.lanes - self._lanes.keys()
+        if not missing:
+            return
+        async with self._database.acquire() as connection:
+            await self._store.make_lanes(connection, [(queue, priority, "") for queue, priority in missing])
+            for lane in await self._store.find_lanes(connection, {queue for queue, _ in missing}, ()):
+                self._lanes[lane.queue, lane.priority] = lane.id
+
+
+async def _while_sending(sending: Coroutine[Any, Any, None], work: Callable[[], None]) -> None:
+    """Do *work*, which awaits nothing, while the server is at what *sending* sent; then wait for its answer.
+
+    If *work* raises, that is raised once the answer is there: until then the connection is in use.
+    """
+    task = asyncio.ensure_future(sending)
+    try:
+        # Its bytes have to leave before the loop is held: uvloop sends them when a turn of it is over.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        work()
+    except BaseException as error:
+        if isinstance(error, asyncio.CancelledError):
+            task.cancel()
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([task])
+        if not task.cancelled():
+            # Looked at, or asyncio would complain that nobody did.
+            task.exception()
+        raise
+    await task
