@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import resource
 import statistics
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import common
 import crew
+from server_time import find_postmaster, processor_seconds
 
 from pgqueue.database.sql import load_statements
 from pgqueue.embedded import embedded_server
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 COMMENT = re.compile(r"--[^\n]*")
 CONSTANT = re.compile(r"'(?:[^']|'')*'|\$\d+|\b\d+(?:\.\d+)?\b|\b(?:null|true|false|epoch)\b")
-TICKS = os.sysconf("SC_CLK_TCK")
 PRINTED = 6
 """Statements of each phase in the table; JSON has them all."""
 GONE_WITHIN = 30.0
@@ -164,50 +163,6 @@ def by_name(rows: Sequence[asyncpg.Record], jobs: int) -> dict[str, common.Figur
 def shape_of(sql: str) -> str:
     """Return a statement without what pg_stat_statements leaves out of it: comments and constants."""
     return " ".join(CONSTANT.sub("?", COMMENT.sub(" ", sql)).split()).rstrip("; ")
-
-
-# The server's processes
-
-
-def find_postmaster(backend: int, database: str) -> int | None:
-    """Return the id of the server's first process; None: it is not a process that can be read here."""
-    try:
-        title = Path(f"/proc/{backend}/cmdline").read_text(encoding="utf-8", errors="replace")
-        # Elsewhere the number may be anybody's; the database's name is like no other.
-        return _stat(backend).parent if database in title else None
-    except OSError:
-        return None
-
-
-def processor_seconds(postmaster: int) -> float:
-    """Return the processor time of all processes of a server, those that have ended among them."""
-    ticks = _stat(postmaster).ticks + _stat(postmaster).ended_ticks
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                stat = _stat(int(entry.name))
-            except OSError:
-                continue
-            if stat.parent == postmaster:
-                ticks += stat.ticks
-    return ticks / TICKS
-
-
-@dataclass(frozen=True, slots=True)
-class _Stat:
-    parent: int
-    ticks: int
-    ended_ticks: int
-    """Those of children that have ended."""
-
-
-def _stat(pid: int) -> _Stat:
-    # The name, in brackets, may contain anything.
-    fields = (
-        Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    )
-    user, system, ended_user, ended_system = map(int, fields[11:15])
-    return _Stat(int(fields[1]), user + system, ended_user + ended_system)
 
 
 # The phases
