@@ -54,7 +54,7 @@ class BadError(BaseException):
 
 
 @pytest.mark.contract("P2.31")
-async def test_the_formula_of_the_founding_document_waits_60_120_and_240_seconds(
+async def test_a_countdown_of_2_to_the_retries_minutes_waits_60_120_and_240_seconds(
     pgq: PgQueue, db: Connection
 ) -> None:
     after: list[str] = []
