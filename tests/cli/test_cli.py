@@ -44,7 +44,7 @@ def processes(tmp_path: Path, dsn: str) -> Iterator[Processes]:
         yield processes
 
 
-def test_a_command_that_serves_nothing_imports_no_server_of_http() -> None:
+def test_a_command_that_serves_nothing_imports_no_http_server() -> None:
     listing = "import sys, pgqueue.cli; print(*sys.modules)"
 
     done = subprocess.run([sys.executable, "-c", listing], capture_output=True, check=True, text=True)
@@ -56,7 +56,7 @@ def test_a_command_that_serves_nothing_imports_no_server_of_http() -> None:
 
 @pytest.mark.contract("P8.1")
 @pytest.mark.parametrize(("set_by_the_program", "kept"), [(700, COLLECT_AFTER), (90_000, 90_000), (0, 0)])
-def test_the_collector_comes_less_often_unless_the_program_has_said_how_often(
+def test_the_collector_runs_less_often_unless_the_program_has_set_how_often(
     set_by_the_program: int, kept: int
 ) -> None:
     before = gc.get_threshold()
@@ -112,7 +112,7 @@ async def test_at_the_first_signal_running_jobs_finish_and_no_others_start(
 
 
 @pytest.mark.contract("P2.20")
-async def test_what_does_not_finish_within_the_grace_goes_back_unspent(
+async def test_jobs_that_exceed_the_grace_return_to_the_queue_without_counting_the_attempt(
     pgq: PgQueue, processes: Processes, tmp_path: Path
 ) -> None:
     sign = tmp_path / "sign"
@@ -124,12 +124,12 @@ async def test_what_does_not_finish_within_the_grace_goes_back_unspent(
     code, _, _ = await processes.ended(process)
 
     assert code == 0
-    assert_unspent(await job.refresh())
+    assert_not_counted(await job.refresh())
     assert [attempt.reason for attempt in await pgq.attempts(job.id)] == ["released"]
 
 
 @pytest.mark.contract("P2.20")
-async def test_the_second_signal_gives_running_jobs_back_now(
+async def test_the_second_signal_returns_running_jobs_to_the_queue_now(
     pgq: PgQueue, processes: Processes, tmp_path: Path
 ) -> None:
     sign = tmp_path / "sign"
@@ -145,7 +145,7 @@ async def test_the_second_signal_gives_running_jobs_back_now(
 
     assert status_after_first is JobStatus.RUNNING
     assert code == 0
-    assert_unspent(await job.refresh())
+    assert_not_counted(await job.refresh())
 
 
 @pytest.mark.contract("P2.20")
@@ -162,14 +162,14 @@ async def test_a_handler_that_cannot_be_stopped_does_not_keep_the_process(
     code, _, _ = await processes.ended(process)
 
     assert code == 0
-    assert_unspent(await job.refresh())
+    assert_not_counted(await job.refresh())
 
 
-def assert_unspent(job: Job) -> None:
+def assert_not_counted(job: Job) -> None:
     assert (job.status, job.attempt, job.losses) == (JobStatus.PENDING, 0, 0)
 
 
-async def test_a_worker_takes_the_queues_that_it_is_given(pgq: PgQueue, processes: Processes) -> None:
+async def test_a_worker_works_on_the_queues_that_it_is_given(pgq: PgQueue, processes: Processes) -> None:
     not_taken = await pgq.enqueue_by_name("add", 1, 2)
     taken = await pgq.enqueue_by_name("elsewhere", options={"queue": "other"})
 
@@ -257,7 +257,9 @@ async def test_wrong_usage_exits_2(processes: Processes, arguments: list[str]) -
     assert "Traceback" not in stderr
 
 
-async def test_what_a_module_fails_with_is_shown_whole(processes: Processes, tmp_path: Path) -> None:
+async def test_the_error_of_a_module_is_shown_with_its_traceback(
+    processes: Processes, tmp_path: Path
+) -> None:
     (tmp_path / "broken.py").write_text("import nothing_of_the_kind\n")
 
     code, _, stderr = await processes.run("worker", "broken:pgq")
@@ -329,7 +331,7 @@ async def test_a_second_signal_reaches_every_process(
     assert not any(is_alive(pid) for pid in pids)
 
 
-async def test_a_process_that_is_killed_is_started_again_and_its_job_with_it(
+async def test_a_killed_process_is_restarted_and_its_job_runs_again(
     two_processes: tuple[subprocess.Popen[str], Path, list[int]], processes: Processes, tmp_path: Path
 ) -> None:
     process, sign, pids = two_processes
@@ -357,7 +359,7 @@ async def test_a_process_that_a_handler_blocks_past_its_limit_restarts_itself(
     blocking = await pgq.enqueue_by_name("block", sign, options={"queue": "other"})
 
     after = await pgq.enqueue_by_name("elsewhere", options={"queue": "other"})
-    # In the same process, of which a new program is made.
+    # The process id stays the same: the process executes the program anew.
     assert await after.result(timeout=DEADLINE) == process.pid
     await wrote_pid(tmp_path / "held", 2)
     until.touch()
@@ -368,7 +370,7 @@ async def test_a_process_that_a_handler_blocks_past_its_limit_restarts_itself(
     ended = await blocking.refresh()
     assert code == 0
     assert (ended.status, ended.reason, ended.attempt) == (JobStatus.FAILED, "hard_timeout", 1)
-    # Without retries, and yet it ran again: its attempt was not spent.
+    # It ran again without having retries: the attempt was not counted.
     assert [each.reason for each in await pgq.attempts(held.id)] == ["released"]
     assert ((await held.refresh()).attempt, (await held.refresh()).losses) == (1, 0)
     assert len(await wrote_pid(sign, 1)) == 1
@@ -377,7 +379,7 @@ async def test_a_process_that_a_handler_blocks_past_its_limit_restarts_itself(
 
 
 @pytest.mark.contract("P2.7", "P2.20")
-async def test_a_blocked_process_that_was_told_to_stop_stops(
+async def test_a_blocked_process_stops_after_a_signal(
     pgq: PgQueue, processes: Processes, tmp_path: Path
 ) -> None:
     sign = tmp_path / "sign"
@@ -436,7 +438,7 @@ async def all_gone(pids: list[int]) -> bool:
     return not any(is_alive(pid) for pid in pids)
 
 
-async def test_a_process_that_does_not_stop_well_makes_the_supervisor_fail(tmp_path: Path) -> None:
+async def test_a_process_that_stops_with_an_error_makes_the_supervisor_fail(tmp_path: Path) -> None:
     sign = tmp_path / "sign"
     program = (
         "import pathlib, signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(3)); "

@@ -39,7 +39,7 @@ async def broken(pgq: PgQueue) -> UUID:
     return job.id
 
 
-async def test_list_says_what_has_failed(cli: Cli, broken: UUID, db: Connection) -> None:
+async def test_list_shows_what_has_failed(cli: Cli, broken: UUID, db: Connection) -> None:
     await fail_jobs(db, 3, task="other")
 
     code, stdout, _ = await cli("list", "--task=charge")
@@ -56,7 +56,9 @@ async def test_list_says_what_has_failed(cli: Cli, broken: UUID, db: Connection)
     assert rest["cursor"] is None
 
 
-async def test_groups_say_what_went_wrong_and_how_often(cli: Cli, broken: UUID, db: Connection) -> None:
+async def test_groups_show_each_error_and_how_often_it_occurred(
+    cli: Cli, broken: UUID, db: Connection
+) -> None:
     await fail_jobs(db, 3, task="other")
 
     code, stdout, _ = await cli("groups")
@@ -67,7 +69,7 @@ async def test_groups_say_what_went_wrong_and_how_often(cli: Cli, broken: UUID, 
     assert [(group["count"], group["latest"]["task"]) for group in document] == [(3, "other")]
 
 
-async def test_show_says_all_of_one(cli: Cli, broken: UUID) -> None:
+async def test_show_shows_everything_about_one(cli: Cli, broken: UUID) -> None:
     code, stdout, _ = await cli("show", broken)
     document = await cli.json("show", broken)
 
@@ -96,7 +98,7 @@ async def test_redrive_makes_jobs_pending_again(cli: Cli, broken: UUID, pgq: PgQ
     assert (action.reason, action.actor) == ("mended", "ada")
 
 
-async def test_a_mass_redrive_is_begun_watched_and_stopped(cli: Cli, pgq: PgQueue, db: Connection) -> None:
+async def test_a_mass_redrive_is_started_watched_and_stopped(cli: Cli, pgq: PgQueue, db: Connection) -> None:
     @pgq.task
     async def work(number: int) -> None: ...
 
@@ -126,7 +128,7 @@ async def test_discard_takes_jobs_out(cli: Cli, broken: UUID, db: Connection) ->
 
 
 @pytest.mark.parametrize("command", ["redrive", "discard"])
-async def test_many_are_changed_only_after_a_yes(cli: Cli, db: Connection, command: str) -> None:
+async def test_many_jobs_are_changed_only_after_a_yes(cli: Cli, db: Connection, command: str) -> None:
     await fail_jobs(db, 2)
 
     refused = await cli(command, "--all", answer="n\n")
@@ -140,7 +142,7 @@ async def test_many_are_changed_only_after_a_yes(cli: Cli, db: Connection, comma
 
 
 @pytest.mark.parametrize("command", ["redrive", "discard"])
-async def test_which_jobs_are_meant_must_be_said_in_one_way(cli: Cli, db: Connection, command: str) -> None:
+async def test_jobs_must_be_selected_in_exactly_one_way(cli: Cli, db: Connection, command: str) -> None:
     await fail_jobs(db, 2)
 
     for arguments in ([], ["--all", "--task=work"], [uuid4(), "--all"], [uuid4(), "--task=work"]):
@@ -167,7 +169,7 @@ async def test_errors_are_one_line(cli: Cli, pgq: PgQueue, broken: UUID) -> None
     assert (await cli("redrive", "--all", "--yes", "--arguments={}"))[0] == 2
 
 
-async def test_without_a_database_it_says_what_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_database_it_says_what_to_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PGQUEUE_DSN", raising=False)
 
     result = await asyncio.to_thread(CliRunner().invoke, app, ["dead", "list"])

@@ -63,7 +63,7 @@ async def broken(pgq: PgQueue) -> UUID:
 
 
 @pytest.mark.contract("P4.13")
-async def test_jobs_lists_what_fits_the_filters_page_by_page(cli: Cli, pgq: PgQueue, broken: UUID) -> None:
+async def test_jobs_lists_what_matches_the_filters_page_by_page(cli: Cli, pgq: PgQueue, broken: UUID) -> None:
     waiting = [await pgq.enqueue_by_name("work", number) for number in range(3)]
 
     code, table, _ = await cli("jobs")
@@ -99,7 +99,7 @@ async def test_a_page_says_how_to_go_on(cli: Cli, pgq: PgQueue) -> None:
     assert len((await cli.json("jobs", f"--cursor={cursor}"))["jobs"]) == 1
 
 
-async def test_job_says_all_that_is_known_of_one(cli: Cli, pgq: PgQueue, broken: UUID) -> None:
+async def test_job_shows_everything_known_about_one(cli: Cli, pgq: PgQueue, broken: UUID) -> None:
     await pgq.requeue(broken, reason="mended", actor="ada")
     await pgq.cancel(broken, reason=HOSTILE, actor="bob")
 
@@ -126,7 +126,7 @@ async def test_a_failed_job_shows_where(cli: Cli, broken: UUID) -> None:
     assert "raise ValueError(card)\n" in stdout
 
 
-async def test_the_exit_code_of_a_job_is_how_it_went(cli: Cli, pgq: PgQueue, broken: UUID) -> None:
+async def test_the_exit_code_tells_how_a_job_ended(cli: Cli, pgq: PgQueue, broken: UUID) -> None:
     @pgq.task
     async def add(a: int, b: int) -> int:
         return a + b
@@ -206,7 +206,7 @@ async def has_progress(pgq: PgQueue, job_id: UUID) -> bool:
 
 
 @pytest.mark.contract("P4.13")
-async def test_cancel_cancels_the_jobs_that_are_named(cli: Cli, pgq: PgQueue, broken: UUID) -> None:
+async def test_cancel_cancels_the_given_jobs(cli: Cli, pgq: PgQueue, broken: UUID) -> None:
     one, two = [await pgq.enqueue_by_name("work") for _ in range(2)]
 
     code, stdout, _ = await cli("cancel", one.id, broken, "--reason=no need", "--actor=ada")
@@ -281,7 +281,7 @@ async def test_enqueue_takes_what_a_call_can_set(cli: Cli, pgq: PgQueue) -> None
 
 
 @pytest.mark.parametrize("command", ["cancel", "requeue"])
-async def test_which_jobs_are_meant_must_be_said_in_one_way(cli: Cli, pgq: PgQueue, command: str) -> None:
+async def test_jobs_must_be_selected_in_exactly_one_way(cli: Cli, pgq: PgQueue, command: str) -> None:
     job = await pgq.enqueue_by_name("work")
 
     for arguments in ([], ["--all", "--task=work"], [job.id, "--all"], [job.id, "--task=work"]):
@@ -298,7 +298,7 @@ async def test_errors_are_one_line(cli: Cli, pgq: PgQueue) -> None:
     for command in ("job", "cancel", "requeue"):
         assert (await cli(command, unknown))[::2] == (1, line)
     assert (await cli("job", unknown, "--watch"))[::2] == (1, line)
-    # The others are dealt with.
+    # The other jobs are still cancelled.
     code, stdout, stderr = await cli("cancel", unknown, known.id)
     assert (code, stdout, stderr) == (1, "cancelled or asked to stop: 1\n", line)
     code, _, stderr = await cli("jobs", f"--cursor={HOSTILE}")

@@ -67,7 +67,7 @@ async def is_running(job: JobHandle[None]) -> bool:
 # Queues
 
 
-async def test_queues_says_what_each_holds(cli: Cli, pgq: PgQueue) -> None:
+async def test_queues_shows_what_each_holds(cli: Cli, pgq: PgQueue) -> None:
     await pgq.enqueue_many([pgq.signature("work") for _ in range(3)])
     await pgq.enqueue_by_name("work", options={"delay": 60})
     await pgq.enqueue_by_name("work", options={"queue": "[mail]"})
@@ -118,7 +118,7 @@ async def test_a_task_is_paused_and_resumed(cli: Cli, pgq: PgQueue) -> None:
     assert paused == resumed == {"task": "send_email", "changed": True}
 
 
-async def test_a_queue_that_is_not_there_is_paused_only_by_force(cli: Cli, pgq: PgQueue) -> None:
+async def test_an_unknown_queue_is_paused_only_by_force(cli: Cli, pgq: PgQueue) -> None:
     typo = await cli("pause", "mial")
     resumed = await cli("resume", "mial")
     settings_after = await pgq.settings()
@@ -145,7 +145,7 @@ def test_what_an_operator_changed_is_said_in_words() -> None:
 # Workers
 
 
-async def test_workers_says_who_works_on_what(cli: Cli, pgq: PgQueue) -> None:
+async def test_workers_shows_which_jobs_each_is_running(cli: Cli, pgq: PgQueue) -> None:
     async with running_job(pgq) as job:
         code, stdout, _ = await cli("workers", "--jobs")
         [worker] = (await cli.json("workers", "--jobs"))["workers"]
@@ -162,7 +162,7 @@ async def test_workers_says_who_works_on_what(cli: Cli, pgq: PgQueue) -> None:
 # Top
 
 
-async def test_top_looks_once_where_there_is_no_terminal(cli: Cli, pgq: PgQueue) -> None:
+async def test_top_prints_once_without_a_terminal(cli: Cli, pgq: PgQueue) -> None:
     async with running_job(pgq) as job:
         code, stdout, _ = await cli("top")
         document = await cli.json("top")
@@ -219,11 +219,11 @@ class Terminal:
 
 
 @pytest.mark.parametrize("way", ["q", "SIGINT", "SIGTERM"])
-async def test_top_shows_a_running_job_until_it_is_told_to_end(pgq: PgQueue, dsn: str, way: str) -> None:
+async def test_top_shows_a_running_job_until_it_is_stopped(pgq: PgQueue, dsn: str, way: str) -> None:
     terminal = Terminal("top", f"--dsn={dsn}", "--interval=0.2")
     try:
         await terminal.shows("\x1b[?1049h")
-        # It is seen without anybody asking again.
+        # The screen refreshes by itself.
         async with running_job(pgq) as job:
             await terminal.shows(str(job.id))
             if way == "q":
@@ -325,7 +325,7 @@ def test_small_parts_are_shown_whole() -> None:
     assert share(30, [100, 2, 50]) == [14, 2, 14]
 
 
-async def test_an_interval_that_makes_no_sense_is_wrong_usage(cli: Cli) -> None:
+async def test_an_impossible_interval_is_wrong_usage(cli: Cli) -> None:
     for wrong in (["top", "--interval=0"], ["top", "--interval=nan"]):
         code, _, stderr = await cli(wrong[0], *wrong[1:])
         assert (code, "Traceback" in stderr) == (2, False)

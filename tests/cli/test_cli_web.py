@@ -115,7 +115,7 @@ def test_without_a_token_it_serves_no_other_machine_and_says_why(host: str) -> N
     assert f"whoever reaches {host} could see every job: set PGQUEUE_TOKEN" in message
 
 
-def test_an_empty_token_is_none(tmp_path: Path) -> None:
+def test_an_empty_token_does_not_count_as_a_token(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.touch()
 
@@ -133,7 +133,7 @@ def test_an_empty_token_is_none(tmp_path: Path) -> None:
         (["no.such:module"], "no module named"),
     ],
 )
-def test_wrong_usage_is_said(arguments: list[str], said: str) -> None:
+def test_wrong_usage_is_explained(arguments: list[str], said: str) -> None:
     code, message = refusal(*arguments)
 
     assert code == 2

@@ -42,7 +42,7 @@ async def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with three files, one of them named in no encoding, and four things that are none."""
+    """A folder with three files, one with a name in no encoding, and four things that are not files."""
     folder = tmp_path / "folder"
     (folder / "below").mkdir(parents=True)
     (folder / "a.txt").write_text("one two\nthree\n")

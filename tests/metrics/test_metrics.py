@@ -1,4 +1,4 @@
-"""What Prometheus is told."""
+"""The metrics that a scrape sees."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ async def test_the_oldest_of_many_dead_letters_costs_one_row(dsn: str) -> None:
     assert read.total() <= 1
 
 
-async def test_without_a_database_nothing_is_said_of_queues(pgq: PgQueue, unbuffered: None) -> None:
+async def test_without_a_database_the_metrics_of_queues_are_left_out(pgq: PgQueue, unbuffered: None) -> None:
     metrics = Metrics(pgq)
 
     @pgq.task
@@ -248,7 +248,7 @@ async def test_without_a_database_nothing_is_said_of_queues(pgq: PgQueue, unbuff
     assert after[key("pgqueue_jobs_enqueued_total", task="work", queue="default")] == 1
 
 
-async def test_a_database_that_answers_with_errors_ends_nobody_who_refreshes(
+async def test_errors_of_the_database_do_not_end_the_refreshing(
     pgq: PgQueue, db: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     metrics = Metrics(pgq)
@@ -288,7 +288,7 @@ async def test_a_service_collects_its_own_registry_in_any_thread(pgq: PgQueue) -
     assert b"\npgqueue_database_up" not in early
 
 
-async def test_what_nobody_refreshes_is_not_shown_for_ever(
+async def test_a_measurement_that_is_not_refreshed_is_not_shown_for_ever(
     pgq: PgQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     metrics = Metrics(pgq)

@@ -99,7 +99,7 @@ def test_every_rule_is_tested_with_a_case_in_which_it_fires() -> None:
 
 
 @pytest.mark.contract("BP11")
-def test_there_is_a_rule_for_whatever_is_to_be_noticed() -> None:
+def test_there_is_a_rule_for_every_kind_of_trouble() -> None:
     by_name = {rule["alert"]: rule for rule in rules()}
 
     assert by_name.keys() >= {
@@ -143,7 +143,7 @@ def test_promtool_understands_every_query_of_the_dashboard(tmp_path: Path) -> No
     assert f"{len(records)} rules found" in printed
 
 
-def test_the_dashboard_is_one_that_grafana_takes() -> None:
+def test_the_dashboard_is_valid_for_grafana() -> None:
     document = dashboard()
     panels = document["panels"]
     variables = {variable["name"] for variable in document["templating"]["list"]}
@@ -196,7 +196,9 @@ async def test_a_service_shows_pgqueue_in_its_own_registry_as_documented(pgq: Pg
 
 
 @pytest.mark.contract("BP11")
-async def test_an_autoscaler_asks_the_database_what_there_is_to_do(pgq: PgQueue, db: Connection) -> None:
+async def test_an_autoscaler_can_read_the_amount_of_work_from_the_database(
+    pgq: PgQueue, db: Connection
+) -> None:
     @pgq.task(queue="mail")
     async def send(until: bool) -> None:
         await release.wait()

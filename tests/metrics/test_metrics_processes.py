@@ -32,7 +32,7 @@ def counted(value: float, **gauges: float) -> Report:
     return Report({"jobs": Family("counter", "Jobs", {SAMPLE: value}), **families})
 
 
-def test_counts_are_added_and_of_ages_the_greatest_counts() -> None:
+def test_counts_are_added_and_the_greatest_age_is_taken() -> None:
     one, other = counted(3, running=2, age_seconds=7.0), counted(4, running=1, age_seconds=5.0)
 
     total = add_up([one, other])
@@ -85,7 +85,7 @@ class Process:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask whenever somebody wants to know."""
+    """Make every call ask the processes."""
     monkeypatch.setattr("pgqueue.metrics.multiprocess.FRESH", 0.0)
 
 
@@ -115,7 +115,7 @@ async def test_what_an_ended_process_counted_stays_counted(impatient: None) -> N
     assert registry.get_sample_value("jobs_total", {"task": "a"}) == 7
 
 
-async def test_a_process_says_at_its_end_what_nobody_has_asked_for() -> None:
+async def test_a_process_reports_at_its_end_without_being_asked() -> None:
     reports = ProcessReports()
     registry = CollectorRegistry()
     registry.register(reports)

@@ -162,7 +162,7 @@ async def test_prometheus_sees_what_ran_and_fires_and_resolves(
             await seen.says('ALERTS{alertname="DeadForLong"}', None)
             await seen.says('ALERTS{alertname="NoWorker"}', None)
 
-            # With no worker alive, somebody is left to say so.
+            # The status app is still scraped, so that an alert can fire with no worker alive.
             worker.send_signal(signal.SIGTERM)
             code, _, _ = await processes.ended(worker)
             await seen.says('ALERTS{alertname="NoWorker",alertstate="firing"}', 1)

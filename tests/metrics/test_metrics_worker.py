@@ -76,7 +76,7 @@ async def test_one_port_answers_for_all_processes_and_forgets_none_that_ended(
     sign, until = tmp_path / "sign", tmp_path / "until"
     with processes_in(tmp_path, dsn) as processes:
         arguments = ("--processes=2", "--concurrency=1", "--metrics-port=0", "--grace=0")
-        # Not for this machine alone: then by whatever name it has.
+        # It listens beyond this machine, so any host name is accepted.
         supervisor = processes.start("worker", "jobs_here:pgq", *arguments, "--metrics-host=0.0.0.0")
         address = await address_of(processes, supervisor)
         holding = [await pgq.enqueue_by_name("hold", str(sign), str(until)) for _ in range(2)]
@@ -88,7 +88,7 @@ async def test_one_port_answers_for_all_processes_and_forgets_none_that_ended(
             named = await client.get("/metrics", headers={"Host": "worker.example"})
         await shows(address, lambda page: total(page, "pgqueue_jobs_claimed_total", task="hold") == 2)
         subprocess.run(["/bin/kill", "-KILL", str(first)], check=True)  # noqa: ASYNC221
-        # It is started again, and claims its job again when that was taken back.
+        # It is restarted, and claims its job again after the rescue.
         await shows(address, lambda page: total(page, "pgqueue_jobs_claimed_total", task="hold") >= 3)
         await shows(address, lambda page: total(page, "pgqueue_worker_slots") == 2)
         await shows(address, lambda page: total(page, "pgqueue_jobs_rescued_total") >= 1)

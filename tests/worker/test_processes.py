@@ -67,7 +67,7 @@ async def test_as_many_children_run_at_once_as_the_worker_has_slots(tasks: Any, 
     assert not any(is_alive(pid) for pid in pids)
 
 
-async def test_what_a_handler_raises_in_a_child_is_its_attempts_error(tasks: Any) -> None:
+async def test_an_error_of_a_handler_in_a_child_is_the_error_of_its_attempt(tasks: Any) -> None:
     job = await tasks.fail.enqueue("wrong")
     async with tasks.pgq.worker():
         ended = await over(job)
@@ -136,7 +136,7 @@ async def test_the_clock_of_a_child_starts_with_its_handler(tasks: Any) -> None:
 
 
 @pytest.mark.contract("P2.20", "P2.8")
-async def test_a_handler_in_a_child_is_asked_to_stop_and_its_job_goes_back_unspent(
+async def test_a_stopped_handler_in_a_child_returns_its_job_without_counting_the_attempt(
     tasks: Any, tmp_path: Path
 ) -> None:
     sign, ended = tmp_path / "sign", tmp_path / "ended"
