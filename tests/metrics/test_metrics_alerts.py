@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from conftest import Connection
 
 DASHBOARD = MONITORING / "grafana.json"
-PAGE = ROOT / "docs" / "reference" / "metrics.md"
 CASES = Path(__file__).parent / "alerts_test.yml"
 
 NAME = re.compile(r"\bpgqueue_\w+")
@@ -169,14 +168,6 @@ def test_the_dashboard_is_valid_for_grafana() -> None:
             references = [target["refId"] for target in panel["targets"]]
             assert references
             assert len(set(references)) == len(references)
-
-
-def test_the_documentation_has_a_row_for_every_metric() -> None:
-    rows = re.findall(r"^\| `(pgqueue_\w+)`", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-
-    registry = Metrics(PgQueue("postgresql://nowhere/")).registry
-    names = [metric.name + ("_total" if metric.type == "counter" else "") for metric in registry.collect()]
-    assert sorted(rows) == sorted(names)
 
 
 @pytest.mark.parametrize(("command", "file"), [("alerts", ALERTS), ("dashboard", DASHBOARD)])

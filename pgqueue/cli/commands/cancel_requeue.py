@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import Annotated, Final
+from functools import partial
+from typing import Annotated, Final, NamedTuple
 from uuid import UUID
 
 import typer
@@ -32,8 +33,6 @@ from pgqueue.cli.parameters import (
 from pgqueue.model.figures import count, moment
 from pgqueue.model.jobs import TERMINAL
 
-ALL_LIVE = frozenset(JobStatus) - TERMINAL
-REQUEUED_UNASKED = TERMINAL - {JobStatus.SUCCEEDED}
 PREVIEWED = 1000
 """Jobs that are counted, at most, for the question."""
 LOOKS = 10
@@ -41,17 +40,38 @@ LOOKS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Wording:
-    """How a command reports: the text for a reader, and the keys of its JSON, which programs rely on."""
+class Change:
+    """What a command changes, and how it reports it. Programs rely on the keys, and readers get the texts."""
 
+    verb: str
+    possible: frozenset[JobStatus]
+    """The statuses of jobs that it can change."""
+    default: frozenset[JobStatus]
+    """Of those, the statuses that filters select without --status."""
     done: str
     done_key: str
     left: str
     left_key: str
 
 
-CANCELLED: Final = Wording("cancelled or asked to stop", "cancelled", "already ended", "over_already")
-REQUEUED: Final = Wording("requeued", "requeued", "has not ended", "not_over")
+CANCEL: Final = Change(
+    verb="cancel",
+    possible=frozenset(JobStatus) - TERMINAL,
+    default=frozenset(JobStatus) - TERMINAL,
+    done="cancelled or asked to stop",
+    done_key="cancelled",
+    left="already ended",
+    left_key="over_already",
+)
+REQUEUE: Final = Change(
+    verb="requeue",
+    possible=TERMINAL,
+    default=TERMINAL - {JobStatus.SUCCEEDED},
+    done="requeued",
+    done_key="requeued",
+    left="has not ended",
+    left_key="not_over",
+)
 
 
 @selects_jobs
@@ -72,22 +92,18 @@ def cancel(
     Exit codes: 0 each was cancelled, asked to stop, or had already ended; 1 a job was not found, or another
     error; 2 wrong usage; 130 interrupted.
     """
-    check_choice(jobs, is_empty=chosen.is_empty, everything=everything)
     who = user(actor)
-    if jobs:
-        changed, left, unknown = call(
-            app, dsn, schema, _each(jobs, lambda pgq, job: pgq.cancel(job, reason=reason, actor=who))
-        )
-        _report_each(CANCELLED, changed, left, unknown, as_json=as_json)
-        return
-    preview = _narrowed("cancel", chosen, ALL_LIVE, ALL_LIVE)
-    with session(app, dsn, schema) as opened:
-        if not yes:
-            _confirm("cancel", preview, opened)
-        changed_jobs = opened.call(
-            lambda pgq: _sum(pgq.cancel_many(chosen, all=everything, reason=reason, actor=who))
-        )
-    _report_many(CANCELLED, changed_jobs, as_json=as_json)
+    _change(
+        CANCEL,
+        (app, dsn, schema),
+        jobs,
+        chosen,
+        one=lambda pgq, job: pgq.cancel(job, reason=reason, actor=who),
+        many=lambda pgq: pgq.cancel_many(chosen, all=everything, reason=reason, actor=who),
+        everything=everything,
+        yes=yes,
+        as_json=as_json,
+    )
 
 
 @selects_jobs
@@ -110,22 +126,18 @@ def requeue(
     Exit codes: 0 each was requeued, or has not ended; 1 a job was not found, or another error; 2 wrong usage;
     130 interrupted.
     """
-    check_choice(jobs, is_empty=chosen.is_empty, everything=everything)
     who = user(actor)
-    if jobs:
-        changed, left, unknown = call(
-            app, dsn, schema, _each(jobs, lambda pgq, job: pgq.requeue(job, reason=reason, actor=who))
-        )
-        _report_each(REQUEUED, changed, left, unknown, as_json=as_json)
-        return
-    preview = _narrowed("requeue", chosen, TERMINAL, REQUEUED_UNASKED)
-    with session(app, dsn, schema) as opened:
-        if not yes:
-            _confirm("requeue", preview, opened)
-        changed_jobs = opened.call(
-            lambda pgq: _sum(pgq.requeue_many(chosen, all=everything, reason=reason, actor=who))
-        )
-    _report_many(REQUEUED, changed_jobs, as_json=as_json)
+    _change(
+        REQUEUE,
+        (app, dsn, schema),
+        jobs,
+        chosen,
+        one=lambda pgq, job: pgq.requeue(job, reason=reason, actor=who),
+        many=lambda pgq: pgq.requeue_many(chosen, all=everything, reason=reason, actor=who),
+        everything=everything,
+        yes=yes,
+        as_json=as_json,
+    )
 
 
 def describe_filter(chosen: JobFilter) -> str:
@@ -149,38 +161,70 @@ def describe_count(counted: int, *, is_whole: bool) -> str:
     return f"{count(counted)} job{'' if counted == 1 and is_whole else 's'}{'' if is_whole else ' or more'}"
 
 
-Changes = tuple[list[UUID], list[UUID], list[UUID]]
-"""The jobs that were changed, those that were left as they are, and those that do not exist."""
+def _change(
+    change: Change,
+    database: tuple[str | None, str | None, str],
+    jobs: Sequence[UUID] | None,
+    chosen: JobFilter,
+    *,
+    one: Callable[[PgQueue, UUID], Awaitable[bool]],
+    many: Callable[[PgQueue], AsyncIterator[int]],
+    everything: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Change *jobs*, each by *one*, or all that match *chosen*, by *many*; report it.
+
+    *database*: the options that select it. Raises typer.BadParameter unless exactly one way of selecting
+    jobs is used, and typer.Abort if the question is not answered with yes.
+    """
+    check_choice(jobs, is_empty=chosen.is_empty, everything=everything)
+    if jobs:
+        _report_each(change, call(*database, partial(_change_each, jobs, one)), as_json=as_json)
+        return
+    preview = _narrowed(change, chosen)
+    with session(*database) as opened:
+        if not yes:
+            _confirm(change.verb, preview, opened)
+        changed = opened.call(partial(_change_many, many))
+    if as_json:
+        print_json({change.done_key: changed})
+    else:
+        typer.echo(f"{change.done}: {count(changed)}")
 
 
-def _each(
-    jobs: Sequence[UUID], change: Callable[[PgQueue, UUID], Awaitable[bool]]
-) -> Callable[[PgQueue], Awaitable[Changes]]:
-    async def change_each(pgq: PgQueue) -> Changes:
-        changed: list[UUID] = []
-        left: list[UUID] = []
-        unknown: list[UUID] = []
-        for job in jobs:
-            try:
-                (changed if await change(pgq, job) else left).append(job)
-            except JobNotFoundError:
-                unknown.append(job)
-        return changed, left, unknown
+class Changed(NamedTuple):
+    """What became of the given jobs."""
 
-    return change_each
+    changed: list[UUID]
+    left: list[UUID]
+    """Those whose status could not be changed."""
+    unknown: list[UUID]
+    """Those that do not exist."""
 
 
-async def _sum(counts: AsyncIterator[int]) -> int:
-    return sum([each async for each in counts])
+async def _change_each(
+    jobs: Sequence[UUID], one: Callable[[PgQueue, UUID], Awaitable[bool]], pgq: PgQueue
+) -> Changed:
+    result = Changed([], [], [])
+    for job in jobs:
+        try:
+            (result.changed if await one(pgq, job) else result.left).append(job)
+        except JobNotFoundError:
+            result.unknown.append(job)
+    return result
 
 
-def _narrowed(
-    verb: str, chosen: JobFilter, possible: frozenset[JobStatus], unasked: frozenset[JobStatus]
-) -> JobFilter:
-    """Return *chosen* without the statuses that *verb* does not change. Raises typer.BadParameter."""
-    statuses = unasked if chosen.statuses is None else chosen.statuses & possible
+async def _change_many(many: Callable[[PgQueue], AsyncIterator[int]], pgq: PgQueue) -> int:
+    return sum([each async for each in many(pgq)])
+
+
+def _narrowed(change: Change, chosen: JobFilter) -> JobFilter:
+    """Return *chosen* without the statuses that the command does not change. Raises typer.BadParameter."""
+    statuses = change.default if chosen.statuses is None else chosen.statuses & change.possible
     if not statuses:
-        raise typer.BadParameter(f"--status must be one of {', '.join(sorted(possible))} to {verb} jobs")
+        possible = ", ".join(sorted(change.possible))
+        raise typer.BadParameter(f"--status must be one of {possible} to {change.verb} jobs")
     return replace(chosen, statuses=statuses)
 
 
@@ -200,28 +244,15 @@ def _confirm(verb: str, chosen: JobFilter, opened: Session) -> None:
     )
 
 
-def _report_each(
-    wording: Wording,
-    changed: Sequence[UUID],
-    left: Sequence[UUID],
-    unknown: Sequence[UUID],
-    *,
-    as_json: bool,
-) -> None:
+def _report_each(change: Change, result: Changed, *, as_json: bool) -> None:
     if as_json:
-        print_json({wording.done_key: changed, wording.left_key: left, "unknown": unknown})
+        document = {change.done_key: result.changed, change.left_key: result.left, "unknown": result.unknown}
+        print_json(document)
     else:
-        typer.echo(f"{wording.done}: {count(len(changed))}")
-        for job in left:
-            typer.echo(f"{wording.left}: {job}")
-    for job in unknown:
+        typer.echo(f"{change.done}: {count(len(result.changed))}")
+        for job in result.left:
+            typer.echo(f"{change.left}: {job}")
+    for job in result.unknown:
         typer.echo(f"pgqueue: {JobNotFoundError(job)}", err=True)
-    if unknown:
+    if result.unknown:
         raise typer.Exit(1)
-
-
-def _report_many(wording: Wording, changed: int, *, as_json: bool) -> None:
-    if as_json:
-        print_json({wording.done_key: changed})
-    else:
-        typer.echo(f"{wording.done}: {count(changed)}")
