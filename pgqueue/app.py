@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
@@ -113,8 +114,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         self._unknown_task_grace = unknown_task_grace
         self.schema = check_schema_name(schema)
         self.payload_limit = payload_limit
-        self.runs_twice = False
-        """Whether workers made from now on execute every job twice: see `pgqueue.testing`."""
+        self._runs_twice = False
         self._strict_queues = strict_queues
         self._depths = Depths(check_max_depth("PgQueue", max_depth))
         self._codec = codec
@@ -354,7 +354,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
             cancel_grace=cancel_grace,
             result_limit=self.payload_limit,
             name=name,
-            run_twice=run_twice or self.runs_twice,
+            run_twice=run_twice or self._runs_twice,
         )
         worker = Worker(
             database=self._database,
@@ -375,6 +375,15 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         self._workers = [each for each in self._workers if not each.has_stopped]
         self._workers.append(worker)
         return worker
+
+    @contextmanager
+    def running_twice(self) -> Iterator[None]:
+        """Have workers made inside this block execute each job twice: see `pgqueue.testing.runs_twice`."""
+        before, self._runs_twice = self._runs_twice, True
+        try:
+            yield
+        finally:
+            self._runs_twice = before
 
     def attempt_runner(self, main_thread: MainThread) -> AttemptRunner:
         """Return what runs attempts in a child process of a worker: see `pgqueue.processes.child`."""

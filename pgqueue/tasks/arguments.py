@@ -28,7 +28,7 @@ from pydantic_core import (
 from typing_extensions import TypedDict, is_typeddict
 
 from pgqueue.errors import InvalidArgumentsError, InvalidTaskError, PayloadTooLargeError
-from pgqueue.tasks.redaction import Signature
+from pgqueue.tasks.redaction import Parameters
 
 POSITIONAL: Final = "*"
 """The key of positional arguments whose names the caller did not know. No parameter can have it."""
@@ -147,9 +147,9 @@ class Arguments:
         return check_payload(self._task, encoded, limit)
 
     @property
-    def signature(self) -> Signature:
+    def parameters(self) -> Parameters:
         """How stored arguments become parameters."""
-        return Signature(self._positional, self._rest, self._named_rest)
+        return Parameters(self._positional, self._rest, self._named_rest)
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise InvalidArgumentsError for a call that does not fit the handler."""

@@ -19,7 +19,7 @@ Paths = frozenset[tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Signature:
+class Parameters:
     """How stored arguments become a handler's parameters."""
 
     by_position: Sequence[str] = ()
@@ -33,12 +33,12 @@ class Signature:
         return self.by_position[position] if position < len(self.by_position) else self.rest
 
 
-UNKNOWN: Final = Signature()
+UNKNOWN: Final = Parameters()
 """Of a task that is not known here."""
 
 
 def redact(
-    arguments: Any, paths: Collection[str], *, positional: str = "*", signature: Signature = UNKNOWN
+    arguments: Any, paths: Collection[str], *, positional: str = "*", parameters: Parameters = UNKNOWN
 ) -> Any:
     """Return stored *arguments* with REDACTED for what *paths* name. The rest is as it was, and not copied.
 
@@ -51,12 +51,12 @@ def redact(
     start: Paths = frozenset(tuple(path.split(".")) for path in paths)
     match arguments:
         case list():
-            return _redact_positional(arguments, start, signature)
+            return _redact_positional(arguments, start, parameters)
         case dict():
             return {
-                name: _redact_positional(value, start, signature)
+                name: _redact_positional(value, start, parameters)
                 if name == positional and isinstance(value, list)
-                else _redact_named(name, value, start, signature)
+                else _redact_named(name, value, start, parameters)
                 for name, value in arguments.items()
             }
         case _:
@@ -87,16 +87,16 @@ def find_mark(given: Any, stored: Any) -> str | None:
     return None
 
 
-def _redact_positional(values: list[Any], start: Paths, signature: Signature) -> list[Any]:
-    named = [(signature.name_of(position), value) for position, value in enumerate(values)]
+def _redact_positional(values: list[Any], start: Paths, parameters: Parameters) -> list[Any]:
+    named = [(parameters.name_of(position), value) for position, value in enumerate(values)]
     return [
-        REDACTED if name is None else _redact_named(name, value, start, signature) for name, value in named
+        REDACTED if name is None else _redact_named(name, value, start, parameters) for name, value in named
     ]
 
 
-def _redact_named(name: str, value: Any, start: Paths, signature: Signature) -> Any:
+def _redact_named(name: str, value: Any, start: Paths, parameters: Parameters) -> Any:
     paths = _below(start, name)
-    if name == signature.named_rest:
+    if name == parameters.named_rest:
         paths |= start
     return _redact(value, paths, MAX_DEPTH)
 

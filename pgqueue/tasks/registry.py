@@ -101,8 +101,8 @@ class Registry:
         """Return the stored *arguments* of a job as they may be shown. Levels add up: see `redact`."""
         definition = self._tasks.get(task)
         paths = {path for level in self._levels(task, queue) for path in level.get("redact", ())}
-        signature = UNKNOWN if definition is None else definition.arguments.signature
-        return redact(arguments, paths, positional=POSITIONAL, signature=signature)
+        parameters = UNKNOWN if definition is None else definition.arguments.parameters
+        return redact(arguments, paths, positional=POSITIONAL, parameters=parameters)
 
     def redacts(self, task: str, queue: str) -> bool:
         """Whether some level says of jobs of *task* in *queue* that something of them is not to be shown."""

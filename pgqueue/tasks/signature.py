@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pgqueue.options.levels import NO_OPTIONS, Options
 from pgqueue.tasks.definition import TaskDefinition
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
 
 R_co = TypeVar("R_co", covariant=True)
 

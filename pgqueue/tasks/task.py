@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Protocol, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from pgqueue.options.declared import CallOptions
 from pgqueue.options.levels import NO_OPTIONS, Options, read_options
@@ -12,12 +12,16 @@ from pgqueue.options.table import Level
 from pgqueue.tasks.context import JobContext
 from pgqueue.tasks.definition import TaskDefinition
 from pgqueue.tasks.handle import JobHandle, Jobs
-from pgqueue.tasks.signature import P, R, Signature
+from pgqueue.tasks.signature import Signature
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from pgqueue.database.connection import Connection
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Queue(Jobs, Protocol):

@@ -23,8 +23,5 @@ def runs_twice(pgq: PgQueue) -> Iterator[None]:
     `not_idempotent`, and its error describes both. Jobs that never run again after a loss (`max_losses=0`,
     `acks_late=False`) run once.
     """
-    before, pgq.runs_twice = pgq.runs_twice, True
-    try:
+    with pgq.running_twice():
         yield
-    finally:
-        pgq.runs_twice = before

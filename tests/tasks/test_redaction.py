@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 
 from pgqueue import PgQueue, RedactedArgumentsError
-from pgqueue.tasks.redaction import MAX_DEPTH, REDACTED, Signature, find_mark, redact
+from pgqueue.tasks.redaction import MAX_DEPTH, REDACTED, Parameters, find_mark, redact
 from pgqueue.web import status_app
 
 SECRET = "hunter2"
@@ -30,8 +30,8 @@ paths = st.lists(
     .map(".".join),
     max_size=3,
 )
-signatures = st.builds(
-    Signature,
+any_parameters = st.builds(
+    Parameters,
     st.lists(st.sampled_from(["a", "b", "d"]), unique=True, max_size=3),
     st.none() | st.just("rest"),
     st.none() | st.just("c"),
@@ -57,11 +57,11 @@ def test_paths_name_what_is_hidden(paths: list[str], shown: Any) -> None:
 
 
 def test_arguments_by_position_are_named_by_the_signature() -> None:
-    signature = Signature(["to", "password"], rest="more")
+    parameters = Parameters(["to", "password"], rest="more")
 
-    assert redact(["ada", SECRET, 1], ["password"], signature=signature) == ["ada", REDACTED, 1]
-    assert redact(["ada", "x", SECRET], ["more"], signature=signature) == ["ada", "x", REDACTED]
-    assert redact({"*": ["ada", SECRET], "n": 1}, ["password"], signature=signature) == {
+    assert redact(["ada", SECRET, 1], ["password"], parameters=parameters) == ["ada", REDACTED, 1]
+    assert redact(["ada", "x", SECRET], ["more"], parameters=parameters) == ["ada", "x", REDACTED]
+    assert redact({"*": ["ada", SECRET], "n": 1}, ["password"], parameters=parameters) == {
         "*": ["ada", REDACTED],
         "n": 1,
     }
@@ -70,13 +70,13 @@ def test_arguments_by_position_are_named_by_the_signature() -> None:
 def test_arguments_by_position_whose_names_nobody_knows_are_hidden() -> None:
     assert redact([SECRET, 1], ["password"]) == [REDACTED, REDACTED]
     assert redact({"*": [SECRET], "n": 1}, ["password"]) == {"*": [REDACTED], "n": 1}
-    assert redact(["a", SECRET], ["password"], signature=Signature(["to"])) == ["a", REDACTED]
+    assert redact(["a", SECRET], ["password"], parameters=Parameters(["to"])) == ["a", REDACTED]
 
 
 def test_arguments_that_a_task_takes_by_any_name_are_found_by_it() -> None:
-    signature = Signature(named_rest="options")
+    parameters = Parameters(named_rest="options")
 
-    assert redact({"options": {"password": SECRET, "n": 1}}, ["password"], signature=signature) == {
+    assert redact({"options": {"password": SECRET, "n": 1}}, ["password"], parameters=parameters) == {
         "options": {"password": REDACTED, "n": 1}
     }
 
@@ -103,18 +103,18 @@ def test_without_paths_nothing_changes(stored: Any) -> None:
     assert redact(stored, []) is stored
 
 
-@given(arguments, paths, signatures)
-def test_what_is_stored_stays_as_it_is(stored: Any, given: list[str], signature: Signature) -> None:
+@given(arguments, paths, any_parameters)
+def test_what_is_stored_stays_as_it_is(stored: Any, given: list[str], parameters: Parameters) -> None:
     before = json.dumps(stored)
 
-    redact(stored, given, signature=signature)
+    redact(stored, given, parameters=parameters)
 
     assert json.dumps(stored) == before
 
 
-@given(arguments, paths, signatures)
+@given(arguments, paths, any_parameters)
 def test_what_is_shown_is_what_is_stored_or_redacted(
-    stored: Any, given: list[str], signature: Signature
+    stored: Any, given: list[str], parameters: Parameters
 ) -> None:
     def fits(shown: Any, real: Any) -> bool:
         if shown == REDACTED:
@@ -125,7 +125,7 @@ def test_what_is_shown_is_what_is_stored_or_redacted(
             return len(shown) == len(real) and all(map(fits, shown, real))
         return bool(shown == real)
 
-    assert fits(redact(stored, given, signature=signature), stored)
+    assert fits(redact(stored, given, parameters=parameters), stored)
 
 
 @given(
@@ -143,13 +143,13 @@ def test_no_value_of_a_name_that_is_hidden_anywhere_is_left(stored: Any, name: s
     assert set(map(str, values(redact(stored, [f"**.{name}"])))) <= {REDACTED}
 
 
-@given(arguments, paths, paths, signatures)
+@given(arguments, paths, paths, any_parameters)
 def test_more_paths_hide_no_less(
-    stored: Any, given: list[str], more: list[str], signature: Signature
+    stored: Any, given: list[str], more: list[str], parameters: Parameters
 ) -> None:
-    both = redact(stored, [*given, *more], signature=signature)
+    both = redact(stored, [*given, *more], parameters=parameters)
 
-    assert redact(both, given, signature=signature) == both
+    assert redact(both, given, parameters=parameters) == both
 
 
 @pytest.mark.parametrize(

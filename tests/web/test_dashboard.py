@@ -22,7 +22,7 @@ from starlette.routing import Mount
 from pgqueue import JobStatus, PgQueue
 from pgqueue.errors import ConfigurationError
 from pgqueue.model.ids import new_id
-from pgqueue.tasks.redaction import UNKNOWN, Signature
+from pgqueue.tasks.redaction import UNKNOWN, Parameters
 from pgqueue.web import status_app
 from pgqueue.web.pages.job_redrive import by_name, changes
 
@@ -528,22 +528,22 @@ async def test_only_what_has_failed_gets_other_arguments(pgq: PgQueue, client: h
 
 
 @pytest.mark.parametrize(
-    ("stored", "signature", "named"),
+    ("stored", "parameters", "named"),
     [
-        ({"a": 1}, Signature(["a", "b"]), {"a": 1}),
-        ([1, 2], Signature(["a", "b"]), {"a": 1, "b": 2}),
-        ({"*": [1], "b": 2}, Signature(["a", "b"]), {"a": 1, "b": 2}),
-        ([1, 2], Signature(["a"]), {}),
-        ({"a": 1, "more": {"b": 2}}, Signature(["a"], named_rest="more"), {"a": 1, "b": 2}),
+        ({"a": 1}, Parameters(["a", "b"]), {"a": 1}),
+        ([1, 2], Parameters(["a", "b"]), {"a": 1, "b": 2}),
+        ({"*": [1], "b": 2}, Parameters(["a", "b"]), {"a": 1, "b": 2}),
+        ([1, 2], Parameters(["a"]), {}),
+        ({"a": 1, "more": {"b": 2}}, Parameters(["a"], named_rest="more"), {"a": 1, "b": 2}),
         ({"*": [1]}, UNKNOWN, {"*": [1]}),
         ([1], UNKNOWN, {"*": [1]}),
-        ("sealed", Signature(["a"]), {}),
+        ("sealed", Parameters(["a"]), {}),
     ],
 )
 def test_stored_arguments_are_offered_as_a_redrive_takes_them(
-    stored: Any, signature: Signature, named: dict[str, Any]
+    stored: Any, parameters: Parameters, named: dict[str, Any]
 ) -> None:
-    assert by_name(stored, signature) == named
+    assert by_name(stored, parameters) == named
 
 
 def test_what_python_takes_for_the_same_is_a_change() -> None:

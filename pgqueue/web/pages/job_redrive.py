@@ -20,7 +20,7 @@ from pgqueue.errors import (
 )
 from pgqueue.model.jobs import Job, JobStatus
 from pgqueue.tasks.arguments import POSITIONAL
-from pgqueue.tasks.redaction import UNKNOWN, Signature
+from pgqueue.tasks.redaction import UNKNOWN, Parameters
 from pgqueue.web.http.bodies import parse_json
 from pgqueue.web.pages.errors import explain
 from pgqueue.web.pages.format import editable, pretty
@@ -74,21 +74,21 @@ def _as_text(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def by_name(stored: Any, signature: Signature) -> dict[str, Any]:
+def by_name(stored: Any, parameters: Parameters) -> dict[str, Any]:
     """Return *stored* arguments as a redrive takes them; empty: they are none, or some have no name."""
     if isinstance(stored, list):
         stored = {POSITIONAL: stored}
     if not isinstance(stored, dict):
         return {}
-    if signature == UNKNOWN:
+    if parameters == UNKNOWN:
         # Nobody looks at them but the worker, which takes them as they were.
         return stored
     named = dict(stored)
     positional = named.pop(POSITIONAL, [])
-    if not isinstance(positional, list) or len(positional) > len(signature.by_position):
+    if not isinstance(positional, list) or len(positional) > len(parameters.by_position):
         return {}
-    named = {**dict(zip(signature.by_position, positional, strict=False)), **named}
-    more = named.pop(signature.named_rest, {}) if signature.named_rest is not None else {}
+    named = {**dict(zip(parameters.by_position, positional, strict=False)), **named}
+    more = named.pop(parameters.named_rest, {}) if parameters.named_rest is not None else {}
     return {**named, **more} if isinstance(more, dict) else {}
 
 
@@ -119,7 +119,7 @@ class RedrivePages:
         job = await self._desk.job(request, "redrive")
         self._check(job)
         is_known = "arguments" not in job.undecodable
-        arguments = by_name(job.arguments, self._signature(job)) if is_known else {}
+        arguments = by_name(job.arguments, self._parameters(job)) if is_known else {}
         return self._page(request, job, Draft(editable(arguments), job.queue))
 
     async def preview(self, request: Request) -> Response:
@@ -179,9 +179,9 @@ class RedrivePages:
                 "`pgqueue dead redrive --arguments` takes all of them anew",
             )
 
-    def _signature(self, job: Job) -> Signature:
+    def _parameters(self, job: Job) -> Parameters:
         definition = self._desk.pgq.registry.get(job.task)
-        return UNKNOWN if definition is None else definition.arguments.signature
+        return UNKNOWN if definition is None else definition.arguments.parameters
 
     def _page(
         self,
