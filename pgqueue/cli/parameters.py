@@ -28,9 +28,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 Actor = Annotated[
     str | None,
-    typer.Option("--actor", help="Name to record in the job history (default: your user name)."),
+    typer.Option("--actor", help="Name to record in the history (default: your user name)."),
 ]
-Reason = Annotated[str | None, typer.Option("--reason", help="Reason to record in the job history.")]
+Note = Annotated[str | None, typer.Option("--reason", help="Reason to record in the history.")]
 Limit = Annotated[int, typer.Option(help="Maximum number of results.")]
 Cursor = Annotated[
     str | None, typer.Option(help="Continue from this cursor, printed with the previous page.")

@@ -40,7 +40,7 @@ from pgqueue.model.figures import amount, count, moment
 dead = typer.Typer(help="Inspect, redrive or discard dead letters (failed jobs).", no_args_is_help=True)
 
 All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
-Note = Annotated[str | None, typer.Option("--note", help="Reason to record in the job history.")]
+LetterNote = Annotated[str | None, typer.Option("--note", help="Reason to record in the job history.")]
 Redrive = Annotated[UUID, typer.Argument(metavar="REDRIVE", help="Id of the mass redrive.")]
 
 
@@ -160,7 +160,7 @@ def redrive(
     watch: Annotated[
         bool, typer.Option("--watch", help="Wait for a mass redrive to finish, showing progress.")
     ] = False,
-    note: Note = None,
+    note: LetterNote = None,
     actor: Actor = None,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -249,7 +249,7 @@ def discard(
     schema: Schema = "pgqueue",
     chosen: DeadLetterFilter = EVERY_LETTER,
     everything: All = False,
-    note: Note = None,
+    note: LetterNote = None,
     actor: Actor = None,
     yes: Yes = False,
     as_json: AsJson = False,

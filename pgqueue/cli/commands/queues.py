@@ -10,7 +10,7 @@ from rich.table import Table
 
 from pgqueue import PgQueue, Setting, UnknownQueueError
 from pgqueue.cli.output import known, plain, print_json, print_lines, print_table, say, table
-from pgqueue.cli.parameters import Actor, App, AsJson, Dsn, Reason, Schema, call, user
+from pgqueue.cli.parameters import Actor, App, AsJson, Dsn, Note, Schema, call, user
 from pgqueue.model.documents import queue_document, setting_document
 from pgqueue.model.figures import count, drain, duration, moment, rate
 from pgqueue.model.measures import Percentiles, QueueMeasure
@@ -62,7 +62,7 @@ def pause(
     app: App = None,
     dsn: Dsn = None,
     schema: Schema = "pgqueue",
-    reason: Reason = None,
+    note: Note = None,
     actor: Actor = None,
     force: Annotated[
         bool,
@@ -76,7 +76,7 @@ def pause(
     async def pause_it(pgq: PgQueue) -> bool:
         if queue is not None and not force:
             await _check_exists(pgq, queue, "; use --force to pause it anyway")
-        return await pgq.pause(queue=queue, task=task, actor=user(actor), reason=reason)
+        return await pgq.pause(queue=queue, task=task, actor=user(actor), reason=note)
 
     changed = call(app, dsn, schema, pause_it)
     _report(queue, task, "paused" if changed else "already paused", changed, as_json=as_json)
@@ -88,7 +88,7 @@ def resume(
     app: App = None,
     dsn: Dsn = None,
     schema: Schema = "pgqueue",
-    reason: Reason = None,
+    note: Note = None,
     actor: Actor = None,
     as_json: AsJson = False,
 ) -> None:
@@ -96,7 +96,7 @@ def resume(
     _check_one(queue, task)
 
     async def resume_it(pgq: PgQueue) -> bool:
-        changed = await pgq.resume(queue=queue, task=task, actor=user(actor), reason=reason)
+        changed = await pgq.resume(queue=queue, task=task, actor=user(actor), reason=note)
         if queue is not None and not changed:
             await _check_exists(pgq, queue)
         return changed
