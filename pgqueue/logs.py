@@ -16,6 +16,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -121,10 +122,9 @@ class TransitionLog:
         self._log_share = log_share
         self._redacts = redacts
 
-    @staticmethod
-    def is_verbose() -> bool:
-        """Whether what goes well is logged at all."""
-        return logger.isEnabledFor(logging.INFO)
+    # Asked with every event: the logger itself answers.
+    is_verbose = staticmethod(partial(logger.isEnabledFor, logging.INFO))
+    """Whether what goes well is logged at all."""
 
     def observe(self, event: Event) -> None:
         """Log an event of HEARD: an observer. A success that is not logged costs nothing."""

@@ -78,31 +78,26 @@ class JobMoved(NamedTuple):
     """The number of attempts so far."""
 
 
+@dataclass(frozen=True, slots=True)
 class JobsEnqueued:
-    """This process enqueued jobs: `counts` of each task and queue. In a caller's transaction: if it commits.
+    """This process enqueued jobs. In a caller's transaction: if it commits."""
 
-    *describe* returns the jobs, whenever it is called.
-    """
+    counts: Mapping[TaskAndQueue, int]
+    """How many of each task and queue."""
+    describe: Callable[[], Sequence[JobMoved]] = field(default=tuple, repr=False, compare=False)
+    """Returns `jobs`, whenever it is called."""
+    is_committed: bool = True
+    """False: they are part of a caller's transaction, which is open."""
 
-    __slots__ = ("_describe", "count", "counts", "is_committed")
-
-    def __init__(
-        self,
-        counts: Mapping[TaskAndQueue, int],
-        describe: Callable[[], Sequence[JobMoved]] = tuple,
-        *,
-        is_committed: bool = True,
-    ) -> None:
-        self.counts = counts
-        self.count = sum(counts.values())
-        self.is_committed = is_committed
-        """False: they are part of a caller's transaction, which is open."""
-        self._describe = describe
+    @property
+    def count(self) -> int:
+        """How many in all."""
+        return sum(self.counts.values())
 
     @property
     def jobs(self) -> Sequence[JobMoved]:
         """Each of them. Made when it is read."""
-        return self._describe()
+        return self.describe()
 
 
 class ClaimedJob(Protocol):

@@ -32,9 +32,10 @@ class Observers:
 
     def want(self, kind: type[Event]) -> bool:
         """Whether any observer hears of events of this kind. If not, do not make one."""
-        return kind in self._observers or any(
-            is_listening() for _, is_listening in self._listening.get(kind, ())
-        )
+        if kind in self._observers:
+            return True
+        at_times = self._listening.get(kind)
+        return at_times is not None and any(is_listening() for _, is_listening in at_times)
 
     def emit(self, event: Event) -> None:
         """Tell all observers. If one raises an error, it is logged, and the others are told all the same."""
