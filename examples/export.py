@@ -1,7 +1,7 @@
-"""Return the job's id at once, and do the work where nobody waits for it.
+"""Return the job's id at once, and do the work in the background.
 
-The request's own record and the job are written in one transaction: neither is there without the other,
-whatever crashes when. The status is in the job; no second table has to be kept in step with it.
+The request's own record and the job are written in one transaction: neither exists without the other,
+whatever crashes. The status is in the job; no second table has to be kept in step with it.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class JobResponse(BaseModel):
 
 @pgq.task(queue="exports", timeout=3600)
 async def export_data(ctx: JobContext, request: ExportRequest) -> dict[str, str | int]:
-    """Take as long as it takes."""
+    """Write the file, however long that takes."""
     for row in range(request.rows):
         ctx.progress(row + 1, request.rows)
     return {"file": f"{request.table}.csv", "rows": request.rows}
 
 
 async def start_export(connection: Connection, request: ExportRequest) -> JobResponse:
-    """Start an export and say where to ask for it."""
+    """Start an export, and return where to poll for it."""
     async with connection.transaction():
         job = await export_data.options(connection=connection).enqueue(request)
         await connection.execute(

@@ -1,4 +1,4 @@
-"""Where jobs stand, and every transition as a log record.
+"""The status of jobs, and every transition as a log record.
 
 There is no repository to write and no status to update: a job's state, its times (aware, by the database's
 clock) and its history are kept by the queue, in the transactions that change them, and no transition that
@@ -22,7 +22,7 @@ pgq = PgQueue(os.environ.get("DATABASE_URL", "postgresql://localhost/app"))
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a record: what is known of the transition, or of the job that logs."""
+    """One JSON object per record, with the attributes of the transition or of the job that logs."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of *record*."""
@@ -31,7 +31,7 @@ class JsonLines(logging.Formatter):
 
 
 def set_up_logging(handler: logging.Handler) -> None:
-    """Log transitions, successes too, and the ids of jobs with whatever their handlers log."""
+    """Log transitions, also successful ones, and the ids of jobs in the records of their handlers."""
     handler.setFormatter(JsonLines())
     handler.addFilter(JobLogFilter())
     for name in ("pgqueue.jobs", __name__):
@@ -49,7 +49,7 @@ async def import_file(ctx: JobContext, path: str) -> int:
 
 
 async def history(job_id: UUID) -> dict[str, Any]:
-    """Return what became of a job so far."""
+    """Return the history of a job so far."""
     job, attempts = await pgq.get(job_id), await pgq.attempts(job_id)
     return {
         "status": job.status.value,

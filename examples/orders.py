@@ -28,7 +28,7 @@ class PaymentProvider:
     """Your payment provider."""
 
     async def charge(self, amount: int, *, idempotency_key: str) -> str:
-        """Charge once for each key, however often it is asked; return the transaction's id."""
+        """Charge once per key, however often it is called; return the transaction's id."""
         raise NotImplementedError
 
 
@@ -44,14 +44,14 @@ async def charge(amount: int, idempotency_key: str) -> str:
 async def process_order(ctx: JobContext, order_id: str) -> None:
     """Process an order once, however often this runs, and for however many jobs of one order."""
     async with ctx.transaction() as connection:
-        # Check before write. The lock makes a second job of this order wait until this one is over: two that
-        # have both read "new" would both go on.
+        # Check before write. The lock makes a second job of this order wait until this one has ended: two
+        # that have both read "new" would both go on.
         order = await connection.fetchrow("select * from orders where id = $1 for update", order_id)
         if order is None or order["status"] == "completed":
             logger.info("order already processed, or unknown")
             return
         # The key is the order's and not the job's: the provider charges one order once, whichever job asks.
-        # What it answered is stored with this job, and is not asked for again.
+        # Its answer is stored with this job, and not asked for again.
         transaction_id = await ctx.step("charge", charge, order["total"], f"order-{order_id}")
         # Committed with the job's success, or not at all.
         await connection.execute(
@@ -69,9 +69,9 @@ async def place_order(order_id: str) -> UUID:
 
 @pgq.task
 async def book_delivery(ctx: JobContext, event_id: str, item: str, amount: int) -> None:
-    """Deal with an event of the supplier's, who may send it again within two days: once."""
+    """Process an event of the supplier once, even if it is sent again within two days."""
     async with ctx.transaction() as connection:
-        # Noted in the transaction of the effect: there is no moment at which one is there without the other.
+        # Noted in the transaction of the effect, so that neither exists without the other.
         ttl = timedelta(hours=48)
         if await pgq.mark_processed("supplier", event_id, ttl=ttl, connection=connection):
             await connection.execute("update stock set amount = amount + $2 where item = $1", item, amount)
@@ -79,7 +79,7 @@ async def book_delivery(ctx: JobContext, event_id: str, item: str, amount: int) 
 
 @pgq.task
 async def set_stock(ctx: JobContext, item: str, amount: int) -> None:
-    """Upsert: the second time writes what the first has written."""
+    """Upsert: writing it a second time changes nothing."""
     async with ctx.transaction() as connection:
         await connection.execute(
             "insert into stock (item, amount) values ($1, $2) "

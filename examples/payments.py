@@ -1,4 +1,4 @@
-"""Retries and time limits: what is transient is tried again, what is permanent is not.
+"""Retries and time limits: transient errors are retried, permanent ones are not.
 
 The provider is given the same idempotency key in every attempt: a worker that dies between the charge and its
 record, or a charge whose answer is lost, does not charge twice.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pgqueue import JobContext, PgQueue
 
-# The limits hold for all tasks where none of them says otherwise. A job is acknowledged when its outcome
+# The limits hold for all tasks that set no others. A job is acknowledged when its outcome
 # is written, runs again if its worker is lost, and no worker takes more jobs than it can run: the defaults.
 pgq = PgQueue(
     os.environ.get("DATABASE_URL", "postgresql://localhost/app"),
@@ -21,7 +21,7 @@ pgq = PgQueue(
 
 
 class PaymentDeclinedError(Exception):
-    """The bank says no, and will say so again."""
+    """The bank declined, and would decline again."""
 
 
 class TransientError(Exception):
@@ -30,7 +30,7 @@ class TransientError(Exception):
 
 @dataclass
 class Charge:
-    """What the gateway did."""
+    """A charge that the gateway made."""
 
     id: str
 
@@ -39,7 +39,7 @@ class PaymentGateway:
     """Your payment provider."""
 
     async def charge(self, payment_id: str, *, idempotency_key: str) -> Charge:
-        """Charge once for each key, however often it is asked."""
+        """Charge once per key, however often it is called."""
         raise NotImplementedError
 
 
@@ -52,7 +52,7 @@ async def process_payment(ctx: JobContext, payment_id: str) -> dict[str, str]:
     try:
         charge = await payment_gateway.charge(payment_id, idempotency_key=ctx.idempotency_key)
     except PaymentDeclinedError as error:
-        # Not a failure of the task: this is its answer.
+        # Not a failure of the task, but its answer.
         return {"status": "declined", "reason": str(error)}
     except TransientError as error:
         # Retries count from 0: 60, 120, 240 s.

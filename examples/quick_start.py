@@ -33,5 +33,5 @@ async def send_email(to: str, subject: str, body: str) -> None:
 
 
 async def sign_up(address: str) -> None:
-    """Answer at once; the mail is sent by a worker. To be called inside `async with pgq:`."""
+    """Return at once; a worker sends the mail. Call it inside `async with pgq:`."""
     await send_email.enqueue(address, "Welcome!", "Thanks for signing up")

@@ -37,7 +37,7 @@ async def get_job_status(request: Request) -> JSONResponse:
     except ValueError:
         return JSONResponse({"detail": "a job id is a UUID"}, status_code=422)
     except JobNotFoundError as error:
-        # An id that is unknown is not "pending".
+        # An unknown id is not "pending".
         return JSONResponse({"detail": str(error)}, status_code=404)
     return JSONResponse(
         {
@@ -48,7 +48,7 @@ async def get_job_status(request: Request) -> JSONResponse:
             "completed_at": job.completed_at and job.completed_at.isoformat(),
             "result": job.result if job.status is JobStatus.SUCCEEDED else None,
             "error": job.error.message if job.status is JobStatus.FAILED and job.error else None,
-            # For cancelled and expired jobs too: who waits for two of the four statuses may wait for ever.
+            # Also true for cancelled and expired jobs, so that no client polls for ever.
             "is_terminal": job.is_terminal,
         },
         headers={"cache-control": "no-store"},
@@ -57,7 +57,7 @@ async def get_job_status(request: Request) -> JSONResponse:
 
 @asynccontextmanager
 async def lifespan(_: Starlette) -> AsyncIterator[None]:
-    """Keep the PgQueue open while the service runs: the status app leaves that to it."""
+    """Keep the PgQueue open while the service runs; the status app does not do that."""
     async with pgq:
         yield
 

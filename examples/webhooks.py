@@ -1,4 +1,4 @@
-"""Dead letters: what has failed for good is kept, with all that is needed to look at it and to run it again.
+"""Dead letters: jobs that failed permanently are kept, with everything needed to redrive them.
 
 The task does not know of them. A job whose retries are exhausted has failed, and a failed job is a dead
 letter: it never reads as a success, and there is no second store to write to before a crash.
@@ -17,7 +17,7 @@ pgq = PgQueue(os.environ.get("DATABASE_URL", "postgresql://localhost/app"))
 
 
 class WebhookFailedError(Exception):
-    """The other side did not take it."""
+    """The receiver did not accept it."""
 
 
 class Sender:
@@ -44,12 +44,12 @@ async def process_webhook(ctx: JobContext, webhook_id: str, payload: dict[str, A
     try:
         await deliver(webhook_id, payload)
     except Exception as error:
-        # It becomes the job's own, and is logged as one, when the retries are exhausted.
+        # It becomes the job's error, and is logged as such, when the retries are exhausted.
         raise ctx.retry(exc=error, countdown=2**ctx.retries * 60) from error
 
 
 async def entries() -> list[dict[str, Any]]:
-    """Return what an operator wants to see of the webhooks that were given up. Looking changes nothing."""
+    """Return the dead webhooks as an operator wants to see them. Looking changes nothing."""
     page = await pgq.dead_letters(DeadLetterFilter(task="process_webhook"))
     found = []
     for letter in page.letters:
@@ -68,5 +68,5 @@ async def entries() -> list[dict[str, Any]]:
 
 
 async def send_again(job_id: UUID, *, actor: str) -> None:
-    """Run one of them again, under the same id and with fresh retries."""
+    """Redrive one of them, under the same id and with fresh retries."""
     await pgq.redrive(job_id, actor=actor)
