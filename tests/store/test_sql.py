@@ -18,10 +18,10 @@ SQL = ROOT / "sql"
 USE = re.compile(r"(?:sql|load_statements\(\w+\))\[\"(\w+)\"\]")
 # Files of more than one statement; of any other, more than one could not be prepared.
 SCRIPTS = {"make_migration_table"}
+# Without schema.sql, which nothing loads.
+FILES = sorted(SQL.glob("*/*.sql"))
 STATEMENTS = {
-    path.stem: path.read_text(encoding="utf-8")
-    for path in sorted(SQL.glob("*/*.sql"))
-    if path.parent.name != "migrations"
+    path.stem: path.read_text(encoding="utf-8") for path in FILES if path.parent.name != "migrations"
 }
 
 
@@ -90,14 +90,14 @@ def test_no_sql_stands_in_the_package_but_what_asks_the_session() -> None:
     assert written == []
 
 
-@pytest.mark.parametrize("path", sorted(SQL.rglob("*.sql")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_rows_are_named_by_their_keys(path: Path) -> None:
     code = code_of(path.read_text(encoding="utf-8"))
 
     assert not re.search(r"\bctid\b", code)
 
 
-@pytest.mark.parametrize("path", sorted(SQL.rglob("*.sql")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_relation_is_named_with_its_schema(path: Path) -> None:
     code = code_of(path.read_text(encoding="utf-8"))
     tables = "job|ready|running|scheduled|blocked|attempt|lease|lane|cancel_request|jobs|migration"
@@ -107,7 +107,7 @@ def test_every_relation_is_named_with_its_schema(path: Path) -> None:
     assert bare == []
 
 
-@pytest.mark.parametrize("path", sorted(SQL.rglob("*.sql")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_another_schema_takes_every_place_of_the_name(path: Path) -> None:
     loaded = {
         **load_statements("other_jobs"),
