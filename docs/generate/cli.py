@@ -39,12 +39,18 @@ class Parameter(NamedTuple):
     default: object
 
     @property
+    def choices(self) -> list[str]:
+        """The values to choose from, if it takes no others."""
+        is_choice = isinstance(self.kind, type) and issubclass(self.kind, Enum)
+        return [str(each.value) for each in self.kind] if is_choice else []
+
+    @property
     def metavar(self) -> str:
         """What stands for its value in the usage line."""
         if self.info.metavar:
             return str(self.info.metavar)
-        if isinstance(self.kind, type) and issubclass(self.kind, Enum):
-            return "|".join(str(each.value) for each in self.kind)
+        if self.choices:
+            return self.name.rpartition("_")[2].upper()
         if isinstance(self.info, ArgumentInfo):
             return f"[{self.name.upper()}]"
         return METAVARS[self.kind]
@@ -71,9 +77,11 @@ class Parameter(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The help text, with the range and the environment variable."""
+        """The help text, with the choices, the range and the environment variable."""
         low, high = self.info.min, self.info.max
         text = self.info.help or ""
+        if self.choices:
+            text += f" One of {', '.join(self.choices)}."
         if high is not None:
             text += f" From {low:,g} to {high:,g}."
         elif low is not None:
@@ -104,12 +112,11 @@ def _section(name: str, command: Callable[..., object]) -> str:
     text = f"\n## {name}\n\n```text\n{usage}\n```\n\n{inspect.cleandoc(command.__doc__ or '')}\n"
     if arguments:
         text += "\n| argument | |\n|---|---|\n" + "".join(
-            f"| `{each.metavar.strip('[].')}` | {_cell(each.text)} |\n" for each in arguments
+            f"| `{each.metavar.strip('[].')}` | {each.text} |\n" for each in arguments
         )
     if options:
         text += "\n| option | default | |\n|---|---|---|\n" + "".join(
-            f"| `{_cell(each.spelling)}` | {_cell(each.shown_default)} | {_cell(each.text)} |\n"
-            for each in options
+            f"| `{each.spelling}` | {each.shown_default} | {each.text} |\n" for each in options
         )
     return text
 
@@ -129,10 +136,6 @@ def _one(declared: Any) -> Any:
         if each is not type(None):
             return _one(each)
     return declared
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def main() -> None:
