@@ -1,8 +1,7 @@
 """The status of jobs, and every transition as a log record.
 
-There is no repository to write and no status to update: a job's state, its times (aware, by the database's
-clock) and its history are kept by the queue, in the transactions that change them, and no transition that
-makes no sense gets through.
+You write no repository and update no status: the queue keeps a job's state, its times (time zone-aware, by
+the database's clock) and its history, in the transactions that change them, and refuses illegal transitions.
 """
 
 from __future__ import annotations

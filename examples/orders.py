@@ -1,6 +1,6 @@
 """Tasks that may safely run twice.
 
-Any task may: a worker can die when the work is done and its outcome is not written yet.
+Any task may run twice: a worker can die after the work was done and before its outcome was written.
 """
 
 from __future__ import annotations
