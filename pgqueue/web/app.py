@@ -10,13 +10,23 @@ from starlette.middleware import Middleware
 
 from pgqueue.app import PgQueue
 from pgqueue.metrics import Metrics
-from pgqueue.web.api import dead_letters, health, metrics, openapi, queues, redrives, streams, tasks, workers
-from pgqueue.web.api import job as jobs
-from pgqueue.web.api import job_history as operating
-from pgqueue.web.api import jobs as listing
+from pgqueue.web import pages
+from pgqueue.web.api import (
+    dead_letters,
+    health,
+    job,
+    job_history,
+    jobs,
+    metrics,
+    openapi,
+    queues,
+    redrives,
+    streams,
+    tasks,
+    workers,
+)
 from pgqueue.web.http.problems import exception_handlers
-from pgqueue.web.live.server_stop import Ending
-from pgqueue.web.pages import routes as pages
+from pgqueue.web.live.server_stop import ServerStop
 from pgqueue.web.security.access import Access
 from pgqueue.web.security.guard import Guard
 from pgqueue.web.settings import WebSettings
@@ -35,14 +45,14 @@ def status_app(pgq: PgQueue, *, counted: Metrics | None = None, **options: Unpac
     """
     settings = WebSettings(**options)
     access = Access(settings)
-    ending = Ending()
+    server_stop = ServerStop()
     app = Starlette(
         routes=[
-            # What has a fixed path comes before what has an id there.
-            *listing.routes(pgq, settings, access),
-            *jobs.routes(pgq, settings, access, ending),
-            *streams.routes(pgq, settings, access, ending),
-            *operating.routes(pgq, settings, access),
+            # Fixed paths come before those with an id in the same place.
+            *jobs.routes(pgq, settings, access),
+            *job.routes(pgq, settings, access, server_stop),
+            *streams.routes(pgq, settings, access, server_stop),
+            *job_history.routes(pgq, settings, access),
             *redrives.routes(pgq, settings, access),
             *dead_letters.routes(pgq, settings, access),
             *tasks.routes(pgq, settings, access),
@@ -50,20 +60,20 @@ def status_app(pgq: PgQueue, *, counted: Metrics | None = None, **options: Unpac
             *workers.routes(pgq, access),
             *metrics.routes(counted or Metrics(pgq), access),
             *health.routes(partial(health.find_problems, pgq)),
-            *pages(pgq, settings, access),
+            *pages.routes(pgq, settings, access),
             *openapi.routes(settings, access),
         ],
         middleware=[Middleware(Guard)],
         exception_handlers=exception_handlers(),
     )
-    app.state.ending = ending
+    app.state.server_stop = server_stop
     return app
 
 
 def end_streams(app: object) -> None:
-    """End the event streams and long polls of *app*, for good, if it is a status app: its server is to stop.
+    """End the event streams and long polls of *app*, if it is a status app, before its server stops.
 
-    Not needed where uvicorn handles the signals of the process: that is seen.
+    Not needed under a uvicorn that handles the process's signals: the app notices its stop.
     """
-    if isinstance(app, Starlette) and hasattr(app.state, "ending"):
-        app.state.ending.say()
+    if isinstance(app, Starlette) and hasattr(app.state, "server_stop"):
+        app.state.server_stop.announce()

@@ -1,4 +1,4 @@
-"""Finding what a path names, for a requester who may see it."""
+"""Finding what a path names, if the requester may see it."""
 
 from __future__ import annotations
 

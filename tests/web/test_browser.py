@@ -288,7 +288,7 @@ async def test_a_dead_letter_is_redriven_with_other_arguments(site: Site) -> Non
         page = visit.page
         await page.goto(f"{site.open}/jobs/{job.id}")
         await page.get_by_text("Redrive…").click()
-        await page.get_by_role("link", name="With other arguments…").click()
+        await page.get_by_role("link", name="Edit arguments…").click()
         arguments = page.get_by_label("All arguments")
         await expect(arguments).to_have_value('{\n  "number": -7\n}')
 
@@ -302,7 +302,7 @@ async def test_a_dead_letter_is_redriven_with_other_arguments(site: Site) -> Non
         await page.get_by_role("button", name="Preview").click()
         await shown(page, "Redrive with these arguments?")
         assert await job.status() is JobStatus.FAILED
-        await page.get_by_role("button", name="Redrive with these").click()
+        await page.get_by_role("button", name="Redrive with these arguments").click()
         await shown(page, "succeeded")
 
     assert (await job.refresh()).result == 7
@@ -334,7 +334,7 @@ async def test_many_dead_letters_are_settled_behind_a_preview_and_a_confirmation
 
         is_mended = True
         # The filter knows reasons too: why people did something is another word.
-        await page.get_by_label("Reason, for the history").fill("the relay is back")
+        await page.get_by_label("Reason (recorded in the history)").fill("the relay is back")
         await page.get_by_role("button", name="Redrive 4").click()
         await eventually(lambda: all_are(jobs, JobStatus.SUCCEEDED))
         await shown(page, "4")
@@ -424,7 +424,7 @@ async def test_a_token_is_asked_for_and_let_go_of(site: Site) -> None:
         await page.goto(f"{site.locked}/queues")
         await page.get_by_label("Token").fill("wrong")
         await page.get_by_role("button", name="Log in").click()
-        await shown(page, "That is not the token")
+        await shown(page, "Wrong token.")
         visit.mishaps.clear()
 
         await page.get_by_label("Token").fill(TOKEN)

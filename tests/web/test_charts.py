@@ -140,7 +140,7 @@ def test_a_histogram_leaves_out_nothing_but_empty_ends(counts: list[int]) -> Non
         assert not any(counts)
         return
     assert sum(bucket.jobs for bucket in drawn.buckets) == sum(counts)
-    assert len(drawn.buckets) == len(drawn.bars) == len(drawn.places) >= charts.LEAST_BUCKETS
+    assert len(drawn.buckets) == len(drawn.bars) == len(drawn.columns) >= charts.LEAST_BUCKETS
     assert [bar.height > 0 for bar in drawn.bars] == [bucket.jobs > 0 for bucket in drawn.buckets]
     assert all(before.upto == after.above for before, after in pairwise(drawn.buckets))
 

@@ -191,7 +191,7 @@ async def test_a_client_that_goes_away_leaves_its_place(pgq: PgQueue, client: ht
 
     assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
     assert int(refused.headers["retry-after"]) > 0
-    assert "all 1 places are taken" in refused.json()["detail"]
+    assert "too many event streams (limit 1)" in refused.json()["detail"]
     assert after.json()["status"] == "pending"
 
 

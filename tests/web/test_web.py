@@ -213,7 +213,7 @@ async def test_a_process_is_not_ready_while_a_worker_of_its_own_does_not_claim(
 
     assert while_working.status_code == 200
     assert while_stopping.status_code == 503
-    assert while_stopping.json()["detail"] == "worker winding down does not claim jobs"
+    assert while_stopping.json()["detail"] == "worker winding down is not claiming jobs"
     assert after.status_code == 200
 
 

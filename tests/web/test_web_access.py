@@ -241,7 +241,7 @@ async def test_a_page_of_another_site_may_do_nothing_with_the_cookie(headers: di
         response = await client.post("/thing", headers={**cookie_of(TOKEN), **headers})
 
     assert response.status_code == 403
-    assert "not sent by a page of this app" in response.json()["detail"]
+    assert "did not come from a page of this app" in response.json()["detail"]
 
 
 async def test_the_token_itself_needs_no_page() -> None:

@@ -122,5 +122,5 @@ async def test_addresses_and_headers_are_bounded() -> None:
         usual = await client.get("/own", headers={"Cookie": "x" * 4096})
 
     assert [each.status_code for each in (path, query, headers, many, usual)] == [414, 414, 431, 431, 200]
-    assert path.json()["detail"] == "the address is 8,193 bytes long: 8,192 at most"
+    assert path.json()["detail"] == "the URL must be at most 8,192 bytes long, got 8,193"
     assert headers.headers["content-type"] == "application/problem+json"

@@ -87,7 +87,7 @@ async def test_a_wrong_token_logs_nobody_in(browser: httpx.AsyncClient, wrong: s
     after = await browser.get("/dashboard/")
 
     assert (response.status_code, "set-cookie" in response.headers) == (403, False)
-    assert "That is not the token of this app." in response.text
+    assert "Wrong token." in response.text
     assert after.status_code == 303
 
 

@@ -227,7 +227,7 @@ async def test_a_job_is_requeued_and_given_another_priority(pgq: PgQueue, client
     late = await client.post(f"/jobs/{job.id}/reprioritise", json={"priority": 8})
     again = await client.post(f"/jobs/{job.id}/requeue", json={"reason": "changed my mind"})
 
-    assert is_problem(early, 409, "is not over")
+    assert is_problem(early, 409, "has not ended")
     assert (higher.status_code, priority) == (200, 7)
     assert is_problem(late, 409, "only a job that waits")
     assert (again.status_code, again.json()["status"]) == (200, "pending")
@@ -453,7 +453,7 @@ async def test_queues_are_measured_paused_and_resumed(pgq: PgQueue, client: http
     assert listed["change_reason"] == shown["change_reason"] == "the relay is down"
     assert shown["pending"] == {"value": 1, "is_exact": True}
     assert resumed.json()["is_paused"] is False
-    assert is_problem(await client.get("/queues/none"), 404, "no queue 'none'")
+    assert is_problem(await client.get("/queues/none"), 404, "unknown queue 'none'")
     assert is_problem(await client.post("/queues/%00/pause"), 422, "NUL")
     assert is_problem(await client.post(f"/queues/{'long' * 100}/pause"), 422, "200")
 
@@ -571,7 +571,7 @@ async def test_what_is_everybodys_takes_a_say_of_the_service_where_jobs_have_own
         allowed = [(await client.get(path)).status_code for path in paths]
         changed = await client.post("/jobs/cancel", json={"all": True})
 
-    assert all(is_problem(response, 403, "not all", "are yours") for response in without)
+    assert all(is_problem(response, 403, "this covers all", "not only yours") for response in without)
     assert allowed == [200, 200, 404]
     assert changed.status_code == 200
 

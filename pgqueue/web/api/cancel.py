@@ -12,7 +12,7 @@ from pgqueue.model.jobs import JobStatus
 from pgqueue.web.api.inputs import Because
 from pgqueue.web.api.poll import when_to_ask
 from pgqueue.web.http.bodies import read_json
-from pgqueue.web.http.json_response import JsonAnswer
+from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.links import path_to
 from pgqueue.web.http.problems import NO_STORE, Problem
 from pgqueue.web.http.retry_after import Outlooks
@@ -30,16 +30,14 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access, outlooks: Outloo
         had_effect = await pgq.cancel(job.id, reason=body.reason, actor=access.actor_of(request))
         job = await pgq.get(job.id)
         if not had_effect:
-            return Problem(
-                409, f"job {job.id} is {job.status}: it was over already", job_status=job.status.value
-            )
+            return Problem(409, f"job {job.id} has already ended ({job.status})", job_status=job.status.value)
         headers = {**NO_STORE, "Location": path_to(request, "job", id=str(job.id))}
         if job.status is JobStatus.CANCELLED:
-            return JsonAnswer(job_document(job), headers=headers)
-        # It runs, and was asked to stop; one that finishes all the same has succeeded.
+            return JsonResponse(job_document(job), headers=headers)
+        # It is running and was asked to stop. If it finishes anyway, it has succeeded.
         if not job.is_terminal:
             headers |= when_to_ask(job, outlooks)
-        return JsonAnswer(job_document(job), 202, headers)
+        return JsonResponse(job_document(job), 202, headers)
 
     return [
         Route("/jobs/{id}/cancel", cancel, methods=["POST"], name="cancel_job"),

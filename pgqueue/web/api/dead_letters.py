@@ -1,4 +1,4 @@
-"""`/dead-letters`: what has failed, looked at, redriven and discarded, one at a time."""
+"""`/dead-letters`: dead letters, listed, shown, redriven and discarded, one at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pgqueue.model.documents import (
 from pgqueue.web.api.inputs import Because, GroupQuery, LetterQuery, NoQuery, RedriveBody
 from pgqueue.web.api.outputs import Groups, LetterPage
 from pgqueue.web.http.bodies import read_json
-from pgqueue.web.http.json_response import JsonAnswer
+from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.problems import NO_STORE, Problem
 from pgqueue.web.http.queries import next_page, read_query
 from pgqueue.web.http.routing import FixedRoute
@@ -47,16 +47,16 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
             "cursor": page.cursor,
             "next": link,
         }
-        return JsonAnswer(document, headers={**NO_STORE, **header})
+        return JsonResponse(document, headers={**NO_STORE, **header})
 
     async def list_groups(request: Request) -> Response:
-        await access.check_everybodys(request, "read", "dead_letters")
+        await access.check_collection(request, "read", "dead_letters")
         query = read_query(request, GroupQuery)
         groups = await pgq.dead_groups(
             task=query.task, reason=query.reason, error_type=query.error_type, limit=query.limit
         )
         document: Groups = {"groups": [dead_group_document(group) for group in groups]}
-        return JsonAnswer(document, headers=NO_STORE)
+        return JsonResponse(document, headers=NO_STORE)
 
     async def show(request: Request) -> Response:
         job = await find_job(request, pgq, access, "read")
@@ -65,7 +65,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
             details = await pgq.dead_letter(job.id)
         except NotADeadLetterError as error:
             return Problem(404, str(error))
-        return JsonAnswer(
+        return JsonResponse(
             letter_details_document(pgq.shown_details(details), show_tracebacks=settings.show_tracebacks),
             headers=NO_STORE,
         )
@@ -81,14 +81,14 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
             reason=body.reason,
             actor=access.actor_of(request),
         )
-        return JsonAnswer(job_document(await pgq.get(job.id)), headers=NO_STORE)
+        return JsonResponse(job_document(await pgq.get(job.id)), headers=NO_STORE)
 
     async def discard(request: Request) -> Response:
         job = await find_job(request, pgq, access, "discard")
         body = await read_json(request, settings, Because)
         if not await pgq.discard(job.id, reason=body.reason, actor=access.actor_of(request)):
             raise NotADeadLetterError(job.id, job.status)
-        return JsonAnswer(job_document(await pgq.get(job.id)), headers=NO_STORE)
+        return JsonResponse(job_document(await pgq.get(job.id)), headers=NO_STORE)
 
     return [
         Route("/dead-letters", list_letters, name="dead_letters"),

@@ -1,4 +1,4 @@
-"""`GET /livez` and `GET /readyz`, for whoever starts, stops and routes to this process."""
+"""`GET /livez` and `GET /readyz`, for what starts, stops and routes to this process."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from pgqueue.web.api.outputs import Health
 from pgqueue.web.http.problems import NO_STORE, Problem
 
 ANSWER_WITHIN = 5.0
-"""Seconds that the database has to answer before this process counts as not ready."""
+"""Seconds after which a database that does not respond makes this process not ready."""
 
 
 FindProblems: TypeAlias = Callable[[], Awaitable[list[str]]]
 
 
 def routes(find_problems: FindProblems) -> list[Route]:
-    """Return the routes about this process. *find_problems* says why it cannot do its work now."""
+    """Return the routes about this process. *find_problems* returns why it is not ready."""
 
     async def livez(_: Request) -> Response:
-        # That it answers is the answer. A database that is away is no reason to restart this process.
+        # The response itself is the sign of life. An unavailable database is no reason to restart.
         document: Health = {"status": "alive"}
         return JSONResponse(document, headers=NO_STORE)
 
@@ -42,17 +42,17 @@ def routes(find_problems: FindProblems) -> list[Route]:
 
 
 async def find_problems(pgq: PgQueue) -> list[str]:
-    """Return why this process cannot do its work now; empty: it can."""
+    """Return why this process is not ready; empty: it is."""
     return [*worker_problems(pgq), *await database_problems(pgq)]
 
 
 def worker_problems(pgq: PgQueue) -> list[str]:
-    """Return which workers of this process do not work. From any thread."""
-    return [f"worker {worker.name} does not claim jobs" for worker in pgq.workers if not worker.is_consuming]
+    """Return which workers of this process are not claiming jobs. Safe from any thread."""
+    return [f"worker {worker.name} is not claiming jobs" for worker in pgq.workers if not worker.is_consuming]
 
 
 async def database_problems(pgq: PgQueue) -> list[str]:
-    """Return why the database cannot be reached; empty: it can."""
+    """Return why the database cannot be used; empty: it can."""
     try:
         with anyio.fail_after(ANSWER_WITHIN):
             await pgq.check()

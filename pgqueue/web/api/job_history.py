@@ -1,4 +1,4 @@
-"""What operators see of one job, and do to it: its history, requeueing, another priority."""
+"""What operators see and do about one job: its history, requeueing, its priority."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pgqueue.model.documents import action_document, attempt_document, job_docum
 from pgqueue.web.api.inputs import Because, NoQuery, PriorityBody
 from pgqueue.web.api.outputs import Actions, Attempts
 from pgqueue.web.http.bodies import read_json
-from pgqueue.web.http.json_response import JsonAnswer
+from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.problems import NO_STORE
 from pgqueue.web.http.queries import read_query
 from pgqueue.web.named_in_path import find_job
@@ -31,26 +31,26 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
             for attempt in await pgq.attempts(job.id)
         ]
         document: Attempts = {"attempts": found}
-        return JsonAnswer(document, headers=NO_STORE)
+        return JsonResponse(document, headers=NO_STORE)
 
     async def actions(request: Request) -> Response:
         job = await find_job(request, pgq, access, "read")
         read_query(request, NoQuery)
         document: Actions = {"actions": [action_document(action) for action in await pgq.actions(job.id)]}
-        return JsonAnswer(document, headers=NO_STORE)
+        return JsonResponse(document, headers=NO_STORE)
 
     async def requeue(request: Request) -> Response:
         job = await find_job(request, pgq, access, "requeue")
         body = await read_json(request, settings, Because)
         if not await pgq.requeue(job.id, reason=body.reason, actor=access.actor_of(request)):
-            raise HTTPException(409, f"job {job.id} is not over: only a job that is can be requeued")
-        return JsonAnswer(job_document(await pgq.get(job.id)), headers=NO_STORE)
+            raise HTTPException(409, f"job {job.id} has not ended; only ended jobs can be requeued")
+        return JsonResponse(job_document(await pgq.get(job.id)), headers=NO_STORE)
 
     async def reprioritise(request: Request) -> Response:
         job = await find_job(request, pgq, access, "reprioritise")
         body = await read_json(request, settings, PriorityBody)
         await pgq.reprioritise(job.id, body.priority, reason=body.reason, actor=access.actor_of(request))
-        return JsonAnswer(job_document(await pgq.get(job.id)), headers=NO_STORE)
+        return JsonResponse(job_document(await pgq.get(job.id)), headers=NO_STORE)
 
     return [
         Route("/jobs/{id}/attempts", attempts, name="job_attempts"),

@@ -14,7 +14,7 @@ from pgqueue.model.documents import job_document
 from pgqueue.web.api.inputs import JobQuery, JobsBody
 from pgqueue.web.api.outputs import CancelledJobs, JobPage, RequeuedJobs
 from pgqueue.web.http.bodies import read_json
-from pgqueue.web.http.json_response import JsonAnswer
+from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.problems import NO_STORE
 from pgqueue.web.http.queries import next_page, read_query
 from pgqueue.web.http.routing import FixedRoute
@@ -29,31 +29,31 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         await access.check(request, "read", "jobs")
         query = read_query(request, JobQuery)
         page = await pgq.jobs(query.filter(), limit=query.limit, cursor=query.cursor)
-        # Chosen from the page: it can come out short, or empty, and still have a next one.
+        # Filtered by owner after reading: a page can be short, or empty, and still have a next one.
         jobs = [job_document(job) for job in page.jobs if await access.owns(request, job)]
         link, header = next_page(request, page.cursor)
         document: JobPage = {"jobs": jobs, "cursor": page.cursor, "next": link}
-        return JsonAnswer(document, headers={**NO_STORE, **header})
+        return JsonResponse(document, headers={**NO_STORE, **header})
 
     async def cancel_jobs(request: Request) -> Response:
-        await access.check_everybodys(request, "cancel", "jobs")
+        await access.check_collection(request, "cancel", "jobs")
         body = await read_json(request, settings, JobsBody)
         counts = pgq.cancel_many(
             body.filter.filter(), all=body.all, reason=body.reason, actor=access.actor_of(request)
         )
         count, is_complete = await count_up_to(body.limit, counts)
         document: CancelledJobs = {"cancelled": count, "is_complete": is_complete}
-        return JsonAnswer(document, headers=NO_STORE)
+        return JsonResponse(document, headers=NO_STORE)
 
     async def requeue_jobs(request: Request) -> Response:
-        await access.check_everybodys(request, "requeue", "jobs")
+        await access.check_collection(request, "requeue", "jobs")
         body = await read_json(request, settings, JobsBody)
         counts = pgq.requeue_many(
             body.filter.filter(), all=body.all, reason=body.reason, actor=access.actor_of(request)
         )
         count, is_complete = await count_up_to(body.limit, counts)
         document: RequeuedJobs = {"requeued": count, "is_complete": is_complete}
-        return JsonAnswer(document, headers=NO_STORE)
+        return JsonResponse(document, headers=NO_STORE)
 
     return [
         Route("/jobs", list_jobs, name="jobs"),
@@ -63,7 +63,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
 
 
 async def count_up_to(limit: int, counts: AsyncIterator[int]) -> tuple[int, bool]:
-    """Return the sum of *counts* as far as *limit*, and whether that was all."""
+    """Return the sum of *counts*, up to *limit*, and whether it is complete."""
     total = 0
     async with aclosing(counts) as batches:  # type: ignore[type-var]  # a generator, and declared as less
         async for count in batches:

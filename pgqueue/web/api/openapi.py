@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: the API as an OpenAPI 3.1 document, made of its routes and of OPERATIONS."""
+"""`GET /openapi.json`: the API as an OpenAPI 3.1 document, made from its routes and OPERATIONS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`GET /jobs/{id}` and `GET /jobs/{id}/result`: where a job stands, and what it returned."""
+"""`GET /jobs/{id}` and `GET /jobs/{id}/result`: a job's state, and its result."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from pgqueue.web.http.etags import encode, matches
 from pgqueue.web.http.links import path_to
 from pgqueue.web.http.problems import NO_STORE, Problem
 from pgqueue.web.http.retry_after import Outlooks, retry_after
-from pgqueue.web.live.long_poll import Waiting
-from pgqueue.web.live.server_stop import Ending
+from pgqueue.web.live.long_poll import LongPolls
+from pgqueue.web.live.server_stop import ServerStop
 from pgqueue.web.named_in_path import find_job
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 
 
 def routes(
-    pgq: PgQueue, settings: WebSettings, access: Access, outlooks: Outlooks, ending: Ending
+    pgq: PgQueue, settings: WebSettings, access: Access, outlooks: Outlooks, server_stop: ServerStop
 ) -> list[Route]:
     """Return the routes of polls."""
-    waiting = Waiting(pgq, settings, ending)
+    long_polls = LongPolls(pgq, settings, server_stop)
 
     async def job(request: Request) -> Response:
         found = await find_job(request, pgq, access, "read")
-        found, applied = await waiting.until_changed(request, found)
+        found, applied = await long_polls.until_changed(request, found)
         answer = answer_poll(request, found, settings, outlooks)
         answer.headers.update(applied)
         return answer
@@ -43,7 +43,7 @@ def routes(
 
 
 def answer_poll(request: Request, job: Job, settings: WebSettings, outlooks: Outlooks) -> Response:
-    """Say where *job* stands: 200 whatever has become of it, or as the async protocol has it; 304."""
+    """Return the state of *job*: 200 whatever its status, or as the async protocol says; or 304."""
     if settings.async_protocol and job.status is JobStatus.SUCCEEDED:
         location = path_to(request, "job_result", id=str(job.id))
         return Response(status_code=303, headers={**NO_STORE, "Location": location})
@@ -56,7 +56,7 @@ def answer_poll(request: Request, job: Job, settings: WebSettings, outlooks: Out
 
 
 def answer_result(request: Request, job: Job, settings: WebSettings, outlooks: Outlooks) -> Response:
-    """Return what *job* returned; 204: nothing was kept; 409: there is no result. Raises CodecError."""
+    """Return the result of *job*; 204: none was stored; 409: there is none. Raises CodecError."""
     if job.status is JobStatus.SUCCEEDED:
         if not job.has_result:
             return Response(status_code=204, headers=NO_STORE)
@@ -69,7 +69,7 @@ def answer_result(request: Request, job: Job, settings: WebSettings, outlooks: O
     return Problem(
         409,
         f"job {job.id} is {job.status}: "
-        + ("there is no result" if job.is_terminal else "there is none yet"),
+        + ("there is no result" if job.is_terminal else "there is no result yet"),
         headers=None if job.is_terminal else when_to_ask(job, outlooks),
         job_status=job.status.value,
         error=document["error"],
@@ -82,7 +82,7 @@ def when_to_ask(job: Job, outlooks: Outlooks) -> dict[str, str]:
 
 
 def measured_after(outlooks: Outlooks) -> BackgroundTask | None:
-    """Return what a response does once it was sent: it measures the queues, if that is to be done again."""
+    """Return the task to run after a response: it measures the queues, if the last measure is stale."""
     return BackgroundTask(outlooks.refresh) if outlooks.are_stale else None
 
 
@@ -95,7 +95,7 @@ def _answer(
     headers: dict[str, str] | None = None,
 ) -> Response:
     text, version = encode(document)
-    # A cache must not keep it; a client that has kept it itself may ask whether it is still so.
+    # Caches must not store it; a client with a copy may ask whether it is up to date.
     headers = {**NO_STORE, "ETag": f'"{version}"', "Vary": "Authorization, Cookie, Prefer", **(headers or {})}
     background = measured_after(outlooks) if "Retry-After" in headers else None
     if matches(request.headers.get("if-none-match", ""), version):

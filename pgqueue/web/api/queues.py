@@ -1,4 +1,4 @@
-"""`/queues`: what they hold and how fast they move; pausing and resuming them."""
+"""`/queues`: what queues hold and how fast they move; pausing and resuming them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pgqueue.model.documents import queue_and_setting_document, setting_document
 from pgqueue.web.api.inputs import Because, NoQuery
 from pgqueue.web.api.outputs import Queues, QueueSetting
 from pgqueue.web.http.bodies import read_json
-from pgqueue.web.http.json_response import JsonAnswer
+from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.problems import NO_STORE
 from pgqueue.web.http.queries import read_query
 from pgqueue.web.http.routing import FixedRoute
@@ -32,7 +32,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         document: Queues = {
             "queues": [queue_and_setting_document(queue, known.get(queue.queue)) for queue in found]
         }
-        return JsonAnswer(document, headers=NO_STORE)
+        return JsonResponse(document, headers=NO_STORE)
 
     async def show(request: Request) -> Response:
         name = request.path_params["queue"]
@@ -41,8 +41,8 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         for queue in await pgq.measure():
             if queue.queue == name:
                 setting = (await settings_of(pgq, "queue")).get(name)
-                return JsonAnswer(queue_and_setting_document(queue, setting), headers=NO_STORE)
-        raise HTTPException(404, f"there is no queue {name!r}: nothing was ever enqueued into it")
+                return JsonResponse(queue_and_setting_document(queue, setting), headers=NO_STORE)
+        raise HTTPException(404, f"unknown queue {name!r}: no job was ever enqueued into it")
 
     async def pause(request: Request) -> Response:
         name = request.path_params["queue"]
@@ -61,9 +61,9 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
     async def answer(name: str) -> Response:
         known = await settings_of(pgq, "queue")
         document: QueueSetting = {"queue": name, **setting_document(known.get(name))}
-        return JsonAnswer(document, headers=NO_STORE)
+        return JsonResponse(document, headers=NO_STORE)
 
-    # A queue's name may be any text.
+    # A queue's name can be any text.
     return [
         Route("/queues", list_queues, name="queues"),
         FixedRoute("/queues/{queue:name}/pause", pause, methods=["POST"], name="pause_queue"),

@@ -1,4 +1,4 @@
-"""Many dead letters at once: mass redrives, which workers carry on, and mass discards."""
+"""Many dead letters at once: mass redrives, which workers do in the background, and mass discards."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pgqueue.model.documents import redrive_document
 from pgqueue.web.api.inputs import DiscardBody, MassRedriveBody, NoQuery
 from pgqueue.web.api.outputs import Discarded
 from pgqueue.web.http.bodies import read_json
-from pgqueue.web.http.json_response import JsonAnswer
+from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.links import path_to
 from pgqueue.web.http.problems import NO_STORE
 from pgqueue.web.http.queries import read_query
@@ -26,7 +26,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
     """Return the routes about many dead letters."""
 
     async def begin(request: Request) -> Response:
-        await access.check_everybodys(request, "redrive", "dead_letters")
+        await access.check_collection(request, "redrive", "dead_letters")
         body = await read_json(request, settings, MassRedriveBody)
         handle = await pgq.redrive_many(
             body.filter.filter(),
@@ -39,31 +39,31 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         )
         location = path_to(request, "redrive_progress", id=str(handle.id))
         document = redrive_document(await handle.progress())
-        return JsonAnswer(document, 202, headers={**NO_STORE, "Location": location, "Retry-After": "1"})
+        return JsonResponse(document, 202, headers={**NO_STORE, "Location": location, "Retry-After": "1"})
 
     async def progress(request: Request) -> Response:
         handle = find_redrive(request, pgq)
-        await access.check_everybodys(request, "read", "dead_letters")
+        await access.check_collection(request, "read", "dead_letters")
         read_query(request, NoQuery)
-        return JsonAnswer(redrive_document(await read_progress(handle)), headers=NO_STORE)
+        return JsonResponse(redrive_document(await read_progress(handle)), headers=NO_STORE)
 
     async def cancel(request: Request) -> Response:
         handle = find_redrive(request, pgq)
-        await access.check_everybodys(request, "redrive", "dead_letters")
+        await access.check_collection(request, "redrive", "dead_letters")
         is_cancelled = await handle.cancel()
         found = await read_progress(handle)
         if not is_cancelled:
-            raise HTTPException(409, f"redrive {handle.id} is {found.state}: there is nothing to cancel")
-        return JsonAnswer(redrive_document(found), headers=NO_STORE)
+            raise HTTPException(409, f"redrive {handle.id} has already ended ({found.state})")
+        return JsonResponse(redrive_document(found), headers=NO_STORE)
 
     async def discard(request: Request) -> Response:
-        await access.check_everybodys(request, "discard", "dead_letters")
+        await access.check_collection(request, "discard", "dead_letters")
         body = await read_json(request, settings, DiscardBody)
         count = await pgq.discard_many(
             body.filter.filter(), all=body.all, reason=body.reason, actor=access.actor_of(request)
         )
         document: Discarded = {"discarded": count}
-        return JsonAnswer(document, headers=NO_STORE)
+        return JsonResponse(document, headers=NO_STORE)
 
     return [
         FixedRoute("/dead-letters/redrive", begin, methods=["POST"], name="redrive_many"),

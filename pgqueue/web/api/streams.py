@@ -1,8 +1,8 @@
 """Server-sent events: `GET /jobs/{id}/events`, a job to its end; `GET /events`, ticks when queues changed.
 
-An event's id is the version of what it tells of. A client that connects again with `Last-Event-ID` is told
-nothing that it knows; one that knows how a job ended is answered 204, after which EventSource does not come
-back. Data of `job` is the document that a poll shows; of `tick`, the time and the names of the queues.
+An event's id is the version of its data. A client that reconnects with `Last-Event-ID` is not told again what
+it knows; one that knows how a job ended gets 204, after which EventSource does not reconnect. The data of
+`job` is the document that a poll shows; of `tick`, the time and the names of the queues.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from pgqueue.app import PgQueue
 from pgqueue.model.documents import job_document
 from pgqueue.web.http.etags import version_of
 from pgqueue.web.http.problems import NO_STORE, Problem
-from pgqueue.web.live.capacity import Places
+from pgqueue.web.live.capacity import Capacity
 from pgqueue.web.live.job_events import Event, changes_of_job
 from pgqueue.web.live.queue_ticks import Ticker
-from pgqueue.web.live.server_stop import Ending
+from pgqueue.web.live.server_stop import ServerStop
 from pgqueue.web.named_in_path import find_job
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 
 MEDIA_TYPE = "text/event-stream"
-NOT_INSTALLED = "there are no event streams here: they need `pip install 'pgqueue[web]'`; poll instead"
+NOT_INSTALLED = "event streams are not installed (`pip install 'pgqueue[web]'`); poll instead"
 
 
-def routes(pgq: PgQueue, settings: WebSettings, access: Access, ending: Ending) -> list[Route]:
-    """Return the routes of event streams, which end when *ending* has come."""
+def routes(pgq: PgQueue, settings: WebSettings, access: Access, server_stop: ServerStop) -> list[Route]:
+    """Return the routes of event streams, which end when the server stops."""
     try:
         from pgqueue.web.live.event_source import EventStream
     except ImportError:
@@ -39,7 +39,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access, ending: Ending) 
             Route("/events", _not_installed, name="events"),
         ]
     ticker = Ticker(pgq.measure)
-    places = Places(settings.max_streams, "event streams")
+    capacity = Capacity(settings.max_streams, "event streams")
 
     async def job_events(request: Request) -> Response:
         job = await find_job(request, pgq, access, "read")
@@ -55,8 +55,8 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access, ending: Ending) 
     def stream(request: Request, told: AsyncGenerator[Event]) -> Response:
         if request.method == "HEAD":
             return Response(headers=NO_STORE, media_type=MEDIA_TYPE)
-        places.check()
-        return EventStream(told, places=places, settings=settings, ending=ending)
+        capacity.check()
+        return EventStream(told, capacity=capacity, settings=settings, server_stop=server_stop)
 
     return [
         Route("/jobs/{id}/events", job_events, name="job_events"),

@@ -1,4 +1,4 @@
-"""`POST /jobs`: a call over HTTP becomes a job."""
+"""`POST /jobs`: submitting a job over HTTP."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pgqueue.web.api.inputs import SubmitBody
 from pgqueue.web.api.outputs import SubmittedJob
 from pgqueue.web.api.poll import measured_after
 from pgqueue.web.http.bodies import read_json
-from pgqueue.web.http.json_response import JsonAnswer
+from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.links import path_to
 from pgqueue.web.http.problems import NO_STORE, ProblemError
 from pgqueue.web.http.retry_after import Outlooks, retry_after, retry_after_submission
@@ -32,10 +32,10 @@ from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 
 KEY_WAIT: Final = 1.0
-"""Seconds for which a submission waits where another one with its key is being written."""
+"""Seconds for which a submission waits while another one with its key is being written."""
 DIGEST: Final = "pgqueue-options-digest"
-"""The job header that tells a submission with other options from the same one."""
-CONFLICT: Final = "this Idempotency-Key was used with another body: use another key, or send the same body"
+"""The job header that tells a repeated submission from one with other options."""
+CONFLICT: Final = "this Idempotency-Key was used with another body; use another key, or send the same body"
 
 
 def routes(pgq: PgQueue, settings: WebSettings, access: Access, outlooks: Outlooks) -> list[Route]:
@@ -45,7 +45,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access, outlooks: Outloo
 
 
 class Submissions:
-    """Makes jobs of requests."""
+    """Turns requests into jobs."""
 
     def __init__(self, pgq: PgQueue, settings: WebSettings, access: Access, outlooks: Outlooks) -> None:
         self._pgq = pgq
@@ -54,7 +54,7 @@ class Submissions:
         self._outlooks = outlooks
 
     async def submit(self, request: Request) -> Response:
-        """Enqueue the call in the body of *request*, or find the job that a request like it has made."""
+        """Enqueue the call in the body of *request*, or find the job of an earlier request like it."""
         await self._access.check(request, "enqueue", "jobs")
         key = read_key(request, is_required=self._settings.require_idempotency_key)
         body = await read_json(request, self._settings, SubmitBody)
@@ -76,7 +76,7 @@ class Submissions:
         """Return the call that *body* asks for. Raises HTTPException 422, InvalidOptionError."""
         definition = self._pgq.registry.get(body.task)
         if definition is None and not self._settings.allow_unknown_tasks:
-            problem = "there is no task of this name here"
+            problem = "this service declares no task with this name"
             raise ProblemError(422, problem, errors=[{"field": "task", "message": problem}])
         given = {name: getattr(body, name) for name in body.model_fields_set - {"task", "arguments"}}
         stamps: dict[str, str] = {}
@@ -87,12 +87,12 @@ class Submissions:
             options |= _hold(key, self._access.actor_of(request, default=""))
             if given:
                 stamps[DIGEST] = digest_of(body)
-        # An id that exists is somebody else's job, or one whose arguments nobody has compared.
+        # A job with this id may have another owner, and its arguments were not compared.
         options["on_duplicate"] = "raise"
         where = f"task {body.task!r}"
         call = read_options(where, options, Level.CALL)
         if stamps:
-            # The nearest level's headers are all that there are: those of the task would be lost.
+            # Only the most specific level's headers count: those of the task would be lost.
             headers = self._pgq.registry.resolve(body.task, definition, call)["headers"]
             call |= read_options(where, {"headers": {**headers, **stamps}}, Level.CALL)
         if isinstance(body.arguments, dict):
@@ -100,13 +100,13 @@ class Submissions:
         return Signature(body.task, tuple(body.arguments), {}, call, definition)
 
     async def _check_replay(self, request: Request, job: Job, options: Options, key: str | None) -> None:
-        """Refuse to answer with a job that is not the requester's, or was asked for in another way."""
+        """Raise HTTPException unless *job* is the requester's and was submitted with the same options."""
         is_same = key is None or job.headers.get(DIGEST) == options["headers"].get(DIGEST)
         if is_same and await self._access.owns(request, job):
             return
         if key is not None:
             raise HTTPException(422, CONFLICT)
-        raise HTTPException(409, f"another job of task {job.task!r} stands for this call")
+        raise HTTPException(409, f"another job of task {job.task!r} already covers this call")
 
     def _accept(self, request: Request, handle: JobHandle[Any], job: Job | None, queue: str) -> Response:
         path = path_to(request, "job", id=str(handle.id))
@@ -118,18 +118,18 @@ class Submissions:
         status = JobStatus.PENDING if handle.created else None
         document: SubmittedJob = {
             "job_id": str(handle.id),
-            # Null: the job that was found has been removed since; its key outlives it.
+            # Null: the job was removed since; its key outlives it.
             "status": status if job is None else job.status,
             "poll_url": path,
         }
-        return JsonAnswer(document, 202, headers, background=measured_after(self._outlooks))
+        return JsonResponse(document, 202, headers, background=measured_after(self._outlooks))
 
 
 def _hold(key: str, actor: str) -> CallOptions:
-    """Return the options that hold *key* for a request of *actor*, whatever those of the task say of keys."""
+    """Return the options that hold *key* for *actor*, whatever the task's own options for keys."""
     return {
         "idempotency_key": key,
-        # Keys of programs are not for clients to guess, and one requester's not for another.
+        # Clients must not be able to guess the keys of programs, nor those of other actors.
         "idempotency_scope": f"tenant:http:{actor}",
         "idempotency_window": DEFAULTS["idempotency_window"],
         "idempotency_while": "window",
@@ -139,8 +139,8 @@ def _hold(key: str, actor: str) -> CallOptions:
 
 
 def _starts_pending(options: Options) -> bool:
-    """Whether a job with *options* begins as pending, which spares a look at it."""
-    # One that coalesces may follow another.
+    """Whether a job with *options* starts as pending, so that it need not be read."""
+    # A job that coalesces may be blocked by another.
     return options["delay"] is None and options["run_at"] is None and options["on_conflict"] != "coalesce"
 
 
@@ -160,23 +160,23 @@ def read_key(request: Request, *, is_required: bool) -> str | None:
     given = request.headers.getlist("idempotency-key")
     if not given:
         if is_required:
-            raise HTTPException(400, "this needs an Idempotency-Key: a text of your own for this submission")
+            raise HTTPException(400, "an Idempotency-Key is required: a unique string of your choice")
         return None
     if len(given) > 1:
-        raise HTTPException(400, "there is more than one Idempotency-Key: send one")
+        raise HTTPException(400, "more than one Idempotency-Key was sent; send one")
     key = given[0].strip()
     if len(key) >= 2 and key[0] == key[-1] == '"':
         key = key[1:-1]
     if not key:
         raise HTTPException(400, "the Idempotency-Key is empty")
     if len(key) > MAX_KEY_LENGTH:
-        raise HTTPException(400, f"the Idempotency-Key is longer than {MAX_KEY_LENGTH} characters")
+        raise HTTPException(400, f"the Idempotency-Key must be at most {MAX_KEY_LENGTH} characters long")
     if not (key.isascii() and key.isprintable()):
-        raise HTTPException(400, "the Idempotency-Key has characters in it that are not printable ASCII")
+        raise HTTPException(400, "the Idempotency-Key must consist of printable ASCII characters")
     return key
 
 
 def digest_of(body: SubmitBody) -> str:
-    """Return what is another text if *body* asks for another treatment of the call."""
+    """Return a text that differs if *body* has other options."""
     options = body.model_dump(mode="json", exclude_unset=True, exclude={"task", "arguments"})
     return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()

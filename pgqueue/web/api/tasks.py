@@ -1,4 +1,4 @@
-"""`/tasks`: pausing and resuming them, and changing their limits while workers run."""
+"""`/tasks`: pausing and resuming tasks, and changing their options while workers run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pgqueue.model.setting import Setting
 from pgqueue.web.api.inputs import Because, NoQuery, TaskOptionsBody
 from pgqueue.web.api.outputs import Tasks
 from pgqueue.web.http.bodies import read_json
-from pgqueue.web.http.json_response import JsonAnswer
+from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.problems import NO_STORE
 from pgqueue.web.http.queries import read_query
 from pgqueue.web.http.routing import FixedRoute
@@ -30,7 +30,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         known = await settings_of(pgq, "task")
         names = sorted({*pgq.registry.names, *known})
         document: Tasks = {"tasks": [_document(pgq, name, known.get(name)) for name in names]}
-        return JsonAnswer(document, headers=NO_STORE)
+        return JsonResponse(document, headers=NO_STORE)
 
     async def pause(request: Request) -> Response:
         name = request.path_params["task"]
@@ -56,9 +56,9 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
 
     async def answer(name: str) -> Response:
         known = await settings_of(pgq, "task")
-        return JsonAnswer(_document(pgq, name, known.get(name)), headers=NO_STORE)
+        return JsonResponse(_document(pgq, name, known.get(name)), headers=NO_STORE)
 
-    # A task's name may be any text.
+    # A task's name can be any text.
     return [
         Route("/tasks", list_tasks, name="tasks"),
         FixedRoute("/tasks/{task:name}/pause", pause, methods=["POST"], name="pause_task"),

@@ -1,6 +1,6 @@
-"""Reading the body of a request: bounded in size, time and depth, JSON, and what its model says.
+"""Reading the body of a request: JSON, bounded in size, time and depth, and valid for its model.
 
-JSON that two readers could understand differently is refused.
+JSON that two parsers could understand differently is rejected.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pgqueue.web.settings import WebSettings
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 MAX_DEPTH: Final = 64
-"""Levels of arrays and objects in each other."""
+"""Levels of nested arrays and objects."""
 
 
 async def read_bounded(request: Request, settings: WebSettings) -> bytes:
@@ -55,18 +55,17 @@ async def read_bounded(request: Request, settings: WebSettings) -> bytes:
 async def read_json(request: Request, settings: WebSettings, model: type[ModelT]) -> ModelT:
     """Return the body of *request*, a JSON object, as *model*. An empty body is an empty object.
 
-    Raises HTTPException: 413, 408, 415 for another content type, 422 for what the model does not take.
+    Raises HTTPException: 413, 408, 415 for another content type, 422 for what the model rejects.
     """
     content_type = request.headers.get("content-type")
     body = await read_bounded(request, settings)
     if not body and content_type is None:
         body = b"{}"
     elif not _is_json(content_type):
-        raise HTTPException(
-            415, f"the body is {content_type or 'of no content type'}: send it as application/json"
-        )
+        what = f"is {content_type}" if content_type else "has no Content-Type"
+        raise HTTPException(415, f"the body {what}; send it as application/json")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise HTTPException(415, "the body is encoded: send it plain, without Content-Encoding")
+        raise HTTPException(415, "the body must not be compressed; send it without Content-Encoding")
     return decode_json(body or b"{}", model)
 
 
@@ -86,21 +85,22 @@ def decode_json(body: bytes, model: type[ModelT]) -> ModelT:
 
 
 def invalid(what: str, error: ValidationError) -> ProblemError:
-    """Return the problem that names the fields of *what* that do not fit, all of them."""
+    """Return the problem that names all invalid fields of *what*."""
     errors = [
         {"field": ".".join(map(str, each["loc"])), "message": each["msg"]}
         for each in error.errors(include_url=False, include_context=False, include_input=False)
     ]
     first = errors[0]
     where = f": {first['field']}" if first["field"] else ""
-    return ProblemError(422, f"{what} does not fit{where}: {first['message']}", errors=errors)
+    return ProblemError(422, f"{what} is invalid{where}: {first['message']}", errors=errors)
 
 
 def parse_json(body: bytes, what: str = "the body") -> Any:
-    """Return the value of a JSON text. Raises ProblemError 422 for one that is none, or not safe: *what* is.
+    """Return the value of a JSON text, which messages call *what*.
 
-    Not safe: names that are there twice, which readers resolve differently; numbers that would become
-    infinite; more than MAX_DEPTH levels; text that PostgreSQL cannot store.
+    Raises ProblemError 422 if it is not JSON, or not safe: keys that are there twice, which parsers resolve
+    differently; numbers that would become infinite; more than MAX_DEPTH levels; text that PostgreSQL cannot
+    store.
     """
     try:
         document = _loads(body)
@@ -111,7 +111,7 @@ def parse_json(body: bytes, what: str = "the body") -> Any:
 
 
 class _FlawError(Exception):
-    """Says what is wrong with a JSON text, behind its name."""
+    """A flaw of a JSON text; the message follows the text's name."""
 
 
 def _loads(body: bytes) -> Any:
@@ -125,36 +125,36 @@ def _loads(body: bytes) -> Any:
     except RecursionError:
         raise _too_deep() from None
     except UnicodeDecodeError:
-        raise _FlawError("is not JSON: it is not UTF-8") from None
+        raise _FlawError("is not JSON, because it is not UTF-8") from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise _FlawError(f"is not JSON: {error.msg} ({where})") from None
     except ValueError:
         # Python's own limit on the digits of an integer.
-        raise _FlawError("has a number with too many digits") from None
+        raise _FlawError("contains a number with too many digits") from None
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) < len(pairs):
         twice = max(Counter(name for name, _ in pairs).items(), key=itemgetter(1))[0]
-        raise _FlawError(f"has an object with {_shown(twice)} in it twice")
+        raise _FlawError(f"contains an object with the key {_shown(twice)} twice")
     return document
 
 
 def _refuse_constant(name: str) -> Any:
-    raise _FlawError(f"is not JSON: {name} is no JSON number")
+    raise _FlawError(f"is not JSON: {name} is not a JSON number")
 
 
 def _finite(spelled: str) -> float:
     number = float(spelled)
     if not math.isfinite(number):
-        raise _FlawError(f"has a number that is too large: {spelled[:40]}")
+        raise _FlawError(f"contains a number that is too large: {spelled[:40]}")
     return number
 
 
 def _check(document: Any) -> None:
-    """Refuse what is too deep and what cannot be stored, level by level."""
+    """Reject values that are too deep or cannot be stored, level by level."""
     level: Iterable[Any] = [document]
     for _ in range(MAX_DEPTH + 1):
         below: list[Any] = []
@@ -174,11 +174,11 @@ def _check(document: Any) -> None:
 
 def _check_text(text: str) -> None:
     if "\0" in text:
-        raise _FlawError("has a NUL character in it, which PostgreSQL cannot store")
+        raise _FlawError("contains a NUL character, which PostgreSQL cannot store")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise _FlawError("has half a surrogate pair in it, which is no character") from None
+        raise _FlawError("contains half a surrogate pair, which is not a character") from None
 
 
 def _too_deep() -> _FlawError:

@@ -1,4 +1,4 @@
-"""Answers in JSON, whatever is in them."""
+"""JSON responses, whatever text is in them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 from pgqueue.web.http.etags import encode
 
 
-class JsonAnswer(JSONResponse):
+class JsonResponse(JSONResponse):
     """A JSON document in ASCII: jobs can have lone surrogates in them, which have no UTF-8."""
 
     def render(self, content: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Where things are, below wherever the app is mounted."""
+"""Paths of the app's routes, wherever it is mounted."""
 
 from __future__ import annotations
 

@@ -11,14 +11,14 @@ from starlette.requests import Request
 from starlette.types import ExceptionHandler
 
 from pgqueue.errors import InvalidArgumentsError, JobNotWaitingError, NotADeadLetterError
-from pgqueue.web.http.json_response import JsonAnswer
+from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.routing import allowed_methods
 from pgqueue.web.http.statuses import STATUSES, refusal_of
 
 NO_STORE = {"Cache-Control": "no-store"}
 
 
-class Problem(JsonAnswer):
+class Problem(JsonResponse):
     """A response that describes an error."""
 
     media_type = "application/problem+json"

@@ -15,22 +15,22 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def read_query(request: Request, model: type[ModelT]) -> ModelT:
-    """Return the query of *request* as *model*. Raises HTTPException 422 that names what does not fit.
+    """Return the query of *request* as *model*. Raises HTTPException 422 that names what is invalid.
 
     A field that is a list takes its parameter once or several times.
     """
     known = model.model_fields
     unknown = sorted(set(request.query_params) - set(known))
     if unknown:
-        there_are = ", ".join(known) if known else "none"
-        raise HTTPException(422, f"there is no parameter {unknown[0]!r} here; there are: {there_are}")
+        allowed = ", ".join(known) or "none"
+        raise HTTPException(422, f"unknown parameter {unknown[0]!r}; allowed: {allowed}")
     given: dict[str, Any] = {}
     for name in request.query_params:
         values = request.query_params.getlist(name)
         if _is_list(known[name].annotation):
             given[name] = [part for value in values for part in value.split(",")]
         elif len(values) > 1:
-            raise HTTPException(422, f"parameter {name!r} is given {len(values)} times: give it once")
+            raise HTTPException(422, f"parameter {name!r} must be given once, got it {len(values)} times")
         else:
             given[name] = values[0]
     try:
@@ -44,7 +44,7 @@ def next_page(request: Request, cursor: str | None) -> tuple[str | None, dict[st
     if cursor is None:
         return None, {}
     kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
-    # Without scheme and host: it holds behind whatever proxy.
+    # Without scheme and host: it is right behind any proxy.
     link = f"{request.url.path}?{urlencode([*kept, ('cursor', cursor)])}"
     return link, {"Link": f'<{link}>; rel="next"'}
 

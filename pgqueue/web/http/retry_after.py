@@ -1,4 +1,4 @@
-"""When to ask again: `Retry-After`, from what is known of a job and of its queue. A hint, never a promise."""
+"""When to ask again: `Retry-After`, from what is known about a job and its queue. A hint, never a promise."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from pgqueue.model.jobs import Job, JobStatus
 from pgqueue.model.measures import QueueMeasure
 
 MAX_RETRY_AFTER: Final = 300
-"""Seconds. However long a job takes: it may be cancelled, or given another priority."""
+"""Seconds. Even a long job may be cancelled, or get another priority."""
 PATIENCE: Final = 4.0
-"""What has lasted for a while, nobody knows why, is asked for again after so many-th of that while."""
+"""A state that lasts longer than expected is asked for again after its age divided by this."""
 FRESH_FOR: Final = 10.0
-"""Seconds for which what was measured of the queues is good enough."""
+"""Seconds for which a measure of the queues is used."""
 
 logger = logging.getLogger("pgqueue.web")
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What may be expected of a queue's jobs, in seconds; None: nobody knows."""
+    """What to expect of a queue's jobs, in seconds; None: unknown."""
 
     wait: float | None = None
-    """Of one that is enqueued now, until it starts."""
+    """Wait time of a job that is enqueued now."""
     run: float | None = None
-    """Of an attempt."""
+    """Run time of an attempt."""
 
     @classmethod
     def of(cls, queue: QueueMeasure) -> Outlook:
-        """Read what was measured of *queue*."""
+        """Return what to expect, from a measure of *queue*."""
         if queue.is_paused:
             wait = math.inf
         elif not queue.pending.value:
@@ -55,7 +55,7 @@ def retry_after(job: Job, outlook: Outlook) -> int:
     if job.status is JobStatus.RUNNING:
         elapsed = _seconds(job.read_at - job.started_at) if job.started_at is not None else 0.0
         return bounded(_left_by_progress(job, elapsed) or left(outlook.run, elapsed))
-    # Of a job that has been tried before, nobody says since when it waits.
+    # For a job that has had an attempt, it is unknown since when it has waited.
     since = job.run_at or job.created_at
     waited = 0.0 if job.attempt else max(0.0, _seconds(job.read_at - since))
     return bounded(left(outlook.wait, waited) + run)
@@ -67,14 +67,14 @@ def retry_after_submission(outlook: Outlook) -> int:
 
 
 def left(expected: float | None, elapsed: float) -> float:
-    """Return how much longer what has lasted *elapsed* seconds may last, of *expected* ones."""
+    """Return how much longer a state may last that has lasted *elapsed* of *expected* seconds."""
     if expected is None or elapsed >= expected:
         return elapsed / PATIENCE
     return expected - elapsed
 
 
 def bounded(seconds: float) -> int:
-    """Return *seconds* as they are said: a positive integer, MAX_RETRY_AFTER at most."""
+    """Return *seconds* for the header: a positive integer, MAX_RETRY_AFTER at most."""
     if not seconds > 0:
         return 1
     return MAX_RETRY_AFTER if seconds >= MAX_RETRY_AFTER else math.ceil(seconds)
@@ -92,9 +92,9 @@ def _seconds(span: timedelta) -> float:
 
 
 class Outlooks:
-    """What may be expected of each queue, as it was measured last.
+    """What to expect of each queue, from its last measure.
 
-    Polls read what is there, so that none of them costs more than its job. `refresh` is for after a response.
+    Polls only read it, so that none costs more than reading its job. `refresh` is called after a response.
     """
 
     def __init__(self, pgq: PgQueue) -> None:
@@ -103,19 +103,19 @@ class Outlooks:
         self._good_until = -math.inf
 
     def of(self, queue: str) -> Outlook:
-        """Return what may be expected of *queue*."""
+        """Return what to expect of *queue*."""
         return self._known.get(queue, Outlook())
 
     @property
     def are_stale(self) -> bool:
-        """Whether to measure again. While somebody does, nobody else needs to."""
+        """Whether to measure again. False while a measure is under way."""
         return time.monotonic() >= self._good_until
 
     async def refresh(self) -> None:
-        """Measure again. Never raises but when cancelled: it is for hints."""
+        """Measure again. Raises nothing but cancellation: it is only for hints."""
         self._good_until = time.monotonic() + FRESH_FOR
         try:
             self._known = {queue.queue: Outlook.of(queue) for queue in await self._pgq.measure()}
         except Exception:
-            # Whatever it is, those who ask for what matters are told.
+            # Whatever it is, requests that need the database report it.
             logger.debug("the queues could not be measured for Retry-After", exc_info=True)

@@ -1,4 +1,4 @@
-"""Which route a request is for, where paths overlap."""
+"""Choosing the route of a request where paths overlap."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.types import Scope
 
 
 class AnyName(Convertor[str]):
-    """Whatever text: a name with slashes or line breaks in it too."""
+    """Any text, including names with slashes or line breaks."""
 
     regex = "(?s:.*)"
 
@@ -26,7 +26,7 @@ register_url_convertor("name", AnyName())
 
 
 class FixedRoute(Route):
-    """Has its path to itself, whatever the method: `/jobs/cancel` is no job that is called "cancel"."""
+    """Has its path to itself, whatever the method: `/jobs/cancel` is not a job called "cancel"."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Return whether *scope* is for this route."""

@@ -1,4 +1,4 @@
-"""Places: how many may wait or listen at once."""
+"""How many clients may wait or listen at once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from starlette.exceptions import HTTPException
 
 RETRY_AFTER = 5
-"""Seconds after which somebody who found no place may ask again."""
+"""Seconds after which a client that was turned away may try again."""
 
 
-class Places:
-    """So many of something at once, and no more."""
+class Capacity:
+    """At most *limit* clients at once; *what* they hold open."""
 
     def __init__(self, limit: int, what: str) -> None:
         self._limit = limit
@@ -20,20 +20,20 @@ class Places:
         self.taken = 0
 
     def check(self) -> None:
-        """Raise HTTPException 503 if all places are taken.
+        """Raise HTTPException 503 if the limit is reached.
 
         Nothing may be awaited between this and `hold`.
         """
         if self.taken >= self._limit:
             raise HTTPException(
                 503,
-                f"{self._what}: all {self._limit} places are taken; poll instead, or ask again later",
+                f"too many {self._what} (limit {self._limit}); poll without waiting, or try again later",
                 {"Retry-After": str(RETRY_AFTER)},
             )
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Take a place, and give it back."""
+        """Count one more client, inside the block."""
         self.taken += 1
         try:
             yield

@@ -11,9 +11,9 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Message, Receive, Scope, Send
 
 from pgqueue.web.http.problems import NO_STORE
-from pgqueue.web.live.capacity import Places
+from pgqueue.web.live.capacity import Capacity
 from pgqueue.web.live.job_events import Event
-from pgqueue.web.live.server_stop import Ending
+from pgqueue.web.live.server_stop import ServerStop
 from pgqueue.web.settings import WebSettings
 
 logger = logging.getLogger("pgqueue.web")
@@ -29,9 +29,9 @@ class EventStream(EventSourceResponse):
         self,
         events: AsyncGenerator[Event],
         *,
-        places: Places,
+        capacity: Capacity,
         settings: WebSettings,
-        ending: Ending,
+        server_stop: ServerStop,
     ) -> None:
         super().__init__(
             _written(events),
@@ -40,33 +40,33 @@ class EventStream(EventSourceResponse):
             ping=settings.keep_alive,
             ping_message_factory=_sign_of_life,
         )
-        self._places = places
-        self._ending = ending
+        self._capacity = capacity
+        self._server_stop = server_stop
         self._send_within = settings.send_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream. Holds its place from the first byte to the last."""
+        """Stream. Counts as a client from the first byte to the last."""
         is_complete = False
 
         async def send_in_time(message: Message) -> None:
-            # Here, and not by the library: it sets no limit to the last one.
+            # Here, because the library sets no limit for the last message.
             nonlocal is_complete
             with anyio.fail_after(self._send_within):
                 await send(message)
             is_complete = message["type"] == "http.response.body" and not message.get("more_body")
 
-        with self._places.hold():
+        with self._capacity.hold():
             try:
                 await self._stream(scope, receive, send_in_time)
                 if not is_complete:
-                    # The server stops: an end, and not a break.
+                    # The server is stopping: the stream ends properly and does not break.
                     await send_in_time({"type": "http.response.body", "body": b"", "more_body": False})
             except TimeoutError:
-                logger.info("event stream %s dropped: its client does not read", scope["path"])
+                logger.info("dropping event stream %s: its client does not read it", scope["path"])
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until there is no more, or the app ends its streams."""
-        with anyio.CancelScope() as open_for_now, self._ending.cancels(open_for_now):
+        with anyio.CancelScope() as open_for_now, self._server_stop.cancels(open_for_now):
             await super().__call__(scope, receive, send)
 
 

@@ -1,4 +1,4 @@
-"""What event streams say."""
+"""The events of a job's stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger("pgqueue.web")
 
 
 class Event(NamedTuple):
-    """Something to be said. `version` comes back as Last-Event-ID from a client that connects again."""
+    """An event. `version` comes back as Last-Event-ID from a client that reconnects."""
 
     name: str
     version: str
@@ -30,10 +30,10 @@ async def changes_of_job(pgq: PgQueue, job_id: UUID, *, seen: str | None) -> Asy
         async with aclosing(pgq.watch(job_id)) as jobs:
             async for job in jobs:
                 data, version = encode(job_document(job))
-                # Not all that changes about a job shows in its document.
+                # Not every change of a job shows in its document.
                 if version != seen:
                     seen = version
                     yield Event("job", version, data)
     except PgQueueError as error:
-        # It was removed, or this process closes. A client that connects again is told.
+        # It was removed, or this process is closing. A client that reconnects is told.
         logger.info("event stream of job %s ends: %s", job_id, error)

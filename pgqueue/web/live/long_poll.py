@@ -1,8 +1,7 @@
 """Long polls: a poll that is answered when the job has changed.
 
-`?wait=SECONDS`, or `Prefer: wait=SECONDS` (RFC 7240). Changed since what the client names in If-None-Match;
-if it names nothing, since the request came. A job that is over is shown at once, and any job
-when the server stops.
+`?wait=SECONDS`, or `Prefer: wait=SECONDS` (RFC 7240). Changed since the version in If-None-Match, or else
+since the request arrived. A job that has ended is shown at once, and any job when the server stops.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from pgqueue.errors import PgQueueError
 from pgqueue.model.documents import job_document
 from pgqueue.model.jobs import Job
 from pgqueue.web.http.etags import matches, version_of
-from pgqueue.web.live.capacity import Places
-from pgqueue.web.live.server_stop import Ending
+from pgqueue.web.live.capacity import Capacity
+from pgqueue.web.live.server_stop import ServerStop
 from pgqueue.web.settings import WebSettings
 
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
@@ -31,41 +30,41 @@ _PREFERENCE = re.compile(r'wait\s*=\s*"?(\d{1,9})"?', re.ASCII | re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """For how long a client wants to wait, in seconds."""
+    """How long a client wants to wait, in seconds."""
 
     seconds: float
     is_preference: bool = False
-    """Whether it said so by `Prefer`, and is to be told that it was heard."""
+    """Whether it asked with `Prefer`, and must be told that the preference was applied."""
 
 
 def read_wait(query: str | None, prefer: Sequence[str], *, longest: float) -> Wait | None:
-    """Return what `?wait=` says, else what `Prefer` says, cut to *longest*; None: neither says anything.
+    """Return the wait in `?wait=`, or else in `Prefer`, cut to *longest*; None: in neither.
 
-    Raises HTTPException 422 for a query that is no number of seconds. A malformed preference is passed over,
-    as RFC 7240 has it.
+    Raises HTTPException 422 for a query that is not a number of seconds. A malformed preference is ignored,
+    as RFC 7240 says.
     """
     if query is not None:
         if not _SECONDS.fullmatch(query):
-            raise HTTPException(422, f"wait={query!r}: give a number of seconds, zero or more")
+            raise HTTPException(422, f"wait must be a number of seconds, zero or more, got {query!r}")
         return Wait(min(float(query), longest))
     for preference in (each for header in prefer for each in header.split(",")):
-        # Behind a semicolon are parameters of the preference.
+        # Parameters of the preference follow a semicolon.
         if found := _PREFERENCE.fullmatch(preference.partition(";")[0].strip()):
             return Wait(min(float(found[1]), longest), is_preference=True)
     return None
 
 
-class Waiting:
+class LongPolls:
     """The long polls of one app."""
 
-    def __init__(self, pgq: PgQueue, settings: WebSettings, ending: Ending) -> None:
+    def __init__(self, pgq: PgQueue, settings: WebSettings, server_stop: ServerStop) -> None:
         self._pgq = pgq
-        self._ending = ending
+        self._server_stop = server_stop
         self._longest = settings.max_wait
-        self._places = Places(settings.max_waiters, "long polls")
+        self._capacity = Capacity(settings.max_waiters, "long polls")
 
     async def until_changed(self, request: Request, job: Job) -> tuple[Job, dict[str, str]]:
-        """Return *job*, which was just read, as it is once it has changed or the wait is over, and headers.
+        """Return *job*, which was just read, as it is after a change or the wait, and headers.
 
         Raises HTTPException 422 for a malformed wait, 503 if too many wait; JobNotFoundError.
         """
@@ -79,8 +78,8 @@ class Waiting:
         condition = request.headers.get("if-none-match")
         if job.is_terminal or (condition is not None and not matches(condition, known)) or not wait.seconds:
             return job, headers
-        self._places.check()
-        with self._places.hold():
+        self._capacity.check()
+        with self._capacity.hold():
             return await self._change(request, job, known, wait.seconds), headers
 
     async def _change(self, request: Request, job: Job, known: str, seconds: float) -> Job:
@@ -88,7 +87,7 @@ class Waiting:
         async with anyio.create_task_group() as group:
             group.start_soon(_cancel_when_gone, request, group.cancel_scope)
             try:
-                with anyio.move_on_after(seconds) as scope, self._ending.cancels(scope):
+                with anyio.move_on_after(seconds) as scope, self._server_stop.cancels(scope):
                     async with aclosing(self._pgq.watch(job.id)) as jobs:
                         async for job in jobs:  # noqa: PLR1704  # the latest is what is returned
                             if version_of(job_document(job)) != known:
@@ -103,7 +102,7 @@ class Waiting:
 
 
 async def _cancel_when_gone(request: Request, scope: anyio.CancelScope) -> None:
-    """Cancel *scope* when the client has hung up: nobody waits any more."""
+    """Cancel *scope* when the client has hung up."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
     scope.cancel()

@@ -1,7 +1,7 @@
-"""When the queues changed, for pages that show them: one look for any number of listeners.
+"""When the queues changed, for pages that show them: one measure for any number of listeners.
 
-Nothing runs in the background: one of those who listen looks, for all of them, and the next one takes over
-when it leaves.
+Nothing runs in the background: one of the listeners measures for all of them, and another takes over when it
+leaves.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from pgqueue.web.live.job_events import Event
 logger = logging.getLogger("pgqueue.web")
 
 INTERVAL = 2.0
-"""Seconds between two looks, at least."""
+"""Least number of seconds between two measures."""
 REST = 9
-"""A look that took a while is not repeated for so many times as long."""
+"""After a measure the queues rest for at least this many times its duration."""
 PASSING_BY = ("oldest_age", "wait", "run", "drain")
-"""What of a queue moves with time alone, or with its rates."""
+"""Fields of a queue that change with time alone, or with its rates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What a look found: the version of each queue, and of all together."""
+    """The result of a measure: the version of each queue, and of all together."""
 
     queues: Mapping[str, str]
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def version(self) -> str:
-        """Return what is another text whenever a queue has another version."""
+        """Return a text that differs whenever a queue has another version."""
         return version_of(self.queues)
 
     def changed_since(self, before: Mapping[str, str]) -> list[str]:
-        """Return the queues that are not as they were, and those that were not, by name."""
+        """Return the names of queues that changed, appeared or disappeared."""
         names = self.queues.keys() | before.keys()
         return sorted(name for name in names if self.queues.get(name) != before.get(name))
 
 
 def sight_of(measures: Sequence[QueueMeasure]) -> Sight:
-    """Return what is to be seen of *measures*."""
+    """Return the versions of what was measured."""
     documents = [queue_document(measure) for measure in measures]
     return Sight(
         {
@@ -89,12 +89,12 @@ class Ticker:
             logger.info("event stream of queues ends: %s", error)
 
     async def _other_than(self, version: str | None) -> Sight:
-        """Return the first sight of queues that have another version than *version*."""
+        """Return the first sight of another version than *version*."""
         while True:
             if self._sight is not None and time.monotonic() < self._due and self._sight.version != version:
                 return self._sight
             async with self._turn:
-                # Somebody else may have looked while this one waited for its turn.
+                # Another listener may have measured while this one waited for its turn.
                 if self._sight is None or self._sight.version == version or time.monotonic() >= self._due:
                     await anyio.sleep(max(0.0, self._due - time.monotonic()))
                     await self._look()
@@ -104,7 +104,7 @@ class Ticker:
         try:
             self._sight = sight_of(await self._measure())
         except (*CONNECTION_ERRORS, DatabaseUnavailableError) as error:
-            logger.warning("queues are not looked at: %s; next try in %g s", error, INTERVAL)
-        # Only here: where looking is over for good, those who wait for their turn are not to wait for a look.
+            logger.warning("the queues could not be measured: %s; next try in %g s", error, INTERVAL)
+        # Only here: after a closed PgQueue has raised, other listeners must not wait before they raise too.
         ended = time.monotonic()
         self._due = ended + max(INTERVAL, REST * (ended - started))

@@ -1,4 +1,4 @@
-"""The end of what is held open for clients, long polls and event streams: their server stops."""
+"""Ending what is held open for clients, long polls and event streams, when their server stops."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from typing import Final
 import anyio
 
 LOOK_INTERVAL: Final = 0.25
-"""Seconds between two looks at the server, while something is held open."""
+"""Seconds between two checks of the server, while something is held open."""
 
 
-class Ending:
-    """Tells those who are held open, of one app, that the server stops.
+class ServerStop:
+    """Ends what one app holds open when the server stops.
 
-    Somebody says so, or a uvicorn that handles the signals of this process is seen to stop: it waits for
-    requests under way, and tells them nothing.
+    Either the program announces it, or a uvicorn that handles this process's signals is seen to stop: it
+    waits for requests in progress, and does not tell them.
     """
 
     def __init__(self) -> None:
-        self._is_said = False
+        self._is_announced = False
         self._scopes: set[anyio.CancelScope] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
-    def has_come(self) -> bool:
-        """Whether the server stops."""
-        return self._is_said or uvicorn_stops()
+    def is_under_way(self) -> bool:
+        """Whether the server is stopping."""
+        return self._is_announced or uvicorn_stops()
 
-    def say(self) -> None:
-        """Have it come, for good."""
-        self._is_said = True
+    def announce(self) -> None:
+        """End everything, for good."""
+        self._is_announced = True
         self._cancel_all()
 
     @contextmanager
     def cancels(self, scope: anyio.CancelScope) -> Iterator[None]:
-        """Cancel *scope* when it comes, inside the block."""
+        """Cancel *scope* when the server stops, inside the block."""
         self._scopes.add(scope)
         if self._timer is None:
-            self._look()
+            self._check()
         try:
             yield
         finally:
@@ -50,11 +50,11 @@ class Ending:
                 self._timer.cancel()
                 self._timer = None
 
-    def _look(self) -> None:
-        if self.has_come:
+    def _check(self) -> None:
+        if self.is_under_way:
             self._cancel_all()
-        # Also then: others may come, who hold on to a connection that they have.
-        self._timer = asyncio.get_running_loop().call_later(LOOK_INTERVAL, self._look)
+        # Even after the stop: a client with an open connection may send another request.
+        self._timer = asyncio.get_running_loop().call_later(LOOK_INTERVAL, self._check)
 
     def _cancel_all(self) -> None:
         for scope in self._scopes:

@@ -1,4 +1,4 @@
-"""The pages that people read: rendered by the server, and complete without JavaScript."""
+"""The dashboard: pages rendered by the server, complete without JavaScript."""
 
 from pgqueue.web.pages.app import routes
 

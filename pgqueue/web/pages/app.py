@@ -10,23 +10,28 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from pgqueue.app import PgQueue
-from pgqueue.web.pages import jobs, overview, queues, workers
-from pgqueue.web.pages import static_files as static
-from pgqueue.web.pages.dead_letters import DeadLetterPages
-from pgqueue.web.pages.dead_letters_bulk import BulkPages
+from pgqueue.web.pages import (
+    dead_letters,
+    dead_letters_bulk,
+    job,
+    job_redrive,
+    jobs,
+    login,
+    overview,
+    queues,
+    static_files,
+    workers,
+)
 from pgqueue.web.pages.errors import exception_handlers
-from pgqueue.web.pages.job import JobPage
-from pgqueue.web.pages.job_redrive import RedrivePages
-from pgqueue.web.pages.login import LoginPages
-from pgqueue.web.pages.page import Desk
+from pgqueue.web.pages.page import Pages
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 
 
 def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[BaseRoute]:
-    """Return the routes of the pages; none where they are not wanted, or jinja2 is not there.
+    """Return the routes of the pages; none if they are turned off, or by default without jinja2.
 
-    Raises ConfigurationError where they are wanted and cannot be had.
+    Raises ConfigurationError if they are turned on and jinja2 is not installed.
     """
     is_wanted = settings.dashboard
     if is_wanted is False or (is_wanted is None and find_spec("jinja2") is None):
@@ -40,19 +45,20 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[BaseRout
 
 def dashboard(pgq: PgQueue, settings: WebSettings, access: Access) -> Starlette:
     """Return the pages, to be mounted at `/dashboard` beside the API. Raises ConfigurationError."""
-    desk = Desk(pgq, settings, access)
+    pages = Pages(pgq, settings, access)
     return Starlette(
         routes=[
-            *overview.routes(desk),
-            *jobs.routes(desk),
-            *JobPage(desk).routes(),
-            *RedrivePages(desk).routes(),
-            *BulkPages(desk).routes(),
-            *DeadLetterPages(desk).routes(),
-            *queues.routes(desk),
-            *workers.routes(desk),
-            *LoginPages(desk).routes(),
-            *static.routes(settings),
+            *overview.routes(pages),
+            *jobs.routes(pages),
+            *job.routes(pages),
+            *job_redrive.routes(pages),
+            # Before the groups, which have any name.
+            *dead_letters_bulk.routes(pages),
+            *dead_letters.routes(pages),
+            *queues.routes(pages),
+            *workers.routes(pages),
+            *login.routes(pages),
+            *static_files.routes(settings),
         ],
-        exception_handlers=exception_handlers(desk),
+        exception_handlers=exception_handlers(pages),
     )

@@ -12,11 +12,11 @@ from pgqueue.model.jobs import Attempt, Job, JobStatus
 from pgqueue.model.measures import Bucket, Period
 
 LEAST_WIDTH: Final = 0.6
-"""Of a stretch on a timeline, in per cent: what is shorter is still seen."""
+"""The least width of a stretch on a timeline, in percent, so that short ones can be seen."""
 LEAST_BUCKETS: Final = 9
-"""Of a histogram: fewer would look like a wall."""
+"""The least number of buckets of a histogram: fewer would look like a wall."""
 LEAST_HEIGHT: Final = 0.02
-"""Of a histogram's bar, as a part of the whole height: what is rare is still seen."""
+"""The least height of a bar that is not empty, as a part of the whole, so that rare durations can be seen."""
 
 
 def line(values: Sequence[float | None], *, width: float, height: float, top: float | None = None) -> str:
@@ -42,7 +42,7 @@ def line(values: Sequence[float | None], *, width: float, height: float, top: fl
 
 
 def area(values: Sequence[float], *, width: float, height: float, top: float | None = None) -> str:
-    """Return the path of what lies below that line."""
+    """Return the path of the area below that line."""
     if not values:
         return ""
     edge = line(values, width=width, height=height, top=top)
@@ -68,17 +68,17 @@ def bars(
     below: Sequence[float] | None = None,
     gap: float = 0.25,
 ) -> list[Bar]:
-    """Return a bar for each of *values*, standing on those *below*; *gap* is the free part of each place."""
-    place = width / max(1, len(values))
+    """Return a bar for each of *values*, standing on those *below*; *gap* is the free part of each column."""
+    column = width / max(1, len(values))
     under = below or [0.0] * len(values)
     found: list[Bar] = []
     for index, (value, foot) in enumerate(zip(values, under, strict=True)):
         tall, base = _scaled(value, top, height), _scaled(foot, top, height)
         found.append(
             Bar(
-                _number(place * (index + gap / 2)),
+                _number(column * (index + gap / 2)),
                 _number(height - base - tall),
-                _number(place * (1 - gap)),
+                _number(column * (1 - gap)),
                 _number(tall),
             )
         )
@@ -86,7 +86,7 @@ def bars(
 
 
 def shares(values: Sequence[float], *, width: float) -> list[Bar]:
-    """Return one bar of *width*, cut into pieces that are to each other as *values* are."""
+    """Return one bar of *width*, cut into pieces in proportion to *values*."""
     whole = sum(values)
     x = 0.0
     found: list[Bar] = []
@@ -108,19 +108,19 @@ def nice_top(values: Sequence[float | None]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """What was done in the last while, as a chart: bars of what ended, a line of what came in."""
+    """Recent throughput as a chart: bars of ended jobs, a line of enqueued ones."""
 
     succeeded: Sequence[Bar]
     failed: Sequence[Bar]
     enqueued: str
-    places: Sequence[Bar]
+    columns: Sequence[Bar]
     """The whole height of each period, for the pointer."""
     top: float
-    """Jobs a second at the upper edge."""
+    """Jobs per second at the upper edge."""
 
 
 def throughput(periods: Sequence[Period], *, width: float, height: float) -> Throughput:
-    """Return the chart of *periods*, in jobs a second."""
+    """Return the chart of *periods*, in jobs per second."""
     succeeded = [each.succeeded / each.seconds for each in periods]
     failed = [each.failed / each.seconds for each in periods]
     enqueued = [each.enqueued / each.seconds for each in periods]
@@ -129,7 +129,7 @@ def throughput(periods: Sequence[Period], *, width: float, height: float) -> Thr
         succeeded=bars(succeeded, width=width, height=height, top=top),
         failed=bars(failed, below=succeeded, width=width, height=height, top=top),
         enqueued=line(enqueued, width=width, height=height, top=top),
-        places=bars([top] * len(periods), width=width, height=height, top=top, gap=0),
+        columns=bars([top] * len(periods), width=width, height=height, top=top, gap=0),
         top=top,
     )
 
@@ -141,7 +141,7 @@ class Histogram:
     buckets: Sequence[Bucket]
     """Those that are drawn."""
     bars: Sequence[Bar]
-    places: Sequence[Bar]
+    columns: Sequence[Bar]
     """The whole height of each bucket, for the pointer."""
     top: float
     """Jobs at the upper edge."""
@@ -149,7 +149,7 @@ class Histogram:
 
 def histogram(buckets: Sequence[Bucket], *, width: float, height: float) -> Histogram | None:
     """Return the picture of *buckets*, without the empty ones at either end; None: all of them are."""
-    filled = [place for place, bucket in enumerate(buckets) if bucket.jobs]
+    filled = [index for index, bucket in enumerate(buckets) if bucket.jobs]
     if not filled:
         return None
     missing = max(0, LEAST_BUCKETS - (filled[-1] - filled[0] + 1))
@@ -160,7 +160,7 @@ def histogram(buckets: Sequence[Bucket], *, width: float, height: float) -> Hist
     return Histogram(
         buckets=shown,
         bars=bars(heights, width=width, height=height, top=top, gap=0.12),
-        places=bars([top] * len(shown), width=width, height=height, top=top, gap=0),
+        columns=bars([top] * len(shown), width=width, height=height, top=top, gap=0),
         top=top,
     )
 
@@ -170,7 +170,7 @@ Kind = Literal["waiting", "running", "failed", "succeeded", "unknown", "cancelle
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Something that a job did for a while. Positions are in per cent of the whole."""
+    """A stretch of a job's life. Positions are in percent of the whole."""
 
     kind: Kind
     label: str
@@ -181,7 +181,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A stretch before it has a place."""
+    """A stretch before it has a position."""
 
     kind: Kind
     label: str
@@ -196,7 +196,7 @@ def timeline(job: Job, attempts: Sequence[Attempt], now: datetime) -> list[Stret
     whole = sum(lengths)
     if not whole:
         return []
-    # What is short gets room to be seen, which the others give.
+    # Short stretches get room to be seen, which the others give up.
     room = [max(100 * length / whole, LEAST_WIDTH) for length in lengths]
     scale = 100 / sum(room)
     stretches: list[Stretch] = []
@@ -230,7 +230,7 @@ def _life(job: Job, attempts: Sequence[Attempt], now: datetime) -> Iterator[Mome
         case JobStatus.FAILED:
             yield Moment("waiting", "waited", reached, until)
         case _:
-            yield Moment("waiting", f"waits: {job.status}", reached, until)
+            yield Moment("waiting", f"waiting: {job.status}", reached, until)
 
 
 def _last_attempt(job: Job, reached: datetime, now: datetime, *, is_first: bool) -> Iterator[Moment]:

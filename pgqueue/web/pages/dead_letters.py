@@ -1,4 +1,4 @@
-"""The pages of dead letters: groups of what went wrong, and one group."""
+"""The pages of dead letters: groups by error, and one group."""
 
 from __future__ import annotations
 
@@ -13,40 +13,42 @@ from starlette.routing import Route
 from pgqueue.errors import InvalidFilterError, JobNotFoundError
 from pgqueue.model.dead_letters import DeadLetter, DeadLetterFilter, DeadLetterGroup
 from pgqueue.model.jobs import Job
-from pgqueue.web.pages.page import Desk, base_of
+from pgqueue.web.pages.page import Pages, base_of
 
 GROUPS: Final = 100
 CAP: Final = 1000
-"""What counts stop at."""
+"""Where counting stops."""
 PAGE: Final = 50
 SEARCHED: Final = ("task", "reason", "error_type")
 
 
+def routes(pages: Pages) -> list[Route]:
+    """Return the routes of the pages."""
+    own = DeadLetterPages(pages)
+    return [
+        Route("/dead-letters", own.groups),
+        Route("/dead-letters/{fingerprint}", own.group),
+    ]
+
+
 class DeadLetterPages:
-    """What went wrong, group by group."""
+    """Dead letters, grouped by error."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-
-    def routes(self) -> list[Route]:
-        """Return the routes of the pages."""
-        return [
-            Route("/dead-letters", self.groups),
-            Route("/dead-letters/{fingerprint}", self.group),
-        ]
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
 
     async def groups(self, request: Request) -> Response:
-        """Show what went wrong, group by group."""
-        await self._desk.access.check_everybodys(request, "read", "dead_letters")
+        """Show the groups."""
+        await self._pages.access.check_collection(request, "read", "dead_letters")
         texts = {name: request.query_params.get(name, "").strip() for name in SEARCHED}
         search = {name: text for name, text in texts.items() if text}
         wrong: str | None = None
         found: list[DeadLetterGroup] = []
         try:
-            found = await self._desk.pgq.dead_groups(**search, limit=GROUPS, cap=CAP)
+            found = await self._pages.pgq.dead_groups(**search, limit=GROUPS, cap=CAP)
         except InvalidFilterError as error:
             wrong = str(error)
-        return self._desk.render(
+        return self._pages.render(
             request,
             "dead_letters.html",
             section="dead-letters",
@@ -58,26 +60,26 @@ class DeadLetterPages:
             groups=[group for group in found if await self._is_visible(request, group.latest)],
             cap=CAP,
             most=GROUPS,
-            now=await self._desk.pgq.now(),
+            now=await self._pages.pgq.now(),
         )
 
     async def group(self, request: Request) -> Response:
-        """Show one group and its letters."""
-        await self._desk.access.check_everybodys(request, "read", "dead_letters")
+        """Show one group and its dead letters."""
+        await self._pages.access.check_collection(request, "read", "dead_letters")
         fingerprint = request.path_params["fingerprint"]
         cursor = request.query_params.get("cursor") or None
-        page = await self._desk.pgq.dead_letters(
+        page = await self._pages.pgq.dead_letters(
             DeadLetterFilter(fingerprint=fingerprint), limit=PAGE, cursor=cursor
         )
         letters = [letter for letter in page.letters if await self._is_visible(request, letter)]
         latest = await self._find_job(letters[0].job_id) if letters else None
         here = base_of(request) + request.url.path.removeprefix(base_of(request))
-        return self._desk.render(
+        return self._pages.render(
             request,
             "dead_group.html",
             section="dead-letters",
             is_top=False,
-            # A group that is gone was there: whoever has its address comes from it.
+            # After an action the group may be empty: the page says so, and is not an error.
             status=200 if letters or "done" in request.query_params else 404,
             events="" if cursor else "/events",
             fingerprint=fingerprint,
@@ -86,18 +88,18 @@ class DeadLetterPages:
             letters=letters,
             older=f"{here}?{urlencode({'cursor': page.cursor})}" if page.cursor else None,
             newest=here if cursor else None,
-            show_tracebacks=self._desk.settings.show_tracebacks,
-            now=await self._desk.pgq.now(),
+            show_tracebacks=self._pages.settings.show_tracebacks,
+            now=await self._pages.pgq.now(),
         )
 
     async def _is_visible(self, request: Request, letter: DeadLetter) -> bool:
-        if self._desk.settings.owns is None:
+        if self._pages.settings.owns is None:
             return True
         job = await self._find_job(letter.job_id)
-        return job is not None and await self._desk.access.owns(request, job)
+        return job is not None and await self._pages.access.owns(request, job)
 
     async def _find_job(self, job_id: UUID) -> Job | None:
         try:
-            return await self._desk.pgq.get(job_id)
+            return await self._pages.pgq.get(job_id)
         except JobNotFoundError:
             return None

@@ -1,4 +1,4 @@
-"""Many dead letters at once: a preview, a confirmation, and how far a mass redrive has come."""
+"""Many dead letters at once: a preview, a confirmation, and the progress of a mass redrive."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pgqueue.model import figures
 from pgqueue.model.dead_letters import MAX_COUNT, MAX_RATE, DeadLetterFilter
 from pgqueue.web.named_in_path import find_redrive, read_progress
 from pgqueue.web.pages.forms import number_in, read_form, reason_in
-from pgqueue.web.pages.page import Desk
+from pgqueue.web.pages.page import Pages
 
 CAP: Final = 1000
-"""What counts stop at."""
+"""Where counting stops."""
 SAMPLE: Final = 20
 NAMES: Final = ("task", "queue", "reason", "fingerprint", "error_type")
 
@@ -32,61 +32,63 @@ def read_filter(given: Mapping[str, str]) -> DeadLetterFilter:
     try:
         failed_before = None if before is None else datetime.fromisoformat(before)
     except ValueError as error:
-        raise InvalidFilterError(f"filter: failed_before is {before!r}: give a time") from error
+        raise InvalidFilterError(f"filter: failed_before must be a time, got {before!r}") from error
     chosen: dict[str, Any] = {name: given.get(name) or None for name in NAMES}
     return DeadLetterFilter(**chosen, failed_before=failed_before)
 
 
+def routes(pages: Pages) -> list[Route]:
+    """Return the routes of the pages and of their forms."""
+    own = BulkPages(pages)
+    return [
+        Route("/dead-letters/redrive", own.preview_redrive),
+        Route("/dead-letters/redrive", own.redrive, methods=["POST"]),
+        Route("/dead-letters/discard", own.preview_discard),
+        Route("/dead-letters/discard", own.discard, methods=["POST"]),
+        Route("/redrives/{id}", own.show_redrive),
+        Route("/redrives/{id}/cancel", own.cancel_redrive, methods=["POST"]),
+    ]
+
+
 class BulkPages:
-    """What is done to many dead letters."""
+    """Actions on many dead letters."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-
-    def routes(self) -> list[Route]:
-        """Return the routes of the pages and of their forms."""
-        return [
-            Route("/dead-letters/redrive", self.preview_redrive),
-            Route("/dead-letters/redrive", self.redrive, methods=["POST"]),
-            Route("/dead-letters/discard", self.preview_discard),
-            Route("/dead-letters/discard", self.discard, methods=["POST"]),
-            Route("/redrives/{id}", self.show_redrive),
-            Route("/redrives/{id}/cancel", self.cancel_redrive, methods=["POST"]),
-        ]
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
 
     async def preview_redrive(self, request: Request) -> Response:
-        """Show what a mass redrive would take in."""
+        """Show which dead letters a mass redrive would apply to."""
         return await self._preview(request, "redrive")
 
     async def preview_discard(self, request: Request) -> Response:
-        """Show what a mass discard would take in."""
+        """Show which dead letters a mass discard would apply to."""
         return await self._preview(request, "discard")
 
     async def redrive(self, request: Request) -> Response:
-        """Begin a mass redrive."""
+        """Start a mass redrive."""
         chosen, form = await self._begin(request, "redrive")
-        handle = await self._desk.pgq.redrive_many(
+        handle = await self._pages.pgq.redrive_many(
             chosen,
             rate=number_in(form, "rate"),
             reset_attempts="keep_attempts" not in form,
             reason=reason_in(form),
-            actor=self._desk.actor(request),
+            actor=self._pages.actor(request),
         )
-        return self._desk.go(request, f"/redrives/{handle.id}")
+        return self._pages.go(request, f"/redrives/{handle.id}")
 
     async def discard(self, request: Request) -> Response:
-        """Discard."""
+        """Discard them."""
         chosen, form = await self._begin(request, "discard")
-        count = await self._desk.pgq.discard_many(
-            chosen, reason=reason_in(form), actor=self._desk.actor(request)
+        count = await self._pages.pgq.discard_many(
+            chosen, reason=reason_in(form), actor=self._pages.actor(request)
         )
-        return self._desk.go(request, f"/dead-letters?done={'discarded' if count else 'nothing'}")
+        return self._pages.go(request, f"/dead-letters?done={'discarded' if count else 'nothing'}")
 
     async def show_redrive(self, request: Request) -> Response:
-        """Show how far a mass redrive has come."""
-        await self._desk.access.check_everybodys(request, "read", "dead_letters")
-        progress = await read_progress(find_redrive(request, self._desk.pgq))
-        return self._desk.render(
+        """Show the progress of a mass redrive."""
+        await self._pages.access.check_collection(request, "read", "dead_letters")
+        progress = await read_progress(find_redrive(request, self._pages.pgq))
+        return self._pages.render(
             request,
             "redrive.html",
             section="dead-letters",
@@ -94,30 +96,30 @@ class BulkPages:
             events="" if progress.is_over else "/events",
             redrive=progress,
             max_count=MAX_COUNT,
-            now=await self._desk.pgq.now(),
+            now=await self._pages.pgq.now(),
         )
 
     async def cancel_redrive(self, request: Request) -> Response:
         """Stop it."""
-        await self._desk.access.check_everybodys(request, "redrive", "dead_letters")
-        handle = find_redrive(request, self._desk.pgq)
+        await self._pages.access.check_collection(request, "redrive", "dead_letters")
+        handle = find_redrive(request, self._pages.pgq)
         await read_progress(handle)
         done = await handle.cancel()
-        return self._desk.go(request, f"/redrives/{handle.id}?done={'stopped' if done else 'nothing'}")
+        return self._pages.go(request, f"/redrives/{handle.id}?done={'stopped' if done else 'nothing'}")
 
     async def _preview(self, request: Request, verb: Verb) -> Response:
-        await self._desk.access.check_everybodys(request, verb, "dead_letters")
+        await self._pages.access.check_collection(request, verb, "dead_letters")
         self._check_not_owned(verb)
         chosen = read_filter(request.query_params)
         if chosen.is_empty and "all" not in request.query_params:
-            raise InvalidFilterError(f"{verb}: say which dead letters are meant, or all=1 for every one")
-        letters = (await self._desk.pgq.dead_letters(chosen, limit=CAP)).letters
+            raise InvalidFilterError(f"{verb}: select dead letters with a filter, or all of them with all=1")
+        letters = (await self._pages.pgq.dead_letters(chosen, limit=CAP)).letters
         given = {name: value for name in NAMES if (value := getattr(chosen, name)) is not None}
         hidden = dict(given)
         if letters:
-            # What fails between this page and its confirmation was not shown, and is not meant.
+            # Jobs that fail after this page is shown were not confirmed, and are not included.
             hidden["failed_before"] = (letters[0].failed_at + timedelta(microseconds=1)).isoformat()
-        return self._desk.render(
+        return self._pages.render(
             request,
             "dead_preview.html",
             section="dead-letters",
@@ -129,21 +131,21 @@ class BulkPages:
             chosen=given,
             hidden=hidden,
             max_rate=int(MAX_RATE),
-            now=await self._desk.pgq.now(),
+            now=await self._pages.pgq.now(),
         )
 
     async def _begin(self, request: Request, verb: Verb) -> tuple[DeadLetterFilter, dict[str, str]]:
-        """Return what is meant and the form, if the requester may."""
-        await self._desk.access.check_everybodys(request, verb, "dead_letters")
+        """Return the filter and the form, if the requester may do *verb*."""
+        await self._pages.access.check_collection(request, verb, "dead_letters")
         self._check_not_owned(verb)
-        form = await read_form(request, self._desk.settings)
+        form = await read_form(request, self._pages.settings)
         chosen = read_filter(form)
         if chosen.failed_before is None:
-            raise HTTPException(422, f"look at the preview first: it says what {verb} takes in")
+            raise HTTPException(422, f"open the preview first; it shows which dead letters {verb} applies to")
         return chosen, form
 
     def _check_not_owned(self, verb: Verb) -> None:
-        if self._desk.settings.owns is not None:
+        if self._pages.settings.owns is not None:
             raise HTTPException(
-                403, f"jobs have owners here: {verb} dead letters one by one, on the pages of their jobs"
+                403, f"jobs have owners here; {verb} dead letters one at a time, on the pages of their jobs"
             )

@@ -13,7 +13,7 @@ from starlette.types import ExceptionHandler
 
 from pgqueue.web.http.statuses import STATUSES, refusal_of
 from pgqueue.web.pages.login import to_login
-from pgqueue.web.pages.page import Desk, base_of
+from pgqueue.web.pages.page import Pages, base_of
 
 TITLES: Final = {
     401: "Login required",
@@ -39,12 +39,12 @@ def explain(error: Exception) -> tuple[int, str]:
     return refusal_of(error)[:2]
 
 
-def exception_handlers(desk: Desk) -> dict[Any, ExceptionHandler]:
+def exception_handlers(pages: Pages) -> dict[Any, ExceptionHandler]:
     """Return what turns exceptions of routes into pages."""
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        if error.status_code == 401 and desk.settings.token is not None:
+        if error.status_code == 401 and pages.settings.token is not None:
             return to_login(request)
         headers = dict(error.headers or {})
         if 300 <= error.status_code < 400 and "Location" in headers:
@@ -63,7 +63,7 @@ def exception_handlers(desk: Desk) -> dict[Any, ExceptionHandler]:
         title = TITLES.get(status) or HTTPStatus(status).phrase
         base = base_of(request)
         section = request.url.path.removeprefix(base).strip("/").partition("/")[0]
-        answer = desk.render(
+        answer = pages.render(
             request,
             "error.html",
             section=section or "overview",

@@ -1,4 +1,4 @@
-"""What a browser sends with a form, read within bounds."""
+"""Reading forms, within bounds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_REASON: Final = 500
 async def read_form(request: Request, settings: WebSettings, *, limit: int = MAX_FORM) -> dict[str, str]:
     """Return the fields of a form; of a name that comes twice, the last. Raises HTTPException.
 
-    *limit*: bytes, and no more than of any other body.
+    *limit*: in bytes; the limit for any body holds as well.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     bounded = replace(settings, body_limit=min(settings.body_limit, limit))
@@ -30,23 +30,25 @@ async def read_form(request: Request, settings: WebSettings, *, limit: int = MAX
     if not body:
         return {}
     if kind != "application/x-www-form-urlencoded":
-        raise HTTPException(415, "send a form, as application/x-www-form-urlencoded")
+        raise HTTPException(415, "send the form as application/x-www-form-urlencoded")
     try:
         pairs = parse_qsl(
             body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
         )
     except ValueError as error:
-        raise HTTPException(422, "this form cannot be read") from error
+        raise HTTPException(422, "the form is malformed") from error
     if any("\0" in text for pair in pairs for text in pair):
         raise HTTPException(422, "a field contains a NUL character, which PostgreSQL cannot store")
     return dict(pairs)
 
 
 def reason_in(form: Mapping[str, str]) -> str | None:
-    """Return why somebody does something; None: he does not say. Raises HTTPException 422."""
+    """Return the reason to record in the history; None: none was given. Raises HTTPException 422."""
     reason = form.get("why", "").strip()
     if len(reason) > MAX_REASON:
-        raise HTTPException(422, f"the reason is {len(reason):,} characters long: {MAX_REASON} at most")
+        raise HTTPException(
+            422, f"the reason must be at most {MAX_REASON} characters long, got {len(reason):,}"
+        )
     return reason or None
 
 
@@ -58,5 +60,5 @@ def number_in(form: Mapping[str, str], name: str) -> int:
     except ValueError:
         number = None
     if number is None:
-        raise HTTPException(422, f"{name} is {given[:40]!r}: give a whole number")
+        raise HTTPException(422, f"{name} must be a whole number, got {given[:40]!r}")
     return number

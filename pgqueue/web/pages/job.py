@@ -1,4 +1,4 @@
-"""The page of one job, and what can be done to it there."""
+"""The page of one job, and the actions on it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pgqueue.errors import NotADeadLetterError
 from pgqueue.model.jobs import Job, JobStatus
 from pgqueue.web.pages.charts import timeline
 from pgqueue.web.pages.forms import number_in, read_form, reason_in
-from pgqueue.web.pages.page import Desk
+from pgqueue.web.pages.page import Pages
 from pgqueue.web.settings import Action
 
 WAITING = frozenset({JobStatus.PENDING, JobStatus.SCHEDULED, JobStatus.BLOCKED})
 
 
 def possible_actions(job: Job, *, is_dead_letter: bool) -> frozenset[Action]:
-    """Return what can be done to *job* as it stands."""
+    """Return the actions that are possible in the state of *job*."""
     if is_dead_letter:
         return frozenset({"redrive", "discard"})
     if job.status in WAITING:
@@ -29,85 +29,87 @@ def possible_actions(job: Job, *, is_dead_letter: bool) -> frozenset[Action]:
     return frozenset({"requeue"})
 
 
+def routes(pages: Pages) -> list[Route]:
+    """Return the routes of the page and of its forms."""
+    own = JobPage(pages)
+    return [
+        Route("/jobs/{id}", own.show),
+        Route("/jobs/{id}/cancel", own.cancel, methods=["POST"]),
+        Route("/jobs/{id}/reprioritise", own.reprioritise, methods=["POST"]),
+        Route("/jobs/{id}/requeue", own.requeue, methods=["POST"]),
+        Route("/jobs/{id}/discard", own.discard, methods=["POST"]),
+    ]
+
+
 class JobPage:
     """The page of one job, and its forms."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-
-    def routes(self) -> list[Route]:
-        """Return the routes of the page and of its forms."""
-        return [
-            Route("/jobs/{id}", self.show),
-            Route("/jobs/{id}/cancel", self.cancel, methods=["POST"]),
-            Route("/jobs/{id}/reprioritise", self.reprioritise, methods=["POST"]),
-            Route("/jobs/{id}/requeue", self.requeue, methods=["POST"]),
-            Route("/jobs/{id}/discard", self.discard, methods=["POST"]),
-        ]
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
 
     async def show(self, request: Request) -> Response:
         """Show the job."""
-        job = await self._desk.job(request, "read")
+        job = await self._pages.job(request, "read")
         fingerprint = await self._find_fingerprint(job)
-        attempts = await self._desk.pgq.attempts(job.id)
-        now = await self._desk.pgq.now()
-        return self._desk.render(
+        attempts = await self._pages.pgq.attempts(job.id)
+        now = await self._pages.pgq.now()
+        return self._pages.render(
             request,
             "job.html",
             section="jobs",
             is_top=False,
             events="/events" if job.is_terminal else f"/jobs/{job.id}/events",
             job=job,
-            arguments=self._desk.pgq.shown_arguments(job),
-            are_hidden=self._desk.hides(job),
+            arguments=self._pages.pgq.shown_arguments(job),
+            are_hidden=self._pages.hides(job),
             attempts=attempts,
-            actions=await self._desk.pgq.actions(job.id),
+            actions=await self._pages.pgq.actions(job.id),
             stretches=timeline(job, attempts, now),
             possible=possible_actions(job, is_dead_letter=fingerprint is not None),
             fingerprint=fingerprint,
-            show_tracebacks=self._desk.settings.show_tracebacks,
+            show_tracebacks=self._pages.settings.show_tracebacks,
             now=now,
         )
 
     async def _find_fingerprint(self, job: Job) -> str | None:
-        """Return what other dead letters share with *job*; None: it is none."""
+        """Return the fingerprint of *job*; None: it is not a dead letter."""
         if job.status is not JobStatus.FAILED:
             return None
         try:
-            return (await self._desk.pgq.dead_letter(job.id)).letter.fingerprint
+            return (await self._pages.pgq.dead_letter(job.id)).letter.fingerprint
         except NotADeadLetterError:
             return None
 
     async def _begin(self, request: Request, action: Action) -> tuple[Job, dict[str, str]]:
-        """Return the job and the form, if the requester may."""
-        job = await self._desk.job(request, action)
-        return job, await read_form(request, self._desk.settings)
+        """Return the job and the form, if the requester may do *action*."""
+        job = await self._pages.job(request, action)
+        return job, await read_form(request, self._pages.settings)
 
     async def cancel(self, request: Request) -> Response:
         """Cancel it."""
         job, form = await self._begin(request, "cancel")
-        done = await self._desk.pgq.cancel(job.id, reason=reason_in(form), actor=self._desk.actor(request))
+        done = await self._pages.pgq.cancel(job.id, reason=reason_in(form), actor=self._pages.actor(request))
         return self._back(request, job, "cancelled" if done else "over")
 
     async def reprioritise(self, request: Request) -> Response:
-        """Give it another priority."""
+        """Change its priority."""
         job, form = await self._begin(request, "reprioritise")
-        await self._desk.pgq.reprioritise(
-            job.id, number_in(form, "priority"), reason=reason_in(form), actor=self._desk.actor(request)
+        await self._pages.pgq.reprioritise(
+            job.id, number_in(form, "priority"), reason=reason_in(form), actor=self._pages.actor(request)
         )
         return self._back(request, job, "reprioritised")
 
     async def requeue(self, request: Request) -> Response:
         """Make it pending again."""
         job, form = await self._begin(request, "requeue")
-        done = await self._desk.pgq.requeue(job.id, reason=reason_in(form), actor=self._desk.actor(request))
+        done = await self._pages.pgq.requeue(job.id, reason=reason_in(form), actor=self._pages.actor(request))
         return self._back(request, job, "requeued" if done else "nothing")
 
     async def discard(self, request: Request) -> Response:
         """Take it out of the dead letters."""
         job, form = await self._begin(request, "discard")
-        done = await self._desk.pgq.discard(job.id, reason=reason_in(form), actor=self._desk.actor(request))
+        done = await self._pages.pgq.discard(job.id, reason=reason_in(form), actor=self._pages.actor(request))
         return self._back(request, job, "discarded" if done else "nothing")
 
     def _back(self, request: Request, job: Job, done: str) -> Response:
-        return self._desk.go(request, f"/jobs/{job.id}?done={done}")
+        return self._pages.go(request, f"/jobs/{job.id}?done={done}")

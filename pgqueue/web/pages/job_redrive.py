@@ -1,4 +1,4 @@
-"""One dead letter again: as it is, or with other arguments behind a preview and a confirmation."""
+"""Redriving one dead letter, as it is, or with other arguments after a preview."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from pgqueue.web.http.bodies import parse_json
 from pgqueue.web.pages.errors import explain
 from pgqueue.web.pages.format import editable, pretty
 from pgqueue.web.pages.forms import read_form, reason_in
-from pgqueue.web.pages.page import Desk
+from pgqueue.web.pages.page import Pages
 
-MISTAKES: Final = (InvalidArgumentsError, InvalidOptionError, UnknownQueueError)
-"""What somebody can mend where he made it."""
+CORRECTABLE: Final = (InvalidArgumentsError, InvalidOptionError, UnknownQueueError)
+"""Errors that are shown beside the form, where they can be corrected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What somebody has filled in so far."""
+    """What has been filled in so far."""
 
     text: str
-    """Of the arguments: JSON, perhaps."""
+    """The arguments, which may or may not be JSON."""
     queue: str
-    has_one_attempt: bool = False
+    keeps_attempts: bool = False
     why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What becomes of one argument. The values are JSON; None: there is none."""
+    """The change of one argument. The values are JSON; None: there is none."""
 
     name: str
     kind: Literal["added", "changed", "removed", "unchanged"]
@@ -53,7 +53,7 @@ class Change:
 
 
 def changes(before: Any, after: Mapping[str, Any]) -> list[Change]:
-    """Return what becomes of each argument, those that change first."""
+    """Return the change of each argument, changed ones first."""
     stored: Mapping[str, Any] = before if isinstance(before, dict) else {}
     found: list[Change] = []
     for name in {**stored, **after}:
@@ -75,13 +75,13 @@ def _as_text(value: Any) -> str:
 
 
 def by_name(stored: Any, parameters: Parameters) -> dict[str, Any]:
-    """Return *stored* arguments as a redrive takes them; empty: they are none, or some have no name."""
+    """Return *stored* arguments by name, as a redrive takes them; empty if some have no name."""
     if isinstance(stored, list):
         stored = {POSITIONAL: stored}
     if not isinstance(stored, dict):
         return {}
     if parameters == UNKNOWN:
-        # Nobody looks at them but the worker, which takes them as they were.
+        # Only the worker validates them, and it takes them as they were.
         return stored
     named = dict(stored)
     positional = named.pop(POSITIONAL, [])
@@ -93,47 +93,49 @@ def by_name(stored: Any, parameters: Parameters) -> dict[str, Any]:
 
 
 def read_arguments(text: str) -> dict[str, Any]:
-    """Return the arguments that somebody has typed. Raises HTTPException 422."""
+    """Return the arguments that were typed. Raises HTTPException 422."""
     arguments = parse_json(text.encode("utf-8", "surrogatepass"), "the text")
     if not isinstance(arguments, dict):
-        raise HTTPException(422, "the text is no JSON object: give the name of each parameter with its value")
+        raise HTTPException(422, "the text must be a JSON object that maps parameter names to values")
     return arguments
+
+
+def routes(pages: Pages) -> list[Route]:
+    """Return the routes of the pages and of their forms."""
+    own = RedrivePages(pages)
+    return [
+        Route("/jobs/{id}/redrive", own.edit),
+        Route("/jobs/{id}/redrive", own.redrive, methods=["POST"]),
+        Route("/jobs/{id}/redrive/preview", own.preview, methods=["POST"]),
+    ]
 
 
 class RedrivePages:
     """Redriving one dead letter."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-
-    def routes(self) -> list[Route]:
-        """Return the routes of the pages and of their forms."""
-        return [
-            Route("/jobs/{id}/redrive", self.edit),
-            Route("/jobs/{id}/redrive", self.redrive, methods=["POST"]),
-            Route("/jobs/{id}/redrive/preview", self.preview, methods=["POST"]),
-        ]
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
 
     async def edit(self, request: Request) -> Response:
-        """Show the arguments, to be changed."""
-        job = await self._desk.job(request, "redrive")
+        """Show the arguments in a form."""
+        job = await self._pages.job(request, "redrive")
         self._check(job)
         is_known = "arguments" not in job.undecodable
         arguments = by_name(job.arguments, self._parameters(job)) if is_known else {}
         return self._page(request, job, Draft(editable(arguments), job.queue))
 
     async def preview(self, request: Request) -> Response:
-        """Show what would become of the arguments."""
+        """Show how the arguments would change."""
         job, form = await self._begin(request)
         self._check(job)
         draft = _draft(job, form)
         try:
             arguments = read_arguments(draft.text)
             reason_in(form)
-            anew = self._desk.pgq.preview_redrive(
+            anew = self._pages.pgq.preview_redrive(
                 job, arguments=arguments, queue=None if draft.queue == job.queue else draft.queue
             )
-        except (HTTPException, *MISTAKES) as error:
+        except (HTTPException, *CORRECTABLE) as error:
             return self._page(request, job, draft, error)
         return self._page(request, job, draft, anew=anew)
 
@@ -146,41 +148,41 @@ class RedrivePages:
         self._check(job)
         try:
             await self._redrive(request, job, form, read_arguments(form["arguments"]))
-        except (HTTPException, *MISTAKES) as error:
+        except (HTTPException, *CORRECTABLE) as error:
             return self._page(request, job, _draft(job, form), error)
         return self._back(request, job)
 
     async def _begin(self, request: Request) -> tuple[Job, dict[str, str]]:
-        job = await self._desk.job(request, "redrive")
-        settings = self._desk.settings
+        job = await self._pages.job(request, "redrive")
+        settings = self._pages.settings
         return job, await read_form(request, settings, limit=settings.body_limit)
 
     async def _redrive(
         self, request: Request, job: Job, form: Mapping[str, str], arguments: Mapping[str, Any] | None
     ) -> None:
         queue = form.get("queue", job.queue)
-        await self._desk.pgq.redrive(
+        await self._pages.pgq.redrive(
             job.id,
             queue=None if queue == job.queue else queue,
             arguments=arguments,
             reset_attempts="keep_attempts" not in form,
             reason=reason_in(form),
-            actor=self._desk.actor(request),
+            actor=self._pages.actor(request),
         )
 
     def _check(self, job: Job) -> None:
-        """Raise what speaks against changing the arguments of *job*."""
+        """Raise if the arguments of *job* cannot be changed here."""
         if job.status is not JobStatus.FAILED:
             raise NotADeadLetterError(job.id, job.status)
-        if self._desk.hides(job):
+        if self._pages.hides(job):
             raise HTTPException(
                 409,
-                "some of its arguments are not shown, so they cannot be changed here: "
-                "`pgqueue dead redrive --arguments` takes all of them anew",
+                "some arguments are redacted, so they cannot be edited here; use "
+                "`pgqueue dead redrive --arguments` with the complete arguments",
             )
 
     def _parameters(self, job: Job) -> Parameters:
-        definition = self._desk.pgq.registry.get(job.task)
+        definition = self._pages.pgq.registry.get(job.task)
         return UNKNOWN if definition is None else definition.arguments.parameters
 
     def _page(
@@ -192,11 +194,11 @@ class RedrivePages:
         *,
         anew: Mapping[str, Any] | None = None,
     ) -> Response:
-        """Return the form; with *error*, what is wrong with it; with *anew*, what it would lead to."""
+        """Return the form; with *error*, what is wrong; with *anew*, how the arguments would change."""
         status, wrong = (200, None) if error is None else explain(error)
         if anew is not None:
-            anew = self._desk.pgq.registry.redact(job.task, draft.queue, anew)
-        return self._desk.render(
+            anew = self._pages.pgq.registry.redact(job.task, draft.queue, anew)
+        return self._pages.render(
             request,
             "job_redrive.html",
             section="jobs",
@@ -206,11 +208,11 @@ class RedrivePages:
             draft=draft,
             wrong=wrong,
             changes=None if anew is None else changes(job.arguments, anew),
-            are_known=self._desk.pgq.registry.get(job.task) is not None,
+            are_known=self._pages.pgq.registry.get(job.task) is not None,
         )
 
     def _back(self, request: Request, job: Job) -> Response:
-        return self._desk.go(request, f"/jobs/{job.id}?done=redriven")
+        return self._pages.go(request, f"/jobs/{job.id}?done=redriven")
 
 
 def _draft(job: Job, form: Mapping[str, str]) -> Draft:

@@ -1,4 +1,4 @@
-"""The page of jobs: a filter, and those that fit it, newest first."""
+"""The page of jobs: a filter, and the jobs that match it, newest first."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from pgqueue.model.filters import JobFilter, Page
 from pgqueue.model.jobs import JobStatus
 from pgqueue.web.named_in_path import read_id
 from pgqueue.web.pages.errors import explain
-from pgqueue.web.pages.page import Desk, base_of
+from pgqueue.web.pages.page import Pages, base_of
 
 PAGE: Final = 50
 TRAIL: Final = 20
-"""Pages that one can go back, step by step."""
+"""How many pages one can go back, step by step."""
 TEXTS: Final = ("queue", "task", "tag", "key", "created_after", "created_before", "id")
 OTHERS: Final = ("status", "cursor", "trail", "done")
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What the page was asked for, as it was typed."""
+    """What the page is asked for, as it was typed."""
 
     statuses: Sequence[str]
     texts: Mapping[str, str]
@@ -57,7 +57,7 @@ class Query:
 
     @property
     def has_more(self) -> bool:
-        """Whether it asks for what few ask for."""
+        """Whether it uses one of the less common fields."""
         return any(self.texts[name] for name in TEXTS if name not in ("queue", "task"))
 
     def chosen(self) -> JobFilter:
@@ -69,7 +69,7 @@ class Query:
         return JobFilter.of(status=self.statuses or None, **criteria)
 
     def address(self, *, cursor: str | None = None, trail: Sequence[str] = ()) -> str:
-        """Return the query string of another page of the same."""
+        """Return the query string of another page of the same list."""
         pairs = [("status", each) for each in self.statuses]
         pairs += [(name, text) for name, text in self.texts.items() if text]
         pairs += [("cursor", cursor)] if cursor else []
@@ -97,45 +97,45 @@ def read_time(name: str, given: str) -> datetime | None:
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise InvalidFilterError(
-            f"filter: {name} is {given!r}: give a time like 2026-01-31T13:45 (UTC)"
+            f"filter: {name} must be a time such as 2026-01-31T13:45 (UTC), got {given!r}"
         ) from error
 
 
-def routes(desk: Desk) -> list[Route]:
+def routes(pages: Pages) -> list[Route]:
     """Return the page's route."""
 
     async def show(request: Request) -> Response:
-        await desk.access.check(request, "read", "jobs")
+        await pages.access.check(request, "read", "jobs")
         query = Query.of(request.query_params)
         try:
             check_known(request.query_params)
             if query.texts["id"]:
-                return desk.go(request, f"/jobs/{read_id(query.texts['id'])}")
-            page = await find(desk.pgq, query)
+                return pages.go(request, f"/jobs/{read_id(query.texts['id'])}")
+            page = await find(pages.pgq, query)
         except (InvalidFilterError, HTTPException) as error:
             return render(request, query, Page([], None), wrong=explain(error)[1])
         return render(
             request,
             query,
-            Page(await desk.owned(request, page.jobs), page.cursor),
+            Page(await pages.owned(request, page.jobs), page.cursor),
             wrong=None,
-            now=await desk.pgq.now(),
+            now=await pages.pgq.now(),
         )
 
     def render(
         request: Request, query: Query, page: Page, *, wrong: str | None, now: datetime | None = None
     ) -> Response:
         here = f"{base_of(request)}/jobs"
-        return desk.render(
+        return pages.render(
             request,
             "jobs.html",
             section="jobs",
             status=422 if wrong else 200,
-            # Further back nothing changes but statuses; and the page's edges would move under the reader.
+            # On later pages only statuses change, and the page's edges would move while someone reads.
             events="" if query.cursor or wrong else "/events",
             query=query,
             statuses=list(JobStatus),
-            known={"queue": sorted(desk.pgq.registry.queues), "task": sorted(desk.pgq.registry.names)},
+            known={"queue": sorted(pages.pgq.registry.queues), "task": sorted(pages.pgq.registry.names)},
             jobs=page.jobs,
             cursor=page.cursor,
             older=here + query.older(page.cursor) if page.cursor else None,
@@ -154,6 +154,8 @@ async def find(pgq: PgQueue, query: Query) -> Page:
 
 
 def check_known(params: QueryParams) -> None:
-    """Raise InvalidFilterError for what jobs are not found by."""
+    """Raise InvalidFilterError for parameters that are not fields of the filter."""
     if unknown := sorted(params.keys() - {*TEXTS, *OTHERS}):
-        raise InvalidFilterError(f"filter: {unknown[0]!r} is nothing that jobs are found by")
+        raise InvalidFilterError(
+            f"filter: unknown field {unknown[0]!r}; allowed: {', '.join(('status', *TEXTS))}"
+        )

@@ -14,18 +14,18 @@ from starlette.routing import Route
 
 from pgqueue.web.http.problems import NO_STORE
 from pgqueue.web.pages.forms import read_form
-from pgqueue.web.pages.page import Desk, base_of
+from pgqueue.web.pages.page import Pages, base_of
 from pgqueue.web.security import sessions
-from pgqueue.web.security.origins import Origin, origin_of
+from pgqueue.web.security.access import check_own_page
 
 PAUSE: Final = 0.5
-"""Seconds that a wrong token costs; they are served one after the other."""
+"""Seconds that a wrong token costs. Failed logins are processed one at a time."""
 MAX_WAITING: Final = 20
-"""Wrong tokens that wait at once. Nothing is remembered of who sent them."""
+"""Failed logins that wait at once. Nothing is kept about who sent them."""
 
 
 class Gate:
-    """Slows guessing down, whoever guesses and from wherever, in bounded memory."""
+    """Slows down guessing, from whatever addresses, in bounded memory."""
 
     def __init__(self) -> None:
         self._turn = anyio.Lock()
@@ -33,11 +33,11 @@ class Gate:
 
     @property
     def is_full(self) -> bool:
-        """Whether a try would have to wait too long for its turn."""
+        """Whether another login would have to wait too long for its turn."""
         return self._waiting >= MAX_WAITING
 
     async def wait(self) -> None:
-        """Wait as whoever was wrong has to."""
+        """Wait for a wrong token's turn and its pause."""
         self._waiting += 1
         try:
             async with self._turn:
@@ -46,33 +46,37 @@ class Gate:
             self._waiting -= 1
 
 
-class LoginPages:
-    """The pages of the login. There are none in an app without a token."""
+def routes(pages: Pages) -> list[Route]:
+    """Return the routes. They are open: no access is checked."""
+    own = LoginPages(pages)
+    return [
+        Route("/login", own.show, name="login"),
+        Route("/login", own.log_in, methods=["POST"]),
+        Route("/logout", own.log_out, methods=["POST"]),
+    ]
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+
+class LoginPages:
+    """The login pages. An app without a token has none."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
         self._gate = Gate()
 
-    def routes(self) -> list[Route]:
-        """Return the routes. They are for everybody: no access is checked."""
-        return [
-            Route("/login", self._show, name="login"),
-            Route("/login", self._log_in, methods=["POST"]),
-            Route("/logout", self._log_out, methods=["POST"]),
-        ]
-
-    async def _show(self, request: Request) -> Response:
+    async def show(self, request: Request) -> Response:
+        """Show the form."""
         self._token()
         return self._page(request, request.query_params.get("next", ""))
 
-    async def _log_in(self, request: Request) -> Response:
+    async def log_in(self, request: Request) -> Response:
+        """Set the cookie, if the token is right."""
         token = self._token()
-        _check_own_page(request)
-        form = await read_form(request, self._desk.settings)
-        # Before the token is looked at: a guess that is not slowed down must not be answered.
+        check_own_page(request)
+        form = await read_form(request, self._pages.settings)
+        # Before the token is checked: a guess that is not slowed down must not be answered.
         if self._gate.is_full:
-            raise HTTPException(429, "too many wrong tokens lately: try again soon", {"Retry-After": "10"})
-        if not self._desk.access.is_token(form.get("token", "").strip()):
+            raise HTTPException(429, "too many wrong tokens; try again later", {"Retry-After": "10"})
+        if not self._pages.access.is_token(form.get("token", "").strip()):
             await self._gate.wait()
             return self._page(request, form.get("next", ""), is_wrong=True)
         answer = RedirectResponse(page_within(base_of(request), form.get("next", "")), 303, headers=NO_STORE)
@@ -87,9 +91,10 @@ class LoginPages:
         )
         return answer
 
-    async def _log_out(self, request: Request) -> Response:
+    async def log_out(self, request: Request) -> Response:
+        """Delete the cookie."""
         token = self._token()
-        _check_own_page(request)
+        check_own_page(request)
         answer = RedirectResponse(f"{base_of(request)}/login", 303, headers=NO_STORE)
         answer.delete_cookie(
             sessions.cookie_name(token),
@@ -101,12 +106,12 @@ class LoginPages:
         return answer
 
     def _token(self) -> str:
-        if self._desk.settings.token is None:
-            raise HTTPException(404, "this app has no token to log in with")
-        return self._desk.settings.token
+        if self._pages.settings.token is None:
+            raise HTTPException(404, "this app has no login: it has no token")
+        return self._pages.settings.token
 
     def _page(self, request: Request, wanted: str, *, is_wrong: bool = False) -> Response:
-        return self._desk.render(
+        return self._pages.render(
             request,
             "login.html",
             section="login",
@@ -117,7 +122,7 @@ class LoginPages:
 
 
 def to_login(request: Request) -> RedirectResponse:
-    """Return the way to the login, and back from there to the page that was asked for."""
+    """Return a redirect to the login, which leads back to the page that was requested."""
     base = base_of(request)
     query = f"?{request.url.query}" if request.url.query else ""
     wanted = {"next": f"{request.url.path}{query}"} if request.method in ("GET", "HEAD") else {}
@@ -125,14 +130,9 @@ def to_login(request: Request) -> RedirectResponse:
 
 
 def page_within(base: str, wanted: str) -> str:
-    """Return the page to go on to: *wanted* if it is one below *base*, else the first."""
+    """Return the page to go to after the login: *wanted* if it is below *base*, otherwise the first page."""
     is_within = wanted.startswith(f"{base}/") and wanted.isascii() and wanted.isprintable()
     return wanted if is_within and "\\" not in wanted and ".." not in wanted else f"{base}/"
-
-
-def _check_own_page(request: Request) -> None:
-    if origin_of(request) is not Origin.SAME:
-        raise HTTPException(403, "this was not sent by a page of this app: open the page and try there")
 
 
 def _mount_of(request: Request) -> str:
@@ -141,5 +141,5 @@ def _mount_of(request: Request) -> str:
 
 
 def _is_https(request: Request) -> bool:
-    # The header may be anybody's, and can do no more than keep his own cookie from plain HTTP.
+    # A client can forge the header, which only keeps its own cookie from being sent over plain HTTP.
     return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))

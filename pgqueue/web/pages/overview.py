@@ -1,4 +1,4 @@
-"""The first page: how all queues are, at a glance."""
+"""The first page: all queues at a glance."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from starlette.routing import Route
 
 from pgqueue.model.measures import Count, Period, QueueMeasure, WorkerMeasure
 from pgqueue.web.pages import charts
-from pgqueue.web.pages.page import Desk
+from pgqueue.web.pages.page import Pages
 
 SPAN: Final = 3600.0
 POINTS: Final = 60
 DRAWN: Final = 20
-"""Queues that get a picture: each asks the database once more. The busiest."""
+"""How many queues, the busiest, get a picture: each takes one more statement."""
 LISTED: Final = 200
 SPARK: Final = (100.0, 24.0)
 WIDE: Final = (600.0, 120.0)
@@ -37,7 +37,7 @@ class Totals:
     enqueued_rate: float
     finished_rate: float
     alive: int
-    """Workers whose lease holds."""
+    """Workers whose lease is valid."""
     workers: int
 
 
@@ -63,14 +63,14 @@ def sum_up(queues: Sequence[QueueMeasure], workers: Sequence[WorkerMeasure]) -> 
 
 
 def busiest(queues: Iterable[QueueMeasure], most: int) -> list[str]:
-    """Return the names of those in which most happens."""
+    """Return the names of the busiest queues."""
     ranked = sorted(queues, key=lambda queue: (-queue.enqueued_rate - queue.finished_rate, queue.queue))
     return [queue.queue for queue in ranked[:most]]
 
 
 @dataclass(frozen=True, slots=True)
 class Spark:
-    """What one queue did in the last hour, drawn small."""
+    """The last hour of one queue, drawn small."""
 
     line: str
     area: str
@@ -79,7 +79,7 @@ class Spark:
 
 
 def spark(periods: Sequence[Period]) -> Spark:
-    """Return the picture of what ended."""
+    """Return the picture of ended jobs."""
     ended = [float(each.succeeded + each.failed) for each in periods]
     width, height = SPARK
     top = max(1.0, *ended)
@@ -92,7 +92,7 @@ def spark(periods: Sequence[Period]) -> Spark:
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """How long jobs waited for their start in the last hour, as two lines."""
+    """Wait times of the last hour, as two lines."""
 
     p50: str
     p95: str
@@ -101,7 +101,7 @@ class Waits:
 
 
 def waits(periods: Sequence[Period]) -> Waits | None:
-    """Return the picture of the waits; None: nothing was claimed."""
+    """Return the picture of the wait times; None: nothing was claimed."""
     p50 = [None if each.wait is None else each.wait.p50 for each in periods]
     p95 = [None if each.wait is None else each.wait.p95 for each in periods]
     if all(each is None for each in p95):
@@ -115,21 +115,21 @@ def waits(periods: Sequence[Period]) -> Waits | None:
     )
 
 
-def routes(desk: Desk) -> list[Route]:
+def routes(pages: Pages) -> list[Route]:
     """Return the page's route."""
 
     async def show(request: Request) -> Response:
-        await desk.access.check(request, "read", "queues")
-        await desk.access.check(request, "read", "workers")
-        queues = await desk.pgq.measure()
-        workers = await desk.pgq.list_workers(jobs=0)
-        whole = await desk.pgq.history(span=SPAN, points=POINTS)
+        await pages.access.check(request, "read", "queues")
+        await pages.access.check(request, "read", "workers")
+        queues = await pages.pgq.measure()
+        workers = await pages.pgq.list_workers(jobs=0)
+        whole = await pages.pgq.history(span=SPAN, points=POINTS)
         drawn = {
-            queue: spark(await desk.pgq.history(queue, span=SPAN, points=POINTS))
+            queue: spark(await pages.pgq.history(queue, span=SPAN, points=POINTS))
             for queue in busiest(queues, DRAWN)
         }
         width, height = WIDE
-        return desk.render(
+        return pages.render(
             request,
             "overview.html",
             section="overview",
@@ -143,7 +143,7 @@ def routes(desk: Desk) -> list[Route]:
             sparks=drawn,
             spark_size=SPARK,
             wide_size=WIDE,
-            now=await desk.pgq.now(),
+            now=await pages.pgq.now(),
         )
 
     return [Route("/", show)]

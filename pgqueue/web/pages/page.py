@@ -1,4 +1,4 @@
-"""What every page is made with: the data, who may see it, and the templates."""
+"""What every page is made with: the data, the access rules and the templates."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 TEMPLATES: Final = Path(__file__).parent / "templates"
 DONE: Final = {
     "cancelled": "Cancelled. If it is running, its handler has been asked to stop.",
-    "over": "It was over already: nothing has changed.",
-    "reprioritised": "It has another priority now.",
-    "requeued": "It is pending again.",
-    "redriven": "It is pending again.",
+    "over": "The job had already ended; nothing was changed.",
+    "reprioritised": "Priority changed.",
+    "requeued": "Requeued. The job is pending again.",
+    "redriven": "Redriven. The job is pending again.",
     "discarded": "Discarded.",
-    "nothing": "There was nothing to do: nothing has changed.",
-    "paused": "Paused. Jobs are still taken in, and running ones finish.",
+    "nothing": "Nothing to do; nothing was changed.",
+    "paused": "Paused. Jobs can still be enqueued, and running jobs finish.",
     "resumed": "Resumed.",
-    "stopped": "Stopped. What is pending again by now stays so.",
+    "stopped": "Stopped. Jobs that are already pending again stay pending.",
 }
-"""What a page says after something was done, by the word in its address. No other text gets there."""
+"""What a page says after an action, by the word in its address. No other text can get there."""
 
 
-class Desk:
-    """Where pages get what they show, and are rendered."""
+class Pages:
+    """What the dashboard's pages share: where they get what they show, and how they are rendered."""
 
     def __init__(self, pgq: PgQueue, settings: WebSettings, access: Access) -> None:
         self.pgq = pgq
@@ -61,8 +61,8 @@ class Desk:
     ) -> HTMLResponse:
         """Return a page.
 
-        *section*: of the navigation. *is_top*: whether it is the page that the navigation leads to.
-        *events*: the path, in the API, of the event stream that tells when to look again; empty: never.
+        *section*: the part of the navigation. *is_top*: whether it is the page that the navigation links to.
+        *events*: the path, in the API, of the event stream that triggers a refresh; empty: there is none.
         """
         base = base_of(request)
         page = self._templates.get_template(template).render(
@@ -76,11 +76,11 @@ class Desk:
             done=DONE.get(request.query_params.get("done", "")),
             **values,
         )
-        # A lone surrogate, which a job can have in its arguments, is no Unicode.
+        # A job can have lone surrogates in its arguments, which UTF-8 cannot encode.
         return HTMLResponse(page.encode("utf-8", "replace"), status, headers=NO_STORE)
 
     def go(self, request: Request, path: str) -> RedirectResponse:
-        """Return the answer to a form: look at *path* of the dashboard now."""
+        """Return the response to a form: a redirect to *path* of the dashboard."""
         return RedirectResponse(base_of(request) + path, 303, headers=NO_STORE)
 
     async def job(self, request: Request, action: Action) -> Job:
@@ -88,15 +88,15 @@ class Desk:
         return await find_job(request, self.pgq, self.access, action)
 
     def hides(self, job: Job) -> bool:
-        """Whether some of the arguments of *job* are not to be shown."""
+        """Whether some of the arguments of *job* are redacted."""
         return bool(self.pgq.shown_arguments(job) != job.arguments)
 
     def actor(self, request: Request) -> str:
-        """Return who does something, for the history."""
+        """Return the actor to record in the history."""
         return self.access.actor_of(request, default="dashboard")
 
     async def owned(self, request: Request, jobs: Iterable[Job]) -> list[Job]:
-        """Return those of *jobs* that exist for the requester."""
+        """Return those of *jobs* that the requester may see."""
         return [job for job in jobs if await self.access.owns(request, job)]
 
 
@@ -117,7 +117,7 @@ def _templates() -> Environment:
 
 @cache
 def _compiled_templates() -> Environment:
-    """Return the templates, compiled once a process: that takes longer than the first page may."""
+    """Return the templates, compiled once per process: it takes longer than the first page may."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -126,7 +126,7 @@ def _compiled_templates() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        # They come with the package.
+        # The files do not change: they come with the package.
         auto_reload=False,
     )
     environment.filters.update(FILTERS)
@@ -136,7 +136,7 @@ def _compiled_templates() -> Environment:
 
 
 def _version() -> str:
-    # The package's face imports this module's users.
+    # Here, because `pgqueue` imports the modules that this one imports.
     from pgqueue import __version__
 
     return __version__

@@ -1,4 +1,4 @@
-"""The page of queues and tasks: what each holds, and pausing them."""
+"""The page of queues and tasks: what they hold, and their pauses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pgqueue.model.setting import Kind
 from pgqueue.web.named_in_path import settings_by_name
 from pgqueue.web.pages import charts
 from pgqueue.web.pages.forms import read_form, reason_in
-from pgqueue.web.pages.page import Desk
+from pgqueue.web.pages.page import Pages
 
 LISTED: Final = 200
 HISTOGRAM: Final = (480.0, 80.0)
@@ -25,7 +25,7 @@ STATES: Final = ("running", "pending", "scheduled", "retrying", "blocked", "fail
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The jobs of a queue that are in one state, and their part of the bar."""
+    """The jobs of a queue in one state, and their part of the bar."""
 
     state: str
     count: Count
@@ -41,7 +41,7 @@ def pieces(queue: QueueMeasure) -> list[Piece]:
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """How long something took in the last five minutes, as a picture and as rows."""
+    """Durations of the last five minutes, as a picture and as rows."""
 
     name: str
     title: str
@@ -51,11 +51,11 @@ class Durations:
 
 
 def durations(queue: QueueMeasure) -> list[Durations]:
-    """Return how long the jobs of *queue* waited and ran; nothing of what there was not."""
+    """Return the wait and run times of the jobs of *queue*, as far as there are any."""
     found: list[Durations] = []
     for name, title, buckets in (
-        ("wait", "Wait before the start", queue.waits),
-        ("run", "Run of the handler", queue.runs),
+        ("wait", "Wait time", queue.waits),
+        ("run", "Run time", queue.runs),
     ):
         width, height = HISTOGRAM
         drawn = charts.histogram(buckets, width=width, height=height)
@@ -65,22 +65,22 @@ def durations(queue: QueueMeasure) -> list[Durations]:
 
 
 def named(form: Mapping[str, str]) -> tuple[Kind, str]:
-    """Return what a form names: a queue or a task. Raises HTTPException 422."""
+    """Return the queue or the task that a form names. Raises HTTPException 422."""
     for kind in ("queue", "task"):
         if form.get(kind):
             return kind, form[kind]
-    raise HTTPException(422, "name a queue or a task")
+    raise HTTPException(422, "the form must name a queue or a task")
 
 
-def routes(desk: Desk) -> list[Route]:
+def routes(pages: Pages) -> list[Route]:
     """Return the routes of the page and of its forms."""
 
     async def show(request: Request) -> Response:
-        await desk.access.check(request, "read", "queues")
-        queues = await desk.pgq.measure()
-        settings = await desk.pgq.settings()
+        await pages.access.check(request, "read", "queues")
+        queues = await pages.pgq.measure()
+        settings = await pages.pgq.settings()
         tasks = settings_by_name(settings, "task")
-        return desk.render(
+        return pages.render(
             request,
             "queues.html",
             section="queues",
@@ -89,9 +89,9 @@ def routes(desk: Desk) -> list[Route]:
             size=HISTOGRAM,
             left_out=max(0, len(queues) - LISTED),
             queue_settings=settings_by_name(settings, "queue"),
-            tasks=sorted({*desk.pgq.registry.names, *tasks})[:LISTED],
+            tasks=sorted({*pages.pgq.registry.names, *tasks})[:LISTED],
             task_settings=tasks,
-            now=await desk.pgq.now(),
+            now=await pages.pgq.now(),
         )
 
     async def pause(request: Request) -> Response:
@@ -101,19 +101,19 @@ def routes(desk: Desk) -> list[Route]:
         return await change(request, "resume")
 
     async def change(request: Request, verb: Literal["pause", "resume"]) -> Response:
-        # What is paused is said by the form, and a form is not read for just anybody.
-        await desk.access.check(request, "read", "queues")
-        form = await read_form(request, desk.settings)
+        # The form says what to pause, and forms are read only for requesters who may see the page.
+        await pages.access.check(request, "read", "queues")
+        form = await read_form(request, pages.settings)
         kind, name = named(form)
-        await desk.access.check(request, verb, f"{kind}:{name}")
-        do = desk.pgq.pause if verb == "pause" else desk.pgq.resume
+        await pages.access.check(request, verb, f"{kind}:{name}")
+        do = pages.pgq.pause if verb == "pause" else pages.pgq.resume
         done = await do(
             queue=name if kind == "queue" else None,
             task=name if kind == "task" else None,
-            actor=desk.actor(request),
+            actor=pages.actor(request),
             reason=reason_in(form),
         )
-        return desk.go(request, f"/queues?done={f'{verb}d' if done else 'nothing'}")
+        return pages.go(request, f"/queues?done={f'{verb}d' if done else 'nothing'}")
 
     return [
         Route("/queues", show),

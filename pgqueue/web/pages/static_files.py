@@ -22,7 +22,7 @@ TYPES: Final = {
 
 
 def routes(settings: WebSettings) -> list[Route]:
-    """Return a route for each file. None of them says anything about jobs: no access is checked."""
+    """Return a route for each file. They tell nothing about jobs, so no access is checked."""
     files = {name: ((FOLDER / name).read_bytes(), kind) for name, kind in TYPES.items()}
     files["instance.css"] = (instance_style(settings.colour).encode(), TYPES["style.css"])
     return [_route(name, content, kind) for name, (content, kind) in files.items()]

@@ -16,7 +16,7 @@ from pgqueue.web.security.origins import Origin
 from pgqueue.web.settings import Action, Authorize, WebSettings
 
 MAX_ACTOR = 200
-"""Characters of who did something, as the history keeps it."""
+"""Characters of an actor's name, as the history stores it."""
 
 logger = logging.getLogger("pgqueue.web")
 
@@ -24,9 +24,8 @@ logger = logging.getLogger("pgqueue.web")
 class Access:
     """Decides about requests, by the settings of the app. Closed by default.
 
-    Whoever presents the token may do everything. Others are for the host service's hook to judge, where there
-    is one. Where there is neither, programs and browsers on this machine may read, and nobody may change
-    anything.
+    A request with the token may do everything. Others are decided by the host service's hook, if there is
+    one. With neither, programs and browsers on this machine may read, and no request may change anything.
     """
 
     def __init__(self, settings: WebSettings) -> None:
@@ -37,10 +36,8 @@ class Access:
         if self._presents_token(request):
             return
         if self.has_session(request):
-            if _changes(request, action) and origins.origin_of(request) is not Origin.SAME:
-                raise HTTPException(
-                    403, "this was not sent by a page of this app: open the page and try there"
-                )
+            if _changes(request, action):
+                check_own_page(request)
         elif self._settings.open_reading and not _changes(request, action):
             return
         elif self._settings.authorize is not None:
@@ -48,16 +45,16 @@ class Access:
         elif self._settings.token is not None:
             raise HTTPException(
                 401,
-                "this needs the app's token: send it as `Authorization: Bearer TOKEN`",
+                "authentication required: send the token as `Authorization: Bearer TOKEN`",
                 {"WWW-Authenticate": 'Bearer realm="pgqueue"'},
             )
         else:
             self._check_anonymous(request, action)
 
-    async def check_everybodys(self, request: Request, action: Action, collection: str) -> None:
-        """Let *request* do *action* to all of *collection*, whoever owns what is in it, or raise as `check`.
+    async def check_collection(self, request: Request, action: Action, collection: str) -> None:
+        """Let *request* do *action* to all of *collection*, which spans all owners, or raise as `check`.
 
-        Where jobs have owners, a token or the authorize hook has to say so: that anybody may read does not.
+        If jobs have owners, the token or the authorize hook must allow it; open reading does not.
         """
         if self._settings.owns is not None and not (
             self._presents_token(request) or self.has_session(request)
@@ -66,32 +63,32 @@ class Access:
                 return await _ask(self._settings.authorize, request, action, collection)
             await self.check(request, action, collection)
             raise HTTPException(
-                403, f"not all {collection} are yours: ask for one at a time, or with the token"
+                403, f"this covers all {collection}, not only yours; use the token, or request single jobs"
             )
         return await self.check(request, action, collection)
 
     @property
     def has_owners(self) -> bool:
-        """Whether jobs belong to somebody."""
+        """Whether jobs have owners."""
         return self._settings.owns is not None
 
     async def owns(self, request: Request, job: Job) -> bool:
-        """Whether *job* exists for the requester."""
+        """Whether the requester may see *job*."""
         if self._settings.owns is None:
             return True
         try:
             answer = self._settings.owns(request, job)
             return bool(await answer if inspect.isawaitable(answer) else answer)
         except Exception:
-            # An error would tell the job from one that does not exist.
-            logger.exception("owns failed; job %s is nobody's", job.id)
+            # An error would tell this job from one that does not exist.
+            logger.exception("the owns hook raised an error; hiding job %s", job.id)
             return False
 
     def actor_of(self, request: Request, *, default: str = "http") -> str:
-        """Return who does it, for the history; *default*: where the service does not say."""
+        """Return the actor to record in the history; *default*: without an actor hook."""
         if self._settings.actor is None:
             return default
-        # What names users may be anything; what is kept must be text that PostgreSQL stores.
+        # A name may be any text; PostgreSQL must be able to store it.
         named = self._settings.actor(request).encode("utf-8", "replace").decode().replace("\0", "")
         return named[:MAX_ACTOR] or default
 
@@ -115,7 +112,7 @@ class Access:
         return scheme.lower() == "bearer" and self.is_token(given.strip())
 
     def _check_anonymous(self, request: Request, action: Action) -> None:
-        """Decide where the app has neither a token nor a hook."""
+        """Decide for an app with neither a token nor a hook."""
         if _changes(request, action):
             raise HTTPException(
                 403,
@@ -136,23 +133,31 @@ class Access:
             )
 
 
+def check_own_page(request: Request) -> None:
+    """Raise HTTPException 403 unless a page of this app made the browser send *request*."""
+    if origins.origin_of(request) is not Origin.SAME:
+        raise HTTPException(
+            403, "this request did not come from a page of this app; open the page and try again"
+        )
+
+
 def _changes(request: Request, action: Action) -> bool:
     return action != "read" or request.method not in ("GET", "HEAD", "OPTIONS")
 
 
 async def _ask(authorize: Authorize, request: Request, action: Action, resource: str) -> None:
     """Ask the host service's hook. A hook that fails has not allowed anything."""
-    # The hook may go by a cookie, which browsers add to whatever any page makes them send.
+    # The hook may use a cookie, which browsers add to whatever any page makes them send.
     if _changes(request, action) and origins.is_foreign_form(request):
-        raise HTTPException(403, f"you may not {action} {resource} from a page of another site")
+        raise HTTPException(403, f"not allowed to {action} {resource} from a page of another site")
     try:
         answer = authorize(request, action, resource)
         allowed = await answer if inspect.isawaitable(answer) else answer
     except HTTPException:
         raise
     except Exception:
-        logger.exception("authorize failed; %s of %s is refused", action, resource)
+        logger.exception("the authorize hook raised an error; refusing %s of %s", action, resource)
         allowed = False
-    # By identity: a coroutine or an object that was returned by mistake is no permission.
+    # By identity: a coroutine or an object returned by mistake is not a permission.
     if allowed is not True:
-        raise HTTPException(403, f"you may not {action} {resource} here")
+        raise HTTPException(403, f"not allowed to {action} {resource}")

@@ -1,4 +1,4 @@
-"""What holds for every request and every response, whatever route it takes."""
+"""What holds for every request and response, whatever the route."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_HEADERS: Final = 32 * 1024
 """Bytes of all names and values."""
 
 HEADERS: Final = {
-    # Nothing that a job carries can become a script, a style or a request to elsewhere.
+    # Nothing in a job can become a script, a style or a request to another host.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
         "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -29,14 +29,14 @@ HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""Where a response does not say otherwise."""
+"""Added where a response does not set them itself."""
 _HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 
 logger = logging.getLogger("pgqueue.web")
 
 
 class Guard:
-    """Bounds what is asked, adds HEADERS to what is answered, and tells no details of errors."""
+    """Bounds requests, adds HEADERS to responses, and tells no details of errors."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -56,28 +56,28 @@ class Guard:
                 message["headers"] += [(name, value) for name, value in _HEADERS if name not in said]
             await send(message)
 
-        app = excess(scope) or self._app
+        app = oversize(scope) or self._app
         try:
             await app(scope, receive, send_guarded)
         except ClientDisconnect:
-            # Nobody is there to be answered.
+            # The client is gone.
             return
         except Exception:
             if has_started:
                 # Half an answer must not look like a whole one: the server closes the connection.
                 raise
             logger.exception("%s %s failed", scope["method"], scope["path"])
-            problem = Problem(500, "this is a mistake of the service; its log says more")
+            problem = Problem(500, "internal error; see the service's log")
             await problem(scope, receive, send_guarded)
 
 
-def excess(scope: Scope) -> Problem | None:
-    """Return what is too long about a request; None: nothing."""
+def oversize(scope: Scope) -> Problem | None:
+    """Return the problem of a request that is too long; None: it is not."""
     path = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
     length = len(path) + len(scope["query_string"])
     if length > MAX_URL:
-        return Problem(414, f"the address is {length:,} bytes long: {MAX_URL:,} at most")
+        return Problem(414, f"the URL must be at most {MAX_URL:,} bytes long, got {length:,}")
     size = sum(len(name) + len(value) for name, value in scope["headers"])
     if size > MAX_HEADERS:
-        return Problem(431, f"the headers are {size:,} bytes long: {MAX_HEADERS:,} at most")
+        return Problem(431, f"the headers must be at most {MAX_HEADERS:,} bytes long, got {size:,}")
     return None

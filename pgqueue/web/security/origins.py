@@ -1,4 +1,4 @@
-"""Where a request comes from, as its connection and a browser's headers tell. Decisions only."""
+"""Where a request comes from, by its connection and a browser's headers. Decisions only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 
 REMEMBERED: Final = 256
-"""Addresses and names. Anybody can send any: not more are kept than these."""
+"""Addresses and names that are cached. Clients can send any, so the cache is bounded."""
 
 _PROXIED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
@@ -20,17 +20,17 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class Origin(Enum):
-    """Whose page made a browser send a request."""
+    """Which page made a browser send a request."""
 
     SAME = auto()
-    """A page of this host, or the user himself."""
+    """A page of this host, or the user directly."""
     OTHER = auto()
     UNKNOWN = auto()
-    """It is no browser, or one too old to tell."""
+    """The client is not a browser, or one too old to tell."""
 
 
 def origin_of(request: Request) -> Origin:
-    """Return whose page *request* was sent by."""
+    """Return which page sent *request*."""
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return Origin.SAME if site in ("same-origin", "none") else Origin.OTHER
@@ -42,14 +42,14 @@ def origin_of(request: Request) -> Origin:
     default = _DEFAULT_PORTS.get(scheme)
     if not separator or not host or default is None:
         return Origin.OTHER
-    # The scheme is not compared: whoever ends TLS before this process changes it.
+    # The scheme is not compared: a proxy that terminates TLS changes it.
     return Origin.SAME if host.removesuffix(default) == here.removesuffix(default) else Origin.OTHER
 
 
 def is_foreign_form(request: Request) -> bool:
     """Whether a page of another site may have made a browser send *request* in its user's name.
 
-    Nobody can make a browser send a bearer token, nor anything but a form without asking first.
+    No page can make a browser send a bearer token, nor anything but a form without a preflight request.
     """
     if request.headers.get("authorization", "").lower().startswith("bearer "):
         return False
@@ -74,16 +74,16 @@ def is_local(request: Request) -> bool:
 
 
 def is_safe_name(request: Request, allowed: Collection[str]) -> bool:
-    """Whether the host that *request* names is one that no stranger can have pointed at this machine.
+    """Whether no stranger can have pointed the host that *request* names at this machine.
 
-    A page of the internet can give its own name this machine's address (DNS rebinding) and is then, to a
-    browser, of the same origin. It can do so with no IP address, nor with a name that has no dot.
+    A website can give its own name this machine's address (DNS rebinding), which makes it the same origin to
+    a browser. It can do so neither with an IP address nor with a name without a dot.
     """
     name = _name_of(request.headers.get("host", ""))
     return name is not None and (_is_own(name) or name in {each.lower() for each in allowed})
 
 
-# The same few are asked about again and again.
+# The same few come again and again.
 @lru_cache(maxsize=REMEMBERED)
 def _is_loopback(host: str) -> bool:
     try:
@@ -96,7 +96,7 @@ def _is_loopback(host: str) -> bool:
 
 @lru_cache(maxsize=REMEMBERED)
 def _name_of(host: str) -> str | None:
-    """Return the name in a Host header, without its port; None: there is none to be made out."""
+    """Return the name in a Host header, without its port; None: it cannot be parsed."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:

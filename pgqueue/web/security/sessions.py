@@ -1,6 +1,6 @@
-"""The cookie of a browser that has logged in: until when, signed with the token. Nothing is kept here.
+"""The cookie of a browser that has logged in: its expiry, signed with the token. Nothing is stored here.
 
-Another token ends all sessions. One alone cannot be ended before its time.
+Another token ends all sessions. A single one cannot be ended before its expiry.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LASTS: Final = 12 * 60 * 60
 def cookie_name(token: str) -> str:
     """Return the cookie's name.
 
-    Browsers do not keep cookies of two ports apart: each token has its own, so that staging and production,
+    Browsers share cookies between ports. Each token has a cookie of its own, so that staging and production,
     both forwarded to this machine, do not log each other out.
     """
     return f"pgqueue_{_sign(token, 'name')[:12]}"
@@ -29,9 +29,9 @@ def make_cookie(token: str, *, now: float) -> str:
 
 
 def is_valid(token: str, cookie: str, *, now: float) -> bool:
-    """Whether *cookie* was made with *token* and holds *now*."""
+    """Whether *cookie* was made with *token* and is valid *now*."""
     until, _, signature = cookie.partition(".")
-    # The signature first: nothing is made of a text that we have not written.
+    # The signature first: text that this app has not written is not parsed.
     expected = _sign(token, f"session until {until}")
     if not hmac.compare_digest(signature.encode("utf-8", "replace"), expected.encode()):
         return False
