@@ -1,4 +1,4 @@
-"""Enqueueing: from calls to jobs that are durable, and events from outside that are dealt with once."""
+"""Enqueueing: from calls to durable jobs, and events from outside that are processed once."""
 
 from __future__ import annotations
 
@@ -95,13 +95,13 @@ class EnqueueInterface(JobInterface):
     ) -> list[JobHandle[Any]]:
         """Enqueue many calls, all or nothing; return their handles in the same order.
 
-        They may come from a generator. A large call overlaps itself: while the server writes one part, the
-        next part is checked. A call that is refused takes what was written before it back.
+        *signatures* may be a generator. While the server writes one part of a large call, the next part is
+        checked. If a call is refused, nothing stays written.
 
-        *key_wait*: seconds for which to wait where an idempotency key is being taken by a transaction that is
-        open, before KeyInFlightError; None: until it ends. Not with *connection*, whose `lock_timeout` is
-        its owner's; with it, all calls are checked before anything is written. Otherwise raises as
-        `Task.enqueue` does: QueueFullError among others, where a queue has a `max_depth`.
+        *key_wait*: seconds to wait for an idempotency key that an open transaction is taking, before
+        KeyInFlightError; None: until that transaction ends. Cannot be used with *connection*: set
+        `lock_timeout` there. With *connection*, all calls are checked before anything is written. Otherwise
+        raises what `Task.enqueue` raises, and QueueFullError if a queue has no room within its `max_depth`.
         """
         calls = iter(signatures)
         try:
@@ -150,12 +150,12 @@ class EnqueueInterface(JobInterface):
         ttl: Duration = timedelta(days=7),
         connection: Connection | None = None,
     ) -> bool:
-        """Note that event *event_id* of *source* is being dealt with; False: somebody has, so skip it.
+        """Note that event *event_id* of *source* is being processed; return False if it was noted before.
 
-        With *connection*, the note is part of that connection's transaction, and a second caller waits for
-        its end: give the one that the event's effects are written on, or a crash in between leaves a note
-        of what never happened. After *ttl* the event is forgotten. Raises InvalidOptionError,
-        DatabaseUnavailableError.
+        With *connection*, the note is part of that connection's transaction, and a second caller waits until
+        the transaction ends. Pass the connection that the event's effects are written on: otherwise a crash
+        in between leaves a note of effects that were never written. The event is forgotten after *ttl*
+        (seconds or a timedelta). Raises InvalidOptionError, DatabaseUnavailableError.
         """
         return await self._inbox.mark_processed(source, event_id, ttl, connection)
 
@@ -164,5 +164,5 @@ def _check_key_wait(key_wait: float, connection: Connection | None) -> None:
     positive_seconds("enqueue: key_wait", key_wait)
     if connection is not None:
         raise ConfigurationError(
-            "enqueue: key_wait is for pgqueue's own connections; set lock_timeout in your transaction"
+            "enqueue: key_wait cannot be used with connection=; set lock_timeout in your transaction"
         )

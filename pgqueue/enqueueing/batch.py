@@ -1,4 +1,4 @@
-"""Jobs on their way to the database: what a call's options say of its job, and a batch of such jobs."""
+"""Jobs on their way to the database: what a call's options say about its job, and a batch of such jobs."""
 
 from __future__ import annotations
 
@@ -90,27 +90,27 @@ class Batch:
     """Jobs to be written together, all or none."""
 
     ids: list[UUID] = field(default_factory=list)
-    """Of every call, in order, whether or not its job is to be written."""
+    """One for each call, in order, whether or not its job is written."""
     chosen: dict[UUID, bool] = field(default_factory=dict)
-    """Ids that callers chose, and whether it is an error if one exists."""
+    """Ids that callers chose, and whether it is an error if the id exists."""
     existing: set[UUID] = field(default_factory=set)
-    """Ids that somebody else's jobs had."""
+    """Ids that jobs of other calls already had."""
     absent: set[UUID] = field(default_factory=set)
-    """Ids that were free when we looked."""
+    """Ids that were free when they were looked up."""
     is_unsure: bool = False
-    """Whether the answer of an earlier try was lost: what was free then and exists now is our own."""
+    """Whether the answer to an earlier try was lost: an id that was free then and exists now is our own."""
     ready: NewJobs = field(default_factory=NewJobs)
     timed: NewJobs = field(default_factory=NewJobs)
     keyed: dict[UUID, KeyedCall] = field(default_factory=dict)
     """Calls with idempotency keys, by the ids of those."""
     found: set[UUID] = field(default_factory=set)
-    """Ids that exist, our own from an earlier try among them: their keys are not asked for again."""
+    """Ids that exist, including our own from an earlier try: their keys are not taken again."""
     settlement: Settlement | None = None
     """What became of the keyed calls in the latest try."""
     written: list[JobMoved] = field(default_factory=list)
-    """Jobs of which it turned out that an earlier try, whose answer was lost, had made them."""
+    """Jobs that an earlier try had made, although its answer was lost."""
     due: set[UUID] = field(default_factory=set)
-    """Those of the timed jobs whose time had come when they were written."""
+    """The timed jobs whose time had come when they were written."""
 
     def add(self, call: Call, fresh_id: UUID, document: str) -> None:
         """Add a job with the arguments *document*. Raises DuplicateJobError."""
@@ -157,13 +157,13 @@ class Batch:
         self.ids.append(first.job_id)
 
     def close(self) -> None:
-        """Take in the jobs of keyed calls, which later calls of the batch can have changed until now."""
+        """Add the jobs of keyed calls, which later calls of the batch could change until now."""
         for call in self.keyed.values():
             jobs = self.timed if call.template.is_timed else self.ready
             jobs.add(call.job_id, call.document, call.template)
 
     async def settle_keys(self, store: Store, connection: Connection) -> Settlement:
-        """Take keys for the jobs that are to be written, or do as their calls say about those that are held.
+        """Take keys for the jobs to be written; for keys that are held, do what `on_conflict` says.
 
         Raises DuplicateKeyError, IdempotencyConflictError.
         """
@@ -172,9 +172,9 @@ class Batch:
         return self.settlement
 
     def handled(self) -> list[tuple[UUID, bool, bool]]:
-        """Return, of every call, its job, whether that was created for it, and whether it replaced another.
+        """Return, for each call, its job, whether it created that job, and whether it replaced another call.
 
-        For a batch with chosen ids or idempotency keys; in any other each call created a job.
+        For a batch with chosen ids or idempotency keys. In any other batch each call created a job.
         """
         settlement = self.settlement or Settlement()
         replacing = {place for call in self.keyed.values() for place in call.replacing}
@@ -190,7 +190,7 @@ class Batch:
         return handled
 
     def ready_by_queue(self) -> Mapping[str, int]:
-        """Return how many jobs that can run at once are to be written to each queue."""
+        """Return how many jobs that can run now are to be written to each queue."""
         counts: Counter[str] = Counter()
         for number, count in Counter(self.ready.numbers).items():
             counts[self.ready.templates[number - 1].lane[0]] += count
@@ -223,7 +223,7 @@ class Batch:
 
     @property
     def replaced_jobs(self) -> list[JobMoved]:
-        """Each job that took what a call says, because it has that call's idempotency key."""
+        """Each job that took a call's arguments and options because it holds that call's idempotency key."""
         return [] if self.settlement is None else list(self.settlement.replaced.values())
 
     @property
@@ -245,7 +245,7 @@ class Batch:
         return len(documents) == 1 or (len(documents) <= CHUNK and sum(map(len, documents)) <= CHUNK_LENGTH)
 
     async def find_existing(self, store: Store, connection: Connection) -> bool:
-        """Take out the jobs that exist; return whether none is left. Raises DuplicateJobError."""
+        """Remove the jobs that exist already; return whether none is left. Raises DuplicateJobError."""
         ids = {*self.ready.ids, *self.timed.ids}
         existing = await store.find_existing(connection, ids)
         others = (existing & self.chosen.keys()) - (self.absent if self.is_unsure else set())
@@ -263,7 +263,7 @@ class Batch:
 
 
 def chunks(jobs: NewJobs) -> Iterator[NewJobs]:
-    """Cut jobs into what one statement takes."""
+    """Split jobs into parts that one statement takes."""
     start, length = 0, 0
     for end, document in enumerate(jobs.documents):
         if end > start and (end - start == CHUNK or length + len(document) > CHUNK_LENGTH):

@@ -1,7 +1,8 @@
 """Idempotency keys: which calls are one call, and what becomes of a call whose key is held.
 
-A batch's keyed calls are settled in the transaction that writes its jobs: their keys are taken in the
-order of their ids, and only for those that somebody holds is it asked who, and done as the call says.
+The keys of a batch are taken in the transaction that writes its jobs, in the order of the keys' ids, so that
+two batches that share keys cannot wait for each other. Only for keys that are held does a second statement
+look up their holders, and each call's `on_conflict` decides what follows.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ CHUNK = 2000
 """Keys in one statement."""
 
 LOOK_AGAIN: Final = 3600.0
-"""Seconds after which maintenance looks whether a job that holds a key is over."""
+"""Seconds after which the upkeep looks again whether a job that holds a key has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRule:
-    """What a call's options say of its key, but for the key itself."""
+    """What a call's options say about its key, apart from the key itself."""
 
     scope: str
     span: Span
@@ -67,7 +68,7 @@ class KeyRule:
 
 
 def fingerprint_of(task: str, document: str) -> str:
-    """Return the digest of a call: of its task and its arguments, however their JSON is spelled."""
+    """Return the digest of a call's task and arguments. How their JSON is written makes no difference."""
     arguments = _CANONICAL.encode(_READER.decode(document))
     return hashlib.sha256(f"{task}\0{arguments}".encode()).hexdigest()
 
@@ -89,7 +90,7 @@ def key_id(scope: str, key: str) -> UUID:
 
 @dataclass(slots=True)
 class KeyedCall:
-    """The call, or the calls of one batch, that ask for one key: the job that there is to be."""
+    """The call, or the calls of one batch, that ask for one key, and the job that they would make."""
 
     id: UUID
     key: str
@@ -99,12 +100,12 @@ class KeyedCall:
     document: str
     template: Template
     places: list[int]
-    """Of its calls in the batch. Those behind the first make no job."""
+    """Where its calls stand in the batch. Those after the first make no job."""
     replacing: list[int] = field(default_factory=list)
-    """The places of those that replaced an earlier one."""
+    """Where those of its calls stand that replaced an earlier one."""
 
     def merge(self, later: KeyedCall) -> None:
-        """Take in a later call of the same batch, as if this one's job held the key, not started.
+        """Merge a later call of the batch into this one, as if this one's job held the key, not started.
 
         Raises DuplicateKeyError, IdempotencyConflictError.
         """
@@ -144,15 +145,15 @@ class Settlement:
     """What became of a batch's keyed calls."""
 
     holders: dict[UUID, UUID] = field(default_factory=dict)
-    """The jobs that have the keys, by the ids of those that are therefore not made."""
+    """The jobs that hold the keys, by the ids of the jobs that are therefore not made."""
     replaced: dict[UUID, JobMoved] = field(default_factory=dict)
-    """Those holders that took a call's arguments, by id."""
+    """The holders that took a call's arguments, by id."""
     follows: dict[UUID, UUID] = field(default_factory=dict)
-    """New jobs that wait for the end of another, by id."""
+    """New jobs that wait for another job to end, and that job, by id."""
 
 
 async def settle(store: Store, connection: Connection, calls: Sequence[KeyedCall]) -> Settlement:
-    """Take the keys of *calls*, or do as the calls say about those that are held.
+    """Take the keys of *calls*. For those that are held, do what the calls' `on_conflict` says.
 
     Part of the transaction that writes their jobs. Raises DuplicateKeyError, IdempotencyConflictError.
     """
@@ -189,7 +190,7 @@ _KINDS: Final[Mapping[str, Collection[str]]] = {
 
 
 def _settle_for(call: KeyedCall, holders: Mapping[UUID, KeyHolder], settlement: Settlement) -> None:
-    """Have the holder's job stand for the call's."""
+    """Return the holder's job instead of making the call's."""
     holder = holders[call.id]
     call.check(holder)
     settlement.holders[call.job_id] = holder.job_id
@@ -202,7 +203,7 @@ async def _replace(
     holders: Mapping[UUID, KeyHolder],
     settlement: Settlement,
 ) -> list[KeyRow]:
-    """Give holders that have not started what the calls say. Returns the keys' new rows."""
+    """Give holders that have not started the calls' arguments and options. Returns the keys' new rows."""
     if not calls:
         return []
     started, rows = [], []
@@ -219,7 +220,7 @@ async def _replace(
         else:
             started.append(call)
     if started:
-        # A start since the keys were asked for may have ended the hold; it was ours to ask for, and still is.
+        # Since its key was looked up the holder may have started, which can end the hold: ask again.
         taken = await store.take_keys(connection, [call.row(call.job_id) for call in started])
         for call in started:
             if call.id not in taken:
@@ -234,7 +235,7 @@ async def _coalesce(
     holders: Mapping[UUID, KeyHolder],
     settlement: Settlement,
 ) -> list[KeyRow]:
-    """Join holders that wait; make a job that follows one that runs. Returns the keys' new rows."""
+    """Return holders that wait; make a job that follows a running one. Returns the keys' new rows."""
     if not calls:
         return []
     stands = await store.hold_waiting(connection, [holders[call.id].job_id for call in calls])

@@ -1,4 +1,4 @@
-"""Events from outside, such as webhooks: each is dealt with once, however often it is delivered."""
+"""Events from outside, such as webhooks: each is processed once, however often it is delivered."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Inbox:
-    """Remembers which events were dealt with."""
+    """Remembers which events were processed."""
 
     def __init__(self, database: Database, store: Store) -> None:
         self._database = database
@@ -33,7 +33,7 @@ class Inbox:
             storable("mark_processed: the source", source),
             storable("mark_processed: the event id", event_id),
             positive_seconds("mark_processed: the ttl", ttl),
-            # If an answer is lost and the note is made again, the marker tells that the first one was ours.
+            # If an answer is lost and the note is made again, the marker shows that the first note was ours.
             new_id(),
         )
         if connection is not None:
