@@ -51,21 +51,25 @@ def table(
     *,
     numbers: Collection[str] = (),
     one_line: bool = False,
+    shorten_first: bool = False,
 ) -> Table:
     """Return a table. Its texts are shown as they are, without markup.
 
     The first column is never wrapped, so that ids can be copied, and neither are the columns in *numbers*,
     which are aligned to the right. *one_line*: every row takes one line; longer texts are cut.
+    *shorten_first*: on a narrow screen the first column is cut before the numbers.
     """
 
     def cell(text: str) -> Text:
         return Text(plain(text), no_wrap=True, overflow="ellipsis") if one_line else Text(plain(text))
 
-    made = Table(box=None, pad_edge=False, header_style="bold")
+    made = Table(box=None, pad_edge=False, collapse_padding=shorten_first, header_style="bold")
     for position, column in enumerate(columns):
         is_number = column in numbers
         made.add_column(
-            cell(column), no_wrap=is_number or position == 0, justify="right" if is_number else "left"
+            cell(column),
+            no_wrap=is_number or (position == 0 and not shorten_first),
+            justify="right" if is_number else "left",
         )
     for row in rows:
         made.add_row(*map(cell, row))

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import termios
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -305,6 +306,16 @@ def test_what_does_not_fit_is_counted_and_the_busiest_queues_are_shown() -> None
     shown = [line.split()[0] for line in lines if line.startswith("queue-")]
     assert shown == [f"queue-{number}" for number in range(40, 50)]
     assert "and 40 more queues" in lines
+
+
+def test_a_narrow_screen_cuts_names_and_no_figures() -> None:
+    queue = replace(a_queue("invoices-of-last-year", 20_000), oldest_age=75.0, drain=Drain(200, 200, 200))
+
+    [row] = [line for line in lines_of(Snapshot(NOON, [queue]), height=20, width=80) if "inv" in line]
+
+    assert row.split()[1:5] == ["20,000", "0", "0", "0"]
+    assert row.endswith("3 min 20 s")
+    assert "1 min 15 s" in row
 
 
 def test_a_screen_says_why_it_was_not_updated() -> None:

@@ -179,7 +179,7 @@ def busiest(queues: Sequence[QueueMeasure], limit: int) -> list[QueueMeasure]:
 def _short_queue_table(queues: Sequence[QueueMeasure]) -> Table:
     numbers = [
         *("pending", "not ready", "running", "failed", "oldest"),
-        *("enqueued", "finished", "time to empty"),
+        *("enqueued", "finished", "to empty"),
     ]
     return table(
         ["queue", *numbers],
@@ -199,6 +199,7 @@ def _short_queue_table(queues: Sequence[QueueMeasure]) -> Table:
         ],
         numbers=numbers,
         one_line=True,
+        shorten_first=True,
     )
 
 
