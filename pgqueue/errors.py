@@ -1,42 +1,42 @@
 """Every error that pgqueue raises. asyncpg's own errors pass through where the caller owns the connection.
 
 PgQueueError
-├── ConfigurationError          wired wrong; raised before any I/O
+├── ConfigurationError          the program is set up wrongly; raised before any I/O
 │   ├── InvalidTaskError
 │   ├── DuplicateTaskError
 │   └── InvalidOptionError
-├── InvalidArgumentsError       the call does not fit the task
-├── PayloadTooLargeError        ... or is too large
-├── RedactedArgumentsError      ... or has the mark of a value that is not shown in the value's place
+├── InvalidArgumentsError       the arguments do not match the task's parameters
+├── PayloadTooLargeError        ... or are too large
+├── RedactedArgumentsError      ... or contain the placeholder of a redacted value
 ├── UnknownTaskError
 ├── UnknownQueueError
 ├── JobNotFoundError
-│   └── JobPurgedError          ... any more: its time of being kept is over
-├── CodecError                  what is stored of a job cannot be decoded here
-├── NotADeadLetterError         a redrive, a discard or a look at a job that has not failed
-├── JobNotWaitingError          another priority for a job that runs or is over
-├── InvalidFilterError          a filter, a cursor or a limit that cannot be
+│   └── JobPurgedError          the job was removed after its retention
+├── CodecError                  the stored data of a job cannot be decoded here
+├── NotADeadLetterError         a redrive or a discard of a job that has not failed
+├── JobNotWaitingError          a new priority for a job that is running or has ended
+├── InvalidFilterError          an invalid filter, cursor or limit
 ├── DuplicateJobError
 │   └── DuplicateKeyError       another job holds the idempotency key
-├── IdempotencyConflictError    ... and its call had other arguments
-├── KeyInFlightError            ... or will, if a transaction that is open is committed
-├── SchemaError                 the database is not what this version needs
+├── IdempotencyConflictError    another job holds the idempotency key, with other arguments
+├── KeyInFlightError            an open transaction holds the idempotency key
+├── SchemaError                 this version of pgqueue cannot work with the database's schema
 ├── DatabaseUnavailableError    the database did not answer in time
 ├── NotOpenError                used outside `async with`
-├── LeaseLostError              the lease ran out and the outcome was dropped
-├── ContextError                a handler used its context in a way in which it does not work
+├── LeaseLostError              the lease expired, and the outcome was dropped
+├── ContextError                a handler used its context incorrectly
 │   ├── InvalidStepError
 │   └── InvalidProgressError
-├── ResultTimeoutError          the result did not come in time; the job goes on
+├── ResultTimeoutError          the job did not finish in time; it was not cancelled
 └── JobDidNotSucceed
     ├── JobFailed
     ├── JobCancelled
     └── JobExpired
 
-and, no child of it, because `except Exception` must not swallow it:
+and, outside the tree because `except Exception` must not swallow it:
 
 asyncio.CancelledError
-└── SoftTimeLimitExceeded       raised in a handler that overran its soft limit
+└── SoftTimeLimitExceeded       raised in a handler that exceeded its soft limit
 """
 
 from __future__ import annotations
@@ -49,30 +49,30 @@ from pydantic import ValidationError
 
 
 class PgQueueError(Exception):
-    """Base of all errors of pgqueue."""
+    """Base of all errors that pgqueue raises."""
 
 
 class ConfigurationError(PgQueueError):
-    """Something is wired wrong. Raised before any I/O."""
+    """The program is set up wrongly. Raised before any I/O."""
 
 
 class InvalidTaskError(ConfigurationError):
-    """A function cannot be a task: its signature cannot be stored as JSON and called back."""
+    """A function cannot be a task, because its arguments could not be stored as JSON and restored."""
 
 
 class DuplicateTaskError(ConfigurationError):
-    """Two functions claim one task name."""
+    """Two functions were declared under one task name."""
 
 
 class InvalidOptionError(ConfigurationError):
-    """An option has a value that it cannot have."""
+    """An option has an invalid value."""
 
 
 class InvalidArgumentsError(PgQueueError):
-    """The call does not fit the task. Nothing was written.
+    """The arguments do not match the task's parameters. Nothing was written.
 
-    `task` is the task's name, `argument` the argument at fault where there is one, `errors`
-    pydantic's error list where the fault is pydantic's finding.
+    `task` is the task's name. `argument` is the argument at fault, or None. `errors` is pydantic's list of
+    errors; it is empty if pydantic did not find the fault.
     """
 
     def __init__(
@@ -85,41 +85,41 @@ class InvalidArgumentsError(PgQueueError):
 
 
 class ContextError(PgQueueError):
-    """A handler used its context in a way in which it does not work."""
+    """A handler used its context incorrectly."""
 
 
 class InvalidStepError(ContextError):
-    """A step cannot be what was given, or what it returned cannot be stored.
+    """The name or the function of a step is invalid, or its result cannot be stored.
 
-    In the latter case it has run, and nothing of it is stored: a rerun would run it again.
+    If the result cannot be stored, the step has run, and the next attempt would run it again.
     """
 
 
 class InvalidProgressError(ContextError):
-    """A report of progress is none. Nothing was reported."""
+    """The progress to report is invalid. Nothing was reported."""
 
 
 PERMANENT_ERRORS: Final = (InvalidArgumentsError, ContextError, ValidationError)
-"""What is as wrong the next time: a job that ends so is not retried unless its options name the error."""
+"""Errors that a retry cannot cure: they are not retried unless the options of the job name them."""
 
 
 class RedactedArgumentsError(InvalidArgumentsError):
-    """The arguments were copied from where some of them are not shown. Nothing was changed.
+    """The arguments were copied from a redacted view. Nothing was changed.
 
-    `argument` is the path of one that is the mark and not the value.
+    `argument` is the path of an argument that is the placeholder instead of the value.
     """
 
     def __init__(self, task: str, path: str) -> None:
         super().__init__(
             task,
-            f"argument {path!r} is the mark of a value that is not shown: give the value itself, or redrive "
-            "without arguments to keep those that are stored",
+            f"argument {path!r} is the '[redacted]' placeholder: pass the real value, or redrive without "
+            "arguments to keep the stored ones",
             argument=path,
         )
 
 
 class PayloadTooLargeError(InvalidArgumentsError):
-    """The arguments are longer, as JSON, than the limit. `size` and `limit` are in bytes."""
+    """The arguments are larger, as JSON, than the limit. `size` and `limit` are in bytes."""
 
     def __init__(self, task: str, *, size: int, limit: int) -> None:
         self.size = size
@@ -127,22 +127,23 @@ class PayloadTooLargeError(InvalidArgumentsError):
         super().__init__(
             task,
             f"the arguments take {size:,} bytes as JSON and the limit is {limit:,}: "
-            "store the data elsewhere and pass where it is",
+            "store the data elsewhere and pass a reference to it",
         )
 
 
 class UnknownTaskError(PgQueueError):
-    """No task of this name is registered in this process."""
+    """This process does not declare a task of this name."""
 
 
 class UnknownQueueError(PgQueueError):
-    """The queue is not declared, and this PgQueue is strict about queues."""
+    """The queue is not declared, and this PgQueue was made with `strict_queues=True`."""
 
 
 class QueueFullError(PgQueueError):
-    """The queue holds as many pending jobs as it may (`max_depth`). Nothing was written.
+    """The queue has no room for another pending job (see `max_depth`). Nothing was written.
 
-    `depth` and `limit` are in jobs, `retry_after`, when there may be room, in seconds.
+    `depth` and `limit` are numbers of jobs. `retry_after` is the estimated time until there is room, in
+    seconds.
     """
 
     def __init__(self, queue: str, *, depth: int, limit: int, count: int, retry_after: float) -> None:
@@ -154,15 +155,15 @@ class QueueFullError(PgQueueError):
         advice = (
             f"try again in {retry_after:.0f} s, or give it more workers"
             if count <= limit
-            else "that many never fit: enqueue fewer at once"
+            else "a batch this large can never fit; enqueue fewer jobs at once"
         )
         super().__init__(
-            f"queue {queue!r} has {depth:,} pending jobs of {limit:,} at most, no room for {what}: {advice}"
+            f"queue {queue!r} has no room for {what} ({depth:,} pending, limit {limit:,}): {advice}"
         )
 
 
 class JobNotFoundError(PgQueueError):
-    """There is no job with this id: it never was enqueued, or was removed."""
+    """There is no job with this id: it was never enqueued, or it was removed."""
 
     def __init__(self, job_id: UUID) -> None:
         self.job_id = job_id
@@ -170,64 +171,64 @@ class JobNotFoundError(PgQueueError):
 
 
 class JobPurgedError(JobNotFoundError):
-    """There is no job with this id any more: those of its day have been removed, as their retention says.
+    """The job no longer exists: all jobs from its day were removed after their retention.
 
-    Only the id tells: one that somebody has made up, and that says such a day, looks alike.
+    The day is read from the id, so an invented id of such a day raises this error as well.
     """
 
     def __init__(self, job_id: UUID) -> None:
         super().__init__(job_id)
-        self.args = (f"there is no job {job_id} any more: those of its day have been removed",)
+        self.args = (f"job {job_id} no longer exists: all jobs from its day have been removed",)
 
 
 class CodecError(PgQueueError):
-    """What is stored of a job cannot be decoded here: it was stored with another codec, or by others."""
+    """The stored data of a job cannot be decoded here: another codec, or another program, wrote it."""
 
     def __init__(self, job_id: UUID, what: str, why: str) -> None:
         self.job_id = job_id
         super().__init__(
-            f"the {what} of job {job_id} cannot be decoded ({why}); use the codec it was stored with"
+            f"the {what} of job {job_id} cannot be decoded ({why}); use the codec that it was stored with"
         )
 
 
 class NotADeadLetterError(PgQueueError):
-    """The job has not failed, or was discarded. Nothing was changed.
+    """The job has not failed, or it was discarded. Nothing was changed.
 
-    `status` is where it stands.
+    `status` is the job's status.
     """
 
     def __init__(self, job_id: UUID, status: str) -> None:
         self.job_id = job_id
         self.status = status
-        fate = "it was discarded" if status == "failed" else f"it is {status}, and only a failed job is one"
-        super().__init__(f"job {job_id} is no dead letter: {fate}")
+        why = "it was discarded" if status == "failed" else f"its status is {status}, not failed"
+        super().__init__(f"job {job_id} is not a dead letter: {why}")
 
 
 class JobNotWaitingError(PgQueueError):
-    """The job runs or is over, and its priority matters no more. Nothing was changed."""
+    """The job is running or has ended, so its priority cannot be changed. Nothing was changed."""
 
     def __init__(self, job_id: UUID, status: str) -> None:
         self.job_id = job_id
         self.status = status
-        super().__init__(f"job {job_id} is {status}: only a job that waits gets another priority")
+        super().__init__(f"job {job_id} is {status}: the priority can only be changed while a job is waiting")
 
 
 class InvalidFilterError(PgQueueError, ValueError):
-    """A filter, a cursor or a limit that cannot be. Nothing was changed."""
+    """A filter, a cursor or a limit is invalid. Nothing was changed."""
 
 
 class DuplicateJobError(PgQueueError):
-    """A job with this id exists already. Nothing was written."""
+    """A job with this id already exists. Nothing was written."""
 
     def __init__(self, job_id: UUID) -> None:
         self.job_id = job_id
-        super().__init__(f"job {job_id} exists already")
+        super().__init__(f"job {job_id} already exists")
 
 
 class DuplicateKeyError(DuplicateJobError):
-    """A job holds this idempotency key, and the call asked to be told. Nothing was written.
+    """Another job holds this idempotency key, and the call has `on_conflict="raise"`. Nothing was written.
 
-    `job_id` is the job that holds it; `key` and `scope` say which key.
+    `job_id` is the job that holds the key. `key` and `scope` identify the key.
     """
 
     def __init__(self, task: str, *, key: str, scope: str, job_id: UUID) -> None:
@@ -239,12 +240,12 @@ class DuplicateKeyError(DuplicateJobError):
 
 
 class IdempotencyConflictError(PgQueueError):
-    """A job holds this idempotency key, and was enqueued with other arguments. Nothing was written.
+    """The job that holds this idempotency key was enqueued with other arguments. Nothing was written.
 
-    Either the key does not name what makes this call another one, or the caller made two different calls
-    where it meant one, or the call would have replaced the job's arguments and came after its start.
-    `job_id` is the job that holds the key; `key` and `scope` say which key; `fingerprint` and
-    `held_fingerprint` are the digests of the two calls.
+    Either the key is not specific enough, or two different calls were made where one was meant, or the call
+    would have replaced the arguments of a job that has already started. `job_id` is the job that holds the
+    key. `key` and `scope` identify the key. `fingerprint` and `held_fingerprint` are the digests of the two
+    calls.
     """
 
     def __init__(
@@ -258,26 +259,26 @@ class IdempotencyConflictError(PgQueueError):
         self.held_fingerprint = held_fingerprint
         super().__init__(
             f"task {task!r}: job {job_id} holds idempotency key {key!r} ({scope}) with other arguments; use "
-            "another key, or say that the arguments do not matter: idempotency_fingerprint=False"
+            "another key, or set idempotency_fingerprint=False to ignore the arguments"
         )
 
 
 class KeyInFlightError(PgQueueError):
-    """A call with the same idempotency key is being written, and this one would not wait.
+    """An open transaction holds the idempotency key, and this call did not wait any longer.
 
-    Nothing was written. Ask again: by then that call's job has the key, or the key is free.
+    Nothing was written. Try again: once that transaction has ended, its job has the key, or the key is free.
     """
 
 
 class SchemaError(PgQueueError):
-    """The database's schema is not the one that this version of pgqueue needs."""
+    """This version of pgqueue cannot work with the database's schema."""
 
 
 class DatabaseUnavailableError(PgQueueError):
-    """The database did not answer within the time allowed.
+    """The database did not answer in time.
 
-    Whether a job enqueued by this call exists is not known: call again with the same id
-    (`task.options(id=...)`), and it exists once.
+    A job that this call enqueues may or may not exist. Call again with the same id (`task.options(id=...)`),
+    and the job exists once.
     """
 
 
@@ -286,27 +287,27 @@ class NotOpenError(PgQueueError):
 
 
 class LeaseLostError(PgQueueError):
-    """The lease ran out and another worker may hold the job now.
+    """The lease expired, and another worker may hold the job now.
 
-    What the attempt returned has been dropped: writing it could overwrite the newer attempt's result.
+    The outcome of the attempt was dropped, because writing it could overwrite the result of a newer attempt.
     """
 
 
 class SoftTimeLimitExceeded(asyncio.CancelledError):
-    """The handler overran its `soft_timeout`. Raised inside it, at its current await.
+    """The handler exceeded its `soft_timeout`. Raised inside it, at its current await.
 
-    Catch it to clean up or to return what there is: returning is success. Uncaught, the attempt has failed
-    with reason `soft_timeout`. `except Exception` does not swallow it, and groups of asyncio and anyio treat
-    it as the cancellation that it is: children are cancelled, and awaited, before it goes on.
+    Catch it to clean up or to return a partial result; an attempt that returns has succeeded. If you do not
+    catch it, the attempt fails with reason `soft_timeout`. `except Exception` does not swallow it. Task
+    groups of asyncio and anyio treat it as a cancellation: their children are cancelled and awaited first.
     """
 
 
 class ResultTimeoutError(PgQueueError, TimeoutError):
-    """The result did not come in time. The job is not cancelled: ask again, or cancel it."""
+    """The job did not finish in time. It was not cancelled: wait again, or cancel it."""
 
 
 class JobDidNotSucceed(PgQueueError):  # noqa: N818  # reads as what is raised, as its children do
-    """What awaiting a result raises when there will be none. `job_id` says of which job."""
+    """Raised by awaiting a result that will never come. `job_id` is the job's id."""
 
     def __init__(self, job_id: UUID, message: str) -> None:
         self.job_id = job_id
@@ -314,10 +315,10 @@ class JobDidNotSucceed(PgQueueError):  # noqa: N818  # reads as what is raised, 
 
 
 class JobFailed(JobDidNotSucceed):
-    """The job failed and will not run again by itself.
+    """The job failed and will not be retried automatically.
 
-    `reason` is the code ("exception", "hard_timeout", "worker_lost", ...), `error_type` and
-    `error_message` what the handler raised.
+    `reason` is the code ("exception", "hard_timeout", "worker_lost", ...). `error_type` and `error_message`
+    describe the error that the handler raised.
     """
 
     def __init__(self, job_id: UUID, task: str, *, reason: str, error_type: str, error_message: str) -> None:
@@ -333,4 +334,4 @@ class JobCancelled(JobDidNotSucceed):
 
 
 class JobExpired(JobDidNotSucceed):
-    """The job was not started by its expiry and never will be."""
+    """The job did not start by its expiry, and never will."""

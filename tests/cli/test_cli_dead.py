@@ -160,7 +160,7 @@ async def test_errors_are_one_line(cli: Cli, pgq: PgQueue, broken: UUID) -> None
     code, _, stderr = await cli("redrive", waiting.id)
     assert (code, stderr) == (
         1,
-        f"pgqueue: job {waiting.id} is no dead letter: it is pending, and only a failed job is one\n",
+        f"pgqueue: job {waiting.id} is not a dead letter: its status is pending, not failed\n",
     )
     assert "invalid cursor 'x'" in (await cli("list", "--cursor=x"))[2]
     assert "rate must be more than 0" in (await cli("redrive", "--all", "--yes", "--rate=0"))[2]

@@ -585,7 +585,7 @@ async def test_only_what_has_failed_is_redriven_or_discarded(
     rows = await db.fetch("select * from pgqueue.job order by id")
 
     for job, status in ((done, "succeeded"), (waiting, "pending"), (gone, "cancelled")):
-        said = f"job {job.id} is no dead letter: it is {status}, and only a failed job is one"
+        said = f"job {job.id} is not a dead letter: its status is {status}, not failed"
         for call in (pgq.redrive, pgq.discard, pgq.dead_letter):
             with pytest.raises(NotADeadLetterError, match=said) as raised:
                 await call(job.id)

@@ -240,7 +240,7 @@ async def test_an_id_that_exists_is_an_error_where_that_is_asked_for(pgq: PgQueu
     chosen = uuid4()
     await work.options(id=chosen).enqueue(1)
 
-    with pytest.raises(DuplicateJobError, match=f"job {chosen} exists already") as raised:
+    with pytest.raises(DuplicateJobError, match=f"job {chosen} already exists") as raised:
         await work.options(id=chosen, on_duplicate="raise").enqueue(2)
 
     assert raised.value.job_id == chosen

@@ -49,7 +49,9 @@ async def test_a_full_queue_refuses_jobs_until_it_has_drained(
     for number in range(3):
         await note.enqueue(number)
 
-    with pytest.raises(QueueFullError, match="'narrow' has 3 pending jobs of 3 at most") as refused:
+    with pytest.raises(
+        QueueFullError, match=r"'narrow' has no room for another \(3 pending, limit 3\)"
+    ) as refused:
         await note.enqueue(3)
 
     assert (refused.value.queue, refused.value.depth, refused.value.limit) == ("narrow", 3, 3)
@@ -84,7 +86,7 @@ async def test_of_a_bulk_call_all_jobs_are_taken_or_none(
     @pgq.task(queue="wide")
     async def other() -> None: ...
 
-    with pytest.raises(QueueFullError, match="that many never fit"):
+    with pytest.raises(QueueFullError, match="a batch this large can never fit"):
         await pgq.enqueue_many([other.s(), *(note.s(number) for number in range(4))])
 
     assert await stored(db) == 0

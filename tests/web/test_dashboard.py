@@ -478,7 +478,7 @@ async def test_arguments_that_cannot_be_are_said_at_the_form(pgq: PgQueue, clien
         ('{"order": "x", "to": "ada"}', 422, "argument 'order': Input should be a valid integer"),
         ('{"order": 7}', 422, "argument 'to': Field required"),
         ('{"order": 7, "to": "ada", "by": 1}', 422, "argument 'by'"),
-        ('{"order": 7, "to": "[redacted]"}', 422, "argument 'to' is the mark of a value"),
+        ('{"order": 7, "to": "[redacted]"}', 422, "argument 'to' is the '[redacted]' placeholder"),
         (json.dumps({"order": 7, "to": "x" * 100}), 413, "the limit is 100"),
     ]:
         for path in (f"/jobs/{job}/redrive/preview", f"/jobs/{job}/redrive"):
