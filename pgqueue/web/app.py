@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -29,21 +28,16 @@ from pgqueue.web.http.problems import exception_handlers
 from pgqueue.web.live.server_stop import ServerStop
 from pgqueue.web.security.access import Access
 from pgqueue.web.security.guard import Guard
-from pgqueue.web.settings import WebSettings
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from pgqueue.web.settings import WebOptions
+from pgqueue.web.settings import WebSettings, takes
 
 
-def status_app(pgq: PgQueue, *, counted: Metrics | None = None, **options: Unpack[WebOptions]) -> Starlette:
-    """Return an ASGI app that shows and runs jobs, queues and workers, to be served or mounted.
+@takes(WebSettings)
+def status_app(pgq: PgQueue, settings: WebSettings) -> Starlette:
+    """Return an ASGI app that shows and operates jobs, queues and workers, to be served or mounted.
 
-    It neither opens nor closes *pgq*: the program around it does. *counted*: the metrics to show; if not
-    given, the app counts from now on by itself. *options*: see WebSettings.
+    It neither opens nor closes *pgq*: the program around it does. Keyword arguments are the fields of
+    WebSettings: `token`, `authorize`, `owns`, `name` and others. Raises ConfigurationError if one is invalid.
     """
-    settings = WebSettings(**options)
     access = Access(settings)
     server_stop = ServerStop()
     app = Starlette(
@@ -58,7 +52,7 @@ def status_app(pgq: PgQueue, *, counted: Metrics | None = None, **options: Unpac
             *tasks.routes(pgq, settings, access),
             *queues.routes(pgq, settings, access),
             *workers.routes(pgq, access),
-            *metrics.routes(counted or Metrics(pgq), access),
+            *metrics.routes(settings.counted or Metrics(pgq), access),
             *health.routes(partial(health.find_problems, pgq)),
             *pages.routes(pgq, settings, access),
             *openapi.routes(settings, access),

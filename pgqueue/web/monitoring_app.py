@@ -1,4 +1,4 @@
-"""An app for programs that show nothing but their metrics and their health."""
+"""An app for programs that show only their metrics and their health."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def monitoring_app(
 ) -> Starlette:
     """Return an ASGI app with `/metrics`, `/livez` and `/readyz` alone.
 
-    *find_problems* says why the program cannot do its work now. *open_reading*: everybody whom the network
-    lets through may read the metrics, and not this machine alone.
+    *find_problems* returns why the program is not ready. *open_reading*: every request that the network lets
+    through may read the metrics, not only those of this machine.
     """
     access = Access(WebSettings(open_reading=open_reading))
     return Starlette(

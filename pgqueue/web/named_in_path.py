@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from uuid import UUID
 
 from starlette.exceptions import HTTPException
@@ -37,6 +37,17 @@ async def find_job(request: Request, pgq: PgQueue, access: Access, action: Actio
     if not await access.owns(request, job):
         raise JobNotFoundError(job_id)
     return job
+
+
+async def visible_ids(
+    request: Request, pgq: PgQueue, access: Access, job_ids: Iterable[UUID]
+) -> Collection[UUID]:
+    """Return those of *job_ids* whose jobs the requester may see."""
+    wanted = frozenset(job_ids)
+    if not access.has_owners:
+        return wanted
+    found = await pgq.get_many(wanted)
+    return {job.id for job in found.values() if await access.owns(request, job)}
 
 
 def find_redrive(request: Request, pgq: PgQueue) -> RedriveHandle:

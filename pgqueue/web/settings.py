@@ -1,16 +1,23 @@
-"""What a status app is told by the service around it."""
+"""The settings of a status app, from the service around it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from functools import wraps
+from inspect import signature
+from typing import Any, Concatenate, Literal, ParamSpec, cast
 
+from starlette.applications import Starlette
 from starlette.requests import Request
 
+from pgqueue.app import PgQueue
 from pgqueue.errors import ConfigurationError
+from pgqueue.metrics import Metrics
 from pgqueue.model.jobs import Job
+
+P = ParamSpec("P")
 
 Action = Literal[
     "read",
@@ -24,104 +31,103 @@ Action = Literal[
     "resume",
     "configure",
 ]
-"""What somebody asks the app for. All but "read" change something."""
+"""What a request asks for. All but "read" change something."""
 
 Authorize = Callable[[Request, Action, str], bool | Awaitable[bool]]
 """Whether a request may do an action to a resource: "job:ID", "queue:NAME", "task:NAME", or a collection:
-"jobs", "dead_letters", "queues", "tasks", "workers", "metrics", "openapi". A collection is everybody's."""
+"jobs", "dead_letters", "queues", "tasks", "workers", "metrics", "openapi". A collection spans all owners."""
 
 Owns = Callable[[Request, Job], bool | Awaitable[bool]]
-"""Whether a job is the requester's. To everybody else it does not exist."""
+"""Whether the requester owns a job. To others it does not exist."""
 
 ActorOf = Callable[[Request], str]
-"""Who a request is from."""
+"""The user that a request is from."""
 
 HeadersOf = Callable[[Request], Mapping[str, str]]
 """Headers for the jobs that a request submits."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WebSettings:
     """Settings of one status app. Times are in seconds, sizes in bytes."""
 
+    counted: Metrics | None = None
+    """The metrics to show. None: the app counts from now on by itself."""
     name: str = "pgqueue"
-    """What this instance is called, so that production and staging do not look alike."""
+    """Name of this instance, shown on every page, so that production and staging do not look alike."""
     colour: str | None = None
-    """Of the instance: a CSS colour as `#rrggbb`."""
+    """Colour of the instance, as `#rrggbb`."""
     dashboard: bool | None = None
-    """Whether there are pages for people. None: if jinja2 is there (`pip install 'pgqueue[web]'`)."""
+    """Whether there are pages for people. None: if jinja2 is installed (`pip install 'pgqueue[web]'`)."""
     token: str | None = None
-    """Who presents it (`Authorization: Bearer TOKEN`, or the dashboard's login) may do everything."""
+    """A request with it (`Authorization: Bearer TOKEN`, or the dashboard's login) may do everything."""
     open_reading: bool = False
-    """Whether everybody whom the network lets through may read, without a token."""
+    """Whether every request that the network lets through may read, without a token."""
     allowed_hosts: Sequence[str] = ()
-    """Names, besides localhost, under which the app may be read where it has neither token nor hook."""
+    """Names, besides localhost, under which an app with neither a token nor a hook may be read."""
     authorize: Authorize | None = None
-    """The host service's own say. Asked for every request that presents no valid token. An error in it is a
-    refusal; an HTTPException is answered as it is."""
+    """The host service's hook. Called for every request without a valid token. An error in it refuses the
+    request; an HTTPException is its response."""
     owns: Owns | None = None
     """None: jobs have no owners."""
     actor: ActorOf | None = None
-    """Who a request is from, for a job's history; and whose its idempotency key is."""
+    """The user that a request is from, for the job history. Idempotency keys are scoped to it."""
     job_headers: HeadersOf | None = None
-    """What a request's jobs carry as headers, whatever it says itself: who owns them, for `owns` to read."""
+    """Headers of a request's jobs, over those that it sends: for example the owner, for `owns` to read."""
     allow_unknown_tasks: bool = False
-    """Whether jobs of tasks that this process does not know may be submitted: their workers validate them."""
+    """Whether jobs of tasks that this process does not declare may be submitted: workers validate them."""
     async_protocol: bool = False
-    """Whether a job that is not over is answered with 202 and `Location`, and a result by 303."""
+    """Whether a poll of a job that has not ended gets 202 and `Location`, and one of a result 303."""
     require_idempotency_key: bool = False
-    """Whether a submission without `Idempotency-Key` is refused."""
+    """Whether submissions need an `Idempotency-Key`."""
     show_tracebacks: bool = False
     body_limit: int = 1024 * 1024
     body_timeout: float = 10.0
-    """For a request's body to arrive."""
+    """Time for a request's body to arrive."""
     max_wait: float = 30.0
-    """The longest that a poll may ask to wait."""
+    """The longest wait of a poll."""
     max_waiters: int = 1000
-    """Long polls at once, in this process."""
+    """Concurrent long polls in this process."""
     max_streams: int = 1000
-    """Event streams at once, in this process."""
+    """Concurrent event streams in this process."""
     keep_alive: float = 15.0
-    """Between two signs of life on an event stream on which nothing happens."""
+    """Interval of comments on an idle event stream, which keep the connection open."""
     send_timeout: float = 30.0
-    """For a client to take in a part of an event stream; after that the stream is dropped."""
+    """Time for a client to receive a part of an event stream; after that the stream is dropped."""
 
     def __post_init__(self) -> None:
-        """Raise ConfigurationError for what would leave the app open, or could never be presented."""
+        """Raise ConfigurationError for settings that are invalid, or would leave the app open."""
         if self.token is not None and not re.fullmatch(r"[!-~]+", self.token):
             raise ConfigurationError(
-                "the status app's token must be a text of visible ASCII characters without spaces, e.g. "
+                "the status app's token must be a string of visible ASCII characters without spaces, e.g. "
                 "from `python -c 'import secrets; print(secrets.token_urlsafe(32))'`"
             )
         if self.colour is not None and not re.fullmatch(r"#[0-9a-fA-F]{6}", self.colour):
-            raise ConfigurationError(f"the status app's colour is {self.colour!r}: give one as '#rrggbb'")
+            raise ConfigurationError(f"the status app's colour must look like '#rrggbb', got {self.colour!r}")
         if isinstance(self.allowed_hosts, str):
             raise ConfigurationError(
-                f"the status app's allowed_hosts are {self.allowed_hosts!r}: give a list of names"
+                f"the status app's allowed_hosts must be a list of names, got {self.allowed_hosts!r}"
             )
 
 
-class WebOptions(TypedDict, total=False):
-    """WebSettings as keyword arguments."""
+def takes(
+    settings: Callable[P, WebSettings],
+) -> Callable[[Callable[[PgQueue, WebSettings], Starlette]], Callable[Concatenate[PgQueue, P], Starlette]]:
+    """Let a function take *settings* as keyword arguments, whose names and types only *settings* lists."""
 
-    name: str
-    colour: str | None
-    dashboard: bool | None
-    token: str | None
-    open_reading: bool
-    allowed_hosts: Sequence[str]
-    authorize: Authorize | None
-    owns: Owns | None
-    actor: ActorOf | None
-    job_headers: HeadersOf | None
-    allow_unknown_tasks: bool
-    async_protocol: bool
-    require_idempotency_key: bool
-    show_tracebacks: bool
-    body_limit: int
-    body_timeout: float
-    max_wait: float
-    max_waiters: int
-    max_streams: int
-    keep_alive: float
-    send_timeout: float
+    def decorate(
+        make: Callable[[PgQueue, WebSettings], Starlette],
+    ) -> Callable[Concatenate[PgQueue, P], Starlette]:
+        @wraps(make)
+        def with_options(pgq: PgQueue, *args: P.args, **options: P.kwargs) -> Starlette:
+            return make(pgq, settings(*args, **options))
+
+        own = signature(make)
+        # Any: at run time *pgq* can also be given by name, which has no type beside P.
+        made: Any = with_options
+        made.__signature__ = own.replace(
+            parameters=[own.parameters["pgq"], *signature(settings).parameters.values()]
+        )
+        return cast("Callable[Concatenate[PgQueue, P], Starlette]", made)
+
+    return decorate

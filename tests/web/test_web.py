@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator
+from dataclasses import fields
 from uuid import UUID
 
 import anyio
@@ -17,6 +19,7 @@ from starlette.routing import Mount
 from pgqueue import JobHandle, JobStatus, PgQueue
 from pgqueue.model.ids import new_id
 from pgqueue.web import status_app
+from pgqueue.web.settings import WebSettings
 
 
 @pytest.fixture
@@ -244,3 +247,11 @@ async def test_a_process_whose_pgqueue_is_not_open_is_not_ready(dsn: str) -> Non
         response = await client.get("/readyz")
 
     assert (response.status_code, response.json()["detail"]) == (503, "pgqueue is not open")
+
+
+def test_settings_are_the_arguments_of_the_app() -> None:
+    arguments = inspect.signature(status_app).parameters
+
+    assert list(arguments) == ["pgq", *(setting.name for setting in fields(WebSettings))]
+    with pytest.raises(TypeError, match="tokenn"):
+        status_app(PgQueue("postgresql://nowhere/app"), tokenn="secret")  # type: ignore[call-arg]  # the test

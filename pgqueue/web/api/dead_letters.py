@@ -21,7 +21,7 @@ from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.problems import NO_STORE, Problem
 from pgqueue.web.http.queries import next_page, read_query
 from pgqueue.web.http.routing import FixedRoute
-from pgqueue.web.named_in_path import find_job
+from pgqueue.web.named_in_path import find_job, visible_ids
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 
@@ -33,14 +33,8 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         await access.check(request, "read", "dead_letters")
         query = read_query(request, LetterQuery)
         page = await pgq.dead_letters(query.filter(), limit=query.limit, cursor=query.cursor)
-        letters = page.letters
-        if access.has_owners:
-            jobs = await pgq.get_many(letter.job_id for letter in letters)
-            letters = [
-                letter
-                for letter in letters
-                if letter.job_id in jobs and await access.owns(request, jobs[letter.job_id])
-            ]
+        visible = await visible_ids(request, pgq, access, (letter.job_id for letter in page.letters))
+        letters = [letter for letter in page.letters if letter.job_id in visible]
         link, header = next_page(request, page.cursor)
         document: LetterPage = {
             "dead_letters": [dead_letter_document(letter) for letter in letters],

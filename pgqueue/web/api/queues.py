@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,7 +20,7 @@ from pgqueue.web.http.queries import read_query
 from pgqueue.web.http.routing import FixedRoute
 from pgqueue.web.named_in_path import settings_of
 from pgqueue.web.security.access import Access
-from pgqueue.web.settings import WebSettings
+from pgqueue.web.settings import Action, WebSettings
 
 
 def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
@@ -45,20 +47,16 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         raise HTTPException(404, f"unknown queue {name!r}: no job was ever enqueued into it")
 
     async def pause(request: Request) -> Response:
-        name = request.path_params["queue"]
-        await access.check(request, "pause", f"queue:{name}")
-        body = await read_json(request, settings, Because)
-        await pgq.pause(queue=name, reason=body.reason, actor=access.actor_of(request))
-        return await answer(name)
+        return await change(request, "pause", pgq.pause)
 
     async def resume(request: Request) -> Response:
-        name = request.path_params["queue"]
-        await access.check(request, "resume", f"queue:{name}")
-        body = await read_json(request, settings, Because)
-        await pgq.resume(queue=name, reason=body.reason, actor=access.actor_of(request))
-        return await answer(name)
+        return await change(request, "resume", pgq.resume)
 
-    async def answer(name: str) -> Response:
+    async def change(request: Request, action: Action, do: Callable[..., Awaitable[bool]]) -> Response:
+        name = request.path_params["queue"]
+        await access.check(request, action, f"queue:{name}")
+        body = await read_json(request, settings, Because)
+        await do(queue=name, reason=body.reason, actor=access.actor_of(request))
         known = await settings_of(pgq, "queue")
         document: QueueSetting = {"queue": name, **setting_document(known.get(name))}
         return JsonResponse(document, headers=NO_STORE)

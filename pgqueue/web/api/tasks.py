@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,7 +20,7 @@ from pgqueue.web.http.queries import read_query
 from pgqueue.web.http.routing import FixedRoute
 from pgqueue.web.named_in_path import settings_of
 from pgqueue.web.security.access import Access
-from pgqueue.web.settings import WebSettings
+from pgqueue.web.settings import Action, WebSettings
 
 
 def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
@@ -33,18 +35,17 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         return JsonResponse(document, headers=NO_STORE)
 
     async def pause(request: Request) -> Response:
-        name = request.path_params["task"]
-        await access.check(request, "pause", f"task:{name}")
-        body = await read_json(request, settings, Because)
-        await pgq.pause(task=name, reason=body.reason, actor=access.actor_of(request))
-        return await answer(name)
+        return await change(request, "pause", pgq.pause)
 
     async def resume(request: Request) -> Response:
+        return await change(request, "resume", pgq.resume)
+
+    async def change(request: Request, action: Action, do: Callable[..., Awaitable[bool]]) -> Response:
         name = request.path_params["task"]
-        await access.check(request, "resume", f"task:{name}")
+        await access.check(request, action, f"task:{name}")
         body = await read_json(request, settings, Because)
-        await pgq.resume(task=name, reason=body.reason, actor=access.actor_of(request))
-        return await answer(name)
+        await do(task=name, reason=body.reason, actor=access.actor_of(request))
+        return await show(name)
 
     async def configure(request: Request) -> Response:
         name = request.path_params["task"]
@@ -52,9 +53,9 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         body = await read_json(request, settings, TaskOptionsBody)
         options = body.options.model_dump(exclude_unset=True)
         await pgq.configure_task(name, reason=body.reason, actor=access.actor_of(request), **options)
-        return await answer(name)
+        return await show(name)
 
-    async def answer(name: str) -> Response:
+    async def show(name: str) -> Response:
         known = await settings_of(pgq, "task")
         return JsonResponse(_document(pgq, name, known.get(name)), headers=NO_STORE)
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.errors import InvalidFilterError, JobNotFoundError
-from pgqueue.model.dead_letters import DeadLetter, DeadLetterFilter, DeadLetterGroup
+from pgqueue.model.dead_letters import DeadLetterFilter, DeadLetterGroup
 from pgqueue.model.jobs import Job
 from pgqueue.web.pages.page import Pages, base_of
 
@@ -48,6 +48,7 @@ class DeadLetterPages:
             found = await self._pages.pgq.dead_groups(**search, limit=GROUPS, cap=CAP)
         except InvalidFilterError as error:
             wrong = str(error)
+        visible = await self._pages.visible_ids(request, (group.latest.job_id for group in found))
         return self._pages.render(
             request,
             "dead_letters.html",
@@ -57,7 +58,7 @@ class DeadLetterPages:
             texts=texts,
             search=urlencode(search),
             wrong=wrong,
-            groups=[group for group in found if await self._is_visible(request, group.latest)],
+            groups=[group for group in found if group.latest.job_id in visible],
             cap=CAP,
             most=GROUPS,
             now=await self._pages.pgq.now(),
@@ -71,7 +72,8 @@ class DeadLetterPages:
         page = await self._pages.pgq.dead_letters(
             DeadLetterFilter(fingerprint=fingerprint), limit=PAGE, cursor=cursor
         )
-        letters = [letter for letter in page.letters if await self._is_visible(request, letter)]
+        visible = await self._pages.visible_ids(request, (letter.job_id for letter in page.letters))
+        letters = [letter for letter in page.letters if letter.job_id in visible]
         latest = await self._find_job(letters[0].job_id) if letters else None
         here = base_of(request) + request.url.path.removeprefix(base_of(request))
         return self._pages.render(
@@ -91,12 +93,6 @@ class DeadLetterPages:
             show_tracebacks=self._pages.settings.show_tracebacks,
             now=await self._pages.pgq.now(),
         )
-
-    async def _is_visible(self, request: Request, letter: DeadLetter) -> bool:
-        if self._pages.settings.owns is None:
-            return True
-        job = await self._find_job(letter.job_id)
-        return job is not None and await self._pages.access.owns(request, job)
 
     async def _find_job(self, job_id: UUID) -> Job | None:
         try:

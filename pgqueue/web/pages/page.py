@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse
@@ -15,7 +16,7 @@ from pgqueue.app import PgQueue
 from pgqueue.errors import ConfigurationError
 from pgqueue.model.jobs import Job
 from pgqueue.web.http.problems import NO_STORE
-from pgqueue.web.named_in_path import find_job
+from pgqueue.web.named_in_path import find_job, visible_ids
 from pgqueue.web.pages.format import FILTERS
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import Action, WebSettings
@@ -86,6 +87,10 @@ class Pages:
     async def job(self, request: Request, action: Action) -> Job:
         """Return the job that *request* is to do *action* to. Raises as `find_job`."""
         return await find_job(request, self.pgq, self.access, action)
+
+    async def visible_ids(self, request: Request, job_ids: Iterable[UUID]) -> Collection[UUID]:
+        """Return those of *job_ids* whose jobs the requester may see."""
+        return await visible_ids(request, self.pgq, self.access, job_ids)
 
     def hides(self, job: Job) -> bool:
         """Whether some of the arguments of *job* are redacted."""

@@ -1,16 +1,16 @@
-// Keeps a page as it would be if it were loaded again now: fetches it, and changes what has changed. What the
-// reader is at stays: focus, typed text, open details, the selection. Without this file the pages work as well.
+// Keeps a page up to date: fetches it again and changes only what differs. Focus, typed text, open details and the
+// selection stay. The pages also work without this file.
 "use strict";
 
 (() => {
-  const POLL = 5000; // ms between two looks where no event stream is to be had
-  const IDLE = 15000; // ms after which a quiet page is looked at anyway: ages go on
-  const REFUSED = 60000; // ms after which a server that had no stream is asked again
-  const PACE = 1000; // ms between two looks at least
+  const POLL = 5000; // ms between two refreshes without an event stream
+  const IDLE = 15000; // ms after which a quiet page is refreshed anyway: ages go on
+  const REFUSED = 60000; // ms after which a server that refused a stream is tried again
+  const MIN_INTERVAL = 1000; // ms between two refreshes at least
 
   const button = document.getElementById("live");
   const address = () => document.body.dataset.events || "";
-  const WORDS = { live: "Live", polling: "Live, every 5 s", paused: "Paused", offline: "Offline, trying again" };
+  const LABELS = { live: "Live", polling: "Live, every 5 s", paused: "Paused", offline: "Offline, trying again" };
 
   let stream = null;
   let streamed = "";
@@ -19,13 +19,13 @@
   let isBusy = false;
   let isOutdated = false;
   let hasFailed = false;
-  let lookedAt = Date.now();
+  let refreshedAt = Date.now();
   let timer = 0;
 
   function show() {
     const state = isPaused ? "paused" : hasFailed ? "offline" : stream && stream.readyState === EventSource.OPEN ? "live" : "polling";
     button.dataset.state = state;
-    button.textContent = WORDS[state];
+    button.textContent = LABELS[state];
     button.setAttribute("aria-pressed", String(!isPaused));
     button.hidden = !address();
   }
@@ -36,10 +36,10 @@
     streamed = address();
     if (!streamed || isPaused || document.hidden || !("EventSource" in window)) return;
     const opened = stream = new EventSource(streamed);
-    for (const name of ["tick", "job", "message"]) opened.addEventListener(name, () => look(PACE));
+    for (const name of ["tick", "job", "message"]) opened.addEventListener(name, () => refreshWithin(MIN_INTERVAL));
     opened.onopen = show;
     opened.onerror = () => {
-      // It connects again by itself, unless the server has said that there is nothing more, or that it has none.
+      // EventSource reconnects by itself, unless the server has ended the stream for good, or has none.
       if (opened !== stream || opened.readyState !== EventSource.CLOSED) return;
       stream = null;
       refusedUntil = Date.now() + REFUSED;
@@ -53,17 +53,17 @@
     streamed = "";
   }
 
-  function look(after) {
+  function refreshWithin(after) {
     if (isBusy) { isOutdated = true; return; }
     if (timer || !address() || isPaused || document.hidden) return;
-    timer = setTimeout(refresh, Math.max(0, lookedAt + after - Date.now()));
+    timer = setTimeout(refresh, Math.max(0, refreshedAt + after - Date.now()));
   }
 
   async function refresh() {
     timer = 0;
     isBusy = true;
     isOutdated = false;
-    lookedAt = Date.now();
+    refreshedAt = Date.now();
     try {
       const answer = await fetch(location.href, { cache: "no-store", headers: { Accept: "text/html" } });
       if (answer.redirected || answer.status === 401 || answer.status === 403) { location.reload(); return; }
@@ -75,11 +75,11 @@
       hasFailed = true;
     } finally {
       isBusy = false;
-      lookedAt = Date.now();
+      refreshedAt = Date.now();
     }
     connect();
     show();
-    if (isOutdated) look(PACE);
+    if (isOutdated) refreshWithin(MIN_INTERVAL);
   }
 
   function take(page) {
@@ -97,7 +97,7 @@
   function morph(shown, fresh) {
     if (shown.isEqualNode(fresh)) return;
     if (shown.nodeType !== 1) { shown.nodeValue = fresh.nodeValue; return; }
-    // What somebody is choosing or typing in is his.
+    // A field in use belongs to the reader.
     if (shown === document.activeElement && /^(INPUT|SELECT|TEXTAREA)$/.test(shown.nodeName)) return;
     for (const { name } of [...shown.attributes]) {
       if (!fresh.hasAttribute(name) && !(name === "open" && shown.nodeName === "DETAILS")) shown.removeAttribute(name);
@@ -105,35 +105,35 @@
     for (const { name, value } of fresh.attributes) {
       if (shown.getAttribute(name) !== value) shown.setAttribute(name, value);
     }
-    let place = shown.firstChild;
+    let next = shown.firstChild;
     for (const child of [...fresh.childNodes]) {
-      let match = place;
+      let match = next;
       if (key(child)) while (match && !isAlike(match, child)) match = match.nextSibling;
       if (match && isAlike(match, child)) {
-        if (match !== place) shown.insertBefore(match, place);
-        else place = place.nextSibling;
+        if (match !== next) shown.insertBefore(match, next);
+        else next = next.nextSibling;
         morph(match, child);
       } else {
-        shown.insertBefore(child, place);
+        shown.insertBefore(child, next);
       }
     }
-    while (place) { const next = place.nextSibling; place.remove(); place = next; }
+    while (next) { const after = next.nextSibling; next.remove(); next = after; }
   }
 
   button.addEventListener("click", () => {
     isPaused = !isPaused;
     if (isPaused) disconnect();
-    else { connect(); look(0); }
+    else { connect(); refreshWithin(0); }
     show();
   });
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) disconnect();
-    else { connect(); look(0); }
+    else { connect(); refreshWithin(0); }
     show();
   });
-  setInterval(() => { if (!stream || Date.now() - lookedAt >= IDLE) look(POLL); }, POLL);
+  setInterval(() => { if (!stream || Date.now() - refreshedAt >= IDLE) refreshWithin(POLL); }, POLL);
   addEventListener("pagehide", disconnect);
-  addEventListener("pageshow", (event) => { if (event.persisted) { connect(); look(0); } });
+  addEventListener("pageshow", (event) => { if (event.persisted) { connect(); refreshWithin(0); } });
   connect();
   show();
 })();
