@@ -180,7 +180,7 @@ async def test_a_name_is_used_once_in_an_attempt(pgq: PgQueue) -> None:
 
     job = await work.enqueue()
     async with pgq.worker():
-        with pytest.raises(JobFailed, match="step 'charge': was run in this attempt already") as raised:
+        with pytest.raises(JobFailed, match="step 'charge': already ran in this attempt") as raised:
             await job.result(timeout=60)
 
     assert raised.value.error_type == "InvalidStepError"
@@ -256,7 +256,7 @@ async def test_a_stored_result_that_does_not_fit_any_more_is_an_error(pgq: PgQue
         if ctx.attempt == 1:
             await ctx.step("number", before)
             raise ValueError
-        with pytest.raises(InvalidStepError, match="step 'number': has a stored result that does not fit"):
+        with pytest.raises(InvalidStepError, match="step 'number': has a stored result that does not match"):
             await ctx.step("number", after)
         return "raised"
 

@@ -9,16 +9,16 @@ from functools import partial
 from typing import Any, Final
 
 NAME: Final = "pgqueue attempt"
-"""One for all: to have asyncio count and print a number for each costs a quarter of a task."""
+"""One name for all: letting asyncio number them costs a quarter of the time of a task."""
 
 StartTask = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
 def task_starter(loop: asyncio.AbstractEventLoop) -> StartTask:
-    """Return what starts a coroutine as an asyncio task of *loop*, which runs now.
+    """Return a function that starts a coroutine as an asyncio task of *loop*, the running one.
 
-    From Python 3.12 on, its first step runs before this returns: a coroutine that never suspends is never
-    scheduled. A task factory that the program has set is heeded.
+    From Python 3.12 on, the first step runs before that function returns, so a coroutine that never suspends
+    is never scheduled. A task factory that the program has set is respected.
     """
     if loop.get_task_factory() is not None:
         return loop.create_task

@@ -1,4 +1,4 @@
-"""Compares two executions of one job, for tests of idempotency. Values only."""
+"""Compares two executions of one job, for tests of idempotency. Values only: see `pgqueue.testing`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MAX_RESULT = 500
 def judge(first: Outcome, second: Outcome, codec: Codec | None) -> Outcome:
     """Return the outcome of a job that was executed twice: the *second*, if both ended alike.
 
-    They did if they lead to the same status and, in success, returned the same: the same JSON, that is. A
-    second that was stopped from outside, cancelled or released, tells nothing of the job.
+    They ended alike if they lead to the same status and, in success, returned the same JSON. A *second*
+    execution that was cancelled or released from outside says nothing about the job.
     """
     if isinstance(second, Released) or (isinstance(second, Ended) and second.status is JobStatus.CANCELLED):
         return second
@@ -36,7 +36,7 @@ def _ending(outcome: Outcome, codec: Codec | None) -> tuple[JobStatus, Any]:
     match outcome:
         case Succeeded(result=stored):
             if stored is not None and codec is not None:
-                # What a codec makes of the same document may differ each time.
+                # A codec may encode the same document differently each time.
                 stored = codec.decode(stored)
             return JobStatus.SUCCEEDED, None if stored is None else json.loads(stored)
         case Retried():

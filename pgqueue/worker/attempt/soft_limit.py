@@ -1,6 +1,9 @@
-"""Raises SoftTimeLimitExceeded in handlers: in coroutines at their await, in threads between two steps.
+"""Raises SoftTimeLimitExceeded in handlers, at an await in coroutines and between two steps in threads.
 
-Knows no clock: `deadlines` says when.
+`deadlines` says when. A coroutine is told by a cancellation, which a small generator between it and its
+asyncio task turns into the exception; a handler that ends without suspending never meets that generator. The
+exception is a CancelledError and not a plain BaseException, because asyncio's groups orphan their children on
+the latter if it comes in their `__aexit__`.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ def resume(
 ) -> Generator[Any, Any, Any]:
     """Drive *coroutine*, which waits for *waiting_for*, to its end; return its value.
 
-    As `await` would, but that a cancellation sent for the soft limit reaches it as SoftTimeLimitExceeded, and
-    is no cancellation of the asyncio task any more.
+    As `await` would, except that a cancellation for the soft limit reaches the coroutine as
+    SoftTimeLimitExceeded, and no longer counts as a cancellation of the asyncio task.
     """
     try:
         while True:
@@ -36,7 +39,7 @@ def resume(
                 raise
             except BaseException as thrown:
                 error = thrown
-            # Not inside the `except`: what the handler raises has a context of its own.
+            # Not inside the `except`: the handler's own errors keep their own context.
             waiting_for = (
                 coroutine.send(received) if error is None else coroutine.throw(_as_meant(error, attempt))
             )
@@ -45,12 +48,12 @@ def resume(
 
 
 def _as_meant(error: BaseException, attempt: RunningAttempt) -> BaseException:
-    """Return what a handler is to see of *error*."""
+    """Return what the handler gets for *error*."""
     if not attempt.is_soft_due or not isinstance(error, asyncio.CancelledError):
         return error
     assert attempt.runner is not None
     attempt.is_soft_due = False
-    # Cancelled twice, for the soft limit and for good: the latter is what is left.
+    # Cancelled twice, for the soft limit and to stop: the latter remains.
     is_cancelled_for_good = attempt.runner.uncancel() > 0
     return error if is_cancelled_for_good else soft_limit_exceeded(attempt)
 
@@ -59,7 +62,7 @@ def soft_limit_exceeded(attempt: RunningAttempt) -> SoftTimeLimitExceeded:
     """Return what is raised in the handler of *attempt*."""
     assert attempt.policy is not None
     return SoftTimeLimitExceeded(
-        f"job {attempt.claimed.id} ({attempt.claimed.task}) overran its soft limit of "
+        f"job {attempt.claimed.id} ({attempt.claimed.task}) exceeded its soft time limit of "
         f"{attempt.policy.soft_timeout:g} s"
     )
 
@@ -80,8 +83,8 @@ def call(
 class ThreadCall:
     """A call of a handler, in the thread that makes it, that another thread can interrupt.
 
-    Only the handler is hit: before it starts, `interrupt` waits for it; after it has ended, it does nothing.
-    A thread inside a call of C, a blocking one say, is hit when that returns.
+    Only the handler is hit: `interrupt` before its start takes effect when it starts, and after its end it
+    does nothing. A thread inside a C function, such as a blocking call, is hit when that returns.
     """
 
     def __init__(self, handler: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -101,7 +104,7 @@ class ThreadCall:
             outcome = call(*self._call)
             self._close()
         except SoftTimeLimitExceeded as error:
-            # Too early or too late to hit the handler: it is raised once, so nothing more comes.
+            # It was too early or too late to hit the handler. It is raised only once, so nothing more comes.
             self._close()
             return outcome or (None, error)
         return outcome
@@ -116,7 +119,7 @@ class ThreadCall:
                 _raise_in(self._thread, SoftTimeLimitExceeded)
 
     def _close(self) -> None:
-        """From here on nothing is raised in this thread, which is used again."""
+        """From here on, raise nothing in this thread, which is used again."""
         with self._lock:
             if self._thread is not None:
                 _raise_in(self._thread, None)
@@ -124,6 +127,6 @@ class ThreadCall:
 
 
 def _raise_in(thread: int, error: type[BaseException] | None) -> None:
-    """Have *error* raised in *thread* before its next step of Python; None: nothing after all."""
+    """Have *error* raised in *thread* before its next step of Python; None: raise nothing after all."""
     target = ctypes.py_object(error) if error is not None else None
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), target)

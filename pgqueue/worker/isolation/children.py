@@ -1,7 +1,9 @@
 """The child processes of a worker, in which handlers with `isolation="process"` run.
 
-Each runs one job at a time, is used again, and can be killed. They end with their worker, however it ends: a
-child whose socket is closed kills itself.
+Each child runs one job at a time, is used again, and can be killed. Over a socket of its own it gets the
+fields of the job and sends those of the outcome, as JSON: nothing is pickled, and standard output is the
+handler's. The worker holds the hard limit and kills the child's whole session. Children end with their
+worker, however it ends: a child whose socket is closed kills itself.
 """
 
 from __future__ import annotations
@@ -40,10 +42,10 @@ class Child:
         """Start a child."""
         ours, theirs = socket.socketpair()
         with contextlib.ExitStack() as unless_spawned, theirs:
-            # Closed, it ends a child that nobody has come to know.
+            # Closing it ends a child that was not handed over.
             unless_spawned.callback(ours.close)
-            # A session of its own: a signal to the worker's group is the worker's to answer, and what the
-            # handler starts can be killed with it.
+            # A session of its own: a signal to the worker's group is for the worker to handle, and what the
+            # handler starts can be killed with the child.
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "pgqueue.processes.child", str(theirs.fileno())),
@@ -73,7 +75,7 @@ class Child:
         except ConnectionError:
             line = b""
         if not line.endswith(b"\n"):
-            # If it is still there, it has closed its socket, and is of no use.
+            # If it is still alive, it has closed its socket, and cannot be used.
             self.kill()
             raise ProcessDiedError(await self._process.wait())
         return unpack(line)
@@ -85,7 +87,7 @@ class Child:
         self._writer.close()
 
     async def end(self) -> None:
-        """Have it end, and wait for it."""
+        """Ask it to end, and wait for that."""
         self._writer.close()
         with anyio.move_on_after(END_WITHIN):
             await self._process.wait()
@@ -105,7 +107,7 @@ class ChildProcesses:
     async def run(
         self, job: dict[str, Any], *, started: Callable[[], object], stop_reason: Callable[[], str | None]
     ) -> dict[str, Any]:
-        """Run *job* in a child; return what it replies. *started* is called when the handler starts.
+        """Run *job* in a child; return its reply. *started* is called when the handler starts.
 
         Cancelled, it asks the handler to stop if *stop_reason* gives a reason, and kills it if it does not
         end, or if there is none. Raises ProcessDiedError.
@@ -121,7 +123,7 @@ class ChildProcesses:
                 if reason is None:
                     raise
                 child.send({"stop": reason})
-                # Before the attempt is given up on.
+                # Less than the grace: before the attempt is abandoned.
                 with anyio.move_on_after(0.8 * self._grace) as waiting:
                     reply = await self._reply(child, started)
                 if waiting.cancelled_caught:

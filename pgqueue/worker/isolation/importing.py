@@ -34,7 +34,7 @@ def check_importable(definition: TaskDefinition, registry: Registry) -> None:
     if module is None or host is None or host.registry is not registry:
         raise InvalidTaskError(
             f"task {definition.name!r}: a child process would import {definition.handler.__module__!r} and "
-            "not find the task: keep it, or its PgQueue, in a variable at the top level of that module"
+            "not find the task; assign it, or its PgQueue, to a variable at the top level of that module"
         )
     if module.__name__ == MAIN and source_of_main() is None:
         raise InvalidTaskError(
@@ -44,7 +44,7 @@ def check_importable(definition: TaskDefinition, registry: Registry) -> None:
 
 
 def source_of_main() -> dict[str, str] | None:
-    """Say where the program of this process comes from; None: from nowhere that another could read."""
+    """Return where the program of this process comes from; None: from nowhere that a child could read."""
     main = sys.modules[MAIN]
     if main.__spec__ is not None:
         return {"module": main.__spec__.name}

@@ -1,6 +1,6 @@
-"""What a worker and its child processes say to each other: a JSON object a line, over a socket of their own.
+"""The messages between a worker and its child processes: JSON objects, one per line, over a socket.
 
-Nothing is pickled: a job goes over as its fields, an outcome comes back as its own.
+Nothing is pickled: a job is sent as its fields, and so is an outcome.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def unpack_outcome(packed: dict[str, Any]) -> Outcome:
 
 
 def read_reply(message: dict[str, Any]) -> tuple[Outcome, bool | None] | JobError:
-    """Return what a child says of a job: its outcome, and whether that is kept; or why it did not run."""
+    """Return a child's reply: the outcome of the job, and whether it is committed; or why it did not run."""
     if "failure" in message:
         return JobError(*message["failure"])
     return unpack_outcome(message["outcome"]), message["is_kept"]

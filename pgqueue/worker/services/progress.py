@@ -1,4 +1,8 @@
-"""Writes how far jobs have come: the last report of each, in batches, at most so often."""
+"""Writes the progress of jobs: the last report of each, in batches, about twice a second.
+
+A report is a row of its own. As a column of `running` it would be a second version of a row that every claim
+and finish goes through.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ from pgqueue.store import Store
 logger = logging.getLogger("pgqueue.worker")
 
 INTERVAL = 0.5
-"""Seconds between two batches. The first report after a silence is written at once."""
+"""Seconds between two batches. The first report after a pause is written at once."""
 FLUSH_WITHIN = 5.0
 """Seconds for which the end of a job may wait for its last report to be written."""
 MAX_BATCH = 500
@@ -27,7 +31,7 @@ MAX_BATCH = 500
 class ProgressWriter:
     """Owns the reports of a worker's jobs until they are written.
 
-    A report is worth less than the work that it is about: what cannot be written in time is dropped.
+    A report is worth less than the work that it is about, so one that cannot be written in time is dropped.
     """
 
     def __init__(self, database: Database, store: Store) -> None:
@@ -41,7 +45,7 @@ class ProgressWriter:
         self._wakeup = anyio.Event()
 
     def report(self, job_id: UUID, lease_id: UUID, report: str) -> None:
-        """Take a report, as JSON, over; it takes the place of the one before. From any thread."""
+        """Take a report, as JSON, which replaces the one before. From any thread."""
         with self._lock:
             is_first = not self._reports
             self._reports[job_id] = (lease_id, report)
@@ -61,17 +65,19 @@ class ProgressWriter:
             await anyio.sleep(INTERVAL)
 
     async def flush(self, job_id: UUID) -> None:
-        """Have the last report of a job written that is about to end."""
+        """Write the last report of a job that is about to end."""
         try:
             async with asyncio.timeout(FLUSH_WITHIN):
                 await self._write(job_id)
         except TimeoutError:
             pass
         if self.drop(job_id):
-            logger.warning("job %s: its last progress is not written: the database stays away", job_id)
+            logger.warning(
+                "job %s: the database is unavailable; its last progress report was not written", job_id
+            )
 
     def drop(self, job_id: UUID) -> bool:
-        """Forget the report of a job, if there is one: its attempt is over."""
+        """Forget the report of a job whose attempt is over; return whether there was one."""
         with self._lock:
             return self._reports.pop(job_id, None) is not None
 
@@ -88,12 +94,12 @@ class ProgressWriter:
                 async with self._database.acquire() as connection:
                     await self._store.report_progress(connection, reports)
             except PASSING_ERRORS as error:
-                logger.debug("progress: waiting for the database: %s", error)
+                logger.debug("progress: the database is unavailable: %s", error)
                 with self._lock:
                     # What was reported meanwhile is newer.
                     self._reports = {**taken, **self._reports}
             except asyncpg.PostgresError as error:
-                logger.warning("progress: the database refuses %d reports: %s", len(reports), error)
+                logger.warning("progress: the database rejected %d reports: %s", len(reports), error)
 
     def _wake(self) -> None:
         self._wakeup.set()

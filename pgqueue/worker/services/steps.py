@@ -1,4 +1,8 @@
-"""Runs the steps of one attempt: each once, its result stored, and not at all if that is stored already."""
+"""Runs the steps of an attempt: each once per job, because its result is stored and returned from then on.
+
+A name can be used once in an attempt. Returning the stored result to a loop that forgot to name its steps
+apart would skip work in silence.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from pgqueue.tasks.codec import Codec, encode_document
 
 
 class Steps:
-    """The steps of one attempt. What is stored of earlier ones is read once, when the first step is run."""
+    """The steps of one attempt. Stored results are read once, when the first step is run."""
 
     def __init__(
         self,
@@ -48,7 +52,7 @@ class Steps:
         """Return the stored result of step *name*, or call *fn* and store it. See JobContext.step."""
         result = self._result_of(name, fn)
         if name in self._names:
-            raise self._invalid(name, "was run in this attempt already: give each step a name of its own")
+            raise self._invalid(name, "already ran in this attempt; each step needs a unique name")
         self._names.add(name)
         stored = (await self._read()).get(name)
         if stored is None:
@@ -62,7 +66,7 @@ class Steps:
 
     def _result_of(self, name: str, fn: Callable[..., Any]) -> Result:
         if not callable(fn):
-            raise self._invalid(name, f"{fn!r} is not a function: give the function and its arguments")
+            raise self._invalid(name, f"{fn!r} is not a function; pass a function and its arguments")
         try:
             return Result(f"step {name!r}", _annotated(fn))
         except InvalidTaskError as error:
@@ -80,13 +84,13 @@ class Steps:
             async with self._database.acquire() as connection:
                 return await self._store.record_step(connection, self._job_id, self._lease_id, name, document)
 
-        # The function has run: however long the database is away, what it returned is worth waiting for.
-        # The lease, or the attempt's time, puts an end to it.
+        # The function has run, so its result is worth waiting for, however long the database is unavailable.
+        # The lease or the time limit ends the wait.
         stored = await persist(f"job {self._job_id}: storing step {name!r}", record)
         if stored is None:
             raise LeaseLostError(
-                f"job {self._job_id}: the lease was lost before the result of step {name!r} was stored: "
-                "a newer attempt runs it again"
+                f"job {self._job_id}: the lease was lost before the result of step {name!r} was stored; "
+                "another attempt will run the step again"
             )
         return stored
 
@@ -95,21 +99,23 @@ class Steps:
             return encode_document(self._codec, result.encode(value, limit=self._result_limit))
         except Exception as error:
             # The codec is the user's: it may raise anything.
-            raise self._invalid(name, f"has run, and its result cannot be stored: {error}") from error
+            raise self._invalid(name, f"ran, but its result cannot be stored: {error}") from error
 
     def _decoded(self, name: str, result: Result, stored: str) -> Any:
         try:
             return result.decode(stored if self._codec is None else self._codec.decode(stored))
         except Exception as error:
-            # pydantic's, where the function is annotated otherwise now; or the codec's, which may be any.
-            raise self._invalid(name, f"has a stored result that does not fit any more: {error}") from error
+            # pydantic's, if the annotation has changed; or the codec's, which may be any.
+            raise self._invalid(
+                name, f"has a stored result that does not match its annotation: {error}"
+            ) from error
 
     def _invalid(self, name: str, problem: str) -> InvalidStepError:
         return InvalidStepError(f"job {self._job_id}: step {name!r}: {problem}")
 
 
 async def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Call *fn*: on the loop if it is a coroutine function, in a thread if it may take its time."""
+    """Call *fn*: on the loop if it is a coroutine function, otherwise in a thread, because it may block."""
     if inspect.iscoroutinefunction(fn):
         return await fn(*args, **kwargs)
     call = functools.partial(fn, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""A transaction of the user's that ends with the success of its job: one commit for both, or none."""
+"""A transaction of the user's that ends with the success of its job: one commit for both, or for neither."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ class JobTransaction:
 
     @asynccontextmanager
     async def block(self) -> AsyncIterator[Connection]:
-        """Lend the connection; an exception takes back what was written since. See JobContext.transaction."""
+        """Lend the connection; an exception rolls back what the block wrote. See JobContext.transaction."""
         user = asyncio.current_task()
         if self._blocks and self._user is not user:
             raise ContextError(
-                f"job {self._job_id}: another asyncio task is in a block of ctx.transaction(): all blocks of "
-                "an attempt are one transaction, so open them one after the other"
+                f"job {self._job_id}: another asyncio task is inside a block of ctx.transaction(); all "
+                "blocks of an attempt are one transaction, so open them one after the other"
             )
         self._user = user
         self._blocks += 1
@@ -76,7 +76,7 @@ class JobTransaction:
 
     async def _begin(self) -> None:
         connection = await self._database.take_plain()
-        # Known from here on: whatever happens next, the end of the attempt gives it back.
+        # Noted at once: whatever happens next, the end of the attempt gives it back.
         self._connection = connection
         try:
             self._transaction = connection.transaction()
@@ -88,7 +88,7 @@ class JobTransaction:
         if not is_ours:
             await self.roll_back()
             raise LeaseLostError(
-                f"job {self._job_id}: its lease is lost: another worker may be running it, and nothing that "
+                f"job {self._job_id}: its lease is lost; another worker may be running it, and nothing that "
                 "this attempt writes would be kept"
             )
 
@@ -105,7 +105,7 @@ class JobTransaction:
         is_commit_sent = False
         try:
             async with asyncio.timeout(COMMIT_WITHIN):
-                # The user's deferred checks, while the planner is as the user knows it.
+                # The user's deferred checks, while the planner still has the user's settings.
                 await connection.execute("set constraints all immediate")
                 await self._database.use_settings(connection)
                 results = None if result is None else [result]
@@ -120,9 +120,9 @@ class JobTransaction:
         except CONNECTION_ERRORS as error:
             self.terminate()
             if is_commit_sent and await self._was_committed():
-                logger.info("job %s: committed, though the answer was lost: %s", self._job_id, error)
+                logger.info("job %s: committed, although the reply was lost: %s", self._job_id, error)
                 return True
-            # Not committed, or not yet: whatever outcome is written next waits for it, and is fenced off.
+            # Not committed, or not yet: the outcome that is written next waits for it, and is fenced off.
             raise
         except BaseException:
             await self.roll_back()
@@ -131,7 +131,7 @@ class JobTransaction:
         return True
 
     async def _was_committed(self) -> bool:
-        """Ask the job itself, for as long as it takes."""
+        """Ask the database, for as long as it takes."""
 
         async def read() -> bool:
             async with self._database.acquire() as connection:
@@ -145,7 +145,7 @@ class JobTransaction:
         return await persist(f"job {self._job_id}: asking whether it was committed", read)
 
     async def roll_back(self) -> None:
-        """Take everything back. Never raises but when cancelled."""
+        """Roll back. Raises nothing, unless it is cancelled."""
         if self._connection is None:
             return
         try:
@@ -161,7 +161,7 @@ class JobTransaction:
         await self._give_back()
 
     def terminate(self) -> None:
-        """Close the connection at once, whoever is using it: the server takes everything back."""
+        """Close the connection at once, even while it is in use: the server rolls back."""
         connection, self._connection = self._connection, None
         if connection is not None:
             # Closed already: the pool has taken it back.
