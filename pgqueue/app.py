@@ -48,6 +48,7 @@ from pgqueue.tasks.definition import Isolation, TaskDefinition
 from pgqueue.tasks.registry import Registry
 from pgqueue.tasks.task import Declare, Task
 from pgqueue.worker import Worker, WorkerSettings
+from pgqueue.worker.host import WorkerHost
 from pgqueue.worker.isolation.runner import AttemptRunner, MainThread
 from pgqueue.worker.outcome.dead_letter_hooks import Hook
 
@@ -194,7 +195,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         return declare if handler is None else declare(handler)
 
     def queue(
-        self, name: str, /, *, max_depth: int | None | Unset = UNSET, **options: Unpack[TaskOptions]
+        self, name: str, /, *, max_depth: int | Unset | None = UNSET, **options: Unpack[TaskOptions]
     ) -> None:
         """Declare a queue and the options of its jobs, where call and task do not say otherwise.
 
@@ -356,7 +357,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
             name=name,
             run_twice=run_twice or self._runs_twice,
         )
-        worker = Worker(
+        host = WorkerHost(
             database=self._database,
             store=self._store,
             registry=self.registry,
@@ -368,9 +369,9 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
             version=self.version,
             unknown_task_grace=self._unknown_task_grace,
             on_dead=self._on_dead,
-            settings=settings,
             retention=self._retention,
         )
+        worker = Worker(host, settings)
         # A failed one stays, for whoever asks after the health of the process.
         self._workers = [each for each in self._workers if not each.has_stopped]
         self._workers.append(worker)

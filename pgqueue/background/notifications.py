@@ -13,8 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Iterable
 from uuid import UUID
 
 import anyio
@@ -198,10 +197,3 @@ class Signals:
                 on_message(str(message))
             except ValueError:
                 logger.warning("ignoring malformed notification %r on channel %s", message, channel)
-
-
-class Announce(Protocol):
-    """Announces what was committed: jobs that have ended, and lanes that have new pending jobs."""
-
-    def __call__(self, *, finished: Collection[UUID], lanes: Collection[int]) -> None:
-        """Announce it."""

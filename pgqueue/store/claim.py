@@ -50,9 +50,9 @@ class ClaimStatements(Statements):
         rows = await connection.fetch(self._sql["take_over_prefetched"], lease_id, limit, lanes)
         return [tuple(row) for row in rows]
 
-    async def settle_claim(self, connection: Connection, job_id: UUID, lease_id: UUID) -> bool:
+    async def secure_claim(self, connection: Connection, job_id: UUID, lease_id: UUID) -> bool:
         """Have a claim outlive a crash; False: it is gone."""
-        return await connection.fetchval(self._sql["settle_claim"], job_id, lease_id) is not None
+        return await connection.fetchval(self._sql["secure_claim"], job_id, lease_id) is not None
 
     async def sweep(self, connection: Connection, lanes: Iterable[int]) -> dict[int, int]:
         """Return the first position of each of *lanes* that has ready jobs."""

@@ -114,9 +114,9 @@ class UpkeepStatements(Statements):
         """Return the jobs of a lease that somebody asked to cancel."""
         return [row[0] for row in await connection.fetch(self._sql["find_cancel_requests"], lease_id)]
 
-    async def settle_cancel_requests(self, connection: Connection) -> list[tuple[JobMoved, str | None]]:
+    async def carry_out_cancels(self, connection: Connection) -> list[tuple[JobMoved, str | None]]:
         """Carry out or drop requests whose attempt has ended; return the jobs that are cancelled, and why."""
-        rows = await connection.fetch(self._sql["settle_cancel_requests"])
+        rows = await connection.fetch(self._sql["carry_out_cancels"])
         return [
             (job_moved(row, JobStatus.CANCELLED), row["reason"])
             for row in rows

@@ -1,12 +1,14 @@
-"""Removes jobs that are past their retention: whole days where nothing is to be kept, single jobs elsewhere.
+"""Removes jobs after their retention: whole days where nothing is to be kept, single jobs elsewhere.
 
-One worker at a time, any of them. It takes its time: after each step it pauses for several times as long as
-the step took, so that claims do not feel it.
+One worker at a time does it, any of them. It takes its time: after each step it pauses for several times as
+long as the step took, so that claims do not feel it. A pass may take minutes, so it has a connection and a
+round of its own, and no other chore waits for it.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import pairwise
@@ -15,11 +17,11 @@ from uuid import UUID
 
 import anyio
 
-from pgqueue.database.patience import persist
 from pgqueue.database.pool import Link
 from pgqueue.model.ids import new_id
 from pgqueue.options.retention import DAY, Retention
 from pgqueue.store import Partition, Store
+from pgqueue.upkeep.chore import Chore
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -30,16 +32,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 FIRST_PASS = 5.0
-"""Seconds after which a worker first looks: one that is started for a few jobs need not."""
+"""Seconds after its start before a worker first looks: one that runs only a few jobs need not."""
 PASS_INTERVAL = 600.0
-"""Seconds between two passes at least."""
+"""Minimum seconds between two passes."""
 PAUSE_SHARE = 9
-"""A step is followed by a pause of so many times its own length, and a pass by one of the same share."""
+"""A step is followed by a pause of this many times its own length, and so is a pass."""
 STEP = 2000
 """Jobs in one step."""
 CHORE = "purge"
 CHORE_TTL = 120.0
-"""Seconds after which another worker may take over from one that is not heard of."""
+"""Seconds after which another worker may take over from one that no longer reports."""
 DROP_TRIES = 20
 DROP_PAUSE = 0.5
 """Seconds between two tries to drop a partition that is in use."""
@@ -48,10 +50,11 @@ FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)
 
 
 def ranges(partitions: Sequence[Partition]) -> Iterator[tuple[UUID, UUID, Partition | None]]:
-    """Yield the ranges of ids to go through, from (included) to (not included), oldest first.
+    """Yield the ranges of ids to go through: first id, end (not included) and partition, oldest first.
 
-    Each day that reaches past the retention, up to where it does, with its partition if that is all of it;
-    and what lies between and around the days: the ids that have no time, or whose day has no partition.
+    There is one for each day that has jobs past the retention, up to the first id that is not past it, with
+    the day's partition if the range is all of it. And there is one for what lies between and around the days:
+    ids that have no time, or whose day has no partition.
     """
     after = FIRST_ID
     for partition in partitions:
@@ -64,29 +67,31 @@ def ranges(partitions: Sequence[Partition]) -> Iterator[tuple[UUID, UUID, Partit
     yield after, LAST_ID, None
 
 
-class Purger:
-    """One worker's share of the retention."""
+class Purging(Chore):
+    """Removes jobs after their retention."""
+
+    name = "removing jobs after their retention"
 
     def __init__(self, store: Store, link: Link, retention: Retention) -> None:
+        super().__init__()
         self._store = store
         self._link = link
         self._retention = retention
         self._id = new_id()
         self._kept_until = 0.0
+        self.due_at = time.monotonic() + FIRST_PASS
 
-    async def run(self) -> None:
-        """Remove what is past its retention until cancelled."""
+    async def run(self) -> float:
+        """Make a pass through the jobs, unless another worker does, or has done so lately."""
         if self._retention.shortest is None:
-            return
-        await anyio.sleep(FIRST_PASS)
-        while True:
-            await persist("purging", self._pass)
-            # The connection would be idle for minutes.
-            await self._link.close()
-            await anyio.sleep(PASS_INTERVAL / 10)
+            return math.inf
+        await self._pass()
+        # The connection would be idle for minutes.
+        await self._link.close()
+        return PASS_INTERVAL / 10
 
     async def _pass(self) -> None:
-        """Go through all jobs that may be past their retention, if nobody else does."""
+        """Go through all jobs that may be past their retention, unless another worker does."""
         started_at = time.monotonic()
         self._kept_until = 0.0
         if not await self._keep_chore():
@@ -94,7 +99,8 @@ class Purger:
         removed = dropped = 0
         shortest = self._retention.shortest
         assert shortest is not None
-        # A day is waited for as a whole where that is not much more: then it is dropped and not deleted.
+        # Where that adds little, wait for a whole day: it is dropped then, which is cheaper than deleting its
+        # jobs.
         age = shortest + (DAY if shortest >= 2 * DAY else 0)
         partitions = await self._step(self._store.find_day_partitions, age)
         for low, high, partition in ranges(partitions):
@@ -103,12 +109,12 @@ class Purger:
             else:
                 removed += await self._purge(low, high)
         if removed or dropped:
-            logger.info("removed %d jobs and %d days past their retention", removed, dropped)
+            logger.info("retention: removed %d jobs and dropped %d daily partitions", removed, dropped)
         rest = max(PASS_INTERVAL, PAUSE_SHARE * (time.monotonic() - started_at))
         await self._step(self._store.end_chore, CHORE, self._id, rest)
 
     async def _purge(self, low: UUID, high: UUID) -> int:
-        """Remove the jobs of a range that are past their retention; return how many."""
+        """Remove the jobs of a range that are past their retention; return their number."""
         removed = 0
         start = low
         while await self._keep_chore():
@@ -120,7 +126,7 @@ class Purger:
         return removed
 
     async def _drop(self, partition: Partition) -> bool:
-        """Drop a day if all its jobs are past their retention; whether it is gone."""
+        """Drop a day if all its jobs are past their retention; return whether it was dropped."""
         bounds: list[UUID] = [partition.low]
         while True:
             if not await self._keep_chore():
@@ -153,7 +159,7 @@ class Purger:
         return value
 
     async def _keep_chore(self) -> bool:
-        """Begin the chore or go on with it; False: another worker is at it, or it is not time yet."""
+        """Begin the pass or continue it; False: another worker is making it, or it is not time yet."""
         now = time.monotonic()
         if now < self._kept_until:
             return True

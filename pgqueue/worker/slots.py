@@ -1,15 +1,16 @@
-"""The attempts that are under way in a worker: from claimed jobs to outcomes.
+"""The slots of a worker: the attempts that are under way in it, from claimed jobs to outcomes.
 
-Decides nothing about retries and writes nothing: the executor says how an attempt ended, the finisher
-writes it.
+It decides nothing about retries and writes no outcome: the executor returns how an attempt ended, and the
+finisher writes it. A job that runs at most once (`acks_late=False`) starts when its claim is on the disk.
+Other claims need not be there before their jobs start: if a crashing server forgets one, the job is claimed
+again, and runs again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple
 from uuid import UUID
 
@@ -22,20 +23,18 @@ from pgqueue.events.kinds import (
     JobsStarted,
     JobStarted,
 )
-from pgqueue.events.observers import Observers
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, Outcome, PutAside, Released, Succeeded
 from pgqueue.options.levels import restore_options
-from pgqueue.store import Claimed
-from pgqueue.tasks.codec import Codec
-from pgqueue.tasks.registry import Registry
-from pgqueue.worker.attempt.attempt import RunningAttempt, Stop
+from pgqueue.store import Claimed, Lane
+from pgqueue.upkeep.state import WorkerState
+from pgqueue.worker.attempt.attempt import Phase, RunningAttempt, Stop
 from pgqueue.worker.attempt.deadlines import Deadlines
 from pgqueue.worker.attempt.eager_start import task_starter
 from pgqueue.worker.attempt.executor import Executor
 from pgqueue.worker.attempt.rerun import judge
-from pgqueue.worker.claim.lanes import LaneBook
+from pgqueue.worker.host import WorkerHost
 from pgqueue.worker.isolation.children import ChildProcesses
 from pgqueue.worker.isolation.importing import check_importable
 from pgqueue.worker.isolation.wire import read_reply
@@ -47,52 +46,36 @@ logger = logging.getLogger("pgqueue.worker")
 
 
 class Slots:
-    """A worker's slots, and the attempts in them.
-
-    *lease* returns the lease that the worker holds now, *paused* the tasks of which nothing may start;
-    *freed* is called when an attempt has ended. *settle_claim* has an attempt's claim outlive a crash of the
-    server; it returns whether the claim still holds.
-    """
+    """A worker's slots, and the attempts in them. *lanes*: those that jobs are claimed from, by id."""
 
     def __init__(
         self,
-        *,
-        worker: str,
-        settings: WorkerSettings,
-        registry: Registry,
+        host: WorkerHost,
         scopes: Scopes,
         finisher: Finisher,
-        observers: Observers,
-        book: LaneBook,
-        codec: Codec | None,
-        rng: random.Random,
-        lease: Callable[[], UUID | None],
-        paused: Callable[[], frozenset[str]],
-        freed: Callable[[], object],
-        settle_claim: Callable[[RunningAttempt], Awaitable[bool]],
+        state: WorkerState,
+        lanes: Mapping[int, Lane],
+        settings: WorkerSettings,
     ) -> None:
+        registry = host.registry
         for definition in registry.definitions:
             if definition.is_isolated:
                 check_importable(definition, registry)
-        self._worker = worker
-        self._settings = settings
         self._registry = registry
         self._scopes = scopes
         self._finisher = finisher
-        self._observers = observers
-        self._book = book
-        self._codec = codec
-        self._lease = lease
-        self._paused = paused
-        self._freed = freed
-        self._settle_claim = settle_claim
+        self._state = state
+        self._observers = host.observers
+        self._lanes = lanes
+        self._settings = settings
+        self.worker = scopes.worker
         self.attempts: set[RunningAttempt] = set()
-        self.deadlines = Deadlines(self.attempts, grace=settings.cancel_grace, give_up=self.give_up)
+        self.deadlines = Deadlines(self.attempts, grace=settings.cancel_grace, abandon=self.abandon)
         self.executor = Executor(
-            codec=codec,
+            codec=scopes.codec,
             result_limit=settings.result_limit,
             threads=settings.concurrency,
-            rng=rng,
+            rng=host.rng,
             watch=self.deadlines.watch,
             run_isolated=self._run_isolated,
         )
@@ -105,20 +88,20 @@ class Slots:
     @property
     def free(self) -> int:
         """How many more attempts may start now."""
-        # Outcomes that cannot be written are held back at the source.
+        # While outcomes cannot be written, no more of them are produced.
         if self._finisher.backlog > 10 * self._settings.concurrency:
             return 0
         return self._settings.concurrency - len(self.attempts)
 
     @property
     def job_ids(self) -> list[UUID]:
-        """The jobs that are under way, and those whose outcome is not committed yet."""
+        """The jobs whose attempts are under way, or whose outcome is not committed yet."""
         return [*(attempt.claimed.id for attempt in self.attempts), *self._finisher.job_ids]
 
     def stop(
         self, reason: Stop, *, job_ids: Iterable[UUID] | None = None, lease_id: UUID | None = None
     ) -> None:
-        """Stop attempts: of certain jobs, or under a certain lease. What does not heed it is given up."""
+        """Stop attempts: of certain jobs, or under a certain lease. Those that do not stop are abandoned."""
         wanted = None if job_ids is None else set(job_ids)
         for attempt in list(self.attempts):
             if wanted is not None and attempt.claimed.id not in wanted:
@@ -127,8 +110,13 @@ class Slots:
                 continue
             self.deadlines.stop(attempt, reason)
 
+    def cancel(self, job_ids: Collection[UUID]) -> None:
+        """Stop the attempts of these jobs: the jobs are to be cancelled."""
+        if job_ids:
+            self.stop(Stop.CANCEL, job_ids=job_ids)
+
     def release(self) -> None:
-        """Cancel all attempts: their jobs go back."""
+        """Stop all attempts: their jobs return to the queue."""
         for attempt in list(self.attempts):
             attempt.stop(Stop.RELEASE)
 
@@ -143,10 +131,10 @@ class Slots:
         await self._children.close()
 
     def start(self, lease_id: UUID, jobs: Sequence[Claimed]) -> None:
-        """Start claimed jobs. What need not run gets its outcome at once."""
+        """Start claimed jobs. Those that are not to run get their outcomes at once."""
         self._tell_claimed(jobs)
         started: list[RunningAttempt] = []
-        paused, held = self._paused(), self._lease()
+        paused, held = self._state.paused_tasks, self._state.lease_id
         for claimed in jobs:
             attempt = self._attempt(lease_id, claimed)
             if attempt.definition is None:
@@ -171,7 +159,7 @@ class Slots:
         start_task = task_starter(asyncio.get_running_loop())
         for attempt in started:
             assert attempt.policy is not None
-            attempt.was_started = True
+            attempt.advance(Phase.RUNNING)
             carry_out = self._carry_out if attempt.policy.acks_late else self._execute_at_most_once
             runner = start_task(carry_out(attempt))
             if not runner.done():
@@ -179,7 +167,7 @@ class Slots:
 
     def _tell_claimed(self, jobs: Sequence[Claimed]) -> None:
         if self._observers.want(JobsClaimed):
-            self._observers.emit(JobsClaimed(tuple(jobs), self._book.lanes, self._settings.queues))
+            self._observers.emit(JobsClaimed(tuple(jobs), self._lanes, self._settings.queues))
 
     def _tell_started(self, attempts: Iterable[RunningAttempt]) -> None:
         if self._observers.want(JobsStarted):
@@ -192,11 +180,11 @@ class Slots:
             queue=attempt.lane.queue,
             attempt=attempt.claimed.attempt,
             waited=attempt.claimed.waited,
-            worker=self._worker,
+            worker=self.worker,
         )
 
     def _attempt(self, lease_id: UUID, claimed: Claimed) -> RunningAttempt:
-        lane = self._book.lane(claimed.lane)
+        lane = self._lanes[claimed.lane]
         definition = self._registry.get(claimed.task)
         if definition is None:
             policy = None
@@ -209,31 +197,28 @@ class Slots:
                 policy = None
             else:
                 policy = self._registry.policy(definition, lane.queue, call)
-        return RunningAttempt(claimed, definition, policy, lane, lease_id, self._worker, self._scopes)
+        return RunningAttempt(claimed, definition, policy, lane, lease_id, self.worker, self._scopes)
 
     def _unknown(self, claimed: Claimed) -> PutAside:
-        lane = self._book.lane(claimed.lane)
+        lane = self._lanes[claimed.lane]
         if claimed.task not in self._unknown_tasks:
             self._unknown_tasks.add(claimed.task)
             logger.warning(
-                "worker %s does not know task %r of job %s: it leaves such jobs for workers that do",
-                self._worker,
+                "worker %s does not declare task %r (job %s); leaving such jobs to workers that do",
+                self.worker,
                 claimed.task,
                 claimed.id,
             )
         return PutAside(claimed.id, claimed.task, lane.queue, lane.priority)
 
     async def _execute_at_most_once(self, attempt: RunningAttempt) -> None:
-        """Execute a job once its claim is on the disk.
-
-        Claims do not wait for that: one that a server forgets as it crashes is made again, and the job runs.
-        """
+        """Execute a job once its claim is on the disk."""
         try:
-            is_settled = await self._settle_claim(attempt)
+            is_held = await self._scopes.secure_claim(attempt.claimed.id, attempt.lease_id)
         except asyncio.CancelledError:
-            self._end(attempt, self.executor.give_up(attempt))
+            self._end(attempt, self.executor.abandon(attempt))
             raise
-        if is_settled:
+        if is_held:
             await self._execute(attempt)
         else:
             self._end(attempt, Released(attempt.claimed.id))
@@ -242,10 +227,10 @@ class Slots:
         """Execute a job as if the outcome of its first execution had been lost; they must end alike."""
         assert attempt.policy is not None
         if attempt.policy.max_losses == 0:
-            # Never run again after a loss: once is what it was made for.
+            # It is never run again after a loss, so it is not run twice here either.
             await self._execute(attempt)
             return
-        # Where tasks start at once, nobody has noted it yet; and the second attempt is to have it.
+        # Where asyncio tasks start at once it is not set yet, and the second attempt needs it.
         attempt.runner = asyncio.current_task()
         try:
             first = await self.executor.run(attempt)
@@ -253,7 +238,7 @@ class Slots:
                 await attempt.scope.roll_back()
                 attempt.scope.close()
         except asyncio.CancelledError:
-            self._end(attempt, self.executor.give_up(attempt))
+            self._end(attempt, self.executor.abandon(attempt))
             raise
         if attempt not in self.attempts or attempt.stop_reason in (Stop.CANCEL, Stop.RELEASE):
             self._end(attempt, first)
@@ -269,59 +254,61 @@ class Slots:
         try:
             outcome = await self.executor.run(attempt)
             if first is not None:
-                outcome = judge(first, outcome, self._codec)
+                outcome = judge(first, outcome, self._scopes.codec)
             if attempt.scope is not None:
                 outcome, is_kept = await self._conclude(attempt, attempt.scope, outcome)
                 self._end(attempt, outcome, is_kept=is_kept)
                 return
         except asyncio.CancelledError:
-            self._end(attempt, self.executor.give_up(attempt))
+            self._end(attempt, self.executor.abandon(attempt))
             raise
         else:
             self._end(attempt, outcome, is_kept=attempt.is_kept)
         finally:
-            # The task's context has the attempt: together they would be garbage that a collector has to find.
+            # The task's context refers to the attempt: together they would be garbage for the collector to
+            # find.
             attempt.runner = None
 
     async def _run_isolated(
         self, attempt: RunningAttempt, started: Callable[[], object]
     ) -> tuple[Outcome, bool | None] | JobError:
-        """Run an attempt in a child process; return its reply, as the executor takes it."""
+        """Run an attempt in a child process; return its reply in the form that the executor takes."""
         definition = attempt.definition
         assert definition is not None
         job = {
             "claimed": attempt.claimed,
             "lane": astuple(attempt.lane),
             "lease_id": attempt.lease_id,
-            "worker": self._worker,
+            "worker": self.worker,
             "module": definition.handler.__module__,
             "at_run_time": self._registry.stored_at_run_time(definition.name),
         }
 
         def reason() -> str | None:
-            # At the hard limit there is nothing to ask for.
+            # At the hard limit it is not asked to stop but killed.
             stopped = attempt.stop_reason
             return None if stopped in (None, Stop.TIMEOUT) else stopped.value
 
         return read_reply(await self._children.run(job, started=started, stop_reason=reason))
 
-    def give_up(self, attempt: RunningAttempt) -> None:
-        """Free the slot of an attempt that does not let itself be stopped.
+    def abandon(self, attempt: RunningAttempt) -> None:
+        """Free the slot of an attempt that ignores its cancellation.
 
-        Its handler goes on, and counts for nothing: the outcome is out, and what it writes as this attempt is
-        fenced.
+        Its handler goes on with no effect on the job: the outcome is out, and what it writes as this attempt
+        is fenced off.
         """
         if attempt not in self.attempts:
             return
         logger.error(
-            "job %s (%s), attempt %d: does not stop when cancelled: given up, and its slot is free",
+            "job %s (%s), attempt %d: did not stop when cancelled; abandoned, slot freed",
             attempt.claimed.id,
             attempt.claimed.task,
             attempt.claimed.attempt,
         )
         self._observers.emit(AttemptsAbandoned([attempt.claimed.id]))
-        self._end(attempt, self.executor.give_up(attempt))
-        if attempt.is_concluding and attempt.runner is not None:
+        was_concluding = attempt.phase is Phase.CONCLUDING
+        self._end(attempt, self.executor.abandon(attempt))
+        if was_concluding and attempt.runner is not None:
             attempt.runner.cancel()
 
     async def _conclude(
@@ -331,9 +318,12 @@ class Slots:
 
         Returns the outcome, and whether it is committed (True), fenced off (False), or still to be written.
         """
-        attempt.is_concluding = True
+        if attempt.phase is Phase.OVER:
+            # Abandoned: its scope is closed, and nothing of it is kept.
+            return outcome, None
+        attempt.advance(Phase.CONCLUDING)
         if not attempt.is_stopped:
-            # A limit is the handler's, and it has ended.
+            # Limits are for the handler, and it has ended.
             self.deadlines.forget(attempt)
         await scope.flush()
         if not scope.has_transaction:
@@ -344,7 +334,7 @@ class Slots:
         try:
             is_kept = await scope.commit(outcome.result, is_current=lambda: attempt in self.attempts)
         except Exception as error:
-            # Whatever the user's own constraints and triggers raise.
+            # The user's own constraints and triggers may raise anything.
             return self.executor.not_committed(attempt, error), None
         return outcome, is_kept
 
@@ -353,7 +343,7 @@ class Slots:
         if attempt.scope is not None:
             attempt.scope.close()
         if attempt not in self.attempts:
-            # Given up on before: its outcome is out already.
+            # Abandoned before: its outcome is out already.
             return
         self.attempts.discard(attempt)
         if attempt.timer is not None:
@@ -362,6 +352,6 @@ class Slots:
             self._finisher.add(attempt, outcome)
         else:
             self._finisher.report(attempt, outcome, is_kept=is_kept)
-        self._freed()
+        self._state.claiming.set()
         if not self.attempts:
             self._changed.set()

@@ -1,4 +1,4 @@
--- settle_claim: have the claim of job $1 by lease $2 outlive a crash of the server.
+-- secure_claim: have the claim of job $1 by lease $2 outlive a crash of the server.
 --
 -- Sent where commits wait for the disk: what was committed before goes there too, the claim among it. No row:
 -- the job is not this lease's any more, or the claim is forgotten already.

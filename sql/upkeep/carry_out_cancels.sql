@@ -1,4 +1,4 @@
--- settle_cancel_requests: carry out requests whose job is no longer running under the lease they name.
+-- carry_out_cancels: carry out requests whose job is no longer running under the lease they name.
 --
 -- The attempt ended while the request was being written: a job that waits for its next attempt is
 -- cancelled now, a terminal one stays as it is. Returns the jobs with their answers, as cancel_jobs does, and reasons.

@@ -14,7 +14,7 @@ from kit.faults import is_blocked, lossy_proxy
 from kit.waiting import eventually
 
 from pgqueue import InvalidOptionError, PgQueue
-from pgqueue.upkeep import rounds as maintenance
+from pgqueue.upkeep import tidying
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -155,7 +155,7 @@ async def test_a_bad_event_is_refused(pgq: PgQueue, db: Connection, call: Any, p
 async def test_a_worker_forgets_events_whose_time_is_over(
     pgq: PgQueue, db: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintenance, "PURGE_LIMIT", 3)
+    monkeypatch.setattr(tidying, "LIMIT", 3)
     for number in range(10):
         await pgq.mark_processed("old", str(number))
     await db.execute(LET_TIME_PASS)

@@ -34,7 +34,7 @@ from pgqueue.enqueueing.idempotency import CHUNK, fingerprint_of, key_id
 from pgqueue.model.job_error import JobError
 from pgqueue.model.outcomes import Ended, Retried
 from pgqueue.store import KeyRow
-from pgqueue.upkeep import rounds as maintenance
+from pgqueue.upkeep import tidying
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -1123,7 +1123,7 @@ async def is_quiet(db: Connection) -> bool:
 async def test_a_worker_removes_keys_that_are_not_held_any_more(
     work: Task[[int], int], pgq: PgQueue, db: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintenance, "PURGE_LIMIT", 2)
+    monkeypatch.setattr(tidying, "LIMIT", 2)
     over = await work.options(idempotency_key="over", idempotency_while="terminal").enqueue(1)
     await over.cancel()
     await work.options(

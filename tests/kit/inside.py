@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pgqueue.events.observers import Observers
     from pgqueue.options.run_time import Settings
     from pgqueue.store import Store
-    from pgqueue.upkeep.retention import Purger
+    from pgqueue.upkeep.retention import Purging
     from pgqueue.web.pages.login import Gate
     from pgqueue.worker.claim.claimer import Claimer
     from pgqueue.worker.slots import Slots
@@ -82,7 +82,7 @@ def statement(of: Store, name: str) -> str:
 
 def lease_of(worker: Worker) -> UUID | None:
     """Return the lease that *worker* holds."""
-    return worker._lease_id
+    return worker._state.lease_id
 
 
 def claimer_of(worker: Worker) -> Claimer:
@@ -103,17 +103,17 @@ def slots_of(worker: Worker) -> Slots:
 
 def run_time_of(worker: Worker) -> Settings | None:
     """Return what *worker* has read of pauses and run-time options."""
-    return worker._run_time
+    return worker._state.settings
 
 
 def is_watched(worker: Worker, at: float) -> bool:
     """Return whether *worker* knows that somebody awaits results at the monotonic time *at*."""
-    return worker._watched_until > at
+    return worker._announcer.awaited_until > at
 
 
-async def purge_once(purger: Purger) -> None:
+async def purge_once(purging: Purging) -> None:
     """Have one pass of the retention made."""
-    await purger._pass()
+    await purging._pass()
 
 
 # The login page

@@ -365,7 +365,7 @@ async def test_arguments_that_do_not_fit_fail_the_job_and_not_the_worker(
     async with pgq.worker():
         broken = await db.fetchval("select pgqueue.enqueue('work', $1::json)", stored)
 
-        with pytest.raises(JobFailed, match="do not fit the task") as raised:
+        with pytest.raises(JobFailed, match="do not match the task") as raised:
             await pgq.handle(broken).result(timeout=60)
         assert raised.value.reason == "undecodable"
         assert await (await work.enqueue(1)).result(timeout=60) == 1

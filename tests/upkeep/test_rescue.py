@@ -13,7 +13,7 @@ from kit.waiting import eventually, has_status
 
 from pgqueue import JobContext, JobFailed, JobStatus, PgQueue
 from pgqueue.events import Event, JobsRescued
-from pgqueue.upkeep.rounds import SILENCE, SilenceWatch
+from pgqueue.upkeep.rescuing import SILENCE, SilenceWatch
 
 if TYPE_CHECKING:
     from conftest import Connection

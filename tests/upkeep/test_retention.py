@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -17,7 +18,7 @@ from pgqueue.database.pool import Link
 from pgqueue.options.retention import DAY, Retention, read_retention
 from pgqueue.store import Partition
 from pgqueue.upkeep import retention as purger
-from pgqueue.upkeep.retention import FIRST_ID, LAST_ID, Purger, ranges
+from pgqueue.upkeep.retention import FIRST_ID, LAST_ID, Purging, ranges
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -81,7 +82,7 @@ async def purge(pgq: PgQueue, retention: Retention = WEEK) -> None:
         await connection.execute("delete from pgqueue.chore")
     link = Link(inside.database(pgq), durable=False)
     try:
-        await inside.purge_once(Purger(inside.store(pgq), link, retention))
+        await inside.purge_once(Purging(inside.store(pgq), link, retention))
     finally:
         await link.close()
 
@@ -266,11 +267,9 @@ async def test_what_is_kept_for_ever_is_kept(dsn: str, db: Connection) -> None:
     retention = Retention(succeeded=None, failed=None, cancelled=None, expired=None)
     async with PgQueue(dsn) as pgq:
         await purge(pgq, Retention(succeeded=None))
-        ended = asyncio.ensure_future(
-            Purger(inside.store(pgq), Link(inside.database(pgq), durable=False), retention).run()
-        )
-        await ended
+        next_in = await Purging(inside.store(pgq), Link(inside.database(pgq), durable=False), retention).run()
 
+    assert next_in == math.inf
     assert await left(db) == set(kept)
 
 

@@ -34,7 +34,7 @@ async def test_a_handler_that_blocks_the_loop_is_logged_once_with_its_job_and_it
     with caplog.at_level(logging.WARNING, "pgqueue.worker"):
         async with pgq.worker(lease_ttl=1) as worker:
             assert await job.result(timeout=60) == "done"
-            await eventually(lambda: holds("turns again" in caplog.text))
+            await eventually(lambda: holds("runs again" in caplog.text))
             # Long since renewed, three times over.
             assert worker.is_consuming
             await eventually(lambda: holds(worker.loop_lag < 1))

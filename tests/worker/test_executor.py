@@ -265,7 +265,7 @@ async def test_arguments_that_cannot_be_decoded_fail_their_job_and_never_the_wor
 
     assert (ended.status, ended.reason, ended.attempt) == (JobStatus.FAILED, "undecodable", 1)
     assert ended.error is not None
-    assert "do not fit the task" in ended.error.message
+    assert "do not match the task" in ended.error.message
     assert runs == [2]
 
 

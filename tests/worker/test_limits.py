@@ -193,7 +193,7 @@ async def test_the_soft_limit_is_raised_at_the_current_await_and_returning_after
     async with pgq.worker():
         result = await job.result(timeout=60)
 
-    assert result == f"{job.id}: job {job.id} (work) overran its soft limit of 0.05 s"
+    assert result == f"{job.id}: job {job.id} (work) exceeded its soft time limit of 0.05 s"
     assert await pgq.attempts(job.id) == []
     assert len(asyncio.all_tasks()) < 20
 
@@ -215,7 +215,7 @@ async def test_an_uncaught_soft_limit_is_a_failed_attempt_that_is_tried_again(
     assert ended.error is not None
     assert (ended.error.type, ended.error.message) == (
         "SoftTimeLimitExceeded",
-        "the handler took longer than its soft limit of 0.05 s",
+        "the handler exceeded its soft time limit of 0.05 s",
     )
     assert f"in {rest.__name__}" in (ended.error.traceback or "")
 

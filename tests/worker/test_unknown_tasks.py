@@ -87,7 +87,7 @@ async def test_unknown_tasks_neither_stop_nor_spin_a_worker(
     assert claimed == 30 + 21
     assert set(put_aside.values()) == {1}
     assert len(put_aside) == 30
-    assert caplog.text.count("does not know task 'new'") == 1
+    assert caplog.text.count("does not declare task 'new'") == 1
 
 
 async def test_jobs_put_aside_keep_their_order(pgq: PgQueue, dsn: str, db: Connection) -> None:
@@ -142,7 +142,7 @@ async def test_what_nobody_knows_for_longer_than_the_grace_is_a_dead_letter(
         assert (letter.job_id, letter.reason, letter.error_type) == (old.id, "unknown_task", "UnknownTask")
         assert (attempt.reason, attempt.attempt) == ("unknown_task", 0)
         assert await fresh.status() is JobStatus.PENDING
-    assert "task 'gone': 1 jobs have failed (unknown_task): no live worker knows it" in caplog.text
+    assert "task 'gone': 1 jobs failed (unknown_task): no live worker declares this task" in caplog.text
     assert f"job.failed: job {old.id} (gone), attempt 0: unknown_task" in caplog.text
 
 
@@ -158,7 +158,7 @@ async def test_it_is_kept_while_a_live_worker_may_know_it_and_said_aloud(
             await db.execute("update pgqueue.lease set tasks = $2 where id = $1", peer.lease_id, known)
 
             async def is_said() -> bool:
-                return "task 'gone': jobs have been put aside for longer than 3600 s" in caplog.text
+                return "task 'gone': jobs have waited over 3600 s for a worker" in caplog.text
 
             async with pgq.worker():
                 await eventually(is_said)
@@ -178,7 +178,7 @@ async def test_without_a_grace_it_is_kept_for_ever(
         await put_aside(pgq, db, hours=24 * 365)
 
         async def is_said() -> bool:
-            return "task 'gone': jobs have been put aside for longer than 3600 s" in caplog.text
+            return "task 'gone': jobs have waited over 3600 s for a worker" in caplog.text
 
         async with pgq.worker():
             await eventually(is_said)

@@ -246,7 +246,7 @@ async def test_an_observer_that_raises_disturbs_neither_the_worker_nor_other_obs
     assert [
         each.job_id for event in heard if isinstance(event, AttemptsEnded) for each in event.attempts
     ] == [job.id]
-    assert "failed at AttemptsEnded" in caplog.text
+    assert "raised an error at AttemptsEnded" in caplog.text
 
 
 async def test_a_worker_serves_the_queues_it_is_told_and_no_others(pgq: PgQueue) -> None:
@@ -264,11 +264,11 @@ async def test_a_worker_serves_the_queues_it_is_told_and_no_others(pgq: PgQueue)
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"queues": []}, "name one queue"),
-        ({"concurrency": 0}, "concurrency is 0"),
+        ({"queues": []}, "at least one queue"),
+        ({"concurrency": 0}, "concurrency must be at least 1"),
         ({"prefetch_multiplier": 0}, "prefetch_multiplier is 0"),
-        ({"poll_interval": 0}, "poll_interval is 0"),
-        ({"lease_ttl": 0.5}, "lease_ttl is 0.5"),
+        ({"poll_interval": 0}, "poll_interval must be more than 0"),
+        ({"lease_ttl": 0.5}, "lease_ttl must be at least 1 second"),
         ({"grace": -1}, "cannot be negative"),
     ],
 )

@@ -1,7 +1,7 @@
-"""Watches the time limits of the attempts under way, off the path of jobs that end before them.
+"""Watches the time limits of the attempts under way, off the path of jobs that end before their limits.
 
-About once a second it looks at what runs, and sets a timer where a limit is near; so an attempt that ends
-within its first limit costs a comparison, and not a timer of its own.
+Most jobs do, and a timer for each cost them more than a comparison does. So about once a second this looks at
+what runs, and sets a timer where a limit is near.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final
 
-from pgqueue.worker.attempt.attempt import RunningAttempt, Stop
+from pgqueue.worker.attempt.attempt import Phase, RunningAttempt, Stop
 
 SCAN: Final = 1.0
 """Seconds between two looks."""
 NEAR: Final = 2.5
-"""A limit that comes within so many seconds has its timer. More than a scan: a busy loop scans late."""
+"""A limit that is closer than this many seconds has a timer. More than a scan: a busy loop scans late."""
 
 
 def next_limit(attempt: RunningAttempt) -> float:
-    """Return the monotonic time of the next limit of *attempt*; infinite where there is none any more."""
+    """Return the monotonic time of the next limit of *attempt*; infinite: there is none."""
     policy = attempt.policy
-    if policy is None or not attempt.started or attempt.is_stopped or attempt.is_concluding:
+    if policy is None or not attempt.started or attempt.is_stopped or attempt.phase is Phase.CONCLUDING:
         return math.inf
     limit = policy.timeout if attempt.is_soft_sent or policy.soft_timeout is None else policy.soft_timeout
     return math.inf if limit is None else attempt.started + limit
@@ -37,18 +37,18 @@ def hard_limit(attempt: RunningAttempt) -> float:
 
 
 class Deadlines:
-    """Interrupts attempts at their soft limit, stops them at the hard one, gives up what does not stop.
+    """Interrupts attempts at their soft limit, stops them at the hard one, abandons those that do not stop.
 
-    *attempts* are those under way; *grace*, in seconds, is what a stopped one has to end; *give_up* is told
-    of one that did not.
+    *attempts* are those under way; *grace* is the seconds that a stopped one has to end; *abandon* is called
+    with one that did not.
     """
 
     def __init__(
-        self, attempts: Collection[RunningAttempt], *, grace: float, give_up: Callable[[RunningAttempt], None]
+        self, attempts: Collection[RunningAttempt], *, grace: float, abandon: Callable[[RunningAttempt], None]
     ) -> None:
         self._attempts = attempts
         self._grace = grace
-        self._give_up = give_up
+        self._abandon = abandon
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -69,16 +69,16 @@ class Deadlines:
             attempt.timer = asyncio.get_running_loop().call_later(max(0.0, delay), self._reached, attempt)
 
     def stop(self, attempt: RunningAttempt, reason: Stop) -> None:
-        """Stop *attempt*, and give it up if it has not ended after the grace."""
+        """Stop *attempt*, and abandon it if it has not ended after the grace."""
         was_stopped = attempt.is_stopped
         attempt.stop(reason)
         if attempt.is_stopped and not was_stopped:
             self.forget(attempt)
-            attempt.timer = asyncio.get_running_loop().call_later(self._grace, self._give_up, attempt)
+            attempt.timer = asyncio.get_running_loop().call_later(self._grace, self._abandon, attempt)
 
     @staticmethod
     def forget(attempt: RunningAttempt) -> None:
-        """Take back the timer of an attempt that has ended."""
+        """Cancel the timer of an attempt."""
         if attempt.timer is not None:
             attempt.timer.cancel()
             attempt.timer = None

@@ -1,4 +1,11 @@
-"""Runs one attempt and says how it ended. Knows nothing of the database."""
+"""Runs one attempt and returns its outcome. Knows nothing of the database.
+
+What an error leads to is decided in `pgqueue.retry.decision`; this module only says what it was. It takes a
+handler's first step by hand, because what is put between a handler and its task (for soft limits) costs as
+much as the rest of the way, and most handlers never need it. And it takes that step by `next()`, for which a
+coroutine that ends raises no StopIteration where it returns None: that exception alone took 0.8 of 11
+microseconds.
+"""
 
 from __future__ import annotations
 
@@ -32,15 +39,15 @@ _ENDED: Final = object()
 RunIsolated = Callable[
     [RunningAttempt, Callable[[], None]], Awaitable[tuple[Outcome, bool | None] | JobError]
 ]
-"""Runs an attempt in a child process. Returns its outcome, and whether that is kept already; or the error for
-which the child could not run it. Calls what it is given when the handler starts."""
+"""Runs an attempt in a child process. Returns its outcome and whether that is committed already, or the error
+because of which the child could not run it. Calls its second argument when the handler starts."""
 
 
 class Executor:
     """Runs attempts, each in the asyncio task that calls `run`.
 
-    *watch* is told of an attempt that starts with a limit so near that its timer must be set at once.
-    *run_isolated* runs one in a child process, if this executor may use one.
+    *watch* is called with an attempt that starts with a limit so near that its timer must be set at once.
+    *run_isolated* runs one in a child process; None: this executor has no child processes.
     """
 
     def __init__(
@@ -64,7 +71,7 @@ class Executor:
     async def run(self, attempt: RunningAttempt) -> Outcome:  # noqa: C901  # the path of every job, kept whole
         """Run the handler once. Whatever it raises becomes an outcome.
 
-        Raises CancelledError only where the caller itself was cancelled without a word to the attempt.
+        Raises CancelledError only if the caller itself was cancelled and the attempt was not told to stop.
         """
         claimed, definition, policy = attempt.claimed, attempt.definition, attempt.policy
         assert definition is not None
@@ -117,19 +124,19 @@ class Executor:
         assert attempt.policy is not None
         return self._timed_out(attempt, attempt.policy)
 
-    def give_up(self, attempt: RunningAttempt) -> Outcome:
-        """Return the outcome of an attempt that does not end: of why it was stopped."""
+    def abandon(self, attempt: RunningAttempt) -> Outcome:
+        """Return the outcome of an attempt that does not end, by the reason for which it was stopped."""
         if attempt.stop_reason is Stop.TIMEOUT:
             return self.overrun(attempt)
         return self._stopped(attempt)
 
     def not_committed(self, attempt: RunningAttempt, error: Exception) -> Outcome:
-        """Say what follows if the transaction of a handler that returned could not be committed."""
+        """Return the outcome of an attempt whose handler returned and whose transaction was not committed."""
         assert attempt.policy is not None
         return self._decide(attempt, attempt.policy, error)
 
     async def _call_in_process(self, attempt: RunningAttempt, policy: Policy) -> Outcome:
-        """Have a child process run the attempt, whose clock starts when the handler does there."""
+        """Have a child process run the attempt. Its time starts when the handler starts there."""
         assert self._run_isolated is not None
         attempt.interrupt = _nothing
         attempt.started = math.inf
@@ -207,14 +214,14 @@ class Executor:
         return encode_document(self._codec, document)
 
     def _soft_timed_out(self, attempt: RunningAttempt, policy: Policy, error: BaseException) -> Outcome:
-        message = f"the handler took longer than its soft limit of {policy.soft_timeout:g} s"
+        message = f"the handler exceeded its soft time limit of {policy.soft_timeout:g} s"
         described = replace(describe(error), message=message)
         if policy.retry_on_timeout:
             return self._retry_or_fail(attempt, policy, "soft_timeout", described)
         return self._failed(attempt, "soft_timeout", described)
 
     def _timed_out(self, attempt: RunningAttempt, policy: Policy) -> Outcome:
-        message = f"the attempt took longer than its limit of {policy.timeout:g} s"
+        message = f"the attempt exceeded its hard time limit of {policy.timeout:g} s"
         described = JobError("HardTimeout", message)
         if policy.retry_on_timeout:
             return self._retry_or_fail(attempt, policy, "hard_timeout", described)
@@ -235,7 +242,7 @@ class Executor:
 
     def _undecodable(self, attempt: RunningAttempt, error: Exception) -> Outcome:
         what = str(error) if isinstance(error, UndecodableError) else f"{type(error).__name__}: {error}"
-        message = f"the stored arguments do not fit the task: {what}"
+        message = f"the stored arguments do not match the task: {what}"
         return self._failed(attempt, "undecodable", JobError("Undecodable", clean(message)))
 
     def _failed(self, attempt: RunningAttempt, reason: str, error: JobError) -> Outcome:

@@ -1,11 +1,20 @@
-"""Claims jobs for the free slots of a worker, across all its lanes, in one statement at a time."""
+"""Claims jobs for the free slots of a worker, across all its lanes, in one statement at a time.
+
+A claim asks for exactly the free slots, in all lanes that are believed to have jobs. What is remembered of
+lanes is a hint, and the sweep corrects it: notifications are hints as well, and polling is the promise.
+
+If the reply to a claim is lost, the claim may have been committed, under a lease that lives on. So the worker
+returns to the queue what its lease holds and it does not know of: at once, and again some seconds later,
+because what was sent can be executed after the connection is gone.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 from uuid import UUID
 
@@ -13,11 +22,17 @@ import anyio
 
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Link
-from pgqueue.events.kinds import BatchSent
-from pgqueue.events.observers import Observers
-from pgqueue.store import Claimed, Store
-from pgqueue.tasks.registry import Registry
+from pgqueue.events.kinds import BatchSent, JobMoved, JobsCancelled
+from pgqueue.model.jobs import JobStatus
+from pgqueue.options.run_time import Settings
+from pgqueue.store import Claimed
+from pgqueue.upkeep.announcing import Announcer
+from pgqueue.upkeep.state import WorkerState
 from pgqueue.worker.claim.lanes import LaneBook
+from pgqueue.worker.host import WorkerHost
+from pgqueue.worker.lease.giving_back import give_lease_back
+from pgqueue.worker.settings import WorkerSettings
+from pgqueue.worker.slots import Slots
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -26,49 +41,42 @@ _by_position = attrgetter("position")
 SWEEP_INTERVAL = 1.0
 """Seconds between two sweeps of a busy worker."""
 SWEEP_GAP = 0.05
-"""Seconds between two sweeps at least, before a worker believes that its lanes are empty."""
+"""Minimum seconds between two sweeps, before a worker believes that its lanes are empty."""
 SWEEP_SHARE = 20
-"""A sweep that took long, because dead rows cannot be vacuumed, is not repeated for so many times as long."""
+"""A sweep is not repeated for this many times its own length: a held snapshot's dead rows slow it down."""
 DOUBTS = (0.0, 5.0, 20.0, 60.0)
-"""Seconds after a claim whose answer was lost at which its jobs are looked for: what was sent may reach
-the server, and be carried out, after the connection is gone."""
+"""Seconds after a claim whose reply was lost at which its jobs are looked for."""
 
 
 class Claimer:
-    """The one loop of a worker that claims.
-
-    *free* says how many slots are free now; *start* takes the claimed jobs; *known* names the jobs that the
-    worker has, claimed and not yet committed as ended.
-    """
+    """The one loop of a worker that claims."""
 
     def __init__(
         self,
-        store: Store,
+        host: WorkerHost,
         link: Link,
-        registry: Registry,
-        queues: Sequence[str],
-        *,
-        observers: Observers,
+        state: WorkerState,
+        slots: Slots,
+        announcer: Announcer,
         book: LaneBook,
-        poll_interval: float,
-        prefetch: int,
-        free: Callable[[], int],
-        start: Callable[[UUID, Sequence[Claimed]], None],
-        known: Callable[[], Iterable[UUID]],
+        settings: WorkerSettings,
     ) -> None:
-        self._store = store
+        self._store = host.store
         self._link = link
-        self._registry = registry
-        self._queues = queues
-        self._observers = observers
-        self._poll_interval = poll_interval
-        self._prefetch_limit = prefetch
-        self._free = free
-        self._start = start
-        self._known = known
+        self._state = state
+        self._slots = slots
+        self._announcer = announcer
+        self._observers = host.observers
+        self._registry = host.registry
+        self._worker = slots.worker
+        self._queues = settings.queues
+        self._prefetch_limit = settings.prefetch
+        # Behind a pooler no notifications come.
+        self._poll_interval = settings.poll_interval or (0.1 if host.database.is_pooled else 1.0)
         self._lease_id: UUID | None = None
-        self._is_stopping = False
-        self._wakeup = asyncio.Event()
+        """The lease that it claims under."""
+        self._heeded: Settings | None = None
+        """The settings that it heeds."""
         self._ended = asyncio.Event()
         self._prefetched: list[UUID] = []
         self._swept_at = float("-inf")
@@ -81,61 +89,83 @@ class Claimer:
 
     @property
     def prefetched(self) -> Sequence[UUID]:
-        """Jobs leased and not started."""
+        """Jobs that are claimed and not started."""
         return self._prefetched
-
-    def wake(self) -> None:
-        """Look again: a slot is free."""
-        self._wakeup.set()
 
     def hint(self, lane_id: int) -> None:
         """Look again: a lane may have jobs."""
         if self.book.knows(lane_id):
             self.book.wake(lane_id)
-            self._wakeup.set()
+            self._state.claiming.set()
         elif lane_id not in self._foreign:
-            # New, or another queue's: the sweep tells, and what is another's is not asked for again.
+            # New, or of a queue that this worker does not serve: the sweep tells. The latter is not looked up
+            # again.
             self._foreign.add(lane_id)
             self.look()
 
     def look(self) -> None:
         """Sweep at once: there may be more than was announced."""
         self._must_sweep = True
-        self._wakeup.set()
-
-    def use_lease(self, lease_id: UUID | None) -> None:
-        """Claim under this lease from now on; None: claim nothing."""
-        self._lease_id = lease_id
-        self._prefetched = []
-        self._doubts = []
-        self._wakeup.set()
+        self._state.claiming.set()
 
     def stop(self) -> None:
         """Claim nothing more."""
-        self._is_stopping = True
-        self._wakeup.set()
+        self._state.stop()
 
     async def run(self) -> None:
         """Claim until stopped."""
-        while not self._is_stopping:
-            # Re-armed before looking: what is announced during a claim is not slept through.
-            self._wakeup = asyncio.Event()
-            if self._lease_id is None or not self._has_room:
-                await self._wakeup.wait()
-                continue
-            await persist("claiming", self._claim)
-            if not self.book.has_active and not (self._prefetched and self._free() > 0):
-                with anyio.move_on_after(max(0.0, self._sweep_in())):
-                    await self._wakeup.wait()
+        while not self._state.is_stopping:
+            # Cleared before looking: what is announced during a claim is not slept through.
+            self._state.claiming.clear()
+            pause = await persist("claiming", self._round)
+            if pause > 0:
+                with anyio.move_on_after(pause):
+                    await self._state.claiming.wait()
         self._ended.set()
 
     async def wait_ended(self) -> None:
         """Wait until a claim that was under way when it was stopped has brought its jobs."""
         await self._ended.wait()
 
-    @property
-    def _has_room(self) -> bool:
-        return self._free() > 0 or len(self._prefetched) < self._prefetch_limit
+    async def return_prefetched(self) -> None:
+        """Return prefetched jobs to the queue. Only when `run` has ended, as this uses its connection."""
+        lease_id = self._state.lease_id
+        if lease_id is None or lease_id != self._lease_id or not self._prefetched:
+            return
+        async with self._link.use() as connection:
+            lanes = await self._store.release(connection, lease_id, self._worker, self._prefetched)
+            cancelled = [job_id for job_id, lane in lanes.items() if lane is None]
+            ended = await self._store.read_jobs(connection, cancelled) if cancelled else {}
+        self._announcer.committed(
+            ended=cancelled, ready={lane for lane in lanes.values() if lane is not None}
+        )
+        for job in ended.values():
+            moved = JobMoved(job.id, job.task, job.queue, JobStatus.PENDING, job.status, job.attempt)
+            self._observers.emit(JobsCancelled([moved], job.reason))
+
+    async def return_lease(self) -> None:
+        """Give the lease back when nothing is left under it. Only when `run` has ended: see above."""
+        if self._state.lease_id is not None:
+            await give_lease_back(self._store, self._link, self._state.lease_id, with_jobs=True)
+
+    def _heed_state(self) -> UUID | None:
+        """Adopt the lease and the settings as they are now; return the lease to claim under, if any."""
+        settings, lease_id = self._state.settings, self._state.lease_id
+        if settings is None:
+            # Not before the settings are known: what is paused would start.
+            return None
+        if settings is not self._heeded:
+            self._heeded = settings
+            self.book.heed(settings)
+            self._must_sweep = True
+        if lease_id != self._lease_id:
+            self._lease_id = lease_id
+            self._prefetched = []
+            self._doubts = []
+            self._must_sweep = True
+        if lease_id is not None:
+            self._state.ready.set()
+        return lease_id
 
     def _sweep_in(self) -> float:
         """Return the seconds until the lanes are to be swept."""
@@ -150,11 +180,17 @@ class Claimer:
             interval = self._poll_interval
         return max(interval, SWEEP_SHARE * self._sweep_seconds) - (time.monotonic() - self._swept_at)
 
-    async def _claim(self) -> None:
-        """Do one round: sweep if it is time, then fill the free slots."""
-        lease_id = self._lease_id
-        if lease_id is None or self._is_stopping:
-            return
+    async def _round(self) -> float:
+        """Sweep if it is time, then fill the free slots; return the seconds to sleep unless woken."""
+        lease_id = self._heed_state()
+        # Asked once. Slots that are freed from here on wake the loop for another round.
+        free = self._slots.free
+        if (
+            lease_id is None
+            or self._state.is_stopping
+            or (free <= 0 and len(self._prefetched) >= self._prefetch_limit)
+        ):
+            return math.inf
         try:
             # Each step lends itself the connection: behind a pooler that is a transaction, and jobs must not
             # start before the one that claims them is committed.
@@ -162,12 +198,12 @@ class Claimer:
                 await self._resolve_doubt(lease_id)
             if self._sweep_in() <= 0:
                 await self._sweep()
-                if not self.book.has_active and self._free() > 0:
-                    await self._steal(lease_id)
-            if self._prefetched and self._free() > 0:
-                await self._start_prefetched(lease_id)
-            if self.book.has_active and self._free() > 0:
-                await self._claim_ready(lease_id)
+                if not self.book.has_active and free > 0:
+                    await self._take_over(lease_id, free)
+            if self._prefetched and free > 0:
+                free -= await self._start_prefetched(lease_id, free)
+            if self.book.has_active and free > 0:
+                free -= await self._claim(lease_id, free)
             if self._prefetch_limit and self.book.has_active:
                 await self._prefetch(lease_id)
         except BaseException:
@@ -175,12 +211,14 @@ class Claimer:
             self._must_sweep = True
             self._doubts = [now + delay for delay in DOUBTS]
             raise
+        is_more = self.book.has_active or (self._prefetched and free > 0)
+        return 0.0 if is_more else max(0.0, self._sweep_in())
 
     async def _sweep(self) -> None:
-        # Taken back before looking: who asks for a look during this sweep gets another one.
+        # Cleared before looking: a look that is asked for during this sweep is another one.
         self._must_sweep = False
         async with self._link.use() as connection:
-            # Without the time that opening the connection took: it says nothing about sweeps.
+            # Without the time to open the connection, which has nothing to do with sweeps.
             started_at = time.monotonic()
             self.book.learn(await self._store.find_lanes(connection, self._queues, self._registry.names))
             self.book.swept(await self._store.sweep(connection, self.book.ids))
@@ -188,17 +226,16 @@ class Claimer:
         self._sweep_seconds = self._swept_at - started_at
         self._has_claimed_since_sweep = False
 
-    async def _claim_ready(self, lease_id: UUID) -> None:
-        limit, walk = self._free(), self.book.walk()
+    async def _claim(self, lease_id: UUID, limit: int) -> int:
+        """Claim up to *limit* ready jobs and start them; return their number."""
+        walk = self.book.walk()
         async with self._link.use() as connection:
             started_at = time.monotonic()
             jobs = await self._store.claim(connection, lease_id, limit, walk)
         self._tell_sent(len(jobs), started_at)
         self._has_claimed_since_sweep = True
         self.book.claimed(walk, [(job.lane, job.position) for job in jobs], limit=limit)
-        if jobs:
-            jobs.sort(key=_by_position)
-            self._start(lease_id, jobs)
+        return self._start(lease_id, jobs)
 
     async def _prefetch(self, lease_id: UUID) -> None:
         limit, walk = self._prefetch_limit - len(self._prefetched), self.book.walk()
@@ -215,28 +252,33 @@ class Claimer:
         if self._observers.want(BatchSent):
             self._observers.emit(BatchSent("claim", size, time.monotonic() - started_at))
 
-    async def _steal(self, lease_id: UUID) -> None:
+    async def _take_over(self, lease_id: UUID, limit: int) -> None:
+        """Take over what other workers have prefetched: there is nothing else to do."""
         async with self._link.use() as connection:
-            stolen = await self._store.take_over_prefetched(connection, lease_id, self._free(), self.book.ids)
-        self._prefetched += [job_id for job_id, _, _ in stolen]
+            taken = await self._store.take_over_prefetched(connection, lease_id, limit, self.book.ids)
+        self._prefetched += [job_id for job_id, _, _ in taken]
 
-    async def _start_prefetched(self, lease_id: UUID) -> None:
-        count = self._free()
+    async def _start_prefetched(self, lease_id: UUID, count: int) -> int:
+        """Start up to *count* prefetched jobs; return their number."""
         ids, self._prefetched = self._prefetched[:count], self._prefetched[count:]
-        # What is not returned was stolen meanwhile.
+        # Those that are not returned were taken over by another worker meanwhile.
         async with self._link.use() as connection:
             jobs = await self._store.start(connection, lease_id, ids)
+        return self._start(lease_id, jobs)
+
+    def _start(self, lease_id: UUID, jobs: list[Claimed]) -> int:
         if jobs:
             jobs.sort(key=_by_position)
-            self._start(lease_id, jobs)
+            self._slots.start(lease_id, jobs)
+        return len(jobs)
 
     async def _resolve_doubt(self, lease_id: UUID) -> None:
-        # Taken off first: the lease may change meanwhile, and its doubts with it. A failure raises them anew.
+        # Removed first: the lease may change meanwhile, and its doubts with it. A failure adds them again.
         self._doubts.pop(0)
         async with self._link.use() as connection, connection.transaction():
             await self._store.lock_lease(connection, lease_id)
-            known = [*self._known(), *self._prefetched]
+            known = [*self._slots.job_ids, *self._prefetched]
             found = await self._store.release_unknown(connection, lease_id, known)
         if found:
-            logger.warning("the answer of a claim was lost: %d jobs were given back", len(found))
+            logger.warning("the reply to a claim was lost; %d jobs returned to the queue", len(found))
             self.look()

@@ -1,4 +1,8 @@
-"""Runs single attempts in a child process of a worker: what a worker does of an attempt, without the rest."""
+"""Runs single attempts in a child process of a worker, with the same executor that the worker has.
+
+Plain functions have the child's main thread, where a signal interrupts what blocks; the event loop has
+another thread.
+"""
 
 from __future__ import annotations
 
@@ -22,24 +26,25 @@ from pgqueue.options.policy import Policy
 from pgqueue.store import Claimed, Lane, Store
 from pgqueue.tasks.codec import Codec
 from pgqueue.tasks.registry import Registry
-from pgqueue.worker.attempt.attempt import RunningAttempt, Stop
+from pgqueue.worker.attempt.attempt import Phase, RunningAttempt, Stop
 from pgqueue.worker.attempt.deadlines import Deadlines
 from pgqueue.worker.attempt.executor import Executor
 from pgqueue.worker.attempt.soft_limit import call, soft_limit_exceeded
 from pgqueue.worker.services.progress import ProgressWriter
 from pgqueue.worker.services.scope import Scopes
 
-Answer = tuple[Any, BaseException | None]
+Returned = tuple[Any, BaseException | None]
+"""What a function returned, or what it raised."""
 
 
 class MainThread:
-    """Runs functions in the main thread, for coroutines of another: signals interrupt what waits there."""
+    """Runs functions in the main thread, for coroutines of another: signals interrupt what blocks there."""
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
 
     def serve(self) -> None:
-        """Run what is given, for ever."""
+        """Run the functions that are passed to `run`, for ever."""
         while True:
             self._calls.get()()
 
@@ -73,9 +78,9 @@ class _Executor(Executor):
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> Any:
-        # The signal tells it.
+        # The signal tells the handler.
         attempt.interrupt = _nothing
-        function: Callable[[], Answer] = partial(call, handler, args, kwargs)
+        function: Callable[[], Returned] = partial(call, handler, args, kwargs)
         if policy.soft_timeout is not None:
             function = partial(_call_with_alarm, policy.soft_timeout, attempt, function)
         value, error = await self.main_thread.run(function)
@@ -89,14 +94,14 @@ def _nothing() -> None:
     return None
 
 
-def _call_with_alarm(seconds: float, attempt: RunningAttempt, function: Callable[[], Answer]) -> Answer:
+def _call_with_alarm(seconds: float, attempt: RunningAttempt, function: Callable[[], Returned]) -> Returned:
     """Call *function*, and raise SoftTimeLimitExceeded inside it after so many *seconds*."""
-    outcome: Answer | None = None
+    outcome: Returned | None = None
     try:
         with _alarm(seconds, partial(soft_limit_exceeded, attempt)):
             outcome = function()
     except SoftTimeLimitExceeded as error:
-        # It hit before the handler began or after it ended.
+        # It was raised before the handler began or after it ended.
         return outcome or (None, error)
     return outcome
 
@@ -115,7 +120,7 @@ def _alarm(seconds: float, error: Callable[[], BaseException]) -> Iterator[None]
 
 
 class AttemptRunner:
-    """Runs attempts that a worker has claimed and sent over. One at a time."""
+    """Runs attempts that a worker has claimed and sent to this process, one at a time."""
 
     def __init__(
         self,
@@ -130,8 +135,8 @@ class AttemptRunner:
     ) -> None:
         self._registry = registry
         self._attempts: set[RunningAttempt] = set()
-        # The worker gives up on an attempt, and kills this process.
-        self._deadlines = Deadlines(self._attempts, grace=0.0, give_up=lambda attempt: None)  # noqa: ARG005
+        # The worker abandons an attempt by killing this process.
+        self._deadlines = Deadlines(self._attempts, grace=0.0, abandon=lambda attempt: None)  # noqa: ARG005
         self._executor = _Executor(
             codec=codec, result_limit=result_limit, threads=1, rng=rng, watch=self._deadlines.watch
         )
@@ -149,6 +154,7 @@ class AttemptRunner:
         """Run an attempt; return its outcome, and whether it is committed (None: still to be written)."""
         attempt = self._unpack(job)
         attempt.runner = asyncio.current_task()
+        attempt.advance(Phase.RUNNING)
         self._attempts.add(attempt)
         try:
             await started()
@@ -183,11 +189,11 @@ class AttemptRunner:
         )
 
     async def _conclude(self, attempt: RunningAttempt, outcome: Outcome) -> tuple[Outcome, bool | None]:
-        """Write what the handler left to be written with its outcome; as a worker does."""
+        """Write what the handler left to be written with its outcome, as the slots of a worker do."""
         scope = attempt.scope
         if scope is None:
             return outcome, None
-        attempt.is_concluding = True
+        attempt.advance(Phase.CONCLUDING)
         await scope.flush()
         if not scope.has_transaction:
             return outcome, None
@@ -197,5 +203,5 @@ class AttemptRunner:
         try:
             return outcome, await scope.commit(outcome.result, is_current=lambda: True)
         except Exception as error:
-            # Whatever the user's own constraints and triggers raise.
+            # The user's own constraints and triggers may raise anything.
             return self._executor.not_committed(attempt, error), None

@@ -1,88 +1,112 @@
 """Ends an attempt that blocks the event loop past its hard limit, from outside of that loop.
 
-The loop cannot write anything, and may never turn again. So all that its lease holds is settled from here:
-the blocking attempt has timed out, outcomes that wait to be written are written, everything else goes back
-unspent, and the lease is given up. What the loop still does, should it turn again, is fenced.
+The loop cannot write anything, and may never turn again. So everything that its lease holds is ended from
+here, in the thread of the lease keeper: the blocking attempt has timed out, outcomes that wait to be written
+are written, all other jobs return to the queue, and the lease is given back. The attempts themselves belong
+to the loop, so this works on copies; if the loop turns again, what it then writes is fenced off.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from uuid import UUID
 
 from pgqueue.database.patience import persist
-from pgqueue.database.pool import Database, Link
+from pgqueue.database.pool import Link
 from pgqueue.events.observers import Observers
-from pgqueue.store import Store
-from pgqueue.worker.attempt.attempt import RunningAttempt
-from pgqueue.worker.attempt.executor import Executor
+from pgqueue.upkeep.announcing import Announcer
+from pgqueue.upkeep.state import WorkerState
+from pgqueue.worker.attempt.attempt import Phase, RunningAttempt
+from pgqueue.worker.host import WorkerHost
+from pgqueue.worker.lease.giving_back import give_lease_back
 from pgqueue.worker.outcome.finisher import Finisher
+from pgqueue.worker.slots import Slots
 
 logger = logging.getLogger("pgqueue.worker")
 
 
-class Evacuation:
-    """Settles, on the loop that `run` is awaited on, what another loop holds under a lease.
+class OutsideAnnouncer:
+    """Announces, on the loop of the worker, what was committed outside of it: once that loop turns again."""
 
-    *died* is told, in this thread, which jobs have failed for good.
-    """
+    def __init__(self, announcer: Announcer, loop: asyncio.AbstractEventLoop) -> None:
+        self._announcer = announcer
+        self._loop = loop
 
-    def __init__(
-        self,
-        database: Database,
-        store: Store,
-        executor: Executor,
-        *,
-        worker: str,
-        died: Callable[[Collection[UUID]], None],
-    ) -> None:
-        self._died = died
-        self._database = database
-        self._store = store
-        self._executor = executor
-        self._worker = worker
+    def committed(self, *, ended: Collection[UUID] = (), ready: Iterable[int] = ()) -> None:
+        """Nothing: the connection for notifications belongs to the blocked loop. Peers find it by polling."""
 
-    async def run(
-        self, blocking: RunningAttempt, attempts: Iterable[RunningAttempt], pending: Iterable[RunningAttempt]
-    ) -> None:
-        """Settle *attempts*, which are under way, and *pending*, whose outcomes are not written yet.
+    def failed(self, job_ids: Collection[UUID]) -> None:
+        """See Announcer."""
+        with suppress(RuntimeError):
+            # Closed.
+            self._loop.call_soon_threadsafe(self._announcer.failed, job_ids)
 
-        However long the database is away: the caller sets the time.
+    def due_in(self, delay: float) -> None:
+        """Nothing: see `committed`."""
+
+
+class BlockedLoop:
+    """Ends what the loop that it is made on holds, on the loop that `evacuate` is awaited on."""
+
+    def __init__(self, host: WorkerHost, slots: Slots, finisher: Finisher, announcer: Announcer) -> None:
+        self._host = host
+        self._slots = slots
+        self._finisher = finisher
+        self._announcer = OutsideAnnouncer(announcer, asyncio.get_running_loop())
+        self._worker = slots.worker
+
+    async def evacuate(self, blocking: RunningAttempt, *, within: float) -> None:
+        """End everything under the lease of *blocking*, which blocks the loop and is past its hard limit.
+
+        Gives up after *within* seconds: a lease that lasts no longer expires, and peers rescue what is left.
         """
-        link = Link(self._database, durable=True)
-        finisher = Finisher(
-            self._store,
-            link,
-            worker=self._worker,
-            # They belong to the loop that is blocked.
-            observers=Observers(),
-            announce=lambda *, finished, lanes: None,  # noqa: ARG005
-            relieved=lambda: None,
-            expect=lambda delay: None,  # noqa: ARG005
-            died=self._died,
+        logger.error(
+            "job %s (%s), attempt %d: timed out: it blocked the event loop past its hard time limit; other "
+            "jobs of worker %s return to the queue",
+            blocking.claimed.id,
+            blocking.claimed.task,
+            blocking.claimed.attempt,
+            self._worker,
         )
-        for attempt in pending:
-            if attempt.lease_id == blocking.lease_id and attempt.outcome is not None:
-                finisher.add(attempt, attempt.outcome)
-        for attempt in attempts:
-            if attempt is blocking:
-                finisher.add(attempt, self._executor.overrun(attempt))
-            elif attempt.lease_id == blocking.lease_id:
-                finisher.add(attempt, self._executor.give_up(attempt))
+        # Listed at once: the sets belong to the blocked loop.
+        attempts, unwritten = list(self._slots.attempts), self._finisher.pending
+        try:
+            async with asyncio.timeout(within):
+                await self._end_all(blocking, attempts, unwritten)
+        except TimeoutError:
+            logger.error("worker %s: the database is unavailable; its jobs count as lost", self._worker)
+
+    async def _end_all(
+        self,
+        blocking: RunningAttempt,
+        attempts: Iterable[RunningAttempt],
+        unwritten: Iterable[RunningAttempt],
+    ) -> None:
+        store, link = self._host.store, Link(self._host.database, durable=True)
+        # Observers belong to the blocked loop, too.
+        finisher = Finisher(store, link, WorkerState(), self._announcer, Observers(), worker=self._worker)
+        executor = self._slots.executor
+        for attempt in (*unwritten, *attempts):
+            if attempt.lease_id != blocking.lease_id:
+                continue
+            twin = copy.copy(attempt)
+            if twin.phase is Phase.OVER:
+                finisher.take_over([twin])
+            else:
+                finisher.add(twin, executor.overrun(twin) if attempt is blocking else executor.abandon(twin))
         writing = asyncio.ensure_future(finisher.run())
         try:
             await finisher.flush()
-            await persist("giving a blocked lease back", lambda: self._give_back(link, blocking))
+            # With its jobs: what was claimed and has not reached the loop is still there.
+            await persist(
+                "giving a blocked lease back",
+                lambda: give_lease_back(store, link, blocking.lease_id, with_jobs=True),
+            )
         finally:
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
             await link.close()
-
-    async def _give_back(self, link: Link, blocking: RunningAttempt) -> None:
-        async with link.use() as connection, connection.transaction():
-            # What was claimed and has not reached the loop is still there.
-            await self._store.lock_lease(connection, blocking.lease_id)
-            await self._store.release_unknown(connection, blocking.lease_id, [])
-            await self._store.delete_lease(connection, blocking.lease_id)

@@ -1,6 +1,9 @@
 """Keeps the worker's lease, from a thread of its own.
 
-A handler that blocks the event loop must not cost the lease: nothing here waits for that loop.
+A handler that blocks the event loop must not cost the lease, so nothing here waits for that loop. The lease
+is renewed every third of its time. It counts as lost by the local monotonic clock, read before the renewal
+was sent: the database counts from when the renewal arrives, which is later, so this worker stops its attempts
+before a peer may rescue their jobs. Then it goes on under a new lease.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
@@ -19,26 +22,32 @@ import anyio
 
 from pgqueue.database.outages import CONNECTION_ERRORS
 from pgqueue.database.patience import persist
-from pgqueue.database.pool import Database, Link
-from pgqueue.store import Store
+from pgqueue.database.pool import Link
+from pgqueue.upkeep.state import WorkerState
+from pgqueue.worker.attempt.attempt import Stop
+from pgqueue.worker.host import WorkerHost
+from pgqueue.worker.lease.giving_back import give_lease_back
+from pgqueue.worker.lease.loop_watchdog import Watchdog
+from pgqueue.worker.slots import Slots
 
 logger = logging.getLogger("pgqueue.worker")
 
 RETRY_PAUSE = 0.2
-"""Seconds between two tries to renew while the database is away. Short: a peer takes a process for dead
-whose connection stays away for some seconds."""
+"""Seconds between two attempts to renew while the database is unavailable. Short: a process whose connection
+is gone for some seconds looks dead to its peers."""
 STOP_WITHIN = 5.0
 """Seconds that the thread may take to end."""
 DROP_WITHIN = 1.0
-"""Seconds that the lease's removal may take when a worker stops; after them it runs out by itself."""
+"""Seconds that removing the lease may take when a worker stops; after that it expires by itself."""
 LOCK_PAUSE = 2.0
-"""Seconds between two tries to get the lock back from a session of ours that the server does not yet know
-to be dead. Peers see it held until then, and free for less than they wait."""
+"""Seconds between two attempts to get the lock back from an older session, which the server does not know to
+be dead yet. Peers see the lock held until then, and free for less than they wait."""
+LOST = "lease %s %s; stopping its attempts so that their jobs can be rescued"
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who takes a lease: what peers need to know of a worker."""
+    """What peers need to know of the worker that takes a lease."""
 
     worker: str
     queues: Sequence[str]
@@ -51,31 +60,25 @@ class Holder:
 class LeaseKeeper:
     """Holds a lease for a worker, and another one when it is lost.
 
-    *on_taken* and *on_lost* are called with the lease's id on the event loop of the worker. *beside* is
-    awaited in the keeper's thread, for as long as it keeps: that too goes on while the worker's loop is
-    blocked. *loop_lag* says in how many seconds that loop turns; it is noted at each renewal.
+    On the worker's event loop it notes the lease in *state*; when a lease is lost, it stops the attempts in
+    *slots*.
     """
 
     def __init__(
         self,
-        database: Database,
-        store: Store,
+        host: WorkerHost,
         holder: Holder,
+        state: WorkerState,
+        slots: Slots,
         *,
         ttl: float,
-        on_taken: Callable[[UUID], None],
-        on_lost: Callable[[UUID], None],
-        beside: Callable[[], Awaitable[None]],
-        loop_lag: Callable[[], float],
     ) -> None:
-        self._database = database
-        self._store = store
+        self._database = host.database
+        self._store = host.store
         self._holder = holder
         self._ttl = ttl
-        self._on_taken = on_taken
-        self._on_lost = on_lost
-        self._beside = beside
-        self._loop_lag = loop_lag
+        self._state = state
+        self._slots = slots
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self._dropped: asyncio.Event | None = None
@@ -86,14 +89,18 @@ class LeaseKeeper:
         self.renewed_at: float | None = None
         """When the lease was taken or last renewed, by the local monotonic clock."""
 
-    async def run(self) -> None:
-        """Keep a lease until cancelled."""
+    async def run(self, watchdog: Watchdog) -> None:
+        """Keep a lease until cancelled.
+
+        *watchdog* runs in the same thread, as it has to go on while the worker's loop is blocked. How long
+        that loop takes to turn is noted at each renewal.
+        """
         worker_loop = asyncio.get_running_loop()
         ended = asyncio.Event()
 
         def run_thread() -> None:
             try:
-                asyncio.run(self._keep(worker_loop))
+                asyncio.run(self._keep(worker_loop, watchdog))
             except BaseException as error:
                 self._failure = error
             # Closed: nobody waited for the end of a thread that was long in ending.
@@ -125,15 +132,15 @@ class LeaseKeeper:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(stopping.set)
 
-    async def _keep(self, worker_loop: asyncio.AbstractEventLoop) -> None:
+    async def _keep(self, worker_loop: asyncio.AbstractEventLoop, watchdog: Watchdog) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         self._dropped = asyncio.Event()
         if self._must_stop:
             return
         link = Link(self._database, durable=False)
-        keeping = asyncio.ensure_future(self._keep_leases(link, worker_loop))
+        keeping = asyncio.ensure_future(self._keep_leases(link, worker_loop, watchdog))
         stopping = asyncio.ensure_future(self._stopping.wait())
-        beside = asyncio.ensure_future(self._beside())
+        beside = asyncio.ensure_future(watchdog.run())
         try:
             await asyncio.wait((keeping, stopping), return_when=asyncio.FIRST_COMPLETED)
             if keeping.done():
@@ -146,21 +153,27 @@ class LeaseKeeper:
             await link.close()
 
     async def _drop_latest(self, link: Link) -> None:
-        """Remove a lease that the worker stopped too early to hear of. One that holds jobs stays."""
+        """Give back a lease that the worker stopped too early to hear of. One that holds jobs stays."""
         if self._latest is None:
             return
         with contextlib.suppress(*CONNECTION_ERRORS):
-            async with asyncio.timeout(DROP_WITHIN), link.use() as connection:
-                await self._store.delete_lease(connection, self._latest)
+            async with asyncio.timeout(DROP_WITHIN):
+                await give_lease_back(self._store, link, self._latest, with_jobs=False)
 
-    async def _keep_leases(self, link: Link, worker_loop: asyncio.AbstractEventLoop) -> None:
+    async def _keep_leases(
+        self, link: Link, worker_loop: asyncio.AbstractEventLoop, watchdog: Watchdog
+    ) -> None:
         while True:
             lease_id = self._latest = uuid4()
             lock_key = None if self._database.is_pooled else secrets.randbits(63)
             deadline = await persist("taking a lease", lambda: self._take(link, lease_id, lock_key))  # noqa: B023
-            worker_loop.call_soon_threadsafe(self._on_taken, lease_id)
-            await self._renew_until_lost(link, lease_id, lock_key, deadline)
-            worker_loop.call_soon_threadsafe(self._on_lost, lease_id)
+            worker_loop.call_soon_threadsafe(self._state.use_lease, lease_id)
+            await self._renew_until_lost(link, lease_id, lock_key, deadline, watchdog)
+            worker_loop.call_soon_threadsafe(self._lose, lease_id)
+
+    def _lose(self, lease_id: UUID) -> None:
+        self._state.use_lease(None)
+        self._slots.stop(Stop.RELEASE, lease_id=lease_id)
 
     async def _take(self, link: Link, lease_id: UUID, lock_key: int | None) -> float:
         async with link.use() as connection:
@@ -184,7 +197,7 @@ class LeaseKeeper:
         return sent_at + self._ttl
 
     async def _renew_until_lost(
-        self, link: Link, lease_id: UUID, lock_key: int | None, deadline: float
+        self, link: Link, lease_id: UUID, lock_key: int | None, deadline: float, watchdog: Watchdog
     ) -> None:
         # The session that holds the lock; unknown at first, and asking twice does no harm.
         locked_by: int | None = None
@@ -194,7 +207,7 @@ class LeaseKeeper:
             # Taken before the renewal is sent: the database counts from when it arrives, which is later.
             sent_at = time.monotonic()
             if sent_at >= deadline:
-                logger.error("lease %s: not renewed in time; its jobs are cancelled", lease_id)
+                logger.error(LOST, lease_id, "was not renewed in time")
                 return
             try:
                 async with asyncio.timeout(deadline - sent_at), link.use() as connection:
@@ -208,11 +221,11 @@ class LeaseKeeper:
                     ):
                         locked_by = session
                     renewed = await self._store.renew_lease(
-                        connection, lease_id, self._ttl, loop_lag=self._loop_lag()
+                        connection, lease_id, self._ttl, loop_lag=watchdog.lag
                     )
             except CONNECTION_ERRORS as error:
                 logger.warning(
-                    "lease %s: waiting for the database (%s: %s); %.1f s are left",
+                    "lease %s: the database is unavailable (%s: %s); %.1f s left to renew it",
                     lease_id,
                     type(error).__name__,
                     error,
@@ -222,7 +235,7 @@ class LeaseKeeper:
                 pause = 0.0
                 continue
             if not renewed:
-                logger.error("lease %s: ran out; its jobs are cancelled", lease_id)
+                logger.error(LOST, lease_id, "expired")
                 return
             self.renewed_at, deadline, pause = sent_at, sent_at + self._ttl, self._ttl / 3
             if lock_key is not None and session != locked_by:

@@ -1,6 +1,8 @@
 """Watches, from another thread, whether the event loop of a worker turns, and finds what blocks it.
 
-A coroutine that computes, or calls what waits without `await`, holds up all of its process but the lease.
+A coroutine that computes, or that calls something blocking, stops everything in its process but the lease. A
+handler that does so past its hard limit cannot be ended by its own loop: see `blocked_loop`. Python cannot
+end a thread, so after that the process is replaced, if it is one of pgqueue's own.
 """
 
 from __future__ import annotations
@@ -23,18 +25,18 @@ from pgqueue.worker.attempt.deadlines import hard_limit
 logger = logging.getLogger("pgqueue.worker")
 
 BEAT: Final = 0.5
-"""Seconds between two questions to the loop."""
+"""Seconds between two times that the loop is asked to turn."""
 LOOK: Final = 0.1
-"""... and between two looks at one that does not answer."""
+"""... and between two looks at a loop that does not."""
 BLOCKED_AFTER: Final = 1.0
-"""Seconds without an answer after which a loop counts as blocked, and an attempt as what blocks it."""
+"""Seconds after which a loop that does not turn counts as blocked, and an attempt as what blocks it."""
 
 
 class Watchdog:
     """Asks the loop that it is made on to turn; runs on another one, in another thread.
 
-    *attempts* are those under way. *on_overrun* is awaited, once a block, when the attempt that blocks the
-    loop has reached its hard limit.
+    *attempts* are those under way. *on_overrun* is awaited when an attempt blocks the loop past its hard
+    limit, once for each time that the loop is blocked.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class Watchdog:
         self._thread = threading.get_ident()
         self._turned_at = time.monotonic()
         self.lag = 0.0
-        """Seconds that the loop took to answer last, or has taken so far."""
+        """Seconds that the loop took to turn when it was last asked, or has taken so far."""
 
     async def run(self) -> None:
         """Watch until cancelled, or until the loop is closed."""
@@ -88,26 +90,27 @@ class Watchdog:
             if self.lag >= BLOCKED_AFTER and not is_logged:
                 is_logged = True
                 self._log(attempt)
-            # Seen at it for a while: a starved machine too is slow to turn, by many short steps.
+            # Seen for a while: the loop of an overloaded machine is slow to turn as well, by many short
+            # steps.
             is_blocking = attempt is not None and now - seen_at >= BLOCKED_AFTER
             if attempt is not None and is_blocking and now >= hard_limit(attempt) and not is_overrun:
                 is_overrun = True
                 await self._on_overrun(attempt)
             await asyncio.sleep(LOOK)
         if is_logged:
-            logger.warning("the event loop turns again, after %.1f s", self._turned_at - asked_at)
+            logger.warning("the event loop runs again after %.1f s", self._turned_at - asked_at)
 
     def _find_attempt(self) -> RunningAttempt | None:
         """Return the attempt that has the loop now."""
         running = asyncio.current_task(self._loop)
         if running is None:
             return None
-        # Copied first: it is the other thread's.
+        # Copied first: the set belongs to the other thread.
         for attempt in list(self._attempts):
             if attempt.runner is running:
                 return attempt
         if sys.version_info >= (3, 12):
-            # A child of the handler's own has the context of its parent.
+            # An asyncio task that the handler started has a copy of the handler's context.
             found = running.get_context().get(running_attempt)
             if isinstance(found, RunningAttempt):
                 return found
@@ -118,7 +121,7 @@ class Watchdog:
         stack = "".join(traceback.format_stack(frame)) if frame is not None else "(no stack)\n"
         who = "something" if attempt is None else f"job {attempt.claimed.id} ({attempt.claimed.task})"
         logger.warning(
-            "%s blocks the event loop of this process: nothing else runs here until it awaits. It is at\n%s",
+            "%s blocks the event loop of this process; nothing else runs here until it awaits. Stack:\n%s",
             who,
             stack,
         )

@@ -1,7 +1,8 @@
-"""Tells of jobs that have failed for good: to observers, and to the hooks that the application registered.
+"""Tells observers, and the hooks that the application registered, of jobs that have failed permanently.
 
-Beside the finisher, which does not wait for it: what is told here is committed already. At most once: a
-worker that dies tells nobody, and the dead letters themselves are what is kept.
+It works beside the finisher, which does not wait for it: the failures that it tells of are committed. Each is
+told at most once. A worker that dies does not tell of what it still has; the dead letters themselves are what
+is kept.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ logger = logging.getLogger("pgqueue.worker")
 Hook = Callable[[DeadLetter], Awaitable[None] | None]
 
 MAX_WAITING = 10_000
-"""Dead letters that wait to be told of; more are not told of."""
+"""Dead letters that may be queued here; more are skipped."""
 BATCH = 100
 HOOK_LIMIT = 30.0
 """Seconds that one hook may take."""
 
 
-class Deaths:
-    """Owns what is yet to be told."""
+class DeadLetterHooks:
+    """Owns the notifications that are still to be sent."""
 
     def __init__(self, store: Store, link: Link, observers: Observers, hooks: Sequence[Hook]) -> None:
         self._store = store
@@ -58,17 +59,19 @@ class Deaths:
             else:
                 dropped += 1
         if dropped:
-            logger.warning("%d dead letters are not told of: %d wait already", dropped, MAX_WAITING)
+            logger.warning(
+                "skipping notifications for %d dead letters: %d are already queued", dropped, MAX_WAITING
+            )
         self._wakeup.set()
 
     async def flush(self) -> None:
-        """Wait until everything has been told."""
+        """Wait until all hooks have been called."""
         while self._waiting or self._is_telling:
             self._idle = anyio.Event()
             await self._idle.wait()
 
     async def run(self) -> None:
-        """Tell until cancelled."""
+        """Call hooks until cancelled."""
         while True:
             self._wakeup = anyio.Event()
             if not self._waiting:
@@ -95,12 +98,12 @@ class Deaths:
                 if _is_async(hook):
                     await cast(Callable[[DeadLetter], Awaitable[None]], hook)(letter)
                 else:
-                    # In a thread that is given up when its time is over: it may block.
+                    # In a thread that is abandoned when its time is over: it may block.
                     call = cast(Callable[[DeadLetter], None], hook)
                     await anyio.to_thread.run_sync(call, letter, abandon_on_cancel=True)
         except Exception:
-            # The hook is the user's own: whatever it raises is its own affair.
-            logger.exception("on_dead hook %r failed at job %s", hook, letter.job_id)
+            # The hook is the user's: it may raise anything.
+            logger.exception("on_dead hook %r raised an error for job %s; ignoring it", hook, letter.job_id)
 
 
 def _is_async(hook: Hook) -> bool:

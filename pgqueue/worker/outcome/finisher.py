@@ -1,6 +1,9 @@
-"""Writes outcomes: whatever has collected as one statement a kind, then what has collected meanwhile.
+"""Writes the outcomes of attempts: what has collected, then what has collected meanwhile.
 
-No timer: an idle worker writes at once, a busy one hundreds at a time.
+The outcomes of one kind are one statement. There is no timer: an idle worker writes at once, a busy one
+hundreds at a time. Each statement carries the fence, which is the lease under which the outcome was reached:
+if the lease is gone, another worker may run the job, and the outcome is dropped. So an outcome is kept here
+for as long as the database is unavailable. Whether it still counts is for the fence to say, not for a clock.
 """
 
 from __future__ import annotations
@@ -10,13 +13,12 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
 
-from pgqueue.background.notifications import Announce
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Link
 from pgqueue.events.kinds import AttemptsEnded, AttemptsFenced, BatchSent
@@ -25,7 +27,9 @@ from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, Outcome, Released, Retried, Succeeded, next_in, status_after
 from pgqueue.store import Store
-from pgqueue.worker.attempt.attempt import RunningAttempt
+from pgqueue.upkeep.announcing import Announcer
+from pgqueue.upkeep.state import WorkerState
+from pgqueue.worker.attempt.attempt import Phase, RunningAttempt
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -37,47 +41,39 @@ MAX_LENGTH = 16 * 1024 * 1024
 """Characters of results in one statement."""
 
 UNSTORABLE = (asyncpg.DataError, asyncpg.ProgramLimitExceededError, asyncpg.StatementTooComplexError)
-"""What the server says of a value that it will not store; other errors are about the statement."""
+"""What the server raises for a value that it cannot store; other errors are about the statement."""
 
 
 class Written(NamedTuple):
-    """What writing a batch came to: which jobs took their outcome, and which lanes have new ready jobs."""
+    """The result of writing a batch: which jobs took their outcome, and which lanes have new ready jobs."""
 
     kept: Collection[UUID]
     lanes: Collection[int] = ()
     cancelled: Collection[UUID] = ()
-    """Those that were to run again, and were cancelled instead."""
+    """Jobs that were to run again, and were cancelled instead."""
 
 
 class Finisher:
-    """Owns the outcomes of a worker until they are committed.
-
-    *queues*: those that its jobs can be of, where that is known. *relieved* is told after each batch;
-    *expect*, in how many seconds the first of some retries is due; *died*, which jobs have failed for good.
-    """
+    """Owns the outcomes of a worker until they are committed. *queues*: those of its jobs, if known."""
 
     def __init__(
         self,
         store: Store,
         link: Link,
+        state: WorkerState,
+        announcer: Announcer,
+        observers: Observers,
         *,
         worker: str,
         queues: Sequence[str] = (),
-        observers: Observers,
-        announce: Announce,
-        relieved: Callable[[], None],
-        expect: Callable[[float], None],
-        died: Callable[[Collection[UUID]], None],
     ) -> None:
         self._store = store
         self._link = link
+        self._state = state
+        self._announcer = announcer
+        self._observers = observers
         self._worker = worker
         self._queues = queues
-        self._observers = observers
-        self._announce = announce
-        self._relieved = relieved
-        self._expect = expect
-        self._died = died
         self._waiting: list[RunningAttempt] = []
         self._writing: Sequence[RunningAttempt] = ()
         self._wakeup = asyncio.Event()
@@ -98,8 +94,14 @@ class Finisher:
         """The attempts that those are outcomes of."""
         return [*self._writing, *self._waiting]
 
+    def take_over(self, attempts: Iterable[RunningAttempt]) -> None:
+        """Write outcomes that another finisher holds and cannot write."""
+        self._waiting += attempts
+        self._wakeup.set()
+
     def add(self, attempt: RunningAttempt, outcome: Outcome) -> None:
-        """Take an outcome over."""
+        """End an attempt, and take its outcome over."""
+        attempt.advance(Phase.OVER)
         attempt.outcome = outcome
         if attempt.started:
             attempt.seconds = time.monotonic() - attempt.started
@@ -108,7 +110,8 @@ class Finisher:
         self._waiting.append(attempt)
 
     def report(self, attempt: RunningAttempt, outcome: Outcome, *, is_kept: bool) -> None:
-        """Tell of an outcome that is committed already, or was fenced off."""
+        """End an attempt whose outcome is already committed, or was fenced off; tell of it."""
+        attempt.advance(Phase.OVER)
         attempt.outcome = outcome
         attempt.seconds = time.monotonic() - attempt.started
         self._report([attempt], [attempt.claimed.id] if is_kept else [], ())
@@ -130,13 +133,14 @@ class Finisher:
             for same in _groups(self._writing):
                 await self._write(same)
             self._writing = ()
-            self._relieved()
+            # They may have held the claimer back, with no attempt left to wake it.
+            self._state.claiming.set()
 
     async def _write(self, batch: Sequence[RunningAttempt]) -> None:
         """Write outcomes of one kind, reached under one lease."""
         if len({attempt.claimed.id for attempt in batch}) < len(batch):
-            # A server that crashed forgot a claim, and the job was claimed again under the same lease
-            # before this: one outcome counts, the other is fenced off.
+            # A server that crashed forgot a claim, and the job was claimed again under the same lease before
+            # this was written. One of the two outcomes counts, and the other is fenced off.
             first = {attempt.claimed.id: attempt for attempt in reversed(batch)}
             await self._write(list(first.values()))
             await self._write([attempt for attempt in batch if first[attempt.claimed.id] is not attempt])
@@ -156,8 +160,6 @@ class Finisher:
 
         started_at = time.monotonic()
         try:
-            # However long the database is away: whether an outcome still counts is for the fence to
-            # say, and not for a clock.
             kept, lanes, cancelled = await persist("finishing", send)
         except UNSTORABLE as error:
             await self._write_singly(batch, error)
@@ -211,7 +213,7 @@ class Finisher:
                 return Written(aside.keys(), set(aside.values()))
 
     async def _write_singly(self, batch: Sequence[RunningAttempt], error: Exception) -> None:
-        """Find the outcome that the server will not store and fail its job; write the others."""
+        """Find the outcome that the server cannot store and fail its job; write the others."""
         if len(batch) > 1:
             for attempt in batch:
                 await self._write([attempt])
@@ -219,10 +221,10 @@ class Finisher:
         [attempt] = batch
         job_id = attempt.claimed.id
         if isinstance(attempt.outcome, Ended):
-            # Nothing of the handler's own is in it but cleaned text: then it is the statement that is wrong.
+            # It holds nothing of the handler's but cleaned text, so the statement itself is wrong.
             raise error
-        logger.error("job %s: the database refuses its outcome: %s", job_id, error)
-        described = JobError("UnstorableResult", f"the database refuses the outcome: {error}")
+        logger.error("job %s: the database rejected its outcome: %s", job_id, error)
+        described = JobError("UnstorableResult", f"the database rejected the outcome: {error}")
         attempt.outcome = Ended(job_id, JobStatus.FAILED, "unstorable_result", described)
         await self._write(batch)
 
@@ -267,21 +269,21 @@ class Finisher:
                 for attempt in batch
                 if attempt.outcome is not None and (delay := next_in(attempt.outcome)) is not None
             ]
-            self._expect(min(delays, default=math.inf))
+            self._announcer.due_in(min(delays, default=math.inf))
         is_terminal = isinstance(batch[0].outcome, Succeeded | Ended)
         if is_terminal or lanes:
-            self._announce(finished=kept if is_terminal else (), lanes=lanes)
+            self._announcer.committed(ended=kept if is_terminal else (), ready=lanes)
         if len(kept) < len(batch):
             fenced = [attempt.claimed.id for attempt in batch if attempt.claimed.id not in kept]
             logger.warning(
-                "lease lost before finish: the outcomes of %d jobs were dropped, among them %s",
+                "lease lost before the outcomes were written: dropped %d, including job %s",
                 len(fenced),
                 fenced[0],
             )
             self._observers.emit(AttemptsFenced(fenced))
             batch = [attempt for attempt in batch if attempt.claimed.id in kept]
         if batch and isinstance(batch[0].outcome, Ended):
-            self._died([attempt.claimed.id for attempt in batch if _has_failed(attempt)])
+            self._announcer.failed([attempt.claimed.id for attempt in batch if _has_failed(attempt)])
         if batch and self._observers.want(AttemptsEnded):
             self._observers.emit(
                 AttemptsEnded(

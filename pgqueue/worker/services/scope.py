@@ -1,4 +1,4 @@
-"""What a handler reaches in the database by its context, and what becomes of it when it has ended."""
+"""What a handler uses of the database through its context, and what becomes of it afterwards."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from pgqueue.database.patience import persist
 from pgqueue.database.pool import Database
 from pgqueue.errors import LeaseLostError
 from pgqueue.store import Store
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Scopes:
-    """What the scopes of one worker share; makes them."""
+    """What the scopes of one worker share. Makes them."""
 
     database: Database
     store: Store
@@ -32,12 +33,21 @@ class Scopes:
     worker: str
 
     def open(self, job_id: UUID, lease_id: UUID, attempt: int) -> JobScope:
-        """Make the scope of an attempt. Asks nobody anything."""
+        """Make the scope of an attempt. Does not use the database."""
         return JobScope(self, job_id, lease_id, attempt)
+
+    async def secure_claim(self, job_id: UUID, lease_id: UUID) -> bool:
+        """Have the claim of a job outlive a crash of the server; False: the claim is gone already."""
+
+        async def send() -> bool:
+            async with self.database.acquire() as connection:
+                return await self.store.secure_claim(connection, job_id, lease_id)
+
+        return await persist(f"job {job_id}: securing its claim", send)
 
 
 class JobScope:
-    """One attempt's JobServices. Made when its handler asks for one of them, and closed when it is over."""
+    """One attempt's JobServices. Made when its handler uses one of them, closed when the attempt is over."""
 
     def __init__(self, shared: Scopes, job_id: UUID, lease_id: UUID, attempt: int) -> None:
         self._shared = shared
@@ -92,11 +102,11 @@ class JobScope:
     def _check_open(self) -> None:
         if self._is_closed:
             raise LeaseLostError(
-                f"job {self._job_id}: this attempt is over, and another one may be running: "
-                "nothing of it is kept any more"
+                f"job {self._job_id}: this attempt is over, and another one may be running; nothing that it "
+                "writes is kept"
             )
 
-    # For whoever runs the handler, once it has ended
+    # For the slots, once the handler has ended
 
     @property
     def has_transaction(self) -> bool:
@@ -104,7 +114,7 @@ class JobScope:
         return self._transaction is not None and self._transaction.is_open
 
     async def flush(self) -> None:
-        """Have the last report of progress written: once the job has ended, it would be fenced off."""
+        """Write the last report of progress: once the job has ended, it would be fenced off."""
         if self._has_reported:
             await self._shared.progress.flush(self._job_id)
 
@@ -114,12 +124,12 @@ class JobScope:
         return await self._transaction.commit(result, is_current=is_current)
 
     async def roll_back(self) -> None:
-        """Take back what the handler wrote. Never raises."""
+        """Roll back what the handler wrote. Never raises."""
         if self._transaction is not None:
             await self._transaction.roll_back()
 
     def close(self) -> None:
-        """Let nothing more of this attempt through: it is over, even if its handler goes on."""
+        """Let nothing more of this attempt into the database: it is over, even if its handler goes on."""
         self._is_closed = True
         if self._has_reported:
             self._shared.progress.drop(self._job_id)

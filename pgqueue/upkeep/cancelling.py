@@ -1,0 +1,53 @@
+"""Carries out requests to cancel running jobs.
+
+A request names the lease under which the job ran. Its worker stops the attempt. If the attempt ends otherwise
+first, the request is carried out or dropped here, by any worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Protocol
+from uuid import UUID
+
+from pgqueue.events.kinds import JobsCancelled
+from pgqueue.upkeep.chore import TICK, Chore
+from pgqueue.upkeep.tools import Tools
+
+
+class Attempts(Protocol):
+    """The attempts of a worker, as far as they can be cancelled."""
+
+    def cancel(self, job_ids: Collection[UUID]) -> None:
+        """Stop the attempts of these jobs: the jobs are to be cancelled."""
+
+
+class Cancelling(Chore):
+    """Carries out requests to cancel."""
+
+    name = "carrying out cancellations"
+
+    def __init__(self, tools: Tools, attempts: Attempts) -> None:
+        super().__init__()
+        self._tools = tools
+        self._attempts = attempts
+        self._heard = 0
+
+    @property
+    def is_called_for(self) -> bool:
+        """Whether a request was announced since the last run."""
+        return self._heard != self._tools.state.requests
+
+    async def run(self) -> float:
+        """Carry out the requests that there are."""
+        tools = self._tools
+        self._heard = tools.state.requests
+        own = tools.state.lease_id
+        async with tools.link.use() as connection:
+            carried_out = await tools.store.carry_out_cancels(connection)
+            if own is not None:
+                self._attempts.cancel(await tools.store.find_cancel_requests(connection, own))
+        for job, reason in carried_out:
+            tools.announcer.committed(ended=[job.job_id])
+            tools.observers.emit(JobsCancelled([job], reason))
+        return TICK

@@ -1,0 +1,35 @@
+"""Moves blocked jobs on when the job that they wait for has ended."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pgqueue.events.kinds import JobsUnblocked
+from pgqueue.model.jobs import JobStatus
+from pgqueue.upkeep.chore import TICK, Chore
+from pgqueue.upkeep.tools import Tools
+
+LIMIT: Final = 1000
+"""Jobs that one statement moves."""
+
+
+class Unblocking(Chore):
+    """Unblocks jobs."""
+
+    name = "unblocking jobs"
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__()
+        self._tools = tools
+
+    async def run(self) -> float:
+        """Move on the jobs that nothing blocks any more."""
+        tools = self._tools
+        async with tools.link.use() as connection:
+            unblocked = await tools.store.unblock(connection, LIMIT)
+        lanes = {lane for job, lane in unblocked if job.status is JobStatus.PENDING}
+        if lanes:
+            tools.announcer.committed(ready=lanes)
+        if unblocked:
+            tools.observers.emit(JobsUnblocked([job for job, _ in unblocked]))
+        return TICK

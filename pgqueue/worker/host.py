@@ -1,0 +1,37 @@
+"""What a worker uses of its PgQueue."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pgqueue.background.notifications import Signals
+from pgqueue.background.watching import Watches
+from pgqueue.database.pool import Database
+from pgqueue.events.observers import Observers
+from pgqueue.options.retention import Retention
+from pgqueue.store import Store
+from pgqueue.tasks.codec import Codec
+from pgqueue.tasks.registry import Registry
+from pgqueue.worker.outcome.dead_letter_hooks import Hook
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHost:
+    """What all workers of a PgQueue share."""
+
+    database: Database
+    store: Store
+    registry: Registry
+    signals: Signals
+    watches: Watches
+    observers: Observers
+    codec: Codec | None
+    rng: random.Random
+    version: str | None
+    """Of the application's code."""
+    unknown_task_grace: float | None
+    """Seconds after which jobs of a task that no live worker declares have failed; None: never."""
+    on_dead: Sequence[Hook]
+    retention: Retention
