@@ -86,7 +86,7 @@ def _with_options(command: Command, options: Mapping[str, Any], make: Callable[.
             ]
         else:
             parameters.append(parameter)
-    # What typer makes the command line of.
+    # Typer makes the command line from these.
     with_filter.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # inspect's
     with_filter.__annotations__ = {each.name: each.annotation for each in parameters}
     return with_filter

@@ -56,7 +56,7 @@ class DatabaseMetrics:
 
     @asynccontextmanager
     async def refreshing(self, *, every: float = 5.0) -> AsyncIterator[None]:
-        """Measure the database *every* so many seconds inside the block.
+        """Measure the database inside the block, with pauses of *every* seconds.
 
         Use this if your service has its own registry and endpoint: an endpoint that collects the registry
         cannot await. You do not need it if each scrape calls `render`.

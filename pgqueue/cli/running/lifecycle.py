@@ -106,7 +106,7 @@ def restart() -> NoReturn:
 
 
 def exit_now(code: int) -> NoReturn:
-    """Exit at once, without any cleanup but of the log. Callable from any thread."""
+    """Flush the log and the output, then exit at once. Callable from any thread."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -74,7 +74,7 @@ async def _serving(
     from pgqueue.cli.running.http_server import serving
     from pgqueue.web.monitoring_app import monitoring_app
 
-    # Listening beyond this machine means that others are to read: the port serves nothing but metrics.
+    # A port that listens beyond this machine is meant for others to read. It has only metrics and health.
     host = ip_address(listener.getsockname()[0])
     app = monitoring_app(metrics, find, open_reading=not host.is_loopback)
     async with serving(app, listener) as address:
