@@ -1,0 +1,300 @@
+"""What each chore does when it is done once, and when it wants to be done again. No worker runs here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Collection, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import pytest
+from kit import inside
+from kit.dead import fail_jobs
+from kit.faults import ghost
+
+from pgqueue import JobHandle, JobStatus, PgQueue
+from pgqueue.database.pool import Link
+from pgqueue.upkeep import expiring, promoting, tidying
+from pgqueue.upkeep.cancelling import Cancelling
+from pgqueue.upkeep.chore import TICK
+from pgqueue.upkeep.expiring import Expiring
+from pgqueue.upkeep.partitioning import Partitioning
+from pgqueue.upkeep.promoting import Promoting
+from pgqueue.upkeep.reconfiguring import Reconfiguring
+from pgqueue.upkeep.redriving import Redriving
+from pgqueue.upkeep.rescuing import Rescuing
+from pgqueue.upkeep.state import WorkerState
+from pgqueue.upkeep.tidying import tidying_chores
+from pgqueue.upkeep.tools import Tools
+from pgqueue.upkeep.unblocking import Unblocking
+from pgqueue.upkeep.unknown_tasks import UnknownTasks
+
+if TYPE_CHECKING:
+    from conftest import Connection
+
+
+class Heard:
+    """An announcer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.ended: list[UUID] = []
+        self.ready: list[int] = []
+        self.dead: list[UUID] = []
+
+    def committed(self, *, ended: Collection[UUID] = (), ready: Iterable[int] = ()) -> None:
+        self.ended += ended
+        self.ready += ready
+
+    def failed(self, job_ids: Collection[UUID]) -> None:
+        self.dead += job_ids
+
+    def due_in(self, delay: float) -> None:
+        raise AssertionError(delay)
+
+
+class Running:
+    """Attempts that can be told to stop."""
+
+    def __init__(self) -> None:
+        self.cancelled: list[UUID] = []
+
+    def cancel(self, job_ids: Collection[UUID]) -> None:
+        self.cancelled += job_ids
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+async def tools(pgq: PgQueue, heard: Heard) -> AsyncIterator[Tools]:
+    link = Link(inside.database(pgq), durable=True)
+    yield Tools(inside.store(pgq), link, inside.observers(pgq), heard, WorkerState())
+    await link.close()
+
+
+async def enqueued(pgq: PgQueue, count: int, **options: object) -> list[JobHandle[object]]:
+    """Enqueue jobs of a task that is not declared."""
+    return [await pgq.enqueue_by_name("work", options=options) for _ in range(count)]  # type: ignore[arg-type]
+
+
+async def make_due(db: Connection) -> None:
+    """Make all scheduled jobs due."""
+    async with db.transaction():
+        await db.execute("set local pgqueue.writer to 'on'")
+        await db.execute("update pgqueue.scheduled set scheduled_at = now()")
+
+
+async def let_expire(db: Connection) -> None:
+    """Let the expiry of all jobs that have one be now."""
+    async with db.transaction():
+        await db.execute("set local pgqueue.writer to 'on'")
+        await db.execute("update pgqueue.job set expires_at = now() where expires_at is not null")
+        await db.execute("update pgqueue.expiry set check_at = now()")
+
+
+async def statuses(jobs: Iterable[JobHandle[object]]) -> list[JobStatus]:
+    return [await job.status() for job in jobs]
+
+
+async def test_promoting_asks_for_its_turn_when_the_next_job_is_due(
+    pgq: PgQueue, tools: Tools, heard: Heard, db: Connection
+) -> None:
+    await enqueued(pgq, 1, delay=0.5)
+    chore = Promoting(tools)
+
+    before = await chore.run()
+    await make_due(db)
+    after = await chore.run()
+
+    assert 0 < before <= 0.5
+    assert after == TICK
+    assert len(heard.ready) == 1
+
+
+async def test_promoting_is_called_for_by_a_job_that_is_due_soon(tools: Tools) -> None:
+    chore = Promoting(tools)
+    before = chore.is_called_for
+
+    tools.state.soon_due += 1
+    called_for = chore.is_called_for
+    await chore.run()
+
+    assert (before, called_for, chore.is_called_for) == (False, True, False)
+
+
+async def test_what_is_more_than_a_batch_is_done_at_once(
+    pgq: PgQueue, tools: Tools, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promoting, "LIMIT", 2)
+    monkeypatch.setattr(expiring, "LIMIT", 2)
+    await enqueued(pgq, 3, delay=3600)
+    await make_due(db)
+    chore = Promoting(tools)
+
+    assert [await chore.run(), await chore.run()] == [0.0, TICK]
+
+    await enqueued(pgq, 3, expires=datetime.now(UTC) + timedelta(hours=1))
+    await let_expire(db)
+    expire = Expiring(tools)
+
+    assert [await expire.run(), await expire.run()] == [0.0, TICK]
+
+
+async def test_expiring_tells_of_the_ends(pgq: PgQueue, tools: Tools, heard: Heard, db: Connection) -> None:
+    [job] = await enqueued(pgq, 1, expires=datetime.now(UTC) + timedelta(hours=1))
+    await let_expire(db)
+
+    await Expiring(tools).run()
+
+    assert heard.ended == [job.id]
+    assert await job.status() is JobStatus.EXPIRED
+
+
+async def test_reconfiguring_notes_the_settings_and_wakes_the_claimer_when_they_change(
+    pgq: PgQueue, tools: Tools
+) -> None:
+    chore, state = Reconfiguring(tools, pgq.registry), tools.state
+
+    await chore.run()
+    first = state.settings
+    assert first is not None
+    state.claiming.clear()
+    await chore.run()
+    assert state.settings is first
+    assert not state.claiming.is_set()
+    await pgq.pause(task="work")
+    await chore.run()
+
+    assert state.paused_tasks == {"work"}
+    assert state.claiming.is_set()
+
+
+async def test_cancelling_stops_own_attempts_and_carries_out_what_no_worker_runs(
+    pgq: PgQueue, tools: Tools, heard: Heard, db: Connection
+) -> None:
+    running = Running()
+    [own] = await enqueued(pgq, 1)
+    async with ghost(pgq) as holder:
+        await holder.claim()
+        tools.state.lease_id = holder.lease_id
+        await own.cancel()
+        # As if its attempt had ended with a retry while the request was being written.
+        [other] = await enqueued(pgq, 1)
+        await db.execute(
+            "insert into pgqueue.cancel_request (job_id, lease_id) values ($1, gen_random_uuid())", other.id
+        )
+
+        await Cancelling(tools, running).run()
+
+    assert running.cancelled == [own.id]
+    assert heard.ended == [other.id]
+    assert await statuses([own, other]) == [JobStatus.RUNNING, JobStatus.CANCELLED]
+
+
+@pytest.mark.parametrize("kind", [Reconfiguring, Cancelling])
+async def test_a_request_calls_for_the_chores_that_heed_it(
+    pgq: PgQueue, tools: Tools, kind: type[Reconfiguring | Cancelling]
+) -> None:
+    chore = Cancelling(tools, Running()) if kind is Cancelling else Reconfiguring(tools, pgq.registry)
+    before = chore.is_called_for
+
+    tools.state.hear_request()
+    called_for = chore.is_called_for
+    await chore.run()
+
+    assert (before, called_for, chore.is_called_for) == (False, True, False)
+    assert tools.state.upkeep.is_set()
+
+
+async def test_rescuing_returns_the_jobs_of_an_expired_lease_and_tells_of_those_that_failed(
+    pgq: PgQueue, tools: Tools, heard: Heard
+) -> None:
+    [kept] = await enqueued(pgq, 1)
+    [lost] = await enqueued(pgq, 1, max_losses=0)
+    async with ghost(pgq, max_losses={}) as holder:
+        await holder.claim()
+        await holder.die()
+
+        assert await Rescuing(tools).run() == TICK
+
+    assert await statuses([kept, lost]) == [JobStatus.PENDING, JobStatus.FAILED]
+    assert (heard.ended, heard.dead, len(heard.ready)) == ([lost.id], [lost.id], 1)
+
+
+async def test_unblocking_moves_on_what_waited_for_a_job_that_has_ended(
+    pgq: PgQueue, tools: Tools, heard: Heard
+) -> None:
+    @pgq.task
+    async def work() -> None: ...
+
+    coalesced = work.options(idempotency_key="a", on_conflict="coalesce")
+    first = await coalesced.enqueue()
+    async with ghost(pgq) as holder:
+        await holder.claim()
+        follower = await coalesced.enqueue()
+        before = await follower.status()
+        await holder.store.finish(holder.connection, holder.lease_id, holder.name, [first.id], None)
+
+    assert await Unblocking(tools).run() == TICK
+    assert (before, await follower.status()) == (JobStatus.BLOCKED, JobStatus.PENDING)
+    assert len(heard.ready) == 1
+
+
+async def test_redriving_does_what_is_due_of_a_mass_redrive(
+    pgq: PgQueue, tools: Tools, heard: Heard, db: Connection
+) -> None:
+    [job_id] = await fail_jobs(db, 1)
+    await pgq.redrive_many(all=True, rate=1000)
+    await db.execute("update pgqueue.mass_redrive set carried_at = now() - interval '2 seconds'")
+
+    assert await Redriving(tools).run() == TICK
+
+    assert await pgq.handle(job_id).status() is JobStatus.PENDING
+    assert len(heard.ready) == 1
+
+
+async def test_jobs_of_unknown_tasks_are_looked_at_once_a_minute(pgq: PgQueue, tools: Tools) -> None:
+    assert await UnknownTasks(tools, pgq.registry, grace=3600).run() == 60
+    assert await UnknownTasks(tools, pgq.registry, grace=None).run() == 60
+
+
+async def test_partitions_are_made_some_days_ahead(tools: Tools, db: Connection) -> None:
+    days = "select count(*) from pg_inherits where inhparent = 'pgqueue.job'::regclass"
+    before = await db.fetchval(days)
+    last = await db.fetchval(
+        "select max(inhrelid::regclass::text) from pg_inherits "
+        "where inhparent = 'pgqueue.job'::regclass and inhrelid::regclass::text <> 'pgqueue.job_default'"
+    )
+    await db.execute(f"drop table {last}")
+
+    assert await Partitioning(tools).run() == 3600
+
+    assert await db.fetchval(days) == before
+
+
+async def test_tidying_comes_back_soon_while_there_is_more_than_it_does_at_a_time(
+    tools: Tools, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tidying, "LIMIT", 2)
+    monkeypatch.setattr(tidying, "BATCHES", 2)
+    await db.execute(
+        "insert into pgqueue.inbox (id, source, event_id, marker, expires_at) "
+        "select gen_random_uuid(), 'shop', n::text, gen_random_uuid(), now() - interval '1 second' "
+        "from generate_series(1, 5) as n"
+    )
+    [events] = [chore for chore in tidying_chores(tools) if "events" in chore.name]
+
+    pauses = [await events.run(), await events.run()]
+
+    assert pauses == [TICK, tidying.INTERVAL]
+    assert await db.fetchval("select count(*) from pgqueue.inbox") == 0
+
+
+async def test_every_chore_has_a_name_of_its_own_and_a_finite_interval(tools: Tools) -> None:
+    chores = [*tidying_chores(tools), Partitioning(tools), Redriving(tools), Expiring(tools)]
+
+    assert len({chore.name for chore in chores}) == len(chores)
+    assert all([0 < await chore.run() < math.inf for chore in chores])
