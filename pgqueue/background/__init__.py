@@ -1,7 +1,7 @@
 """The loops that an open PgQueue runs beside its callers: notifications, watching, reading, statistics.
 
-Callers share them: however many await or poll jobs in a process, one listener and one statement at a time
-serve all of them. A loop outlives a lost connection and connects again. A notification is a hint and a read
-is the promise: nothing here may be needed for a job to run, only for it to run soon. A read never joins a
-statement that was sent already, because that might miss a change that its caller already knows of.
+Callers share them: one listener, and few statements at a time, serve all callers in a process that await or
+poll jobs. A loop survives a lost connection and connects again. Notifications are hints, and reads are the
+promise: a job runs without anything in this room, only later. A read never joins a statement that was already
+sent, because that statement might miss a change that the caller already knows of.
 """

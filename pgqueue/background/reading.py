@@ -1,8 +1,8 @@
-"""Reading jobs by their ids: those that are asked for at the same time share a statement.
+"""Reads jobs by their ids. Calls made at the same time share a statement.
 
-A statement about one job costs nearly as much as one about ten. Nobody waits for others to ask; but who asks
-while all readers are at work shares the next statement with the others who do. It is sent after all of them
-have asked, so that each sees whatever was committed by then.
+A statement about one job costs nearly as much as one about ten. No call waits for other calls to come, but
+calls that are made while all readers are busy share the next statement. It is sent after all of them were
+made, so that each of them sees what was committed by then.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 READERS: Final = 2
-"""Statements at once. More than one, so that neither a large result nor a connection that hangs stops all."""
+"""Concurrent statements. Two, so that a large result or a hung connection does not stop all reads."""
 MOST: Final = 100
-"""Jobs in one statement: each may have a result of a megabyte."""
+"""Maximum number of jobs in one statement, because each may have a result of a megabyte."""
 
 
 class Reads:
-    """The jobs that callers in one process ask for."""
+    """Reads the jobs that callers in one process ask for."""
 
     def __init__(self, database: Database, store: Store) -> None:
         self._database = database
@@ -40,9 +40,9 @@ class Reads:
         self._wakeup = asyncio.Event()
 
     async def read(self, job_id: UUID) -> Record | None:
-        """Return a job as it is stored; None: there is none.
+        """Return a job as it is stored, or None if there is no such job.
 
-        Raises NotOpenError when this is closed meanwhile, and what the database raises.
+        Raises NotOpenError if the PgQueue is closed meanwhile, and the errors of the database.
         """
         question = _Question(job_id, asyncio.get_running_loop().create_future())
         self._asked.append(question)
@@ -53,8 +53,8 @@ class Reads:
         return answer
 
     async def run(self) -> None:
-        """Read what is asked for until cancelled."""
-        # An event belongs to the loop that it was first awaited in, and this may be another one.
+        """Answer calls until cancelled."""
+        # An event belongs to the event loop that first awaited it, and this may be another one.
         self._wakeup = asyncio.Event()
         try:
             async with anyio.create_task_group() as group:
@@ -72,7 +72,7 @@ class Reads:
             try:
                 await self._answer(asked)
             finally:
-                # No more than those whom a cancellation has left without an answer.
+                # Only those that a cancellation has left without an answer.
                 _refuse(asked)
 
     async def _answer(self, asked: list[_Question]) -> None:
@@ -86,7 +86,7 @@ class Reads:
             if len(asked) == 1:
                 asked[0].settle(error)
                 return
-            # One that is no id, or whose row cannot be read, is not to spoil it for the others.
+            # An invalid id, or a row that cannot be read, must not fail the other calls.
             for each in asked:
                 await self._answer([each])
         else:
@@ -96,17 +96,17 @@ class Reads:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """Somebody's question for a job."""
+    """A call that waits for a job."""
 
     job_id: UUID
     answer: asyncio.Future[Record | Exception | None]
 
     def settle(self, answer: Record | Exception | None) -> None:
-        """Answer, unless that was done or nobody waits for it any more."""
+        """Answer, unless the call was already answered or has been cancelled."""
         if not self.answer.done():
             self.answer.set_result(answer)
 
 
 def _refuse(asked: Iterable[_Question]) -> None:
     for each in asked:
-        each.settle(NotOpenError("this PgQueue was closed while a job was read"))
+        each.settle(NotOpenError("this PgQueue was closed while a job was being read"))

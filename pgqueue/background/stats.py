@@ -1,4 +1,4 @@
-"""Counts what a process does, by queue, and writes it down: what `PgQueue.history` and rates are of."""
+"""Counts what a process does, per queue, and stores it for `PgQueue.history` and the rates."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from pgqueue.store import Store
 logger = logging.getLogger("pgqueue.stats")
 
 INTERVAL: Final = 10.0
-"""Seconds between two writes, while there is something to write."""
+"""Seconds between two writes while there are counts to write."""
 LAST_WITHIN: Final = 1.0
-"""Seconds that the last write may take, when a PgQueue closes."""
+"""Seconds that the last write may take when a PgQueue is closed."""
 MAX_QUEUES: Final = 1000
-"""Queues that a process counts between two writes; what is of more is not counted."""
+"""Maximum number of queues counted between two writes; further queues are not counted."""
 MAX_COUNT: Final = 2**31 - 1
 
 
 @dataclass(slots=True)
 class Tally:
-    """What was done of one queue."""
+    """What was done in one queue."""
 
     enqueued: int = 0
     claimed: int = 0
@@ -49,9 +49,9 @@ class Tally:
 
 
 class Tallies:
-    """Counts events by queue: an observer. Knows no database.
+    """Counts events per queue, as an observer. Does not use the database.
 
-    A batch of jobs that went well costs no more than counting their queues and looking at some durations.
+    A batch of jobs that succeeded costs no more than counting their queues and sampling some durations.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Tallies:
         return bool(self._by_queue)
 
     def take(self) -> dict[str, Tally]:
-        """Return what was counted, and begin anew."""
+        """Return the counts, and start over from zero."""
         taken, self._by_queue = self._by_queue, {}
         return taken
 
@@ -107,9 +107,9 @@ class Tallies:
             case JobStatus.SCHEDULED:
                 tally.retried += 1
             case _:
-                # Given back: it has not ended.
+                # Returned to the queue: it has not ended.
                 return
-        # 0: it ended before its handler started.
+        # 0 means that it ended before its handler started.
         if attempt.seconds:
             _count_into(tally.runs, (attempt.seconds,), 1)
 
@@ -129,7 +129,7 @@ def _count_into(counts: list[int], seconds: Iterable[float], times: int) -> None
 
 
 class StatsWriter:
-    """Owns what was counted until it is written down. While the database is away it is kept, and added to."""
+    """Keeps the counts until they are written. They accumulate while the database is unavailable."""
 
     def __init__(self, database: Database, store: Store, observers: Observers) -> None:
         self._database = database
@@ -142,7 +142,7 @@ class StatsWriter:
         observers.add(self._observe, JobsEnqueued, JobsClaimed, AttemptsEnded, JobsRescued)
 
     async def run(self) -> None:
-        """Write down what is counted until cancelled."""
+        """Write the counts until cancelled."""
         while True:
             if not self._tallies and not self._unwritten:
                 self._wakeup = anyio.Event()
@@ -151,14 +151,15 @@ class StatsWriter:
             await self._flush()
 
     async def close(self) -> None:
-        """Write down the rest, if the database takes it at once."""
+        """Write the remaining counts, unless the database takes too long."""
         if not self._tallies and not self._unwritten:
             return
         with anyio.move_on_after(LAST_WITHIN):
             await self._flush()
 
     async def _flush(self) -> None:
-        # What may have been written already is written first, as it was: its ids make it count once.
+        # Rows that may have been written already are written again first, unchanged. Their ids keep them from
+        # counting twice.
         try:
             if self._unwritten:
                 await self._write()
@@ -168,13 +169,13 @@ class StatsWriter:
                 self._unwritten = _rows(self._tallies.take(), seconds)
                 await self._write()
         except (*PASSING_ERRORS, NotOpenError) as error:
-            logger.debug("what was done is written down later (%s: %s)", type(error).__name__, error)
+            logger.debug("statistics not written yet, will retry (%s: %s)", type(error).__name__, error)
         except asyncpg.PostgresError as error:
-            # A role that may not, for one: jobs must not suffer for it.
+            # A role without the right to write them, for example. Jobs must not fail because of that.
             self._unwritten = []
             level = logging.DEBUG if self._is_refused else logging.WARNING
             self._is_refused = True
-            logger.log(level, "what was done cannot be written down: %s: %s", type(error).__name__, error)
+            logger.log(level, "statistics cannot be written: %s: %s", type(error).__name__, error)
 
     async def _write(self) -> None:
         async with self._database.acquire() as connection:
@@ -189,13 +190,13 @@ class StatsWriter:
     def _begin(self) -> None:
         now = monotonic()
         if now - self._since > INTERVAL:
-            # It has been idle since it wrote last.
+            # The process has been idle since the last write.
             self._since = now
         self._wakeup.set()
 
 
 def _rows(tallies: Mapping[str, Tally], seconds: float) -> list[dict[str, object]]:
-    """Return rows of `stat`."""
+    """Return rows for the table `stat`."""
     return [
         {
             "id": str(new_id()),

@@ -1,7 +1,7 @@
-"""Watching jobs: any number of watchers of any number of jobs, one listener, one query a second for all.
+"""Watches jobs: any number of watchers of any number of jobs share one listener and one query per second.
 
-The query reads versions; jobs are read whole when they are watched first, when they changed, and when they
-are said to have ended.
+The query reads versions only. A job is read in full when its first watcher comes, when it has changed, and
+when a notification says that it has ended.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from pgqueue.store import Store
 logger = logging.getLogger("pgqueue.watches")
 
 POLL_INTERVAL = 1.0
-"""Seconds between two looks at all watched jobs while notifications arrive."""
+"""Seconds between two polls of all watched jobs while notifications arrive."""
 POLL_INTERVAL_UNHEARD = 0.1
-"""... and while they do not."""
+"""Seconds between two polls while notifications do not arrive."""
 WATCH_INTERVAL = 10.0
-"""Seconds between two reminders to workers that somebody watches jobs."""
+"""Seconds between two reminders to workers that this process watches jobs."""
 WATCH_TTL = 30.0
 """Seconds for which a worker heeds such a reminder."""
 VERSIONS_LIMIT = 10_000
-"""Jobs whose versions are read by one statement."""
+"""Maximum number of versions that one statement reads."""
 READ_LIMIT = 200
-"""Jobs that are read whole by one statement: each may have a result of a megabyte."""
+"""Maximum number of jobs that one statement reads, because each may have a result of a megabyte."""
 
 
 class Watches:
@@ -56,16 +56,16 @@ class Watches:
 
     @property
     def is_watching(self) -> bool:
-        """Whether anybody in this process watches a job."""
+        """Whether this process watches any job."""
         return bool(self._watched)
 
     async def wait(self, job_id: UUID) -> Job:
-        """Return the job once it is terminal. Raises JobNotFoundError."""
+        """Return the job once it has ended. Raises JobNotFoundError."""
         with self._watch(job_id, _Watcher(sees_changes=False)) as watcher:
             return await watcher.next()
 
     async def watch(self, job_id: UUID) -> AsyncGenerator[Job]:
-        """Yield the job as it is now and after each change, until it is terminal. Raises JobNotFoundError."""
+        """Yield the job as it is now and after each change, until it has ended. Raises JobNotFoundError."""
         with self._watch(job_id, _Watcher(sees_changes=True)) as watcher:
             while True:
                 job = await watcher.next()
@@ -74,7 +74,7 @@ class Watches:
                     return
 
     def hint(self, ids: Iterable[UUID]) -> None:
-        """Look at those of *ids* that are watched."""
+        """Read the watched jobs among *ids*."""
         self._fresh.update(self._watched.keys() & set(ids))
         if self._fresh:
             self._wakeup.set()
@@ -83,7 +83,7 @@ class Watches:
         """Serve watchers until cancelled."""
         try:
             while True:
-                # Re-armed before looking: what is hinted at from here on is not slept through.
+                # Re-armed before looking, so that no hint from here on is slept through.
                 self._wakeup = anyio.Event()
                 if not self._watched:
                     await self._wakeup.wait()
@@ -99,13 +99,13 @@ class Watches:
                 self._is_listening = False
             self._reminded_at = float("-inf")
             for watched in self._watched.values():
-                watched.fail(lambda: NotOpenError("this PgQueue was closed while a job was awaited"))
+                watched.fail(lambda: NotOpenError("this PgQueue was closed while a job was being awaited"))
 
     @contextmanager
     def _watch(self, job_id: UUID, watcher: _Watcher) -> Iterator[_Watcher]:
         watched = self._watched.setdefault(job_id, _Watched())
         watched.watchers.add(watcher)
-        # Registered first, then read: a job that ends in between is found by the reading.
+        # Registered first and read afterwards: the read finds a job that ends in between.
         self.hint([job_id])
         try:
             yield watcher
@@ -130,7 +130,7 @@ class Watches:
         fresh, self._fresh = self._fresh, set()
         try:
             await self._read(fresh)
-            # By the clock: hints that come all the time do not put it off.
+            # By the clock, so that a steady stream of hints does not postpone it.
             if self._seconds_to_poll() <= 0:
                 self._polled_at = time.monotonic()
                 await self._poll()
@@ -146,13 +146,13 @@ class Watches:
                 found = await self._store.read_versions(connection, asked)
             moved: dict[UUID, str | None] = {}
             for job_id in asked:
-                # One that is gone is over: nothing more becomes of it.
+                # A job that is gone counts as ended: it will not change any more.
                 is_terminal, version = found.get(job_id, (True, None))
                 watched = self._watched.get(job_id)
                 if watched is not None and watched.needs_reading(version, is_terminal=is_terminal):
                     moved[job_id] = version
             await self._read(moved)
-            # Noted once it has been shown: had the reading failed, it would be news still.
+            # Noted after the watchers were told, so that a failed read is repeated.
             for job_id, version in moved.items():
                 if watched := self._watched.get(job_id):
                     watched.version = version
@@ -176,7 +176,7 @@ class Watches:
     def _hear(self, message: str) -> None:
         names = message.split()
         if len(self._watched) < len(names):
-            # A busy worker announces thousands a second, and somebody waits for one.
+            # A busy worker announces thousands of jobs per second, and few of them are watched here.
             heard = set(names)
             self.hint(job_id for job_id in list(self._watched) if str(job_id) in heard)
         else:
@@ -184,24 +184,24 @@ class Watches:
 
 
 class _Watcher:
-    """Somebody who watches a job: has room for the latest news, and no more."""
+    """One watcher of a job. Holds the latest news only."""
 
     __slots__ = ("_arrived", "_news", "sees_changes")
 
     def __init__(self, *, sees_changes: bool) -> None:
         self.sees_changes = sees_changes
-        """False: sees the end alone."""
+        """If not, the watcher is told of the end only."""
         self._news: Job | PgQueueError | None = None
         self._arrived = asyncio.Event()
 
     def tell(self, news: Job | PgQueueError) -> None:
-        """Have `next` return the job, or raise the error. Whatever it has not returned yet is forgotten."""
+        """Have `next` return the job, or raise the error. Earlier news that was not returned is dropped."""
         if news is not self._news:
             self._news = news
             self._arrived.set()
 
     async def next(self) -> Job:
-        """Return the job as it was read last, once that is news."""
+        """Wait for news, and return the job as it was last read."""
         await self._arrived.wait()
         self._arrived.clear()
         assert self._news is not None
@@ -212,22 +212,22 @@ class _Watcher:
 
 @dataclass(slots=True)
 class _Watched:
-    """A job that is watched, as it was read last."""
+    """A watched job, as it was last read."""
 
     watchers: set[_Watcher] = field(default_factory=set)
     job: Job | None = None
     version: str | None = None
 
     def needs_reading(self, version: str | None, *, is_terminal: bool) -> bool:
-        """Whether somebody wants to see what the job has become, now that it has this version."""
+        """Whether a watcher wants to see the job, now that it has this version."""
         return is_terminal or (
             version != self.version and any(watcher.sees_changes for watcher in self.watchers)
         )
 
     def tell(self, job: Job) -> None:
-        """Show the job to those who have not seen it like this."""
-        # Not everything that is written about a job shows. Watchers tell news from old by identity: comparing
-        # a job may mean comparing a megabyte.
+        """Tell the job to the watchers that have not seen it in this state."""
+        # Not every write to a job is visible here. Watchers compare jobs by identity, because comparing two
+        # jobs by value may mean comparing megabytes.
         shown = self.job if self.job is not None and self.job == job else job
         self.job = shown
         for watcher in self.watchers:
@@ -235,6 +235,6 @@ class _Watched:
                 watcher.tell(shown)
 
     def fail(self, make_error: Callable[[], PgQueueError]) -> None:
-        """Raise an error of its own in each watcher."""
+        """Raise a new error in each watcher."""
         for watcher in self.watchers:
             watcher.tell(make_error())

@@ -1,4 +1,4 @@
-"""What a statement is sent on."""
+"""The type of the connections that statements are sent on."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
     Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
-    """A connection of its own, or one of a pool."""
+    """A dedicated connection, or one borrowed from a pool."""

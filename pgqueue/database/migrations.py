@@ -1,4 +1,4 @@
-"""Bringing the database's schema to what this version needs, and refusing to run on any other."""
+"""Migrates the database's schema to the version that this pgqueue needs, and refuses to run on any other."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def pending_sql(schema: str, applied: int) -> str:
-    """Return the SQL that brings a schema at version *applied* (0: none) up to date; empty: it is.
+    """Return the SQL that brings a schema at version *applied* (0: no schema) up to date; empty if it is.
 
-    One script for psql, which does what `migrate` does.
+    It is one script for psql, and has the same effect as `migrate`.
     """
     missing = _pending(schema, applied)
     if not missing:
@@ -27,7 +27,7 @@ def pending_sql(schema: str, applied: int) -> str:
         values = (str(migration.version), f"'{migration.name}'", str(migration.works_with))
         record = sql["record_migration"].rstrip()
         for number, value in enumerate(values, start=1):
-            # In the statement; its header names the parameters and stays.
+            # Only in the statement: the header names the parameters, and stays as it is.
             head, _, statement = record.rpartition("\n")
             record = f"{head}\n{statement.replace(f'${number}', value)}"
         steps.append(f"{migration.sql.rstrip()}\n{record};")
@@ -35,10 +35,10 @@ def pending_sql(schema: str, applied: int) -> str:
 
 
 async def migrate(connection: Connection, schema: str) -> list[Migration]:
-    """Apply the migrations that are missing, and return them.
+    """Apply the missing migrations in one transaction, and return them.
 
-    Any number of processes may call this at once: one migrates, the others wait for it and find
-    nothing left to do. All of it is one transaction.
+    Any number of processes may call this at once: one migrates, and the others wait for it and find nothing
+    left to do.
     """
     sql = load_statements(schema)
     async with connection.transaction():
@@ -55,30 +55,30 @@ async def migrate(connection: Connection, schema: str) -> list[Migration]:
 
 
 async def applied_version(connection: Connection, schema: str) -> int:
-    """Return the schema's version; 0: there is none."""
+    """Return the schema's version, or 0 if there is no schema."""
     version, _ = await _read_version(connection, schema)
     return version
 
 
 async def check_schema(connection: Connection, schema: str) -> None:
-    """Raise SchemaError unless this version can work with the database's schema.
+    """Raise SchemaError unless this version of pgqueue can work with the database's schema.
 
-    A newer schema is fine if its migrations say that it works with this version: that is what lets
-    workers of two versions run side by side while a deployment rolls.
+    A newer schema is accepted if its migrations say that it works with this version. That lets workers of two
+    versions run side by side during a rolling deployment.
     """
     needed = load_migrations(schema)[-1].version
     applied, works_with = await _read_version(connection, schema, since=needed)
     if applied == 0:
-        raise SchemaError(f"the database has no schema {schema!r} of pgqueue; run `pgqueue migrate`")
+        raise SchemaError(f"the database has no pgqueue schema {schema!r}; run `pgqueue migrate`")
     if applied < needed:
         raise SchemaError(
-            f"schema {schema!r} is at version {applied} and this pgqueue needs {needed}; "
+            f"schema {schema!r} is at version {applied}, but this pgqueue needs {needed}; "
             "run `pgqueue migrate`"
         )
     if works_with > needed:
         raise SchemaError(
-            f"schema {schema!r} is at version {applied}, which is newer than this pgqueue, made for "
-            f"{needed}, can work with; run `pip install --upgrade pgqueue`"
+            f"schema {schema!r} is at version {applied}, which is too new for this pgqueue "
+            f"(made for {needed}); run `pip install --upgrade pgqueue`"
         )
 
 

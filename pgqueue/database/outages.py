@@ -1,4 +1,4 @@
-"""What a lost or refused connection looks like, and how long to wait before the next try."""
+"""The errors of a lost or refused connection, and the pauses before connecting again."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ CONNECTION_ERRORS: Final = (
     asyncpg.InsufficientResourcesError,  # too many connections
     asyncpg.ReadOnlySQLTransactionError,  # a failover left us on what is now a standby
     asyncpg.InterfaceError,  # "connection is closed"
-    asyncpg.InternalClientError,  # used between the server's last word and the end of the stream
+    asyncpg.InternalClientError,  # used after the server's last message, before the stream has ended
 )
-"""What a lost or refused connection raises. All of them may mean: connect again, and try again."""
+"""The errors of a lost or refused connection. After each of them, connecting and trying again may help."""
 
 RECONNECT_PAUSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
-"""Seconds to wait between tries to connect again; the last one repeats."""
+"""Seconds to wait between attempts to connect again; the last pause repeats."""

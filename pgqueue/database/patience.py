@@ -1,4 +1,4 @@
-"""Doing something with the database until it works."""
+"""Repeats a database operation until it succeeds."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ PASSING_ERRORS = (
     asyncpg.LockNotAvailableError,
     asyncpg.QueryCanceledError,
 )
-"""What passes by itself: the same call, made again, can succeed."""
+"""Errors that pass: the same call, made again, can succeed."""
 
 
 async def persist(what: str, step: Callable[[], Awaitable[T]]) -> T:
-    """Call *step* until it succeeds, pausing while the database is away.
+    """Call *step* until it succeeds, pausing while the database is unavailable.
 
-    *what* says in the log who waits. Only errors that pass are waited out.
+    *what* names the operation in the log. Errors other than PASSING_ERRORS propagate.
     """
     pauses = chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1]))
     failures = 0
@@ -40,7 +40,7 @@ async def persist(what: str, step: Callable[[], Awaitable[T]]) -> T:
         except PASSING_ERRORS as error:
             failures += 1
             pause = next(pauses)
-            # Once when it begins, then about every half minute.
+            # One warning at the start of an outage, then one about every half minute.
             level = logging.WARNING if failures % 30 == 1 else logging.DEBUG
             logger.log(
                 level,
@@ -52,5 +52,5 @@ async def persist(what: str, step: Callable[[], Awaitable[T]]) -> T:
             await anyio.sleep(pause)
         else:
             if failures:
-                logger.info("%s: the database is back after %d tries", what, failures)
+                logger.info("%s: the database is available again after %d failed attempts", what, failures)
             return value

@@ -1,7 +1,7 @@
-"""Connections to the database: one pool for callers, one link for each loop of a worker.
+"""Connections to the database: one pool for callers, and one link for each loop of a worker.
 
-Knows poolers: behind one that hands each transaction another server session, session settings, prepared
-statements, LISTEN and advisory locks do not hold, and pgqueue does without them.
+Detects poolers in transaction mode. Behind them each transaction may get another server session, so session
+settings, prepared statements, LISTEN and advisory locks do not work, and pgqueue does without them.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ logger = logging.getLogger("pgqueue.database")
 
 
 CALLER_TIMEOUT: Final = 15.0
-"""Seconds for which a caller's statement may go unanswered before its connection counts as lost."""
+"""Seconds without an answer after which the connection of a caller's statement counts as lost."""
 WORKER_TIMEOUT: Final = 60.0
-"""... and a worker's, which has nobody waiting and may have a thousand jobs to move."""
+"""The same for a worker's statement, which no caller waits for and which may move a thousand jobs."""
 
 CLOSE_WITHIN: Final = 1.0
-"""Seconds that a connection in use has to finish, once it is to be closed."""
+"""Seconds that a connection in use has to finish before it is closed."""
 
 
-# The hot statements reach their tables by index whatever the statistics say; what is left to the planner
-# is how to join sets of the size of a batch, and there a hash is never far from the best.
+# The hot statements reach their tables by index, whatever the statistics say. The planner only chooses how to
+# join sets of the size of a batch, and a hash join is never far from the best choice there.
 _PLANNER: Final = {
     "enable_seqscan": "off",
     "enable_nestloop": "off",
@@ -64,7 +64,7 @@ class Database:
         self.dsn = dsn
         self.schema = schema
         self.is_pooled = False
-        """Whether a transaction-mode pooler may stand between; known once open."""
+        """Whether the connection leads through a transaction-mode pooler; known once open."""
         self._max_connections = max_connections
         self.connect_timeout = connect_timeout
         self._connect_options = connect_options
@@ -76,12 +76,12 @@ class Database:
         self._kept = _Kept(self)
 
     async def open(self) -> None:
-        """Find out what is at the other end, and open the pool. Raises DatabaseUnavailableError."""
+        """Detect a pooler, and open the pool. Raises ConfigurationError, DatabaseUnavailableError."""
         try:
             with anyio.fail_after(self.connect_timeout):
                 probe = await asyncpg.connect(**self._plain_arguments())
                 try:
-                    # A pooler hands out process ids of its own.
+                    # A pooler reports process ids of its own.
                     async with probe.transaction():
                         backend = await probe.fetchval("select pg_backend_pid()")
                     self.is_pooled = backend != probe.get_server_pid()
@@ -94,29 +94,29 @@ class Database:
                     **self._arguments(durable=True, command_timeout=CALLER_TIMEOUT),
                 )
         except asyncpg.ClientConfigurationError as error:
-            raise ConfigurationError(f"the DSN or a connect option is wrong: {error}") from error
+            raise ConfigurationError(f"invalid DSN or connect option: {error}") from error
         except CONNECTION_ERRORS as error:
             raise self.unavailable(error) from error
         if self.is_pooled:
             logger.warning(
-                "a connection pooler stands before the database: no LISTEN and no advisory locks; "
-                "workers find jobs by polling and each statement takes a transaction of its own"
+                "connected through a transaction-mode pooler: no LISTEN and no advisory locks; "
+                "workers find jobs by polling, and each statement runs in its own transaction"
             )
 
     async def close(self) -> None:
-        """Close all connections; those that do not finish within CLOSE_WITHIN are dropped."""
+        """Close all connections. Those that do not finish within CLOSE_WITHIN are dropped."""
         pools, self._pool, self._plain_pool = (self._pool, self._plain_pool), None, None
         for pool in pools:
             if pool is not None:
                 await _close(pool)
         with anyio.move_on_after(CLOSE_WITHIN, shield=True):
-            # A write under way is finished, as it would be on a connection of the pool.
+            # A write in progress is allowed to finish, as it would be on a connection of the pool.
             await self._kept.wait_returned()
         await self._kept.close()
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
-        """Lend a connection of the pool, set up for pgqueue's statements.
+        """Lend a connection from the pool, set up for pgqueue's statements.
 
         Raises DatabaseUnavailableError if there is none within the connect timeout.
         """
@@ -134,24 +134,25 @@ class Database:
                 await self._pool.release(connection, timeout=self.connect_timeout)
 
     def writer(self) -> AbstractAsyncContextManager[Connection]:
-        """Lend a connection for one write: one that is kept for that, or of the pool while it is lent.
+        """Lend a connection for one write: the one kept for writes, or one from the pool while that is lent.
 
-        To take one out of a pool and put it back costs a third of a single enqueue. Raises
-        DatabaseUnavailableError, and what a statement raises.
+        Taking a connection out of the pool and returning it costs a third of a single enqueue. Raises
+        DatabaseUnavailableError, and the errors of the statement.
         """
         if self._pool is None or self.is_pooled or self._kept.is_lent:
             return self.acquire()
         return self._kept
 
     async def take_plain(self) -> PoolConnectionProxy[asyncpg.Record]:
-        """Take a connection without pgqueue's settings, for a user's own statements, and give it back.
+        """Take a connection without pgqueue's settings, for a user's own statements.
 
-        At most as many as the pool's; waits for one. Raises DatabaseUnavailableError.
+        Return it with `give_plain_back`. There are at most `max_connections`; waits for a free one. Raises
+        DatabaseUnavailableError.
         """
         if self._pool is None:
             raise NotOpenError("this PgQueue is not open: use it inside `async with pgq:`")
         if self._plain_pool is None:
-            # Connects to nothing yet: few programs need it.
+            # Opens no connection yet, because few programs need one.
             self._plain_pool = asyncpg.create_pool(
                 min_size=0,
                 max_size=self._max_connections,
@@ -165,42 +166,42 @@ class Database:
             raise self.unavailable(error) from error
 
     async def give_plain_back(self, connection: PoolConnectionProxy[asyncpg.Record]) -> None:
-        """Give back what `take_plain` lent. Never raises but when cancelled."""
+        """Return a connection taken with `take_plain`. Raises only when cancelled."""
         pool = self._plain_pool
         if pool is None:
-            # Closed meanwhile, its connections with it.
+            # The pool was closed meanwhile, and its connections with it.
             return
         try:
             with anyio.CancelScope(shield=True):
                 await pool.release(connection, timeout=self.connect_timeout)
         except (*CONNECTION_ERRORS, asyncpg.PostgresError):
-            logger.debug("a connection could not be given back, and was closed", exc_info=True)
+            logger.debug("a connection could not be returned to the pool, and was closed", exc_info=True)
 
     async def connect_plain(self) -> asyncpg.Connection[asyncpg.Record]:
         """Open a connection without pgqueue's settings, for migrations. Raises DatabaseUnavailableError.
 
-        Statements belong into transactions: whether a pooler stands between is not known.
+        Run statements in transactions: the connection may lead through a pooler.
         """
         try:
             return await asyncpg.connect(timeout=self.connect_timeout, **self._plain_arguments())
         except asyncpg.ClientConfigurationError as error:
-            raise ConfigurationError(f"the DSN or a connect option is wrong: {error}") from error
+            raise ConfigurationError(f"invalid DSN or connect option: {error}") from error
         except CONNECTION_ERRORS as error:
             raise self.unavailable(error) from error
 
     async def connect(
         self, *, durable: bool, command_timeout: float = WORKER_TIMEOUT
     ) -> asyncpg.Connection[asyncpg.Record]:
-        """Open a connection of its own. Not *durable*: commits do not wait for the disk.
+        """Open a dedicated connection. Unless *durable*, commits do not wait for the disk.
 
-        Raises what asyncpg raises.
+        Raises the errors of asyncpg.
         """
         arguments = self._arguments(durable=durable, command_timeout=command_timeout)
         return await asyncpg.connect(timeout=self.connect_timeout, **arguments)
 
     @asynccontextmanager
     async def in_session(self, connection: Connection, *, durable: bool = True) -> AsyncIterator[None]:
-        """Make pgqueue's settings hold: a direct connection has had them since it was opened."""
+        """Apply pgqueue's settings. A direct connection has had them since it was opened."""
         if not self.is_pooled:
             yield
             return
@@ -209,7 +210,7 @@ class Database:
             yield
 
     async def use_settings(self, connection: Connection, *, durable: bool = True) -> None:
-        """Make pgqueue's settings hold until the connection's transaction ends."""
+        """Apply pgqueue's settings until the connection's transaction ends."""
         settings = self._settings if durable else {**self._settings, "synchronous_commit": "off"}
         await connection.execute(
             ";".join(f"set local {name} = '{value}'" for name, value in settings.items())
@@ -222,7 +223,7 @@ class Database:
         return {"dsn": self.dsn, **self._connect_options, "server_settings": settings}
 
     def _plain_arguments(self) -> dict[str, Any]:
-        # Named statements would stay in a pooler's session, in the way of the next process to name its own.
+        # Named statements would stay in a pooler's session and clash with those of the next process.
         return {"dsn": self.dsn, **self._connect_options, "statement_cache_size": 0}
 
     def _arguments(self, *, durable: bool, command_timeout: float) -> dict[str, Any]:
@@ -236,19 +237,19 @@ class Database:
         }
         if not durable:
             settings["synchronous_commit"] = "off"
-        # Statements stay prepared for good: there are few and all of them are hot.
+        # Statements stay prepared, because there are few of them and all are hot.
         return {"dsn": self.dsn, **options, "max_cached_statement_lifetime": 0, "server_settings": settings}
 
     def unavailable(self, error: BaseException) -> DatabaseUnavailableError:
-        """Say that the database cannot be had, because of *error*."""
+        """Return the error to raise when *error* made the database unavailable."""
         return DatabaseUnavailableError(
             f"the database did not answer within {self.connect_timeout:g} s "
-            f"({type(error).__name__}: {error}); check that it runs and that the DSN is right"
+            f"({type(error).__name__}: {error}); check that it is running and that the DSN is correct"
         )
 
 
 class Link:
-    """A connection that one loop owns: opened at first use, and again after it broke."""
+    """A connection that one loop owns. It is opened at first use, and again after it broke."""
 
     def __init__(self, database: Database, *, durable: bool, command_timeout: float = WORKER_TIMEOUT) -> None:
         self._database = database
@@ -257,7 +258,7 @@ class Link:
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
 
     async def open(self) -> asyncpg.Connection[asyncpg.Record]:
-        """Return the connection, opened if need be. Raises one of CONNECTION_ERRORS."""
+        """Return the connection, opening it if necessary. Raises one of CONNECTION_ERRORS."""
         if self._connection is None or self._connection.is_closed():
             self._connection = await self._database.connect(
                 durable=self._durable, command_timeout=self._command_timeout
@@ -266,7 +267,7 @@ class Link:
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-        """Lend the connection. Raises one of CONNECTION_ERRORS where it cannot be had, or breaks."""
+        """Lend the connection. Raises one of CONNECTION_ERRORS if it cannot be opened, or breaks."""
         connection = await self.open()
         try:
             if self._database.is_pooled:
@@ -279,7 +280,7 @@ class Link:
             raise
 
     def drop(self) -> None:
-        """Give the connection up: after one of CONNECTION_ERRORS its session cannot be trusted any more."""
+        """Drop the connection, because after one of CONNECTION_ERRORS its session cannot be trusted."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
@@ -295,9 +296,9 @@ class Link:
 
 
 class _Kept:
-    """The connection that is kept for writing, lent to one write at a time.
+    """The connection that is kept for writes, lent to one write at a time.
 
-    A class and not a generator: `contextlib` would make a single enqueue call a dozen functions more.
+    It is a class because a generator with `contextlib` would add a dozen calls to a single enqueue.
     """
 
     def __init__(self, database: Database) -> None:
@@ -329,7 +330,7 @@ class _Kept:
             self._returned.set()
 
     async def wait_returned(self) -> None:
-        """Wait until nothing is being written."""
+        """Wait until no write is in progress."""
         while self.is_lent:
             self._returned = anyio.Event()
             await self._returned.wait()
@@ -347,6 +348,6 @@ async def _close(pool: Pool) -> None:
 
 
 async def _keep_session(_: object) -> None:
-    # asyncpg's own reset costs a round trip each time a connection is given back, to undo what
-    # pgqueue's statements never do.
+    # asyncpg's own reset costs a round trip each time a connection is returned, to undo settings that
+    # pgqueue's statements never make.
     return None

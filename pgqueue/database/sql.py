@@ -1,7 +1,7 @@
-"""The SQL of `sql/`, for the schema in use.
+"""Loads the SQL in `sql/` for the schema in use.
 
-The files name the schema `pgqueue`, so that they paste into psql; another schema's name replaces
-that prefix when they are loaded. Nothing else is ever put into the text.
+The files name the schema `pgqueue`, so that you can paste them into psql. When they are loaded for another
+schema, its name replaces that prefix. Nothing else is ever inserted into the text.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pgqueue.errors import ConfigurationError
 
 _packaged = files("pgqueue") / "sql"
 ROOT: Traversable = _packaged if _packaged.is_dir() else Path(__file__).parents[2] / "sql"
-"""In a wheel the package carries the SQL; in a checkout it lies beside the package."""
+"""A wheel carries the SQL inside the package; in a checkout it is beside the package."""
 
-# The prefix of a name, the name alone as a literal (the notification channel), or at a statement's end.
+# As the prefix of a name, alone as a literal (the notification channel), or at the end of a statement.
 _SCHEMA = re.compile(r"\bpgqueue(?=[.';])")
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 _WORKS_WITH = re.compile(r"^-- works with: (\d+)$", re.MULTILINE)
@@ -34,21 +34,22 @@ class Migration:
     name: str
     sql: str = field(repr=False)
     works_with: int
-    """The oldest schema version whose code works with the schema as this step leaves it."""
+    """The oldest version whose code works with the schema after this step."""
 
 
 def check_schema_name(schema: str) -> str:
-    """Return *schema* if it can be the name of pgqueue's schema. Raises ConfigurationError."""
+    """Return *schema* if it is a valid name for pgqueue's schema. Raises ConfigurationError."""
     if not _PLAIN_NAME.fullmatch(schema):
         raise ConfigurationError(
-            f"schema {schema!r}: use at most 40 lower-case letters, digits and underscores, no digit first"
+            "schema must be at most 40 lower-case letters, digits and underscores, without a leading digit, "
+            f"got {schema!r}"
         )
     return schema
 
 
 @cache
 def load_statements(schema: str) -> dict[str, str]:
-    """Return every statement by its name, for *schema*. A folder's name is not part of it."""
+    """Return the statements for *schema*, by the names of their files without the folder."""
     return {
         file.name.removesuffix(".sql"): _for_schema(file.read_text(encoding="utf-8"), schema)
         for folder in ROOT.iterdir()
@@ -60,7 +61,7 @@ def load_statements(schema: str) -> dict[str, str]:
 
 @cache
 def load_migrations(schema: str) -> tuple[Migration, ...]:
-    """Return all migrations in their order, for *schema*."""
+    """Return the migrations for *schema* in order."""
     found = []
     for file in (ROOT / "migrations").iterdir():
         if numbered := _NUMBERED.fullmatch(file.name):

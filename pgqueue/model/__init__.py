@@ -1,5 +1,5 @@
-"""The values that everything else speaks of: jobs, statuses, outcomes, filters, measures, ids.
+"""The values that all other rooms use: jobs, statuses, outcomes, filters, measures, ids.
 
-They know no database and no event loop, and decide nothing that needs one. A value that was handed out
-never changes under its reader, also in another thread.
+They use no database and no event loop, and make no decision that needs one. A value never changes once it was
+handed out, so it may be read in other threads.
 """

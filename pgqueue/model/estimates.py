@@ -1,4 +1,4 @@
-"""What follows from counts: percentiles of durations, and when a queue will be empty. Values only."""
+"""Computes from counts the percentiles of durations, and the time until a queue is empty. Values only."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ BOUNDS: Final = (
     *(step * scale for scale in (0.001, 0.01, 0.1, 1.0, 10.0, 100.0) for step in (1, 2, 5)),
     *(1000.0, 3600.0, 14_400.0, 43_200.0, 86_400.0),
 )
-"""Upper bounds of buckets, in seconds; one more takes what is longer. What is stored was counted by them."""
+"""Upper bounds of the buckets, in seconds; one more bucket takes longer durations. Stored counts use them."""
 BUCKETS: Final = len(BOUNDS) + 1
 
 
 def count_into(counts: list[int], seconds: Iterable[float], times: int) -> None:
-    """Count durations into the buckets *counts*: the sample *seconds* stands for *times* of them."""
+    """Count *times* durations, of which *seconds* is a sample, into the buckets *counts*."""
     sample = list(seconds)
     if not sample:
         return
     each, rest = divmod(times, len(sample))
     for place, value in enumerate(sample):
-        # What does not divide evenly goes to the first ones.
+        # The remainder of the division goes to the first ones.
         counts[bisect_left(BOUNDS, value)] += each + (place < rest)
 
 
 def percentiles(counts: Sequence[int]) -> Percentiles | None:
-    """Return the percentiles of durations that are counted in buckets; None: there are none.
+    """Return the percentiles of durations that are counted in buckets, or None if there are none.
 
-    Inside its bucket a duration is taken to lie where its rank does; in the last one, which has no upper
-    bound, at the lower.
+    Durations are assumed to be spread evenly over their bucket. In the last bucket, which has no upper bound,
+    they are assumed to equal the lower bound.
     """
     total = sum(counts)
     if total <= 0:
@@ -44,7 +44,7 @@ def percentiles(counts: Sequence[int]) -> Percentiles | None:
 
 
 def buckets(counts: Sequence[int]) -> tuple[Bucket, ...]:
-    """Return all buckets with what is counted in them; none if there are no durations."""
+    """Return all buckets with their counts, or no buckets if there are no durations."""
     if not any(counts):
         return ()
     ends = pairwise((0.0, *BOUNDS, inf))
@@ -61,13 +61,14 @@ def _at_rank(counts: Sequence[int], upto: Sequence[int], rank: float) -> float:
 
 
 def estimate_drain(pending: int, finished: Sequence[float], enqueued: Sequence[float]) -> Drain | None:
-    """Return in how many seconds *pending* jobs are gone if all goes on as in some stretches of equal length.
+    """Return the estimated time in seconds until *pending* jobs are done, at recent rates.
 
-    *finished* and *enqueued* are the rates of each stretch, in jobs a second. None: nothing is pending, or
-    nothing was finished. Likely: pending / (mean finished - median enqueued); the median, because a burst
-    that is over has made `pending` what it is and does not come again. Low and high take the mean of the
-    finished a standard error higher and lower, and of the mean and the median of the enqueued the lower and
-    the higher. Infinite: it is not becoming less.
+    *finished* and *enqueued* are the rates in periods of equal length, in jobs per second. Returns None if no
+    job is pending, or none was finished. The likely estimate is pending / (mean finished - median
+    enqueued): the median, because a burst that has ended is already counted in `pending` and does not come
+    again. The low and the high estimate take the mean of the finished rates one standard error higher and
+    lower, and the lower and the higher one of the mean and the median of the enqueued rates. An infinite
+    estimate means that the number of pending jobs does not decrease.
     """
     if pending <= 0 or not any(rate > 0 for rate in finished):
         return None

@@ -5,9 +5,9 @@ millisecond, in steps of 244 nanoseconds, and each id takes a step of its own. A
 steps as it has jobs, and so may run ahead of the clock by a few milliseconds. The other 62 bits are random:
 an id cannot be guessed from its neighbours.
 
-Own code because the standard library has uuid7 only from Python 3.14 on, and because a bulk call draws
-its randomness once. asyncpg's UUID is a `uuid.UUID` made from bytes in C: 0.8 microseconds an id where
-the standard class takes 2.7 (measured), and asyncpg sends it without looking inside.
+pgqueue has its own code because the standard library has uuid7 only from Python 3.14 on, and so that a bulk
+call draws its randomness once. asyncpg's UUID is a `uuid.UUID` made from bytes in C: 0.8 microseconds per id,
+where the standard class takes 2.7 (measured), and asyncpg sends it without looking inside.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _RANDOM_BITS: Final = (1 << 62) - 1
 
 
 class IdSource:
-    """Makes ids, each greater than all that it made before, whichever thread asked.
+    """Makes ids, each greater than all ids that it made before, in any thread.
 
-    *clock*: the nanoseconds since 1970. While it stands still, or after it stepped back, ids go on from the
-    last one.
+    *clock*: returns the nanoseconds since 1970. While the clock stands still, or after it stepped back, ids
+    continue from the last one.
     """
 
     def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
@@ -60,7 +60,7 @@ class IdSource:
         ]
 
     def renew_lock(self) -> None:
-        """Forget who holds the lock: in a forked child, it may be a thread that is not there."""
+        """Replace the lock: in a forked child, a thread that does not exist there may hold it."""
         self._lock = threading.Lock()
 
 

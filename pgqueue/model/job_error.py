@@ -1,4 +1,4 @@
-"""What is kept of an error."""
+"""The part of an error that is stored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class JobError:
-    """What went wrong in an attempt: the exception's type and message as text, and its traceback."""
+    """The error of an attempt: the exception's type, its message and its traceback, as text."""
 
     type: str
     message: str
@@ -16,17 +16,18 @@ class JobError:
 
 
 MAX_MESSAGE = 10_000
+"""Maximum number of stored characters of an error message."""
 
 MAX_TRACEBACK = 50_000
-"""Characters of an error that are kept."""
+"""Maximum number of stored characters of a traceback."""
 
 
 def describe(error: BaseException) -> JobError:
-    """Turn an exception into what is stored of it. Never raises."""
+    """Return what to store of an exception. Never raises."""
     try:
         message = str(error)
     except BaseException as broken:
-        message = f"<its message cannot be had: {type(broken).__name__}>"
+        message = f"<the message could not be read: {type(broken).__name__}>"
     try:
         trace = "".join(traceback.format_exception(error))
     except Exception:
@@ -37,5 +38,5 @@ def describe(error: BaseException) -> JobError:
 
 
 def clean(text: str) -> str:
-    """Make *text* storable: PostgreSQL takes no NUL, UTF-8 no lone surrogates."""
+    """Make *text* storable: PostgreSQL accepts no NUL characters, and UTF-8 no lone surrogates."""
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()

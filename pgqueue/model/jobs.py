@@ -1,4 +1,4 @@
-"""What a job is: its statuses, which may follow which, and the record that callers read."""
+"""The statuses of a job, the allowed transitions between them, and the record that callers read."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from pgqueue.model.progress import Progress
 
 
 class JobStatus(StrEnum):
-    """Where a job stands. The last four are terminal."""
+    """The status of a job. The last four are terminal."""
 
     PENDING = "pending"
-    """Can run now."""
+    """Ready to run, not yet claimed."""
     SCHEDULED = "scheduled"
-    """Waits for a time: delayed, or waiting to retry (`attempt` >= 1)."""
+    """Starts at a later time: the first attempt, or a retry (`attempt` >= 1)."""
     BLOCKED = "blocked"
-    """Waits for other jobs or for a limit."""
+    """Waiting for another job to end."""
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-    """Will not run again by itself: a dead letter."""
+    """Failed, and will not be retried automatically: a dead letter."""
     CANCELLED = "cancelled"
     EXPIRED = "expired"
-    """Was not started by its expiry."""
+    """Did not start by its expiry."""
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the job stays as it is."""
+        """Whether the job has ended."""
         return self in TERMINAL
 
 
@@ -67,12 +67,13 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     ),
     **{status: frozenset[JobStatus]() for status in TERMINAL},
 }
-"""Which status may follow which. The database enforces the same table (`pgqueue.is_legal_transition`)."""
+"""The statuses that may follow each status. The database enforces the same table
+(`pgqueue.is_legal_transition`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as the database knew it when it was read. All times are aware and by the database's clock."""
+    """A job as it was when it was read. All times are time zone-aware and by the database's clock."""
 
     id: UUID
     status: JobStatus
@@ -80,49 +81,49 @@ class Job:
     priority: int
     task: str
     arguments: Any
-    """An object by parameter name (positional arguments whose names were not known stand under "*"), or an
-    array by position. What cannot be decoded is as it is stored: see `undecodable`."""
+    """A dict by parameter name, with positional arguments whose names were not known under "*", or a list by
+    position. Arguments that cannot be decoded are as they are stored: see `undecodable`."""
     attempt: int
-    """Attempts spent or under way; 0 before the first."""
+    """The number of the current or latest attempt; 0 before the first."""
     losses: int
-    """Attempts cut short because their worker was lost. They are not counted in `attempt`."""
+    """Attempts that ended because their worker was lost. They are not counted in `attempt`."""
     created_at: datetime
     started_at: datetime | None
-    """Start of the first attempt."""
+    """When the first attempt started."""
     completed_at: datetime | None
     next_run_at: datetime | None
     """When a scheduled job becomes pending."""
     run_at: datetime | None
-    """The earliest start that was asked for."""
+    """The earliest start that the call set."""
     expires_at: datetime | None
     worker: str | None
     result: Any
-    """What the handler returned, as JSON gives it. See `has_result` for None."""
+    """The value that the handler returned, decoded from JSON. None is ambiguous: see `has_result`."""
     has_result: bool
-    """Whether a result was kept: a handler that returned None has one, an ignored result is none."""
+    """Whether a result was stored: also if the handler returned None, but not if results are ignored."""
     reason: str | None
-    """Why the job did not succeed: a code."""
+    """The reason code of a job that did not succeed."""
     error: JobError | None
     last_reason: str | None
-    """Why the latest unsuccessful attempt ended."""
+    """The reason code of the latest unsuccessful attempt."""
     last_error: JobError | None
     tags: tuple[str, ...]
     key: str | None
     headers: dict[str, str]
     progress: Progress | None
-    """What the handler reported last, in whichever attempt."""
+    """The latest progress that the handler reported, in any attempt."""
     options: dict[str, Any]
-    """What the call itself set of how its attempts run."""
+    """The options for its attempts that the call itself set."""
     read_at: datetime = field(compare=False)
-    """When this was read."""
+    """When the job was read."""
     max_attempts: int | None = None
-    """How many attempts it may have. None: without limit, or this process does not know the task."""
+    """The maximum number of attempts; None without a limit, or if this process does not declare the task."""
     undecodable: Mapping[str, str] = field(default_factory=dict)
-    """Which of its fields cannot be decoded here ("arguments", "result", ...), and why."""
+    """The fields that cannot be decoded here ("arguments", "result", ...), each with the reason."""
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the job stays as it is."""
+        """Whether the job has ended."""
         return self.status.is_terminal
 
 
@@ -135,20 +136,20 @@ class Attempt:
     ended_at: datetime
     worker: str | None
     version: str | None
-    """Of the code that ran it, as `PgQueue(version=...)` names it."""
+    """The version of the code that ran it, from `PgQueue(version=...)`."""
     reason: str
     error: JobError | None
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What an operator did to a job."""
+    """An operator's action on a job."""
 
     at: datetime
     action: str
     """"cancelled", "cancel_requested", "redriven", "requeued", "discarded" or "reprioritised"."""
     attempt: int
-    """Attempts spent by then."""
+    """The number of attempts at that time."""
     reason: str | None
     actor: str
-    """Who: as the caller said, else the database's user."""
+    """The name that the caller gave; otherwise the database user."""

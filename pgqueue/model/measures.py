@@ -1,4 +1,4 @@
-"""What is seen of a running system: queues, workers, and how it went. Values only."""
+"""Measures of a running system: its queues, its workers, and its history. Values only."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pgqueue.model.progress import Progress
 
 
 class Count(NamedTuple):
-    """How many there are. Counting stops at a cap, so that looking does not cost more as a queue grows."""
+    """A number of jobs. Counting stops at a cap, so that it does not cost more as a queue grows."""
 
     value: int
     is_exact: bool = True
-    """False: `value` is an estimate."""
+    """If not, `value` is an estimate."""
 
 
 class Percentiles(NamedTuple):
-    """Of some durations, in seconds."""
+    """Percentiles of durations, in seconds."""
 
     p50: float
     p95: float
@@ -28,16 +28,16 @@ class Percentiles(NamedTuple):
 
 
 class Bucket(NamedTuple):
-    """How many of some durations lie between two bounds, in seconds; the upper one is in it."""
+    """The number of durations above one bound and up to another, in seconds."""
 
     above: float
     upto: float
-    """Infinite: there is none."""
+    """Infinite in the last bucket."""
     jobs: int
 
 
 class Drain(NamedTuple):
-    """In how many seconds a queue would be empty if all went on as it has lately; infinite: never."""
+    """The estimated time in seconds until a queue is empty, at recent rates; infinite if it never is."""
 
     low: float
     likely: float
@@ -46,41 +46,41 @@ class Drain(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class QueueMeasure:
-    """What a queue holds and how fast it moves. Rates and durations are of the last five minutes."""
+    """What a queue holds, and how fast it moves. Rates and durations cover the last five minutes."""
 
     queue: str
     is_paused: bool
     pending: Count
     scheduled: Count
-    """Waiting for their first start."""
+    """Jobs scheduled for their first attempt."""
     retrying: Count
-    """Waiting for another attempt."""
+    """Jobs scheduled for a retry."""
     blocked: Count
     running: Count
     failed: Count
     """Dead letters."""
     oldest_age: float | None
-    """Seconds that the job has waited that is first in its queue; None: none waits."""
+    """Seconds that the oldest pending job has waited; None if no job is pending."""
     enqueued_rate: float
-    """Jobs a second, by what processes have written down. Jobs enqueued by SQL are not in it, those of a
-    transaction that was rolled back are."""
+    """Jobs per second, as counted by the processes. Jobs enqueued by SQL are not included; those enqueued in
+    a transaction that was rolled back are."""
     finished_rate: float
-    """Jobs a second that got to an end in a worker, whichever it was."""
+    """Jobs per second that ended in a worker, with any status."""
     wait: Percentiles | None
-    """From ready to claimed; None: nothing was claimed."""
+    """Wait times, from ready to claimed; None if no job was claimed."""
     run: Percentiles | None
-    """Of handlers; None: none ended."""
+    """Run times of handlers; None if none ended."""
     drain: Drain | None
-    """None: nothing is pending, or nobody knows."""
+    """None if no job is pending, or there is no data."""
     waits: Sequence[Bucket] = ()
-    """What `wait` is of, every bucket there is in order; empty: nothing was claimed."""
+    """The histogram of wait times: all buckets in order, or none if no job was claimed."""
     runs: Sequence[Bucket] = ()
-    """What `run` is of."""
+    """The histogram of run times."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunningJob:
-    """A job that a worker runs now."""
+    """A running job."""
 
     job_id: UUID
     task: str
@@ -88,43 +88,43 @@ class RunningJob:
     attempt: int
     started_at: datetime
     seconds: float
-    """Since its start, by the database's clock."""
+    """The run time so far, by the database's clock."""
     progress: Progress | None
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerMeasure:
-    """A worker that holds a lease, anywhere."""
+    """A worker in any process that holds a lease."""
 
     lease_id: UUID
     name: str
     version: str | None
-    """Of the code, as `PgQueue(version=...)` names it."""
+    """The version of its code, from `PgQueue(version=...)`."""
     queues: Sequence[str]
     started_at: datetime
     lease_age: float
-    """Seconds since its lease was renewed."""
+    """Seconds since its lease was last renewed."""
     lease_left: float
-    """Seconds until it runs out; negative: it has, and its jobs are about to be taken back."""
+    """Seconds until its lease expires; negative if it has expired and its jobs are about to be rescued."""
     loop_lag: float | None
-    """Seconds that its event loop lately took to turn; None: it has not said yet, or its version does not."""
+    """Event-loop lag in seconds; None if the worker has not reported it yet, or its version does not."""
     running: int
     prefetched: int
     jobs: Sequence[RunningJob]
-    """Those that have run longest, up to the limit asked for."""
+    """The longest-running jobs, up to the requested limit."""
 
     @property
     def is_alive(self) -> bool:
-        """Whether its lease holds."""
+        """Whether its lease is valid."""
         return self.lease_left > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """What was done in a stretch of time, by what processes have written down."""
+    """What was done in a period, as counted by the processes."""
 
     at: datetime
-    """Its beginning."""
+    """When it began."""
     seconds: float
     enqueued: int
     claimed: int

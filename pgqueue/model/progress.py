@@ -1,4 +1,4 @@
-"""How far a job has come, as its handler says. Values only."""
+"""The progress of a job, as its handler reports it. Values only."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pgqueue.errors import InvalidProgressError
 from pgqueue.model.stored_json import decode_json
 
 MAX_META: Final = 8 * 1024
-"""Bytes of a report's meta, as JSON."""
+"""Maximum size of a report's meta, in bytes of JSON."""
 
 _ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job has come."""
+    """The progress of a job."""
 
     current: float
     total: float | None
-    """None: not known."""
+    """None if it is not known."""
     meta: Any
-    """What the handler sent along, as JSON gives it."""
+    """Data that the handler attached, decoded from JSON."""
 
 
 def encode_progress(current: float, total: float | None, meta: Any) -> str:
@@ -37,25 +37,23 @@ def encode_progress(current: float, total: float | None, meta: Any) -> str:
 
 
 def decode_progress(stored: str) -> Progress:
-    """Return what `encode_progress` made JSON of. Raises ValueError for what it did not."""
+    """Return the progress in the JSON that `encode_progress` made. Raises ValueError for other JSON."""
     match decode_json(stored):
         case {"current": int() | float() as current, "total": int() | float() | None as total, "meta": meta}:
             return Progress(current, total, meta)
         case _:
-            raise ValueError("it is no report of progress")
+            raise ValueError("it is not a progress report")
 
 
 def _check_amount(what: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidProgressError(f"progress: {what} is {value!r}: give a number")
+        raise InvalidProgressError(f"progress: {what} must be a number, got {value!r}")
     try:
         amount = float(value)
     except OverflowError:
-        raise InvalidProgressError(
-            f"progress: {what} is larger than any number that a job can have"
-        ) from None
+        raise InvalidProgressError(f"progress: {what} is too large a number") from None
     if not math.isfinite(amount) or amount < 0:
-        raise InvalidProgressError(f"progress: {what} is {value!r}: give a finite number, zero or more")
+        raise InvalidProgressError(f"progress: {what} must be a finite number, zero or more, got {value!r}")
 
 
 def _encode_meta(meta: Any) -> str:
@@ -68,7 +66,8 @@ def _encode_meta(meta: Any) -> str:
         raise InvalidProgressError(f"progress: meta cannot be stored as JSON: {error}") from error
     if size > MAX_META:
         raise InvalidProgressError(
-            f"progress: meta takes {size:,} bytes as JSON and the limit is {MAX_META:,}: store it elsewhere"
+            f"progress: meta takes {size:,} bytes as JSON and the limit is {MAX_META:,}: "
+            "store the data elsewhere and pass a reference to it"
         )
     if _ESCAPED_NUL.search(document):
         raise InvalidProgressError("progress: meta contains a NUL character, which PostgreSQL cannot store")

@@ -1,4 +1,4 @@
-"""Stored JSON as values. PostgreSQL takes documents that Python, or a reader of its JSON, does not."""
+"""Decodes stored JSON. PostgreSQL accepts documents that Python, or a reader of its JSON, does not."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import math
 from typing import Any, Final
 
 MAX_DEPTH: Final = 300
-"""Levels of arrays and objects. pgqueue itself stores no more than 255."""
+"""Maximum nesting of arrays and objects. pgqueue itself stores at most 255 levels."""
 
 
 def decode_json(stored: str) -> Any:
-    """Return the value of a JSON document that can be made JSON of again.
+    """Return the value of a JSON document, which can be encoded as JSON again.
 
-    Raises ValueError for one with a number that is too large, or with too many levels.
+    Raises ValueError if the document has a number that is too large, or too many levels.
     """
     try:
         value = _DECODER.decode(stored)
     except RecursionError:
-        raise ValueError("it has too many levels") from None
-    # Few documents have so many brackets that they need to be walked through.
+        raise ValueError("it is nested too deeply") from None
+    # Only a document with that many brackets has to be walked through.
     if stored.count("[") + stored.count("{") > MAX_DEPTH and _is_deep(value):
-        raise ValueError("it has too many levels")
+        raise ValueError("it is nested too deeply")
     return value
 
 
 def _finite(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
-        raise ValueError(f"{digits[:40]} is too large a number")
+        raise ValueError(f"the number {digits[:40]} is too large")
     return number
 
 

@@ -168,7 +168,10 @@ async def test_closing_ends_watches_and_says_so(dsn: str) -> None:
         await asyncio.sleep(0)
 
     for watching in (seen(jobs), waiting):
-        with pytest.raises(NotOpenError, match="closed while a job was awaited"), anyio.fail_after(WITHIN):
+        with (
+            pytest.raises(NotOpenError, match="closed while a job was being awaited"),
+            anyio.fail_after(WITHIN),
+        ):
             await watching
 
 

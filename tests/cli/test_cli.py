@@ -190,7 +190,7 @@ async def test_a_worker_without_a_schema_says_which_command_makes_it(tmp_path: P
     for code, stdout, stderr in (single, several):
         assert code == 1
         assert stdout == ""
-        assert stderr == "pgqueue: the database has no schema 'pgqueue' of pgqueue; run `pgqueue migrate`\n"
+        assert stderr == "pgqueue: the database has no pgqueue schema 'pgqueue'; run `pgqueue migrate`\n"
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def test_what_json_is_made_of_is_what_is_decoded(value: Any) -> None:
 
 @pytest.mark.parametrize("stored", [*FOREIGN["arguments"], *FOREIGN["result"], "-1e400", "[1E+999]"])
 def test_what_cannot_be_made_json_of_again_is_refused(stored: str) -> None:
-    with pytest.raises(ValueError, match=r"too large|too many levels|limit"):
+    with pytest.raises(ValueError, match=r"too large|nested too deeply|limit"):
         decode_json(stored)
 
 
@@ -101,7 +101,7 @@ async def test_one_undecodable_job_does_not_hide_the_others(pgq: PgQueue, db: Co
     assert {each["job_id"]: each["undecodable"] for each in listed.json()["jobs"]} == {
         str(job.id): list(job.undecodable) for job in page.jobs
     }
-    assert shown.text.count("not decodable here") == len(foreign)
+    assert shown.text.count("cannot be decoded here") == len(foreign)
     assert [answer.status_code for answer in (*polls, *pages)] == [200] * 2 * len(page.jobs)
     assert all(
         "Traceback" not in line for job in page.jobs for line in [*describe_job(job, [], []), *job_row(job)]
@@ -183,7 +183,7 @@ async def test_the_command_line_shows_them(dsn: str, db: Connection) -> None:
 
     assert (listed, shown) == (0, 0)
     assert "cannot be decoded here: result" in table
-    assert "undecoded: result: 1e999 is too large a number" in facts
+    assert "undecoded: result: the number 1e999 is too large" in facts
     assert (document["result"], document["undecodable"]) == (None, ["result"])
 
 

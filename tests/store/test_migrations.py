@@ -135,7 +135,7 @@ async def test_pending_migrations_name_the_schema_in_use(empty_dsn: str) -> None
 @pytest.mark.contract("P4.16")
 async def test_a_database_without_a_schema_says_what_to_run(empty_dsn: str) -> None:
     with pytest.raises(
-        SchemaError, match="the database has no schema 'pgqueue' of pgqueue; run `pgqueue migrate`"
+        SchemaError, match="the database has no pgqueue schema 'pgqueue'; run `pgqueue migrate`"
     ):
         await PgQueue(empty_dsn).open()
     with pytest.raises(SchemaError, match=r"no schema 'other'.*run `pgqueue migrate"):
@@ -146,7 +146,7 @@ async def test_a_database_without_a_schema_says_what_to_run(empty_dsn: str) -> N
 async def test_an_older_schema_says_what_to_run(dsn: str, db: Connection) -> None:
     await db.execute("delete from pgqueue.migration where version = $1", NEWEST)
     if len(VERSIONS) > 1:
-        said = f"is at version {VERSIONS[-2]} and this pgqueue needs {NEWEST}; run `pgqueue migrate"
+        said = f"is at version {VERSIONS[-2]}, but this pgqueue needs {NEWEST}; run `pgqueue migrate"
     else:
         said = "run `pgqueue migrate"
 
@@ -159,7 +159,7 @@ async def test_a_newer_schema_that_cannot_be_worked_with_says_what_to_run(dsn: s
     await migrated(db, NEWEST + 1, works_with=NEWEST + 1)
 
     with pytest.raises(
-        SchemaError, match=f"at version {NEWEST + 1}, which is newer.*pip install --upgrade pgqueue"
+        SchemaError, match=f"at version {NEWEST + 1}, which is too new.*pip install --upgrade pgqueue"
     ):
         await PgQueue(dsn).open()
 

@@ -72,7 +72,7 @@ async def test_it_says_that_a_pooler_stands_before_the_database(
     async with PgQueue(pooled_dsn):
         pass
 
-    assert "a connection pooler stands before the database" in caplog.text
+    assert "connected through a transaction-mode pooler" in caplog.text
 
 
 async def test_jobs_run_and_their_results_come_back(pooled: PgQueue) -> None:
