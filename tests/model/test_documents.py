@@ -62,7 +62,7 @@ def test_a_worker_is_shown_with_what_it_runs() -> None:
     assert document["jobs"][0]["progress"] == {"current": 1, "total": None, "meta": None}
 
 
-def test_tracebacks_are_shown_only_where_that_is_said() -> None:
+def test_tracebacks_are_shown_only_on_request() -> None:
     past = Attempt(1, NOON, NOON, "worker-1", None, "exception", ERROR)
     action = Action(NOON, "redriven", 1, None, "ada")
 

@@ -161,9 +161,7 @@ def paths(site: Site) -> list[str]:
 
 # Colours do not depend on the width, nor the layout on the colours: two of the four see all of both.
 @pytest.mark.parametrize(("width", "scheme"), [("wide", "light"), ("narrow", "dark")])
-async def test_every_page_can_be_used_by_everybody(
-    site: Site, width: str, scheme: Literal["light", "dark"]
-) -> None:
+async def test_every_page_is_accessible(site: Site, width: str, scheme: Literal["light", "dark"]) -> None:
     """Nothing serious for axe-core, and no page that is wider than the window."""
     axe = Axe()
     found: list[str] = []
@@ -312,7 +310,7 @@ async def all_are(jobs: dict[int, Any], status: JobStatus) -> bool:
     return {await job.status() for job in jobs.values()} == {status}
 
 
-async def test_many_dead_letters_are_settled_behind_a_preview_and_a_confirmation(site: Site) -> None:
+async def test_many_dead_letters_are_redriven_or_discarded_after_a_confirmation(site: Site) -> None:
     pgq = site.scene.pgq
     is_mended = False
 
@@ -418,7 +416,7 @@ async def test_texts_of_jobs_are_text(site: Site) -> None:
         await shown(page, "<script>alert('pgqueue')</script>")
 
 
-async def test_a_token_is_asked_for_and_let_go_of(site: Site) -> None:
+async def test_one_logs_in_with_the_token_and_out(site: Site) -> None:
     async with visiting(site) as visit:
         page = visit.page
         await page.goto(f"{site.locked}/queues")
@@ -439,7 +437,7 @@ async def test_a_token_is_asked_for_and_let_go_of(site: Site) -> None:
         await expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
 
 
-async def test_what_runs_is_shown_with_its_worker(site: Site, tmp_path: Path) -> None:
+async def test_running_jobs_are_shown_with_their_worker(site: Site, tmp_path: Path) -> None:
     async with visiting(site) as visit:
         await visit.page.goto(f"{site.open}/workers")
         await shown(visit.page, "alpha")

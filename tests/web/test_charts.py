@@ -146,7 +146,7 @@ def test_a_histogram_leaves_out_nothing_but_empty_ends(counts: list[int]) -> Non
 
 
 @pytest.mark.parametrize("place", [0, 11, BUCKETS - 1])
-def test_durations_that_are_all_alike_are_one_bar_among_empty_places(place: int) -> None:
+def test_equal_durations_are_one_bar_among_empty_buckets(place: int) -> None:
     counts = [0] * BUCKETS
     counts[place] = 7
 
@@ -158,7 +158,7 @@ def test_durations_that_are_all_alike_are_one_bar_among_empty_places(place: int)
 
 
 @given(st.text())
-def test_what_is_shown_hides_and_reorders_nothing(text: str) -> None:
+def test_shown_text_hides_and_reorders_nothing(text: str) -> None:
     shown = visible(text)
 
     assert not any(unicodedata.category(each) in {"Cc", "Cf", "Cs"} for each in shown if each not in "\n\t")

@@ -140,7 +140,7 @@ async def test_every_page_can_be_read_whatever_jobs_there_are(
             ], path
 
 
-async def test_what_a_job_brings_along_is_shown_as_text(pgq: PgQueue, client: httpx.AsyncClient) -> None:
+async def test_hostile_texts_in_a_job_are_shown_as_text(pgq: PgQueue, client: httpx.AsyncClient) -> None:
     async with lively(pgq) as scene:
         job = await page_at(client, f"/jobs/{scene.hostile.id}")
         jobs = await client.get("/dashboard/jobs", params={"key": BIDI})
@@ -177,7 +177,7 @@ async def test_the_page_of_a_job_tells_its_story(pgq: PgQueue, client: httpx.Asy
     assert {link.text for link in succeeded.all("a", **{"class": "tag"})} == {"customer:42", "invoice"}
 
 
-async def test_a_job_offers_what_fits_its_status(pgq: PgQueue, client: httpx.AsyncClient) -> None:
+async def test_a_job_offers_the_actions_of_its_status(pgq: PgQueue, client: httpx.AsyncClient) -> None:
     async with lively(pgq, mails=0) as scene:
         offered = {
             "pending": (scene.pending, {"cancel", "reprioritise"}),
@@ -202,7 +202,7 @@ def section(page: Element, title: str) -> Element:
     return found
 
 
-async def test_a_traceback_is_shown_only_where_that_is_set(pgq: PgQueue) -> None:
+async def test_a_traceback_is_shown_only_if_the_app_allows_it(pgq: PgQueue) -> None:
     @pgq.task(max_retries=0)
     async def fail() -> None:
         raise ValueError("no")
@@ -257,7 +257,7 @@ async def test_jobs_are_found_by_what_the_form_asks_for(pgq: PgQueue, client: ht
     assert await found(created_before="2020-01-01T00:00") == []
 
 
-async def test_the_form_keeps_what_was_asked_for(client: httpx.AsyncClient) -> None:
+async def test_the_filter_form_keeps_its_values(client: httpx.AsyncClient) -> None:
     page = await page_at(
         client, "/jobs?status=failed&status=running&queue=%3Cb%3E&created_after=2026-01-01T10:00"
     )
@@ -300,7 +300,7 @@ async def test_pages_of_jobs_lead_on_and_back(pgq: PgQueue, client: httpx.AsyncC
     assert back == there[::-1]
 
 
-async def test_a_filter_that_cannot_be_is_said_above_the_form(client: httpx.AsyncClient) -> None:
+async def test_an_invalid_filter_is_reported_above_the_form(client: httpx.AsyncClient) -> None:
     for query in [
         "status=lost",
         "created_after=yesterday",
@@ -426,7 +426,7 @@ def filled_in(form: Element) -> dict[str, str]:
 
 
 @pytest.mark.contract("P5.5")
-async def test_a_dead_letter_is_redriven_with_other_arguments_behind_a_preview(
+async def test_a_dead_letter_is_redriven_with_other_arguments_after_a_preview(
     pgq: PgQueue, client: httpx.AsyncClient
 ) -> None:
     job = await failed_charge(pgq)
@@ -467,7 +467,7 @@ async def test_a_dead_letter_is_redriven_with_other_arguments_behind_a_preview(
     assert (action.action, action.reason) == ("redriven", "a typo")
 
 
-async def test_arguments_that_cannot_be_are_said_at_the_form(pgq: PgQueue, client: httpx.AsyncClient) -> None:
+async def test_invalid_arguments_are_reported_at_the_form(pgq: PgQueue, client: httpx.AsyncClient) -> None:
     job = await failed_charge(pgq)
     pgq.payload_limit = 100
 
@@ -497,9 +497,7 @@ async def test_arguments_that_cannot_be_are_said_at_the_form(pgq: PgQueue, clien
     assert (await pgq.get(job)).status is JobStatus.FAILED
 
 
-async def test_arguments_that_are_not_shown_are_not_changed_here(
-    pgq: PgQueue, client: httpx.AsyncClient
-) -> None:
+async def test_redacted_arguments_cannot_be_edited(pgq: PgQueue, client: httpx.AsyncClient) -> None:
     job = await failed_charge(pgq, redact=["to"])
 
     page = await page_at(client, f"/jobs/{job}")
@@ -561,9 +559,7 @@ def test_what_python_takes_for_the_same_is_a_change() -> None:
     assert found[-1].name == "same"
 
 
-async def test_dead_letters_stand_in_groups_of_what_went_wrong(
-    pgq: PgQueue, client: httpx.AsyncClient
-) -> None:
+async def test_dead_letters_are_grouped_by_error(pgq: PgQueue, client: httpx.AsyncClient) -> None:
     jobs = await two_failed(pgq)
 
     groups = await page_at(client, "/dead-letters")
@@ -580,13 +576,13 @@ async def test_dead_letters_stand_in_groups_of_what_went_wrong(
     assert "No matching dead letters" in none.one("main").text
 
 
-async def test_a_group_that_is_gone_is_a_page_that_says_so(client: httpx.AsyncClient) -> None:
+async def test_an_empty_group_has_a_page_that_says_so(client: httpx.AsyncClient) -> None:
     page = await page_at(client, "/dead-letters/0123abc", status=404)
 
     assert "Nothing left in this group" in page.one("h1").text
 
 
-async def test_many_are_redriven_behind_a_preview_and_a_confirmation(
+async def test_many_are_redriven_after_a_preview_and_a_confirmation(
     pgq: PgQueue, client: httpx.AsyncClient
 ) -> None:
     jobs = await two_failed(pgq)
@@ -632,9 +628,7 @@ async def test_what_fails_after_the_preview_is_not_discarded(pgq: PgQueue, clien
 
 
 @pytest.mark.parametrize("verb", ["redrive", "discard"])
-async def test_nothing_is_done_to_many_without_saying_to_which(
-    pgq: PgQueue, client: httpx.AsyncClient, verb: str
-) -> None:
+async def test_bulk_actions_need_a_selection(pgq: PgQueue, client: httpx.AsyncClient, verb: str) -> None:
     await two_failed(pgq)
 
     unsaid = await client.get(f"/dashboard/dead-letters/{verb}")
@@ -644,7 +638,7 @@ async def test_nothing_is_done_to_many_without_saying_to_which(
     assert len((await pgq.dead_letters()).letters) == 2
 
 
-async def test_a_mistake_is_a_page_with_the_right_status(client: httpx.AsyncClient) -> None:
+async def test_an_error_is_a_page_with_the_right_status(client: httpx.AsyncClient) -> None:
     for path, status, words in [
         ("/jobs/7", 422, "is not a job id"),
         (f"/jobs/{UUID(int=0)}", 404, "there is no job"),
@@ -660,7 +654,7 @@ async def test_a_mistake_is_a_page_with_the_right_status(client: httpx.AsyncClie
         assert page.all("a", href="/dashboard/jobs")
 
 
-async def test_a_form_that_cannot_be_read_changes_nothing(pgq: PgQueue, client: httpx.AsyncClient) -> None:
+async def test_a_malformed_form_changes_nothing(pgq: PgQueue, client: httpx.AsyncClient) -> None:
     @pgq.task
     async def work() -> None: ...
 
@@ -682,7 +676,7 @@ async def test_a_form_that_cannot_be_read_changes_nothing(pgq: PgQueue, client: 
     assert await job.status() is JobStatus.PENDING
 
 
-async def test_nothing_is_changed_where_nobody_was_given_the_right(pgq: PgQueue) -> None:
+async def test_nothing_is_changed_without_permission(pgq: PgQueue) -> None:
     one, _ = await two_failed(pgq)
 
     async with client_of(status_app(pgq), headers=OWN_PAGE) as client:
@@ -697,7 +691,7 @@ async def test_nothing_is_changed_where_nobody_was_given_the_right(pgq: PgQueue)
     assert len((await pgq.dead_letters()).letters) == 2
 
 
-async def test_a_job_of_somebody_else_is_not_there(pgq: PgQueue) -> None:
+async def test_another_owners_job_is_not_found(pgq: PgQueue) -> None:
     one, two = await two_failed(pgq)
     app = status_app(pgq, authorize=allow, owns=lambda _, job: job.id == one)
 
@@ -776,7 +770,7 @@ async def test_a_dashboard_can_be_left_out(pgq: PgQueue) -> None:
     assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
 
 
-async def test_a_database_that_is_away_is_a_page_too(dsn: str) -> None:
+async def test_an_unavailable_database_is_a_page_too(dsn: str) -> None:
     async with lossy_proxy(dsn) as proxy:
         pgq = PgQueue(proxy.dsn, connect_timeout=0.2)
         await pgq.open()

@@ -47,7 +47,7 @@ def nobody_watches(pgq: PgQueue) -> Callable[[], Awaitable[bool]]:
 
 
 @pytest.mark.contract("P6.8")
-async def test_a_stream_tells_where_a_job_stands_and_each_change_and_ends_with_its_end(
+async def test_a_stream_tells_the_state_of_a_job_and_each_change_until_it_ends(
     pgq: PgQueue, client: httpx.AsyncClient
 ) -> None:
     go_on = anyio.Event()
@@ -120,7 +120,7 @@ async def test_a_client_that_knows_the_end_is_told_not_to_come_again(
 
 
 @pytest.mark.contract("P6.8")
-async def test_a_quiet_stream_shows_that_it_lives_and_says_when_to_come_back(
+async def test_an_idle_stream_keeps_its_connection_and_says_when_to_reconnect(
     pgq: PgQueue, client: httpx.AsyncClient
 ) -> None:
     job = await waiting_job(pgq)
@@ -177,7 +177,7 @@ async def test_a_hundred_streams_share_one_look_an_interval(
 
 
 @pytest.mark.contract("P6.8")
-async def test_a_client_that_goes_away_leaves_its_place(pgq: PgQueue, client: httpx.AsyncClient) -> None:
+async def test_a_client_that_hangs_up_makes_room_for_another(pgq: PgQueue, client: httpx.AsyncClient) -> None:
     job = await waiting_job(pgq)
     async with serving(status_app(pgq, max_streams=1)) as url:
         events_url = f"{url}/jobs/{job.id}/events"
@@ -232,7 +232,7 @@ async def test_a_client_that_never_reads_is_dropped(dsn: str, client: httpx.Asyn
 
 
 @pytest.mark.contract("P6.8")
-async def test_a_stream_is_a_get_of_somebody_who_may_and_of_a_job_that_is(
+async def test_a_stream_needs_a_get_permission_and_an_existing_job(
     pgq: PgQueue, client: httpx.AsyncClient
 ) -> None:
     job = await waiting_job(pgq)
@@ -392,7 +392,7 @@ async def test_a_server_that_stops_ends_streams_first(pgq: PgQueue, client: http
         assert await hearing == []
 
 
-async def test_without_the_extra_there_are_no_streams_and_the_answer_names_it(
+async def test_without_the_extra_there_are_no_streams_and_the_response_names_it(
     pgq: PgQueue, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await waiting_job(pgq)

@@ -23,7 +23,7 @@ from pgqueue.errors import DatabaseUnavailableError, NotOpenError
 from pgqueue.model.measures import Count, QueueMeasure
 from pgqueue.web import status_app
 from pgqueue.web.live.job_events import Event
-from pgqueue.web.live.queue_ticks import REST, Ticker, sight_of
+from pgqueue.web.live.queue_ticks import REST_FACTOR, Ticker, snapshot_of
 
 WITHIN = 60.0
 
@@ -87,7 +87,7 @@ async def tick(ticks: AsyncGenerator[Event]) -> Event:
 def test_the_passing_of_time_is_no_change(one: float, other: float) -> None:
     before, after = (replace(EMPTY, pending=Count(1), oldest_age=age) for age in (one, other))
 
-    assert sight_of([before]).version == sight_of([after]).version
+    assert snapshot_of([before]).version == snapshot_of([after]).version
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_the_passing_of_time_is_no_change(one: float, other: float) -> None:
     ],
 )
 def test_what_changes_about_a_queue_is_seen(change: dict[str, Any]) -> None:
-    before, after = sight_of([EMPTY]), sight_of([replace(EMPTY, **change)])
+    before, after = snapshot_of([EMPTY]), snapshot_of([replace(EMPTY, **change)])
 
     assert before.version != after.version
     assert change.get("queue", "default") in after.changed_since(before.queues)
@@ -170,7 +170,7 @@ async def test_any_number_of_listeners_cost_one_look_an_interval_and_none_costs_
     assert queues.looks == looks
 
 
-async def test_when_the_one_who_looks_leaves_another_takes_over() -> None:
+async def test_when_the_listener_that_measures_leaves_another_takes_over() -> None:
     queues = Queues()
     ticker = Ticker(queues.measure)
     listeners = [ticker.listen(seen=None) for _ in range(2)]
@@ -186,7 +186,7 @@ async def test_when_the_one_who_looks_leaves_another_takes_over() -> None:
 
 
 @pytest.mark.contract("P6.8")
-async def test_those_who_wait_for_their_turn_take_what_was_seen_meanwhile(
+async def test_listeners_that_wait_take_the_latest_measure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A second look would come much later than they are waited for."""
@@ -230,10 +230,10 @@ async def test_a_look_that_took_a_while_is_not_repeated_for_much_longer() -> Non
         await tick(ticks)
 
     first, second = queues.looked_at
-    assert second - first > REST * 0.03
+    assert second - first > REST_FACTOR * 0.03
 
 
-async def test_listeners_outlast_a_database_that_is_away() -> None:
+async def test_listeners_outlast_an_outage_of_the_database() -> None:
     queues = Queues()
     queues.errors = [DatabaseUnavailableError("away"), ConnectionResetError()]
 
@@ -278,7 +278,7 @@ async def test_a_page_is_told_when_jobs_come(pgq: PgQueue, client: httpx.AsyncCl
     assert first.id != second.id
 
 
-async def test_ticks_are_for_those_who_may_see_queues(pgq: PgQueue, client: httpx.AsyncClient) -> None:
+async def test_ticks_need_permission_to_read_queues(pgq: PgQueue, client: httpx.AsyncClient) -> None:
     async with serving(status_app(pgq, token="t")) as url:
         refused = await client.get(f"{url}/events")
         head = await client.head(f"{url}/events", headers={"Authorization": "Bearer t"})

@@ -197,7 +197,7 @@ async def test_what_does_not_show_is_no_change(pgq: PgQueue, url: str, client: h
 
 
 @pytest.mark.contract("P6.8")
-async def test_a_wait_that_is_over_shows_the_job_as_it_stands(
+async def test_after_the_wait_the_job_is_shown_unchanged(
     pgq: PgQueue, url: str, client: httpx.AsyncClient
 ) -> None:
     job = await waiting_job(pgq)
@@ -212,7 +212,7 @@ async def test_a_wait_that_is_over_shows_the_job_as_it_stands(
 
 
 @pytest.mark.contract("P6.8")
-async def test_waiters_are_bounded_and_one_who_hangs_up_leaves_its_place(
+async def test_long_polls_are_bounded_and_a_client_that_hangs_up_makes_room(
     pgq: PgQueue, url: str, client: httpx.AsyncClient
 ) -> None:
     job = await waiting_job(pgq)

@@ -194,7 +194,7 @@ async def test_a_process_without_workers_is_ready_when_its_database_answers(
 
 
 @pytest.mark.contract("BP13")
-async def test_a_process_is_not_ready_while_a_worker_of_its_own_does_not_claim(
+async def test_a_process_is_not_ready_while_its_worker_is_not_claiming(
     pgq: PgQueue, client: httpx.AsyncClient
 ) -> None:
     started, go_on = anyio.Event(), anyio.Event()
@@ -221,7 +221,7 @@ async def test_a_process_is_not_ready_while_a_worker_of_its_own_does_not_claim(
 
 
 @pytest.mark.contract("BP13")
-async def test_a_database_that_is_away_makes_the_process_unready_but_not_dead(dsn: str) -> None:
+async def test_an_unavailable_database_makes_the_process_unready_but_not_dead(dsn: str) -> None:
     async with lossy_proxy(dsn) as proxy:
         pgq = PgQueue(proxy.dsn, connect_timeout=1.0)
         await pgq.open()

@@ -68,7 +68,7 @@ async def no_database(**options: Any) -> AsyncIterator[Starlette]:
 # Without a token and a hook
 
 
-async def test_programs_on_this_machine_may_read_and_nobody_may_change_anything() -> None:
+async def test_programs_on_this_machine_may_read_and_change_nothing() -> None:
     async with client_of(guarded()) as client:
         read = await client.get("/thing")
         changed = await client.post("/thing")
@@ -148,7 +148,7 @@ async def test_reading_can_be_left_open_and_changing_cannot() -> None:
 # With a token
 
 
-async def test_who_presents_the_token_may_read_and_change_from_anywhere() -> None:
+async def test_the_token_allows_reading_and_changing_from_anywhere() -> None:
     async with client_of(guarded(token=TOKEN), client=STRANGER, base_url="http://jobs.example") as client:
         read = await client.get("/thing", headers=BEARER)
         changed = await client.post("/thing", headers=BEARER)
@@ -288,7 +288,7 @@ def test_apps_on_two_ports_do_not_share_a_cookie() -> None:
 # The service's own hook
 
 
-async def test_the_hook_is_asked_for_each_action_and_thing_and_decides() -> None:
+async def test_the_hook_decides_on_each_action_and_resource() -> None:
     asked: list[tuple[str, str]] = []
 
     def authorize(request: Request, action: str, resource: str) -> bool:
@@ -326,7 +326,7 @@ async def test_an_answer_of_the_hook_that_is_not_true_is_a_refusal(answer: objec
     assert response.status_code == 403
 
 
-async def test_the_hook_may_say_itself_how_a_request_is_refused() -> None:
+async def test_the_hook_can_choose_the_response_of_a_refusal() -> None:
     def authorize(request: Request, action: str, resource: str) -> bool:
         raise HTTPException(401, "log in first", {"WWW-Authenticate": "Basic"})
 
@@ -372,7 +372,7 @@ async def test_the_token_holds_beside_the_hook() -> None:
     ("named", "noted"),
     [("ada", "ada"), ("", "http"), ("a\0da", "ada"), ("\udcff", "?"), ("x" * 500, "x" * 200)],
 )
-async def test_the_service_names_who_does_something(named: str, noted: str) -> None:
+async def test_the_service_names_the_actor(named: str, noted: str) -> None:
     async with client_of(guarded(token=TOKEN, actor=lambda _: named)) as client:
         response = await client.post("/thing", headers=BEARER)
 
@@ -413,7 +413,7 @@ def is_open(path: str) -> bool:
     return path in OPEN or path.startswith("/dashboard/static/")
 
 
-async def test_no_route_answers_who_does_not_present_the_token() -> None:
+async def test_no_route_answers_without_the_token() -> None:
     async with no_database(token=TOKEN) as app, client_of(app) as client:
         answers = {
             (method, path): await client.request(method, path)
@@ -425,7 +425,7 @@ async def test_no_route_answers_who_does_not_present_the_token() -> None:
     assert {key: answer.status_code for key, answer in answers.items()} == dict.fromkeys(answers, 401)
 
 
-async def test_no_page_is_shown_to_who_has_not_logged_in() -> None:
+async def test_no_page_is_shown_without_a_login() -> None:
     async with no_database(token=TOKEN) as app, client_of(app) as client:
         answers = {
             (method, path): await client.request(method, path)
@@ -461,7 +461,7 @@ async def test_every_change_is_refused_where_nothing_is_set() -> None:
     assert {key: answer.status_code for key, answer in answers.items()} == dict.fromkeys(answers, 403)
 
 
-async def test_liveness_is_told_to_everybody() -> None:
+async def test_liveness_needs_no_permission() -> None:
     async with no_database(token=TOKEN) as app, client_of(app, client=STRANGER) as client:
         alive, ready = await client.get("/livez"), await client.get("/readyz")
 
@@ -495,7 +495,7 @@ def test_only_this_host_is_the_same_origin(site: str | None, origin: str | None,
 # Jobs that belong to somebody
 
 
-async def test_pages_about_everybodys_jobs_are_not_for_who_owns_some(pgq: PgQueue) -> None:
+async def test_owners_do_not_see_pages_that_span_all_owners(pgq: PgQueue) -> None:
     app = status_app(pgq, token=TOKEN, open_reading=True, owns=lambda *_: False)
 
     async with client_of(app) as client:

@@ -107,7 +107,7 @@ async def test_only_plain_json_is_taken(headers: dict[str, str], status: int) ->
 
 
 @pytest.mark.parametrize("body", [b"[1]", b"1", b"null", b'"a"'])
-async def test_json_that_is_no_object_is_refused(body: bytes) -> None:
+async def test_json_that_is_not_an_object_is_refused(body: bytes) -> None:
     response = await post(WebSettings(), content=body, headers=JSON)
 
     assert (response.status_code, response.json()["detail"][:19]) == (422, "the body is invalid")
@@ -120,7 +120,7 @@ async def test_a_body_that_is_left_out_is_an_empty_object() -> None:
     assert (empty.json(), given.json()) == ({}, {"a": 1})
 
 
-async def test_a_body_that_is_too_long_is_refused_whether_or_not_it_says_so() -> None:
+async def test_a_body_that_is_too_long_is_refused_with_or_without_content_length() -> None:
     settings = WebSettings(body_limit=100)
     sent = 0
 

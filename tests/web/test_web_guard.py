@@ -86,14 +86,14 @@ async def test_they_hold_for_the_app_alone_where_it_is_mounted(pgq: PgQueue) -> 
     assert "content-security-policy" not in outside.headers
 
 
-async def test_what_a_response_says_itself_stays() -> None:
+async def test_headers_that_a_response_sets_itself_stay() -> None:
     async with client_of(guarded()) as client:
         response = await client.get("/own")
 
     assert response.headers.get_list("cache-control") == ["max-age=60"]
 
 
-async def test_a_mistake_is_a_500_problem_without_details_and_logged_with_them(
+async def test_a_bug_is_a_500_problem_without_details_and_logged_with_them(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.ERROR, "pgqueue.web"):

@@ -82,7 +82,7 @@ async def test_behind_a_proxy_that_ends_tls_the_cookie_is_for_https_alone(browse
 
 
 @pytest.mark.parametrize("wrong", ["", "wrong", TOKEN[:-1], f"{TOKEN}x", "\u202e\ud7ff", "x" * 2000])
-async def test_a_wrong_token_logs_nobody_in(browser: httpx.AsyncClient, wrong: str) -> None:
+async def test_a_wrong_token_does_not_log_in(browser: httpx.AsyncClient, wrong: str) -> None:
     response = await log_in(browser, token=wrong)
     after = await browser.get("/dashboard/")
 
@@ -128,7 +128,7 @@ async def test_another_site_can_neither_log_a_browser_in_nor_out(browser: httpx.
     assert (logged_in.status_code, logged_out.status_code, page.status_code) == (403, 403, 200)
 
 
-async def test_who_logs_out_is_out(browser: httpx.AsyncClient) -> None:
+async def test_logging_out_ends_the_session(browser: httpx.AsyncClient) -> None:
     await log_in(browser)
 
     out = await browser.post("/dashboard/logout")

@@ -144,7 +144,7 @@ IMPOSSIBLE_QUERIES = [
 
 
 @pytest.mark.contract("P4.13")
-async def test_a_filter_that_cannot_be_is_a_422_that_says_why(client: httpx.AsyncClient) -> None:
+async def test_an_invalid_filter_is_a_422_that_says_why(client: httpx.AsyncClient) -> None:
     answers = [(await client.get(f"/jobs?{query}"), words) for query, words in IMPOSSIBLE_QUERIES]
 
     assert all(is_problem(response, 422, *words) for response, words in answers)
@@ -229,7 +229,7 @@ async def test_a_job_is_requeued_and_given_another_priority(pgq: PgQueue, client
 
     assert is_problem(early, 409, "has not ended")
     assert (higher.status_code, priority) == (200, 7)
-    assert is_problem(late, 409, "only a job that waits")
+    assert is_problem(late, 409, "while a job is waiting")
     assert (again.status_code, again.json()["status"]) == (200, "pending")
     actions = (await client.get(f"/jobs/{job.id}/actions")).json()["actions"]
     assert [each["reason"] for each in actions] == ["urgent", None, "changed my mind"]
@@ -244,7 +244,7 @@ async def test_attempts_that_did_not_succeed_are_shown(pgq: PgQueue, client: htt
     assert attempt["error"] == {"type": "ValueError", "message": "no such account"}
 
 
-async def test_the_history_of_no_job_is_a_404(client: httpx.AsyncClient) -> None:
+async def test_the_history_of_an_unknown_job_is_a_404(client: httpx.AsyncClient) -> None:
     for path in ("attempts", "actions"):
         assert is_problem(await client.get(f"/jobs/{uuid4()}/{path}"), 404, "there is no job")
         assert is_problem(await client.get(f"/jobs/latest/{path}"), 422, "not a job id")
@@ -301,7 +301,7 @@ async def test_a_dead_letter_is_redriven_once_with_other_arguments_into_another_
     }
     assert (await job.refresh()).arguments == {"message": "second"}
     assert is_problem(again, 409, "pending")
-    assert is_problem(await client.get(f"/dead-letters/{job.id}"), 404, "no dead letter")
+    assert is_problem(await client.get(f"/dead-letters/{job.id}"), 404, "not a dead letter")
     [action] = (await client.get(f"/jobs/{job.id}/actions")).json()["actions"]
     assert (action["action"], action["reason"], action["actor"]) == ("redriven", "typo", "http")
 
@@ -377,7 +377,7 @@ async def test_a_mass_redrive_can_be_cancelled(pgq: PgQueue, client: httpx.Async
 
 
 @pytest.mark.contract("P5.6")
-async def test_a_rate_that_cannot_be_redrives_nothing(client: httpx.AsyncClient) -> None:
+async def test_an_invalid_rate_redrives_nothing(client: httpx.AsyncClient) -> None:
     answers = [
         await client.post("/dead-letters/redrive", json={"all": True, "rate": rate})
         for rate in (0, -1, 5001, "fast", None)
@@ -417,7 +417,7 @@ async def test_tasks_are_paused_resumed_and_configured_by_name(
     assert undone.json()["options"] == {}
 
 
-async def test_options_that_cannot_be_change_nothing(pgq: PgQueue, client: httpx.AsyncClient) -> None:
+async def test_invalid_options_change_nothing(pgq: PgQueue, client: httpx.AsyncClient) -> None:
     impossible: list[dict[str, Any]] = [
         {"timeout": -1},
         {"timeout": "soon"},
@@ -483,7 +483,7 @@ async def test_workers_are_shown_with_what_they_run(pgq: PgQueue, client: httpx.
 # Who may
 
 
-async def test_nobody_without_the_token_changes_or_sees_anything(pgq: PgQueue) -> None:
+async def test_without_the_token_nothing_is_changed_or_seen(pgq: PgQueue) -> None:
     unknown = uuid4()
     async with client_of(status_app(pgq, token="secret")) as client:
         answers = {
@@ -525,7 +525,7 @@ def owner_of(request: Request, job: Job) -> bool:
 
 
 @pytest.mark.contract("P6.11")
-async def test_lists_show_nobody_the_jobs_of_others(pgq: PgQueue) -> None:
+async def test_lists_leave_out_the_jobs_of_other_owners(pgq: PgQueue) -> None:
     @pgq.task(name="fail", max_retries=0)
     async def fail(message: str) -> None:
         raise ValueError(message)
@@ -561,7 +561,7 @@ async def test_lists_show_nobody_the_jobs_of_others(pgq: PgQueue) -> None:
 
 
 @pytest.mark.contract("P6.11")
-async def test_what_is_everybodys_takes_a_say_of_the_service_where_jobs_have_owners(pgq: PgQueue) -> None:
+async def test_collections_need_the_hook_or_the_token_if_jobs_have_owners(pgq: PgQueue) -> None:
     paths = ["/dead-letters/groups", "/workers", f"/redrives/{uuid4()}"]
 
     async with client_of(status_app(pgq, owns=owner_of)) as client:
@@ -594,7 +594,7 @@ async def test_a_wrong_method_is_told_those_that_there_are(client: httpx.AsyncCl
         assert allowed[method, path] <= set(response.headers["allow"].split(", "))
 
 
-async def test_a_body_that_cannot_be_changes_nothing(pgq: PgQueue, client: httpx.AsyncClient) -> None:
+async def test_an_invalid_body_changes_nothing(pgq: PgQueue, client: httpx.AsyncClient) -> None:
     json, text = {"Content-Type": "application/json"}, {"Content-Type": "text/plain"}
     impossible: list[tuple[int, bytes, dict[str, str]]] = [
         (415, b"{}", text),

@@ -118,7 +118,7 @@ async def test_a_task_without_a_limit_of_retries_has_no_number_of_attempts(
 
 
 @pytest.mark.contract("P6.4")
-async def test_what_is_unknown_malformed_or_purged_is_told_apart(
+async def test_unknown_malformed_and_purged_ids_are_told_apart(
     pgq: PgQueue, client: httpx.AsyncClient, db: Connection
 ) -> None:
     @pgq.task
@@ -408,7 +408,7 @@ async def is_running(job: JobHandle[Any]) -> bool:
 
 
 @pytest.mark.contract("P6.10")
-async def test_what_cannot_be_cancelled_is_told_and_changes_nothing(
+async def test_cancelling_an_ended_job_is_a_conflict_and_changes_nothing(
     pgq: PgQueue, client: httpx.AsyncClient
 ) -> None:
     @pgq.task
@@ -432,7 +432,7 @@ async def test_what_cannot_be_cancelled_is_told_and_changes_nothing(
 
 
 @pytest.mark.contract("P6.11")
-async def test_somebody_elses_job_is_like_one_that_does_not_exist(pgq: PgQueue) -> None:
+async def test_another_owners_job_is_like_one_that_does_not_exist(pgq: PgQueue) -> None:
     @pgq.task
     async def work() -> None: ...
 

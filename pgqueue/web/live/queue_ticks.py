@@ -25,14 +25,14 @@ logger = logging.getLogger("pgqueue.web")
 
 INTERVAL = 2.0
 """Least number of seconds between two measures."""
-REST = 9
+REST_FACTOR = 9
 """After a measure the queues rest for at least this many times its duration."""
-PASSING_BY = ("oldest_age", "wait", "run", "drain")
+VOLATILE = ("oldest_age", "wait", "run", "drain")
 """Fields of a queue that change with time alone, or with its rates."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Snapshot:
     """The result of a measure: the version of each queue, and of all together."""
 
     queues: Mapping[str, str]
@@ -49,15 +49,15 @@ class Sight:
         return sorted(name for name in names if self.queues.get(name) != before.get(name))
 
 
-def sight_of(measures: Sequence[QueueMeasure]) -> Sight:
+def snapshot_of(measures: Sequence[QueueMeasure]) -> Snapshot:
     """Return the versions of what was measured."""
     documents = [queue_document(measure) for measure in measures]
-    return Sight(
+    return Snapshot(
         {
             document["queue"]: version_of({
                 name: round(value, 1) if isinstance(value, float) else value
                 for name, value in document.items()
-                if name not in PASSING_BY
+                if name not in VOLATILE
             })
             for document in documents
         }
@@ -70,7 +70,7 @@ class Ticker:
     def __init__(self, measure: Callable[[], Awaitable[Sequence[QueueMeasure]]]) -> None:
         self._measure = measure
         self._turn = anyio.Lock()
-        self._sight: Sight | None = None
+        self._snapshot: Snapshot | None = None
         self._due = float("-inf")
 
     async def listen(self, *, seen: str | None) -> AsyncGenerator[Event]:
@@ -81,30 +81,38 @@ class Ticker:
         known: Mapping[str, str] = {}
         try:
             while True:
-                sight = await self._other_than(seen)
-                data, _ = encode({"at": sight.at.isoformat(), "queues": sight.changed_since(known)})
-                seen, known = sight.version, sight.queues
+                snapshot = await self._other_than(seen)
+                data, _ = encode({"at": snapshot.at.isoformat(), "queues": snapshot.changed_since(known)})
+                seen, known = snapshot.version, snapshot.queues
                 yield Event("tick", seen, data)
         except PgQueueError as error:
             logger.info("event stream of queues ends: %s", error)
 
-    async def _other_than(self, version: str | None) -> Sight:
-        """Return the first sight of another version than *version*."""
+    async def _other_than(self, version: str | None) -> Snapshot:
+        """Return the first snapshot of another version than *version*."""
         while True:
-            if self._sight is not None and time.monotonic() < self._due and self._sight.version != version:
-                return self._sight
+            if (
+                self._snapshot is not None
+                and time.monotonic() < self._due
+                and self._snapshot.version != version
+            ):
+                return self._snapshot
             async with self._turn:
                 # Another listener may have measured while this one waited for its turn.
-                if self._sight is None or self._sight.version == version or time.monotonic() >= self._due:
+                if (
+                    self._snapshot is None
+                    or self._snapshot.version == version
+                    or time.monotonic() >= self._due
+                ):
                     await anyio.sleep(max(0.0, self._due - time.monotonic()))
-                    await self._look()
+                    await self._measure_again()
 
-    async def _look(self) -> None:
+    async def _measure_again(self) -> None:
         started = time.monotonic()
         try:
-            self._sight = sight_of(await self._measure())
+            self._snapshot = snapshot_of(await self._measure())
         except (*CONNECTION_ERRORS, DatabaseUnavailableError) as error:
             logger.warning("the queues could not be measured: %s; next try in %g s", error, INTERVAL)
         # Only here: after a closed PgQueue has raised, other listeners must not wait before they raise too.
         ended = time.monotonic()
-        self._due = ended + max(INTERVAL, REST * (ended - started))
+        self._due = ended + max(INTERVAL, REST_FACTOR * (ended - started))

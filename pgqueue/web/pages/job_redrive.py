@@ -132,12 +132,12 @@ class RedrivePages:
         try:
             arguments = read_arguments(draft.text)
             reason_in(form)
-            anew = self._pages.pgq.preview_redrive(
+            rewritten = self._pages.pgq.preview_redrive(
                 job, arguments=arguments, queue=None if draft.queue == job.queue else draft.queue
             )
         except (HTTPException, *CORRECTABLE) as error:
             return self._page(request, job, draft, error)
-        return self._page(request, job, draft, anew=anew)
+        return self._page(request, job, draft, rewritten=rewritten)
 
     async def redrive(self, request: Request) -> Response:
         """Make it pending again."""
@@ -192,12 +192,12 @@ class RedrivePages:
         draft: Draft,
         error: Exception | None = None,
         *,
-        anew: Mapping[str, Any] | None = None,
+        rewritten: Mapping[str, Any] | None = None,
     ) -> Response:
-        """Return the form; with *error*, what is wrong; with *anew*, how the arguments would change."""
+        """Return the form; with *error*, what is wrong; with *rewritten*, how the arguments would change."""
         status, wrong = (200, None) if error is None else explain(error)
-        if anew is not None:
-            anew = self._pages.pgq.registry.redact(job.task, draft.queue, anew)
+        if rewritten is not None:
+            rewritten = self._pages.pgq.registry.redact(job.task, draft.queue, rewritten)
         return self._pages.render(
             request,
             "job_redrive.html",
@@ -207,7 +207,7 @@ class RedrivePages:
             job=job,
             draft=draft,
             wrong=wrong,
-            changes=None if anew is None else changes(job.arguments, anew),
+            changes=None if rewritten is None else changes(job.arguments, rewritten),
             are_known=self._pages.pgq.registry.get(job.task) is not None,
         )
 
