@@ -1,4 +1,4 @@
-"""PgQueue: the one object that an application makes."""
+"""PgQueue: the one object that an application creates."""
 
 from __future__ import annotations
 
@@ -63,24 +63,25 @@ HookT = TypeVar("HookT", bound=Hook)
 
 MAX_PAYLOAD = 1024 * 1024
 LAST_WORDS_WITHIN = 1.0
-"""Seconds for which closing waits until what was announced is sent."""
+"""Seconds for which closing waits until notifications are sent."""
 
 
 class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureInterface):
     """Tasks, and the database that their jobs are in.
 
-    Constructing one connects to nothing and starts nothing; `async with` opens it.
+    The constructor connects to nothing and starts nothing; `async with` opens it.
 
     *dsn*: as asyncpg takes it. *schema*: the database schema, so that one database can hold several
-    queues. *strict_queues*: refuse jobs for queues that neither a task nor `queue()` names. *max_depth*:
-    refuse jobs for a queue that has so many pending ones (QueueFullError), each by itself; None: never.
-    *payload_limit*: bytes of a job's arguments, and of its result, as JSON. *connect_timeout*: seconds
-    after which a database that does not answer is an error. *force_generic_plans*: plan each statement
-    once; Citus cannot. *seed*: makes the jitter of retries repeatable. *retention*: for how long finished
-    jobs are kept, by how they ended (RetentionOptions); workers remove them. *connect_options*: passed to
-    `asyncpg.connect`. *version*: of your code, noted with every attempt that does not succeed.
-    *unknown_task_grace*: seconds after which jobs of a task that no live worker knows have failed; None:
-    never. Other options hold for every job where nothing nearer says otherwise.
+    sets of queues. *strict_queues*: refuse jobs for queues that neither a task nor `queue()` declares.
+    *max_depth*: refuse jobs for a queue once it has this many pending jobs (QueueFullError); None: never.
+    *payload_limit*: the largest size of a job's arguments, and of its result, in bytes of JSON.
+    *connect_timeout*: seconds after which a database that does not answer is an error.
+    *force_generic_plans*: plan each statement only once; Citus cannot. *seed*: makes the jitter of retries
+    repeatable. *retention*: how long ended jobs are kept, by how they ended (RetentionOptions); workers
+    remove them. *connect_options*: passed to `asyncpg.connect`. *version*: the version of your code, recorded
+    with every attempt that does not succeed. *unknown_task_grace*: seconds after which jobs fail whose task
+    no live worker declares; None: never. *options*: apply to every job unless a more specific level sets
+    them.
     """
 
     def __init__(
@@ -103,12 +104,15 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         **options: Unpack[TaskOptions],
     ) -> None:
         if not isinstance(dsn, str) or not dsn:
-            raise ConfigurationError(f"the DSN is {dsn!r}: give one like 'postgresql://localhost/app'")
+            raise ConfigurationError(
+                f"the DSN must be a string like 'postgresql://localhost/app', got {dsn!r}"
+            )
         if version is not None and (not isinstance(version, str) or not 0 < len(version) <= 200):
-            raise ConfigurationError(f"version is {version!r}: give a text of 1 to 200 characters")
+            raise ConfigurationError(f"version must be a string of 1 to 200 characters, got {version!r}")
         if unknown_task_grace is not None and not 0 < unknown_task_grace < float("inf"):
             raise ConfigurationError(
-                f"unknown_task_grace is {unknown_task_grace!r}: give more than 0 seconds, or None for ever"
+                "unknown_task_grace must be more than 0 seconds, or None to never fail such jobs, "
+                f"got {unknown_task_grace!r}"
             )
         self.dsn = dsn
         self.version = version
@@ -197,10 +201,10 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
     def queue(
         self, name: str, /, *, max_depth: int | Unset | None = UNSET, **options: Unpack[TaskOptions]
     ) -> None:
-        """Declare a queue and the options of its jobs, where call and task do not say otherwise.
+        """Declare a queue, and the options of its jobs, which their task and call can override.
 
-        *max_depth*: enqueueing raises QueueFullError while the queue has so many pending jobs; None: never,
-        whatever the PgQueue says. Jobs for later, retries and what operators requeue are not refused.
+        *max_depth*: enqueueing raises QueueFullError once this many jobs are pending in the queue; None:
+        never, whatever the PgQueue's own limit. Scheduled, retried and requeued jobs are accepted.
         """
         if "queue" in options:
             raise InvalidOptionError(f"queue {name!r}: a queue's options cannot name a queue")
@@ -217,14 +221,14 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         self._observers.add(observer, *kinds)
 
     def on_dead(self, hook: HookT) -> HookT:
-        """Call *hook*, a plain or async function, with each DeadLetter that a worker of this process writes.
+        """Call *hook*, which may be async, with each DeadLetter that a worker of this process writes.
 
-        After the failure is committed, beside the jobs, one at a time and for 30 seconds at most; what it
-        raises is logged. At most once: it is for alerts, and the dead letters are what is kept. Use it as a
-        decorator.
+        It is called after the failure is committed, concurrently with jobs, one call at a time and for at
+        most 30 seconds; its errors are logged. Each call happens at most once: use it for alerts, and rely on
+        the dead letters themselves. Can be used as a decorator.
         """
         if not callable(hook):
-            raise ConfigurationError(f"on_dead: {hook!r} is not a function")
+            raise ConfigurationError(f"on_dead: the hook must be a function, got {hook!r}")
         self._on_dead.append(hook)
         return hook
 
@@ -233,9 +237,9 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
     async def open(self) -> None:
         """Open the pool and check the schema. Raises DatabaseUnavailableError, SchemaError."""
         if self._host is not None:
-            raise ConfigurationError("this PgQueue is open already")
+            raise ConfigurationError("this PgQueue is already open")
         await self._database.open()
-        # It may be another database by now. Not in `close`: what is under way there announces its lanes.
+        # It may be another database by now. Not in `close`: calls under way there still use the lanes.
         self._writer.forget_lanes()
         try:
             async with self._database.acquire() as connection:
@@ -274,17 +278,17 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
             group.start_soon(self._reads.run)
             group.start_soon(self._stats.run)
             await self._closing.wait()
-            # Whoever enqueues a job and leaves has its worker told. Nor is a connection cut off that is only
-            # being opened for that: asyncio would complain of it on stderr.
+            # A program that enqueues a job and exits still notifies the worker. A connection that is being
+            # opened for that is not cut off either: asyncio would complain on stderr.
             with anyio.move_on_after(LAST_WORDS_WITHIN):
                 await self._signals.drain()
             group.cancel_scope.cancel()
         await self._stats.close()
 
     async def migrate(self) -> Sequence[Migration]:
-        """Bring the schema up to date and make the partitions of the next days; return what was applied.
+        """Bring the schema up to date, create the partitions of the next days; return the migrations applied.
 
-        Needs no open PgQueue. Any number of processes may call it at once.
+        The PgQueue does not have to be open. Any number of processes may call it at once.
         """
         connection = await self._connect_plain()
         try:
@@ -296,7 +300,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
             await connection.close()
 
     async def pending_migrations(self) -> str:
-        """Return the SQL that `migrate` would run; empty: none."""
+        """Return the SQL that `migrate` would run; empty if the schema is up to date."""
         connection = await self._connect_plain()
         try:
             async with connection.transaction():
@@ -309,12 +313,12 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         return await self._database.connect_plain()
 
     async def check(self) -> None:
-        """Ask the database for an answer. Raises DatabaseUnavailableError."""
+        """Check that the database answers. Raises DatabaseUnavailableError."""
         async with self._database.acquire() as connection:
             await connection.fetchval("select 1")
 
     async def now(self) -> datetime:
-        """Return the time by the database's clock, which all times of jobs are by."""
+        """Return the time of the database's clock, which all times of jobs use."""
         async with self._database.acquire() as connection:
             at: datetime = await connection.fetchval("select now()")
         return at
@@ -344,7 +348,9 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         if self._host is None:
             raise NotOpenError("this PgQueue is not open: use `async with pgq:` around its worker")
         if prefetch_multiplier < 1:
-            raise ConfigurationError(f"worker: prefetch_multiplier is {prefetch_multiplier}: give 1 or more")
+            raise ConfigurationError(
+                f"worker: prefetch_multiplier must be 1 or more, got {prefetch_multiplier}"
+            )
         settings = WorkerSettings(
             queues=tuple(sorted(self.registry.queues) if queues is None else queues),
             concurrency=concurrency,
@@ -372,7 +378,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
             retention=self._retention,
         )
         worker = Worker(host, settings)
-        # A failed one stays, for whoever asks after the health of the process.
+        # A failed worker stays in the list, for health checks of the process.
         self._workers = [each for each in self._workers if not each.has_stopped]
         self._workers.append(worker)
         return worker
@@ -387,7 +393,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
             self._runs_twice = before
 
     def attempt_runner(self, main_thread: MainThread) -> AttemptRunner:
-        """Return what runs attempts in a child process of a worker: see `pgqueue.processes.child`."""
+        """Return the runner of attempts in a child process of a worker: see `pgqueue.processes.child`."""
         return AttemptRunner(
             database=self._database,
             store=self._store,
@@ -400,5 +406,5 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
 
     @property
     def workers(self) -> Sequence[Worker]:
-        """The workers of this process: those that run, and those that an error has ended."""
+        """The workers of this process: those that are running, and those that stopped because of an error."""
         return [worker for worker in self._workers if worker.is_alive or worker.has_failed]

@@ -1,4 +1,4 @@
-"""What is seen of a running system: queues, workers, and how it went. Costs no more as queues grow."""
+"""Measures of a running system: queues, workers and their history. The cost does not grow with the queues."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from pgqueue.store import Countable, DeadCount, Done, Estimate, LaneCounts
 CAP: Final = 10_000
 """Jobs of a lane that are counted one by one."""
 MOST_RUNNING: Final = 50_000
-"""Running jobs that are looked at."""
+"""Running jobs that are read, at most."""
 SAMPLE_BLOCKS: Final = 300
-"""Blocks of a table that an estimate looks at: it is off by some 6 %."""
+"""Blocks of a table that an estimate reads: it is within about 6 %."""
 WINDOW: Final = 300.0
-"""Seconds that rates and percentiles are of."""
+"""Seconds that rates and percentiles cover."""
 STRETCH: Final = 30.0
-"""Seconds of a stretch whose rates are compared with those of others."""
+"""Seconds of one stretch, whose rates are compared with those of the others."""
 LEAST: Final = 10.0
-"""Seconds that a rate is of at least: what processes do is written down about so often."""
+"""The shortest time that a rate covers, in seconds: processes write statistics about that often."""
 MAX_SPAN: Final = 24 * 3600.0
 MAX_POINTS: Final = 1440
 MAX_WORKERS: Final = 1000
 
 
 class MeasureInterface(Parts):
-    """What a PgQueue shows of the system."""
+    """What users can measure."""
 
     async def measure(self) -> list[QueueMeasure]:
-        """Return what each queue holds and how fast it moves, by name.
+        """Return the size and the rates of each queue, ordered by name.
 
-        Of what is more than 10,000 in a lane, or less where there are many lanes, the count is an estimate.
+        Above 10,000 jobs in a lane (less if there are many lanes) a count is an estimate.
         """
         store = self._store
         async with self._database.acquire() as connection:
@@ -62,9 +62,9 @@ class MeasureInterface(Parts):
         ]
 
     async def list_workers(self, *, jobs: int = 10) -> list[WorkerMeasure]:
-        """Return the workers that hold a lease, 1000 at most, with *jobs* of the jobs that each runs now."""
+        """Return the workers that hold a lease, at most 1000, each with up to *jobs* of its running jobs."""
         if not 0 <= jobs <= CAP:
-            raise InvalidFilterError(f"list_workers: jobs is {jobs!r}: give 0 to {CAP}")
+            raise InvalidFilterError(f"list_workers: jobs must be a number from 0 to {CAP}, got {jobs!r}")
         async with self._database.acquire() as connection:
             return await self._store.list_workers(
                 connection, most_running=MOST_RUNNING, jobs=jobs, limit=MAX_WORKERS
@@ -73,40 +73,40 @@ class MeasureInterface(Parts):
     async def history(
         self, queue: str | None = None, *, span: float = 3600, points: int = 60
     ) -> list[Period]:
-        """Return what was done in each of *points* stretches of the last *span* seconds, oldest first.
+        """Return what happened in each of *points* stretches of the last *span* seconds, oldest first.
 
-        Of one queue, or of all. Processes write it down every ten seconds, and it is kept for 24 hours.
+        For one *queue*, or for all. Statistics are written every ten seconds, and kept for 24 hours.
         Raises InvalidFilterError.
         """
         if not (isinstance(span, int | float) and math.isfinite(span) and 1 <= span <= MAX_SPAN):
-            raise InvalidFilterError(f"history: span is {span!r}: give 1 to {MAX_SPAN:g} seconds")
+            raise InvalidFilterError(f"history: span must be from 1 to {MAX_SPAN:g} seconds, got {span!r}")
         if not 1 <= points <= MAX_POINTS:
-            raise InvalidFilterError(f"history: points is {points!r}: give 1 to {MAX_POINTS}")
+            raise InvalidFilterError(f"history: points must be from 1 to {MAX_POINTS}, got {points!r}")
         width = span / points
         async with self._database.acquire() as connection:
             now, _ = await self._store.read_stat_span(connection, span)
             done = await self._store.read_stats(connection, span, width, queue=queue, by_queue=False)
-        by_place: defaultdict[int, list[Done]] = defaultdict(list)
+        by_stretch: defaultdict[int, list[Done]] = defaultdict(list)
         for each in done:
-            by_place[min(each.place, points - 1)].append(each)
+            by_stretch[min(each.place, points - 1)].append(each)
         return [
             Period(
-                at=now - timedelta(seconds=(place + 1) * width),
+                at=now - timedelta(seconds=(stretch + 1) * width),
                 seconds=width,
-                enqueued=_sum(by_place[place], "enqueued"),
-                claimed=_sum(by_place[place], "claimed"),
-                succeeded=_sum(by_place[place], "succeeded"),
-                failed=_sum(by_place[place], "failed"),
-                retried=_sum(by_place[place], "retried"),
-                wait=percentiles(_totals(each.waits for each in by_place[place])),
-                run=percentiles(_totals(each.runs for each in by_place[place])),
+                enqueued=_sum(by_stretch[stretch], "enqueued"),
+                claimed=_sum(by_stretch[stretch], "claimed"),
+                succeeded=_sum(by_stretch[stretch], "succeeded"),
+                failed=_sum(by_stretch[stretch], "failed"),
+                retried=_sum(by_stretch[stretch], "retried"),
+                wait=percentiles(_totals(each.waits for each in by_stretch[stretch])),
+                run=percentiles(_totals(each.runs for each in by_stretch[stretch])),
             )
-            for place in reversed(range(points))
+            for stretch in reversed(range(points))
         ]
 
 
 def _capped(lanes: Sequence[LaneCounts], dead: Iterable[DeadCount]) -> set[Countable]:
-    """Return the tables of which something has more rows than were counted."""
+    """Return the tables in which a count reached its limit."""
     is_capped: dict[Countable, bool] = {
         "ready": any(lane.ready >= lane.cap for lane in lanes),
         "scheduled": any(max(lane.scheduled, lane.retrying) >= lane.cap for lane in lanes),
@@ -136,7 +136,7 @@ def _measure(
     # A prefetched job is leased, and can still run anywhere: it is pending.
     pending = Count(ready.value + sum(lane.prefetched for lane in lanes), ready.is_exact)
     waits, runs = _totals(each.waits for each in done), _totals(each.runs for each in done)
-    # What is not there yet counts as nothing done.
+    # A time without statistics counts as one in which nothing happened.
     known = max(LEAST, seconds)
     return QueueMeasure(
         queue=queue,
@@ -177,12 +177,12 @@ def _finished(done: Done) -> int:
 
 
 def _rates(done: Iterable[Done], seconds: float, count: Callable[[Done], int]) -> list[float]:
-    """Return how much there was in each stretch of the last *seconds*, a second."""
+    """Return the rate per second in each stretch of the last *seconds*."""
     counts = [0] * max(1, math.ceil(seconds / STRETCH))
     for each in done:
         if each.place < len(counts):
             counts[each.place] += count(each)
-    lengths = [min(STRETCH, seconds - place * STRETCH) for place in range(len(counts))]
+    lengths = [min(STRETCH, seconds - stretch * STRETCH) for stretch in range(len(counts))]
     return [each / max(LEAST, length) for each, length in zip(counts, lengths, strict=True)]
 
 

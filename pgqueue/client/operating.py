@@ -1,4 +1,4 @@
-"""What operators change while workers run: pauses, and options of tasks. Every worker heeds it."""
+"""Settings that operators change while workers run, and every worker applies: pauses, options of tasks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class SettingInterface(Parts):
-    """What a PgQueue lets operators change. `actor` is who asks for it."""
+    """What operators can change. `actor` and `reason` are recorded with the setting."""
 
     async def pause(
         self,
@@ -27,11 +27,11 @@ class SettingInterface(Parts):
         actor: str | None = None,
         reason: str | None = None,
     ) -> bool:
-        """Let no job of a queue, or of a task, start until it is resumed; False: it was paused already.
+        """Pause a queue or a task: no new jobs start until it is resumed. False: it was already paused.
 
-        Jobs are enqueued as ever, and running ones finish. Once this has returned, nothing of a paused queue
-        starts anywhere; workers heed the pause of a task within about a second.
-        Raises ConfigurationError unless one of both is named.
+        Jobs can still be enqueued, and running jobs finish. Once this returns, no job of a paused queue
+        starts anywhere; workers apply the pause of a task within about a second. Raises ConfigurationError
+        unless exactly one of *queue* and *task* is passed.
         """
         return await self._set_paused(queue=queue, task=task, paused=True, actor=actor, reason=reason)
 
@@ -43,7 +43,7 @@ class SettingInterface(Parts):
         actor: str | None = None,
         reason: str | None = None,
     ) -> bool:
-        """Let the jobs of a paused queue or task start again; False: it was not paused."""
+        """Resume a paused queue or task; False: it was not paused."""
         return await self._set_paused(queue=queue, task=task, paused=False, actor=actor, reason=reason)
 
     async def configure_task(
@@ -55,11 +55,11 @@ class SettingInterface(Parts):
         reason: str | None = None,
         **options: Unpack[AttemptOptions],
     ) -> None:
-        """Change how attempts of a task run, in every worker, for those that have not started.
+        """Change how attempts of a task run, in every worker, for attempts that have not started.
 
-        Workers heed it within about a second. What a call set itself is nearer still; the task's own options,
-        its queue's and the PgQueue's are further away. *options* take the place of those configured before;
-        none: the task is as it was declared. Raises InvalidOptionError.
+        Workers apply it within about a second. It overrides the options of the task, its queue and the
+        PgQueue; options that a call set itself override it. *options* replace those configured before;
+        without any, the task runs as it was declared. Raises InvalidOptionError.
         """
         where = f"task {name!r} at run time"
         level = read_options(where, options, Level.RUN_TIME)
@@ -70,7 +70,7 @@ class SettingInterface(Parts):
         self._signals.publish("settings")
 
     async def settings(self) -> list[Setting]:
-        """Return the queues and tasks that are paused or configured, and who did it, why and when."""
+        """Return the queues and tasks that are paused or configured: who changed them, why and when."""
         async with self._database.acquire() as connection:
             return await self._store.list_settings(connection)
 
@@ -83,15 +83,16 @@ class SettingInterface(Parts):
         actor: str | None,
         reason: str | None,
     ) -> bool:
-        """Pause or resume a queue or a task; False: it was so already."""
+        """Pause or resume a queue or a task; False: nothing was changed."""
         kind, name = _which("pause" if paused else "resume", queue, task)
         async with self._database.acquire() as connection:
             changed = await self._store.set_paused(
                 connection, kind, name, paused=paused, actor=actor, reason=reason
             )
         if paused:
-            # Each its own transaction: a claim that has read the lanes before is waited for, and what it
-            # has prefetched is seen. Also where it was paused already: the pause may have been cut short.
+            # Each in its own transaction: the first waits for claims that read the lanes before the pause,
+            # the second sees what they prefetched. Also if it was already paused: that call may have been cut
+            # short.
             async with self._database.acquire() as connection:
                 await self._store.await_claims(connection)
             async with self._database.acquire() as connection:
@@ -102,7 +103,7 @@ class SettingInterface(Parts):
 
 def _which(verb: str, queue: str | None, task: str | None) -> tuple[Kind, str]:
     if (queue is None) == (task is None):
-        raise ConfigurationError(f"{verb}: name one queue or one task: queue=... or task=...")
+        raise ConfigurationError(f"{verb}: pass exactly one of queue=... and task=...")
     if task is not None:
         _check_name(verb, task)
         return "task", task
@@ -113,8 +114,8 @@ def _which(verb: str, queue: str | None, task: str | None) -> tuple[Kind, str]:
 
 def _check_name(verb: str, task: str) -> None:
     if not isinstance(task, str) or not task or "\0" in task:
-        raise ConfigurationError(f"{verb}: {task!r} is not the name of a task")
+        raise ConfigurationError(f"{verb}: a task's name must be a non-empty string, got {task!r}")
     if len(task) > MAX_KEY_LENGTH:
         raise ConfigurationError(
-            f"{verb}: the task's name is {len(task)} characters long: give at most {MAX_KEY_LENGTH}"
+            f"{verb}: a task's name must be at most {MAX_KEY_LENGTH} characters long, got {len(task)}"
         )

@@ -1,4 +1,4 @@
-"""What the parts of a PgQueue's interface have in common."""
+"""What the parts of a PgQueue's interface share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Parts:
-    """What a PgQueue is made of. It makes them; here they are only named."""
+    """What a PgQueue consists of. It creates them; here they are only declared."""
 
     registry: Registry
     schema: str
@@ -61,7 +61,7 @@ class Parts:
             )
 
     def _completed(self, job: Job) -> Job:
-        """Return *job* with what this process knows of it."""
+        """Return *job* with what this process knows about it."""
         max_attempts = self.registry.max_attempts(job.task, job.queue, job.options)
         if self._codec is None:
             return replace(job, max_attempts=max_attempts)
@@ -72,12 +72,12 @@ class Parts:
             try:
                 decoded[what] = decode_json(self._codec.decode(json.dumps(stored[what])))
             except Exception as error:
-                # The codec is the user's: it may raise anything. One job must not hide the others.
+                # The codec is the user's and may raise anything. One job must not hide the others.
                 undecodable[what] = f"{type(error).__name__}: {error}"
         return replace(job, **decoded, undecodable=undecodable, max_attempts=max_attempts)
 
     async def _missing(self, connection: Connection, job_id: UUID) -> JobNotFoundError:
-        """Return what is to be said of a job that is not there."""
+        """Return the error for a job that does not exist."""
         if await self._store.is_day_removed(connection, job_id):
             return JobPurgedError(job_id)
         return JobNotFoundError(job_id)

@@ -17,11 +17,11 @@ from pgqueue.model.dead_letters import (
 from pgqueue.store import Store
 
 PROGRESS_PAUSE = 0.5
-"""Seconds between two looks at a mass redrive that is waited for."""
+"""Seconds between two reads of a mass redrive while waiting for it."""
 
 
 class RedriveHandle:
-    """A mass redrive, which workers carry on whether or not anybody holds this."""
+    """A mass redrive. Workers do it in the background; it does not depend on this handle."""
 
     __slots__ = ("_database", "_store", "id")
 
@@ -31,7 +31,7 @@ class RedriveHandle:
         self.id = redrive_id
 
     async def progress(self) -> RedriveProgress:
-        """Read how far it has come. Raises JobNotFoundError for an id that is no mass redrive's."""
+        """Read its progress. Raises JobNotFoundError if there is no mass redrive with this id."""
         async with self._database.acquire() as connection:
             progress = await self._store.read_redrive(connection, self.id)
         if progress is None:
@@ -39,20 +39,23 @@ class RedriveHandle:
         return progress
 
     async def cancel(self) -> bool:
-        """Redrive no more; False: it was over. What is pending again by now stays so."""
+        """Stop it; False: it had already ended. Jobs that are already pending again stay pending."""
         async with self._database.acquire() as connection:
             return await self._store.cancel_redrive(connection, self.id)
 
     async def wait(self, timeout: float | None = None) -> RedriveProgress:  # noqa: ASYNC109  # the field's word
-        """Wait until it is over; needs a worker, somewhere. Raises ResultTimeoutError: it goes on."""
+        """Wait until it has ended; at least one worker must be running.
+
+        *timeout* is in seconds. Raises ResultTimeoutError; the redrive then continues.
+        """
         try:
             with anyio.fail_after(timeout):
                 while not (progress := await self.progress()).is_over:  # noqa: ASYNC110  # it tells nobody
                     await anyio.sleep(PROGRESS_PAUSE)
         except TimeoutError as error:
             raise ResultTimeoutError(
-                f"mass redrive {self.id} did not end within {timeout:g} s; it goes on while a worker runs: "
-                "ask again, or cancel it"
+                f"mass redrive {self.id} did not finish within {timeout:g} s; it continues while a worker is "
+                "running. Wait again, or cancel it"
             ) from error
         return progress
 

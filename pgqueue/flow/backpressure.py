@@ -1,8 +1,8 @@
-"""Backpressure: how deep queues with a limit are, as far as this process knows. Values and decisions only.
+"""Backpressure: the depth of queues with a limit, as far as this process knows. Values and decisions only.
 
-A limited queue is counted, up to its limit, at most once in a while; in between, what this process has
-enqueued is added to the count. So several processes that enqueue at once can exceed the limit by what they
-enqueue within one such while, and no enqueue waits for another.
+A limited queue is counted, up to its limit, at most once per interval; in between, the jobs that this process
+enqueues are added to the count. So processes that enqueue at once can exceed the limit by what they enqueue
+within one interval, and no enqueue waits for another.
 """
 
 from __future__ import annotations
@@ -15,67 +15,69 @@ from typing import Final
 from pgqueue.errors import ConfigurationError, QueueFullError
 
 BELIEVED_FOR: Final = 1.0
-"""Seconds for which a count is believed that leaves room."""
+"""Seconds for which a count is trusted that leaves room."""
 REFUSED_FOR: Final = 0.05
-"""... and one that leaves none: a queue that has drained takes jobs again soon."""
+"""... and one that leaves none: a queue that has drained accepts jobs again soon."""
 REST: Final = 20
-"""A count that took a while is not made again for so many times as long."""
+"""A count is not repeated until this many times its own duration has passed."""
 LONGEST_WAIT: Final = 60.0
-"""Seconds that a refusal asks for at most."""
+"""The longest `retry_after` of a refusal, in seconds."""
 
 
 def check_max_depth(where: str, max_depth: int | None) -> int | None:
-    """Return a limit that was given. Raises ConfigurationError."""
+    """Return *max_depth* if it is a limit. Raises ConfigurationError."""
     if max_depth is not None and (
         isinstance(max_depth, bool) or not isinstance(max_depth, int) or max_depth < 1
     ):
-        raise ConfigurationError(f"{where}: max_depth is {max_depth!r}: give 1 or more, or None for no limit")
+        raise ConfigurationError(
+            f"{where}: max_depth must be 1 or more, or None for no limit, got {max_depth!r}"
+        )
     return max_depth
 
 
 @dataclass(slots=True)
 class Depth:
-    """What this process knows of one queue."""
+    """What this process knows about one queue."""
 
     counted: int = 0
-    """Pending jobs, when they were counted last."""
+    """Pending jobs when they were last counted."""
     counted_at: float = -math.inf
     took: float = 0.0
-    """Seconds that counting took."""
+    """Seconds that the count took."""
     added: int = 0
-    """Jobs that this process has written since."""
+    """Jobs that this process has written since then."""
     being_added: int = 0
-    """Jobs that it is writing now: a count may or may not see them."""
+    """Jobs that it is writing now: a count may or may not include them."""
     drain_rate: float = 0.0
-    """Jobs a second that left the queue between the last two counts."""
+    """Jobs per second that left the queue between the last two counts."""
 
     @property
     def depth(self) -> int:
-        """How many jobs there are, as far as is known."""
+        """How many jobs are pending, as far as is known."""
         return self.counted + self.added + self.being_added
 
     def must_be_counted(self, count: int, limit: int, now: float) -> bool:
-        """Whether *count* more jobs can only be decided about after counting anew."""
+        """Whether the queue must be counted again to decide about *count* more jobs."""
         believed_for = BELIEVED_FOR if self.depth + count <= limit else REFUSED_FOR
         return now - self.counted_at > max(believed_for, REST * self.took)
 
     def count(self, found: int, *, at: float, took: float) -> None:
-        """Take in a count that began *at* and *took* so many seconds."""
+        """Record a count of *found* jobs that began *at* and *took* this many seconds."""
         before, since = self.counted + self.added, at - self.counted_at
         self.drain_rate = max(0.0, (before - found) / since) if 0 < since < math.inf else 0.0
         self.counted, self.counted_at, self.took, self.added = found, at, took, 0
 
     def wait_for(self, count: int, limit: int) -> float:
-        """Return the seconds after which *count* more jobs may fit: at least 1."""
+        """Return the seconds after which there may be room for *count* more jobs: at least 1."""
         excess = self.depth + count - limit
         wait = excess / self.drain_rate if self.drain_rate > 0 else LONGEST_WAIT / 10
         return min(max(1.0, wait), LONGEST_WAIT)
 
 
 class Depths:
-    """The limits of queues, and what is known of those that have one.
+    """The limits of queues, and what is known about those that have one.
 
-    *default*: the limit of every queue that has none of its own; None: no limit.
+    *default*: the limit of every queue without its own; None: no limit.
     """
 
     def __init__(self, default: int | None) -> None:
@@ -86,23 +88,23 @@ class Depths:
         """Whether any queue has a limit: where none has, no enqueue need ask."""
 
     def set_limit(self, queue: str, limit: int | None) -> None:
-        """Give *queue* a limit of its own; None: it has none."""
+        """Set the limit of *queue*; None: no limit."""
         self._limits[queue] = limit
         self.is_limited = self._default is not None or any(each is not None for each in self._limits.values())
 
     def limited(self, counts: Mapping[str, int]) -> Iterator[tuple[str, int, int]]:
-        """Return those of *counts*, jobs by queue, that a limit concerns: queue, count and limit."""
+        """Yield queue, count and limit for those of *counts*, jobs by queue, that have a limit."""
         for queue, count in counts.items():
             limit = self._limits.get(queue, self._default)
             if limit is not None:
                 yield queue, count, limit
 
     def of(self, queue: str) -> Depth:
-        """Return what is known of *queue*."""
+        """Return what is known about *queue*."""
         return self._known.setdefault(queue, Depth())
 
     def admit(self, counts: Mapping[str, int]) -> None:
-        """Begin to add jobs, all or none. Raises QueueFullError; else `settle` says how it ended."""
+        """Begin to add jobs, all or none; `settle` ends it. Raises QueueFullError."""
         chosen = list(self.limited(counts))
         for queue, count, limit in chosen:
             known = self.of(queue)
@@ -118,7 +120,7 @@ class Depths:
             self.of(queue).being_added += count
 
     def settle(self, counts: Mapping[str, int], *, is_written: bool) -> None:
-        """Say that jobs that were admitted are written, or are not going to be."""
+        """Record that admitted jobs were written, or will not be."""
         for queue, count, _ in self.limited(counts):
             known = self.of(queue)
             known.being_added -= count

@@ -1,4 +1,4 @@
-"""What the code that runs for a job can know of it."""
+"""What a handler can know about its job."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from uuid import UUID
 
 
 class JobInfo:
-    """The running job: its ids, where it was enqueued, and which attempt this is."""
+    """The running job: its id, where it was enqueued, and which attempt this is."""
 
     __slots__ = (
         "_headers",
@@ -39,24 +39,24 @@ class JobInfo:
         self.queue = queue
         self.priority = priority
         self.attempt = attempt
-        """1 for the first execution. Attempts lost with their worker are not counted."""
+        """1 for the first attempt. Attempts lost with their worker do not count."""
         self.losses = losses
-        """How often the job was given back because its worker was lost."""
+        """How often the job returned to the queue because its worker was lost."""
         self.key = key
         self.worker = worker
         self._headers = headers
 
     @property
     def retries(self) -> int:
-        """0 for the first execution."""
+        """0 for the first attempt."""
         return self.attempt - 1
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the caller sent along."""
+        """The headers that the caller set."""
         return dict(json.loads(self._headers)) if self._headers else {}
 
     @property
     def idempotency_key(self) -> str:
-        """The same in every attempt of this job, and no other job's: for services that deduplicate."""
+        """The same in every attempt, and unique to this job: for services that deduplicate."""
         return str(self.job_id)

@@ -12,14 +12,14 @@ Kind = Literal["queue", "task"]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A queue or a task that was paused or configured, by whom, why and when."""
+    """A queue or a task that was paused or configured: who changed it, why and when."""
 
     kind: Kind
     name: str
     paused_at: datetime | None
-    """Since when nothing of it starts. None: it is not paused."""
+    """When it was paused. None: it is not paused."""
     options: Mapping[str, Any]
-    """A task's options, over those of its declaration. Durations are in seconds."""
+    """A task's options, which override those of its declaration. Durations are in seconds."""
     actor: str | None
     reason: str | None
     changed_at: datetime

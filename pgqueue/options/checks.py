@@ -1,7 +1,7 @@
-"""Whether values can be options: one check per kind, used at every level where an option can be set.
+"""Checks of the values of options: one per kind, used at every level where an option can be set.
 
-Each takes what the value is called in errors, and the value; returns it as it is kept, and raises
-InvalidOptionError for one that cannot be.
+Each takes the name of the value in errors, and the value. It returns the value as it is kept, or raises
+InvalidOptionError.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pgqueue.model.checks import (
 
 
 class FromArguments(Enum):
-    """Stands for an idempotency key that is made from the task and its arguments."""
+    """Stands for an idempotency key that is derived from the task and its arguments."""
 
     FROM_ARGUMENTS = "from arguments"
 
@@ -37,14 +37,14 @@ class FromArguments(Enum):
 
 
 FROM_ARGUMENTS: Final = FromArguments.FROM_ARGUMENTS
-"""As `idempotency_key`: calls of one task with the same arguments are the same call."""
+"""As `idempotency_key`: calls of a task with the same arguments have the same key."""
 
 Span = Literal["pending", "started", "terminal", "success", "window", "forever"]
 """How long a job holds its idempotency key."""
 Log = Literal["all", "failures"] | float
-"""Of which jobs what goes well is logged."""
+"""Which jobs have their successful transitions logged."""
 OnConflict = Literal["return", "raise", "replace", "debounce", "coalesce"]
-"""What becomes of a call whose idempotency key is held."""
+"""What a call does whose idempotency key is held."""
 
 MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767
 
@@ -58,23 +58,23 @@ def priority(what: str, value: object) -> int:
     """Return *value*, a priority."""
     if isinstance(value, bool) or not isinstance(value, int) or not MIN_PRIORITY <= value <= MAX_PRIORITY:
         raise InvalidOptionError(
-            f"{what} is {value!r}: give a whole number from {MIN_PRIORITY} to {MAX_PRIORITY}"
+            f"{what} must be a whole number from {MIN_PRIORITY} to {MAX_PRIORITY}, got {value!r}"
         )
     return value
 
 
 def delay(what: str, value: object) -> float | None:
-    """Return *value*, seconds, or None. One that has passed already runs now, like a time that has."""
+    """Return *value*, seconds, or None. A negative delay runs now, like a time in the past."""
     return None if value is None else finite_seconds(what, value)
 
 
 def run_at(what: str, value: object) -> datetime | None:
-    """Return *value*, an aware datetime, or None."""
+    """Return *value*, a time zone-aware datetime, or None."""
     return None if value is None else aware_time(what, value)
 
 
 def expires(what: str, value: object) -> float | datetime | None:
-    """Return *value*, seconds, more than zero, an aware datetime, or None."""
+    """Return *value*: seconds, more than 0; a time zone-aware datetime; or None."""
     if value is None:
         return None
     return aware_time(what, value) if isinstance(value, datetime) else positive_seconds(what, value)
@@ -88,33 +88,33 @@ def seconds_or_none(what: str, value: object) -> float | None:
 def job_id(what: str, value: object) -> UUID | None:
     """Return *value*, a UUID, or None."""
     if value is not None and not isinstance(value, UUID):
-        raise InvalidOptionError(f"{what} is {value!r}: give a UUID")
+        raise InvalidOptionError(f"{what} must be a UUID, got {value!r}")
     return value
 
 
 def on_duplicate(what: str, value: object) -> str:
-    """Return *value*, what to do about an id that exists."""
+    """Return *value*, what to do if the id exists."""
     if value not in ("return", "raise"):
-        raise InvalidOptionError(f"{what} is {value!r}: give 'return' or 'raise'")
+        raise InvalidOptionError(f"{what} must be 'return' or 'raise', got {value!r}")
     return str(value)
 
 
 def tags(what: str, value: object) -> tuple[str, ...]:
-    """Return *value*, texts."""
+    """Return *value*, strings."""
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise InvalidOptionError(f"{what} is {value!r}: give a list of texts")
+        raise InvalidOptionError(f"{what} must be a list of strings, got {value!r}")
     return tuple(text(what, each, longest=MAX_KEY_LENGTH) for each in value)
 
 
 def key(what: str, value: object) -> str | None:
-    """Return *value*, a text, or None."""
+    """Return *value*, a string, or None."""
     return None if value is None else text(what, value, longest=MAX_KEY_LENGTH)
 
 
 def headers(what: str, value: object) -> dict[str, str]:
-    """Return *value*, texts by texts."""
+    """Return *value*, strings by strings."""
     if not isinstance(value, Mapping):
-        raise InvalidOptionError(f"{what} is {value!r}: give a mapping of texts")
+        raise InvalidOptionError(f"{what} must be a mapping of strings to strings, got {value!r}")
     return {
         text(what, name, longest=MAX_KEY_LENGTH): text(what, each, longest=8192)
         for name, each in value.items()
@@ -122,7 +122,7 @@ def headers(what: str, value: object) -> dict[str, str]:
 
 
 def idempotency_key(what: str, value: object) -> str | FromArguments | None:
-    """Return *value*, a text, FROM_ARGUMENTS, or None."""
+    """Return *value*, a string, FROM_ARGUMENTS, or None."""
     if value is None or isinstance(value, FromArguments):
         return value
     return storable(what, value)
@@ -132,16 +132,16 @@ def idempotency_scope(what: str, value: object) -> str:
     """Return *value*, the scope of an idempotency key."""
     if isinstance(value, str) and value.startswith("tenant:") and value != "tenant:":
         return storable(what, value)
-    return one_of(what, value, ("task", "queue", "global"), "or 'tenant:NAME'")
+    return one_of(what, value, ("task", "queue", "global"), " or 'tenant:NAME'")
 
 
 def idempotency_while(what: str, value: object) -> str:
-    """Return *value*, for how long a key is held."""
+    """Return *value*, what ends the hold of a key."""
     return one_of(what, value, get_args(Span))
 
 
 def on_conflict(what: str, value: object) -> str:
-    """Return *value*, what to do about a key that is held."""
+    """Return *value*, what to do if the key is held."""
     return one_of(what, value, get_args(OnConflict))
 
 
@@ -157,7 +157,7 @@ def retry_jitter(what: str, value: object) -> str:
     if isinstance(value, bool):
         return "full" if value else "none"
     if value not in ("full", "equal", "none"):
-        raise InvalidOptionError(f"{what} is {value!r}: give 'full', 'equal', 'none' or a bool")
+        raise InvalidOptionError(f"{what} must be 'full', 'equal', 'none', True or False, got {value!r}")
     return str(value)
 
 
@@ -166,7 +166,7 @@ def retry_intervals(what: str, value: object) -> tuple[float, ...]:
     if value is None:
         return ()
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise InvalidOptionError(f"{what} is {value!r}: give a list of delays, or None")
+        raise InvalidOptionError(f"{what} must be a list of delays, or None, got {value!r}")
     return tuple(some_seconds(what, each) for each in value)
 
 
@@ -175,7 +175,7 @@ def error_types(what: str, value: object) -> tuple[type[BaseException], ...]:
     kinds = tuple(value) if isinstance(value, Sequence) else (value,)
     for kind in kinds:
         if not isinstance(kind, type) or not issubclass(kind, BaseException):
-            raise InvalidOptionError(f"{what} contains {kind!r}: give classes of exceptions")
+            raise InvalidOptionError(f"{what} must be an exception class or a list of them, got {kind!r}")
     return kinds
 
 
@@ -193,26 +193,30 @@ def retry_policies(what: str, value: object) -> dict[type[BaseException], Mappin
 
 
 def retry_when(what: str, value: object) -> Any:
-    """Return *value*, a plain function, or None."""
+    """Return *value*, a non-async function, or None."""
     if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
-        raise InvalidOptionError(f"{what} is {value!r}: give a plain function (attempt, exc, job)")
+        raise InvalidOptionError(
+            f"{what} must be a non-async function taking (attempt, exc, job), got {value!r}"
+        )
     return value
 
 
 def paths(what: str, value: object) -> tuple[str, ...]:
     """Return *value*, paths to arguments."""
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise InvalidOptionError(f"{what} is {value!r}: give a list of names of arguments")
+        raise InvalidOptionError(f"{what} must be a list of argument names, got {value!r}")
     for path in value:
         if "" in text(what, path, longest=MAX_KEY_LENGTH).split("."):
-            raise InvalidOptionError(f"{what} contains {path!r}: give names joined by single dots")
+            raise InvalidOptionError(f"{what} must contain names joined by single dots, got {path!r}")
         if path.endswith("**"):
-            raise InvalidOptionError(f"{what} contains {path!r}: end it with a name, or with '*' for all")
+            raise InvalidOptionError(
+                f"{what} must contain paths that end with a name, or with '*' for all, got {path!r}"
+            )
     return tuple(value)
 
 
 def log_share(what: str, value: object) -> float:
-    """Return the share of jobs that *value*, as the option `log` has it, means."""
+    """Return the fraction of jobs that *value* of the option `log` stands for."""
     match value:
         case "all":
             return 1.0
@@ -222,6 +226,4 @@ def log_share(what: str, value: object) -> float:
             pass
         case int() | float() if 0 <= value <= 1:
             return float(value)
-    raise InvalidOptionError(
-        f"{what} is {value!r}: give 'all', 'failures', or a share of the jobs from 0 to 1"
-    )
+    raise InvalidOptionError(f"{what} must be 'all', 'failures' or a fraction from 0 to 1, got {value!r}")

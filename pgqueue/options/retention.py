@@ -1,4 +1,4 @@
-"""For how long finished jobs are kept. Values only."""
+"""How long ended jobs are kept. Values only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DAY = 24 * 60 * 60.0
 
 
 class RetentionOptions(TypedDict, total=False):
-    """How long jobs are kept after they ended, by how they ended: seconds, a timedelta, None for ever."""
+    """How long jobs are kept after they end, by how they end: seconds, a timedelta, or None for forever."""
 
     succeeded: Duration | None
     """Default: 7 days."""
@@ -27,7 +27,7 @@ class RetentionOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """For how many seconds a job is kept after it ended; None: for ever."""
+    """How many seconds a job is kept after it ends; None: forever."""
 
     succeeded: float | None = 7 * DAY
     failed: float | None = 30 * DAY
@@ -36,7 +36,7 @@ class Retention:
 
     @property
     def shortest(self) -> float | None:
-        """The age below which nothing is removed. None: nothing ever is."""
+        """The age below which nothing is removed. None: nothing is ever removed."""
         limited = [
             limit
             for limit in (self.succeeded, self.failed, self.cancelled, self.expired)
@@ -46,14 +46,14 @@ class Retention:
 
 
 def read_retention(given: Mapping[str, object]) -> Retention:
-    """Check what was *given* as RetentionOptions. Raises InvalidOptionError."""
+    """Check *given* as RetentionOptions. Raises InvalidOptionError."""
     known = [each.name for each in fields(Retention)]
     if not isinstance(given, Mapping):
-        raise InvalidOptionError(f"PgQueue: retention is {given!r}: give a mapping of {', '.join(known)}")
+        raise InvalidOptionError(f"PgQueue: retention must be a mapping of {', '.join(known)}, got {given!r}")
     for name in given:
         if name not in known:
             raise InvalidOptionError(
-                f"PgQueue: retention: no job ends as {name!r}; jobs end as {', '.join(known)}"
+                f"PgQueue: retention must be a mapping of {', '.join(known)}, got {name!r}"
             )
     return Retention(
         **{

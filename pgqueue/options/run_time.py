@@ -1,4 +1,4 @@
-"""What operators change while workers run: pauses of queues and tasks, and options of tasks. Values only."""
+"""Settings that operators change while workers run: pauses, and options of tasks. Values only."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pgqueue.options.levels import Options, restore_options
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings, as a worker heeds them."""
+    """All settings, as workers apply them."""
 
     paused_queues: frozenset[str] = frozenset()
     paused_tasks: frozenset[str] = frozenset()
     options: Mapping[str, Options] = field(default_factory=dict)
     """By task."""
     unreadable: frozenset[str] = frozenset()
-    """Tasks whose options cannot be read: those of their declaration hold."""
+    """Tasks whose stored options cannot be read: those of their declaration apply."""
 
     @classmethod
     def of(cls, stored: Iterable[tuple[Kind, str, bool, str | None]]) -> Settings:
@@ -42,5 +42,5 @@ class Settings:
         )
 
     def stops(self, queue: str, task: str) -> bool:
-        """Whether a lane of *queue*, for *task* alone where that is not empty, stands still."""
+        """Whether a lane of *queue* (for one *task*, unless that is empty) is paused."""
         return queue in self.paused_queues or task in self.paused_tasks

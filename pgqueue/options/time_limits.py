@@ -1,4 +1,4 @@
-"""The time limits of an attempt: which hold, where several levels set them. Pure functions of values.
+"""The time limits of an attempt: which apply if several levels set them. Pure functions of values.
 
 The soft limit interrupts the handler, which may clean up; the hard limit ends the attempt. Both count from
 the handler's start.
@@ -17,13 +17,13 @@ DEFAULT_HARD: Final = 3600.0
 def resolve_limits(
     soft: float | None, hard: float | None, *, sets_soft: bool, sets_hard: bool
 ) -> tuple[float | None, float | None]:
-    """Return the soft and the hard limit that hold; None: there is none.
+    """Return the soft and the hard limit that apply; None: no limit.
 
-    *sets_soft* and *sets_hard* say whether some level sets them; where none does, the default holds. A
-    default gives way to what was set: no soft limit where it would not come first, and a hard limit as long
-    after the soft one as it is by default.
+    *sets_soft* and *sets_hard*: whether any level sets them; otherwise the default applies. A default gives
+    way to a limit that was set: the soft limit is dropped if it would not come first, and the hard limit
+    stays as long after the soft one as it is by default.
 
-    Never raises: limits of levels that do not fit together leave the hard one alone. See `check_limits`.
+    Never raises: if the levels contradict each other, only the hard limit applies. See `check_limits`.
     """
     if not sets_soft:
         soft = DEFAULT_SOFT
@@ -40,6 +40,6 @@ def check_limits(where: str, soft: float | None, hard: float | None) -> None:
     """Raise InvalidOptionError if both limits are set and the soft one does not come first."""
     if soft is not None and hard is not None and soft >= hard:
         raise InvalidOptionError(
-            f"{where}: soft_timeout is {soft:g} s and timeout {hard:g} s: the soft limit must come before "
-            "the hard one; lower soft_timeout, raise timeout, or set one of them to None"
+            f"{where}: soft_timeout ({soft:g} s) must be less than timeout ({hard:g} s); lower soft_timeout, "
+            "raise timeout, or set one of them to None"
         )

@@ -1,8 +1,8 @@
-"""A task's parameters and result as pydantic sees them: from a call to JSON, and from JSON to a call.
+"""A task's parameters and result, checked by pydantic: from a call to JSON, and from JSON to a call.
 
-Arguments are stored as one JSON object by parameter name. Where names are not known (a call by task
-name, SQL), positional ones stand under "*", or the whole is an array. Only what the caller passed is
-stored; defaults are the handler's own and apply when it runs.
+Arguments are stored as one JSON object by parameter name. If the names are not known (a call by task name,
+SQL), positional arguments are stored under "*", or the document is an array. Only arguments that the caller
+passed are stored; the handler's defaults apply when it runs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pgqueue.errors import InvalidArgumentsError, InvalidTaskError, PayloadTooLa
 from pgqueue.tasks.redaction import Parameters
 
 POSITIONAL: Final = "*"
-"""The key of positional arguments whose names the caller did not know. No parameter can have it."""
+"""The key of positional arguments whose names the caller did not know. No parameter can have this name."""
 
 # Nothing may turn into something else on its way: without these, infinity would be stored as null
 # and bytes that are not UTF-8 would be refused.
@@ -47,14 +47,14 @@ _Parameter = inspect.Parameter
 
 
 class UndecodableError(Exception):
-    """Stored arguments do not fit the handler. Ends the job, not the worker."""
+    """The stored arguments are invalid for the handler. Ends the job, not the worker."""
 
 
 class Arguments:
     """The parameters of one handler.
 
     Raises InvalidTaskError on construction if a parameter's type cannot be stored as JSON, or its
-    default does not fit its type.
+    default is invalid for its type.
     """
 
     def __init__(self, task: str, handler: Callable[..., Any], *, context_type: type) -> None:
@@ -76,12 +76,12 @@ class Arguments:
         rest: str | None = self._rest
         if rest and self.context_parameter in _leading(handler):
             raise InvalidTaskError(
-                f"task {task!r} takes *{rest}: declare {self.context_parameter!r} behind it, keyword-only"
+                f"task {task!r} takes *{rest}: declare {self.context_parameter!r} after it, keyword-only"
             )
         self._names = shape.keys() - {self._rest, self._named_rest}
         schema = _adapter(task, "a parameter", _typed_dict(task, shape)).core_schema
         self._validator = SchemaValidator(schema)
-        # A TypedDict's own configuration does not reach what its fields serialise to: say it again.
+        # A TypedDict's own configuration does not apply to the serialisation of its fields: pass it again.
         self._serializer = SchemaSerializer(schema, _CORE_CONFIG)
         # Calls by keyword alone need no rearranging when the handler runs: the usual case.
         self._is_plain = not (self._positional_only or self._rest or self._named_rest)
@@ -125,7 +125,7 @@ class Arguments:
         except ValidationError as error:
             raise InvalidTaskError(
                 f"task {self._task!r}: the default {parameter.default!r} of parameter {parameter.name!r} "
-                f"does not fit its type: {error.errors()[0]['msg']}"
+                f"is invalid for its type: {error.errors()[0]['msg']}"
             ) from error
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, limit: int) -> str:
@@ -152,7 +152,7 @@ class Arguments:
         return Parameters(self._positional, self._rest, self._named_rest)
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Raise InvalidArgumentsError for a call that does not fit the handler."""
+        """Raise InvalidArgumentsError for a call that is invalid for the handler."""
         self.encode(args, kwargs, limit=sys.maxsize)
 
     def _culprit(self, named: Mapping[str, Any]) -> str | None:
@@ -170,7 +170,7 @@ class Arguments:
             if self._rest is None:
                 raise InvalidArgumentsError(
                     self._task,
-                    f"takes {len(self._positional)} positional arguments and was given {len(args)}",
+                    f"takes {len(self._positional)} positional arguments, got {len(args)}",
                 )
             named[self._rest] = list(surplus)
         extra: dict[str, Any] = {}
@@ -179,7 +179,7 @@ class Arguments:
                 extra[name] = value
             elif name in named:
                 raise InvalidArgumentsError(
-                    self._task, f"argument {name!r} is given both by position and by name", argument=name
+                    self._task, f"argument {name!r} is passed both by position and by name", argument=name
                 )
             else:
                 named[name] = value
@@ -193,7 +193,7 @@ class Arguments:
         Raises UndecodableError.
         """
         try:
-            # One pass in C for the usual case; what it does not take is looked at below.
+            # One pass in C for the usual case; documents that it refuses are examined below.
             values = self._validator.validate_json(stored)
         except ValidationError as error:
             values = self._decode_positional(stored, error)
@@ -247,18 +247,20 @@ class Result:
         return True
 
     def encode(self, value: Any, *, limit: int) -> str:
-        """Return the JSON of a result. *limit* is in bytes. Raises ValueError, saying what is wrong."""
+        """Return the JSON of a result. *limit* is in bytes. Raises ValueError."""
         if value is None and self._may_be_none:
-            # What most handlers return.
+            # The result of most handlers.
             return "null"
         try:
             encoded = self._serializer.to_json(self._validator.validate_python(value))
         except ValidationError as error:
-            raise ValueError(f"the result does not fit the task's annotation: {_describe(error)}") from error
+            raise ValueError(
+                f"the result does not match the task's annotation: {_describe(error)}"
+            ) from error
         except (PydanticSerializationError, UnicodeEncodeError) as error:
             raise ValueError(f"the result cannot be stored as JSON: {error}") from error
         if len(encoded) > limit:
-            raise ValueError(f"the result takes {len(encoded):,} bytes as JSON and the limit is {limit:,}")
+            raise ValueError(f"the result is {len(encoded):,} bytes as JSON; the limit is {limit:,}")
         if _contains_nul(encoded):
             raise ValueError("the result contains a NUL character, which PostgreSQL cannot store")
         return encoded.decode()
@@ -269,7 +271,7 @@ class Result:
 
 
 def encode_by_name(task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, limit: int) -> str:
-    """Return the JSON of a call of a task whose signature is not known here: the worker validates it.
+    """Return the JSON of a call of a task that this process does not declare: the worker validates it.
 
     Raises InvalidArgumentsError or PayloadTooLargeError.
     """
@@ -281,7 +283,7 @@ def encode_by_name(task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], 
 
 
 def check_payload(task: str, encoded: bytes, limit: int) -> str:
-    """Return *encoded* as text if it can be stored. Raises InvalidArgumentsError or PayloadTooLargeError."""
+    """Return *encoded* as a string to store. Raises InvalidArgumentsError, PayloadTooLargeError."""
     if len(encoded) > limit:
         raise PayloadTooLargeError(task, size=len(encoded), limit=limit)
     if _contains_nul(encoded):
@@ -293,7 +295,7 @@ def check_payload(task: str, encoded: bytes, limit: int) -> str:
 
 
 def _contains_nul(encoded: bytes) -> bool:
-    # The plain search is what every job pays; the expression tells an escaped backslash from an escape.
+    # Every job pays only for the plain search; the expression tells an escaped backslash from an escape.
     return b"\\u0000" in encoded and _ESCAPED_NUL.search(encoded) is not None
 
 
@@ -307,7 +309,7 @@ def _hints(task: str, handler: Callable[..., Any]) -> dict[str, Any]:
         return get_type_hints(handler, include_extras=True)
     except NameError as error:
         raise InvalidTaskError(
-            f"task {task!r}: {error}; annotations are looked up when the task is declared, so the name must "
+            f"task {task!r}: {error}; annotations are resolved when the task is declared, so the name must "
             "exist by then, outside `if TYPE_CHECKING`"
         ) from error
 
@@ -346,8 +348,8 @@ def _carries_config(annotation: Any) -> bool:
 def _aware_datetimes(annotation: Any) -> Any:
     """Return *annotation* with each plain `datetime` required to be aware.
 
-    A naive one means another moment to the worker than to the caller. pydantic's NaiveDatetime says
-    that one is meant; fields of models are the model's own business.
+    A naive one can mean different moments to the worker and to the caller. Annotate with pydantic's
+    NaiveDatetime to accept one; fields of models keep the model's own annotations.
     """
     if annotation is datetime:
         return AwareDatetime
@@ -369,7 +371,7 @@ def _call_error(task: str, error: ValidationError) -> InvalidArgumentsError:
 
 
 def _describe(error: ValidationError) -> str:
-    """Return pydantic's findings on one line, by argument, without the values: they may be secret."""
+    """Return pydantic's errors on one line, by argument, without the values: they may be secret."""
     return "; ".join(
         f"argument {'.'.join(map(str, each['loc']))!r}: {each['msg']}" if each["loc"] else each["msg"]
         for each in error.errors(include_url=False, include_context=False, include_input=False)

@@ -1,4 +1,4 @@
-"""How arguments and results are changed on their way to and from the database."""
+"""Codecs, which change arguments and results on their way to and from the database."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pydantic_core import from_json
 
 
 class Codec(Protocol):
-    """Changes arguments and results on their way to and from the database: encrypts, say.
+    """Changes arguments and results on their way to and from the database, for example by encrypting them.
 
     Takes JSON text and returns JSON text: what is stored stays a JSON document.
     """
 
     def encode(self, document: str) -> str:
-        """Return what is stored for *document*."""
+        """Return the text to store for *document*."""
 
     def decode(self, stored: str) -> str:
-        """Return the document of *stored*. May be given what was stored without this codec."""
+        """Return the document of *stored*, which may have been stored without this codec."""
 
 
 def encode_document(codec: Codec | None, document: str) -> str:
-    """Return what is stored for *document*. Raises ValueError if the codec returns no JSON document.
+    """Return the text to store for *document*. Raises ValueError unless the codec returns a JSON document.
 
-    Documents are sent side by side: one that is not exactly one would shift the others.
+    Documents are sent side by side: text that is not exactly one document would shift the others.
     """
     if codec is None:
         return document

@@ -1,4 +1,4 @@
-"""What a handler can know of the job that it runs, and do for it. Knows no database: see JobServices."""
+"""What a handler can know about its job, and do for it. Knows no database: see JobServices."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_STEP_NAME: Final = 200
 
 
 class JobServices(Protocol):
-    """What a context reaches the database through: made for one attempt, by whoever runs it."""
+    """What a context reaches the database through. Created for one attempt."""
 
     def transaction(self) -> AbstractAsyncContextManager[Connection]:
         """See JobContext.transaction."""
@@ -39,17 +39,17 @@ class JobServices(Protocol):
         """See JobContext.step."""
 
     def progress(self, report: str) -> None:
-        """Take note of a report, as JSON. From any thread."""
+        """Record a report, as JSON. From any thread."""
 
 
 CheckCall = Callable[[tuple[Any, ...], Mapping[str, Any]], object]
-"""Raises InvalidArgumentsError for arguments that do not fit the job's task."""
+"""Raises InvalidArgumentsError for arguments that are invalid for the job's task."""
 
 
 class JobContext(JobInfo):
     """The running job, for its handler: declare a parameter of this type and it is passed.
 
-    Code further down the stack asks `current_job()`.
+    Code further down the stack calls `current_job()`.
     """
 
     __slots__ = ("_check_call", "_is_stopped", "_services")
@@ -83,15 +83,15 @@ class JobContext(JobInfo):
         )
         self._check_call = check_call
         self._is_stopped = is_stopped
-        # Called when the handler asks for one of them: most never do.
+        # Called when the handler uses one of them: most never do.
         self._services = services
 
     @property
     def is_stopped(self) -> bool:
-        """Whether this attempt was told to stop: cancelled, over its hard limit, or its worker stops.
+        """Whether this attempt was told to stop: cancelled, past its hard limit, or its worker is stopping.
 
-        A coroutine hears of it by a CancelledError. A plain function in a thread cannot be interrupted, and
-        counts for nothing any more: one that takes long asks here, between its steps, and returns.
+        A coroutine receives a CancelledError. A non-async function runs in a thread, which cannot be
+        interrupted, and its result is ignored: a long one checks this between its steps, and returns.
         """
         return self._is_stopped()
 
@@ -105,14 +105,14 @@ class JobContext(JobInfo):
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
     ) -> NoReturn:
-        """Have this job, under the same id, run again: always raises, so `raise ctx.retry(...)` reads well.
+        """Retry this job, under the same id. Always raises, so that `raise ctx.retry(...)` reads well.
 
-        *exc*: what went wrong, by default the exception being handled; it is kept with the attempt, and is
-        the job's error if its retries are exhausted. *countdown*: when, in seconds or as timedelta; *eta*:
-        when, as an aware time; neither: as the task's options say. *max_retries*: another limit, from now on;
-        None is no limit. *args*, *kwargs*: the call that replaces the job's, whole.
+        *exc*: the error, by default the exception being handled; it is stored with the attempt, and is the
+        job's error if its retries are exhausted. *countdown*: the delay, in seconds or as a timedelta; *eta*:
+        the time, a time zone-aware datetime; without both, the task's options decide. *max_retries*: a new
+        limit from now on; None is no limit. *args*, *kwargs*: a call that replaces the job's completely.
 
-        Raises InvalidArgumentsError for a call that does not fit the task, InvalidOptionError.
+        Raises InvalidArgumentsError for a call that is invalid for the task, InvalidOptionError.
         """
         handled = sys.exception()
         if exc is None and not isinstance(handled, ControlFlow):
@@ -123,14 +123,14 @@ class JobContext(JobInfo):
         raise signal from exc
 
     def snooze(self, delay: Duration) -> NoReturn:
-        """Have this job run again after *delay*, this attempt unspent: always raises. See `Snooze`."""
+        """Run this job again after *delay*; this attempt does not count. Always raises. See `Snooze`."""
         raise Snooze(delay)
 
     def idempotency_key_for(self, step: str) -> str:
-        """Return a key for one of several effects of this job. Raises InvalidStepError.
+        """Return a key for one of several effects of this job, for services that deduplicate.
 
-        The same in every attempt, and no other job's or step's: what a payment provider wants for each
-        payment. A UUID: no provider finds it too long.
+        The same in every attempt, and unique to this job and *step*. A UUID, which no service finds too long.
+        Raises InvalidStepError.
         """
         check_step_name(step)
         return str(uuid5(self.job_id, step))
@@ -141,14 +141,14 @@ class JobContext(JobInfo):
             async with ctx.transaction() as connection:
                 await connection.execute(BOOK_INVOICE, amount)
 
-        *connection* is an asyncpg connection of this database. What the block wrote becomes visible when the
-        handler has returned and the job has succeeded: one commit for both. If the handler raises, is
-        cancelled or overruns its time, or the worker is lost, nothing of it stays. Several blocks are one
-        transaction; an exception takes back what its own block wrote. The connection, and what it locked, is
-        held until the handler returns: do what takes long before.
+        *connection* is an asyncpg connection to this database. The writes of the block become visible when
+        the handler has returned and the job has succeeded: one commit for both. If the handler raises, is
+        cancelled or exceeds a time limit, or the worker is lost, all of them are rolled back. Several blocks
+        are one transaction; an exception rolls back the writes of its own block. The connection and its locks
+        are held until the handler returns: do slow work before.
 
-        Raises LeaseLostError, DatabaseUnavailableError, ContextError (in a plain function, or while another
-        asyncio task has a block open).
+        Raises LeaseLostError, DatabaseUnavailableError, ContextError (in a non-async function, or while
+        another asyncio task has a block open).
         """
         self._check_is_async("transaction")
         return self._services().transaction()
@@ -164,29 +164,31 @@ class JobContext(JobInfo):
     def step(
         self, name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Coroutine[Any, Any, Any]:
-        """Call `fn(*args, **kwargs)`, unless an attempt before this one did: then return what it returned.
+        """Call `fn(*args, **kwargs)`, or return its stored result if an earlier attempt has called it.
 
             receipt = await ctx.step("charge", charge, card, amount)
 
-        The result is stored as JSON, by the function's own annotation, under the job and *name*; what is
-        returned is what a rerun would return. A function that raises has stored nothing, and may be tried
-        again. A plain function is called in a thread. A worker that dies between the function's end and the
-        storing leaves nothing stored, so the function can run twice: pass `ctx.idempotency_key_for(name)` on.
-        What is stored stays as long as the job, also if it is retried or redriven with other arguments.
+        The result is stored as JSON, by the function's own annotation, under the job and *name*; the return
+        value is what a later attempt would return. If the function raises, nothing is stored, and it can be
+        called again. A non-async function is called in a thread. If the worker is lost after the function
+        returns and before its result is stored, the function runs again: pass it
+        `ctx.idempotency_key_for(name)`. The result is kept as long as the job, even if the job is retried or
+        redriven with other arguments.
 
-        Raises InvalidStepError (a name that is empty, too long or used before in this attempt; a result that
-        cannot be stored), LeaseLostError, DatabaseUnavailableError, ContextError (in a plain function).
+        Raises InvalidStepError (a name that is empty, too long or already used in this attempt; a result that
+        cannot be stored), LeaseLostError, DatabaseUnavailableError, ContextError (in a non-async function).
         """
         self._check_is_async("step")
         check_step_name(name)
         return self._services().step(name, fn, args, kwargs)
 
     def progress(self, current: float, total: float | None = None, meta: Any = None) -> None:
-        """Say how far the job has come: *current* of *total*, with *meta* (at most 8 KiB as JSON).
+        """Report the job's progress: *current* of *total*, with *meta* (at most 8 KiB as JSON).
 
-        Returns at once, from any thread, however often it is called: the worker writes the last report about
-        twice a second, and before the job ends. Read it as `Job.progress`. Raises InvalidProgressError,
-        LeaseLostError.
+        Returns at once, from any thread, however often it is called: the worker writes the latest report
+        about twice per second, and before the job ends. Read it as `Job.progress`.
+
+        Raises InvalidProgressError, LeaseLostError.
         """
         self._services().progress(encode_progress(current, total, meta))
 
@@ -206,29 +208,29 @@ class JobContext(JobInfo):
 def check_step_name(name: str) -> None:
     """Raise InvalidStepError unless a step can have this name."""
     if not isinstance(name, str) or not name:
-        raise InvalidStepError(f"the name of a step is {name!r}: give a text that is not empty")
+        raise InvalidStepError(f"the name of a step must be a non-empty string, got {name!r}")
     if len(name) > MAX_STEP_NAME:
         raise InvalidStepError(
-            f"the name of a step is {len(name)} characters long: give at most {MAX_STEP_NAME}"
+            f"the name of a step must be at most {MAX_STEP_NAME} characters long, got {len(name)}"
         )
     if "\0" in name or not name.isprintable():
-        raise InvalidStepError(f"the name of a step is {name!r}: give printable characters")
+        raise InvalidStepError(f"the name of a step must contain only printable characters, got {name!r}")
 
 
 class HasContext(Protocol):
-    """An attempt, as far as the code that it runs may ask for it."""
+    """An attempt, as far as its handler can reach it."""
 
     @property
     def context(self) -> JobContext:
         """The context of the attempt's job."""
 
 
-# Holds the attempt and not its context: most handlers never ask, and need none made.
+# Holds the attempt and not its context: most handlers never ask for one, so none is created.
 running_attempt: ContextVar[HasContext | None] = ContextVar("pgqueue_running_attempt", default=None)
 
 
 def current_job() -> JobContext:
-    """Return the context of the job that this code runs for. Raises RuntimeError outside of a job."""
+    """Return the context of the job that is running this code. Raises RuntimeError outside of a job."""
     attempt = running_attempt.get()
     if attempt is None:
         raise RuntimeError("no job is running here: current_job() works inside a task's handler")

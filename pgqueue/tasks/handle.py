@@ -1,4 +1,4 @@
-"""A job that was enqueued, as its caller holds it."""
+"""A handle of an enqueued job."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Jobs(Protocol):
         """Wait for a job to end."""
 
     def watch(self, job_id: UUID) -> AsyncGenerator[Job]:
-        """Yield a job now and whenever it changes, until it is over."""
+        """Yield a job now and whenever it changes, until it has ended."""
 
     async def cancel(self, job_id: UUID, *, reason: str | None = None) -> bool:
         """Cancel a job."""
@@ -34,7 +34,7 @@ class Jobs(Protocol):
 
 
 class JobHandle(Generic[R_co]):
-    """A job that was enqueued."""
+    """An enqueued job: its id, and ways to read, await and cancel it."""
 
     __slots__ = ("_definition", "_queue", "created", "id", "replaced")
 
@@ -51,45 +51,46 @@ class JobHandle(Generic[R_co]):
         self._definition = definition
         self.id = job_id
         self.created = created
-        """False: the job with this id existed already, or holds the call's idempotency key."""
+        """False: a job with this id already existed, or already held the call's idempotency key."""
         self.replaced = replaced
-        """True: the job existed, had not started, and took this call's arguments and options."""
+        """True: the job existed, had not started, and was given this call's arguments and options."""
 
     async def refresh(self) -> Job:
         """Read the job as it is now. Raises JobNotFoundError."""
         return await self._queue.get(self.id)
 
     async def status(self) -> JobStatus:
-        """Read where the job stands. Raises JobNotFoundError."""
+        """Read the job's status. Raises JobNotFoundError."""
         return (await self.refresh()).status
 
     async def result(self, timeout: float | None = None) -> R_co:  # noqa: ASYNC109  # the field's word
-        """Wait until the job is over and return what its handler returned.
+        """Wait until the job has ended, and return its handler's result.
 
-        *timeout* is in seconds. Raises ResultTimeoutError (the job goes on), JobFailed, JobCancelled,
-        JobExpired, JobNotFoundError, CodecError.
+        *timeout* is in seconds. Raises ResultTimeoutError (the job is not cancelled), JobFailed,
+        JobCancelled, JobExpired, JobNotFoundError, CodecError.
         """
         try:
             with anyio.fail_after(timeout):
                 job = await self._queue.wait(self.id)
         except TimeoutError as error:
             raise ResultTimeoutError(
-                f"job {self.id} did not end within {timeout:g} s; it goes on: ask again, or cancel it"
+                f"job {self.id} did not finish within {timeout:g} s; it was not cancelled. "
+                "Wait again, or cancel it"
             ) from error
         return cast(R_co, self._queue.decode_result(self._definition, job))
 
     def watch(self) -> AsyncGenerator[Job]:
-        """Yield the job as it is now, and again whenever something about it changes, until it is over.
+        """Yield the job as it is now, and again whenever it changes, until it has ended.
 
-        Whoever is slow sees the latest state and misses those in between. Raises JobNotFoundError.
+        A slow consumer sees the latest state and misses those in between. Raises JobNotFoundError.
         """
         return self._queue.watch(self.id)
 
     async def cancel(self, *, reason: str | None = None) -> bool:
-        """Cancel the job; False: it was over already.
+        """Cancel the job; False: it had already ended.
 
-        A job that has not started never will. A running one is cancelled at its handler's next await;
-        a handler that finishes all the same has succeeded.
+        A job that has not started never will. A running job is cancelled at its handler's next await; if the
+        handler returns all the same, the job has succeeded.
         """
         return await self._queue.cancel(self.id, reason=reason)
 

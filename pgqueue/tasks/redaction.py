@@ -1,6 +1,6 @@
-"""Arguments as they may be shown: what the option `redact` names is replaced. Knows no tasks.
+"""Arguments as they may be shown: those that the option `redact` names are replaced. Knows no tasks.
 
-Whatever cannot be told apart from what is to be hidden is hidden with it.
+A value that cannot be told apart from one to redact is redacted too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 REDACTED: Final = "[redacted]"
 MAX_DEPTH: Final = 200
-"""Levels of objects and arrays that are looked through; what is below is hidden."""
+"""Levels of objects and arrays that are searched; values below are redacted."""
 
 _ONE, _ANY = "*", "**"
 
@@ -29,21 +29,21 @@ class Parameters:
     """The parameter that takes arguments by other names; they are stored as its value."""
 
     def name_of(self, position: int) -> str | None:
-        """Return the parameter at *position*; None: nobody knows."""
+        """Return the parameter at *position*; None: it is not known."""
         return self.by_position[position] if position < len(self.by_position) else self.rest
 
 
 UNKNOWN: Final = Parameters()
-"""Of a task that is not known here."""
+"""For a task that this process does not declare."""
 
 
 def redact(
     arguments: Any, paths: Collection[str], *, positional: str = "*", parameters: Parameters = UNKNOWN
 ) -> Any:
-    """Return stored *arguments* with REDACTED for what *paths* name. The rest is as it was, and not copied.
+    """Return stored *arguments* with REDACTED for the values that *paths* name. The others are not copied.
 
-    A path is an argument's name, or names joined by dots that lead into its objects; arrays are looked
-    through. `*` stands for any one name, `**` for any number of them. *positional*: the key under which an
+    A path is an argument's name, or names joined by dots that lead into its objects; arrays are
+    searched. `*` stands for any one name, `**` for any number of them. *positional*: the key under which an
     object has arguments by position.
     """
     if not paths:
@@ -60,14 +60,14 @@ def redact(
                 for name, value in arguments.items()
             }
         case _:
-            # They are none: an encoded document that could not be decoded, say.
+            # Not arguments: an encoded document that could not be decoded, for example.
             return REDACTED
 
 
 def find_mark(given: Any, stored: Any) -> str | None:
-    """Return where in *given* REDACTED stands, as a path, and not in *stored* too; None: nowhere.
+    """Return the path in *given* of a REDACTED that *stored* does not have too; None: there is none.
 
-    Arguments that were copied from where they are shown have it in the place of what they are.
+    Arguments that were copied from a page that shows them have it instead of the value.
     """
     left: list[tuple[tuple[str, ...], Any, Any]] = [((), given, stored)]
     while left:
@@ -102,7 +102,7 @@ def _redact_named(name: str, value: Any, start: Paths, parameters: Parameters) -
 
 
 def _redact(value: Any, paths: Paths, depth: int) -> Any:
-    """Return *value*, into which *paths* lead on. An empty one has arrived."""
+    """Return *value* with the values at *paths* redacted. An empty path is *value* itself."""
     if () in paths:
         return REDACTED
     if not paths or not isinstance(value, dict | list):
@@ -115,12 +115,12 @@ def _redact(value: Any, paths: Paths, depth: int) -> Any:
 
 
 def _below(paths: Paths, name: str) -> Paths:
-    """Return what is left of *paths* behind *name*."""
+    """Return the rest of *paths* after *name*."""
     left = set()
     for path in paths:
         if path and path[0] == _ANY:
             left.add(path)
-            # Any number of names is also none: what follows may begin here.
+            # Any number of names includes none: the rest may begin here.
             left |= _below(frozenset({path[1:]}), name)
         elif path and path[0] in (_ONE, name):
             left.add(path[1:])

@@ -1,4 +1,4 @@
-"""The tasks that a process knows, and the options of their queues."""
+"""The tasks that a process declares, and the options of their queues."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pgqueue.tasks.redaction import UNKNOWN, redact
 
 
 class Registry:
-    """Tasks by name, and the options that hold around them."""
+    """Tasks by name, and the options of their queues and of the PgQueue."""
 
     def __init__(self, defaults: Options) -> None:
         self._defaults = defaults
@@ -25,17 +25,17 @@ class Registry:
         self._at_run_time: Mapping[str, Options] = {}
 
     def add(self, task: TaskDefinition) -> None:
-        """Register *task*. Raises DuplicateTaskError, InvalidOptionError."""
+        """Add *task*. Raises DuplicateTaskError, InvalidOptionError."""
         known = self._tasks.get(task.name)
         if known is not None:
             raise DuplicateTaskError(
-                f"task {task.name!r} is already registered by {known.where}; give one of them another name"
+                f"task {task.name!r} is already declared by {known.where}; rename one of them"
             )
         self.resolve(task.name, task, NO_OPTIONS)
         self._tasks[task.name] = task
 
     def get(self, name: str) -> TaskDefinition | None:
-        """Return the task called *name*, if there is one here."""
+        """Return the task called *name*, if this process declares it."""
         return self._tasks.get(name)
 
     @property
@@ -57,12 +57,12 @@ class Registry:
         self._log_shares.clear()
 
     def set_at_run_time(self, options: Mapping[str, Options]) -> None:
-        """Let the attempts of tasks run with *options*, by task, over those of their declarations."""
+        """Apply *options*, by task, to the attempts of tasks, over those of their declarations."""
         self._at_run_time = options
         self._policies.clear()
 
     def stored_at_run_time(self, task: str) -> str | None:
-        """Return, as JSON, what `set_at_run_time` set for a task."""
+        """Return, as JSON, the options that `set_at_run_time` set for a task."""
         return self._at_run_time.get(task, NO_OPTIONS).stored()
 
     @property
@@ -98,30 +98,30 @@ class Registry:
         return DEFAULTS | merged
 
     def redact(self, task: str, queue: str, arguments: Any) -> Any:
-        """Return the stored *arguments* of a job as they may be shown. Levels add up: see `redact`."""
+        """Return the stored *arguments* of a job as they may be shown. The paths of all levels add up."""
         definition = self._tasks.get(task)
         paths = {path for level in self._levels(task, queue) for path in level.get("redact", ())}
         parameters = UNKNOWN if definition is None else definition.arguments.parameters
         return redact(arguments, paths, positional=POSITIONAL, parameters=parameters)
 
     def redacts(self, task: str, queue: str) -> bool:
-        """Whether some level says of jobs of *task* in *queue* that something of them is not to be shown."""
+        """Whether any level redacts arguments of jobs of *task* in *queue*."""
         return any(level.get("redact") for level in self._levels(task, queue))
 
     def log_share(self, task: str, queue: str) -> float:
-        """Return of which share (0 to 1) of the jobs of *task* in *queue* it is logged what goes well."""
+        """Return the fraction of the jobs of *task* in *queue* whose successful transitions are logged."""
         share = self._log_shares.get((task, queue))
         if share is None:
             share = DEFAULTS["log"]
             for level in self._levels(task, queue):
                 share = level.get("log", share)
             if task in self._tasks:
-                # Names of others come from the database: there is no end to them.
+                # Other names come from the database: their number has no bound.
                 self._log_shares[task, queue] = share
         return share
 
     def _levels(self, task: str, queue: str) -> list[Options]:
-        """Return what is said of jobs of *task* in *queue*, the widest level first."""
+        """Return the levels that concern jobs of *task* in *queue*, the least specific first."""
         definition = self._tasks.get(task)
         levels = [self._defaults, self._queues.get(queue, NO_OPTIONS)]
         return levels if definition is None else [*levels, definition.options]

@@ -13,11 +13,11 @@ R_co = TypeVar("R_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Signature(Generic[R_co]):
-    """A call of a task, to be enqueued later: alone, with others, or in a workflow."""
+    """A call of a task, to enqueue later: alone or with others."""
 
     task: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     options: Options = NO_OPTIONS
     definition: TaskDefinition | None = field(default=None, repr=False)
-    """None: the task is known by name alone, and its worker validates the arguments."""
+    """None: this process only knows the task's name; the worker validates the arguments."""

@@ -1,4 +1,4 @@
-"""Tasks, signatures and job handles: what a caller holds."""
+"""Declared tasks: what callers enqueue."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Queue(Jobs, Protocol):
 
 
 class Task(Generic[P, R]):
-    """A declared task. Calling it runs the handler here and now; `enqueue` has a worker run it."""
+    """A declared task. Calling it runs the handler in this process; `enqueue` lets a worker run it."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Task(Generic[P, R]):
 
     @property
     def host(self) -> Queue:
-        """The PgQueue that it was declared on."""
+        """The PgQueue that declares it."""
         return self._queue
 
     @property
@@ -58,20 +58,20 @@ class Task(Generic[P, R]):
         return self.definition.name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the handler itself, without a job."""
+        """Call the handler directly, without a job."""
         return self.definition.handler(*args, **kwargs)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
-        """Add a job and return its handle once it is durable. Never waits for its execution.
+        """Add a job and return its handle once it is durable. Does not wait for its execution.
 
-        With `options(connection=...)` the job is part of that connection's transaction: it exists if and
-        only if that commits, and no worker sees it before. Raises InvalidArgumentsError before any I/O,
+        With `options(connection=...)` the job is part of that connection's transaction: it exists if and only
+        if the transaction commits, and no worker sees it before. Raises InvalidArgumentsError before any I/O,
         DatabaseUnavailableError.
         """
         return await self._queue.enqueue(self.s(*args, **kwargs), connection=self._connection)
 
     def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
-        """Return this call, to be enqueued later."""
+        """Return this call as a value, to enqueue later."""
         return Signature(self.name, args, kwargs, self._options, self.definition)
 
     def options(self, *, connection: Connection | None = None, **options: Unpack[CallOptions]) -> Task[P, R]:
@@ -91,7 +91,7 @@ class Task(Generic[P, R]):
 class Declare(Protocol):
     """The decorator that turns a function into a Task.
 
-    A leading JobContext parameter is the worker's to fill, and not part of a call.
+    A leading JobContext parameter is filled by the worker, and is not part of a call.
     """
 
     @overload

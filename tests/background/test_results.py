@@ -100,7 +100,7 @@ async def test_a_timeout_leaves_the_job_alone(pgq: PgQueue) -> None:
     echo = declare_echo(pgq)
     job = await echo.enqueue(5)
 
-    with pytest.raises(ResultTimeoutError, match=rf"job {job.id} did not end within 0\.01 s") as raised:
+    with pytest.raises(ResultTimeoutError, match=rf"job {job.id} did not finish within 0\.01 s") as raised:
         await job.result(timeout=0.01)
 
     assert isinstance(raised.value, TimeoutError)
@@ -247,7 +247,7 @@ def odd_results() -> dict[str, tuple[Any, str]]:
         "a function": (len, "cannot be stored as JSON"),
         "NUL": ("a\0b", "contains a NUL character"),
         "half a character": ("\ud800", "cannot be stored as JSON"),
-        "too long": ("a" * 2000, r"takes 2,002 bytes as JSON and the limit is 1,000"),
+        "too long": ("a" * 2000, r"is 2,002 bytes as JSON; the limit is 1,000"),
     }
 
 
@@ -287,7 +287,7 @@ async def test_a_result_that_does_not_fit_its_annotation_fails_the_job(pgq: PgQu
     async with pgq.worker():
         job = await work.enqueue()
 
-        with pytest.raises(JobFailed, match="does not fit the task's annotation"):
+        with pytest.raises(JobFailed, match="does not match the task's annotation"):
             await job.result(timeout=60)
 
 

@@ -207,5 +207,5 @@ async def test_more_than_can_wait_are_let_go_and_said_so(
 
 
 def test_a_hook_must_be_a_function() -> None:
-    with pytest.raises(ConfigurationError, match="on_dead: 7 is not a function"):
+    with pytest.raises(ConfigurationError, match="on_dead: the hook must be a function, got 7"):
         PgQueue("postgresql://nowhere/").on_dead(7)  # type: ignore[type-var]  # what is tested

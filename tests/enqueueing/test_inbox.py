@@ -134,15 +134,15 @@ async def test_a_bad_event_is_refused_by_sql(db: Connection, call: str) -> None:
 @pytest.mark.parametrize(
     ("call", "problem"),
     [
-        ({"source": ""}, "the source is ''"),
-        ({"source": 7}, "the source is 7"),
-        ({"event_id": "e" * 513}, "the event id is 513 characters long"),
+        ({"source": ""}, "the source must be a non-empty string, got ''"),
+        ({"source": 7}, "the source must be a non-empty string, got 7"),
+        ({"event_id": "e" * 513}, "the event id must be at most 512 characters long, got 513"),
         ({"event_id": "a\0b"}, "the event id contains a NUL"),
         ({"event_id": "\ud800"}, "the event id cannot be stored"),
-        ({"ttl": 0}, "the ttl is 0"),
-        ({"ttl": -1}, "the ttl is -1"),
-        ({"ttl": math.nan}, "the ttl is nan"),
-        ({"ttl": None}, "the ttl is None"),
+        ({"ttl": 0}, "the ttl must be more than 0, got 0"),
+        ({"ttl": -1}, "the ttl must be more than 0, got -1"),
+        ({"ttl": math.nan}, "the ttl must be a finite number of seconds, got nan"),
+        ({"ttl": None}, "the ttl must be a number of seconds or a timedelta, got None"),
     ],
 )
 async def test_a_bad_event_is_refused(pgq: PgQueue, db: Connection, call: Any, problem: str) -> None:

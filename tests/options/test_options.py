@@ -352,7 +352,7 @@ def test_a_retry_when_that_would_have_to_be_awaited_is_refused() -> None:
     async def when(attempt: int, exc: BaseException, job: Any) -> bool:
         return True
 
-    with pytest.raises(InvalidOptionError, match="plain function"):
+    with pytest.raises(InvalidOptionError, match="non-async function"):
         queue_with({"task": {"retry_when": when}})
 
 

@@ -101,7 +101,7 @@ def wrong_calls(pgq: PgQueue) -> dict[str, tuple[Callable[[], Any], str | None, 
     deep: Any = nested
     return {
         "missing": (call.enqueue, "number", "Field required|Missing"),
-        "too many": (lambda: call.enqueue(1, "a", "b"), None, "takes 2 positional arguments and was given 3"),
+        "too many": (lambda: call.enqueue(1, "a", "b"), None, "takes 2 positional arguments, got 3"),
         "no such name": (lambda: call.enqueue(1, nmber=2), "nmber", "not permitted|Unexpected"),
         "given twice": (lambda: call.enqueue(1, number=2), "number", "both by position and by name"),
         "wrong type": (lambda: call.enqueue("one"), "number", "integer"),
@@ -420,8 +420,8 @@ async def async_generator() -> AsyncIterator[int]:
         (result_that_is_no_json, "result"),
         (generator, "generator"),
         (async_generator, "generator"),
-        (Address, "not a function"),
-        (7, "not a function"),
+        (Address, "must be a function"),
+        (7, "must be a function"),
     ],
 )
 def test_a_function_that_cannot_be_a_task_is_refused_when_declared(function: Any, said: str) -> None:
@@ -437,7 +437,7 @@ def test_two_functions_cannot_have_one_name() -> None:
     pgq = PgQueue(DSN)
     pgq.task(name="work")(no_result)
 
-    with pytest.raises(DuplicateTaskError, match=r"'work' is already registered by .*no_result"):
+    with pytest.raises(DuplicateTaskError, match=r"'work' is already declared by .*no_result"):
         pgq.task(name="work")(no_result)
 
 

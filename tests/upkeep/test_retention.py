@@ -282,11 +282,11 @@ def test_defaults_keep_failures_longest() -> None:
 @pytest.mark.parametrize(
     ("given", "match"),
     [
-        ({"succeeded": 0}, "retention of succeeded jobs is 0: give more than zero"),
+        ({"succeeded": 0}, "retention of succeeded jobs must be more than 0, got 0"),
         ({"failed": float("nan")}, "finite"),
-        ({"pending": 60}, "no job ends as 'pending'"),
-        ({"succeeded": "7 days"}, "give seconds or a timedelta"),
-        (7, "give a mapping"),
+        ({"pending": 60}, "must be a mapping of .* got 'pending'"),
+        ({"succeeded": "7 days"}, "must be a number of seconds or a timedelta"),
+        (7, "must be a mapping"),
     ],
 )
 def test_a_retention_that_cannot_be_is_refused_before_any_io(given: Any, match: str) -> None:

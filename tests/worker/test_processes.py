@@ -200,7 +200,7 @@ def test_a_function_that_no_child_can_import_is_refused_at_its_declaration() -> 
 
     with pytest.raises(InvalidTaskError, match="task 'inner': isolation='process' needs a function"):
         pgq.task(isolation="process")(isolated_tasks.make_local())
-    with pytest.raises(InvalidTaskError, match="isolation is 'fork': give 'thread' or 'process'"):
+    with pytest.raises(InvalidTaskError, match="isolation must be 'thread' or 'process', got 'fork'"):
         pgq.task(isolation="fork")(isolated_tasks.note)  # type: ignore[call-overload]
 
     assert list(pgq.registry.names) == []

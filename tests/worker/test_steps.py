@@ -228,7 +228,7 @@ async def test_what_cannot_be_a_step_is_an_error_before_anything_is_called(pgq: 
     @pgq.task(max_retries=0)
     async def work(ctx: JobContext) -> str:
         for name in ("", "x" * 201, "a\0b", "a\nb", None):
-            with pytest.raises(InvalidStepError, match="the name of a step is"):
+            with pytest.raises(InvalidStepError, match="the name of a step must"):
                 await ctx.step(name, unstorable)  # type: ignore[call-overload]
         with pytest.raises(InvalidStepError, match="step 'odd': 5 is not a function"):
             await ctx.step("odd", 5)  # type: ignore[call-overload]
