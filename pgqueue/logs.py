@@ -1,12 +1,13 @@
-"""One structured record for each transition of a job, and the job's id in what its handler logs.
+"""Logs one structured record per transition of a job, and adds the job's id to records of its handler.
 
-The records go to the logger "pgqueue.jobs", after the transition was committed: INFO where all is well,
-WARNING where a job is to run again, ERROR where it has failed. Each carries what RECORD names, for handlers
-that write JSON; its text says the same for eyes. Arguments and results are in none of them, and where
-arguments are redacted, what may quote them is left out of errors. An enqueue in a caller's transaction is
-logged while that is open: its reason says so.
+The records go to the logger "pgqueue.jobs" after the transition was committed: INFO for a normal transition,
+WARNING if the job will run again, ERROR if it has failed. Each record has the attributes in RECORD, for
+handlers that write JSON, and a text for people. No record has arguments or results; if arguments are
+redacted, texts that may quote them are left out of errors as well. An enqueue in a caller's transaction is
+logged before that transaction ends; its reason says so.
 
-The option `log` says of which jobs what goes well is logged: by their ids, so of a job all of it or nothing.
+The option `log` sets for which jobs normal transitions are logged. They are chosen by id, so either all of a
+job's transitions are logged or none.
 """
 
 from __future__ import annotations
@@ -62,14 +63,13 @@ RECORD: Final = (
     "error_type",
     "next_in",
 )
-"""The attributes of every record. `event` is one of a few constants ("job.failed"); `wait` (from ready to
-claimed), `duration` (of the handler) and `next_in` (until the next attempt) are seconds; what a transition
-has not is None. `from_status` is None for a job that is new, or that begins anew (`job.redriven`,
-`job.requeued`); it is `to_status` where the job stays and something else has befallen it, such as
-`job.cancel_requested`."""
+"""The attributes of every record. `event` is one of a few constants ("job.failed"). `wait` (from ready to
+claimed), `duration` (of the handler) and `next_in` (until the next attempt) are in seconds. Attributes that
+do not apply are None. `from_status` is None for a job that is new, redriven or requeued; it equals
+`to_status` if the status did not change, as in `job.cancel_requested`."""
 
 HEARD: Final = (AttemptsEnded, JobsRescued, DeadLettersEntered)
-"""The kinds of events of which some are logged above INFO."""
+"""The kinds of events that may be logged above INFO."""
 HEARD_IF_VERBOSE: Final = (
     JobsEnqueued,
     JobsPromoted,
@@ -81,7 +81,7 @@ HEARD_IF_VERBOSE: Final = (
     JobsCancelled,
     JobsExpired,
 )
-"""Those that are logged at INFO only: where that is off they cost nothing."""
+"""The kinds of events that are only logged at INFO. They cost nothing if INFO is disabled."""
 
 QUOTING: Final = frozenset(
     {
@@ -92,7 +92,7 @@ QUOTING: Final = frozenset(
         "InvalidArguments",
     }
 )
-"""The types of errors whose messages quote arguments."""
+"""The types of errors whose messages may quote arguments."""
 _SHARES: Final = 2**32
 
 _QUIET_ENDS: Final = {
@@ -108,26 +108,26 @@ _RESCUES: Final = {
     JobStatus.FAILED: (logging.ERROR, "job.failed", "worker_lost"),
     JobStatus.CANCELLED: (logging.WARNING, "job.cancelled", "lost"),
 }
-"""What is said of a job that was taken back from a lost worker, by what became of it."""
+"""The level, the event and the reason of a rescued job's record, by the job's new status."""
 
 
 class TransitionLog:
-    """Logs what happened to each job of an event.
+    """Logs the transition of each job in an event.
 
-    *log_share* and *redacts* say what holds for a task and a queue: of which share of the jobs is logged what
-    goes well, and whether something of their arguments is not to be shown.
+    *log_share* returns for a task and a queue the share of jobs whose normal transitions are logged.
+    *redacts* returns for them whether any arguments are redacted.
     """
 
     def __init__(self, log_share: Callable[[str, str], float], redacts: Callable[[str, str], bool]) -> None:
         self._log_share = log_share
         self._redacts = redacts
 
-    # Asked with every event: the logger itself answers.
+    # Called with every event, so it is the method of the logger itself.
     is_verbose = staticmethod(partial(logger.isEnabledFor, logging.INFO))
-    """Whether what goes well is logged at all."""
+    """Whether normal transitions are logged at all."""
 
     def observe(self, event: Event) -> None:
-        """Log an event of HEARD: an observer. A success that is not logged costs nothing."""
+        """Log an event of a kind in HEARD, as an observer. Successes that are not logged cost nothing."""
         match event:
             case AttemptsEnded() if not event.is_success or self.is_verbose():
                 for attempt in event.attempts:
@@ -136,14 +136,14 @@ class TransitionLog:
                 for rescued in event.jobs:
                     _log_rescue(rescued, event.worker)
             case DeadLettersEntered():
-                # The others failed in an attempt, which has its record, or with their worker.
+                # The other dead letters failed in an attempt or with their worker, and have a record already.
                 for letter in (each for each in event.letters if each.reason == "unknown_task"):
                     _log_unknown(letter)
             case _:
                 pass
 
     def observe_if_verbose(self, event: Event) -> None:  # noqa: C901  # a case for each kind
-        """Log an event of HEARD_IF_VERBOSE: an observer, for while `is_verbose`."""
+        """Log an event of a kind in HEARD_IF_VERBOSE, as an observer while `is_verbose`."""
         match event:
             case JobsEnqueued():
                 self._log_moved("job.enqueued", event.jobs, _openness(is_committed=event.is_committed))
@@ -228,9 +228,9 @@ class TransitionLog:
 
 
 def without_arguments(error: JobError) -> JobError:
-    """Return *error* without what may quote arguments of its job.
+    """Return *error* without texts that may quote arguments of its job.
 
-    The traceback goes too: it has the messages of what the error was raised from.
+    The traceback is removed as well, because it has the messages of the error's causes.
     """
     return JobError(error.type, REDACTED if error.type in QUOTING else error.message)
 
@@ -348,13 +348,14 @@ def _details(
 
 
 class JobLogFilter(logging.Filter):
-    """Gives every record that is made inside a handler the attributes `job_id`, `task` and `attempt`.
+    """Adds the attributes `job_id`, `task` and `attempt` to records made inside a job's handler.
 
-    Add it to a logging handler. Elsewhere they are None; a record that has them already keeps them.
+    Add it to a logging handler. The attributes of other records are None; a record that already has them
+    keeps them.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add the attributes; let every record pass."""
+        """Add the attributes, and let every record pass."""
         attempt = running_attempt.get()
         job = None if attempt is None else attempt.context
         found = {
@@ -367,11 +368,11 @@ class JobLogFilter(logging.Filter):
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes each record as a JSON object on a line of its own.
+    """Writes each record as a JSON object on its own line.
 
-    `time` (UTC, ISO 8601), `level`, `logger`, `process` and `message`; what RECORD names and JobLogFilter
-    adds, where it is there; `exception` and `stack`, as text. All of it is ASCII: nothing that somebody else
-    wrote ends a line or is obeyed by a terminal.
+    Its keys are `time` (UTC, ISO 8601), `level`, `logger`, `process` and `message`; the attributes in RECORD
+    and those of JobLogFilter, if the record has them; and `exception` and `stack` as strings. The line is
+    ASCII, so that no logged text can break the line or send control sequences to a terminal.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -389,7 +390,7 @@ class JsonFormatter(logging.Formatter):
             values["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             values["stack"] = self.formatStack(record.stack_info)
-        # JSON has no number for what is not finite.
+        # JSON has no numbers for infinity and NaN.
         finite = {
             name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in values.items()

@@ -1,9 +1,9 @@
-"""What pgqueue does to its data: one function per statement, connection in, values out.
+"""The statements that read and write pgqueue's data: one function per statement, connection in, values out.
 
-Opens no transaction and decides nothing: on a caller's connection the transaction is the caller's. The
-statements are in `sql/`, in a folder for each module here, each under its function's name. Every write that
-ends an attempt names the lease under which the job was claimed, and the rows that come back are the answer:
-no row means that the lease was lost.
+This room opens no transaction and makes no decision, because on a caller's connection the transaction is the
+caller's. The statements are in `sql/`, in a folder for each module here, under the names of their functions.
+Every write that ends an attempt names the lease under which the job was claimed. The rows that it returns are
+the answer: no row means that the lease was lost.
 """
 
 from pgqueue.store.claim import ClaimStatements

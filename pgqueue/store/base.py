@@ -1,4 +1,4 @@
-"""What all statements share: their texts, and how lists and durations are sent."""
+"""What all statements share: their texts, and how to send lists and durations."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class Statements:
 
 
 def id_list(ids: Iterable[UUID | str]) -> str:
-    """Return *ids* as one text, {ID,ID,...}."""
-    # As text: asyncpg asks each element of a list twice, through Python, whether it is itself a list.
+    """Return *ids* as one string, {ID,ID,...}."""
+    # As a string, because asyncpg checks twice, in Python, whether an element of a list is itself a list.
     return f"{{{','.join(map(str, ids))}}}"
 
 
 def interval(seconds: float | None) -> timedelta | None:
-    """Return *seconds* as PostgreSQL takes a duration; None stays None."""
+    """Return *seconds* as a duration for PostgreSQL; None stays None."""
     return None if seconds is None else timedelta(seconds=seconds)
 
 
 def used(column: list[Any]) -> list[Any] | None:
-    """Return a column of values; None where it is null throughout, and so need not be sent."""
+    """Return a column of values, or None if all values are null, so that they need not be sent."""
     return None if column.count(None) == len(column) else column
 
 

@@ -1,4 +1,4 @@
-"""Claiming: from lanes to jobs under lease."""
+"""Statements that claim jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ClaimStatements(Statements):
-    """From lanes to jobs under lease."""
+    """Statements that claim jobs."""
 
     async def find_lanes(
         self, connection: Connection, queues: Iterable[str], tasks: Iterable[str]
@@ -26,7 +26,7 @@ class ClaimStatements(Statements):
     async def claim(
         self, connection: Connection, lease_id: UUID, limit: int, walk: Sequence[tuple[int, int]]
     ) -> list[Claimed]:
-        """Lease up to *limit* jobs, walking lanes from positions in the given order."""
+        """Claim and start up to *limit* jobs, from the lanes and positions of *walk* in that order."""
         lanes, positions = zip(*walk, strict=True)
         rows = await connection.fetch(self._sql["claim"], lease_id, limit, lanes, positions)
         return [Claimed._make(row) for row in rows]
@@ -34,27 +34,27 @@ class ClaimStatements(Statements):
     async def prefetch(
         self, connection: Connection, lease_id: UUID, limit: int, walk: Sequence[tuple[int, int]]
     ) -> list[tuple[UUID, int, int]]:
-        """Lease up to *limit* jobs without starting them; return (job id, lane, position) of each."""
+        """Claim up to *limit* jobs without starting them; return (job id, lane, position) for each."""
         lanes, positions = zip(*walk, strict=True)
         rows = await connection.fetch(self._sql["prefetch"], lease_id, limit, lanes, positions)
         return [tuple(row) for row in rows]
 
     async def start(self, connection: Connection, lease_id: UUID, ids: Sequence[UUID]) -> list[Claimed]:
-        """Start prefetched jobs; return those that nobody has stolen."""
+        """Start prefetched jobs; return those that no other worker has taken over."""
         return [Claimed._make(row) for row in await connection.fetch(self._sql["start"], lease_id, ids)]
 
     async def take_over_prefetched(
         self, connection: Connection, lease_id: UUID, limit: int, lanes: Sequence[int]
     ) -> list[tuple[UUID, int, int]]:
-        """Take over what others have prefetched; return (job id, lane, position) of each."""
+        """Take over jobs that other workers prefetched; return (job id, lane, position) for each."""
         rows = await connection.fetch(self._sql["take_over_prefetched"], lease_id, limit, lanes)
         return [tuple(row) for row in rows]
 
     async def secure_claim(self, connection: Connection, job_id: UUID, lease_id: UUID) -> bool:
-        """Have a claim outlive a crash; False: it is gone."""
+        """Make a claim survive a crash of the server; return whether it is still valid."""
         return await connection.fetchval(self._sql["secure_claim"], job_id, lease_id) is not None
 
     async def sweep(self, connection: Connection, lanes: Iterable[int]) -> dict[int, int]:
-        """Return the first position of each of *lanes* that has ready jobs."""
+        """Return the first position of each of *lanes* that has pending jobs."""
         rows = await connection.fetch(self._sql["sweep"], list(lanes))
         return {row["lane"]: row["position"] for row in rows}

@@ -1,4 +1,4 @@
-"""Ending attempts, and what running ones keep. Each write carries the fence."""
+"""Statements that end attempts, and store their steps and progress. Each write carries the fence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class EndStatements(Statements):
-    """The ends of attempts, and what running ones keep; each write carries the fence."""
+    """Statements that end attempts, and store their steps and progress."""
 
     async def finish(
         self,
@@ -26,7 +26,7 @@ class EndStatements(Statements):
         ids: Sequence[UUID],
         results: Sequence[str] | None,
     ) -> Collection[UUID]:
-        """Record successes. *results* are JSON; None: none are kept."""
+        """Record successes; return the ids of the recorded ones. *results*: JSON, or None to store none."""
         names = list(map(str, ids))
         row = await connection.fetchrow(
             self._sql["finish"],
@@ -45,7 +45,7 @@ class EndStatements(Statements):
     async def retry(
         self, connection: Connection, lease_id: UUID, worker: str, outcomes: Sequence[Retried]
     ) -> dict[UUID, bool]:
-        """Schedule the next attempts; return by id whether a job was cancelled instead."""
+        """Schedule the next attempts; return for each job id whether the job was cancelled instead."""
         rows = await connection.fetch(
             self._sql["retry"],
             lease_id,
@@ -64,7 +64,7 @@ class EndStatements(Statements):
     async def fail(
         self, connection: Connection, lease_id: UUID, worker: str, outcomes: Sequence[Ended]
     ) -> set[UUID]:
-        """End jobs without success."""
+        """End jobs that did not succeed; return the ids of those that were ended."""
         rows = await connection.fetch(
             self._sql["fail"],
             lease_id,
@@ -79,20 +79,26 @@ class EndStatements(Statements):
     async def release(
         self, connection: Connection, lease_id: UUID, worker: str, ids: Sequence[UUID]
     ) -> dict[UUID, int | None]:
-        """Give jobs back unspent; return their lanes by id, None of one that was cancelled instead."""
+        """Return jobs to their queues without counting the attempt.
+
+        Returns their lanes by job id, or None for a job that was cancelled instead.
+        """
         rows = await connection.fetch(self._sql["release"], lease_id, ids, worker)
         return {row["id"]: None if row["is_cancelled"] else row["lane"] for row in rows}
 
     async def release_unknown(
         self, connection: Connection, lease_id: UUID, known: Iterable[UUID]
     ) -> list[UUID]:
-        """Give back, unspent, the jobs of a locked lease that its worker does not know of; return them."""
+        """Return the jobs of a locked lease, except those *known* to its worker, to their queues.
+
+        The attempt does not count. Returns the ids of these jobs.
+        """
         return [row[0] for row in await connection.fetch(self._sql["release_unknown"], lease_id, list(known))]
 
     async def put_aside(
         self, connection: Connection, lease_id: UUID, outcomes: Sequence[PutAside]
     ) -> dict[UUID, int]:
-        """Give jobs of unknown tasks back, into their tasks' own lanes; return those by id."""
+        """Return jobs of unknown tasks to their tasks' own lanes; return these lanes by job id."""
         rows = await connection.fetch(
             self._sql["put_aside"],
             lease_id,
@@ -102,17 +108,17 @@ class EndStatements(Statements):
         return {row["id"]: row["lane"] for row in rows}
 
     async def hold_attempt(self, connection: Connection, job_id: UUID, lease_id: UUID) -> bool:
-        """Return whether a job runs under a lease."""
+        """Return whether a job is running under a lease."""
         return bool(await connection.fetchval(self._sql["hold_attempt"], job_id, lease_id))
 
     async def read_steps(self, connection: Connection, job_id: UUID) -> dict[str, str]:
-        """Return the stored results of a job's steps, by their names."""
+        """Return the stored results of a job's steps by name."""
         return {row["name"]: row["result"] for row in await connection.fetch(self._sql["read_steps"], job_id)}
 
     async def record_step(
         self, connection: Connection, job_id: UUID, lease_id: UUID, name: str, result: str
     ) -> str | None:
-        """Store a step's result; return the one that was stored first. None: the lease was lost."""
+        """Store a step's result; return the one that was stored first, or None if the lease was lost."""
         stored: str | None = await connection.fetchval(
             self._sql["record_step"], job_id, lease_id, name, result
         )
@@ -121,7 +127,7 @@ class EndStatements(Statements):
     async def report_progress(
         self, connection: Connection, reports: Sequence[tuple[UUID, UUID, str]]
     ) -> None:
-        """Note how far jobs have come, given (lease id, job id, JSON) of each."""
+        """Store the progress of jobs, given as (lease id, job id, JSON)."""
         await connection.execute(self._sql["report_progress"], *zip(*reports, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Writing new jobs, and what comes with them: lanes, idempotency keys, processed events."""
+"""Statements that write new jobs, their lanes and idempotency keys, and processed events."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class EnqueueStatements(Statements):
-    """New jobs, their lanes and keys, and events from outside."""
+    """Statements that write new jobs, their lanes and idempotency keys, and processed events."""
 
     async def enqueue(self, connection: Connection, jobs: NewJobs) -> None:
-        """Write *jobs* that can run now. All or nothing."""
+        """Write pending *jobs*. All or nothing."""
         if len(jobs.ids) == 1:
             await self.enqueue_one(
                 connection, jobs.ids[0], jobs.documents[0], jobs.templates[jobs.numbers[0] - 1]
@@ -30,7 +30,7 @@ class EnqueueStatements(Statements):
     async def enqueue_one(
         self, connection: Connection, job_id: UUID, document: str, template: Template
     ) -> None:
-        """Write a job that can run now, with the arguments *document*."""
+        """Write one pending job with the arguments *document*."""
         expires_after = template.expires_after
         await connection.execute(
             self._sql["enqueue_one"],
@@ -47,7 +47,7 @@ class EnqueueStatements(Statements):
         )
 
     async def schedule(self, connection: Connection, jobs: NewJobs) -> dict[UUID, int]:
-        """Write *jobs* that may have to wait; return those that do not, and their lanes. All or nothing."""
+        """Write *jobs* with a time; return by id the lanes of those that are already due. All or nothing."""
         rows = await connection.fetch(
             self._sql["schedule"],
             *_new_jobs(jobs),
@@ -57,36 +57,36 @@ class EnqueueStatements(Statements):
         return {row["id"]: row["lane"] for row in rows}
 
     async def count_depth(self, connection: Connection, queue: str, most: int) -> int:
-        """Return how many jobs of *queue* are pending and unclaimed, counted up to *most*."""
+        """Return how many jobs in *queue* are pending and unclaimed, counting to *most*."""
         counted: int = await connection.fetchval(self._sql["count_depth"], queue, most)
         return counted
 
     async def find_existing(self, connection: Connection, ids: Iterable[UUID]) -> set[UUID]:
-        """Return those of *ids* that are taken."""
+        """Return those of *ids* that exist."""
         return {row["id"] for row in await connection.fetch(self._sql["find_existing"], list(ids))}
 
     async def make_lanes(self, connection: Connection, lanes: Iterable[tuple[str, int, str]]) -> None:
-        """Make those of *lanes*, as (queue, priority, task), that are missing."""
+        """Make the missing lanes among *lanes*, given as (queue, priority, task)."""
         queues, priorities, tasks = zip(*lanes, strict=True)
         await connection.execute(self._sql["make_lanes"], queues, priorities, tasks)
 
     async def take_keys(self, connection: Connection, rows: Sequence[KeyRow]) -> set[UUID]:
-        """Give keys, sorted by id, to jobs where no other job holds them; return the ids of those keys."""
+        """Give free keys, sorted by id, to their jobs; return the ids of these keys."""
         taken = await connection.fetch(self._sql["take_keys"], _key_rows(rows))
         return {row["id"] for row in taken}
 
     async def limit_lock_wait(self, connection: Connection, seconds: float) -> None:
-        """Have statements of this transaction wait for a lock no longer than so many *seconds*."""
-        # Zero would mean for ever.
+        """Let statements of this transaction wait for a lock for *seconds* at most."""
+        # Zero would mean no limit.
         await connection.execute(self._sql["limit_lock_wait"], max(1, round(seconds * 1000)))
 
     async def find_keys(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, KeyHolder]:
-        """Return who has the keys with *ids*."""
+        """Return the holders of the keys with *ids*."""
         rows = await connection.fetch(self._sql["find_keys"], id_list(ids))
         return {row["id"]: KeyHolder(row["job_id"], row["fingerprint"]) for row in rows}
 
     async def hand_over_keys(self, connection: Connection, rows: Sequence[KeyRow]) -> None:
-        """Give keys, which take_keys has locked, to jobs, whoever had them."""
+        """Give keys, which take_keys has locked, to other jobs."""
         await connection.execute(
             self._sql["hand_over_keys"], _key_rows(rows), id_list(row.id for row in rows)
         )
@@ -94,9 +94,9 @@ class EnqueueStatements(Statements):
     async def replace_jobs(
         self, connection: Connection, calls: Iterable[tuple[UUID, str, Template]]
     ) -> dict[UUID, tuple[JobStatus, JobStatus]]:
-        """Give jobs that have not started other arguments, as JSON, and templates.
+        """Give jobs that have not started new arguments, as JSON, and new templates.
 
-        Returns where those that took them stood, and where they stand now, by id.
+        Returns the previous and the present status of those that were changed, by id.
         """
         rows = await connection.fetch(
             self._sql["replace_jobs"],
@@ -105,18 +105,18 @@ class EnqueueStatements(Statements):
         return {row["id"]: _replaced(JobStatus(row["was"]), is_timed=row["is_timed"]) for row in rows}
 
     async def hold_waiting(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Standing]:
-        """Lock the jobs that wait, so that they start after this transaction; return where each stands."""
+        """Lock waiting jobs, so that they start after this transaction; return where each job stands."""
         rows = await connection.fetch(self._sql["hold_waiting"], id_list(ids))
         return {row["id"]: Standing(row["stands"]) for row in rows}
 
     async def block_on(self, connection: Connection, others: Mapping[UUID, UUID]) -> None:
-        """Have new jobs wait, each for the end of another."""
+        """Block new jobs, each until another one has ended."""
         await connection.execute(self._sql["block_on"], id_list(others.keys()), id_list(others.values()))
 
     async def mark_processed(
         self, connection: Connection, source: str, event_id: str, ttl: float, marker: UUID
     ) -> bool:
-        """Note that an external event is being dealt with; False: it was before."""
+        """Record that an external event is being processed; return whether it is the first time."""
         is_first = await connection.fetchval(
             self._sql["mark_processed"], source, event_id, interval(ttl), marker
         )
@@ -159,7 +159,7 @@ def _key_rows(rows: Iterable[KeyRow]) -> str:
 
 
 def _replaced(was: JobStatus, *, is_timed: bool) -> tuple[JobStatus, JobStatus]:
-    """Return where a job stood, and where it stands: what waits for another job goes on waiting."""
+    """Return the previous and the present status of a job; a blocked job stays blocked."""
     if was is JobStatus.BLOCKED:
         return was, was
     return was, JobStatus.SCHEDULED if is_timed else JobStatus.PENDING

@@ -1,4 +1,4 @@
-"""Jobs as callers see them: read, listed, cancelled, requeued."""
+"""Statements that read, list, cancel and requeue jobs for callers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class JobStatements(Statements):
-    """Jobs as callers see them, and may cancel and requeue them."""
+    """Statements that read, list, cancel and requeue jobs."""
 
     async def read_jobs(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Job]:
         """Return the jobs with *ids* that exist."""
@@ -40,12 +40,12 @@ class JobStatements(Statements):
     async def read_versions(
         self, connection: Connection, ids: Iterable[UUID]
     ) -> dict[UUID, tuple[bool, str]]:
-        """Return of each of *ids* that exists whether it is over, and what changes whenever it does."""
+        """Return for each of *ids* that exists whether it has ended, and a version that changes with it."""
         rows = await connection.fetch(self._sql["read_versions"], list(ids))
         return {job_id: (is_terminal, version) for job_id, is_terminal, version in rows}
 
     async def is_day_removed(self, connection: Connection, job_id: UUID) -> bool:
-        """Return whether *job_id* is of a day of which no job is left."""
+        """Return whether all jobs from the day of *job_id* were removed."""
         return bool(await connection.fetchval(self._sql["is_day_removed"], job_id))
 
     async def read_attempts(self, connection: Connection, job_id: UUID) -> list[Attempt]:
@@ -84,7 +84,7 @@ class JobStatements(Statements):
     async def cancel_jobs(
         self, connection: Connection, ids: Sequence[UUID], reason: str | None, actor: str | None
     ) -> tuple[list[JobMoved], list[JobMoved]]:
-        """Cancel those of the jobs that are live; return those that waited, and those that run."""
+        """Cancel the jobs that have not ended; return those that were waiting, and those that are running."""
         rows = await connection.fetch(self._sql["cancel_jobs"], ids, reason, actor)
         running = JobStatus.RUNNING
         return (
@@ -106,7 +106,7 @@ class JobStatements(Statements):
         *,
         names_jobs: bool = False,
     ) -> Requeued:
-        """Make terminal jobs pending again; *names_jobs*: say which."""
+        """Make ended jobs pending again. With *names_jobs*, the answer lists them."""
         row = await connection.fetchrow(
             self._sql["requeue_jobs"], ids, sorted(statuses), reason, actor, names_jobs
         )
@@ -119,14 +119,14 @@ class JobStatements(Statements):
 
 
 class _Row:
-    """The JSON of one job. What cannot be decoded is noted, and does not keep the rest from being read."""
+    """Decodes the JSON of one job. Columns that cannot be decoded are noted, and the rest is read."""
 
     def __init__(self, row: Record) -> None:
         self._row = row
         self.undecodable: dict[str, str] = {}
 
     def read(self, column: str, decode: Callable[[str], T], otherwise: T) -> T:
-        """Return what *decode* makes of a column; *otherwise* of one that is empty, or undecodable."""
+        """Return a column decoded by *decode*, or *otherwise* if it is null or cannot be decoded."""
         stored = self._row[column]
         if stored is None:
             return otherwise
@@ -175,7 +175,7 @@ def job_of(row: Record) -> Job:
 def _object(stored: str) -> dict[str, Any]:
     value = decode_json(stored)
     if not isinstance(value, dict):
-        raise ValueError("it is no object")  # noqa: TRY004  # what is wrong is the document
+        raise ValueError("it is not an object")  # noqa: TRY004  # what is wrong is the document
     return value
 
 
@@ -197,5 +197,5 @@ def _error(stored: str | None) -> JobError | None:
             traceback = value.get("traceback")
             return JobError(kind, message, traceback if isinstance(traceback, str) else None)
         case _:
-            # Nobody here has written it: it is shown as it is.
+            # Another program wrote it, so it is shown as it is.
             return JobError("unknown", stored)

@@ -1,4 +1,4 @@
-"""Leases: the rights of worker processes to the jobs that they claimed."""
+"""Statements on leases, the rights of worker processes to the jobs that they claimed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class LeaseStatements(Statements):
-    """The rights of worker processes to the jobs that they claimed."""
+    """Statements on leases."""
 
     async def register_lease(
         self,
@@ -33,7 +33,7 @@ class LeaseStatements(Statements):
         version: str | None = None,
         tasks: Iterable[str] | None = None,
     ) -> None:
-        """Take a lease. *tasks*: that the worker knows; None: it does not say, and may know all."""
+        """Register a lease. *tasks*: those that the worker declares, or None if it may declare any."""
         await connection.execute(
             self._sql["register_lease"],
             lease_id,
@@ -50,43 +50,43 @@ class LeaseStatements(Statements):
     async def renew_lease(
         self, connection: Connection, lease_id: UUID, ttl: float, *, loop_lag: float | None = None
     ) -> bool:
-        """Extend a lease, and note in how many seconds its event loop turns; False: it has run out."""
+        """Renew a lease, and store its event-loop lag; return whether the lease is still valid."""
         renewed = await connection.fetchval(
             self._sql["renew_lease"], lease_id, timedelta(seconds=ttl), loop_lag
         )
         return renewed is not None
 
     async def hold_lock(self, connection: Connection, key: int) -> bool:
-        """Hold an advisory lock as long as *connection* lives; False: another session has it still."""
+        """Take an advisory lock for the life of *connection*; return False if another session holds it."""
         return bool(await connection.fetchval(self._sql["hold_lock"], key))
 
     async def lock_lease(self, connection: Connection, lease_id: UUID) -> None:
-        """Lock a lease for the transaction, once no claim under it is under way."""
+        """Lock a lease for the transaction, after waiting for claims under it."""
         await connection.execute(self._sql["lock_lease"], lease_id)
 
     async def delete_lease(self, connection: Connection, lease_id: UUID) -> bool:
-        """Remove a lease that holds no jobs; False: it holds some, or is gone."""
+        """Remove a lease that holds no jobs; return False if it holds some, or is gone."""
         return await connection.fetchval(self._sql["delete_lease"], lease_id) is not None
 
     async def lock_expired_leases(self, connection: Connection) -> list[tuple[UUID, str]]:
-        """Lock leases that have run out, for the transaction; return (lease id, worker) of each."""
+        """Lock expired leases for the transaction; return (lease id, worker) for each."""
         return [
             (row["id"], row["worker"]) for row in await connection.fetch(self._sql["lock_expired_leases"])
         ]
 
     async def find_silent_leases(self, connection: Connection, own: UUID) -> dict[UUID, datetime]:
-        """Return the leases whose process let go of its lock, with the time of their last renewal."""
+        """Return the leases whose process no longer holds its lock, with the times of their last renewals."""
         rows = await connection.fetch(self._sql["find_silent_leases"], own)
         return {row["id"]: row["renewed_at"] for row in rows}
 
     async def expire_lease(self, connection: Connection, lease_id: UUID, renewed_at: datetime) -> bool:
-        """Let a lease run out now unless it was renewed since *renewed_at*."""
+        """Expire a lease now, unless it was renewed after *renewed_at*."""
         return await connection.fetchval(self._sql["expire_lease"], lease_id, renewed_at) is not None
 
     async def rescue(
         self, connection: Connection, lease_id: UUID, limit: int, max_losses: int
     ) -> list[Rescued]:
-        """Take jobs of an expired, locked lease back."""
+        """Rescue jobs of an expired, locked lease."""
         rows = await connection.fetch(self._sql["rescue"], lease_id, limit, max_losses)
         return [
             Rescued(

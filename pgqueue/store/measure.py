@@ -1,4 +1,4 @@
-"""What is seen of a running system, and what processes write down for it."""
+"""Statements that measure a running system, and store the statistics of its processes."""
 
 from __future__ import annotations
 
@@ -19,61 +19,61 @@ if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
 
 STAT_MERGE_AGE: Final = timedelta(minutes=10)
-"""For how long it is kept as it was written down, by whom and when; then a minute's is made one."""
+"""How long the rows of single processes are kept before those of one minute are merged."""
 STAT_AGE: Final = timedelta(hours=24)
-"""For how long what was written down is kept."""
+"""How long statistics are kept."""
 
 
 class MeasureStatements(Statements):
-    """What is seen of a running system."""
+    """Statements that measure a running system."""
 
     async def measure(self, connection: Connection, cap: int, most_running: int) -> list[LaneCounts]:
-        """Return what each lane holds, counting to *cap* of each kind and to *most_running* running jobs."""
+        """Return what each lane holds, counting to *cap* per kind and to *most_running* running jobs."""
         rows = await connection.fetch(self._sql["measure"], cap, most_running)
         return [LaneCounts._make(row) for row in rows]
 
     async def count_dead_letters(self, connection: Connection, cap: int) -> list[DeadCount]:
-        """Return how many dead letters each queue has, counting at most *cap*."""
+        """Return how many dead letters each queue has, counting to *cap*."""
         return [DeadCount._make(row) for row in await connection.fetch(self._sql["count_dead_letters"], cap)]
 
     async def estimate(
         self, connection: Connection, blocks: int, tables: Collection[Countable]
     ) -> list[Estimate]:
-        """Return about how much waits where, from a sample of some *blocks* of each of some tables."""
+        """Return estimated numbers of jobs, from a sample of *blocks* blocks of each of *tables*."""
         rows = await connection.fetch(self._sql["estimate"], blocks, sorted(tables))
         return [Estimate._make(row) for row in rows]
 
     async def record_stats(self, connection: Connection, rows: Collection[Mapping[str, object]]) -> None:
-        """Write down what a process did: columns of `stat`, each row with its id. Twice is once."""
+        """Store the statistics of a process. A row that is stored twice counts once, by its id."""
         await connection.execute(self._sql["record_stats"], json.dumps(list(rows)))
 
     async def read_stats(
         self, connection: Connection, span: float, width: float, *, queue: str | None, by_queue: bool
     ) -> list[Done]:
-        """Return what was done in each stretch of *width* seconds of the last *span*."""
+        """Return what was done in each period of *width* seconds within the last *span* seconds."""
         rows = await connection.fetch(
             self._sql["read_stats"], timedelta(seconds=span), timedelta(seconds=width), queue, by_queue
         )
         return [Done._make(row) for row in rows]
 
     async def read_stat_span(self, connection: Connection, span: float) -> tuple[datetime, float]:
-        """Return the time now, and for how many seconds, *span* at most, something has been written down."""
+        """Return the present time, and for how many seconds, *span* at most, there are statistics."""
         row = await connection.fetchrow(self._sql["read_stat_span"], timedelta(seconds=span))
         assert row is not None
         return row["now"], row["seconds"]
 
     async def merge_stats(self, connection: Connection, limit: int) -> int:
-        """Make up to *limit* rows that are not new into one a queue and minute; return how many it took."""
+        """Merge up to *limit* older rows into one per queue and minute; return how many were merged."""
         return int(await connection.fetchval(self._sql["merge_stats"], limit, STAT_MERGE_AGE))
 
     async def purge_stats(self, connection: Connection, limit: int) -> int:
-        """Remove what was written down long ago; return how many rows."""
+        """Remove old rows; return how many."""
         return int(await connection.fetchval(self._sql["purge_stats"], limit, STAT_AGE))
 
     async def list_workers(
         self, connection: Connection, *, most_running: int, jobs: int, limit: int
     ) -> list[WorkerMeasure]:
-        """Return up to *limit* workers, each with the *jobs* of its jobs that have run longest."""
+        """Return up to *limit* workers, each with its *jobs* longest-running jobs."""
         workers = await connection.fetch(self._sql["list_workers"], most_running, limit)
         running: Mapping[UUID, Sequence[RunningJob]] = {}
         if jobs:
@@ -83,7 +83,7 @@ class MeasureStatements(Statements):
     async def list_running(
         self, connection: Connection, *, most_running: int, jobs: int
     ) -> dict[UUID, list[RunningJob]]:
-        """Return by lease the *jobs* that have run longest, of the first *most_running* there are."""
+        """Return the *jobs* longest-running jobs of each lease, looking at *most_running* jobs at most."""
         running: dict[UUID, list[RunningJob]] = {}
         for row in await connection.fetch(self._sql["list_running"], most_running, jobs):
             running.setdefault(row["lease_id"], []).append(_running(row))

@@ -1,4 +1,4 @@
-"""What operators change while workers run, and the messages that tell of it."""
+"""Statements on pauses and run-time options, and on notifications."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class SettingStatements(Statements):
-    """What operators change while workers run, and the messages that tell of it."""
+    """Statements on pauses and run-time options, and on notifications."""
 
     async def set_paused(
         self,
@@ -45,14 +45,14 @@ class SettingStatements(Statements):
         await connection.execute(self._sql["configure"], task, options, actor, reason)
 
     async def read_settings(self, connection: Connection) -> Settings:
-        """Return what is paused and configured, as a worker heeds it."""
+        """Return pauses and run-time options in the form that workers use."""
         rows = await connection.fetch(self._sql["read_settings"])
         return Settings.of(
             (row["kind"], row["name"], row["paused_at"] is not None, row["options"]) for row in rows
         )
 
     async def list_settings(self, connection: Connection) -> list[Setting]:
-        """Return what is paused and configured, as an operator reads it."""
+        """Return pauses and run-time options in the form that operators read."""
         return [
             Setting(
                 kind=row["kind"],
@@ -67,5 +67,5 @@ class SettingStatements(Statements):
         ]
 
     async def notify(self, connection: Connection, channel: str, messages: Sequence[str]) -> None:
-        """Send *messages* to everybody who listens on *channel*."""
+        """Send *messages* to all sessions that listen on *channel*."""
         await connection.execute(self._sql["notify"], channel, messages)

@@ -1,4 +1,4 @@
-"""What maintenance does: promoting, expiring, removing, partitions."""
+"""Statements of the upkeep: promote, expire and remove jobs, and make and drop partitions."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class UpkeepStatements(Statements):
-    """What maintenance does."""
+    """Statements of the upkeep."""
 
     async def promote(self, connection: Connection, limit: int, *, names_jobs: bool = False) -> Promoted:
-        """Move due scheduled jobs to ready; *names_jobs*: say which."""
+        """Make due scheduled jobs pending. With *names_jobs*, the answer lists them."""
         row = await connection.fetchrow(self._sql["promote"], limit, names_jobs)
         assert row is not None
         jobs = [
@@ -34,28 +34,28 @@ class UpkeepStatements(Statements):
     async def fail_unknown(
         self, connection: Connection, grace: float, known: Iterable[str], limit: int
     ) -> list[tuple[UUID, str]]:
-        """Fail jobs put aside for longer than *grace* seconds; return (job id, task) of each."""
+        """Fail jobs that were put aside more than *grace* seconds ago; return (job id, task) for each."""
         rows = await connection.fetch(self._sql["fail_unknown"], timedelta(seconds=grace), list(known), limit)
         return [tuple(row) for row in rows]
 
     async def find_waiting_aside(self, connection: Connection, seconds: float) -> list[str]:
-        """Return the tasks whose jobs have been put aside and wait for longer than *seconds*."""
+        """Return the tasks whose jobs were put aside more than *seconds* seconds ago."""
         rows = await connection.fetch(self._sql["find_waiting_aside"], timedelta(seconds=seconds))
         return [row["task"] for row in rows]
 
     async def expire(self, connection: Connection, limit: int) -> list[JobMoved]:
-        """End jobs that wait and were not started by their expiry; return them."""
+        """Expire waiting jobs that did not start by their expiry; return them."""
         rows = await connection.fetch(self._sql["expire"], limit)
         return [job_moved(row, JobStatus.EXPIRED) for row in rows]
 
     async def make_partitions(self, connection: Connection, days_ahead: int) -> int:
-        """Make missing partitions; return how many were made."""
+        """Make the missing partitions of today and the next *days_ahead* days; return how many."""
         made = await connection.fetchval(self._sql["make_partitions"], days_ahead)
         assert isinstance(made, int)
         return made
 
     async def unblock(self, connection: Connection, limit: int) -> list[tuple[JobMoved, int]]:
-        """Move jobs on whose predecessor is over; return each, and its lane."""
+        """Unblock jobs whose predecessor has ended; return each with its lane."""
         rows = await connection.fetch(self._sql["unblock"], limit)
         return [
             (job_moved(row, JobStatus.SCHEDULED if row["is_scheduled"] else JobStatus.PENDING), row["lane"])
@@ -63,31 +63,31 @@ class UpkeepStatements(Statements):
         ]
 
     async def purge_keys(self, connection: Connection, limit: int) -> int:
-        """Remove idempotency keys that are not held any more; return how many were looked at."""
+        """Remove idempotency keys that are no longer held; return how many keys were examined."""
         return int(await connection.fetchval(self._sql["purge_keys"], limit))
 
     async def purge_inbox(self, connection: Connection, limit: int) -> int:
-        """Forget processed events whose time is over; return how many."""
+        """Remove expired records of processed events; return how many."""
         return int(await connection.fetchval(self._sql["purge_inbox"], limit))
 
     async def take_chore(self, connection: Connection, name: str, holder: UUID, seconds: float) -> bool:
-        """Begin or keep a chore that one worker does at a time; False: it is not to be begun now."""
+        """Begin or keep a chore that one worker does at a time; return False if it is not due."""
         taken = await connection.fetchval(self._sql["take_chore"], name, holder, timedelta(seconds=seconds))
         return taken is not None
 
     async def end_chore(self, connection: Connection, name: str, holder: UUID, seconds: float) -> None:
-        """Let a chore rest."""
+        """End a chore, and let it rest for *seconds*."""
         await connection.execute(self._sql["end_chore"], name, holder, timedelta(seconds=seconds))
 
     async def find_day_partitions(self, connection: Connection, seconds: float) -> list[Partition]:
-        """Return the day partitions, oldest first."""
+        """Return the daily partitions, oldest first."""
         rows = await connection.fetch(self._sql["find_day_partitions"], timedelta(seconds=seconds))
         return [Partition._make(row) for row in rows]
 
     async def check_retention(
         self, connection: Connection, low: UUID, high: UUID, limit: int, retention: Retention
     ) -> Step:
-        """Look at the next jobs of a range of ids."""
+        """Check whether the next jobs in a range of ids are past their retention."""
         row = await connection.fetchrow(
             self._sql["check_retention"], low, high, limit, *_intervals(retention)
         )
@@ -97,25 +97,25 @@ class UpkeepStatements(Statements):
     async def purge(
         self, connection: Connection, low: UUID, high: UUID, limit: int, retention: Retention
     ) -> Step:
-        """Look at the next jobs of a range of ids and remove those past their retention."""
+        """Remove those of the next jobs in a range of ids that are past their retention."""
         row = await connection.fetchrow(self._sql["purge"], low, high, limit, *_intervals(retention))
         assert row is not None
         return Step(row["looked"], row["reached"], removed=row["removed"])
 
     async def forget_range(self, connection: Connection, low: UUID, high: UUID) -> None:
-        """Remove what other tables keep of jobs in a range of ids."""
+        """Remove the rows of other tables on jobs in a range of ids."""
         await connection.execute(self._sql["forget_range"], low, high)
 
     async def drop_partition(self, connection: Connection, partition: Partition) -> bool:
-        """Drop a day partition that has no live job; False: not now."""
+        """Drop a daily partition without live jobs; return whether it was dropped."""
         return bool(await connection.fetchval(self._sql["drop_partition"], *partition[:3]))
 
     async def find_cancel_requests(self, connection: Connection, lease_id: UUID) -> list[UUID]:
-        """Return the jobs of a lease that somebody asked to cancel."""
+        """Return the jobs under a lease that have a request to cancel them."""
         return [row[0] for row in await connection.fetch(self._sql["find_cancel_requests"], lease_id)]
 
     async def carry_out_cancels(self, connection: Connection) -> list[tuple[JobMoved, str | None]]:
-        """Carry out or drop requests whose attempt has ended; return the jobs that are cancelled, and why."""
+        """Settle cancel requests whose attempt has ended; return the cancelled jobs with their reasons."""
         rows = await connection.fetch(self._sql["carry_out_cancels"])
         return [
             (job_moved(row, JobStatus.CANCELLED), row["reason"])

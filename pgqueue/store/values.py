@@ -1,4 +1,4 @@
-"""What goes into statements and comes out of them. Values only."""
+"""Parameters and results of statements. Values only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pgqueue.model.jobs import JobStatus
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """All of a job but its id and arguments. `lane` is (queue, priority); durations are in seconds."""
+    """A job without its id and arguments. `lane` is (queue, priority); durations are in seconds."""
 
     lane: tuple[str, int]
     task: str
@@ -30,7 +30,7 @@ class Template:
 
     @property
     def is_timed(self) -> bool:
-        """Whether its jobs may have to wait for a time."""
+        """Whether its jobs have a delay or a start time."""
         return self.delay is not None or self.run_at is not None
 
 
@@ -45,8 +45,7 @@ class NewJobs:
 
     def add(self, job_id: UUID, document: str, template: Template) -> None:
         """Add a job."""
-        # The same template object again and again is the usual case of a bulk call; calls with keys of
-        # their own have equal ones.
+        # In most bulk calls all jobs share one template object; calls with keys of their own have equal ones.
         if not self.templates or (self.templates[-1] is not template and self.templates[-1] != template):
             self.templates.append(template)
         self.ids.append(job_id)
@@ -54,7 +53,7 @@ class NewJobs:
         self.numbers.append(len(self.templates))
 
     def without(self, ids: Collection[UUID]) -> NewJobs:
-        """Return these jobs but those with *ids*."""
+        """Return these jobs except those with *ids*."""
         kept = [index for index, job_id in enumerate(self.ids) if job_id not in ids]
         return NewJobs(
             [self.ids[index] for index in kept],
@@ -79,7 +78,7 @@ class NewJobs:
 
 
 class Claimed(NamedTuple):
-    """A job under lease, as a worker gets it. A tuple: every job makes one, and it is made in C."""
+    """A claimed job, as a worker gets it. A tuple, because one is made per job, and tuples are made in C."""
 
     id: UUID
     lane: int
@@ -95,12 +94,12 @@ class Claimed(NamedTuple):
     waited: float
     """Seconds from ready to claimed."""
     age: float | None
-    """Seconds from the first attempt's start to this claim; None: this is the first."""
+    """Seconds from the start of the first attempt to this claim; None if this is the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One FIFO: a queue at a priority, and the task it is for where it is for one alone."""
+    """A FIFO: one queue at one priority. A lane for jobs put aside has a task; others have ''."""
 
     id: int
     queue: str
@@ -110,27 +109,27 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Promoted:
-    """What promoting found: `next_in` is the seconds until the next job is due."""
+    """The result of promoting: `next_in` is the time in seconds until the next job is due."""
 
     count: int
     lanes: Sequence[int]
     next_in: float | None
     jobs: Sequence[JobMoved] = ()
-    """Each of them, where that was asked for."""
+    """The jobs, if they were requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Requeued:
-    """What making jobs pending again came to."""
+    """The result of requeuing jobs."""
 
     count: int
     lanes: Sequence[int]
     jobs: Sequence[JobMoved]
-    """Each of them, where that was asked for."""
+    """The jobs, if they were requested."""
 
 
 class Carried(NamedTuple):
-    """What carrying a mass redrive on came to: the lanes of the jobs, all of which are behind a position."""
+    """A step of a mass redrive: the lanes of its jobs, and the position after which all of them are."""
 
     lanes: Sequence[int]
     position: int
@@ -138,7 +137,7 @@ class Carried(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rescued:
-    """A job taken back from a lost worker: pending again, failed, or cancelled."""
+    """A job rescued from a lost worker: pending again, failed, or cancelled."""
 
     id: UUID
     task: str
@@ -151,7 +150,7 @@ class Rescued:
 
 
 class KeyRow(NamedTuple):
-    """What is stored of an idempotency key. `window` is in seconds, None: for ever."""
+    """The stored form of an idempotency key. `window` is in seconds; None means no end."""
 
     id: UUID
     scope: str
@@ -163,14 +162,14 @@ class KeyRow(NamedTuple):
 
 
 class KeyHolder(NamedTuple):
-    """The job that has an idempotency key, and the digest of its call; None: any call is the same."""
+    """The job that holds an idempotency key, and the digest of its call, or None if arguments are ignored."""
 
     job_id: UUID
     fingerprint: str | None
 
 
 class Standing(StrEnum):
-    """Where a job stands, as far as one that may join or follow it is concerned."""
+    """Where a job stands, for another one that may join or follow it."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -178,7 +177,7 @@ class Standing(StrEnum):
 
 
 class LaneCounts(NamedTuple):
-    """What a lane holds, each counted to `cap` at most; `oldest_age` in seconds."""
+    """What a lane holds, each number counted to `cap`; `oldest_age` is in seconds."""
 
     lane: int
     queue: str
@@ -194,7 +193,7 @@ class LaneCounts(NamedTuple):
 
 
 class DeadCount(NamedTuple):
-    """How many dead letters a queue has, counted to `cap` at most."""
+    """How many dead letters a queue has, counted to `cap`."""
 
     queue: str
     cap: int
@@ -202,11 +201,11 @@ class DeadCount(NamedTuple):
 
 
 Countable = Literal["ready", "scheduled", "blocked", "dead_letter"]
-"""A table that can have more rows than are to be counted."""
+"""A table that may have too many rows to count."""
 
 
 class Estimate(NamedTuple):
-    """About how many there are: of a lane ready, scheduled, retrying or blocked; of a queue failed."""
+    """An estimate: ready, scheduled, retrying or blocked jobs of a lane, or failed jobs of a queue."""
 
     what: str
     lane: int | None
@@ -215,7 +214,7 @@ class Estimate(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What was done in a stretch of time, the latest being 0. Durations are counted as `estimates` does."""
+    """What was done in a period; the latest one is 0. Durations are counted in the buckets of `estimates`."""
 
     queue: str | None
     place: int
@@ -232,29 +231,29 @@ class Done(NamedTuple):
 
 
 class Partition(NamedTuple):
-    """A day partition and the ids that it takes, the upper end not included."""
+    """A daily partition and its ids, without the upper bound."""
 
     name: str
     low: UUID
     high: UUID
     is_old: bool
-    """Whether all its ids are of moments past the retention."""
+    """Whether all its ids are older than the retention."""
     limit_id: UUID
-    """The first id that is not."""
+    """The first id that is not older than the retention."""
 
 
 class Step(NamedTuple):
-    """What one step through the jobs found: `reached` is the last one's id."""
+    """The result of one step through the jobs: `reached` is the id of the last one."""
 
     looked: int
     reached: UUID | None
     are_past: bool = False
-    """Whether all of them may go."""
+    """Whether all of them may be removed."""
     removed: int = 0
 
 
 class Found(NamedTuple):
-    """What one look at a list found: `reached` is the last job looked at."""
+    """The result of one search of a list: `reached` is the last job that was examined."""
 
     ids: Sequence[UUID]
     looked: int
