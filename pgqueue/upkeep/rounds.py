@@ -90,7 +90,9 @@ class Rounds:
         # One time for all: chores of one interval stay together, and the worker wakes up once for them.
         now = time.monotonic()
         for chore in self._chores:
-            if (chore.due_at <= now or chore.is_called_for) and not await self._do(chore, now):
+            # One that has failed keeps its pause, however often it is called for meanwhile.
+            is_called_for = chore.is_called_for and not chore.failures
+            if (chore.due_at <= now or is_called_for) and not await self._do(chore, now):
                 return False
         return True
 
@@ -144,6 +146,6 @@ def _tell_failed(chore: Chore, error: Exception, pause: float) -> None:
         type(error).__name__,
         error,
         pause,
-        # Once: what is tried again each minute would fill the log with the same traceback.
+        # Once: later attempts would fill the log with the same traceback.
         exc_info=error if not is_passing and chore.failures == 1 else None,
     )

@@ -83,6 +83,18 @@ async def test_a_chore_that_fails_is_logged_and_put_off_and_the_others_go_on(
     assert (broken.forgotten, sound.forgotten) == (1, 0)
 
 
+async def test_a_chore_that_fails_keeps_its_pause_however_often_it_is_called_for() -> None:
+    class Called(Counted):
+        is_called_for = True
+
+    broken, sound = Called(error=ValueError("no such table")), Counted()
+
+    async with doing(broken, sound):
+        await eventually(reached(sound, 50))
+
+    assert broken.runs == 1
+
+
 async def test_a_chore_that_works_again_goes_on_at_its_own_interval(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "pgqueue.worker")
     chore = Counted(error=ValueError("for now"))

@@ -95,7 +95,7 @@ class Executor:
             self._watch(attempt)
         try:
             if definition.is_async:
-                # The first step by hand: a handler that ends with it needs nobody to drive it. By next(), for
+                # The first step by hand: a handler that ends with it needs no driver. By next(), for
                 # which nothing is raised where a coroutine returns None: a StopIteration is a microsecond.
                 returned: list[Any] = []
                 coroutine = _keep(definition.handler(*args, **kwargs), returned)

@@ -103,7 +103,7 @@ class LeaseKeeper:
                 asyncio.run(self._keep(worker_loop, watchdog))
             except BaseException as error:
                 self._failure = error
-            # Closed: nobody waited for the end of a thread that was long in ending.
+            # Closed: the worker did not wait any longer for the end of this thread.
             with contextlib.suppress(RuntimeError):
                 worker_loop.call_soon_threadsafe(ended.set)
 
