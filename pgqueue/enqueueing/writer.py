@@ -117,7 +117,7 @@ class Writer:
                 await self._write_for_caller(batch, connection)
             is_written = True
         finally:
-            self._depths.settle(counts, is_written=is_written)
+            self._depths.conclude(counts, is_written=is_written)
 
     async def _count_depth(self, queue: str, known: Depth, count: int, limit: int) -> None:
         async with self._counting:

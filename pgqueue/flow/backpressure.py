@@ -104,7 +104,7 @@ class Depths:
         return self._known.setdefault(queue, Depth())
 
     def admit(self, counts: Mapping[str, int]) -> None:
-        """Begin to add jobs, all or none; `settle` ends it. Raises QueueFullError."""
+        """Begin to add jobs, all or none; `conclude` ends it. Raises QueueFullError."""
         chosen = list(self.limited(counts))
         for queue, count, limit in chosen:
             known = self.of(queue)
@@ -119,7 +119,7 @@ class Depths:
         for queue, count, _ in chosen:
             self.of(queue).being_added += count
 
-    def settle(self, counts: Mapping[str, int], *, is_written: bool) -> None:
+    def conclude(self, counts: Mapping[str, int], *, is_written: bool) -> None:
         """Record that admitted jobs were written, or will not be."""
         for queue, count, _ in self.limited(counts):
             known = self.of(queue)

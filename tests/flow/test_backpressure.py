@@ -206,7 +206,7 @@ def test_never_more_are_admitted_than_fit_and_none_is_refused_that_fits(
             assert 1 <= refused.retry_after <= LONGEST_WAIT  # noqa: PT017
         else:
             total += count
-            depths.settle({"q": count}, is_written=True)
+            depths.conclude({"q": count}, is_written=True)
 
     assert total <= limit
 

@@ -1,4 +1,4 @@
-"""What requests may say: their queries and bodies. These check what is read, and document it."""
+"""The queries and bodies of requests: models that check them, and from which the API's document is made."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pgqueue.options.meanings import meanings
 from pgqueue.options.table import AT, Level, Option
 
 MAX_REASON: Final = 1000
-"""Characters of a reason for the history."""
+"""The longest reason for the history, in characters."""
 _TIME: Final = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE
 )
@@ -37,7 +37,7 @@ _TIME: Final = re.compile(
 def _moment(value: object) -> object:
     if not isinstance(value, str):
         return value
-    problem = "give a time with its zone, as 2026-01-31T12:00:00Z (in a query, + is written %2B)"
+    problem = "must be a time with its zone, like 2026-01-31T12:00:00Z (in a query, write + as %2B)"
     if not _TIME.fullmatch(value):
         raise ValueError(problem)
     try:
@@ -50,18 +50,20 @@ Moment = Annotated[
     datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
 Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
-Reason = Annotated[str, Field(max_length=MAX_REASON, pattern=r"^[^\x00]*$", description="For the history.")]
+Reason = Annotated[
+    str, Field(max_length=MAX_REASON, pattern=r"^[^\x00]*$", description="Recorded in the history.")
+]
 Queue = Annotated[str, Field(min_length=1, max_length=MAX_QUEUE_LENGTH, pattern=r"^[^\x00]*$")]
 Positive = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
 Some = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
 Count = Annotated[int, Field(ge=0)]
 Priority = Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY)]
-Limit = Annotated[int, Field(ge=1, le=MAX_PAGE, description="Of one page.")]
-Cursor = Annotated[str, Field(description="Of the page before; leave it out to begin.")]
+Limit = Annotated[int, Field(ge=1, le=MAX_PAGE, description="The size of a page.")]
+Cursor = Annotated[str, Field(description="The cursor of the previous page; omit it for the first page.")]
 
 
 class Input(BaseModel):
-    """What somebody sends. There is nothing in it that is not known."""
+    """What a request sends. Unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -81,15 +83,15 @@ class PollQuery(Input):
 
 
 class JobChoice(Input):
-    """Which jobs are meant: those that fit everything that is given."""
+    """Selects the jobs that match every field that is set."""
 
     status: Annotated[list[JobStatus], Field(min_length=1)] | None = None
     task: Text | None = None
     queue: Text | None = None
     tag: Text | None = Field(default=None, description="One of the job's tags.")
     key: Text | None = None
-    created_after: Moment | None = Field(default=None, description="Created then or later.")
-    created_before: Moment | None = Field(default=None, description="Created earlier than then.")
+    created_after: Moment | None = Field(default=None, description="Created at or after this time.")
+    created_before: Moment | None = Field(default=None, description="Created before this time.")
 
     def filter(self) -> JobFilter:
         """Return it as a value. Raises InvalidFilterError."""
@@ -104,7 +106,7 @@ class JobQuery(JobChoice):
 
 
 class Because(Input):
-    """Why something is done."""
+    """Why an operation is done."""
 
     reason: Reason | None = None
 
@@ -113,26 +115,28 @@ class JobsBody(Because):
     """Many jobs at once."""
 
     filter: JobChoice = JobChoice()
-    all: bool = Field(default=False, description="That a filter that leaves nothing out is meant.")
-    limit: int = Field(default=10_000, ge=1, le=MAX_COUNT, description="About how many in this request.")
+    all: bool = Field(default=False, description="Confirms an empty filter, which matches everything.")
+    limit: int = Field(
+        default=10_000, ge=1, le=MAX_COUNT, description="About how many jobs this request changes, at most."
+    )
 
 
 class PriorityBody(Because):
-    """Another priority."""
+    """A new priority."""
 
     priority: Priority = Field(description="Higher priorities run first.")
 
 
 class LetterChoice(Input):
-    """Which dead letters are meant: those that fit everything that is given."""
+    """Selects the dead letters that match every field that is set."""
 
     task: Text | None = None
     queue: Text | None = None
-    reason: Text | None = Field(default=None, description="A code, as exception or hard_timeout.")
+    reason: Text | None = Field(default=None, description="A reason code, such as exception or hard_timeout.")
     fingerprint: Text | None = None
     error_type: Text | None = None
-    failed_after: Moment | None = Field(default=None, description="Failed then or later.")
-    failed_before: Moment | None = Field(default=None, description="Failed earlier than then.")
+    failed_after: Moment | None = Field(default=None, description="Failed at or after this time.")
+    failed_before: Moment | None = Field(default=None, description="Failed before this time.")
 
     def filter(self) -> DeadLetterFilter:
         """Return it as a value. Raises InvalidFilterError."""
@@ -147,7 +151,7 @@ class LetterQuery(LetterChoice):
 
 
 class GroupQuery(Input):
-    """Which groups of dead letters are meant."""
+    """Selects groups of dead letters."""
 
     task: Text | None = None
     reason: Text | None = None
@@ -156,36 +160,41 @@ class GroupQuery(Input):
 
 
 class RedriveBody(Because):
-    """How one dead letter is redriven."""
+    """How to redrive one dead letter."""
 
-    queue: Queue | None = Field(default=None, description="Another one than its own.")
-    arguments: dict[str, Any] | None = Field(default=None, description="Instead of its own, by name.")
+    queue: Queue | None = Field(default=None, description="Move the job to this queue.")
+    arguments: dict[str, Any] | None = Field(default=None, description="New arguments, by name.")
     reset_attempts: bool = Field(
-        default=True, description="Give its attempts back; without, it has one more."
+        default=True, description="False keeps the attempt count; the job has at least one more attempt."
     )
 
 
 class MassRedriveBody(Because):
-    """How many dead letters are redriven."""
+    """Which dead letters to redrive, and how."""
 
     filter: LetterChoice = LetterChoice()
-    all: bool = Field(default=False, description="That every dead letter is meant.")
-    rate: float = Field(default=100.0, gt=0, le=MAX_RATE, description="Jobs a second.")
-    queue: Queue | None = Field(default=None, description="Another one than their own.")
+    all: bool = Field(default=False, description="Confirms an empty filter, which matches every dead letter.")
+    rate: float = Field(default=100.0, gt=0, le=MAX_RATE, description="Jobs per second.")
+    queue: Queue | None = Field(default=None, description="Move the jobs to this queue.")
     reset_attempts: bool = True
 
 
 class DiscardBody(Because):
-    """Which dead letters are discarded."""
+    """Which dead letters to discard."""
 
     filter: LetterChoice = LetterChoice()
-    all: bool = Field(default=False, description="That every dead letter is meant.")
+    all: bool = Field(default=False, description="Confirms an empty filter, which matches every dead letter.")
 
 
 class WorkerQuery(Input):
-    """How much of the workers is shown."""
+    """How much to show of each worker."""
 
-    jobs: int = Field(default=10, ge=0, le=100, description="Of those that each runs, the longest running.")
+    jobs: int = Field(
+        default=10,
+        ge=0,
+        le=100,
+        description="How many running jobs to show per worker, the longest-running first.",
+    )
 
 
 _KINDS: Final[Mapping[Callable[[str, object], Any], Any]] = {
@@ -208,7 +217,7 @@ _KINDS: Final[Mapping[Callable[[str, object], Any], Any]] = {
     retry_limit: Count | None,
     some_seconds: Some,
 }
-"""What JSON has for the values that each check of an option takes."""
+"""The JSON types of the values that each check of an option accepts."""
 _JSON_WORDS: Final = {"None": "null", "True": "true", "False": "false"}
 
 
@@ -235,7 +244,7 @@ class AttemptOptionsBody(_options_at(Level.RUN_TIME)):  # type: ignore[misc]  # 
 
 
 class TaskOptionsBody(Because):
-    """A task's options at run time, instead of those set before. None: as the task was declared."""
+    """A task's options at run time. They replace those set before; without any, it runs as declared."""
 
     options: AttemptOptionsBody = AttemptOptionsBody()
 
