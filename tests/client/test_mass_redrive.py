@@ -239,7 +239,7 @@ async def test_a_mass_redrive_that_cannot_be_says_so(dsn: str, db: Connection) -
             await unknown.progress()
         assert await unknown.cancel() is False
         waiting = await pgq.redrive_many(all=True)
-        with pytest.raises(ResultTimeoutError, match="it goes on while a worker runs"):
+        with pytest.raises(ResultTimeoutError, match="it continues while a worker is running"):
             await waiting.wait(timeout=0.01)
 
     assert await count(db, "mass_redrive") == 1
