@@ -1,12 +1,12 @@
--- claim: lease up to $2 ready jobs to lease $1, walking lanes $3 in their order, each from position $4.
+-- claim: claim up to $2 pending jobs for lease $1, walking lanes $3 in their order, each from position $4.
 --
--- Rows come back in no particular order. A lease that has run out claims nothing; the share lock
--- on it keeps a rescuer from passing by while this claim is not yet committed. Paused lanes are passed
--- over: read once the lock is held, so that a pause that has waited for the lock is heeded.
+-- Rows come back in no particular order. An expired lease claims nothing. The share lock on the lease keeps a
+-- rescue from missing this claim before it is committed. Paused lanes are skipped; they are read once the lock
+-- is held, so that a pause that has waited for the lock takes effect.
 --
--- No plan of this statement can touch more rows than the batch, whatever the statistics say: tables
--- are reached by `= any(batch)` and joined among batch-sized sets. Joining a table to the batch by
--- equality alone once read the whole table, dead rows included.
+-- No plan of this statement can touch more rows than the batch, whatever the statistics say: tables are reached
+-- by `= any(batch)` and joined among batch-sized sets. Joining a table to the batch by equality alone once read
+-- the whole table, dead rows included.
 
 with holder as materialized (
     select id from pgqueue.lease where id = $1 and expires_at > now() for key share
@@ -15,9 +15,9 @@ paused as materialized (
     select pgqueue.paused_lanes() as lanes from holder
 ),
 chosen as materialized (
-    -- Not a subquery: joined in line, the limit may apply once per outer row, and more rows would
-    -- be locked than were asked for. The nested loop walks the lanes in the given order and stops
-    -- at the limit; the lanes behind it are not looked at.
+    -- Not a subquery: inlined, the limit may apply once per outer row, and lock more rows than were asked
+    -- for. The nested loop walks the lanes in the given order and stops at the limit, before it looks at
+    -- the remaining lanes.
     select candidate.job_id
     from paused,
          unnest($3::integer[], $4::bigint[]) as walk (lane, position)

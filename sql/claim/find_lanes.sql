@@ -1,4 +1,4 @@
--- find_lanes: the lanes of queues $1 that a worker walks that knows tasks $2.
+-- find_lanes: the lanes of queues $1 for a worker that declares tasks $2.
 
 select id, queue, priority, task
 from pgqueue.lane

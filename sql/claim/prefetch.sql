@@ -1,5 +1,6 @@
--- prefetch: as claim ($1 to $4), but the jobs are not started: they stay pending, for this lease
--- first, and an idle worker may steal them.
+-- prefetch: claim as claim does ($1 to $4), without starting the jobs.
+--
+-- They stay pending, reserved for this lease; an idle worker may take them over.
 
 with holder as materialized (
     select id from pgqueue.lease where id = $1 and expires_at > now() for key share

@@ -1,7 +1,7 @@
--- secure_claim: have the claim of job $1 by lease $2 outlive a crash of the server.
+-- secure_claim: make the claim of job $1 by lease $2 survive a crash of the server.
 --
--- Sent where commits wait for the disk: what was committed before goes there too, the claim among it. No row:
--- the job is not this lease's any more, or the claim is forgotten already.
+-- Sent where commits wait for the disk, so that all earlier commits, the claim among them, are on disk as well.
+-- No row back: the lease no longer holds the job, or the claim is lost already.
 
 update pgqueue.running
 set claimed_at = claimed_at

@@ -1,7 +1,7 @@
 -- start: start the prefetched jobs $2 of lease $1.
 --
--- Rows come back, in no particular order, for the jobs that nobody has stolen meanwhile. Those in paused
--- lanes go back to where they were: see claim.
+-- Rows come back in no particular order, for the jobs that no other worker has taken over. Jobs in paused lanes
+-- return to their positions: see claim.
 
 with holder as materialized (
     select id from pgqueue.lease where id = $1 for key share

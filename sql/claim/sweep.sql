@@ -1,7 +1,7 @@
--- sweep: of lanes $1, those that have ready jobs, and the first position of each.
+-- sweep: those of lanes $1 that have pending jobs, with the first position of each.
 --
--- Finds what positions remembered from earlier claims have passed by: jobs of transactions that
--- committed late, and jobs that were given back.
+-- Finds jobs before the positions remembered from earlier claims: jobs of transactions that committed late, and
+-- jobs that were returned to the queue.
 
 select walk.lane, first.position
 from unnest($1::integer[]) as walk (lane)

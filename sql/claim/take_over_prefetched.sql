@@ -1,8 +1,8 @@
--- take_over_prefetched: take over up to $2 jobs that other workers have prefetched and not started, from lanes $3,
--- for lease $1.
+-- take_over_prefetched: take over, for lease $1, up to $2 jobs in lanes $3 that other workers prefetched and have
+-- not started.
 --
--- Rows come back as from prefetch. The index holds prefetched jobs only, so a fleet that does not
--- prefetch pays for an empty one.
+-- Rows come back as from prefetch. The index holds prefetched jobs only, so a fleet that does not prefetch pays
+-- for an empty one.
 
 with holder as materialized (
     select id from pgqueue.lease where id = $1 and expires_at > now() for key share

@@ -1,4 +1,4 @@
--- cancel_redrive: stop mass redrive $1; no row: it had ended.
+-- cancel_redrive: stop mass redrive $1; no row: it had already ended.
 
 update pgqueue.mass_redrive
 set state = 'cancelled', ended_at = now()

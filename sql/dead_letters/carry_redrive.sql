@@ -1,7 +1,7 @@
--- carry_redrive: carry one mass redrive on by what is due, $1 jobs at most.
+-- carry_redrive: redrive the due part of one mass redrive, $1 jobs at most.
 --
--- Returns the lanes of those that are ready now, and the position that they are behind; no row: nothing is due, or
--- others are at it. The position is read first, because the function is given nothing before.
+-- Returns the lanes of the jobs that are pending now, and a position before all of theirs. No row: nothing is
+-- due, or another worker is at it. The position is read first, before the function assigns any.
 
 select carried.lanes, before.position
 from (select coalesce(pg_sequence_last_value('pgqueue.position'), 0) as position) as before

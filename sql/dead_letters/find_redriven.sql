@@ -1,6 +1,7 @@
--- find_redriven: name the jobs that this transaction has redriven into lanes $1, behind position $2.
+-- find_redriven: the jobs that this transaction has redriven into lanes $1, after position $2.
 --
--- What others queue there meanwhile is read, and left out: its time or its latest action is another.
+-- Jobs that others enqueue there meanwhile are read and left out, because their time or their latest action
+-- differs.
 
 select fresh.job_id as id, (select job.task from pgqueue.job where job.id = fresh.job_id) as task,
        (select lane.queue from pgqueue.lane where lane.id = fresh.lane) as queue, fresh.attempt, latest.reason

@@ -1,8 +1,8 @@
--- group_dead_letters: dead letters by fingerprint, of task $1, reason $2 and error type $3 (null: any), the
--- groups that failed last first, $4 at most; counts stop at $5, and $6 fingerprints are looked at.
+-- group_dead_letters: groups of dead letters by fingerprint, with task $1, reason $2 and error type $3 (null: any),
+-- the latest failures first, $4 groups at most; counts stop at $5, and $6 fingerprints are examined.
 --
--- Goes from fingerprint to fingerprint in the index: the cost grows with the groups, and not with the dead
--- letters beyond a group's cap.
+-- Walks from fingerprint to fingerprint in the index, so the cost grows with the groups, and not with the dead
+-- letters beyond the cap of a group.
 
 with recursive found as (
     (select fingerprint, 1 as number from pgqueue.dead_letter order by fingerprint limit 1)

@@ -1,4 +1,4 @@
--- read_actions: what operators did to job $1, oldest first.
+-- read_actions: the actions of operators on job $1, oldest first.
 
 select at, action, attempt, reason, actor
 from pgqueue.action

@@ -1,4 +1,4 @@
--- read_redrive: how far mass redrive $1 has come.
+-- read_redrive: the progress of mass redrive $1.
 
 select id, state, total, done, rate, queue, reason, actor, created_at, ended_at
 from pgqueue.mass_redrive

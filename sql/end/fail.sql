@@ -1,7 +1,7 @@
 -- fail: end jobs $2 with statuses $3, reasons $5 and errors $6 under lease $1 at worker $4.
 --
--- For every end but success. An expired job was never started: it has no attempt to record.
--- Returns the jobs that were still this lease's.
+-- For every end except success. An expired job was never started, so it has no attempt to record.
+-- Returns the jobs that this lease still held.
 
 with ended as (
     delete from pgqueue.running

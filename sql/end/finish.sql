@@ -1,11 +1,11 @@
 -- finish: record that jobs $2, which lie between the ids $5 and $6, succeeded with results $3 under lease $1
 -- at worker $4.
 --
--- $2 is a text like {ID,ID,...} and $3 a JSON array, or null where no results are kept: see enqueue. It is read
--- once: reading a hundred ids for each of its uses cost a sixth of the statement. The bounds let the server pass
--- over the partitions of other days: another fifth.
--- Returns the jobs that were still this lease's: how many, and which unless it is all of them. The others
--- were fenced off and stay as they are. Every table is reached by `= any(batch)`: see claim.
+-- $2 is a string like {ID,ID,...}; $3 is a JSON array, or null if no results are stored: see enqueue. $2 is parsed
+-- once, because parsing a hundred ids for each use cost a sixth of the statement. The bounds let the server skip
+-- the partitions of other days, which saves another fifth.
+-- Returns the jobs that this lease still held: how many, and which ones unless it is all of them. The others were
+-- fenced off and stay as they are. Every table is reached by `= any(batch)`: see claim.
 
 with batch as materialized (
     select $2::text::uuid[] as ids
@@ -20,7 +20,7 @@ finished as (
     update pgqueue.job
     set status       = 'succeeded',
         started_at   = coalesce(job.started_at, ended.started_at),
-        -- Not now(): this may be the end of a long transaction of the handler's own.
+        -- Not now(): this may be the end of a long transaction that the handler began.
         completed_at = greatest(statement_timestamp(), ended.started_at),
         attempt      = ended.attempt,
         worker       = $4,

@@ -1,7 +1,7 @@
--- put_aside: give jobs $2 of lease $1 back, in the lanes of their tasks $3: for workers that know them.
+-- put_aside: return jobs $2 of lease $1 to the queue, in the lanes of their tasks $3.
 --
--- They keep their positions and spend no attempt. The lanes have been made by make_lanes.
--- Returns the jobs that were still this lease's, and their lanes.
+-- Only workers that declare these tasks walk these lanes. The jobs keep their positions, and the attempt does not
+-- count. make_lanes has made the lanes. Returns the jobs that this lease still held, and their lanes.
 
 with ended as (
     delete from pgqueue.running

@@ -1,7 +1,7 @@
--- record_step: store the result $4 of step $3 of job $1, which runs under lease $2.
+-- record_step: store the result $4 of step $3 of job $1, which is running under lease $2.
 --
--- No row back: the lease was lost, and nothing is stored. Otherwise the result that counts: the one that
--- was stored first. The share lock keeps a rescuer from passing by while this is not yet committed.
+-- No row back: the lease was lost, and nothing was stored. Otherwise returns the result that counts, which is the
+-- one stored first. The share lock keeps a rescue from missing this before it is committed.
 
 with holder as materialized (
     select job_id from pgqueue.running where job_id = $1 and lease_id = $2 for key share

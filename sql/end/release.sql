@@ -1,7 +1,7 @@
--- release: give jobs $2 of lease $1 at worker $3 back, at the positions they had, their attempts unspent.
+-- release: return jobs $2 of lease $1 at worker $3 to the queue, at their old positions; the attempt does not count.
 --
--- One that somebody has asked to cancel is cancelled: given back, it would run again. Returns the jobs that
--- were still this lease's, their lanes, and whether each is cancelled.
+-- A job with a cancel request is cancelled instead, because it would run again. Returns the jobs that this lease
+-- still held, their lanes, and whether each was cancelled.
 
 with ended as (
     delete from pgqueue.running

@@ -1,7 +1,7 @@
--- release_unknown: give back the jobs of lease $1 other than $2, unspent.
+-- release_unknown: return the jobs of lease $1 except $2 to the queue; the attempt does not count.
 --
--- For a claim whose answer was lost: it may have been committed, and then nobody runs its jobs while
--- the lease lives. The caller has locked the lease in an earlier statement: see lock_lease.
+-- For a claim whose answer was lost: it may have been committed, and then no worker runs its jobs while the lease
+-- is valid. The caller has locked the lease in an earlier statement: see lock_lease.
 
 with ended as (
     delete from pgqueue.running

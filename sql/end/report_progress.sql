@@ -1,4 +1,4 @@
--- report_progress: note how far jobs $2 have come, as values $3, as far as they run under their leases $1.
+-- report_progress: store the progress $3 of those of jobs $2 that are running under their leases $1.
 
 with holder as materialized (
     select running.job_id, running.lease_id

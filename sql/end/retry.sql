@@ -1,10 +1,10 @@
 -- retry: schedule jobs $2 to run again after $3 and not before $8, their attempts under lease $1 at worker $4
--- having ended for reasons $5 with errors $6; where $7 is false the attempt is not spent; their options become
--- $9 and their arguments $10, where those are not null.
+-- having ended for reasons $5 with errors $6; the attempt counts unless $7 is false; options become $9 and arguments
+-- $10 where these are not null.
 --
--- One statement: the job is never both running and scheduled, nor neither. $8, $9 and $10 are null where they
--- are null throughout. One that somebody has asked to cancel is cancelled instead. Returns the jobs that were
--- still this lease's, and whether each is cancelled.
+-- One statement, so that a job is never both running and scheduled, nor neither. $8, $9 and $10 are null if all
+-- their values are. A job with a cancel request is cancelled instead. Returns the jobs that this lease still held,
+-- and whether each was cancelled.
 
 with ended as (
     delete from pgqueue.running

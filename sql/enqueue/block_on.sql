@@ -1,3 +1,3 @@
--- block_on: have the new jobs $1 wait, each for the end of the one of jobs $2 in its place.
+-- block_on: block the new jobs $1, each until the job at its place in $2 has ended.
 
 select pgqueue.wait_for($1::text::uuid[], $2::text::uuid[])

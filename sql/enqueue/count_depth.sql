@@ -1,4 +1,4 @@
--- count_depth: how many jobs of queue $1 are pending and unclaimed, counted up to $2.
+-- count_depth: how many jobs in queue $1 are pending and unclaimed, counting to $2.
 
 select count(*)
 from (

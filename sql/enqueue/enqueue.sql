@@ -1,14 +1,14 @@
--- enqueue: add jobs with ids $1 and arguments $2, each made after the template numbered $3 (null: all after
--- the first) of those with queues $4, priorities $5, tasks $6, expiries at $7 or after $8, options $9,
--- headers $10, tags $11 and keys $12.
+-- enqueue: add jobs with ids $1 and arguments $2, each from the template numbered $3 (null: all from the first) of
+-- those with queues $4, priorities $5, tasks $6, expiries at $7 or after $8, options $9, headers $10, tags $11 and
+-- keys $12.
 --
--- $1 is a text like {ID,ID,...} and $2 a JSON array: for a list of ids and texts the client's driver takes
--- several times as long. JSON comes as text, because the connection may be the caller's, with codecs of
--- his own. Template columns that are null throughout are passed as null.
+-- $1 is a string like {ID,ID,...} and $2 a JSON array, because the client's driver takes several times as long for
+-- lists of ids and strings. JSON is sent as a string, because the connection may be the caller's, with its own
+-- codecs. Template columns in which all values are null are sent as null.
 --
--- A lane that does not exist is a not-null violation, an id that exists a unique violation: nothing is
--- written, and the caller makes the lane or looks the id up and calls again. (`on conflict do nothing`
--- would cost every insert a second index probe and a WAL record.)
+-- A missing lane raises a not-null violation, and an existing id a unique violation. Then nothing was written, and
+-- the caller makes the lane, or looks the id up, and calls again. (`on conflict do nothing` would cost every insert
+-- a second index probe and a WAL record.)
 
 with template as materialized (
     select given.number, lane.id as lane, given.task,

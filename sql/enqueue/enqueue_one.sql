@@ -1,9 +1,9 @@
 -- enqueue_one: add the job with id $1, queue $2, priority $3, task $4, arguments $5, expiry at $6 or after $7,
 -- options $8, headers $9, tags $10 and key $11.
 --
--- As enqueue, which see, for a single job: taking its columns out of arrays and documents would take twice the
--- time of the inserts themselves. Id and JSON come as text, because the connection may be the caller's, with
--- codecs of his own.
+-- Does for one job what enqueue does: taking its columns out of arrays and documents would take twice as long as
+-- the inserts themselves. Id and JSON are sent as strings, because the connection may be the caller's, with its own
+-- codecs.
 
 with added as (
     insert into pgqueue.job (id, lane, task, arguments, expires_at, options, headers, tags, key)

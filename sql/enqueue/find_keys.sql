@@ -1,4 +1,4 @@
--- find_keys: which jobs have the idempotency keys with ids $1, and the fingerprints of their calls.
+-- find_keys: the jobs that hold the idempotency keys with ids $1, and the fingerprints of their calls.
 
 select id, job_id, encode(fingerprint, 'hex') as fingerprint
 from pgqueue.idempotency_key

@@ -1,6 +1,6 @@
--- hand_over_keys: give idempotency keys, as the JSON array $1 says, to jobs, whoever had them; their ids are $2.
+-- hand_over_keys: give the idempotency keys in the JSON array $1, with ids $2, to other jobs.
 --
--- The caller has locked them with take_keys, and the array is made as it is there.
+-- The caller has locked them with take_keys, and the array has the same form as there.
 
 update pgqueue.idempotency_key
 set job_id = given.job_id, span = given.span, fingerprint = decode(given.fingerprint, 'hex'),

@@ -1,3 +1,3 @@
--- limit_lock_wait: have statements of this transaction wait for a lock no longer than $1 milliseconds.
+-- limit_lock_wait: let statements of this transaction wait for a lock for $1 milliseconds at most.
 
 select set_config('lock_timeout', $1::integer::text, true)

@@ -1,10 +1,10 @@
--- make_lanes: make the lanes of queues $1 at priorities $2 for tasks $3 ('' for any) that are missing.
+-- make_lanes: make the missing lanes of queues $1 at priorities $2 for tasks $3 ('' for any task).
 
 insert into pgqueue.lane (queue, priority, task)
 select distinct given.queue, given.priority, given.task
 from unnest($1::text[], $2::smallint[], $3::text[]) as given (queue, priority, task)
 where not exists (
-    -- Looked up first: a conflict burns a number of the lane sequence.
+    -- Looked up first, because a conflict would use up a number of the lane sequence.
     select from pgqueue.lane
     where lane.queue = given.queue and lane.priority = given.priority and lane.task = given.task
 )

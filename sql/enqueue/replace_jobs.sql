@@ -1,7 +1,7 @@
--- replace_jobs: give jobs that have not started the arguments, options and times of the JSON array $1.
+-- replace_jobs: give jobs that have not started the arguments, options and times in the JSON array $1.
 --
--- Returns the jobs that took them, where each stood before, and where it stands now: what is blocked stays so. A
--- function, because the connection may be a caller's, without our settings.
+-- Returns the jobs that were changed, with their previous and present status; a blocked job stays blocked. A
+-- function, because the connection may be the caller's, without pgqueue's settings.
 
 select job_id as id, pgqueue.status_of(job_id)::text as was,
        (coalesce(call.run_at, now() + make_interval(secs => call.delay)) > now()) is true as is_timed

@@ -1,6 +1,6 @@
--- schedule: add jobs as enqueue does ($1 to $12), after templates that run at $13 or after $14.
+-- schedule: add jobs as enqueue does ($1 to $12), from templates that start at $13 or after $14.
 --
--- A time that has come by now is ready at once. Returns the jobs that are, and their lanes.
+-- Jobs whose time has already come are pending at once; returns these jobs and their lanes.
 
 with template as materialized (
     select given.number, lane.id as lane, given.task,

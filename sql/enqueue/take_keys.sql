@@ -1,9 +1,9 @@
--- take_keys: give idempotency keys to jobs, as the JSON array $1 says, where no other job holds them.
+-- take_keys: give the idempotency keys in the JSON array $1 to their jobs, unless another job holds them.
 --
--- Of each: id, scope, key, job_id, span, fingerprint and window in seconds (null: for ever). The caller sorts
--- them by id, so that two bulk calls take turns and do not deadlock. Whether a key is held is judged once
--- its row is locked, by the clock of that moment and the holder's status as of then; the lock stays to the
--- end of the transaction, taken or not. Returns the ids that were taken.
+-- Each element has id, scope, key, job_id, span, fingerprint and window in seconds (null: no end). The caller sorts
+-- them by id, so that two bulk calls wait for each other and do not deadlock. Whether a key is held is decided once
+-- its row is locked, by the clock and the holder's status at that moment. The lock is kept until the end of the
+-- transaction, whether the key was taken or not. Returns the ids of the keys that were taken.
 
 insert into pgqueue.idempotency_key as held (id, scope, key, job_id, span, fingerprint, expires_at)
 select given.id, given.scope, given.key, given.job_id, given.span, decode(given.fingerprint, 'hex'),

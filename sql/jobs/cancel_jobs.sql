@@ -1,6 +1,6 @@
 -- cancel_jobs: cancel each of the jobs $1 for reason $2, as actor $3.
 --
--- Returns the answer for each that there is, and where it stood when this began: it may have moved on until it was
+-- Returns for each existing job the answer, and where it stood when this began; it may have moved on before it was
 -- cancelled. Job by job, behind a fence: see read_jobs.
 
 with stood as materialized (

@@ -1,6 +1,6 @@
--- is_day_removed: whether job id $1 is of a day of which no job is left: all that there were have been removed.
+-- is_day_removed: whether job id $1 is from a day of which all jobs were removed.
 --
--- A UUIDv7 says its day. The database must have been pgqueue's by then, and the day must be over.
+-- A UUIDv7 contains its day. pgqueue must have been in the database by then, and the day must be over.
 
 select wanted.day_low is not null
    and wanted.id >= pgqueue.id_at((select min(applied_at) from pgqueue.migration))

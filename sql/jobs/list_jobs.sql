@@ -1,8 +1,9 @@
 -- list_jobs: of the $8 newest jobs with ids from $9 to $10, the $11 newest that have one of the statuses $1, task
--- $2, queue $3, tag $4 and key $5, and were created at or after $6 and before $7 (null: any), which ids that have a
--- time in them can only be if they are from $12 to $13.
+-- $2, queue $3, tag $4 and key $5, and were created at or after $6 and before $7 (null: any); ids with a time in
+-- them can match only from $12 to $13.
 --
--- An id without a time is in the default partition, wherever it stands in the order. Returns the jobs, how many were looked at and the last one.
+-- An id without a time is in the default partition, whatever its place in the order. Returns the jobs, how many
+-- were examined, and the last of them.
 
 with looked as materialized (
     select id, status, task, lane, tags, key, created_at

@@ -1,7 +1,7 @@
--- list_live: of the $8 newest jobs with ids from $9 to $10 that stand at one of the statuses $1, all live, the $11
+-- list_live: of the $8 newest jobs with ids from $9 to $10 and one of the statuses $1, all of them live, the $11
 -- newest that have task $2, queue $3, tag $4 and key $5, and were created at or after $6 and before $7 (null: any).
 --
--- Each status is read from its own table. Returns the jobs, how many were looked at and the last one.
+-- Each status is read from its own table. Returns the jobs, how many were examined, and the last of them.
 
 with looked as materialized (
     select id

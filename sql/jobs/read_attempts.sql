@@ -1,4 +1,4 @@
--- read_attempts: the attempts of job $1 that did not succeed, oldest first.
+-- read_attempts: the unsuccessful attempts of job $1, oldest first.
 
 select attempt, started_at, ended_at, worker, version, reason, error::text
 from pgqueue.attempt

@@ -1,7 +1,7 @@
--- read_jobs: everything about jobs $1. Primary keys only.
+-- read_jobs: everything about jobs $1, by primary keys only.
 --
--- Job by job, behind a fence (`offset 0`): a list of ids does not reach through the outer joins of the view,
--- and each table would be read whole. One id does.
+-- Job by job, behind a fence (`offset 0`): a list of ids does not reach through the outer joins of the view, so each
+-- table would be read whole. A single id does.
 
 select id, status::text, queue, priority, task, arguments::text, attempt, losses, created_at, started_at,
        completed_at, next_run_at, run_at, expires_at, worker, result::text, reason, error::text,

@@ -1,7 +1,7 @@
--- read_versions: the version of each of jobs $1, which changes whenever something about the job does, and
--- whether the job is over. Primary keys only.
+-- read_versions: the version of each of jobs $1, which changes with every change of the job, and whether the job
+-- has ended, by primary keys only.
 --
--- Whatever changes about a job writes a row, and the row says which transaction wrote it. Job by job, behind a
+-- Every change of a job writes a row, and the row has the id of the transaction that wrote it. Job by job, behind a
 -- fence: see read_jobs.
 
 select wanted.job_id, job.is_terminal, job.version

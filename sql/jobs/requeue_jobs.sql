@@ -1,8 +1,8 @@
--- requeue_jobs: make those of the jobs $1 pending again that have one of the terminal statuses $2, for reason $3, as
--- actor $4; name them if $5.
+-- requeue_jobs: make those of the jobs $1 that ended with one of the statuses $2 pending again, for reason $3, as
+-- actor $4; lists them if $5.
 --
--- Locked here first, so that those named are those requeued. Returns how many, their lanes, and each one's id, task
--- and queue, as JSON (null: not asked for, or none).
+-- They are locked here first, so that exactly the listed jobs are requeued. Returns how many, their lanes, and the
+-- id, task and queue of each as JSON (null: not requested, or none).
 
 with locked as materialized (
     select job.id, job.task, job.lane

@@ -1,4 +1,4 @@
--- expire_lease: let lease $1 run out now, if it was not renewed since $2.
+-- expire_lease: expire lease $1 now, unless it was renewed after $2.
 
 update pgqueue.lease
 set expires_at = now()

@@ -1,6 +1,6 @@
--- find_silent_leases: the leases, other than $1, whose process has let go of its advisory lock.
+-- find_silent_leases: the leases, other than $1, whose process no longer holds its advisory lock.
 --
--- A hint that the process is dead; a process that lost one connection looks the same for a moment.
+-- A hint that the process is dead. A process that has lost one connection looks the same for a moment.
 
 select lease.id, lease.renewed_at
 from pgqueue.lease

@@ -1,6 +1,6 @@
--- hold_lock: hold advisory lock $1 for as long as this session lives.
+-- hold_lock: take advisory lock $1 for the life of this session.
 --
--- False: another session has it, which after a reconnect is the one that the server does not yet know
--- to be dead. Peers see it held either way.
+-- False: another session has it. After a reconnect that is the old session, which the server does not yet know to be
+-- dead. Other workers see the lock as held either way.
 
 select pg_try_advisory_lock($1::bigint)

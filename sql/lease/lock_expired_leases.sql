@@ -1,4 +1,4 @@
--- lock_expired_leases: lock the leases that have run out, but those that somebody else is rescuing
+-- lock_expired_leases: lock the expired leases, except those that another worker is rescuing
 -- or that a claim not yet committed still shares.
 
 select id, worker

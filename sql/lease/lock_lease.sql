@@ -1,6 +1,6 @@
 -- lock_lease: lock lease $1 for the transaction.
 --
--- Waits for a claim under it that is not yet committed, and holds off those to come. Only a statement
--- after this one sees what that claim took.
+-- Waits for claims under it that are not yet committed, and blocks later ones. Only a statement after this one sees
+-- what those claims took.
 
 select id from pgqueue.lease where id = $1 for update

@@ -1,7 +1,7 @@
--- renew_lease: extend lease $1 by $2 from now, and note the seconds $3 that its event loop took to turn.
+-- renew_lease: extend lease $1 by $2 from now, and store its event-loop lag $3 in seconds.
 --
--- No row back: it ran out, and its jobs may be running elsewhere. A lease that has run out is not
--- renewed even if nobody has noticed yet.
+-- No row back: it has expired, and its jobs may be running elsewhere. An expired lease is not renewed, even if no
+-- worker has noticed yet.
 
 update pgqueue.lease
 set renewed_at = now(),

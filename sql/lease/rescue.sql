@@ -1,9 +1,8 @@
--- rescue: take up to $2 jobs of the expired lease $1 back, each at the position it had; a job lost more
--- often than its task allows (default $3) has failed for it; one that was to be cancelled is cancelled.
+-- rescue: rescue up to $2 jobs of the expired lease $1, each at its old position; a job that was lost more often
+-- than its task allows (default $3) has failed; a job with a cancel request is cancelled.
 --
--- The caller holds the lock on the lease. A loss is counted apart from attempts, and the attempt is
--- given back. A job that was only prefetched has lost nothing. Returns the jobs with the status and the
--- lane they got.
+-- The caller holds the lock on the lease. A loss is counted separately, and the attempt does not count. A prefetched
+-- job that was not started has lost nothing. Returns the jobs with their new statuses and lanes.
 
 with held as materialized (
     select job_id from pgqueue.running where lease_id = $1 limit $2 for update

@@ -1,6 +1,6 @@
--- count_dead_letters: per queue, how many dead letters it has, counted to $1 at most.
+-- count_dead_letters: how many dead letters each queue has, counting to $1.
 --
--- With many queues each is counted to less, so that all of them are not counted further than ten would be.
+-- With many queues the cap of each is lower, so that the total is never higher than for ten queues.
 
 with queues as materialized (
     select distinct queue from pgqueue.lane

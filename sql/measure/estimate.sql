@@ -1,7 +1,7 @@
--- estimate: about how many jobs each lane has ready, scheduled, retrying and blocked, and how many dead letters each
--- queue has, by a sample of some $1 blocks of each of the tables $2 (ready, scheduled, blocked, dead_letter).
+-- estimate: estimated numbers of pending, scheduled, retrying and blocked jobs per lane, and of dead letters per
+-- queue, from a sample of $1 blocks of each of the tables $2 (ready, scheduled, blocked, dead_letter).
 --
--- For what is too much to be counted. What the planner knows is not asked: its statistics are of another hour.
+-- For numbers too large to count. The planner's statistics are not used, because they may be hours old.
 
 with share as materialized (
     select name,

@@ -1,4 +1,4 @@
--- list_running: of the first $1 running jobs, the $2 of each lease that have run longest, longest first.
+-- list_running: the $2 longest-running jobs of each lease, longest first, among the first $1 running jobs.
 
 with held as materialized (
     select job_id, lease_id, lane, attempt, started_at from pgqueue.running order by job_id limit $1

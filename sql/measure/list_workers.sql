@@ -1,5 +1,5 @@
--- list_workers: up to $2 workers that hold a lease, with how many of the first $1 running jobs each of them has,
--- started and prefetched.
+-- list_workers: up to $2 workers that hold a lease, with the numbers of their started and prefetched jobs among the
+-- first $1 running jobs.
 
 with held as materialized (
     select first.lease_id, count(first.started_at) as running, count(*) as claimed

@@ -1,7 +1,7 @@
--- measure: per lane, how many jobs are ready, scheduled, retrying and blocked, each counted to $1 at most, how
--- many of the first $2 running ones it has, started or prefetched, and in seconds how long its head has waited.
+-- measure: for each lane, how many jobs are pending, scheduled, retrying and blocked, each counted to $1, how many of
+-- the first $2 running ones it has, started or prefetched, and for how many seconds its first job has waited.
 --
--- With many lanes each is counted to less, so that all of them are not counted further than ten would be.
+-- With many lanes the cap of each is lower, so that the total is never higher than for ten lanes.
 
 with counted as materialized (
     select greatest($1 / greatest(1, count(*) / 10), 100) as cap from pgqueue.lane
@@ -32,7 +32,7 @@ select lane.id as lane,
        ) as blocked) as blocked,
        coalesce(held.running, 0) as running,
        coalesce(held.claimed - held.running, 0) as prefetched,
-       -- The first by their places: one that was given back keeps its place and not its time.
+       -- The first by position: a job that was returned to the queue keeps its position, but not its time.
        (select extract(epoch from clock_timestamp() - min(head.ready_at))::float8 from (
            select ready.ready_at from pgqueue.ready where ready.lane = lane.id
            order by ready.position limit 100

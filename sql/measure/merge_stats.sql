@@ -1,6 +1,6 @@
--- merge_stats: make up to $1 rows, written down longer than $2 ago, into one for each queue and minute.
+-- merge_stats: merge up to $1 rows that were written more than $2 ago into one per queue and minute.
 --
--- So that what is kept grows with the queues and not with the processes. Returns how many rows it took.
+-- So the table grows with the number of queues, and not of processes. Returns how many rows were merged.
 
 with chosen as materialized (
     select id from pgqueue.stat

@@ -1,4 +1,4 @@
--- purge_stats: remove up to $1 of what processes wrote down longer than $2 ago; returns how many.
+-- purge_stats: remove up to $1 rows that were written more than $2 ago; returns how many.
 
 with old as materialized (
     select id from pgqueue.stat where at < now() - $2::interval order by at limit $1 for update skip locked

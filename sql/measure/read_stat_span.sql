@@ -1,4 +1,4 @@
--- read_stat_span: the time now, and in seconds for how long something has been written down, $1 at most.
+-- read_stat_span: the present time, and for how many seconds, $1 at most, there are statistics.
 
 select now() as now,
        coalesce((

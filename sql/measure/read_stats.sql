@@ -1,7 +1,7 @@
--- read_stats: what was done in each of the stretches of $2 that $1, back from now, is cut into, of queue $3 (null: of
--- all); each queue by itself if $4.
+-- read_stats: what was done in each period of $2 within the last $1, in queue $3 (null: in all queues), for each
+-- queue separately if $4.
 --
--- Only stretches in which something was written down, with the place of each, the latest being 0.
+-- Returns only periods with statistics, each with its place; the latest period is 0.
 
 select case when $4 then stat.queue end as queue,
        greatest(0, floor(extract(epoch from now() - stat.at) / extract(epoch from $2::interval)))::integer as place,

@@ -1,6 +1,6 @@
--- record_stats: write down what a process did: $1 is an array of objects, one a queue, of the columns of `stat`.
+-- record_stats: store what a process did: $1 is an array of objects, one per queue, with the columns of `stat`.
 --
--- Each has an id: a try whose answer was lost is made again, and counts once.
+-- Each has an id, so that a repeated attempt whose first answer was lost counts once.
 
 insert into pgqueue.stat (
     id, seconds, queue, enqueued, claimed, succeeded, failed, cancelled, expired, retried, lost, waits, runs

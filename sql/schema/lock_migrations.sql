@@ -1,3 +1,3 @@
--- lock_migrations: let one process at a time migrate the schema named $1, to the end of the transaction.
+-- lock_migrations: let only one process migrate the schema named $1, until the transaction ends.
 
 select pg_advisory_xact_lock(hashtext('migrate ' || $1::text))

@@ -1,4 +1,4 @@
--- make_migration_table: where the schema notes what has been applied. Two statements, no parameters.
+-- make_migration_table: the table of applied migrations; two statements, no parameters.
 
 create schema if not exists pgqueue;
 

@@ -1,4 +1,4 @@
--- read_version: the version that the schema is at, and the oldest version whose code works with what was
+-- read_version: the version of the schema, and the oldest version whose code works with the migrations
 -- applied after version $1.
 
 select coalesce(max(version), 0) as version,

@@ -1,6 +1,6 @@
--- await_claims: wait for every claim that is under way.
+-- await_claims: wait for all claims in progress.
 --
--- Each holds a share lock on its lease. A claim that gets its lock after this sees what was committed
--- before this.
+-- Each claim holds a share lock on its lease. A claim that gets its lock after this statement sees everything that
+-- was committed before it.
 
 select id from pgqueue.lease order by id for update

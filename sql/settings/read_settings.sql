@@ -1,4 +1,4 @@
--- read_settings: what operators have paused or configured.
+-- read_settings: the pauses and run-time options that operators have set.
 
 select kind, name, paused_at, options::text, actor, reason, changed_at
 from pgqueue.setting

@@ -1,6 +1,6 @@
--- return_paused: give back what workers have prefetched of paused lanes, at the positions it had.
+-- return_paused: return the jobs that workers prefetched from paused lanes to the queue, at their old positions.
 --
--- Their workers find it gone, as if stolen.
+-- To their workers it looks as if others had taken them over.
 
 with held as materialized (
     select job_id

@@ -1,7 +1,7 @@
--- carry_out_cancels: carry out requests whose job is no longer running under the lease they name.
+-- carry_out_cancels: carry out cancel requests whose job is no longer running under the lease they name.
 --
--- The attempt ended while the request was being written: a job that waits for its next attempt is
--- cancelled now, a terminal one stays as it is. Returns the jobs with their answers, as cancel_jobs does, and reasons.
+-- The attempt ended while the request was being written. A job that waits for its next attempt is cancelled now, and
+-- an ended job stays as it is. Returns the jobs with their answers, as cancel_jobs does, and the reasons.
 
 with settled as (
     delete from pgqueue.cancel_request

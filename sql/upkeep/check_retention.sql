@@ -1,5 +1,5 @@
--- check_retention: of the next $3 jobs from id $1 to before $2, how many there are, whether all of them are past the
--- retention of succeeded ($4), failed ($5), cancelled ($6) and expired jobs ($7), and the last one.
+-- check_retention: how many the next $3 jobs from id $1 to before $2 are, whether all of them are past the retention
+-- of succeeded ($4), failed ($5), cancelled ($6) and expired jobs ($7), and the last of them.
 
 with looked as materialized (
     select id, pgqueue.is_past(status, completed_at, $4, $5, $6, $7) as is_past

@@ -1,5 +1,5 @@
--- drop_partition: drop the day partition $1, of ids from $2 to before $3, if no job in it is live.
+-- drop_partition: drop the daily partition $1, with ids from $2 to before $3, if no job in it is live.
 --
--- False: one is, or there are statements under way that would have to be waited for.
+-- False: a job is live, or the drop would have to wait for statements in progress.
 
 select pgqueue.drop_partition($1, $2, $3)

@@ -1,4 +1,4 @@
--- end_chore: let chore $1, which $2 holds, be begun again by anybody after $3 from now.
+-- end_chore: end chore $1 of holder $2, so that any worker may begin it again after $3 from now.
 
 update pgqueue.chore
 set holder = gen_random_uuid(), until_at = now() + $3::interval

@@ -1,8 +1,8 @@
--- expire: end up to $1 jobs that were not started by their expiry, wherever they wait.
+-- expire: end up to $1 jobs that did not start by their expiry, wherever they wait.
 --
--- For those that no worker comes to: of queues that are paused or that nobody works on, waiting for a retry,
--- blocked. One that is running may yet come back to wait: it is looked at again after ten seconds, and then
--- ever later. Records that somebody else has locked are passed over until then. Returns the jobs, and where each was.
+-- For jobs that no worker reaches: those in queues that are paused or have no worker, those waiting for a retry, and
+-- blocked ones. A running job may come back to wait, so it is checked again after ten seconds, and then at growing
+-- intervals. Locked records are skipped until then. Returns the jobs, and where each was.
 
 with due as materialized (
     select job_id from pgqueue.expiry where check_at <= now() order by check_at limit $1 for update skip locked
@@ -24,7 +24,7 @@ waiting as materialized (
     select job_id from pgqueue.running where job_id = any(array(select job_id from due)) and started_at is null
 ),
 locked as materialized (
-    -- The record first, as everybody does who ends a job that waits.
+    -- The record is locked first, as in every statement that ends a waiting job.
     select job.id
     from pgqueue.job
     where job.id = any(array(select job_id from waiting))

@@ -1,7 +1,7 @@
--- fail_unknown: fail up to $3 jobs put aside for longer than $1 for tasks that neither a live worker nor this
--- process, with tasks $2, knows.
+-- fail_unknown: fail up to $3 jobs that were put aside more than $1 ago for tasks that neither a live worker nor this
+-- process, which declares tasks $2, declares.
 --
--- A live worker that does not say what it knows may know everything. Returns the jobs and their tasks.
+-- A live worker that does not say which tasks it declares may declare any. Returns the jobs and their tasks.
 
 with silent as materialized (
     select from pgqueue.lease where expires_at > now() and tasks is null limit 1
@@ -10,7 +10,7 @@ aside as materialized (
     select lane.id, lane.task
     from pgqueue.lane
     where lane.task <> ''
-      and not lane.paused                -- by order, and not for want of a worker
+      and not lane.paused                -- it waits because of the pause, not for a worker
       and lane.task <> all($2::text[])
       and not exists (select from silent)
       and not exists (select from pgqueue.lease where expires_at > now() and lane.task = any(lease.tasks))
@@ -28,7 +28,7 @@ chosen as materialized (
     limit $3
 ),
 held as materialized (
-    -- The record first, as whoever cancels it does.
+    -- The record is locked first, as in a cancel.
     select id from pgqueue.job where id = any(array(select job_id from chosen)) for update skip locked
 ),
 taken as (

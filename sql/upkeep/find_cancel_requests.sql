@@ -1,3 +1,3 @@
--- find_cancel_requests: which of lease $1's jobs somebody asked to cancel.
+-- find_cancel_requests: the jobs under lease $1 that have a request to cancel them.
 
 select job_id from pgqueue.cancel_request where lease_id = $1

@@ -1,4 +1,4 @@
--- find_waiting_aside: the tasks for which jobs have been put aside and wait for longer than $1.
+-- find_waiting_aside: the tasks whose jobs were put aside more than $1 ago.
 
 select distinct lane.task
 from pgqueue.lane

@@ -1,4 +1,4 @@
--- make_partitions: make the partitions of today and the $1 days after it that are missing.
+-- make_partitions: make the missing partitions of today and the next $1 days.
 
 select count(*) filter (where made) as made
 from generate_series(0, $1::integer) as day (ahead)

@@ -1,7 +1,7 @@
--- promote: move up to $1 scheduled jobs whose time has come to ready, in the order of their times; name them if $2.
+-- promote: make up to $1 due scheduled jobs pending, in the order of their times; lists them if $2.
 --
--- Returns how many, their lanes, the seconds until the next is due (null: none is waiting), and each one's id,
--- task, queue and attempt, as JSON (null: not asked for).
+-- Returns how many, their lanes, the seconds until the next one is due (null: none is scheduled), and the id, task,
+-- queue and attempt of each as JSON (null: not requested).
 
 with due as materialized (
     select job_id
@@ -29,7 +29,7 @@ select (select count(*) from moved) as promoted,
            join pgqueue.lane on lane.id = moved.lane
            where job.id = any(array(select job_id from moved))
        ) end as jobs,
-       -- Each by itself: before PostgreSQL 17, a time of infinity has no distance.
+       -- Extracted separately: before PostgreSQL 17, an infinite time cannot be subtracted.
        extract(epoch from (
            select scheduled_at from pgqueue.scheduled
            where scheduled_at > now() order by scheduled_at limit 1

@@ -1,8 +1,8 @@
--- purge: of the next $3 jobs from id $1 to before $2, remove those that are past the retention of succeeded
--- ($4), failed ($5), cancelled ($6) and expired jobs ($7), with what other tables keep of them.
+-- purge: remove those of the next $3 jobs from id $1 to before $2 that are past the retention of succeeded ($4),
+-- failed ($5), cancelled ($6) and expired jobs ($7), and the rows of other tables on them.
 --
--- Looked at once more when it is removed: a job that has been requeued meanwhile is live. Returns how many
--- were looked at and removed, and the last one looked at.
+-- Each is checked again as it is removed, because a job that was requeued meanwhile is live. Returns how many were
+-- examined and removed, and the last one examined.
 
 with looked as materialized (
     select id, pgqueue.is_past(status, completed_at, $4, $5, $6, $7) as is_past

@@ -1,4 +1,4 @@
--- purge_inbox: forget up to $1 processed events whose time is over; returns how many.
+-- purge_inbox: remove up to $1 expired records of processed events; returns how many.
 
 with due as materialized (
     select id from pgqueue.inbox where expires_at <= now() order by expires_at limit $1 for update skip locked

@@ -1,6 +1,6 @@
 -- purge_keys: remove up to $1 idempotency keys that are no longer held.
 --
--- One that is held until its job's end, and is, is looked at again in an hour. Returns how many were looked at.
+-- A key that a job holds until it ends is examined again in an hour. Returns how many were examined.
 
 with due as materialized (
     select id, span, job_id

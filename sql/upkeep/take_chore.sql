@@ -1,6 +1,6 @@
 -- take_chore: begin chore $1 as $2, for $3 from now, or keep it.
 --
--- No row back: another is at it, or its time has not come again.
+-- No row back: another worker has it, or it is not due.
 
 insert into pgqueue.chore (name, holder, until_at)
 values ($1, $2, now() + $3::interval)

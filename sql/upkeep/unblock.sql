@@ -1,7 +1,7 @@
--- unblock: move up to $1 blocked jobs that waited for another, which is over or gone, on.
+-- unblock: unblock up to $1 jobs whose predecessor has ended or is gone.
 --
--- To ready, or to scheduled where their time has not come. Returns each, and which of the two it is.
--- The other job is looked up by key, one at a time: as a join it would be hashed whole.
+-- They become pending, or scheduled if their time has not come. Returns each, and which of the two it is. The
+-- predecessor is looked up by key, one at a time: as a join it would be hashed whole.
 
 with free as materialized (
     select job_id
