@@ -50,7 +50,7 @@ class RedriveHandle:
         """
         try:
             with anyio.fail_after(timeout):
-                while not (progress := await self.progress()).is_over:  # noqa: ASYNC110  # it tells nobody
+                while not (progress := await self.progress()).is_over:  # noqa: ASYNC110  # nothing announces its end
                     await anyio.sleep(PROGRESS_PAUSE)
         except TimeoutError as error:
             raise ResultTimeoutError(

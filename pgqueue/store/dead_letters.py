@@ -41,11 +41,11 @@ class DeadLetterStatements(Statements):
         return [DeadLetter(*row) for row in rows]
 
     async def read_letters(self, connection: Connection, ids: Iterable[UUID]) -> list[DeadLetter]:
-        """Return the dead letters of *ids* that there are."""
+        """Return the dead letters with these *ids* that exist."""
         return [DeadLetter(*row) for row in await connection.fetch(self._sql["read_dead_letters"], list(ids))]
 
     async def read_oldest_age(self, connection: Connection) -> float | None:
-        """Return for how many seconds the oldest dead letter has been one; None: there is none."""
+        """Return the age of the oldest dead letter, in seconds; None: there are none."""
         age: float | None = await connection.fetchval(self._sql["read_oldest_dead_letter"])
         return age
 
@@ -69,7 +69,7 @@ class DeadLetterStatements(Statements):
         cap: int,
         most: int,
     ) -> list[DeadLetterGroup]:
-        """Return groups, the latest first; at most *most* fingerprints are looked at."""
+        """Return groups, the latest first; at most *most* fingerprints are read."""
         rows = await connection.fetch(
             self._sql["group_dead_letters"], task, reason, error_type, limit, cap, most
         )
@@ -94,13 +94,13 @@ class DeadLetterStatements(Statements):
     async def discard(
         self, connection: Connection, job_id: UUID, *, reason: str | None, actor: str | None
     ) -> bool:
-        """Take a failed job out of the dead letters; False: it was out."""
+        """Remove a failed job from the dead letters; False: it was removed already."""
         return bool(await connection.fetchval(self._sql["discard"], job_id, reason, actor))
 
     async def reprioritise(
         self, connection: Connection, job_id: UUID, priority: int, *, reason: str | None, actor: str | None
     ) -> None:
-        """Give a waiting job another priority."""
+        """Change the priority of a waiting job."""
         await connection.execute(self._sql["reprioritise"], job_id, priority, reason, actor)
 
     async def discard_some(
@@ -143,14 +143,14 @@ class DeadLetterStatements(Statements):
         )
 
     async def carry_redrive(self, connection: Connection, limit: int) -> Carried | None:
-        """Carry one mass redrive on; None: nothing is due."""
+        """Continue one mass redrive; None: nothing is due."""
         row = await connection.fetchrow(self._sql["carry_redrive"], limit)
         return None if row is None else Carried(row["lanes"] or (), row["position"])
 
     async def find_redriven(
         self, connection: Connection, carried: Carried
     ) -> tuple[list[JobMoved], str | None]:
-        """Return the jobs that *carried*, in the same transaction, has made pending, and why."""
+        """Return the jobs that *carried* has made pending in the same transaction, and the reason given."""
         rows = await connection.fetch(self._sql["find_redriven"], *carried)
         jobs = [
             JobMoved(row["id"], row["task"], row["queue"], None, JobStatus.PENDING, row["attempt"])
@@ -159,12 +159,12 @@ class DeadLetterStatements(Statements):
         return jobs, rows[0]["reason"] if rows else None
 
     async def read_redrive(self, connection: Connection, redrive_id: UUID) -> RedriveProgress | None:
-        """Return how far a mass redrive has come; None: there is none with this id."""
+        """Return the progress of a mass redrive; None: none has this id."""
         row = await connection.fetchrow(self._sql["read_redrive"], redrive_id)
         return None if row is None else _progress(row)
 
     async def cancel_redrive(self, connection: Connection, redrive_id: UUID) -> bool:
-        """Stop a mass redrive; False: it was over."""
+        """Stop a mass redrive; False: it had already ended."""
         return await connection.fetchval(self._sql["cancel_redrive"], redrive_id) is not None
 
 

@@ -569,7 +569,7 @@ def test_of_a_sampled_job_all_of_it_is_logged_or_nothing(records: list[logging.L
 
 def test_a_share_of_jobs_is_between_none_and_all(pgq: PgQueue) -> None:
     for wrong in ("some", 1.5, -0.1, float("nan"), True, None):
-        with pytest.raises(InvalidOptionError, match="'all', 'failures', or a share of the jobs from 0 to 1"):
+        with pytest.raises(InvalidOptionError, match="'all', 'failures' or a fraction from 0 to 1"):
             pgq.queue("mail", log=wrong)  # type: ignore[arg-type]  # that is the test
 
 
