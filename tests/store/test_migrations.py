@@ -138,7 +138,7 @@ async def test_a_database_without_a_schema_says_what_to_run(empty_dsn: str) -> N
         SchemaError, match="the database has no pgqueue schema 'pgqueue'; run `pgqueue migrate`"
     ):
         await PgQueue(empty_dsn).open()
-    with pytest.raises(SchemaError, match=r"no schema 'other'.*run `pgqueue migrate"):
+    with pytest.raises(SchemaError, match=r"no pgqueue schema 'other'.*run `pgqueue migrate"):
         await PgQueue(empty_dsn, schema="other").open()
 
 
