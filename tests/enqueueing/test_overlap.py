@@ -15,16 +15,21 @@ from kit.lines import declare_work, line_to
 from kit.waiting import eventually
 
 from pgqueue import InvalidArgumentsError, JobStatus, PgQueue, Signature, Task
-from pgqueue.enqueueing.writer import FIRST_PARTS
 
 if TYPE_CHECKING:
     from conftest import Connection
 
+PART = 250
 COUNT = "select count(*) from pgqueue.jobs"
 IS_WRITING = (
     "select exists (select from pg_stat_activity "
     "where query like '-- enqueue:%' and pid <> pg_backend_pid() and state <> 'idle')"
 )
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pgqueue.enqueueing.writer.PART", PART)
 
 
 @pytest.fixture
@@ -46,7 +51,7 @@ async def until_writing(dsn: str) -> None:
         await connection.close()
 
 
-@pytest.mark.parametrize("count", [2, FIRST_PARTS - 1, FIRST_PARTS, FIRST_PARTS + 1, 1000, 1001, 3500])
+@pytest.mark.parametrize("count", [2, PART - 1, PART, PART + 1, 1000, 1001, 3500])
 async def test_a_call_of_any_size_makes_each_job_once_and_in_order(
     pgq: PgQueue, db: Connection, count: int
 ) -> None:
@@ -68,18 +73,18 @@ async def test_the_server_writes_one_part_while_the_next_is_taken(
     work = declare_work(pgq)
 
     def calls() -> Iterator[Signature[int]]:
-        for number in range(2 * FIRST_PARTS):
-            if number == FIRST_PARTS:
+        for number in range(2 * PART):
+            if number == PART:
                 # The loop of the PgQueue is held here: what the server has by now, it was sent before.
                 elsewhere.call(until_writing, dsn)
             yield work.s(number)
 
     jobs = await pgq.enqueue_many(calls())
 
-    assert len(jobs) == 2 * FIRST_PARTS
+    assert len(jobs) == 2 * PART
 
 
-@pytest.mark.parametrize("wrong_at", [0, FIRST_PARTS - 1, FIRST_PARTS, 3 * FIRST_PARTS, 999])
+@pytest.mark.parametrize("wrong_at", [0, PART - 1, PART, 3 * PART, 999])
 async def test_a_wrong_call_in_any_part_leaves_nothing_written_and_the_rest_untaken(
     pgq: PgQueue, db: Connection, wrong_at: int
 ) -> None:
@@ -96,7 +101,7 @@ async def test_a_wrong_call_in_any_part_leaves_nothing_written_and_the_rest_unta
         await pgq.enqueue_many(calls())
 
     assert await db.fetchval(COUNT) == 0
-    assert len(taken) <= wrong_at + FIRST_PARTS
+    assert len(taken) <= wrong_at + PART
     await work.enqueue(1)
     assert await db.fetchval(COUNT) == 1
 
@@ -105,7 +110,7 @@ async def test_what_a_generator_raises_leaves_nothing_written(pgq: PgQueue, db: 
     work = declare_work(pgq)
 
     def calls() -> Iterator[Signature[int]]:
-        yield from (work.s(number) for number in range(2 * FIRST_PARTS))
+        yield from (work.s(number) for number in range(2 * PART))
         raise LookupError("the file ends here")
 
     with pytest.raises(LookupError, match="the file ends here"):
@@ -138,7 +143,7 @@ async def test_a_new_queue_in_each_part_is_made(pgq: PgQueue, db: Connection) ->
     work = declare_work(pgq)
     queues = [work.options(queue=f"queue {number}") for number in range(4)]
 
-    await pgq.enqueue_many(queues[number // FIRST_PARTS].s(number) for number in range(4 * FIRST_PARTS))
+    await pgq.enqueue_many(queues[number // PART].s(number) for number in range(4 * PART))
 
     assert await db.fetchval("select array_agg(distinct queue order by queue) from pgqueue.jobs") == [
         f"queue {number}" for number in range(4)
@@ -159,7 +164,7 @@ async def test_a_large_call_whose_line_is_cut_makes_each_job_once(
         line.cut_at = cut_at
         # One text stands in the third part: the line is cut when that is sent.
         jobs = await pgq.enqueue_many(
-            work.s("notanumber" if number == 2 * FIRST_PARTS else str(number)) for number in range(1000)
+            work.s("notanumber" if number == 2 * PART else str(number)) for number in range(1000)
         )
 
         assert line.cuts == 1

@@ -266,7 +266,7 @@ async def test_a_worker_serves_the_queues_it_is_told_and_no_others(pgq: PgQueue)
     [
         ({"queues": []}, "at least one queue"),
         ({"concurrency": 0}, "concurrency must be at least 1"),
-        ({"prefetch_multiplier": 0}, "prefetch_multiplier is 0"),
+        ({"prefetch_multiplier": 0}, "prefetch_multiplier must be 1 or more, got 0"),
         ({"poll_interval": 0}, "poll_interval must be more than 0"),
         ({"lease_ttl": 0.5}, "lease_ttl must be at least 1 second"),
         ({"grace": -1}, "cannot be negative"),
