@@ -142,7 +142,7 @@ def test_wrong_usage_is_explained(arguments: list[str], said: str) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["--colour=red"], "give one as '#rrggbb'"), (["--token=with space in the middle"], "token must be")],
+    [(["--colour=red"], "must look like '#rrggbb'"), (["--token=with space in the middle"], "token must be")],
 )
 def test_what_the_app_refuses_is_one_line(arguments: list[str], said: str) -> None:
     code, message = refusal(f"--dsn={DSN}", *arguments)
