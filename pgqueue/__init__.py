@@ -1,4 +1,9 @@
-"""Background jobs for asyncio programs, with PostgreSQL as the only server."""
+"""Background jobs for asyncio programs, with PostgreSQL as the only server.
+
+Import what is named here, and from `pgqueue.web`, `.metrics`, `.logs`, `.retry`, `.testing`, `.blocking`,
+`.events` and `.embedded`. Every other folder is a room of the machine, named by what it does to a job; its
+contents may change with any version. tests/whole/test_layers.py holds which room may import which.
+"""
 
 from pgqueue.app import PgQueue
 from pgqueue.client.redrive_handle import RedriveHandle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import signal
 import sys
@@ -22,9 +23,11 @@ from typer.testing import CliRunner
 from pgqueue import JobContext, JobStatus, PgQueue
 from pgqueue.cli import app
 from pgqueue.cli.commands.cancel_requeue import describe_count, describe_filter
+from pgqueue.cli.commands.enqueue import enqueue
 from pgqueue.cli.commands.jobs import describe_change
 from pgqueue.model.filters import JobFilter
 from pgqueue.model.progress import Progress
+from pgqueue.options.table import AT, Level, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -278,6 +281,13 @@ async def test_enqueue_takes_what_a_call_can_set(cli: Cli, pgq: PgQueue) -> None
 
 
 # Wrong
+
+
+def test_what_a_call_over_http_sets_of_its_job_can_be_set_from_the_shell() -> None:
+    columns = {name for name, option in AT[Level.HTTP].items() if option.stored is Stored.COLUMN}
+    called = {"tags": "tag", "headers": "header", "id": "job"}
+
+    assert {called.get(name, name) for name in columns} <= inspect.signature(enqueue).parameters.keys()
 
 
 @pytest.mark.parametrize("command", ["cancel", "requeue"])
