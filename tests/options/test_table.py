@@ -88,7 +88,7 @@ async def test_a_look_at_a_job_parses_its_stored_options_once(
         parsed.append(text)
         return decode(decoder, text, *rest)
 
-    # Not by sys.setprofile: under it CPython 3.11 can hang where another thread waits for its turn.
+    # Not by sys.setprofile: under it CPython 3.11 hung here when the suite ran in two processes.
     monkeypatch.setattr(json.JSONDecoder, "decode", note)
     found = await pgq.get(job.id)
     monkeypatch.undo()
