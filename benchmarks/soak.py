@@ -73,25 +73,34 @@ class Soak:
     async def watch(self, connection: asyncpg.Connection[asyncpg.Record], every: float) -> None:
         """Note how things stand until all jobs are done."""
         started = time.monotonic()
-        due = started
+        # A rate lies between two notes, and a quick worker may be done before the second look.
+        await self._note(connection, started)
+        due = started + every
         while self._finished < self._jobs:
             await asyncio.sleep(LOOK_EVERY)
-            [counts] = await crew.counts([self._worker])
-            self._finished = int(counts["finished"])
-            if time.monotonic() < due and self._finished < self._jobs:
-                continue
-            due += every
-            [row] = await connection.fetch(LOOK)
-            self.samples.append(
-                Sample(
-                    second=time.monotonic() - started,
-                    jobs=self._finished,
-                    resident_mib=counts["resident_mib"],
-                    backlog=self._enqueued - self._finished,
-                    dead_rows=row["dead_rows"],
-                    queue_mib=row["queue_mib"],
-                )
+            if time.monotonic() >= due or await self._are_all_done():
+                due += every
+                await self._note(connection, started)
+
+    async def _are_all_done(self) -> bool:
+        [counts] = await crew.counts([self._worker])
+        self._finished = int(counts["finished"])
+        return self._finished >= self._jobs
+
+    async def _note(self, connection: asyncpg.Connection[asyncpg.Record], started: float) -> None:
+        [counts] = await crew.counts([self._worker])
+        self._finished = int(counts["finished"])
+        [row] = await connection.fetch(LOOK)
+        self.samples.append(
+            Sample(
+                second=time.monotonic() - started,
+                jobs=self._finished,
+                resident_mib=counts["resident_mib"],
+                backlog=self._enqueued - self._finished,
+                dead_rows=row["dead_rows"],
+                queue_mib=row["queue_mib"],
             )
+        )
 
 
 async def measure(dsn: str, options: Any) -> list[Sample]:
