@@ -2,6 +2,9 @@
 
 Which server is one setting, PGQUEUE_TEST_SERVER: `embedded` (the default), `testcontainers` (the image is
 PGQUEUE_TEST_IMAGE), or the DSN of a server on which databases may be made.
+
+Which event loop is another, PGQUEUE_TEST_LOOP: `asyncio` or `uvloop`, for tests and for the workers that they
+start. Without it, tests run on asyncio's loop, and workers on uvloop's, as they do for users.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import shutil
 import signal
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -44,6 +47,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # How long an example takes is the machine's business, and never a reason to fail.
 settings.register_profile("pgqueue", deadline=None)
 settings.load_profile("pgqueue")
+
+
+if os.environ.get("PGQUEUE_TEST_LOOP") == "uvloop":
+    # Where the hook is defined, it names the loop in the name of every test.
+    def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+        """Have tests run on uvloop's event loop."""
+        from uvloop import new_event_loop
+
+        return {"uvloop": new_event_loop}
 
 
 LONG_FILES = frozenset(

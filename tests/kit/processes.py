@@ -72,6 +72,9 @@ async def block(sign: Path) -> None:
 
 DEADLINE = 30
 
+LOOPS = {"asyncio": "--no-uvloop", "uvloop": "--uvloop"}
+"""What a worker is told, by the value of PGQUEUE_TEST_LOOP."""
+
 
 class Processes:
     """Starts `pgqueue` with *arguments* in the folder of the task module, and ends what is left."""
@@ -83,6 +86,9 @@ class Processes:
         self._started: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
+        loop = LOOPS.get(os.environ.get("PGQUEUE_TEST_LOOP", ""))
+        if loop and arguments[0] == "worker" and not {*LOOPS.values()} & {*arguments}:
+            arguments = (*arguments, loop)
         with (self._folder / f"stderr-{len(self._started)}").open("w") as stderr:
             process = subprocess.Popen(
                 # -P: the current directory is on the path only if pgqueue sees to it.
