@@ -8,6 +8,7 @@ contents may change with any version. tests/whole/test_layers.py holds which roo
 from pgqueue.app import PgQueue
 from pgqueue.client.redrive_handle import RedriveHandle
 from pgqueue.errors import (
+    BackgroundError,
     CodecError,
     ConfigurationError,
     ContextError,
@@ -70,6 +71,7 @@ __all__ = [
     "FROM_ARGUMENTS",
     "Action",
     "Attempt",
+    "BackgroundError",
     "CodecError",
     "ConfigurationError",
     "ContextError",

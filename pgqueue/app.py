@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, ov
 import anyio
 import asyncpg
 
+from pgqueue.background.loop import Loop
 from pgqueue.background.notifications import Signals
 from pgqueue.background.reading import Reads
 from pgqueue.background.stats import StatsWriter
@@ -28,6 +29,7 @@ from pgqueue.enqueueing.calls import CallReader
 from pgqueue.enqueueing.inbox import Inbox
 from pgqueue.enqueueing.writer import Writer
 from pgqueue.errors import (
+    BackgroundError,
     ConfigurationError,
     InvalidOptionError,
     NotOpenError,
@@ -248,6 +250,8 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
             await self._database.close()
             raise
         self._closing = anyio.Event()
+        for loop in self._loops:
+            loop.prepare()
         self._host = asyncio.get_running_loop().create_task(self._run(), name="pgqueue")
 
     async def close(self) -> None:
@@ -255,9 +259,13 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         host, self._host = self._host, None
         try:
             if host is not None:
+                for loop in self._loops:
+                    loop.is_closing = True
                 self._closing.set()
                 await asyncio.wait((host,))
-                host.result()
+                # Something else may have cancelled it before. Whoever closes has not been cancelled by that.
+                if not host.cancelled():
+                    host.result()
         finally:
             await self._database.close()
 
@@ -312,8 +320,23 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
     async def _connect_plain(self) -> asyncpg.Connection[asyncpg.Record]:
         return await self._database.connect_plain()
 
+    @property
+    def _loops(self) -> tuple[Loop, ...]:
+        return self._signals.loop, self._watches.loop, self._reads.loop, self._stats.loop
+
+    def background_problems(self) -> list[str]:
+        """Return which background loops have ended or are stuck; empty: none. Safe from any thread."""
+        if self._host is None:
+            return []
+        return [problem for loop in self._loops if (problem := loop.problem())]
+
     async def check(self) -> None:
-        """Check that the database answers. Raises DatabaseUnavailableError."""
+        """Check that the database answers and that the background loops run.
+
+        Raises DatabaseUnavailableError, or BackgroundError, which names the loop that has ended or is stuck.
+        """
+        if problems := self.background_problems():
+            raise BackgroundError("; ".join(problems))
         async with self._database.acquire() as connection:
             await connection.fetchval("select 1")
 

@@ -23,6 +23,7 @@ PgQueueError
 ├── SchemaError                 this version of pgqueue cannot work with the database's schema
 ├── DatabaseUnavailableError    the database did not answer in time
 ├── NotOpenError                used outside `async with`
+├── BackgroundError             a loop of the open PgQueue has ended or is stuck
 ├── LeaseLostError              the lease expired, and the outcome was dropped
 ├── ContextError                a handler used its context incorrectly
 │   ├── InvalidStepError
@@ -184,11 +185,17 @@ class JobPurgedError(JobNotFoundError):
 class CodecError(PgQueueError):
     """The stored data of a job cannot be decoded here: another codec, or another program, wrote it."""
 
-    def __init__(self, job_id: UUID, what: str, why: str) -> None:
+    def __init__(
+        self, job_id: UUID, what: str, why: str, *, now: str = "use the codec that it was stored with"
+    ) -> None:
         self.job_id = job_id
-        super().__init__(
-            f"the {what} of job {job_id} cannot be decoded ({why}); use the codec that it was stored with"
-        )
+        super().__init__(f"the {what} of job {job_id} cannot be decoded ({why}); {now}")
+
+    @classmethod
+    def of_row(cls, job_id: UUID, error: Exception) -> CodecError:
+        """Return the error for a job whose row holds what Python cannot represent (the year 20000)."""
+        why = f"{type(error).__name__}: {error}"
+        return cls(job_id, "row", why, now="correct it by SQL, or cancel the job")
 
 
 class NotADeadLetterError(PgQueueError):
@@ -284,6 +291,14 @@ class DatabaseUnavailableError(PgQueueError):
 
 class NotOpenError(PgQueueError):
     """The PgQueue is not open: use it inside `async with pgq:`."""
+
+
+class BackgroundError(PgQueueError):
+    """A background loop of the open PgQueue has ended, or is stuck. The message names it.
+
+    Close the PgQueue and open it again, or restart the process. A loop ends only when something cancels it:
+    code that cancels every asyncio task of the process, for example.
+    """
 
 
 class LeaseLostError(PgQueueError):

@@ -19,6 +19,7 @@ from uuid import UUID
 import anyio
 import asyncpg
 
+from pgqueue.background.loop import Loop
 from pgqueue.database.outages import CONNECTION_ERRORS, RECONNECT_PAUSES
 from pgqueue.database.pool import Database, Link
 from pgqueue.store import Store
@@ -39,6 +40,7 @@ class Signals:
     def __init__(self, database: Database, store: Store) -> None:
         self._database = database
         self._store = store
+        self.loop = Loop("notifications")
         self._link = Link(database, durable=False)
         self._listeners: dict[str, list[Callable[[str], None]]] = {}
         self._on_connect: list[Callable[[], None]] = []
@@ -107,6 +109,10 @@ class Signals:
 
     async def run(self) -> None:
         """Listen and send until cancelled."""
+        with self.loop.lifetime():
+            await self.loop.outlive(self._run)
+
+    async def _run(self) -> None:
         # A new event each time, because an event belongs to the event loop in which it was waited for.
         while not (self._outgoing or any(self._listeners.values())):
             self._wakeup = anyio.Event()
@@ -138,6 +144,7 @@ class Signals:
                     )
                     await anyio.sleep(pause)
         finally:
+            # After an unexpected error, too: its session may be anything.
             with anyio.CancelScope(shield=True):
                 await self._link.close()
 
@@ -185,8 +192,9 @@ class Signals:
         outgoing, self._outgoing = self._outgoing, {}
         self._is_sending = True
         try:
-            for channel, messages in outgoing.items():
-                await self._store.notify(connection, channel, list(messages))
+            with self.loop.step():
+                for channel, messages in outgoing.items():
+                    await self._store.notify(connection, channel, list(messages))
         finally:
             self._is_sending = False
             self._sent.set()

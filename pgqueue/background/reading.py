@@ -16,9 +16,9 @@ from uuid import UUID
 
 import anyio
 
-from pgqueue.database.outages import CONNECTION_ERRORS
+from pgqueue.background.loop import Loop
+from pgqueue.background.row_errors import is_of_a_row, reading_error
 from pgqueue.database.pool import Database
-from pgqueue.errors import DatabaseUnavailableError, NotOpenError
 from pgqueue.store import Store
 
 if TYPE_CHECKING:
@@ -36,14 +36,17 @@ class Reads:
     def __init__(self, database: Database, store: Store) -> None:
         self._database = database
         self._store = store
+        self.loop = Loop("reading")
         self._asked: deque[_Question] = deque()
         self._wakeup = asyncio.Event()
 
     async def read(self, job_id: UUID) -> Record | None:
         """Return a job as it is stored, or None if there is no such job.
 
-        Raises NotOpenError if the PgQueue is closed meanwhile, and the errors of the database.
+        Raises NotOpenError if the PgQueue is closed meanwhile, BackgroundError if nobody reads any more,
+        CodecError if the row cannot be read, and the errors of the database.
         """
+        self.loop.check()
         question = _Question(job_id, asyncio.get_running_loop().create_future())
         self._asked.append(question)
         self._wakeup.set()
@@ -57,11 +60,13 @@ class Reads:
         # An event belongs to the event loop that first awaited it, and this may be another one.
         self._wakeup = asyncio.Event()
         try:
-            async with anyio.create_task_group() as group:
-                for _ in range(READERS):
-                    group.start_soon(self._run_reader)
+            with self.loop.lifetime():
+                async with anyio.create_task_group() as group:
+                    for _ in range(READERS):
+                        group.start_soon(self.loop.outlive, self._run_reader)
         finally:
-            _refuse(self._asked)
+            self._refuse(self._asked)
+            self._asked.clear()
 
     async def _run_reader(self) -> None:
         while True:
@@ -70,21 +75,23 @@ class Reads:
                 await self._wakeup.wait()
             asked = [self._asked.popleft() for _ in range(min(MOST, len(self._asked)))]
             try:
-                await self._answer(asked)
+                with self.loop.step():
+                    await self._answer(asked)
             finally:
                 # Only those that a cancellation has left without an answer.
-                _refuse(asked)
+                self._refuse(asked)
 
     async def _answer(self, asked: list[_Question]) -> None:
         try:
             async with self._database.acquire() as connection:
                 rows = await self._store.read_job_rows(connection, {each.job_id for each in asked})
-        except (DatabaseUnavailableError, *CONNECTION_ERRORS) as error:
-            for each in asked:
-                each.settle(error)
         except Exception as error:
+            if not is_of_a_row(error):
+                for each in asked:
+                    each.settle(error)
+                return
             if len(asked) == 1:
-                asked[0].settle(error)
+                asked[0].settle(reading_error(asked[0].job_id, error))
                 return
             # An invalid id, or a row that cannot be read, must not fail the other calls.
             for each in asked:
@@ -92,6 +99,10 @@ class Reads:
         else:
             for each in asked:
                 each.settle(rows.get(each.job_id))
+
+    def _refuse(self, asked: Iterable[_Question]) -> None:
+        for each in asked:
+            each.settle(self.loop.end_error("a job was being read"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +116,3 @@ class _Question:
         """Answer, unless the call was already answered or has been cancelled."""
         if not self.answer.done():
             self.answer.set_result(answer)
-
-
-def _refuse(asked: Iterable[_Question]) -> None:
-    for each in asked:
-        each.settle(NotOpenError("this PgQueue was closed while a job was being read"))

@@ -11,6 +11,7 @@ from typing import Final
 import anyio
 import asyncpg
 
+from pgqueue.background.loop import Loop
 from pgqueue.database.patience import PASSING_ERRORS
 from pgqueue.database.pool import Database
 from pgqueue.errors import NotOpenError
@@ -134,6 +135,7 @@ class StatsWriter:
     def __init__(self, database: Database, store: Store, observers: Observers) -> None:
         self._database = database
         self._store = store
+        self.loop = Loop("statistics")
         self._tallies = Tallies()
         self._unwritten: list[dict[str, object]] = []
         self._since = 0.0
@@ -143,12 +145,17 @@ class StatsWriter:
 
     async def run(self) -> None:
         """Write the counts until cancelled."""
+        with self.loop.lifetime():
+            await self.loop.outlive(self._run)
+
+    async def _run(self) -> None:
         while True:
             if not self._tallies and not self._unwritten:
                 self._wakeup = anyio.Event()
                 await self._wakeup.wait()
             await anyio.sleep(INTERVAL)
-            await self._flush()
+            with self.loop.step():
+                await self._flush()
 
     async def close(self) -> None:
         """Write the remaining counts, unless the database takes too long."""

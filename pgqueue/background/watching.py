@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,10 +17,17 @@ from uuid import UUID
 
 import anyio
 
+from pgqueue.background.loop import Loop
 from pgqueue.background.notifications import Signals
+from pgqueue.background.row_errors import is_of_a_row
 from pgqueue.database.outages import CONNECTION_ERRORS
 from pgqueue.database.pool import Database
-from pgqueue.errors import DatabaseUnavailableError, JobNotFoundError, NotOpenError, PgQueueError
+from pgqueue.errors import (
+    CodecError,
+    DatabaseUnavailableError,
+    JobNotFoundError,
+    PgQueueError,
+)
 from pgqueue.model.jobs import Job
 from pgqueue.store import Store
 
@@ -47,6 +54,7 @@ class Watches:
         self._database = database
         self._store = store
         self._signals = signals
+        self.loop = Loop("watching")
         self._watched: dict[UUID, _Watched] = {}
         self._fresh: set[UUID] = set()
         self._wakeup = anyio.Event()
@@ -82,27 +90,33 @@ class Watches:
     async def run(self) -> None:
         """Serve watchers until cancelled."""
         try:
-            while True:
-                # Re-armed before looking, so that no hint from here on is slept through.
-                self._wakeup = anyio.Event()
-                if not self._watched:
-                    await self._wakeup.wait()
-                    self._polled_at = time.monotonic()
-                self._ask_for_news()
-                if not self._fresh:
-                    with anyio.move_on_after(self._seconds_to_poll()):
-                        await self._wakeup.wait()
-                await self._look()
+            with self.loop.lifetime():
+                await self.loop.outlive(self._run)
         finally:
             if self._is_listening:
                 self._signals.stop_listening_finished(self._hear)
                 self._is_listening = False
             self._reminded_at = float("-inf")
             for watched in self._watched.values():
-                watched.fail(lambda: NotOpenError("this PgQueue was closed while a job was being awaited"))
+                watched.fail(partial(self.loop.end_error, "a job was being awaited"))
+
+    async def _run(self) -> None:
+        while True:
+            # Re-armed before looking, so that no hint from here on is slept through.
+            self._wakeup = anyio.Event()
+            if not self._watched:
+                await self._wakeup.wait()
+                self._polled_at = time.monotonic()
+            self._ask_for_news()
+            if not self._fresh:
+                with anyio.move_on_after(self._seconds_to_poll()):
+                    await self._wakeup.wait()
+            with self.loop.step():
+                await self._look()
 
     @contextmanager
     def _watch(self, job_id: UUID, watcher: _Watcher) -> Iterator[_Watcher]:
+        self.loop.check()
         watched = self._watched.setdefault(job_id, _Watched())
         watched.watchers.add(watcher)
         # Registered first and read afterwards: the read finds a job that ends in between.
@@ -161,17 +175,36 @@ class Watches:
         wanted = list(ids)
         for start in range(0, len(wanted), READ_LIMIT):
             asked = wanted[start : start + READ_LIMIT]
-            async with self._database.acquire() as connection:
-                jobs = await self._store.read_jobs(connection, asked)
-            for job_id in asked:
-                watched = self._watched.get(job_id)
-                if watched is None:
-                    continue
-                job = jobs.get(job_id)
-                if job is None:
-                    watched.fail(partial(JobNotFoundError, job_id))
-                else:
-                    watched.tell(job)
+            try:
+                await self._read_together(asked)
+            except Exception as error:
+                if not is_of_a_row(error):
+                    raise
+                for job_id in asked:
+                    await self._read_alone(job_id)
+
+    async def _read_together(self, asked: Sequence[UUID]) -> None:
+        async with self._database.acquire() as connection:
+            jobs = await self._store.read_jobs(connection, asked)
+        for job_id in asked:
+            watched = self._watched.get(job_id)
+            if watched is None:
+                continue
+            job = jobs.get(job_id)
+            if job is None:
+                watched.fail(partial(JobNotFoundError, job_id))
+            else:
+                watched.tell(job)
+
+    async def _read_alone(self, job_id: UUID) -> None:
+        """Read one job. If its row cannot be read, its own watchers are told, and nobody else."""
+        try:
+            await self._read_together([job_id])
+        except Exception as error:
+            if not is_of_a_row(error):
+                raise
+            if watched := self._watched.get(job_id):
+                watched.fail(partial(CodecError.of_row, job_id, error))
 
     def _hear(self, message: str) -> None:
         names = message.split()

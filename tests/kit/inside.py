@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pgqueue import PgQueue, Worker
     from pgqueue.background.notifications import Signals
+    from pgqueue.background.reading import Reads
     from pgqueue.background.stats import StatsWriter
     from pgqueue.background.watching import Watches
     from pgqueue.database.connection import Connection
@@ -60,6 +61,22 @@ def listener(pgq: PgQueue) -> asyncpg.Connection[asyncpg.Record] | None:
 def watches(pgq: PgQueue) -> Watches:
     """Return what watches jobs for those who await them."""
     return pgq._watches
+
+
+def reads(pgq: PgQueue) -> Reads:
+    """Return what reads jobs for those who ask for them."""
+    return pgq._reads
+
+
+def has_background(pgq: PgQueue) -> bool:
+    """Return whether the loops beside the callers go on."""
+    return pgq._host is not None and not pgq._host.done()
+
+
+def cancel_background(pgq: PgQueue) -> None:
+    """Cancel the loops, as code does that cancels every asyncio task of a process."""
+    assert pgq._host is not None
+    pgq._host.cancel()
 
 
 def observers(pgq: PgQueue) -> Observers:

@@ -35,9 +35,9 @@ def publish_process(pgq: PgQueue, listener: socket.socket | None, report_to: int
 
 @asynccontextmanager
 async def _report(pgq: PgQueue, descriptor: int) -> AsyncIterator[None]:
-    from pgqueue.web.api.health import worker_problems
+    from pgqueue.web.api.health import process_problems
 
-    with reporting(descriptor, count_events(pgq), partial(worker_problems, pgq)):
+    with reporting(descriptor, count_events(pgq), partial(process_problems, pgq)):
         yield
 
 
@@ -57,11 +57,11 @@ async def publish_processes(
 
     *pgq* must be open.
     """
-    from pgqueue.web.api.health import database_problems
+    from pgqueue.web.api.health import check_problems
 
     async def find() -> list[str]:
         await reports.ask()
-        return [*reports.problems(processes), *await database_problems(pgq)]
+        return [*reports.problems(processes), *await check_problems(pgq)]
 
     async with _serving(listener, SupervisorMetrics(pgq, reports), find):
         yield

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from pgqueue.app import PgQueue
 from pgqueue.database.outages import CONNECTION_ERRORS
-from pgqueue.errors import DatabaseUnavailableError, NotOpenError
+from pgqueue.errors import BackgroundError, DatabaseUnavailableError, NotOpenError
 from pgqueue.web.api.outputs import Health
 from pgqueue.web.http.problems import NO_STORE, Problem
 
@@ -43,7 +43,12 @@ def routes(find_problems: FindProblems) -> list[Route]:
 
 async def find_problems(pgq: PgQueue) -> list[str]:
     """Return why this process is not ready; empty: it is."""
-    return [*worker_problems(pgq), *await database_problems(pgq)]
+    return [*worker_problems(pgq), *await check_problems(pgq)]
+
+
+def process_problems(pgq: PgQueue) -> list[str]:
+    """Return why this process is not ready, as far as it knows by itself. Safe from any thread."""
+    return [*worker_problems(pgq), *pgq.background_problems()]
 
 
 def worker_problems(pgq: PgQueue) -> list[str]:
@@ -51,13 +56,15 @@ def worker_problems(pgq: PgQueue) -> list[str]:
     return [f"worker {worker.name} is not claiming jobs" for worker in pgq.workers if not worker.is_consuming]
 
 
-async def database_problems(pgq: PgQueue) -> list[str]:
-    """Return why the database cannot be used; empty: it can."""
+async def check_problems(pgq: PgQueue) -> list[str]:
+    """Return why the database, or the background of *pgq*, cannot be used; empty: they can."""
     try:
         with anyio.fail_after(ANSWER_WITHIN):
             await pgq.check()
     except NotOpenError:
         return ["pgqueue is not open"]
+    except BackgroundError as error:
+        return [str(error)]
     except (DatabaseUnavailableError, *CONNECTION_ERRORS):
         return ["the database is unavailable"]
     return []

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from pgqueue.database.outages import CONNECTION_ERRORS
 from pgqueue.errors import (
+    BackgroundError,
     CodecError,
     ConfigurationError,
     DatabaseUnavailableError,
@@ -49,6 +50,7 @@ STATUSES: Final[Mapping[type[Exception], int]] = {
     KeyInFlightError: 409,
     CodecError: 500,
     NotOpenError: 503,
+    BackgroundError: 503,
     QueueFullError: 503,
     **dict.fromkeys(OUTAGES, 503),
 }
