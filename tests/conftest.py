@@ -69,8 +69,22 @@ LONG_FILES = frozenset(
 """Files whose few tests take long: they start processes and servers, or fill large tables."""
 
 
+CORE_FILES = frozenset(
+    f"test_{name}.py"
+    for name in (
+        "acks", "backpressure", "cancel", "chores", "dead_letters", "enqueue", "expiry", "job_transactions",
+        "keys", "lists", "migrations", "pause", "rescue", "results", "retention",
+        "retries", "signals", "smoke", "steps", "transactions", "unknown_tasks", "worker",
+    )
+)  # fmt: skip
+"""Files of the core: what has to hold on every version, in every encoding and under every setting."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have long files run first, then those of many tests: none is left over to one process in the end."""
+    """Mark the core. Have long files run first, then those of many: none is left for the end."""
+    for item in items:
+        if item.path.name in CORE_FILES:
+            item.add_marker(pytest.mark.core)
     tests = Counter(item.path.name for item in items)
     items.sort(key=lambda item: (item.path.name not in LONG_FILES, -tests[item.path.name]))
 
