@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from pgqueue import forks
 
 if TYPE_CHECKING:
-    import asyncpg
     from asyncpg.pool import PoolConnectionProxy
 
     Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
     """A dedicated connection, or one borrowed from a pool."""
+    _Base = asyncpg.Connection[asyncpg.Record]
+else:
+    _Base = asyncpg.Connection
+
+
+class OwnConnection(_Base):
+    """A connection that pgqueue has opened. Children that are forked from this process do not share it.
+
+    Otherwise the server would keep its session, with its locks and its transaction, until they end, too.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        forks.close_in_children(self)
+
+    def fileno(self) -> int:
+        """Return the descriptor of its socket; -1: it is closed."""
+        transport = self._transport  # type: ignore[attr-defined]  # the stubs leave it out
+        return -1 if transport.is_closing() else int(transport.get_extra_info("socket").fileno())

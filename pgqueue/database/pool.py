@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import asyncpg
 
+from pgqueue.database.connection import OwnConnection
 from pgqueue.database.outages import CONNECTION_ERRORS
 from pgqueue.errors import ConfigurationError, DatabaseUnavailableError, NotOpenError
 
@@ -220,14 +221,28 @@ class Database:
         if self.is_pooled:
             return self._plain_arguments()
         settings = {"application_name": self.schema, **self._connect_options.get("server_settings", {})}
-        return {"dsn": self.dsn, **self._connect_options, "server_settings": settings}
+        return {
+            "dsn": self.dsn,
+            "connection_class": OwnConnection,
+            **self._connect_options,
+            "server_settings": settings,
+        }
 
     def _plain_arguments(self) -> dict[str, Any]:
         # Named statements would stay in a pooler's session and clash with those of the next process.
-        return {"dsn": self.dsn, **self._connect_options, "statement_cache_size": 0}
+        return {
+            "dsn": self.dsn,
+            "connection_class": OwnConnection,
+            **self._connect_options,
+            "statement_cache_size": 0,
+        }
 
     def _arguments(self, *, durable: bool, command_timeout: float) -> dict[str, Any]:
-        options = {"command_timeout": command_timeout, **self._connect_options}
+        options = {
+            "command_timeout": command_timeout,
+            "connection_class": OwnConnection,
+            **self._connect_options,
+        }
         if self.is_pooled:
             return {"dsn": self.dsn, **options, "statement_cache_size": 0}
         settings = {

@@ -22,6 +22,8 @@ import anyio
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
+from pgqueue import forks
+
 ANSWER_WITHIN: Final = 1.0
 """Seconds for a process to send a report. After them its latest report is used."""
 FRESH: Final = 1.0
@@ -120,6 +122,7 @@ def reporting(
     # Programs that handlers start must not hold it open.
     os.set_inheritable(descriptor, False)
     ours = socket.socket(fileno=descriptor)
+    forks.close_in_children(ours)
     # A supervisor that does not read must not keep this process from ending.
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(ANSWER_WITHIN), 0))
     sending = threading.Lock()

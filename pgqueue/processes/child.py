@@ -14,9 +14,11 @@ import sys
 import threading
 from typing import Any, NoReturn
 
+from pgqueue import forks
 from pgqueue.app import PgQueue
 from pgqueue.errors import InvalidTaskError
 from pgqueue.model.job_error import describe
+from pgqueue.worker.attempt import forked
 from pgqueue.worker.attempt.attempt import Stop
 from pgqueue.worker.isolation.importing import host_of, load
 from pgqueue.worker.isolation.runner import AttemptRunner, MainThread
@@ -36,6 +38,7 @@ class ChildProcess:
 
     async def run(self) -> None:
         """Run jobs for the worker until it closes the socket."""
+        forked.prepare(asyncio.get_running_loop())
         reader, self._writer = await asyncio.open_connection(sock=self._connection, limit=MAX_LINE)
         while line := await reader.readline():
             message = unpack(line)
@@ -112,9 +115,11 @@ def main() -> None:
     """Serve the worker over a socket. Its file descriptor is the first argument."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     connection.set_inheritable(False)
+    # What a handler forks neither holds the socket open when this process dies, nor ignores these signals.
+    forks.close_in_children(connection)
     # A service manager may signal all processes of a service. The worker reacts, and stops its children.
     for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(each, lambda *_: None)
+        signal.signal(each, forks.heed_not)
     main_thread = MainThread()
 
     async def serve() -> None:

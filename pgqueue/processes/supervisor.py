@@ -17,6 +17,8 @@ from typing import Final, TypeAlias
 
 import anyio
 
+from pgqueue import forks
+
 logger = logging.getLogger("pgqueue.supervisor")
 
 RESTART_PAUSES = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -40,6 +42,8 @@ def on_signals(first: Callable[[], object], further: Callable[[], object]) -> It
     calls, is blocked.
     """
     loop = asyncio.get_running_loop()
+    # What this process forks is stopped by signals of its own, and does not pass them on to this loop.
+    forks.prepare()
     received_early: list[int] = []
     reactions = chain([first], repeat(further))
 

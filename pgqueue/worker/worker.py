@@ -32,6 +32,7 @@ from pgqueue.upkeep.retention import Purging
 from pgqueue.upkeep.rounds import Rounds, chores_of
 from pgqueue.upkeep.state import WorkerState
 from pgqueue.upkeep.tools import Tools
+from pgqueue.worker.attempt import forked
 from pgqueue.worker.attempt.attempt import RunningAttempt
 from pgqueue.worker.claim.claimer import Claimer
 from pgqueue.worker.claim.lanes import LaneBook
@@ -104,9 +105,9 @@ class Worker:
 
     def start(self) -> None:
         """Start working, in an asyncio task that `wait_stopped` waits for."""
-        self._running = asyncio.get_running_loop().create_task(
-            self._run(), name=f"pgqueue worker {self.name}"
-        )
+        loop = asyncio.get_running_loop()
+        forked.prepare(loop)
+        self._running = loop.create_task(self._run(), name=f"pgqueue worker {self.name}")
 
     def stop(self) -> None:
         """Claim nothing more; attempts under way may finish within the grace."""

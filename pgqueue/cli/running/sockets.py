@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 
+from pgqueue import forks
 from pgqueue.errors import ConfigurationError
 
 
@@ -11,6 +12,9 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket; port 0 selects a free port. Raises ConfigurationError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         raise ConfigurationError(f"cannot listen on {host} port {port}: {error}") from error
+    # What a handler forks would keep the port taken after this process has ended.
+    forks.close_in_children(listener)
+    return listener

@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Generator, Mapping
 from typing import Any
 
 from pgqueue.errors import SoftTimeLimitExceeded
+from pgqueue.worker.attempt import forked
 from pgqueue.worker.attempt.attempt import RunningAttempt
 
 
@@ -75,9 +76,12 @@ def call(
     As a value: StopIteration cannot be raised into a future, and a SystemExit would end the thread's loop.
     """
     try:
-        return handler(*args, **kwargs), None
+        outcome: tuple[Any, BaseException | None] = (handler(*args, **kwargs), None)
     except BaseException as error:
-        return None, error
+        outcome = (None, error)
+    if forked.is_child:
+        forked.leave_if_forked(outcome[1])
+    return outcome
 
 
 class ThreadCall:

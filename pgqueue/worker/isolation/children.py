@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import anyio
 
+from pgqueue import forks
 from pgqueue.worker.attempt.attempt import ProcessDiedError
 from pgqueue.worker.isolation.importing import source_of_main
 from pgqueue.worker.isolation.wire import MAX_LINE, pack, unpack
@@ -44,6 +45,8 @@ class Child:
         with contextlib.ExitStack() as unless_spawned, theirs:
             # Closing it ends a child that was not handed over.
             unless_spawned.callback(ours.close)
+            # A child ends with its worker: what a handler forks must not hold the socket open for it.
+            forks.close_in_children(ours)
             # A session of its own: a signal to the worker's group is for the worker to handle, and what the
             # handler starts can be killed with the child.
             process = await asyncio.create_subprocess_exec(
