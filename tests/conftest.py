@@ -1,7 +1,10 @@
 """A real server, and a database of its own for every test, cloned from a migrated template.
 
 Which server is one setting, PGQUEUE_TEST_SERVER: `embedded` (the default), `testcontainers` (the image is
-PGQUEUE_TEST_IMAGE), or the DSN of a server on which databases may be made.
+PGQUEUE_TEST_IMAGE), or the DSN of a superuser of a server.
+
+Each database belongs to a plain role, as on a managed server, and the DSN that tests get is that role's. What
+needs more asks for `superuser_dsn`.
 
 Which event loop is another, PGQUEUE_TEST_LOOP: `asyncio` or `uvloop`, for tests and for the workers that they
 start. Without it, tests run on asyncio's loop, and workers on uvloop's, as they do for users.
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
 
 MEMORY_FOR_DATA = 8 * 2**30
 """Bytes that have to be free in memory for the data of a server to go there."""
+
+OWNER = "pgqueue_tests"
+"""The role that owns the databases of tests, and its password; it may do no more than any role may."""
 
 FIRST_WITH_STRATEGIES = 150000
 """The first version whose `create database` has strategies."""
@@ -94,9 +100,15 @@ def with_database(dsn: str, database: str) -> str:
     return urlunsplit(urlsplit(dsn)._replace(path=f"/{database}"))
 
 
+def with_role(dsn: str, role: str) -> str:
+    """Return *dsn* for another role of the same server, whose password is its name."""
+    parts = urlsplit(dsn)
+    return urlunsplit(parts._replace(netloc=f"{role}:{role}@{parts.netloc.rpartition('@')[2]}"))
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    """The DSN of the server's maintenance database."""
+    """The DSN of the server's maintenance database, as a superuser."""
     setting = os.environ.get("PGQUEUE_TEST_SERVER", "embedded")
     with ExitStack() as stack:
         if setting == "embedded":
@@ -142,6 +154,16 @@ async def _connections(server: str) -> AsyncIterator[Pool]:
         yield pool
 
 
+_MAKE_OWNER = f"""
+do $$ begin
+    create role {OWNER} login password '{OWNER}';
+exception
+    -- Tests that run beside these on the same server have made it.
+    when duplicate_object or unique_violation then null;
+end $$
+"""
+
+
 class Databases:
     """Makes databases for tests, and drops them, all in a thread of its own.
 
@@ -169,8 +191,9 @@ class Databases:
             start_blocking_portal() as portal,
             portal.wrap_async_context_manager(_connections(server)) as pool,
         ):
-            portal.call(pool.execute, f"create database {template}")
-            portal.call(PgQueue(with_database(server, template)).migrate)
+            portal.call(pool.execute, _MAKE_OWNER)
+            portal.call(pool.execute, f"create database {template} owner {OWNER}")
+            portal.call(PgQueue(with_role(with_database(server, template), OWNER)).migrate)
             databases = cls(server, portal, pool, template)
             try:
                 yield databases
@@ -200,8 +223,8 @@ class Databases:
 
     async def _make(self, options: str) -> str:
         name = f"pgqueue_test_{uuid4().hex[:12]}"
-        await self._pool.execute(f"create database {name} {options}")
-        return with_database(self._server, name)
+        await self._pool.execute(f"create database {name} owner {OWNER} {options}")
+        return with_role(with_database(self._server, name), OWNER)
 
     async def _drop(self, name: str) -> None:
         await self._pool.execute(f"drop database {name} with (force)")
@@ -231,6 +254,12 @@ def dsn(databases: Databases) -> Iterator[str]:
     dsn = databases.clone()
     yield dsn
     databases.drop(dsn)
+
+
+@pytest.fixture
+def superuser_dsn(server: str, dsn: str) -> str:
+    """The same database for a superuser, to do what its owner may not."""
+    return with_database(server, urlsplit(dsn).path[1:])
 
 
 @pytest.fixture

@@ -223,7 +223,7 @@ create trigger refuse_second_place after insert on pgqueue.blocked for each row
 create function pgqueue.transition(
     id uuid, after pgqueue.job_status, holder uuid default null, reason text default null,
     at timestamptz default now()
-) returns void language plpgsql set pgqueue.writer to 'on' as $$
+) returns void language plpgsql as $$
 declare
     before pgqueue.job_status;
     spent integer;
@@ -295,7 +295,7 @@ $$;
 -- Cancel a job. Answers 'cancelled': it never runs; 'requested': its worker is asked to stop it;
 -- null: it was terminal already, or there is no such job.
 create function pgqueue.cancel(id uuid, reason text default null) returns text
-language plpgsql set pgqueue.writer to 'on' as $$
+language plpgsql as $$
 declare
     spent integer;
 begin
@@ -368,7 +368,7 @@ create function pgqueue.enqueue(
     run_at timestamptz default null, delay interval default null,
     expires_at timestamptz default null, tags text[] default null, key text default null,
     id uuid default null
-) returns uuid language plpgsql set pgqueue.writer to 'on' as $$
+) returns uuid language plpgsql as $$
 declare
     new_id uuid := coalesce(enqueue.id, pgqueue.uuid7());
     new_lane integer;

@@ -68,7 +68,7 @@ $$;
 -- Whether a job waits, runs or is over ('waiting', 'running', 'over'). A waiting one is locked: nobody starts
 -- it before this transaction ends, so it will see all that this transaction writes.
 create function pgqueue.hold_waiting(id uuid) returns text
-language plpgsql set pgqueue.writer to 'on' as $$
+language plpgsql as $$
 begin
     -- It may go from place to place while we look: look again until it is found or is over.
     loop
@@ -99,7 +99,7 @@ $$;
 -- and have what a call says. Answers with the jobs that took them; the others had started. A job that waits
 -- for another goes on waiting.
 create function pgqueue.replace_jobs(calls json) returns setof uuid
-language plpgsql set pgqueue.writer to 'on' as $$
+language plpgsql as $$
 declare
     call record;
     new_lane integer;
@@ -162,7 +162,7 @@ $$;
 
 -- Have new jobs wait, each for the end of another.
 create function pgqueue.wait_for(ids uuid[], others uuid[]) returns void
-language sql set pgqueue.writer to 'on' as $$
+language sql as $$
     with now_ready as (
         delete from pgqueue.ready where job_id = any(ids) returning job_id, lane
     ),
@@ -206,7 +206,7 @@ create function pgqueue.enqueue(
     expires_at timestamptz default null, tags text[] default null, key text default null,
     id uuid default null, idempotency_key text default null,
     idempotency_window interval default '24 hours', idempotency_scope text default 'task'
-) returns uuid language plpgsql set pgqueue.writer to 'on' as $$
+) returns uuid language plpgsql as $$
 declare
     new_id uuid := coalesce(enqueue.id, pgqueue.uuid7());
     new_lane integer;

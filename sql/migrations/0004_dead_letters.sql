@@ -81,7 +81,7 @@ $$;
 -- Every way to fail writes an attempt in the statement that fails the job; so this is part of that statement,
 -- whoever sent it. Successes write no attempt and do not come here.
 create function pgqueue.enter_dead_letters() returns trigger
-language plpgsql set pgqueue.writer to 'on' as $$
+language plpgsql as $$
 declare
     ids uuid[] := array(select job_id from fresh where reason <> 'released');
 begin
@@ -133,7 +133,7 @@ $$;
 create function pgqueue.reopen(
     ids uuid[], action text, in_queue text default null, new_arguments json default null,
     reset_attempts boolean default true, reason text default null, actor text default null
-) returns integer[] language plpgsql set pgqueue.writer to 'on' as $$
+) returns integer[] language plpgsql as $$
 declare
     lanes integer[];
 begin
@@ -197,7 +197,7 @@ $$;
 create function pgqueue.redrive(
     id uuid, queue text default null, arguments json default null, reset_attempts boolean default true,
     reason text default null, actor text default null
-) returns void language plpgsql set pgqueue.writer to 'on' as $$
+) returns void language plpgsql as $$
 declare
     lanes integer[];
 begin
@@ -229,7 +229,7 @@ $$;
 
 -- Take a failed job out of the dead letters; it stays failed. False: it had been taken out before.
 create function pgqueue.discard(id uuid, reason text default null, actor text default null) returns boolean
-language plpgsql set pgqueue.writer to 'on' as $$
+language plpgsql as $$
 begin
     perform pgqueue.lock_failed(discard.id);
     return pgqueue.bury(array[discard.id], discard.reason, discard.actor) = 1;
@@ -297,7 +297,7 @@ $$;
 -- its row is written each time. Returns the lanes of the jobs, and whether the redrive is there to be
 -- carried on; no row: there is none, or others are at it.
 create function pgqueue.carry_redrive(most integer) returns table (moved integer, lanes integer[])
-language plpgsql set pgqueue.writer to 'on' as $$
+language plpgsql as $$
 declare
     this pgqueue.mass_redrive;
     seconds float8;
@@ -362,7 +362,7 @@ $$;
 -- Cancel, as before; and note who did it and why.
 drop function pgqueue.cancel(uuid, text);
 create function pgqueue.cancel(id uuid, reason text default null, actor text default null) returns text
-language plpgsql set pgqueue.writer to 'on' as $$
+language plpgsql as $$
 declare
     spent integer;
     answer text;
@@ -435,7 +435,7 @@ $$;
 -- Raises for a job that is running or terminal, and for an unknown id.
 create function pgqueue.reprioritise(
     id uuid, priority integer, reason text default null, actor text default null
-) returns void language plpgsql set pgqueue.writer to 'on' as $$
+) returns void language plpgsql as $$
 declare
     before integer;
     spent integer;
@@ -482,7 +482,7 @@ $$;
 create or replace function pgqueue.transition(
     id uuid, after pgqueue.job_status, holder uuid default null, reason text default null,
     at timestamptz default now()
-) returns void language plpgsql set pgqueue.writer to 'on' as $$
+) returns void language plpgsql as $$
 declare
     before pgqueue.job_status;
     spent integer;

@@ -183,7 +183,7 @@ $$;
 -- Open a new generation of those of the jobs `ids` that have ended as one of `statuses`. Returns how many, and
 -- their lanes.
 create function pgqueue.requeue(ids uuid[], statuses text[], reason text, actor text)
-returns table (requeued integer, lanes integer[]) language plpgsql set pgqueue.writer to 'on' as $$
+returns table (requeued integer, lanes integer[]) language plpgsql as $$
 declare
     chosen uuid[];
 begin

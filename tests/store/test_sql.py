@@ -53,7 +53,7 @@ async def test_every_statement_can_be_prepared(empty_dsn: str, schema: str) -> N
 
     try:
         for name, sql in load_statements(schema).items():
-            parts = code_of(sql).split(";") if name in SCRIPTS else [sql]
+            parts = code_of(sql).split(";\n\n") if name in SCRIPTS else [sql]
             for part in parts:
                 await connection.prepare(part)
     finally:
