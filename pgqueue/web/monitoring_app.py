@@ -14,14 +14,19 @@ from pgqueue.web.settings import WebSettings
 
 
 def monitoring_app(
-    counted: DatabaseMetrics, find_problems: health.FindProblems, *, open_reading: bool
+    counted: DatabaseMetrics,
+    find_problems: health.FindProblems,
+    *,
+    token: str | None = None,
+    open_reading: bool = False,
 ) -> Starlette:
     """Return an ASGI app with `/metrics`, `/livez` and `/readyz` alone.
 
-    *find_problems* returns why the program is not ready. *open_reading*: every request that the network lets
-    through may read the metrics, not only those of this machine.
+    *find_problems* returns why the program is not ready. *token*: what a request for the metrics must carry
+    (`Authorization: Bearer TOKEN`). *open_reading*: every request that the network lets through may read
+    them. With neither, programs on this machine may. Raises ConfigurationError for a token that is too short.
     """
-    access = Access(WebSettings(open_reading=open_reading))
+    access = Access(WebSettings(token=token, open_reading=open_reading, local_reading=token is None))
     return Starlette(
         routes=[*metrics.routes(counted, access), *health.routes(find_problems)],
         middleware=[Middleware(Guard)],

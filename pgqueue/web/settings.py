@@ -16,6 +16,7 @@ from pgqueue.app import PgQueue
 from pgqueue.errors import ConfigurationError
 from pgqueue.metrics import Metrics
 from pgqueue.model.jobs import Job
+from pgqueue.model.token import check_token
 
 P = ParamSpec("P")
 
@@ -60,11 +61,15 @@ class WebSettings:
     dashboard: bool | None = None
     """Whether there are pages for people. None: if jinja2 is installed (`pip install 'pgqueue[web]'`)."""
     token: str | None = None
-    """A request with it (`Authorization: Bearer TOKEN`, or the dashboard's login) may do everything."""
+    """A request with it (`Authorization: Bearer TOKEN`, or the dashboard's login) may do everything. At least
+    16 characters."""
     open_reading: bool = False
     """Whether every request that the network lets through may read, without a token."""
+    local_reading: bool = False
+    """Whether programs and browsers on this machine may read, without a token. A proxy on this machine that
+    adds no header of its own makes everyone look as if they were on it."""
     allowed_hosts: Sequence[str] = ()
-    """Names, besides localhost, under which an app with neither a token nor a hook may be read."""
+    """Names, besides localhost, under which an app with `local_reading` may be read."""
     authorize: Authorize | None = None
     """The host service's hook. Called for every request without a valid token. An error in it refuses the
     request; an HTTPException is its response."""
@@ -97,11 +102,8 @@ class WebSettings:
 
     def __post_init__(self) -> None:
         """Raise ConfigurationError for settings that are invalid, or would leave the app open."""
-        if self.token is not None and not re.fullmatch(r"[!-~]+", self.token):
-            raise ConfigurationError(
-                "the status app's token must be a string of visible ASCII characters without spaces, e.g. "
-                "from `python -c 'import secrets; print(secrets.token_urlsafe(32))'`"
-            )
+        if self.token is not None:
+            check_token(self.token)
         if self.colour is not None and not re.fullmatch(r"#[0-9a-fA-F]{6}", self.colour):
             raise ConfigurationError(f"the status app's colour must look like '#rrggbb', got {self.colour!r}")
         if isinstance(self.allowed_hosts, str):

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from pgqueue import PgQueue
 from pgqueue.cli import app
-from pgqueue.cli.commands.web import is_loopback
+from pgqueue.cli.running.sockets import is_loopback
 from pgqueue.model.ids import new_id
 
 DSN = "postgresql://nowhere"
@@ -64,30 +64,36 @@ def refusal(*arguments: str, **environment: str) -> tuple[int, str]:
     return result.exit_code, " ".join(re.sub(r"[│╭╮╰╯─]", " ", result.output).split())
 
 
-async def test_it_serves_this_machine_without_a_token_and_changes_nothing(dsn: str) -> None:
+@pytest.mark.contract("W26")
+async def test_without_a_token_it_makes_one_and_prints_the_address_to_open(dsn: str) -> None:
     pgq = PgQueue(dsn)
     async with pgq:
         job = await pgq.enqueue_by_name("send")
 
         async with serving(f"--dsn={dsn}") as (address, process):
-            async with httpx.AsyncClient(base_url=address) as client:
-                ready = await client.get("/readyz")
-                shown = await client.get(f"/jobs/{job.id}")
-                requeued = await client.post(f"/jobs/{job.id}/requeue")
-                proxied = await client.get(f"/jobs/{job.id}", headers={"X-Forwarded-For": "127.0.0.1"})
             assert process.stdout is not None
             said = await asyncio.to_thread(process.stdout.readline)
+            opened = re.fullmatch(r"open it with this start's token: (http://\S+/\?token=(\S{32,}))\n", said)
+            assert opened is not None, said
+            async with httpx.AsyncClient(base_url=address) as client:
+                ready = await client.get("/readyz")
+                closed = [await client.get(path) for path in (f"/jobs/{job.id}", "/metrics", "/openapi.json")]
+                bearer = {"Authorization": f"Bearer {opened[2]}"}
+                shown = await client.get(f"/jobs/{job.id}", headers=bearer)
+                changed = await client.post(f"/jobs/{job.id}/cancel", headers=bearer)
+                entered = await client.get(opened[1], follow_redirects=True)
             code, _, stderr = await ended(process, signal.SIGTERM)
 
         status = await job.status()
 
     assert address.startswith("http://127.0.0.1:")
-    assert (ready.status_code, shown.status_code, shown.json()["task"]) == (200, 200, "send")
+    assert (ready.status_code, {each.status_code for each in closed}) == (200, {401})
+    assert (shown.status_code, shown.json()["task"], changed.status_code) == (200, "send", 200)
     assert "server" not in shown.headers
-    assert (requeued.status_code, proxied.status_code, status) == (403, 403, "pending")
-    assert code == 0
-    assert said == "read-only: set a token to be able to cancel, redrive or pause\n"
+    assert (entered.status_code, entered.url.path, entered.url.query) == (200, "/dashboard/", b"")
+    assert (code, status) == (0, "cancelled")
     assert "Traceback" not in stderr
+    assert opened[2] not in stderr
 
 
 async def test_with_a_token_it_serves_every_machine_that_presents_it(dsn: str, tmp_path: Path) -> None:

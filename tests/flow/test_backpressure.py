@@ -157,8 +157,8 @@ async def test_jobs_for_later_and_what_operators_requeue_are_not_refused(
 async def test_over_http_a_full_queue_is_503_with_a_time_to_try_again(
     pgq: PgQueue, note: Task[[int], None], db: Connection
 ) -> None:
-    app = status_app(pgq, token="secret")
-    headers = {"Authorization": "Bearer secret"}
+    app = status_app(pgq, token="a-secret-for-tests")
+    headers = {"Authorization": "Bearer a-secret-for-tests"}
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://127.0.0.1", headers=headers
     ) as client:

@@ -128,7 +128,7 @@ async def test_prometheus_sees_what_ran_and_fires_and_resolves(
         worker = processes.start("worker", "jobs_here:pgq", "--processes=2", "--metrics-port=0")
         address = await address_of(processes, worker)
         async with (
-            serving(status_app(pgq), listen("127.0.0.1", 0)) as web,
+            serving(status_app(pgq, local_reading=True), listen("127.0.0.1", 0)) as web,
             prometheus(tmp_path, {"worker": address, "web": web}) as seen,
         ):
             handles = [await pgq.enqueue_by_name("add", 1, number) for number in range(5)]

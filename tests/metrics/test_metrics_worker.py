@@ -77,7 +77,9 @@ async def test_one_port_answers_for_all_processes_and_forgets_none_that_ended(
     with processes_in(tmp_path, dsn) as processes:
         arguments = ("--processes=2", "--concurrency=1", "--metrics-port=0", "--grace=0")
         # It listens beyond this machine, so any host name is accepted.
-        supervisor = processes.start("worker", "jobs_here:pgq", *arguments, "--metrics-host=0.0.0.0")
+        supervisor = processes.start(
+            "worker", "jobs_here:pgq", *arguments, "--metrics-host=0.0.0.0", "--metrics-open"
+        )
         address = await address_of(processes, supervisor)
         holding = [await pgq.enqueue_by_name("hold", str(sign), str(until)) for _ in range(2)]
         # One in each.
@@ -115,3 +117,24 @@ async def test_a_port_that_is_taken_is_an_error_in_one_line(tmp_path: Path, dsn:
     assert code == 1
     assert stderr.startswith(f"pgqueue: cannot listen on 127.0.0.1 port {port}: ")
     assert stderr.count("\n") == 1
+
+
+@pytest.mark.contract("W26")
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (["--metrics-host=0.0.0.0"], {}, "set PGQUEUE_METRICS_TOKEN, or pass --metrics-open"),
+        (["--metrics-host=worker.example"], {}, "set PGQUEUE_METRICS_TOKEN, or pass --metrics-open"),
+        (["--metrics-host=::"], {"PGQUEUE_METRICS_TOKEN": "short"}, "at least 16 characters long"),
+        (["--metrics-token=short"], {}, "at least 16 characters long"),
+    ],
+)
+async def test_a_port_that_strangers_could_read_is_refused(
+    arguments: list[str], environment: dict[str, str], said: str, tmp_path: Path, dsn: str
+) -> None:
+    with processes_in(tmp_path, dsn) as processes:
+        processes.environment |= {"COLUMNS": "300", **environment}
+        code, _, stderr = await processes.run("worker", "jobs_here:pgq", "--metrics-port=0", *arguments)
+
+    assert code in (1, 2)
+    assert said in stderr

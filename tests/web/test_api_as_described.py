@@ -24,7 +24,7 @@ from pgqueue.web.settings import WebSettings
 
 pytestmark = pytest.mark.outside
 
-TOKEN = "secret"
+TOKEN = "a-secret-for-tests"
 
 
 class Served(threading.Thread):

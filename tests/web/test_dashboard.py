@@ -211,9 +211,11 @@ async def test_a_traceback_is_shown_only_if_the_app_allows_it(pgq: PgQueue) -> N
     async with pgq.worker():
         await pgq.wait(job.id)
 
-    async with client_of(status_app(pgq), headers=OWN_PAGE) as client:
+    async with client_of(status_app(pgq, local_reading=True), headers=OWN_PAGE) as client:
         hidden = await page_at(client, f"/jobs/{job.id}")
-    async with client_of(status_app(pgq, show_tracebacks=True), headers=OWN_PAGE) as client:
+    async with client_of(
+        status_app(pgq, local_reading=True, show_tracebacks=True), headers=OWN_PAGE
+    ) as client:
         shown = await page_at(client, f"/jobs/{job.id}")
 
     assert not hidden.all("pre", **{"aria-label": "Traceback"})
@@ -679,7 +681,7 @@ async def test_a_malformed_form_changes_nothing(pgq: PgQueue, client: httpx.Asyn
 async def test_nothing_is_changed_without_permission(pgq: PgQueue) -> None:
     one, _ = await two_failed(pgq)
 
-    async with client_of(status_app(pgq), headers=OWN_PAGE) as client:
+    async with client_of(status_app(pgq, local_reading=True), headers=OWN_PAGE) as client:
         answers = [
             await send(client, f"/jobs/{one}/redrive"),
             await send(client, f"/jobs/{one}/discard"),
@@ -744,7 +746,9 @@ async def test_files_are_sent_once(client: httpx.AsyncClient) -> None:
 
 
 async def test_an_instance_shows_its_name_and_colour(pgq: PgQueue) -> None:
-    async with client_of(status_app(pgq, name="Staging <1>", colour="#ffd400"), headers=OWN_PAGE) as client:
+    async with client_of(
+        status_app(pgq, local_reading=True, name="Staging <1>", colour="#ffd400"), headers=OWN_PAGE
+    ) as client:
         page = await page_at(client, "/jobs")
         style = await client.get("/dashboard/static/instance.css")
 
@@ -755,16 +759,16 @@ async def test_an_instance_shows_its_name_and_colour(pgq: PgQueue) -> None:
 async def test_without_jinja2_there_is_no_dashboard(pgq: PgQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
 
-    async with client_of(status_app(pgq), headers=OWN_PAGE) as client:
+    async with client_of(status_app(pgq, local_reading=True), headers=OWN_PAGE) as client:
         response = await client.get("/dashboard/jobs")
     with pytest.raises(ConfigurationError, match=r"pip install 'pgqueue\[web\]'"):
-        status_app(pgq, dashboard=True)
+        status_app(pgq, local_reading=True, dashboard=True)
 
     assert response.status_code == 404
 
 
 async def test_a_dashboard_can_be_left_out(pgq: PgQueue) -> None:
-    async with client_of(status_app(pgq, dashboard=False), headers=OWN_PAGE) as client:
+    async with client_of(status_app(pgq, local_reading=True, dashboard=False), headers=OWN_PAGE) as client:
         response = await client.get("/dashboard/jobs")
 
     assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
@@ -775,7 +779,7 @@ async def test_an_unavailable_database_is_a_page_too(dsn: str) -> None:
         pgq = PgQueue(proxy.dsn, connect_timeout=0.2)
         await pgq.open()
     try:
-        async with client_of(status_app(pgq), headers=OWN_PAGE) as client:
+        async with client_of(status_app(pgq, local_reading=True), headers=OWN_PAGE) as client:
             page = await page_at(client, "/jobs", status=503)
     finally:
         await pgq.close()
@@ -882,7 +886,7 @@ async def test_a_worker_shows_what_it_runs(pgq: PgQueue, client: httpx.AsyncClie
 
 
 async def test_what_a_worker_runs_for_others_is_not_shown(pgq: PgQueue) -> None:
-    app = status_app(pgq, owns=lambda _, job: job.task != "build_report")
+    app = status_app(pgq, local_reading=True, owns=lambda _, job: job.task != "build_report")
 
     async with lively(pgq, mails=0), client_of(app, headers=OWN_PAGE) as client:
         page = await page_at(client, "/workers")

@@ -20,7 +20,7 @@ from pgqueue.web.settings import WebSettings
 
 
 def test_every_route_is_described_and_nothing_else_is() -> None:
-    app = status_app(PgQueue("postgresql://nowhere/app"))
+    app = status_app(PgQueue("postgresql://nowhere/app"), local_reading=True)
 
     # Pages are for people.
     routes = [
@@ -33,9 +33,9 @@ def test_every_route_is_described_and_nothing_else_is() -> None:
 
 
 async def test_the_document_says_where_the_app_is_and_what_it_asks_for() -> None:
-    app = status_app(PgQueue("postgresql://nowhere/app"), token="secret", name="staging")
+    app = status_app(PgQueue("postgresql://nowhere/app"), token="a-secret-for-tests", name="staging")
     outer = Starlette(routes=[Mount("/queue", app=app)])
-    headers = {"Authorization": "Bearer secret"}
+    headers = {"Authorization": "Bearer a-secret-for-tests"}
 
     transport = httpx.ASGITransport(outer)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:
@@ -52,7 +52,7 @@ async def test_the_document_says_where_the_app_is_and_what_it_asks_for() -> None
 
 
 def test_responses_are_described_by_the_types_that_functions_return() -> None:
-    app = status_app(PgQueue("postgresql://nowhere/app"))
+    app = status_app(PgQueue("postgresql://nowhere/app"), local_reading=True)
 
     job = describe(app.routes, WebSettings())["components"]["schemas"]["JobDocument"]
 
@@ -66,7 +66,7 @@ def test_responses_are_described_by_the_types_that_functions_return() -> None:
     ("body", "level"), [("AttemptOptionsBody", Level.RUN_TIME), ("SubmitBody", Level.HTTP)]
 )
 def test_the_document_has_each_option_with_the_default_that_holds(body: str, level: Level) -> None:
-    app = status_app(PgQueue("postgresql://nowhere/app"))
+    app = status_app(PgQueue("postgresql://nowhere/app"), local_reading=True)
     properties = describe(app.routes, WebSettings())["components"]["schemas"][body]["properties"]
 
     shown = {name: properties[name]["default"] for name in AT[level]}
@@ -89,7 +89,7 @@ def test_a_default_in_the_document_may_be_sent_and_changes_nothing(level: Level)
 
 
 def test_the_document_says_what_each_option_means_as_editors_do() -> None:
-    app = status_app(PgQueue("postgresql://nowhere/app"))
+    app = status_app(PgQueue("postgresql://nowhere/app"), local_reading=True)
     properties = describe(app.routes, WebSettings())["components"]["schemas"]["SubmitBody"]["properties"]
 
     assert properties["ignore_result"]["description"] == "true: do not store the result."

@@ -58,7 +58,10 @@ async def test_a_stream_tells_the_state_of_a_job_and_each_change_until_it_ends(
         return "done"
 
     job = await work.enqueue()
-    async with serving(status_app(pgq)) as url, listening(client, f"{url}/jobs/{job.id}/events") as stream:
+    async with (
+        serving(status_app(pgq, local_reading=True)) as url,
+        listening(client, f"{url}/jobs/{job.id}/events") as stream,
+    ):
         source, events = stream
         told = [await following(events)]
         async with pgq.worker():
@@ -81,7 +84,7 @@ async def test_a_client_that_connects_again_is_told_nothing_twice(
     pgq: PgQueue, client: httpx.AsyncClient
 ) -> None:
     job = await waiting_job(pgq)
-    async with serving(status_app(pgq)) as url:
+    async with serving(status_app(pgq, local_reading=True)) as url:
         events_url = f"{url}/jobs/{job.id}/events"
         async with listening(client, events_url) as (_, events):
             first = await following(events)
@@ -108,7 +111,7 @@ async def test_a_client_that_knows_the_end_is_told_not_to_come_again(
 ) -> None:
     job = await waiting_job(pgq)
     await job.cancel()
-    async with serving(status_app(pgq)) as url:
+    async with serving(status_app(pgq, local_reading=True)) as url:
         events_url = f"{url}/jobs/{job.id}/events"
         async with listening(client, events_url) as (_, events):
             end = await following(events)
@@ -126,7 +129,7 @@ async def test_an_idle_stream_keeps_its_connection_and_says_when_to_reconnect(
     job = await waiting_job(pgq)
     lines: list[str] = []
     async with (
-        serving(status_app(pgq, keep_alive=0.01)) as url,
+        serving(status_app(pgq, local_reading=True, keep_alive=0.01)) as url,
         client.stream("GET", f"{url}/jobs/{job.id}/events") as response,
     ):
         with anyio.fail_after(WITHIN):
@@ -152,7 +155,10 @@ async def test_a_hundred_streams_share_one_look_an_interval(
 
     monkeypatch.setattr(inside.store(pgq), "read_versions", count)
     limits = httpx.Limits(max_connections=None)
-    async with serving(status_app(pgq)) as url, httpx.AsyncClient(timeout=WITHIN, limits=limits) as many:
+    async with (
+        serving(status_app(pgq, local_reading=True)) as url,
+        httpx.AsyncClient(timeout=WITHIN, limits=limits) as many,
+    ):
         told: list[str] = []
 
         async def listen() -> None:
@@ -179,7 +185,7 @@ async def test_a_hundred_streams_share_one_look_an_interval(
 @pytest.mark.contract("P6.8")
 async def test_a_client_that_hangs_up_makes_room_for_another(pgq: PgQueue, client: httpx.AsyncClient) -> None:
     job = await waiting_job(pgq)
-    async with serving(status_app(pgq, max_streams=1)) as url:
+    async with serving(status_app(pgq, local_reading=True, max_streams=1)) as url:
         events_url = f"{url}/jobs/{job.id}/events"
         async with listening(client, events_url) as (_, events):
             await following(events)
@@ -208,7 +214,7 @@ async def test_a_client_that_never_reads_is_dropped(dsn: str, client: httpx.Asyn
         async with pgq.worker():
             job = await work.enqueue()
             await job.result(timeout=WITHIN)
-        async with serving(status_app(pgq, max_streams=1, send_timeout=0.2)) as url:
+        async with serving(status_app(pgq, local_reading=True, max_streams=1, send_timeout=0.2)) as url:
 
             async def places_taken() -> int:
                 async with client.stream("GET", f"{url}/jobs/{other.id}/events") as response:
@@ -240,7 +246,10 @@ async def test_a_stream_needs_a_get_permission_and_an_existing_job(
     def owns(request: Request, _: Job) -> bool:
         return request.headers.get("user") == "owner"
 
-    async with serving(status_app(pgq, owns=owns)) as url, serving(status_app(pgq, token="t")) as closed:
+    async with (
+        serving(status_app(pgq, local_reading=True, owns=owns)) as url,
+        serving(status_app(pgq, token="a-secret-for-tests")) as closed,
+    ):
         path = f"/jobs/{job.id}/events"
         malformed = await client.get(f"{url}/jobs/7/events")
         unknown = await client.get(f"{url}/jobs/{new_id()}/events")
@@ -274,7 +283,7 @@ async def test_hostile_text_stays_in_its_event(pgq: PgQueue, client: httpx.Async
         job = await work.enqueue()
         await job.result(timeout=WITHIN)
     async with (
-        serving(status_app(pgq)) as url,
+        serving(status_app(pgq, local_reading=True)) as url,
         listening(client, f"{url}/jobs/{job.id}/events") as (_, events),
     ):
         with anyio.fail_after(WITHIN):
@@ -289,7 +298,7 @@ async def test_streams_end_when_the_service_closes_its_pgqueue(dsn: str, client:
     await pgq.open()
     try:
         job = await waiting_job(pgq)
-        outer = Starlette(routes=[Mount("/queue", app=status_app(pgq))])
+        outer = Starlette(routes=[Mount("/queue", app=status_app(pgq, local_reading=True))])
         async with serving(outer) as url, listening(client, f"{url}/queue/jobs/{job.id}/events") as stream:
             _, events = stream
             await following(events)
@@ -312,7 +321,8 @@ from pgqueue.web import status_app
 
 async def main():
     async with PgQueue(sys.argv[1]) as pgq:
-        await uvicorn.Server(uvicorn.Config(status_app(pgq), port=int(sys.argv[2]), log_level="info")).serve()
+        app = status_app(pgq, local_reading=True)
+        await uvicorn.Server(uvicorn.Config(app, port=int(sys.argv[2]), log_level="info")).serve()
 
 asyncio.run(main())
 """
@@ -364,7 +374,7 @@ async def test_a_program_that_keeps_signals_to_itself_ends_streams_before_it_sto
             return [event async for event in events]
 
     with caplog.at_level("ERROR"):
-        async with program_serving(status_app(pgq), listen("127.0.0.1", 0)) as url:
+        async with program_serving(status_app(pgq, local_reading=True), listen("127.0.0.1", 0)) as url:
             hearing = asyncio.create_task(hear(url))
             with anyio.fail_after(WITHIN):
                 await begun.wait()
@@ -385,7 +395,7 @@ async def test_a_server_that_stops_ends_streams_first(pgq: PgQueue, client: http
             return [event async for event in events]
 
     with anyio.fail_after(WITHIN):
-        async with serving(status_app(pgq), grace=None) as url:
+        async with serving(status_app(pgq, local_reading=True), grace=None) as url:
             hearing = asyncio.create_task(hear(url))
             await begun.wait()
 
@@ -400,7 +410,7 @@ async def test_without_the_extra_there_are_no_streams_and_the_response_names_it(
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delattr("pgqueue.web.live.event_source", raising=False)
 
-    async with serving(status_app(pgq)) as url:
+    async with serving(status_app(pgq, local_reading=True)) as url:
         response = await client.get(f"{url}/jobs/{job.id}/events")
         polled = await client.get(f"{url}/jobs/{job.id}")
 

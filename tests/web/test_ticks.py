@@ -267,7 +267,10 @@ async def test_a_page_is_told_when_jobs_come(pgq: PgQueue, client: httpx.AsyncCl
     @pgq.task(queue="mail")
     async def send() -> None: ...
 
-    async with serving(status_app(pgq)) as url, listening(client, f"{url}/events") as (_, events):
+    async with (
+        serving(status_app(pgq, local_reading=True)) as url,
+        listening(client, f"{url}/events") as (_, events),
+    ):
         first = await following(events)
         await send.enqueue()
         second = await following(events)
@@ -279,8 +282,8 @@ async def test_a_page_is_told_when_jobs_come(pgq: PgQueue, client: httpx.AsyncCl
 
 
 async def test_ticks_need_permission_to_read_queues(pgq: PgQueue, client: httpx.AsyncClient) -> None:
-    async with serving(status_app(pgq, token="t")) as url:
+    async with serving(status_app(pgq, token="a-secret-for-tests")) as url:
         refused = await client.get(f"{url}/events")
-        head = await client.head(f"{url}/events", headers={"Authorization": "Bearer t"})
+        head = await client.head(f"{url}/events", headers={"Authorization": "Bearer a-secret-for-tests"})
 
     assert (refused.status_code, head.status_code) == (401, 200)

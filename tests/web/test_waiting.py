@@ -35,7 +35,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def url(pgq: PgQueue) -> AsyncIterator[str]:
-    async with serving(status_app(pgq, max_wait=LONG, max_waiters=1)) as url:
+    async with serving(status_app(pgq, local_reading=True, max_wait=LONG, max_waiters=1)) as url:
         yield url
 
 
@@ -239,7 +239,7 @@ async def test_a_server_that_stops_answers_long_polls_first(
     pgq: PgQueue, client: httpx.AsyncClient, serve: str
 ) -> None:
     job = await waiting_job(pgq)
-    app = status_app(pgq, max_wait=2 * WITHIN)
+    app = status_app(pgq, local_reading=True, max_wait=2 * WITHIN)
     server = (
         serving(app, grace=None)
         if serve == "uvicorn"

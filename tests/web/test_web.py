@@ -24,7 +24,7 @@ from pgqueue.web.settings import WebSettings
 
 @pytest.fixture
 async def client(pgq: PgQueue) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(status_app(pgq)) as client:
+    async with client_of(status_app(pgq, local_reading=True)) as client:
         yield client
 
 
@@ -160,7 +160,7 @@ async def test_what_is_not_a_route_is_a_problem_too(client: httpx.AsyncClient) -
 
 
 async def test_the_app_can_be_mounted_in_another(pgq: PgQueue) -> None:
-    outer = Starlette(routes=[Mount("/queue", app=status_app(pgq))])
+    outer = Starlette(routes=[Mount("/queue", app=status_app(pgq, local_reading=True))])
 
     async with client_of(outer) as client:
         alive = await client.get("/queue/livez")
@@ -226,7 +226,7 @@ async def test_an_unavailable_database_makes_the_process_unready_but_not_dead(ds
         pgq = PgQueue(proxy.dsn, connect_timeout=1.0)
         await pgq.open()
     try:
-        async with client_of(status_app(pgq)) as client:
+        async with client_of(status_app(pgq, local_reading=True)) as client:
             ready = await client.get("/readyz")
             alive = await client.get("/livez")
             job = await client.get(f"/jobs/{new_id()}")
@@ -243,7 +243,7 @@ async def test_an_unavailable_database_makes_the_process_unready_but_not_dead(ds
 
 
 async def test_a_process_whose_pgqueue_is_not_open_is_not_ready(dsn: str) -> None:
-    async with client_of(status_app(PgQueue(dsn))) as client:
+    async with client_of(status_app(PgQueue(dsn), local_reading=True)) as client:
         response = await client.get("/readyz")
 
     assert (response.status_code, response.json()["detail"]) == (503, "pgqueue is not open")

@@ -54,7 +54,7 @@ def guarded() -> Starlette:
     ],
 )
 async def test_every_answer_carries_the_headers(pgq: PgQueue, method: str, path: str, status: int) -> None:
-    async with client_of(status_app(pgq)) as client:
+    async with client_of(status_app(pgq, local_reading=True)) as client:
         response = await client.request(method, path)
 
     assert response.status_code == status
@@ -77,7 +77,9 @@ async def test_nothing_is_loaded_from_elsewhere_run_in_line_or_framed() -> None:
 
 
 async def test_they_hold_for_the_app_alone_where_it_is_mounted(pgq: PgQueue) -> None:
-    outer = Starlette(routes=[Route("/own", own_headers), Mount("/queue", app=status_app(pgq))])
+    outer = Starlette(
+        routes=[Route("/own", own_headers), Mount("/queue", app=status_app(pgq, local_reading=True))]
+    )
 
     async with client_of(outer) as client:
         inside, outside = await client.get("/queue/livez"), await client.get("/own")

@@ -20,13 +20,13 @@ from pgqueue import JobHandle, JobStatus, PgQueue
 from pgqueue.model.jobs import Job
 from pgqueue.web import status_app
 
-TOKEN = {"Authorization": "Bearer secret"}
+TOKEN = {"Authorization": "Bearer a-secret-for-tests"}
 
 
 @pytest.fixture
 async def client(pgq: PgQueue) -> AsyncIterator[httpx.AsyncClient]:
     """A client that may do everything."""
-    async with client_of(status_app(pgq, token="secret"), headers=TOKEN) as client:
+    async with client_of(status_app(pgq, token="a-secret-for-tests"), headers=TOKEN) as client:
         yield client
 
 
@@ -105,7 +105,7 @@ async def test_pages_follow_each_other_by_their_links_and_miss_nothing(pgq: PgQu
     for number in range(5):
         handles.append(await work.enqueue(number))
         await other.enqueue()
-    app = Starlette(routes=[Mount("/queue", app=status_app(pgq, token="secret"))])
+    app = Starlette(routes=[Mount("/queue", app=status_app(pgq, token="a-secret-for-tests"))])
 
     seen: list[str] = []
     async with client_of(app, headers=TOKEN) as client:
@@ -485,7 +485,7 @@ async def test_workers_are_shown_with_what_they_run(pgq: PgQueue, client: httpx.
 
 async def test_without_the_token_nothing_is_changed_or_seen(pgq: PgQueue) -> None:
     unknown = uuid4()
-    async with client_of(status_app(pgq, token="secret")) as client:
+    async with client_of(status_app(pgq, token="a-secret-for-tests")) as client:
         answers = {
             path: (await client.request(method, path)).status_code
             for method, path in [
@@ -564,9 +564,9 @@ async def test_lists_leave_out_the_jobs_of_other_owners(pgq: PgQueue) -> None:
 async def test_collections_need_the_hook_or_the_token_if_jobs_have_owners(pgq: PgQueue) -> None:
     paths = ["/dead-letters/groups", "/workers", f"/redrives/{uuid4()}"]
 
-    async with client_of(status_app(pgq, owns=owner_of)) as client:
+    async with client_of(status_app(pgq, local_reading=True, owns=owner_of)) as client:
         without = [await client.get(path) for path in paths]
-    allowing = status_app(pgq, owns=owner_of, authorize=lambda *_: True)
+    allowing = status_app(pgq, local_reading=True, owns=owner_of, authorize=lambda *_: True)
     async with client_of(allowing) as client:
         allowed = [(await client.get(path)).status_code for path in paths]
         changed = await client.post("/jobs/cancel", json={"all": True})

@@ -24,12 +24,12 @@ from pgqueue.web import status_app
 if TYPE_CHECKING:
     from conftest import Connection
 
-TOKEN = {"authorization": "Bearer secret"}
+TOKEN = {"authorization": "Bearer a-secret-for-tests"}
 
 
 @pytest.fixture
 async def client(pgq: PgQueue) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(status_app(pgq, token="secret"), headers=TOKEN) as client:
+    async with client_of(status_app(pgq, token="a-secret-for-tests"), headers=TOKEN) as client:
         yield client
 
 
@@ -175,7 +175,9 @@ async def test_the_async_protocol_says_202_until_there_is_a_result_to_go_to(pgq:
         return 3
 
     done, failed = await work.enqueue(fails=False), await work.enqueue(fails=True)
-    async with client_of(status_app(pgq, token="secret", async_protocol=True), headers=TOKEN) as client:
+    async with client_of(
+        status_app(pgq, token="a-secret-for-tests", async_protocol=True), headers=TOKEN
+    ) as client:
         waiting = await client.get(f"/jobs/{done.id}")
         no_result_yet = await client.get(f"/jobs/{done.id}/result")
         await run(pgq, done, failed)
@@ -283,7 +285,7 @@ async def test_a_poll_is_one_statement_on_one_connection(dsn: str, pgq: PgQueue)
     job = await work.enqueue()
     # Another process, in effect: it does nothing but answer polls.
     async with PgQueue(dsn, max_connections=1) as viewer:
-        app = status_app(viewer, token="secret")
+        app = status_app(viewer, token="a-secret-for-tests")
         async with client_of(app, headers=TOKEN) as client:
             # Has the queues measured, for Retry-After, which the next polls read from memory.
             await client.get(f"/jobs/{job.id}")
@@ -420,7 +422,7 @@ async def test_cancelling_an_ended_job_is_a_conflict_and_changes_nothing(
     malformed = await client.delete("/jobs/7")
     no_text = await client.post(f"/jobs/{job.id}/cancel", json={"reason": 7})
     unforeseen = await client.post(f"/jobs/{job.id}/cancel", json={"raeson": "x"})
-    async with client_of(status_app(pgq), headers=TOKEN) as stranger:
+    async with client_of(status_app(pgq, local_reading=True), headers=TOKEN) as stranger:
         refused = await stranger.delete(f"/jobs/{job.id}")
 
     answers = (unknown, malformed, no_text, unforeseen, refused)
@@ -464,7 +466,7 @@ async def test_a_hook_that_fails_tells_nothing_of_the_job(pgq: PgQueue) -> None:
     async def work() -> None: ...
 
     job = await work.enqueue()
-    app = status_app(pgq, token="secret", owns=lambda _, job: job.headers["user"] == "ann")
+    app = status_app(pgq, token="a-secret-for-tests", owns=lambda _, job: job.headers["user"] == "ann")
 
     async with client_of(app, headers=TOKEN) as client:
         response = await client.get(f"/jobs/{job.id}")

@@ -23,7 +23,7 @@ from pgqueue.web.api.submit import DIGEST
 if TYPE_CHECKING:
     from conftest import Connection
 
-TOKEN = {"authorization": "Bearer secret"}
+TOKEN = {"authorization": "Bearer a-secret-for-tests"}
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ async def client(pgq: PgQueue) -> AsyncIterator[httpx.AsyncClient]:
     async def add(a: int, b: int = 0) -> int:
         return a + b
 
-    async with client_of(status_app(pgq, token="secret"), headers=TOKEN) as client:
+    async with client_of(status_app(pgq, token="a-secret-for-tests"), headers=TOKEN) as client:
         yield client
 
 
@@ -137,7 +137,9 @@ async def test_what_was_given_is_not_repeated_in_the_problem(client: httpx.Async
 
 
 async def test_undeclared_tasks_can_be_allowed(pgq: PgQueue) -> None:
-    async with client_of(status_app(pgq, token="secret", allow_unknown_tasks=True), headers=TOKEN) as client:
+    async with client_of(
+        status_app(pgq, token="a-secret-for-tests", allow_unknown_tasks=True), headers=TOKEN
+    ) as client:
         response = await client.post("/jobs", json={"task": "elsewhere", "arguments": {"options": 1}})
 
     [job] = (await pgq.jobs()).jobs
@@ -159,7 +161,7 @@ async def test_arguments_that_are_too_large_are_a_413(dsn: str) -> None:
         @pgq.task
         async def take(text: str) -> None: ...
 
-        async with client_of(status_app(pgq, token="secret"), headers=TOKEN) as client:
+        async with client_of(status_app(pgq, token="a-secret-for-tests"), headers=TOKEN) as client:
             response = await client.post("/jobs", json={"task": "take", "arguments": ["x" * 200]})
 
     assert response.status_code == 413
@@ -175,7 +177,7 @@ async def test_submitting_needs_permission(pgq: PgQueue) -> None:
     @pgq.task
     async def secret() -> None: ...
 
-    closed, hooked = status_app(pgq), status_app(pgq, authorize=authorize)
+    closed, hooked = status_app(pgq, local_reading=True), status_app(pgq, authorize=authorize)
     async with client_of(closed, headers=TOKEN) as at_closed, client_of(hooked, headers=TOKEN) as at_hooked:
         refused = await at_closed.post("/jobs", json={"task": "secret"})
         forbidden = await at_hooked.post("/jobs", json={"task": "secret"})
@@ -277,7 +279,7 @@ async def test_a_missing_or_invalid_required_key_is_a_400(pgq: PgQueue) -> None:
     @pgq.task
     async def work() -> None: ...
 
-    app = status_app(pgq, token="secret", require_idempotency_key=True)
+    app = status_app(pgq, token="a-secret-for-tests", require_idempotency_key=True)
     async with client_of(app, headers=TOKEN) as client:
         keys = [None, "", '""', "k" * 513, "k\tk", "k" * 512]
         answers = [
@@ -400,7 +402,7 @@ async def test_the_app_can_be_mounted_in_a_service(
     async def add(a: int, b: int) -> int:
         return a + b
 
-    app = status_app(pgq, token="secret")
+    app = status_app(pgq, token="a-secret-for-tests")
     service = framework(routes=[Mount("/api queue", app=app, name=name)])
     async with client_of(service, headers=TOKEN) as client:
         accepted = await client.post("/api queue/jobs", json={"task": "add", "arguments": [1, 2]})
@@ -426,7 +428,7 @@ async def test_fastapi_mounts_it_below_its_own_routes(pgq: PgQueue) -> None:
         job = await add.enqueue(a, b)
         return {"poll_url": f"/queue/jobs/{job.id}"}
 
-    service.mount("/queue", status_app(pgq, token="secret"))
+    service.mount("/queue", status_app(pgq, token="a-secret-for-tests"))
     async with client_of(service, headers=TOKEN) as client, pgq.worker():
         made = await client.post("/sums?a=1&b=2")
         job_id = made.json()["poll_url"].rpartition("/")[2]

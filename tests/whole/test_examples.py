@@ -32,7 +32,7 @@ async def example(
 ) -> AsyncIterator[Any]:
     """An example as a module of its own, on the test's database, open."""
     monkeypatch.setenv("DATABASE_URL", dsn)
-    monkeypatch.setenv("PGQUEUE_TOKEN", "secret")
+    monkeypatch.setenv("PGQUEUE_TOKEN", "a-secret-for-tests")
     module = load(request.param)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     async with module.pgq:
@@ -335,7 +335,7 @@ async def test_the_endpoint_says_where_a_job_stands(example: Any) -> None:
 @pytest.mark.parametrize("example", ["status_endpoint"], indirect=True)
 async def test_the_status_app_beside_it_takes_submissions(example: Any) -> None:
     transport = httpx.ASGITransport(app=example.app)
-    token = {"authorization": "Bearer secret"}
+    token = {"authorization": "Bearer a-secret-for-tests"}
 
     async with httpx.AsyncClient(transport=transport, base_url="http://app", headers=token) as client:
         accepted = await client.post("/queue/jobs", json={"task": "add", "arguments": {"a": 1, "b": 2}})

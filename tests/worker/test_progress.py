@@ -65,7 +65,9 @@ async def test_the_status_endpoint_shows_progress(pgq: PgQueue) -> None:
         ctx.progress(2.5, meta=["half"])
 
     job = await work.enqueue()
-    async with AsyncClient(transport=ASGITransport(app=status_app(pgq)), base_url="http://queue") as client:
+    async with AsyncClient(
+        transport=ASGITransport(app=status_app(pgq, local_reading=True)), base_url="http://queue"
+    ) as client:
         before = (await client.get(f"/jobs/{job.id}")).json()
         async with pgq.worker():
             await job.result(timeout=60)

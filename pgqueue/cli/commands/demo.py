@@ -244,7 +244,7 @@ async def serve_status(pgq: PgQueue) -> AsyncIterator[str]:
     from pgqueue.cli.running.http_server import serving
     from pgqueue.web import status_app
 
-    async with serving(status_app(pgq), listen("127.0.0.1", 0)) as address:
+    async with serving(status_app(pgq, local_reading=True), listen("127.0.0.1", 0)) as address:
         yield address
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -16,14 +16,12 @@ from pgqueue.cli.commands.worker import open_when_up
 from pgqueue.cli.logging_setup import Level, set_up_logging
 from pgqueue.cli.parameters import Schema, find_pgqueue
 from pgqueue.cli.running.lifecycle import leave, leave_if_stuck, run
-from pgqueue.cli.running.sockets import listen
+from pgqueue.cli.running.sockets import is_loopback, listen
+from pgqueue.model.token import MAKE_TOKEN, SHORTEST_TOKEN
 from pgqueue.processes.supervisor import on_signals
 
-SHORTEST_TOKEN: Final = 16
-"""Minimum length in characters. Guesses of a bearer token are not slowed down, so it must be long."""
 GRACE: Final = 5
 """Seconds for running requests to finish after a signal."""
-MAKE_ONE: Final = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
 
 def web(
@@ -63,38 +61,32 @@ def web(
 ) -> None:
     """Serve the status app and its dashboard until SIGTERM or SIGINT.
 
-    Without a token it can be read from this machine alone, and changes nothing.
+    Without a token it makes one for this start, and prints the address to open.
 
     Exit codes: 0 stopped by a signal; 1 an error; 2 wrong usage.
     """
     token = _read_token(token, token_file)
     if token is None and not is_loopback(host):
         raise typer.BadParameter(
-            f"without a token, whoever reaches {host} could see every job: set PGQUEUE_TOKEN, or give "
-            f"--token-file. `{MAKE_ONE}` makes a token",
+            f"without a token, whoever reaches {host} could see every job: set PGQUEUE_TOKEN, or pass "
+            f"--token-file. `{MAKE_TOKEN}` makes a token",
             param_hint="--host",
         )
     pgq = find_pgqueue(target, dsn, schema, named="MODULE:PGQ")
     set_up_logging(log_level)
     from pgqueue.web import status_app
 
+    # For this start alone, and shown only to who started it.
+    made = secrets.token_urlsafe(32) if token is None else None
     app = status_app(
         pgq,
-        token=token,
+        token=token or made,
         open_reading=open_reading,
         show_tracebacks=show_tracebacks,
         name=name,
         colour=colour,
     )
-    leave(run(partial(_serve, pgq, app, host, port, is_read_only=token is None)))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach *host*. Names other than localhost count as reachable."""
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
+    leave(run(partial(_serve, pgq, app, host, port, made)))
 
 
 def _read_token(given: str | None, file: Path | None) -> str | None:
@@ -104,16 +96,16 @@ def _read_token(given: str | None, file: Path | None) -> str | None:
     if given is not None and len(given) < SHORTEST_TOKEN:
         raise typer.BadParameter(
             f"the token must have at least {SHORTEST_TOKEN} characters, got {len(given)}. "
-            f"`{MAKE_ONE}` makes one",
+            f"`{MAKE_TOKEN}` makes one",
             param_hint="--token-file" if file is not None else "--token",
         )
     return given
 
 
 async def _serve(
-    pgq: PgQueue, app: Callable[..., Awaitable[None]], host: str, port: int, *, is_read_only: bool
+    pgq: PgQueue, app: Callable[..., Awaitable[None]], host: str, port: int, token: str | None
 ) -> int:
-    """Serve *app* until a signal; return the exit code."""
+    """Serve *app* until a signal; return the exit code. *token*: to print with the address."""
     from pgqueue.cli.running.http_server import serving
 
     opening, stopped = anyio.CancelScope(), anyio.Event()
@@ -130,8 +122,8 @@ async def _serve(
         try:
             async with serving(app, listen(host, port), grace=GRACE) as address:
                 typer.echo(f"dashboard: {address}/dashboard/")
-                if is_read_only:
-                    typer.echo("read-only: set a token to be able to cancel, redrive or pause")
+                if token is not None:
+                    typer.echo(f"open it with this start's token: {address}/?token={token}")
                 await stopped.wait()
         finally:
             await pgq.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -16,11 +15,12 @@ import typer
 from pgqueue import DatabaseUnavailableError, PgQueue, Worker
 from pgqueue.cli.logging_setup import Level, LogFormat, set_up_logging
 from pgqueue.cli.running.lifecycle import exit_now, leave, leave_if_stuck, restart, run, tune_collector
-from pgqueue.cli.running.metrics_port import PublishMetrics, publish_process, publish_processes
-from pgqueue.cli.running.sockets import listen
+from pgqueue.cli.running.metrics_port import MetricsPort, PublishMetrics, publish_process, publish_processes
+from pgqueue.cli.running.sockets import is_loopback, listen
 from pgqueue.cli.target import load
 from pgqueue.database.outages import RECONNECT_PAUSES
 from pgqueue.metrics.multiprocess import ProcessReports
+from pgqueue.model.token import check_token
 from pgqueue.processes.supervisor import RECYCLE, Supervisor, on_signals, when_closed
 
 logger = logging.getLogger("pgqueue.cli")
@@ -64,6 +64,18 @@ def work(
     metrics_host: Annotated[
         str, typer.Option(help="Address for --metrics-port; 0.0.0.0 listens on all interfaces.")
     ] = "127.0.0.1",
+    metrics_token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PGQUEUE_METRICS_TOKEN",
+            help="Token that a request for /metrics must carry, at least 16 characters. Other users of this "
+            "machine can see command lines: set PGQUEUE_METRICS_TOKEN instead.",
+            show_envvar=True,
+        ),
+    ] = None,
+    metrics_open: Annotated[
+        bool, typer.Option("--metrics-open", help="Let everyone who can reach --metrics-host read /metrics.")
+    ] = False,
     report_to: Annotated[
         int | None, typer.Option(hidden=True, help="Socket to the supervisor, which asks for metrics.")
     ] = None,
@@ -93,7 +105,7 @@ def work(
     pgq = load(target)
     # After the import: if the program configures logging itself, it has done so by now.
     set_up_logging(log_level, every_job=log_jobs, form=log_format)
-    listener = None if metrics_port is None else listen(metrics_host, metrics_port)
+    port = _metrics_port(metrics_host, metrics_port, metrics_token, is_open=metrics_open)
     names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
     if processes > 1:
         command = [sys.executable, "-m", "pgqueue", "worker", target, f"--concurrency={concurrency}"]
@@ -108,7 +120,7 @@ def work(
             f"--log-format={log_format}",
             "--processes=1",
         ]
-        leave(run(partial(_supervise, pgq, command, processes, listener), uvloop=False))
+        leave(run(partial(_supervise, pgq, command, processes, port), uvloop=False))
     make_worker = partial(
         pgq.worker,
         queues=names,
@@ -117,8 +129,26 @@ def work(
         lease_ttl=lease_ttl,
         grace=grace,
     )
-    publish = publish_process(pgq, listener, report_to)
+    publish = publish_process(pgq, port, report_to)
     leave(run(partial(_work, pgq, make_worker, supervisor_pipe, publish), uvloop=uvloop))
+
+
+def _metrics_port(host: str, number: int | None, token: str | None, *, is_open: bool) -> MetricsPort | None:
+    """Return the port for metrics, which listens from now on, or None.
+
+    Raises typer.BadParameter for one that strangers could read, ConfigurationError.
+    """
+    if number is None:
+        return None
+    if token is not None:
+        check_token(token)
+    elif not is_open and not is_loopback(host):
+        raise typer.BadParameter(
+            f"without a token, anyone who can reach {host} could read the metrics: set "
+            "PGQUEUE_METRICS_TOKEN, or pass --metrics-open",
+            param_hint="--metrics-host",
+        )
+    return MetricsPort(listen(host, number), token, is_open)
 
 
 async def _work(
@@ -173,22 +203,22 @@ def _recycle(was_signalled: Callable[[], bool], *, is_supervised: bool) -> None:
     restart()
 
 
-async def _supervise(pgq: PgQueue, command: list[str], processes: int, listener: socket.socket | None) -> int:
-    """Run worker processes, and publish their metrics on *listener*; return the exit code."""
+async def _supervise(pgq: PgQueue, command: list[str], processes: int, port: MetricsPort | None) -> int:
+    """Run worker processes, and publish their metrics on *port*; return the exit code."""
     # Opened here first, so that an error of the schema is reported once, and not by each process repeatedly.
     opening = anyio.CancelScope()
     with on_signals(opening.cancel, opening.cancel), opening:
         await open_when_up(pgq)
-        if listener is None:
+        if port is None:
             await pgq.close()
     if opening.cancel_called:
         await pgq.close()
         return 0
-    if listener is None:
+    if port is None:
         return 0 if await Supervisor(command, processes).run() else 1
     reports = ProcessReports()
     try:
-        async with publish_processes(pgq, listener, reports, processes):
+        async with publish_processes(pgq, port, reports, processes):
             return 0 if await Supervisor(command, processes, attach=reports.attach).run() else 1
     finally:
         await pgq.close()

@@ -6,8 +6,8 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, TypeAlias
 
 from pgqueue import PgQueue
@@ -24,12 +24,23 @@ logger = logging.getLogger("pgqueue.cli")
 PublishMetrics: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
 
 
-def publish_process(pgq: PgQueue, listener: socket.socket | None, report_to: int | None) -> PublishMetrics:
-    """Return how this process publishes its metrics: on *listener*, to its supervisor, or not at all."""
+@dataclass(frozen=True, slots=True)
+class MetricsPort:
+    """Where metrics are served, and who may read them."""
+
+    listener: socket.socket
+    token: str | None = None
+    """What a request for the metrics must carry. None: nothing, if it comes from this machine."""
+    is_open: bool = False
+    """Whether every request that the network lets through may read them."""
+
+
+def publish_process(pgq: PgQueue, port: MetricsPort | None, report_to: int | None) -> PublishMetrics:
+    """Return how this process publishes its metrics: on *port*, to its supervisor, or not at all."""
     if report_to is not None:
         return partial(_report, pgq, report_to)
-    if listener is not None:
-        return partial(_serve, pgq, listener)
+    if port is not None:
+        return partial(_serve, pgq, port)
     return nullcontext
 
 
@@ -42,16 +53,16 @@ async def _report(pgq: PgQueue, descriptor: int) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _serve(pgq: PgQueue, listener: socket.socket) -> AsyncIterator[None]:
+async def _serve(pgq: PgQueue, port: MetricsPort) -> AsyncIterator[None]:
     from pgqueue.web.api.health import find_problems
 
-    async with _serving(listener, Metrics(pgq), partial(find_problems, pgq)):
+    async with _serving(port, Metrics(pgq), partial(find_problems, pgq)):
         yield
 
 
 @asynccontextmanager
 async def publish_processes(
-    pgq: PgQueue, listener: socket.socket, reports: ProcessReports, processes: int
+    pgq: PgQueue, port: MetricsPort, reports: ProcessReports, processes: int
 ) -> AsyncIterator[None]:
     """Publish the metrics of all processes of this supervisor on one port inside the block.
 
@@ -63,20 +74,16 @@ async def publish_processes(
         await reports.ask()
         return [*reports.problems(processes), *await check_problems(pgq)]
 
-    async with _serving(listener, SupervisorMetrics(pgq, reports), find):
+    async with _serving(port, SupervisorMetrics(pgq, reports), find):
         yield
 
 
 @asynccontextmanager
-async def _serving(
-    listener: socket.socket, metrics: DatabaseMetrics, find: FindProblems
-) -> AsyncIterator[None]:
+async def _serving(port: MetricsPort, metrics: DatabaseMetrics, find: FindProblems) -> AsyncIterator[None]:
     from pgqueue.cli.running.http_server import serving
     from pgqueue.web.monitoring_app import monitoring_app
 
-    # A port that listens beyond this machine is meant for others to read. It has only metrics and health.
-    host = ip_address(listener.getsockname()[0])
-    app = monitoring_app(metrics, find, open_reading=not host.is_loopback)
-    async with serving(app, listener) as address:
+    app = monitoring_app(metrics, find, token=port.token, open_reading=port.is_open)
+    async with serving(app, port.listener) as address:
         logger.info("metrics: %s/metrics", address)
         yield

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import socket
+from ipaddress import ip_address
 
 from pgqueue import forks
 from pgqueue.errors import ConfigurationError
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach *host*. Names other than localhost count as reachable."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -30,7 +30,7 @@ def routes(
 
     async def job(request: Request) -> Response:
         found = await find_job(request, pgq, access, "read")
-        found, applied = await long_polls.until_changed(request, found)
+        found, applied = await long_polls.until_changed(request, found, access.reader_of(request))
         answer = answer_poll(request, found, settings, outlooks)
         answer.headers.update(applied)
         return answer

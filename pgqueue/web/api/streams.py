@@ -55,8 +55,9 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access, server_stop: Ser
     def stream(request: Request, told: AsyncGenerator[Event]) -> Response:
         if request.method == "HEAD":
             return Response(headers=NO_STORE, media_type=MEDIA_TYPE)
-        capacity.check()
-        return EventStream(told, capacity=capacity, settings=settings, server_stop=server_stop)
+        reader = access.reader_of(request)
+        capacity.check(reader)
+        return EventStream(told, capacity=capacity, reader=reader, settings=settings, server_stop=server_stop)
 
     return [
         Route("/jobs/{id}/events", job_events, name="job_events"),

@@ -30,6 +30,7 @@ class EventStream(EventSourceResponse):
         events: AsyncGenerator[Event],
         *,
         capacity: Capacity,
+        reader: str,
         settings: WebSettings,
         server_stop: ServerStop,
     ) -> None:
@@ -41,6 +42,7 @@ class EventStream(EventSourceResponse):
             ping_message_factory=_sign_of_life,
         )
         self._capacity = capacity
+        self._reader = reader
         self._server_stop = server_stop
         self._send_within = settings.send_timeout
 
@@ -55,7 +57,7 @@ class EventStream(EventSourceResponse):
                 await send(message)
             is_complete = message["type"] == "http.response.body" and not message.get("more_body")
 
-        with self._capacity.hold():
+        with self._capacity.hold(self._reader):
             try:
                 await self._stream(scope, receive, send_in_time)
                 if not is_complete:

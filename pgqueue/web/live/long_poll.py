@@ -63,8 +63,10 @@ class LongPolls:
         self._longest = settings.max_wait
         self._capacity = Capacity(settings.max_waiters, "long polls")
 
-    async def until_changed(self, request: Request, job: Job) -> tuple[Job, dict[str, str]]:
+    async def until_changed(self, request: Request, job: Job, reader: str) -> tuple[Job, dict[str, str]]:
         """Return *job*, which was just read, as it is after a change or the wait, and headers.
+
+        *reader*: who waits, and shares the places with others.
 
         Raises HTTPException 422 for a malformed wait, 503 if too many wait; JobNotFoundError.
         """
@@ -78,8 +80,8 @@ class LongPolls:
         condition = request.headers.get("if-none-match")
         if job.is_terminal or (condition is not None and not matches(condition, known)) or not wait.seconds:
             return job, headers
-        self._capacity.check()
-        with self._capacity.hold():
+        self._capacity.check(reader)
+        with self._capacity.hold(reader):
             return await self._change(request, job, known, wait.seconds), headers
 
     async def _change(self, request: Request, job: Job, known: str, seconds: float) -> Job:

@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from pgqueue.app import PgQueue
+from pgqueue.web.http.problems import NO_STORE
 from pgqueue.web.pages import (
     dead_letters,
     dead_letters_bulk,
@@ -38,7 +39,9 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[BaseRout
         return []
 
     async def home(request: Request) -> Response:
-        return RedirectResponse(f"{request.scope['root_path']}/dashboard/")
+        mount = request.scope["root_path"]
+        let = login.let_in_by_address(request, access, f"{mount}/dashboard/", mount=mount or "/")
+        return let or RedirectResponse(f"{mount}/dashboard/", headers=NO_STORE)
 
     return [Route("/", home), Mount("/dashboard", app=dashboard(pgq, settings, access), name="dashboard")]
 

@@ -45,7 +45,7 @@ def exception_handlers(pages: Pages) -> dict[Any, ExceptionHandler]:
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 401 and pages.settings.token is not None:
-            return to_login(request)
+            return to_login(request, pages.access)
         headers = dict(error.headers or {})
         if 300 <= error.status_code < 400 and "Location" in headers:
             return RedirectResponse(headers["Location"], error.status_code, headers)

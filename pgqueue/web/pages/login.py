@@ -16,7 +16,7 @@ from pgqueue.web.http.problems import NO_STORE
 from pgqueue.web.pages.forms import read_form
 from pgqueue.web.pages.page import Pages, base_of
 from pgqueue.web.security import sessions
-from pgqueue.web.security.access import check_own_page
+from pgqueue.web.security.access import Access, check_own_page
 
 PAUSE: Final = 0.5
 """Seconds that a wrong token costs. Failed logins are processed one at a time."""
@@ -73,23 +73,13 @@ class LoginPages:
         token = self._token()
         check_own_page(request)
         form = await read_form(request, self._pages.settings)
-        # Before the token is checked: a guess that is not slowed down must not be answered.
-        if self._gate.is_full:
-            raise HTTPException(429, "too many wrong tokens; try again later", {"Retry-After": "10"})
+        # First of all: however many guess, the right token is let in at once.
         if not self._pages.access.is_token(form.get("token", "").strip()):
+            if self._gate.is_full:
+                raise HTTPException(429, "too many wrong tokens; try again later", {"Retry-After": "10"})
             await self._gate.wait()
             return self._page(request, form.get("next", ""), is_wrong=True)
-        answer = RedirectResponse(page_within(base_of(request), form.get("next", "")), 303, headers=NO_STORE)
-        answer.set_cookie(
-            sessions.cookie_name(token),
-            sessions.make_cookie(token, now=time.time()),
-            max_age=sessions.LASTS,
-            path=_mount_of(request),
-            secure=_is_https(request),
-            httponly=True,
-            samesite="strict",
-        )
-        return answer
+        return let_in(request, token, page_within(base_of(request), form.get("next", "")))
 
     async def log_out(self, request: Request) -> Response:
         """Delete the cookie."""
@@ -121,11 +111,45 @@ class LoginPages:
         )
 
 
-def to_login(request: Request) -> RedirectResponse:
+def let_in(request: Request, token: str, page: str, *, mount: str | None = None) -> RedirectResponse:
+    """Return a redirect to *page*, with the cookie of a new session.
+
+    *mount*: the path of the whole app; that of a page of the dashboard, if not given.
+    """
+    answer = RedirectResponse(page, 303, headers=NO_STORE)
+    answer.set_cookie(
+        sessions.cookie_name(token),
+        sessions.make_cookie(token, now=time.time()),
+        max_age=sessions.LASTS,
+        path=_mount_of(request) if mount is None else mount,
+        secure=_is_https(request),
+        httponly=True,
+        samesite="strict",
+    )
+    return answer
+
+
+def let_in_by_address(
+    request: Request, access: Access, page: str, *, mount: str | None = None
+) -> RedirectResponse | None:
+    """Return what `let_in` does, if the address itself carries the token: `/?token=...`; otherwise None.
+
+    The address that one leads to does not carry it.
+    """
+    given = request.query_params.get("token")
+    if request.method != "GET" or given is None or not access.is_token(given):
+        return None
+    return let_in(request, given, page, mount=mount)
+
+
+def to_login(request: Request, access: Access) -> RedirectResponse:
     """Return a redirect to the login, which leads back to the page that was requested."""
     base = base_of(request)
-    query = f"?{request.url.query}" if request.url.query else ""
-    wanted = {"next": f"{request.url.path}{query}"} if request.method in ("GET", "HEAD") else {}
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name != "token"]
+    page = f"{request.url.path}?{urlencode(kept)}".rstrip("?")
+    if (let := let_in_by_address(request, access, page_within(base, page))) is not None:
+        return let
+    wanted = {"next": page} if request.method in ("GET", "HEAD") else {}
     return RedirectResponse(f"{base}/login?{urlencode(wanted)}".rstrip("?"), 303, headers=NO_STORE)
 
 

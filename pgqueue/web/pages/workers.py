@@ -21,7 +21,7 @@ def routes(pages: Pages) -> list[Route]:
     """Return the page's route."""
 
     async def show(request: Request) -> Response:
-        await pages.access.check(request, "read", "workers")
+        await pages.access.check_collection(request, "read", "workers")
         workers = await pages.pgq.list_workers(jobs=JOBS)
         running = (job.job_id for worker in workers for job in worker.jobs)
         visible = await pages.visible_ids(request, running)

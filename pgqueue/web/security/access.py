@@ -25,7 +25,7 @@ class Access:
     """Decides about requests, by the settings of the app. Closed by default.
 
     A request with the token may do everything. Others are decided by the host service's hook, if there is
-    one. With neither, programs and browsers on this machine may read, and no request may change anything.
+    one. Without a hook they may do nothing, unless reading is open, to all or to this machine.
     """
 
     def __init__(self, settings: WebSettings) -> None:
@@ -38,7 +38,7 @@ class Access:
         if self.has_session(request):
             if _changes(request, action):
                 check_own_page(request)
-        elif self._settings.open_reading and not _changes(request, action):
+        elif self._is_open(request, action):
             return
         elif self._settings.authorize is not None:
             await _ask(self._settings.authorize, request, action, resource)
@@ -49,7 +49,7 @@ class Access:
                 {"WWW-Authenticate": 'Bearer realm="pgqueue"'},
             )
         else:
-            self._check_anonymous(request, action)
+            raise self._refusal(request, action)
 
     async def check_collection(self, request: Request, action: Action, collection: str) -> None:
         """Let *request* do *action* to all of *collection*, which spans all owners, or raise as `check`.
@@ -92,6 +92,12 @@ class Access:
         named = self._settings.actor(request).encode("utf-8", "replace").decode().replace("\0", "")
         return named[:MAX_ACTOR] or default
 
+    def reader_of(self, request: Request) -> str:
+        """Return who shares the places of long polls and streams with others: the actor, or an address."""
+        if self._settings.actor is not None:
+            return self.actor_of(request)
+        return origins.network_of(request)
+
     def has_session(self, request: Request) -> bool:
         """Whether *request* carries the cookie of a browser that has logged in."""
         token = self._settings.token
@@ -111,26 +117,39 @@ class Access:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         return scheme.lower() == "bearer" and self.is_token(given.strip())
 
-    def _check_anonymous(self, request: Request, action: Action) -> None:
-        """Decide for an app with neither a token nor a hook."""
+    def _is_open(self, request: Request, action: Action) -> bool:
+        """Whether *request* may do *action* whoever it is from."""
         if _changes(request, action):
-            raise HTTPException(
-                403,
-                "this app changes nothing: give it a token or an authorize hook, as in "
-                "status_app(pgq, token=...)",
+            return False
+        return self._settings.open_reading or (
+            self._settings.local_reading
+            and origins.is_local(request)
+            and origins.is_safe_name(request, self._settings.allowed_hosts)
+        )
+
+    def _refusal(self, request: Request, action: Action) -> HTTPException:
+        """Return why an app with neither a token nor a hook refuses *action*."""
+        if _changes(request, action) and (self._settings.open_reading or self._settings.local_reading):
+            detail = (
+                "this app is read-only: configure a token or an authorize hook, as in "
+                "status_app(pgq, token=...)"
             )
-        if not origins.is_local(request):
-            raise HTTPException(
-                403,
-                "this app answers nobody but programs on its own machine: give it a token or an authorize "
-                "hook, or let everybody read with status_app(pgq, open_reading=True)",
+        elif not self._settings.local_reading:
+            detail = (
+                "this app is closed: configure a token or an authorize hook, as in "
+                "status_app(pgq, token=...); local_reading=True lets this machine read"
             )
-        if not origins.is_safe_name(request, self._settings.allowed_hosts):
-            raise HTTPException(
-                403,
-                "this app was asked for under a name that anybody may have pointed at it: ask for it as "
-                "localhost, or name the host in status_app(pgq, allowed_hosts=[...])",
+        elif not origins.is_local(request):
+            detail = (
+                "without a token or an authorize hook, this app only answers programs on its own machine; "
+                "configure one, or let everyone read with status_app(pgq, open_reading=True)"
             )
+        else:
+            detail = (
+                "untrusted Host header: use localhost, or allow the name with "
+                "status_app(pgq, allowed_hosts=[...])"
+            )
+        return HTTPException(403, detail)
 
 
 def check_own_page(request: Request) -> None:

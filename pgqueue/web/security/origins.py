@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from enum import Enum, auto
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -73,6 +73,11 @@ def is_local(request: Request) -> bool:
     return _is_loopback(request.client.host)
 
 
+def network_of(request: Request) -> str:
+    """Return the address that *request* comes from; for IPv6 its network, all of which one client has."""
+    return "" if request.client is None else _network_of(request.client.host)
+
+
 def is_safe_name(request: Request, allowed: Collection[str]) -> bool:
     """Whether no stranger can have pointed the host that *request* names at this machine.
 
@@ -84,6 +89,17 @@ def is_safe_name(request: Request, allowed: Collection[str]) -> bool:
 
 
 # The same few come again and again.
+@lru_cache(maxsize=REMEMBERED)
+def _network_of(host: str) -> str:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    if address.version == 4 or address.ipv4_mapped is not None:
+        return host
+    return str(ip_network((address, 64), strict=False))
+
+
 @lru_cache(maxsize=REMEMBERED)
 def _is_loopback(host: str) -> bool:
     try:
