@@ -22,6 +22,7 @@ from pgqueue.client.dead_letters import DeadLetterInterface
 from pgqueue.client.enqueueing import EnqueueInterface
 from pgqueue.client.measuring import MeasureInterface
 from pgqueue.client.operating import SettingInterface
+from pgqueue.client.web import WebInterface
 from pgqueue.database import migrations
 from pgqueue.database.pool import Database
 from pgqueue.database.sql import check_schema_name
@@ -68,7 +69,7 @@ LAST_WORDS_WITHIN = 1.0
 """Seconds for which closing waits until notifications are sent."""
 
 
-class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureInterface):
+class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureInterface, WebInterface):
     """Tasks, and the database that their jobs are in.
 
     The constructor connects to nothing and starts nothing; `async with` opens it.

@@ -36,6 +36,7 @@ from pgqueue.store.values import (
     Step,
     Template,
 )
+from pgqueue.store.web import WebStatements
 
 __all__ = [
     "Carried",
@@ -70,6 +71,7 @@ class Store(
     UpkeepStatements,
     JobStatements,
     SettingStatements,
+    WebStatements,
     DeadLetterStatements,
     MeasureStatements,
 ):

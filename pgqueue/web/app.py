@@ -38,7 +38,7 @@ def status_app(pgq: PgQueue, settings: WebSettings) -> Starlette:
     It neither opens nor closes *pgq*: the program around it does. Keyword arguments are the fields of
     WebSettings: `token`, `authorize`, `owns`, `name` and others. Raises ConfigurationError if one is invalid.
     """
-    access = Access(settings)
+    access = Access(settings, pgq)
     server_stop = ServerStop()
     app = Starlette(
         routes=[

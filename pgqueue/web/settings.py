@@ -36,7 +36,9 @@ Action = Literal[
 
 Authorize = Callable[[Request, Action, str], bool | Awaitable[bool]]
 """Whether a request may do an action to a resource: "job:ID", "queue:NAME", "task:NAME", or a collection:
-"jobs", "dead_letters", "queues", "tasks", "workers", "metrics", "openapi". A collection spans all owners."""
+"jobs", "dead_letters", "queues", "tasks", "workers", "metrics", "openapi". A collection spans all owners.
+A submission is asked about as "enqueue" of "jobs", of its "task:NAME", and of the "queue:NAME" and the
+"priority:NUMBER" that it names."""
 
 Owns = Callable[[Request, Job], bool | Awaitable[bool]]
 """Whether the requester owns a job. To others it does not exist."""
@@ -74,9 +76,14 @@ class WebSettings:
     """The host service's hook. Called for every request without a valid token. An error in it refuses the
     request; an HTTPException is its response."""
     owns: Owns | None = None
-    """None: jobs have no owners."""
+    """None: jobs have no owners. It needs `actor`."""
+    authorize_shared: Authorize | None = None
+    """Where jobs have owners: the hook for what spans all of them, which is asked instead of `authorize`.
+    That is every collection but the lists of the requester's own jobs and dead letters, every queue, every
+    task, and the choice of a job's id. None: only a request with the token may."""
     actor: ActorOf | None = None
-    """The user that a request is from, for the job history. Idempotency keys are scoped to it."""
+    """The user that a request is from, for the job history. Idempotency keys are scoped to it, where jobs
+    have owners also those that a task declares."""
     job_headers: HeadersOf | None = None
     """Headers of a request's jobs, over those that it sends: for example the owner, for `owns` to read."""
     allow_unknown_tasks: bool = False
@@ -104,6 +111,15 @@ class WebSettings:
         """Raise ConfigurationError for settings that are invalid, or would leave the app open."""
         if self.token is not None:
             check_token(self.token)
+        if self.owns is not None and self.actor is None:
+            raise ConfigurationError(
+                "the status app has owns=... and no actor=...: idempotency keys could not be kept apart by "
+                "owner; pass actor, which returns the name of the user that a request is from"
+            )
+        if self.authorize_shared is not None and self.owns is None:
+            raise ConfigurationError(
+                "the status app has authorize_shared=... and no owns=...: without owners, authorize decides"
+            )
         if self.colour is not None and not re.fullmatch(r"#[0-9a-fA-F]{6}", self.colour):
             raise ConfigurationError(f"the status app's colour must look like '#rrggbb', got {self.colour!r}")
         if isinstance(self.allowed_hosts, str):

@@ -695,7 +695,7 @@ async def test_nothing_is_changed_without_permission(pgq: PgQueue) -> None:
 
 async def test_another_owners_job_is_not_found(pgq: PgQueue) -> None:
     one, two = await two_failed(pgq)
-    app = status_app(pgq, authorize=allow, owns=lambda _, job: job.id == one)
+    app = status_app(pgq, authorize=allow, owns=lambda _, job: job.id == one, actor=lambda _: "ann")
 
     async with client_of(app, headers=OWN_PAGE) as client:
         mine = await page_at(client, f"/jobs/{one}")
@@ -886,7 +886,9 @@ async def test_a_worker_shows_what_it_runs(pgq: PgQueue, client: httpx.AsyncClie
 
 
 async def test_what_a_worker_runs_for_others_is_not_shown(pgq: PgQueue) -> None:
-    app = status_app(pgq, local_reading=True, owns=lambda _, job: job.task != "build_report")
+    app = status_app(
+        pgq, owns=lambda _, job: job.task != "build_report", actor=lambda _: "ann", authorize_shared=allow
+    )
 
     async with lively(pgq, mails=0), client_of(app, headers=OWN_PAGE) as client:
         page = await page_at(client, "/workers")

@@ -247,7 +247,7 @@ async def test_a_stream_needs_a_get_permission_and_an_existing_job(
         return request.headers.get("user") == "owner"
 
     async with (
-        serving(status_app(pgq, local_reading=True, owns=owns)) as url,
+        serving(status_app(pgq, local_reading=True, owns=owns, actor=lambda _: "ann")) as url,
         serving(status_app(pgq, token="a-secret-for-tests")) as closed,
     ):
         path = f"/jobs/{job.id}/events"

@@ -496,7 +496,7 @@ def test_only_this_host_is_the_same_origin(site: str | None, origin: str | None,
 
 
 async def test_owners_do_not_see_pages_that_span_all_owners(pgq: PgQueue) -> None:
-    app = status_app(pgq, token=TOKEN, open_reading=True, owns=lambda *_: False)
+    app = status_app(pgq, token=TOKEN, open_reading=True, owns=lambda *_: False, actor=lambda _: "ann")
 
     async with client_of(app) as client:
         paths = ["/dashboard/dead-letters", f"/dashboard/dead-letters/{'0' * 16}"]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kit import inside
+from kit.web_server import serving
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -241,3 +242,55 @@ def test_the_login_leads_nowhere_else(wanted: str) -> None:
 def test_wherever_it_leads_is_a_page(wanted: str) -> None:
     assert page_within("/dashboard", wanted).startswith("/dashboard/")
     assert page_within("/dashboard", f"/dashboard/{wanted}").isascii()
+
+
+# Logging out
+
+
+@pytest.mark.contract("W28")
+async def test_a_logout_ends_the_session_and_its_streams_for_all_processes(
+    pgq: PgQueue, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgqueue.web.live.event_source.SESSION_LOOK", 0.1)
+    job = await pgq.enqueue_by_name("wait")
+    async with (
+        PgQueue(dsn) as other_pgq,
+        serving(status_app(other_pgq, token=TOKEN)) as other,
+        browser_of(status_app(pgq, token=TOKEN)) as browser,
+    ):
+        await log_in(browser)
+        cookie = {"Cookie": "; ".join(f"{name}={value}" for name, value in browser.cookies.items())}
+        async with httpx.AsyncClient(base_url=other, headers=cookie, timeout=60) as copy:
+            before = await copy.get("/jobs")
+            async with copy.stream("GET", f"/jobs/{job.id}/events") as stream:
+                lines = stream.aiter_lines()
+                first = await anext(lines)
+                out = await browser.post("/dashboard/logout")
+                # It ends, and not because the job does.
+                with anyio.fail_after(60):
+                    rest = [line async for line in lines]
+            after = [await copy.get("/jobs"), await copy.get("/dashboard/jobs")]
+        await log_in(browser)
+        again = await browser.get("/jobs")
+
+    assert (before.status_code, out.status_code) == (200, 303)
+    assert first
+    assert "cancelled" not in "".join(rest)
+    assert [each.status_code for each in after] == [401, 303]
+    assert again.status_code == 200
+
+
+@pytest.mark.contract("W28")
+@pytest.mark.parametrize(
+    "path", ["/jobs/", "/queues/", "/dashboard", "/dashboard/jobs/", "//evil.example/jobs/"]
+)
+async def test_a_redirect_does_not_repeat_the_host_that_a_client_named(
+    browser: httpx.AsyncClient, path: str
+) -> None:
+    for host in ("evil.example", "jobs.example:8080"):
+        response = await browser.get(f"http://jobs.example{path}", headers={"Host": host})
+
+        location = response.headers.get("location", "/none")
+        assert location.startswith("/"), location
+        assert not location.startswith("//"), location
+        assert "evil.example" not in location.removeprefix(path)

@@ -520,6 +520,10 @@ async def test_without_the_token_nothing_is_changed_or_seen(pgq: PgQueue) -> Non
     assert answers == dict.fromkeys(answers, 401)
 
 
+def user_of(request: Request) -> str:
+    return request.headers.get("x-user", "")
+
+
 def owner_of(request: Request, job: Job) -> bool:
     return request.headers.get("x-user") in job.tags
 
@@ -537,7 +541,10 @@ async def test_lists_leave_out_the_jobs_of_other_owners(pgq: PgQueue) -> None:
             await pgq.wait(mine.id)
             await pgq.wait(theirs.id)
     app = status_app(
-        pgq, owns=owner_of, authorize=lambda _, action, resource: ":" in resource or action == "read"
+        pgq,
+        owns=owner_of,
+        actor=user_of,
+        authorize=lambda _, action, resource: ":" in resource or action == "read",
     )
 
     async with client_of(app, headers={"X-User": "ann"}) as client:
@@ -564,9 +571,11 @@ async def test_lists_leave_out_the_jobs_of_other_owners(pgq: PgQueue) -> None:
 async def test_collections_need_the_hook_or_the_token_if_jobs_have_owners(pgq: PgQueue) -> None:
     paths = ["/dead-letters/groups", "/workers", f"/redrives/{uuid4()}"]
 
-    async with client_of(status_app(pgq, local_reading=True, owns=owner_of)) as client:
+    async with client_of(status_app(pgq, local_reading=True, owns=owner_of, actor=user_of)) as client:
         without = [await client.get(path) for path in paths]
-    allowing = status_app(pgq, local_reading=True, owns=owner_of, authorize=lambda *_: True)
+    allowing = status_app(
+        pgq, local_reading=True, owns=owner_of, actor=user_of, authorize_shared=lambda *_: True
+    )
     async with client_of(allowing) as client:
         allowed = [(await client.get(path)).status_code for path in paths]
         changed = await client.post("/jobs/cancel", json={"all": True})

@@ -443,7 +443,7 @@ async def test_another_owners_job_is_like_one_that_does_not_exist(pgq: PgQueue) 
 
     job = await work.options(headers={"user": "ann"}).enqueue()
     unknown = new_id()
-    app = status_app(pgq, authorize=lambda *_: True, owns=owns)
+    app = status_app(pgq, authorize=lambda *_: True, owns=owns, actor=lambda request: request.headers["user"])
     ways = [("GET", ""), ("GET", "/result"), ("POST", "/cancel"), ("DELETE", ""), ("GET", "/events")]
     async with client_of(app, headers=TOKEN) as client:
         for method, path in ways:
@@ -466,7 +466,12 @@ async def test_a_hook_that_fails_tells_nothing_of_the_job(pgq: PgQueue) -> None:
     async def work() -> None: ...
 
     job = await work.enqueue()
-    app = status_app(pgq, token="a-secret-for-tests", owns=lambda _, job: job.headers["user"] == "ann")
+    app = status_app(
+        pgq,
+        token="a-secret-for-tests",
+        owns=lambda _, job: job.headers["user"] == "ann",
+        actor=lambda _: "ann",
+    )
 
     async with client_of(app, headers=TOKEN) as client:
         response = await client.get(f"/jobs/{job.id}")

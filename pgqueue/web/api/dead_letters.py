@@ -21,7 +21,8 @@ from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.problems import NO_STORE, Problem
 from pgqueue.web.http.queries import next_page, read_query
 from pgqueue.web.http.routing import FixedRoute
-from pgqueue.web.named_in_path import find_job, visible_ids
+from pgqueue.web.named_in_path import find_job
+from pgqueue.web.own_lists import letters_page
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 
@@ -32,13 +33,11 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
     async def list_letters(request: Request) -> Response:
         await access.check(request, "read", "dead_letters")
         query = read_query(request, LetterQuery)
-        page = await pgq.dead_letters(query.filter(), limit=query.limit, cursor=query.cursor)
-        visible = await visible_ids(request, pgq, access, (letter.job_id for letter in page.letters))
-        letters = [letter for letter in page.letters if letter.job_id in visible]
-        link, header = next_page(request, page.cursor)
+        letters, cursor = await letters_page(request, pgq, access, query.filter(), query.limit, query.cursor)
+        link, header = next_page(request, cursor)
         document: LetterPage = {
             "dead_letters": [dead_letter_document(letter) for letter in letters],
-            "cursor": page.cursor,
+            "cursor": cursor,
             "next": link,
         }
         return JsonResponse(document, headers={**NO_STORE, **header})
@@ -67,6 +66,8 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
     async def redrive(request: Request) -> Response:
         job = await find_job(request, pgq, access, "redrive")
         body = await read_json(request, settings, RedriveBody)
+        if body.queue is not None:
+            await access.check(request, "enqueue", f"queue:{body.queue}")
         await pgq.redrive(
             job.id,
             queue=body.queue,

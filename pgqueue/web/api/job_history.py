@@ -49,6 +49,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
     async def reprioritise(request: Request) -> Response:
         job = await find_job(request, pgq, access, "reprioritise")
         body = await read_json(request, settings, PriorityBody)
+        await access.check(request, "reprioritise", f"priority:{body.priority}")
         await pgq.reprioritise(job.id, body.priority, reason=body.reason, actor=access.actor_of(request))
         return JsonResponse(job_document(await pgq.get(job.id)), headers=NO_STORE)
 

@@ -18,6 +18,7 @@ from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.problems import NO_STORE
 from pgqueue.web.http.queries import next_page, read_query
 from pgqueue.web.http.routing import FixedRoute
+from pgqueue.web.own_lists import jobs_page
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 
@@ -28,11 +29,9 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
     async def list_jobs(request: Request) -> Response:
         await access.check(request, "read", "jobs")
         query = read_query(request, JobQuery)
-        page = await pgq.jobs(query.filter(), limit=query.limit, cursor=query.cursor)
-        # Filtered by owner after reading: a page can be short, or empty, and still have a next one.
-        jobs = [job_document(job) for job in page.jobs if await access.owns(request, job)]
-        link, header = next_page(request, page.cursor)
-        document: JobPage = {"jobs": jobs, "cursor": page.cursor, "next": link}
+        found, cursor = await jobs_page(request, pgq, access, query.filter(), query.limit, query.cursor)
+        link, header = next_page(request, cursor)
+        document: JobPage = {"jobs": [job_document(job) for job in found], "cursor": cursor, "next": link}
         return JsonResponse(document, headers={**NO_STORE, **header})
 
     async def cancel_jobs(request: Request) -> Response:

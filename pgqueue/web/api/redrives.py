@@ -42,14 +42,14 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         return JsonResponse(document, 202, headers={**NO_STORE, "Location": location, "Retry-After": "1"})
 
     async def progress(request: Request) -> Response:
-        handle = find_redrive(request, pgq)
         await access.check_collection(request, "read", "dead_letters")
+        handle = find_redrive(request, pgq)
         read_query(request, NoQuery)
         return JsonResponse(redrive_document(await read_progress(handle)), headers=NO_STORE)
 
     async def cancel(request: Request) -> Response:
-        handle = find_redrive(request, pgq)
         await access.check_collection(request, "redrive", "dead_letters")
+        handle = find_redrive(request, pgq)
         is_cancelled = await handle.cancel()
         found = await read_progress(handle)
         if not is_cancelled:

@@ -8,6 +8,7 @@ it knows; one that knows how a job ended gets 204, after which EventSource does 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -57,7 +58,15 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access, server_stop: Ser
             return Response(headers=NO_STORE, media_type=MEDIA_TYPE)
         reader = access.reader_of(request)
         capacity.check(reader)
-        return EventStream(told, capacity=capacity, reader=reader, settings=settings, server_stop=server_stop)
+        session = access.session_of(request)
+        return EventStream(
+            told,
+            capacity=capacity,
+            reader=reader,
+            settings=settings,
+            server_stop=server_stop,
+            has_ended=None if session is None else partial(access.has_ended, session),
+        )
 
     return [
         Route("/jobs/{id}/events", job_events, name="job_events"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from starlette.exceptions import HTTPException
@@ -18,6 +19,7 @@ from pgqueue.model.jobs import Job, JobStatus
 from pgqueue.options.declared import CallOptions
 from pgqueue.options.levels import DEFAULTS, Options, read_options
 from pgqueue.options.table import Level
+from pgqueue.tasks.definition import TaskDefinition
 from pgqueue.tasks.handle import JobHandle
 from pgqueue.tasks.signature import Signature
 from pgqueue.web.api.inputs import SubmitBody
@@ -58,7 +60,7 @@ class Submissions:
         await self._access.check(request, "enqueue", "jobs")
         key = read_key(request, is_required=self._settings.require_idempotency_key)
         body = await read_json(request, self._settings, SubmitBody)
-        await self._access.check(request, "enqueue", f"task:{body.task}")
+        await self._check_named(request, body)
         signature = self._signature(request, body, key)
         try:
             handle = await self._pgq.enqueue(signature, key_wait=None if key is None else KEY_WAIT)
@@ -72,6 +74,18 @@ class Submissions:
             await self._check_replay(request, job, options, key)
         return self._accept(request, handle, job, options["queue"])
 
+    async def _check_named(self, request: Request, body: SubmitBody) -> None:
+        """Let *request* enqueue what *body* names, or raise HTTPException 401 or 403."""
+        check = self._access.check
+        await check(request, "enqueue", f"task:{body.task}")
+        if body.queue is not None and "queue" in body.model_fields_set:
+            await check(request, "enqueue", f"queue:{body.queue}")
+        if "priority" in body.model_fields_set:
+            await check(request, "enqueue", f"priority:{body.priority}")
+        if body.id is not None:
+            # Whether an id is taken tells of the jobs of others.
+            await self._access.check_collection(request, "enqueue", "job_ids")
+
     def _signature(self, request: Request, body: SubmitBody, key: str | None) -> Signature[Any]:
         """Return the call that *body* asks for. Raises HTTPException 422, InvalidOptionError."""
         definition = self._pgq.registry.get(body.task)
@@ -84,9 +98,13 @@ class Submissions:
             stamps |= self._settings.job_headers(request)
         options: dict[str, Any] = dict(given)
         if key is not None:
-            options |= _hold(key, self._access.actor_of(request, default=""))
+            options |= _hold(key, self._access.key_scope(request))
             if given:
                 stamps[DIGEST] = digest_of(body)
+        elif self._access.has_owners:
+            # A key that the task declares must not find, replace or coalesce with another owner's job.
+            scope = self._scope_in(body, definition, options)
+            options["idempotency_scope"] = self._access.task_key_scope(request, scope)
         # A job with this id may have another owner, and its arguments were not compared.
         options["on_duplicate"] = "raise"
         where = f"task {body.task!r}"
@@ -98,6 +116,15 @@ class Submissions:
         if isinstance(body.arguments, dict):
             return Signature(body.task, (), body.arguments, call, definition)
         return Signature(body.task, tuple(body.arguments), {}, call, definition)
+
+    def _scope_in(
+        self, body: SubmitBody, definition: TaskDefinition | None, options: Mapping[str, Any]
+    ) -> str:
+        """Return the scope of the key that the task declares, with the name of what it is a scope of."""
+        call = read_options(f"task {body.task!r}", options, Level.CALL)
+        resolved = self._pgq.registry.resolve(body.task, definition, call)
+        scope: str = resolved["idempotency_scope"]
+        return {"task": f"task:{body.task}", "queue": f"queue:{resolved['queue']}"}.get(scope, scope)
 
     async def _check_replay(self, request: Request, job: Job, options: Options, key: str | None) -> None:
         """Raise HTTPException unless *job* is the requester's and was submitted with the same options."""
@@ -125,12 +152,12 @@ class Submissions:
         return JsonResponse(document, 202, headers, background=measured_after(self._outlooks))
 
 
-def _hold(key: str, actor: str) -> CallOptions:
-    """Return the options that hold *key* for *actor*, whatever the task's own options for keys."""
+def _hold(key: str, scope: str) -> CallOptions:
+    """Return the options that hold *key* in *scope*, whatever the task's own options for keys."""
     return {
         "idempotency_key": key,
         # Clients must not be able to guess the keys of programs, nor those of other actors.
-        "idempotency_scope": f"tenant:http:{actor}",
+        "idempotency_scope": scope,
         "idempotency_window": DEFAULTS["idempotency_window"],
         "idempotency_while": "window",
         "idempotency_fingerprint": True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 import anyio
@@ -18,6 +18,8 @@ from pgqueue.web.settings import WebSettings
 
 logger = logging.getLogger("pgqueue.web")
 
+SESSION_LOOK = 5.0
+"""Seconds between two looks whether the login session of a stream has ended."""
 RETRY = 3000
 """Milliseconds after which a client whose stream broke connects again."""
 
@@ -33,7 +35,9 @@ class EventStream(EventSourceResponse):
         reader: str,
         settings: WebSettings,
         server_stop: ServerStop,
+        has_ended: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
+        """*has_ended*: whether the login session that may read the stream has ended; None: there is none."""
         super().__init__(
             _written(events),
             headers=NO_STORE,
@@ -45,6 +49,7 @@ class EventStream(EventSourceResponse):
         self._reader = reader
         self._server_stop = server_stop
         self._send_within = settings.send_timeout
+        self._has_ended = has_ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream. Counts as a client from the first byte to the last."""
@@ -68,8 +73,25 @@ class EventStream(EventSourceResponse):
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until there is no more, or the app ends its streams."""
-        with anyio.CancelScope() as open_for_now, self._server_stop.cancels(open_for_now):
-            await super().__call__(scope, receive, send)
+        async with anyio.create_task_group() as group:
+            with anyio.CancelScope() as open_for_now, self._server_stop.cancels(open_for_now):
+                if self._has_ended is not None:
+                    group.start_soon(_cancel_when, self._has_ended, open_for_now)
+                await super().__call__(scope, receive, send)
+            group.cancel_scope.cancel()
+
+
+async def _cancel_when(has_ended: Callable[[], Awaitable[bool]], scope: anyio.CancelScope) -> None:
+    """Cancel *scope* soon after the login session has ended."""
+    while True:
+        await anyio.sleep(SESSION_LOOK)
+        try:
+            if await has_ended():
+                scope.cancel()
+                return
+        except Exception:
+            # The stream itself says what the database's outage is to it; the next look comes.
+            logger.debug("the session of an event stream could not be looked up", exc_info=True)
 
 
 async def _written(events: AsyncGenerator[Event]) -> AsyncGenerator[ServerSentEvent]:

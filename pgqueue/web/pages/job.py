@@ -94,8 +94,10 @@ class JobPage:
     async def reprioritise(self, request: Request) -> Response:
         """Change its priority."""
         job, form = await self._begin(request, "reprioritise")
+        priority = number_in(form, "priority")
+        await self._pages.access.check(request, "reprioritise", f"priority:{priority}")
         await self._pages.pgq.reprioritise(
-            job.id, number_in(form, "priority"), reason=reason_in(form), actor=self._pages.actor(request)
+            job.id, priority, reason=reason_in(form), actor=self._pages.actor(request)
         )
         return self._back(request, job, "reprioritised")
 

@@ -161,6 +161,8 @@ class RedrivePages:
         self, request: Request, job: Job, form: Mapping[str, str], arguments: Mapping[str, Any] | None
     ) -> None:
         queue = form.get("queue", job.queue)
+        if queue != job.queue:
+            await self._pages.access.check(request, "enqueue", f"queue:{queue}")
         await self._pages.pgq.redrive(
             job.id,
             queue=None if queue == job.queue else queue,

@@ -14,11 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pgqueue.app import PgQueue
 from pgqueue.errors import InvalidFilterError
 from pgqueue.model.filters import JobFilter, Page
 from pgqueue.model.jobs import JobStatus
 from pgqueue.web.named_in_path import read_id
+from pgqueue.web.own_lists import jobs_page
 from pgqueue.web.pages.errors import explain
 from pgqueue.web.pages.page import Pages, base_of
 
@@ -111,13 +111,13 @@ def routes(pages: Pages) -> list[Route]:
             check_known(request.query_params)
             if query.texts["id"]:
                 return pages.go(request, f"/jobs/{read_id(query.texts['id'])}")
-            page = await find(pages.pgq, query)
+            page = await find(request, pages, query)
         except (InvalidFilterError, HTTPException) as error:
             return render(request, query, Page([], None), wrong=explain(error)[1])
         return render(
             request,
             query,
-            Page(await pages.owned(request, page.jobs), page.cursor),
+            page,
             wrong=None,
             now=await pages.pgq.now(),
         )
@@ -148,9 +148,10 @@ def routes(pages: Pages) -> list[Route]:
     return [Route("/jobs", show)]
 
 
-async def find(pgq: PgQueue, query: Query) -> Page:
+async def find(request: Request, pages: Pages, query: Query) -> Page:
     """Return the page that *query* asks for. Raises InvalidFilterError."""
-    return await pgq.jobs(query.chosen(), limit=PAGE, cursor=query.cursor)
+    found = await jobs_page(request, pages.pgq, pages.access, query.chosen(), PAGE, query.cursor)
+    return Page(*found)
 
 
 def check_known(params: QueryParams) -> None:

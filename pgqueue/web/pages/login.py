@@ -82,9 +82,10 @@ class LoginPages:
         return let_in(request, token, page_within(base_of(request), form.get("next", "")))
 
     async def log_out(self, request: Request) -> Response:
-        """Delete the cookie."""
+        """End the session, in every process, and delete the cookie."""
         token = self._token()
         check_own_page(request)
+        await self._pages.access.end_session(request)
         answer = RedirectResponse(f"{base_of(request)}/login", 303, headers=NO_STORE)
         answer.delete_cookie(
             sessions.cookie_name(token),

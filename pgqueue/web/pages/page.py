@@ -70,7 +70,7 @@ class Pages:
             base=base,
             instance=self.settings.name,
             version=_version(),
-            is_logged_in=self.access.has_session(request),
+            is_logged_in=self.access.is_logged_in(request),
             section=section,
             is_top=is_top,
             events=f"{base.removesuffix('/dashboard')}{events}" if events else "",
@@ -99,10 +99,6 @@ class Pages:
     def actor(self, request: Request) -> str:
         """Return the actor to record in the history."""
         return self.access.actor_of(request, default="dashboard")
-
-    async def owned(self, request: Request, jobs: Iterable[Job]) -> list[Job]:
-        """Return those of *jobs* that the requester may see."""
-        return [job for job in jobs if await self.access.owns(request, job)]
 
 
 def base_of(request: Request) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import logging
 import secrets
@@ -10,6 +11,7 @@ import time
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from pgqueue.app import PgQueue
 from pgqueue.model.jobs import Job
 from pgqueue.web.security import origins, sessions
 from pgqueue.web.security.origins import Origin
@@ -17,6 +19,8 @@ from pgqueue.web.settings import Action, Authorize, WebSettings
 
 MAX_ACTOR = 200
 """Characters of an actor's name, as the history stores it."""
+
+_HAS_ENDED = "pgqueue.session_has_ended"
 
 logger = logging.getLogger("pgqueue.web")
 
@@ -28,20 +32,38 @@ class Access:
     one. Without a hook they may do nothing, unless reading is open, to all or to this machine.
     """
 
-    def __init__(self, settings: WebSettings) -> None:
+    def __init__(self, settings: WebSettings, pgq: PgQueue | None = None) -> None:
+        """*pgq*: knows which sessions have ended. None: an app without a login."""
         self._settings = settings
+        self._pgq = pgq
 
     async def check(self, request: Request, action: Action, resource: str) -> None:
         """Let *request* do *action* to *resource* (see Authorize), or raise HTTPException 401 or 403."""
+        await self._check(request, action, resource, spans_owners=_spans_owners(action, resource))
+
+    async def check_collection(self, request: Request, action: Action, collection: str) -> None:
+        """Let *request* do *action* to all of *collection*, which spans all owners, or raise as `check`.
+
+        If jobs have owners, the token or the hook of its own must allow it; nothing else does.
+        """
+        await self._check(request, action, collection, spans_owners=True)
+
+    async def _check(self, request: Request, action: Action, resource: str, *, spans_owners: bool) -> None:
         if self._presents_token(request):
             return
-        if self.has_session(request):
+        if await self.has_session(request):
             if _changes(request, action):
                 check_own_page(request)
-        elif self._is_open(request, action):
             return
-        elif self._settings.authorize is not None:
-            await _ask(self._settings.authorize, request, action, resource)
+        is_shared = spans_owners and self.has_owners
+        is_open = self._is_open(request, action)
+        if is_open and not is_shared:
+            return
+        hook = self._settings.authorize_shared if is_shared else self._settings.authorize
+        if hook is not None:
+            await _ask(hook, request, action, resource)
+        elif is_shared and (is_open or self._settings.authorize is not None):
+            raise HTTPException(403, _not_only_yours(resource))
         elif self._settings.token is not None:
             raise HTTPException(
                 401,
@@ -50,22 +72,6 @@ class Access:
             )
         else:
             raise self._refusal(request, action)
-
-    async def check_collection(self, request: Request, action: Action, collection: str) -> None:
-        """Let *request* do *action* to all of *collection*, which spans all owners, or raise as `check`.
-
-        If jobs have owners, the token or the authorize hook must allow it; open reading does not.
-        """
-        if self._settings.owns is not None and not (
-            self._presents_token(request) or self.has_session(request)
-        ):
-            if self._settings.authorize is not None:
-                return await _ask(self._settings.authorize, request, action, collection)
-            await self.check(request, action, collection)
-            raise HTTPException(
-                403, f"this covers all {collection}, not only yours; use the token, or request single jobs"
-            )
-        return await self.check(request, action, collection)
 
     @property
     def has_owners(self) -> bool:
@@ -84,6 +90,21 @@ class Access:
             logger.exception("the owns hook raised an error; hiding job %s", job.id)
             return False
 
+    def key_scope(self, request: Request) -> str:
+        """Return the scope of the idempotency keys that *request* sends."""
+        actor = self._named_by(request)
+        # A name may be any text of any length, and two that differ must not meet in one key.
+        if len(actor) > MAX_ACTOR or not actor.isprintable() or actor.startswith("sha256:"):
+            actor = f"sha256:{_digest(actor)}"
+        return f"tenant:http:{actor}"
+
+    def task_key_scope(self, request: Request, scope: str) -> str:
+        """Return the part of *scope*, that of a key which a task declares, of whoever sends *request*."""
+        return f"tenant:http-task:{_digest(self._named_by(request) + chr(0) + scope)}"
+
+    def _named_by(self, request: Request) -> str:
+        return "" if self._settings.actor is None else self._settings.actor(request)
+
     def actor_of(self, request: Request, *, default: str = "http") -> str:
         """Return the actor to record in the history; *default*: without an actor hook."""
         if self._settings.actor is None:
@@ -98,13 +119,44 @@ class Access:
             return self.actor_of(request)
         return origins.network_of(request)
 
-    def has_session(self, request: Request) -> bool:
-        """Whether *request* carries the cookie of a browser that has logged in."""
+    async def has_session(self, request: Request) -> bool:
+        """Whether *request* carries the cookie of a browser that has logged in, and not out."""
+        cookie = self.cookie_of(request)
+        if cookie is None:
+            return False
+        has_ended = await self.has_ended(sessions.session_of(cookie))
+        if has_ended:
+            # For the rest of the request, such as the page that says so.
+            request.scope[_HAS_ENDED] = True
+        return not has_ended
+
+    async def has_ended(self, session: str) -> bool:
+        """Whether *session* was ended, in whatever process."""
+        return self._pgq is not None and await self._pgq.is_web_session_ended(session)
+
+    def is_logged_in(self, request: Request) -> bool:
+        """Whether a page is to offer the requester to log out. Permits nothing."""
+        return _HAS_ENDED not in request.scope and self.cookie_of(request) is not None
+
+    async def end_session(self, request: Request) -> None:
+        """End the session of *request*, if it has one, in every process."""
+        cookie = self.cookie_of(request)
+        if cookie is not None and self._pgq is not None:
+            until = sessions.valid_until(cookie)
+            await self._pgq.end_web_session(sessions.session_of(cookie), valid_until=until)
+
+    def session_of(self, request: Request) -> str | None:
+        """Return the session by which *request* is allowed; None: it is allowed otherwise."""
+        cookie = self.cookie_of(request)
+        return None if cookie is None or self._presents_token(request) else sessions.session_of(cookie)
+
+    def cookie_of(self, request: Request) -> str | None:
+        """Return the cookie of *request* if it is one of this app's and has not expired."""
         token = self._settings.token
         if token is None:
-            return False
+            return None
         cookie = request.cookies.get(sessions.cookie_name(token))
-        return cookie is not None and sessions.is_valid(token, cookie, now=time.time())
+        return cookie if cookie is not None and sessions.is_valid(token, cookie, now=time.time()) else None
 
     def is_token(self, given: str) -> bool:
         """Whether *given* is the app's token, in a time that does not tell how much of it is right."""
@@ -158,6 +210,32 @@ def check_own_page(request: Request) -> None:
         raise HTTPException(
             403, "this request did not come from a page of this app; open the page and try again"
         )
+
+
+def _spans_owners(action: Action, resource: str) -> bool:
+    """Whether *resource* belongs to all owners together, so that a single one must not do *action*.
+
+    Everything does that is not known to be one owner's: a route that is added is closed.
+    """
+    kind = resource.partition(":")[0]
+    if kind in ("job", "priority", "openapi"):
+        return False
+    if action == "enqueue":
+        return kind not in ("jobs", "task", "queue")
+    return (action, resource) not in (("read", "jobs"), ("read", "dead_letters"))
+
+
+def _not_only_yours(resource: str) -> str:
+    kind, _, name = resource.partition(":")
+    if kind == "job_ids":
+        return "ids of jobs belong to all owners, so they cannot be chosen; send an Idempotency-Key instead"
+    if name:
+        return f"{kind} {name!r} belongs to all owners, not only to you; use the token"
+    return f"this covers all {resource}, not only yours; use the token, or request single jobs"
+
+
+def _digest(actor: str) -> str:
+    return hashlib.sha256(actor.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _changes(request: Request, action: Action) -> bool:

@@ -52,6 +52,7 @@ class Guard:
             nonlocal has_started
             if message["type"] == "http.response.start":
                 has_started = True
+                message["headers"] = [_without_host(scope, *each) for each in message["headers"]]
                 said = {name for name, _ in message["headers"]}
                 message["headers"] += [(name, value) for name, value in _HEADERS if name not in said]
             await send(message)
@@ -69,6 +70,17 @@ class Guard:
             logger.exception("%s %s failed", scope["method"], scope["path"])
             problem = Problem(500, "internal error; see the service's log")
             await problem(scope, receive, send_guarded)
+
+
+def _without_host(scope: Scope, name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """Return a header; a redirect to the host that the request names loses it: anyone can send a name."""
+    if name.lower() != b"location":
+        return name, value
+    for scheme in (b"http://", b"https://"):
+        for field, host in scope["headers"]:
+            if field == b"host" and value.startswith(scheme + host + b"/"):
+                return name, b"/" + value.removeprefix(scheme + host).lstrip(b"/")
+    return name, value
 
 
 def oversize(scope: Scope) -> Problem | None:

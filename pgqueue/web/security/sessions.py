@@ -1,12 +1,14 @@
-"""The cookie of a browser that has logged in: its expiry, signed with the token. Nothing is stored here.
+"""The cookie of a browser that has logged in: its expiry and a name of its own, signed with the token.
 
-Another token ends all sessions. A single one cannot be ended before its expiry.
+A session is valid by its signature until it expires. Only one that was ended before is on record, in the
+database, so that it has ended for every process. Another token ends all sessions.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 from typing import Final
 
 LASTS: Final = 12 * 60 * 60
@@ -24,18 +26,28 @@ def cookie_name(token: str) -> str:
 
 def make_cookie(token: str, *, now: float) -> str:
     """Return the value of a cookie made *now*, seconds since 1970."""
-    until = str(int(now) + LASTS)
-    return f"{until}.{_sign(token, f'session until {until}')}"
+    session = f"{int(now) + LASTS}-{secrets.token_hex(16)}"
+    return f"{session}.{_sign(token, f'session until {session}')}"
 
 
 def is_valid(token: str, cookie: str, *, now: float) -> bool:
     """Whether *cookie* was made with *token* and is valid *now*."""
-    until, _, signature = cookie.partition(".")
+    session, _, signature = cookie.partition(".")
     # The signature first: text that this app has not written is not parsed.
-    expected = _sign(token, f"session until {until}")
+    expected = _sign(token, f"session until {session}")
     if not hmac.compare_digest(signature.encode("utf-8", "replace"), expected.encode()):
         return False
-    return now < int(until)
+    return now < valid_until(cookie)
+
+
+def valid_until(cookie: str) -> int:
+    """Return when a cookie that was made here expires, in seconds since 1970."""
+    return int(cookie.partition(".")[0].partition("-")[0])
+
+
+def session_of(cookie: str) -> str:
+    """Return the name under which the session of *cookie* is on record. Nobody can log in with it."""
+    return hashlib.sha256(cookie.encode("utf-8", "replace")).hexdigest()
 
 
 def _sign(token: str, text: str) -> str:
