@@ -267,3 +267,26 @@ async def test_partitions_are_made_once(db: Connection) -> None:
 
     assert await db.fetchval(f"select pgqueue.make_partition({future})") is True
     assert await db.fetchval(f"select pgqueue.make_partition({future})") is False
+
+
+@pytest.mark.contract("W28")
+async def test_ids_of_days_to_come_do_not_keep_their_partitions_from_being_made(
+    pgq: PgQueue, db: Connection
+) -> None:
+    @pgq.task
+    async def work() -> str:
+        return "done"
+
+    at = await db.fetchval("select now() + interval '40 days'")
+    chosen = UUID(int=(int(at.timestamp() * 1000) << 80) | (7 << 76) | (2 << 62))
+    later = await work.options(id=chosen, run_at=at).enqueue()
+
+    made = await db.fetchval("select pgqueue.make_partition($1)", at)
+
+    place = await db.fetchval("select tableoid::regclass::text from pgqueue.job where id = $1", chosen)
+    assert (made, place) == (True, f"pgqueue.job_{at:%Y%m%d}")
+    assert await later.cancel() is True
+    with pytest.raises(asyncpg.RestrictViolationError):
+        await db.execute("delete from pgqueue.job where id = $1", chosen)
+    plan = await db.fetchval("select count(*) from pg_index where indrelid = $1::text::regclass", place)
+    assert plan == 1
