@@ -33,6 +33,7 @@ from pgqueue.errors import (
     BackgroundError,
     ConfigurationError,
     InvalidOptionError,
+    InvalidTaskError,
     NotOpenError,
 )
 from pgqueue.events.kinds import Event
@@ -193,7 +194,12 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         """
 
         def declare(function: Callable[..., Any]) -> Task[Any, Any]:
-            task_name = name or str(getattr(function, "__name__", repr(function)))
+            while isinstance(function, Task):
+                # Declared under two names: the task itself is no handler.
+                function = function.definition.handler
+            task_name = name or getattr(function, "__name__", None)
+            if not isinstance(task_name, str):
+                raise InvalidTaskError(f"the handler {function!r} has no name of its own; pass name=")
             level = read_options(f"task {task_name!r}", options, Level.TASK)
             definition = TaskDefinition(task_name, function, level, isolation=isolation)
             self.registry.add(definition)

@@ -2,18 +2,20 @@
 
 Each is raised, and none of them is an Exception: code between the handler and the worker catches `Exception`,
 and must not take one for an error. Task groups (of asyncio and anyio) wrap an exception that leaves them in a
-group. A group that holds one of these alone counts as it. A group that holds other errors too is an error
-like any other, because those errors would be lost.
+group. A group of these alone counts as one of them: a Reject, if it holds one, or else a Retry, or else a
+Snooze; the first of several, and the longest Snooze. A group that holds other errors too is an error like any
+other, because those errors would be lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from pgqueue.errors import InvalidOptionError
 from pgqueue.model.checks import Duration, aware_time, retry_limit, some_seconds
+from pgqueue.model.error_groups import leaves
 from pgqueue.model.unset import UNSET, Unset
 
 
@@ -80,7 +82,13 @@ class Snooze(ControlFlow):  # what the handler says, not an error
 
 
 def control_flow_of(error: BaseException) -> ControlFlow | None:
-    """Return the signal that *error* is, or that a group of errors holds alone; None: it is an error."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error if isinstance(error, ControlFlow) else None
+    """Return the signal that *error* is, or that a group of signals alone counts as; None: it is an error."""
+    errors = leaves(error)
+    if not all(issubclass(type(error), ControlFlow) for error in errors):
+        return None
+    for kind in (Reject, Retry):
+        for each in errors:
+            if issubclass(type(each), kind):
+                return cast(ControlFlow, each)
+    snoozes = [each for each in errors if isinstance(each, Snooze)]
+    return max(snoozes, key=lambda snooze: snooze.delay) if snoozes else cast(ControlFlow, errors[0])

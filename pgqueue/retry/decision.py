@@ -15,12 +15,17 @@ When the next attempt comes is, in this order: the time that the handler or `ret
 delay of the policy (retry/policy.py), which is no shorter than what the error itself asks for
 (retry/delays.py).
 
+A group of errors is seen through: it is expected if each of its errors is, and retried if each would be, as
+late as the most patient of them asks for. `retry_when` is asked about each of them; it never gets a group.
+What a group that also holds signals or cancellations leads to is decided by its other errors.
+
 Pure functions of values: no clock, no database. Times stay times, because only the database's clock counts: a
 delay and a time go to the server side by side, and it takes the later of the two.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import random
@@ -31,16 +36,20 @@ from typing import Any
 from uuid import UUID
 
 from pgqueue.errors import InvalidArgumentsError
-from pgqueue.model.job_error import MAX_MESSAGE, JobError, clean, describe
+from pgqueue.model.error_groups import leaves
+from pgqueue.model.job_error import JobError, describe, name_of
 from pgqueue.model.job_info import JobInfo
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, Retried
 from pgqueue.model.unset import UNSET
 from pgqueue.retry.control import ControlFlow, Reject, Retry, Snooze, control_flow_of
-from pgqueue.retry.delays import asked_delay, read_delay
+from pgqueue.retry.delays import asked_delay, latest, read_delay
 from pgqueue.retry.policy import RetryPolicy
 
 logger = logging.getLogger("pgqueue.worker")
+
+_NO_ERRORS = (ControlFlow, asyncio.CancelledError)
+"""What a group may hold beside its errors."""
 
 EncodeCall = Callable[[tuple[Any, ...], Mapping[str, Any]], str]
 """Turns a call of the task into the arguments that are stored. Raises InvalidArgumentsError, or what a codec
@@ -76,7 +85,8 @@ def decide(
     said = control_flow_of(error)
     if said is not None:
         return obey(job, policy, said, encode, rng)
-    return after_error(job, policy, error, ask(policy, job.retries + 1, error, info), rng)
+    answers = [ask(policy, job.retries + 1, each, info) for each in _errors_in(error)]
+    return after_error(job, policy, error, answers, rng)
 
 
 def decide_after(
@@ -87,23 +97,40 @@ def decide_after(
 
 
 def after_error(
-    job: JobSoFar, policy: RetryPolicy, error: BaseException, answer: Answer, rng: random.Random
+    job: JobSoFar,
+    policy: RetryPolicy,
+    error: BaseException,
+    answer: Answer | list[Answer],
+    rng: random.Random,
 ) -> Retried | Ended:
-    """Decide what follows an error of the handler, to which `retry_when` gave *answer*."""
+    """Decide what follows an error of the handler, to which `retry_when` gave *answer*.
+
+    Of a group, a list: the answers to each of its errors.
+    """
     described = describe(error)
-    if isinstance(error, policy.throws):
+    errors = _errors_in(error)
+    answers = answer if isinstance(answer, list) else [answer] * len(errors)
+    if all(isinstance(each, policy.throws) for each in errors):
         # The task declares this error as one of its ways to end.
         return failed(job, "expected", described)
-    is_permanent = (
+    is_permanent = any(
         answer is False
-        or isinstance(error, policy.dont_autoretry_for)
-        or (answer is None and not policy.retries_after(error))
+        or isinstance(each, (*policy.throws, *policy.dont_autoretry_for))
+        or (answer is None and not policy.retries_after(each))
+        for each, answer in zip(errors, answers, strict=True)
     )
     if is_permanent:
         return failed(job, "exception", described)
-    wanted = None if isinstance(answer, bool) else answer
+    wanted = latest(None if isinstance(answer, bool) else answer for answer in answers)
     outcome = retried(job, policy, "exception", described, cause=error, wanted=wanted, rng=rng)
     return outcome or failed(job, "exception", described)
+
+
+def _errors_in(error: BaseException) -> list[BaseException]:
+    errors = leaves(error)
+    if len(errors) == 1:
+        return errors
+    return [each for each in errors if not issubclass(type(each), _NO_ERRORS)] or errors
 
 
 def obey(
@@ -116,7 +143,7 @@ def obey(
         case Snooze():
             return Retried(job.job_id, said.delay, "snoozed", None, spent=False)
         case Reject():
-            return failed(job, "rejected", JobError("Reject", clean(said.reason)[:MAX_MESSAGE]))
+            return failed(job, "rejected", JobError("Reject", said.reason))
         case _:
             # A subclass that the application made of the base itself.
             return failed(job, "exception", describe(said))
@@ -136,7 +163,7 @@ def _obey_retry(
         "retry" if described is None else "exception",
         described,
         cause=said.exc,
-        wanted=said.countdown if said.eta is None else said.eta,
+        wanted=(said.countdown, said.eta),
         options=options,
         rng=rng,
     )
@@ -152,9 +179,9 @@ def _obey_retry(
     # Not before the limits are known to allow it: encoding may call the user's codec.
     try:
         return replace(outcome, arguments=encode(*said.call))
-    except Exception as error:
-        # The codec is the user's: it may raise anything.
-        reason = "invalid_arguments" if isinstance(error, InvalidArgumentsError) else "exception"
+    except BaseException as error:
+        # Codec and serializers are the user's: they may raise anything, even SystemExit.
+        reason = "invalid_arguments" if issubclass(type(error), InvalidArgumentsError) else "exception"
         return failed(job, reason, describe(error))
 
 
@@ -165,29 +192,23 @@ def retried(
     error: JobError | None,
     *,
     cause: BaseException | None = None,
-    wanted: float | datetime | None = None,
+    wanted: tuple[float | None, datetime | None] = (None, None),
     options: str | None = None,
     rng: random.Random,
 ) -> Retried | None:
     """Return the retry of a job that is to have one, or None if its policy allows no more.
 
-    It comes when *wanted*, if that is given, or else as the policy has it after *cause*, and no earlier than
-    *cause* itself asks for.
+    It comes when *wanted*, a delay and a time, if one is given, or else as the policy has it after *cause*,
+    and no earlier than *cause* itself asks for.
     """
     policy = policy.after(cause)
     if not policy.may_retry(job.retries, job.age):
         return None
-    not_before: datetime | None = None
-    if isinstance(wanted, datetime):
-        delay, not_before = policy.delay_min, wanted
-    elif wanted is not None:
-        delay = max(wanted, policy.delay_min)
-    else:
-        delay, asked = policy.delay(job.retries, rng), None if cause is None else asked_delay(cause)
-        if isinstance(asked, datetime):
-            not_before = asked
-        else:
-            delay = max(delay, asked or 0.0)
+    delay, not_before = wanted
+    if delay is None and not_before is None:
+        asked, not_before = latest(map(asked_delay, [] if cause is None else [cause, *leaves(cause)]))
+        delay = max(policy.delay(job.retries, rng), asked or 0.0)
+    delay = max(delay or 0.0, policy.delay_min)
     return Retried(job.job_id, delay, reason, error, not_before=not_before, options=options)
 
 
@@ -205,15 +226,20 @@ def ask(policy: RetryPolicy, attempt: int, error: BaseException, job: JobInfo) -
         if answer is None or isinstance(answer, bool):
             return answer
         delay = read_delay(answer)
-    except BaseException:
+    except BaseException as broken:
         # BaseException: SystemExit would end the worker's loop.
-        logger.exception("job %s, attempt %d: retry_when raised an error; ignoring it", job.job_id, attempt)
+        logger.error(
+            "job %s, attempt %d: retry_when raised an error; ignoring it\n%s",
+            job.job_id,
+            attempt,
+            describe(broken).traceback,
+        )
         return None
     if delay is None:
         logger.error(
-            "job %s, attempt %d: retry_when returned %r, which is neither a bool nor a delay; ignoring it",
+            "job %s, attempt %d: retry_when returned a %s, which is neither a bool nor a delay; ignoring it",
             job.job_id,
             attempt,
-            answer,
+            name_of(type(answer)),
         )
     return delay

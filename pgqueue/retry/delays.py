@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from pgqueue.model.checks import MAX_SECONDS
+
+
+def latest(times: Iterable[float | datetime | None]) -> tuple[float | None, datetime | None]:
+    """Return the longest delay and the latest time of *times*; None: there is none."""
+    known = [time for time in times if time is not None]
+    return (
+        max((time for time in known if not isinstance(time, datetime)), default=None),
+        max((time for time in known if isinstance(time, datetime)), default=None),
+    )
 
 
 def asked_delay(error: BaseException) -> float | datetime | None:
@@ -17,8 +27,8 @@ def asked_delay(error: BaseException) -> float | datetime | None:
     try:
         asked = read_delay(getattr(error, "retry_after", None))
         return asked if asked is not None else read_delay(_header(error, "Retry-After"))
-    except Exception:
-        # Attributes of an unknown exception may run code.
+    except BaseException:
+        # Attributes of an unknown exception may run code, and raise anything.
         return None
 
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from pgqueue.errors import PERMANENT_ERRORS
+from pgqueue.model.error_groups import leaves
 
 Jitter = Literal["full", "equal", "none"]
 
@@ -69,12 +70,19 @@ class RetryPolicy:
         return max(delay, self.delay_min)
 
     def after(self, error: BaseException | None) -> RetryPolicy:
-        """Return this policy as it is after *error*: `policies` for the nearest of its classes apply."""
+        """Return this policy as it is after *error*: `policies` for the nearest of its classes apply.
+
+        After a group, those of its errors, if they are the same for each.
+        """
         if error is not None and self.policies:
-            for kind in type(error).__mro__:
-                if kind in self.policies:
-                    changes = self.policies[kind].items()
-                    return replace(self, **{name: value for name, value in changes if name not in self.fixed})
+            kinds = {
+                next((kind for kind in type(each).__mro__ if kind in self.policies), None)
+                for each in leaves(error)
+            }
+            kind = kinds.pop()
+            if kind is not None and not kinds:
+                changes = self.policies[kind].items()
+                return replace(self, **{name: value for name, value in changes if name not in self.fixed})
         return self
 
     def with_limit(self, max_retries: int | None) -> RetryPolicy:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from pgqueue.options.declared import CallOptions
@@ -41,11 +42,15 @@ class Task(Generic[P, R]):
         options: Options = NO_OPTIONS,
         connection: Connection | None = None,
     ) -> None:
+        functools.update_wrapper(self, definition.handler, updated=())
+        if isinstance(definition.handler, FunctionType):
+            # Its own attributes, as a decorator keeps them; none may stand before a method of the task's.
+            own = {key: value for key, value in vars(definition.handler).items() if not hasattr(Task, key)}
+            vars(self).update(own)
         self._queue = queue
         self._options = options
         self._connection = connection
         self.definition = definition
-        functools.update_wrapper(self, definition.handler)
 
     @property
     def host(self) -> Queue:

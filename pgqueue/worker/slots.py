@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import astuple
+from typing import Any
 from uuid import UUID
 
 import anyio
@@ -230,10 +231,12 @@ class Slots:
             # It is never run again after a loss, so it is not run twice here either.
             await self._execute(attempt)
             return
+        self._go_on(attempt, self._execute_again(attempt, await self.executor.run(attempt)))
+
+    async def _execute_again(self, attempt: RunningAttempt, first: Outcome) -> None:
         # Where asyncio tasks start at once it is not set yet, and the second attempt needs it.
         attempt.runner = asyncio.current_task()
         try:
-            first = await self.executor.run(attempt)
             if attempt.scope is not None:
                 await attempt.scope.roll_back()
                 attempt.scope.close()
@@ -251,23 +254,30 @@ class Slots:
 
     async def _execute(self, attempt: RunningAttempt, first: Outcome | None = None) -> None:
         """Execute a job and see to its outcome; if it is the second time, compare it with the *first*."""
-        try:
-            outcome = await self.executor.run(attempt)
-            if first is not None:
+        outcome = await self.executor.run(attempt)
+        if first is not None:
+            try:
                 outcome = judge(first, outcome, self._scopes.codec)
-            if attempt.scope is not None:
-                outcome, is_kept = await self._conclude(attempt, attempt.scope, outcome)
-                self._end(attempt, outcome, is_kept=is_kept)
-                return
-        except asyncio.CancelledError:
-            self._end(attempt, self.executor.abandon(attempt))
-            raise
-        else:
-            self._end(attempt, outcome, is_kept=attempt.is_kept)
-        finally:
-            # The task's context refers to the attempt: together they would be garbage for the collector to
-            # find.
-            attempt.runner = None
+            except BaseException as error:
+                # The codec is the user's: it may raise anything.
+                outcome = self.executor.undecided(attempt, error)
+        if attempt.scope is not None:
+            self._go_on(attempt, self._conclude(attempt, attempt.scope, outcome))
+            return
+        self._end(attempt, outcome, is_kept=attempt.is_kept)
+        # The task's context refers to the attempt: together they would be garbage for the collector to find.
+        attempt.runner = None
+
+    def _go_on(self, attempt: RunningAttempt, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Have *coroutine* do what is left of an attempt, in an asyncio task that its handler does not know.
+
+        What a handler has left behind (a timer of a library, a cancel scope that was never closed) may cancel
+        the handler's own task for as long as that lives.
+        """
+        attempt.runner = None
+        runner = task_starter(asyncio.get_running_loop())(coroutine)
+        if not runner.done():
+            attempt.runner = runner
 
     async def _run_isolated(
         self, attempt: RunningAttempt, started: Callable[[], object]
@@ -280,7 +290,7 @@ class Slots:
             "lane": astuple(attempt.lane),
             "lease_id": attempt.lease_id,
             "worker": self.worker,
-            "module": definition.handler.__module__,
+            "module": definition.module,
             "at_run_time": self._registry.stored_at_run_time(definition.name),
         }
 
@@ -311,13 +321,22 @@ class Slots:
         if was_concluding and attempt.runner is not None:
             attempt.runner.cancel()
 
-    async def _conclude(
+    async def _conclude(self, attempt: RunningAttempt, scope: JobScope, outcome: Outcome) -> None:
+        """Write what the handler left to be written with its outcome, and end the attempt."""
+        try:
+            outcome, is_kept = await self._write_scope(attempt, scope, outcome)
+        except asyncio.CancelledError:
+            self._end(attempt, self.executor.abandon(attempt))
+            raise
+        else:
+            self._end(attempt, outcome, is_kept=is_kept)
+        finally:
+            attempt.runner = None
+
+    async def _write_scope(
         self, attempt: RunningAttempt, scope: JobScope, outcome: Outcome
     ) -> tuple[Outcome, bool | None]:
-        """Write what the handler left to be written with its outcome.
-
-        Returns the outcome, and whether it is committed (True), fenced off (False), or still to be written.
-        """
+        """Return the outcome, and whether it is committed (True), fenced off (False), or to be written."""
         if attempt.phase is Phase.OVER:
             # Abandoned: its scope is closed, and nothing of it is kept.
             return outcome, None

@@ -15,13 +15,17 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final
+from uuid import UUID
 
 import anyio.to_thread
 
 from pgqueue.errors import SoftTimeLimitExceeded
-from pgqueue.model.job_error import JobError, clean, describe
+from pgqueue.model.error_groups import consists_of, contains
+from pgqueue.model.job_error import JobError, describe
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, Outcome, Released, Succeeded
 from pgqueue.options.policy import Policy
@@ -30,11 +34,16 @@ from pgqueue.tasks.arguments import UndecodableError
 from pgqueue.tasks.codec import Codec, encode_document
 from pgqueue.tasks.context import running_attempt
 from pgqueue.tasks.definition import TaskDefinition
+from pgqueue.tasks.wrapping import is_awaitable, is_deferred
 from pgqueue.worker.attempt.attempt import ProcessDiedError, RunningAttempt, Stop
 from pgqueue.worker.attempt.deadlines import NEAR, Deadlines
-from pgqueue.worker.attempt.soft_limit import ThreadCall, call, resume
+from pgqueue.worker.attempt.soft_limit import ThreadCall, call, resume, soft_limit_exceeded
 
 _ENDED: Final = object()
+_READY: Final = frozenset({str, int, float, bool, bytes, dict, list, tuple, set, datetime, UUID})
+"""The types of most results: none of them is awaited."""
+_MAX_AWAITS: Final = 10
+"""How often what an awaitable returned may be an awaitable itself."""
 
 RunIsolated = Callable[
     [RunningAttempt, Callable[[], None]], Awaitable[tuple[Outcome, bool | None] | JobError]
@@ -69,9 +78,10 @@ class Executor:
         self._threads = anyio.CapacityLimiter(threads)
 
     async def run(self, attempt: RunningAttempt) -> Outcome:  # noqa: C901  # the path of every job, kept whole
-        """Run the handler once. Whatever it raises becomes an outcome.
+        """Run the handler once. Whatever it raises becomes an outcome; this raises nothing.
 
-        Raises CancelledError only if the caller itself was cancelled and the attempt was not told to stop.
+        A cancellation is the worker's if the attempt was told to stop. Any other came from within: a failed
+        attempt. How often the asyncio task was cancelled says nothing, because handlers cancel it, too.
         """
         claimed, definition, policy = attempt.claimed, attempt.definition, attempt.policy
         assert definition is not None
@@ -83,8 +93,8 @@ class Executor:
             if self._codec is not None:
                 stored = self._codec.decode(stored)
             args, kwargs = definition.arguments.decode(stored)
-        except Exception as error:
-            # The codec is the user's: it may raise anything.
+        except BaseException as error:
+            # Codec and validators are the user's: they may raise anything, even SystemExit.
             return self._undecodable(attempt, error)
         if definition.context_parameter is not None:
             kwargs[definition.context_parameter] = attempt.context
@@ -107,6 +117,8 @@ class Executor:
                 return await self._call_in_process(attempt, policy)
             else:
                 value = await self._call_in_thread(attempt, policy, definition.handler, args, kwargs)
+            if value is not None and type(value) not in _READY and is_deferred(value):
+                value = await self._settle(attempt, policy, value)
         except BaseException as error:
             # BaseException: SystemExit and KeyboardInterrupt raised by a handler would end the loop.
             return self._after_error(attempt, policy, error)
@@ -133,7 +145,10 @@ class Executor:
     def not_committed(self, attempt: RunningAttempt, error: Exception) -> Outcome:
         """Return the outcome of an attempt whose handler returned and whose transaction was not committed."""
         assert attempt.policy is not None
-        return self._decide(attempt, attempt.policy, error)
+        try:
+            return self._decide(attempt, attempt.policy, error)
+        except BaseException as broken:
+            return self.undecided(attempt, broken, error)
 
     async def _call_in_process(self, attempt: RunningAttempt, policy: Policy) -> Outcome:
         """Have a child process run the attempt. Its time starts when the handler starts there."""
@@ -176,31 +191,80 @@ class Executor:
             raise error
         return value
 
+    async def _settle(self, attempt: RunningAttempt, policy: Policy, value: Any) -> Any:
+        """Return what *value*, which the handler returned, comes to: the handler may not have begun yet.
+
+        A wrapper of a coroutine function returns its coroutine. Awaited here, it has the soft limit of any
+        coroutine.
+        """
+        for _ in range(_MAX_AWAITS):
+            if isinstance(value, AsyncGeneratorType) or (
+                policy.ignore_result and isinstance(value, GeneratorType) and not is_awaitable(value)
+            ):
+                raise TypeError("the handler returned a generator, which did not run; return a list")
+            if not is_awaitable(value):
+                return value
+            attempt.interrupt = None
+            if attempt.is_soft_sent:
+                # It passed while the function ran in its thread, and had ended.
+                if isinstance(value, CoroutineType):
+                    value.close()
+                raise soft_limit_exceeded(attempt)
+            returned: list[Any] = []
+            coroutine = _keep(value, returned)
+            waiting_for = next(coroutine.__await__(), _ENDED)
+            if waiting_for is not _ENDED:
+                await resume(coroutine, waiting_for, attempt)
+            [value] = returned
+        raise TypeError(f"the handler returned an awaitable, {_MAX_AWAITS} times over")
+
     def _succeeded(self, attempt: RunningAttempt, definition: TaskDefinition, value: Any) -> Outcome:
         try:
             document = definition.result.encode(value, limit=self._result_limit)
             stored = encode_document(self._codec, document)
-        except Exception as error:
-            # The codec is the user's: it may raise anything.
-            return self._failed(attempt, "unstorable_result", JobError("UnstorableResult", clean(str(error))))
+        except BaseException as error:
+            # Codec and serializers are the user's: they may raise anything, even SystemExit.
+            return self._failed(
+                attempt,
+                "unstorable_result",
+                replace(describe(error), type="UnstorableResult", traceback=None),
+            )
         return Succeeded(attempt.claimed.id, stored)
 
     def _after_error(self, attempt: RunningAttempt, policy: Policy, error: BaseException) -> Outcome:
-        match attempt.stop_reason:
-            case Stop.TIMEOUT:
-                return self._timed_out(attempt, policy)
-            case Stop.RELEASE | Stop.CANCEL if isinstance(error, asyncio.CancelledError):
-                return self._stopped(attempt)
-            case _:
-                pass
-        runner = asyncio.current_task()
-        if isinstance(error, asyncio.CancelledError) and runner is not None and runner.cancelling():
-            raise error
-        if isinstance(error, ProcessDiedError):
+        try:
+            return self._judge(attempt, policy, error)
+        except BaseException as broken:
+            # Deciding asks classes and functions of the user's: they may raise anything, even SystemExit.
+            return self.undecided(attempt, broken, error)
+
+    def _judge(self, attempt: RunningAttempt, policy: Policy, error: BaseException) -> Outcome:
+        if attempt.stop_reason is Stop.TIMEOUT:
+            return self._timed_out(attempt, policy)
+        if attempt.stop_reason is not None and consists_of(error, asyncio.CancelledError):
+            return self._stopped(attempt)
+        if type(error) is ProcessDiedError:
             return self._retry_or_fail(attempt, policy, "process_died", JobError("ProcessDied", str(error)))
-        if isinstance(error, SoftTimeLimitExceeded) and attempt.is_soft_sent:
+        if attempt.is_soft_sent and (
+            contains(error, SoftTimeLimitExceeded) or consists_of(error, asyncio.CancelledError)
+        ):
             return self._soft_timed_out(attempt, policy, error)
         return self._decide(attempt, policy, error)
+
+    def undecided(
+        self, attempt: RunningAttempt, broken: BaseException, error: BaseException | None = None
+    ) -> Outcome:
+        """Return the outcome of an attempt of which it cannot be decided what follows it.
+
+        *broken* was raised by the code that was asked, *error* is what the handler had raised. The job has
+        failed for good: its options may have ruled a retry out.
+        """
+        asked = describe(broken)
+        told = asked if error is None else describe(error)
+        message = f"deciding what follows the attempt raised {asked.type}: {asked.message}"
+        if error is not None:
+            message += f"; the handler had raised {told.type}: {told.message}"
+        return self._failed(attempt, "undecided", JobError("Undecided", message, told.traceback))
 
     def _decide(self, attempt: RunningAttempt, policy: Policy, error: BaseException) -> Outcome:
         encode = partial(self._encode_call, attempt)
@@ -240,10 +304,11 @@ class Executor:
     ) -> Outcome:
         return decide_after(_so_far(attempt), policy.retry, reason, error, self._rng)
 
-    def _undecodable(self, attempt: RunningAttempt, error: Exception) -> Outcome:
-        what = str(error) if isinstance(error, UndecodableError) else f"{type(error).__name__}: {error}"
+    def _undecodable(self, attempt: RunningAttempt, error: BaseException) -> Outcome:
+        told = describe(error)
+        what = told.message if type(error) is UndecodableError else f"{told.type}: {told.message}"
         message = f"the stored arguments do not match the task: {what}"
-        return self._failed(attempt, "undecodable", JobError("Undecodable", clean(message)))
+        return self._failed(attempt, "undecodable", JobError("Undecodable", message))
 
     def _failed(self, attempt: RunningAttempt, reason: str, error: JobError) -> Outcome:
         return Ended(attempt.claimed.id, JobStatus.FAILED, reason, error)

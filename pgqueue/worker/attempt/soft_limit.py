@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import functools
+import sys
 import threading
 import types
 from collections.abc import Callable, Coroutine, Generator, Mapping
@@ -27,7 +29,8 @@ def resume(
     """Drive *coroutine*, which waits for *waiting_for*, to its end; return its value.
 
     As `await` would, except that a cancellation for the soft limit reaches the coroutine as
-    SoftTimeLimitExceeded, and no longer counts as a cancellation of the asyncio task.
+    SoftTimeLimitExceeded, and no longer counts as a cancellation of the asyncio task. What the worker has
+    said decides, and not how often the task was cancelled: the handler itself may have cancelled it.
     """
     try:
         while True:
@@ -54,9 +57,30 @@ def _as_meant(error: BaseException, attempt: RunningAttempt) -> BaseException:
         return error
     assert attempt.runner is not None
     attempt.is_soft_due = False
+    attempt.runner.uncancel()
     # Cancelled twice, for the soft limit and to stop: the latter remains.
-    is_cancelled_for_good = attempt.runner.uncancel() > 0
-    return error if is_cancelled_for_good else soft_limit_exceeded(attempt)
+    return error if attempt.is_stopped else soft_limit_exceeded(attempt)
+
+
+def _teach_groups() -> None:
+    """Have the exception leave the body of an asyncio.TaskGroup as it came, as it does from Python 3.13 on.
+
+    Before, a group takes only CancelledError itself for a cancellation, and wraps what is derived from it: a
+    handler that waits for its soft limit around the group would miss it.
+    """
+    leave = asyncio.TaskGroup.__aexit__
+
+    @functools.wraps(leave)
+    async def leave_as_cancelled(
+        group: asyncio.TaskGroup, kind: type[BaseException] | None, error: BaseException | None, trace: Any
+    ) -> None:
+        await leave(group, asyncio.CancelledError if kind is SoftTimeLimitExceeded else kind, error, trace)
+
+    asyncio.TaskGroup.__aexit__ = leave_as_cancelled  # type: ignore[method-assign, assignment]
+
+
+if sys.version_info < (3, 13):
+    _teach_groups()
 
 
 def soft_limit_exceeded(attempt: RunningAttempt) -> SoftTimeLimitExceeded:

@@ -29,11 +29,11 @@ def host_of(module: ModuleType, task: str) -> Any | None:
 
 def check_importable(definition: TaskDefinition, registry: Registry) -> None:
     """Raise InvalidTaskError if a child process would not find *definition*, of *registry*."""
-    module = sys.modules.get(definition.handler.__module__)
+    module = sys.modules.get(definition.module)
     host = None if module is None else host_of(module, definition.name)
     if module is None or host is None or host.registry is not registry:
         raise InvalidTaskError(
-            f"task {definition.name!r}: a child process would import {definition.handler.__module__!r} and "
+            f"task {definition.name!r}: a child process would import {definition.module!r} and "
             "not find the task; assign it, or its PgQueue, to a variable at the top level of that module"
         )
     if module.__name__ == MAIN and source_of_main() is None:

@@ -158,13 +158,26 @@ class AttemptRunner:
         self._attempts.add(attempt)
         try:
             await started()
-            outcome = await self._executor.run(attempt)
+            outcome = await self._run_apart(attempt)
             return await self._conclude(attempt, outcome)
         finally:
             self._attempts.discard(attempt)
             Deadlines.forget(attempt)
             if attempt.scope is not None:
                 attempt.scope.close()
+
+    async def _run_apart(self, attempt: RunningAttempt) -> Outcome:
+        """Run an attempt in an asyncio task of its own, which its handler may cancel at any time."""
+        outcomes: list[Outcome] = []
+
+        async def run() -> None:
+            outcomes.append(await self._executor.run(attempt))
+
+        attempt.runner = asyncio.create_task(run())
+        await asyncio.wait((attempt.runner,))
+        # Kept apart: the result of a task that was cancelled as it ended is lost.
+        [outcome] = outcomes
+        return outcome
 
     def stop(self, reason: Stop) -> None:
         """Ask the handler to stop."""
