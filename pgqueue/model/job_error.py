@@ -13,8 +13,6 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pydantic import ValidationError
-
 from pgqueue.model.error_groups import is_group
 from pgqueue.model.tracebacks import format_error
 
@@ -72,13 +70,15 @@ def name_of(kind: type) -> str:
     return name
 
 
-def message_of(error: BaseException) -> str:
+def message_of(error: Any) -> str:
     """Return what *error* says, as text of a bounded length. Never raises."""
     kind = type(error)
     try:
-        if issubclass(kind, ValidationError) and error.error_count() > MAX_VALIDATION_ERRORS:  # type: ignore[attr-defined]
-            return f"{error.error_count()} validation errors for {error.title}"  # type: ignore[attr-defined]
-        if type(kind.__str__) is _SLOT and not is_group(error) and not _is_small(_shown_by(error)):
+        is_built_in = type(kind.__str__) is _SLOT
+        if is_built_in and hasattr(kind, "error_count") and error.error_count() > MAX_VALIDATION_ERRORS:
+            # pydantic's.
+            return f"{error.error_count()} validation errors for {error.title}"
+        if is_built_in and not is_group(error) and not _is_small(_shown_by(error)):
             # Python's own text of it would hold all of its arguments.
             return _short.repr(BaseException.args.__get__(error))  # type: ignore[attr-defined]
         return exact(str(error), MAX_MESSAGE)
@@ -100,7 +100,7 @@ def clean(text: str, longest: int) -> str:
     return exact(short.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode(), longest)
 
 
-_SLOT: Final = type(BaseException.__str__)
+_SLOT: Final[type] = type(BaseException.__str__)
 """The type of methods that are written in C: they make a text of all arguments."""
 
 

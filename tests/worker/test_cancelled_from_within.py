@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -44,10 +45,8 @@ async def by_a_timer() -> None:
 async def twice() -> None:
     """Swallow one and never uncancel it; then await a child that was cancelled."""
     cancel_myself()
-    try:
+    with contextlib.suppress(asyncio.CancelledError):
         await asyncio.sleep(LONG)
-    except asyncio.CancelledError:
-        pass
     child = asyncio.create_task(asyncio.sleep(LONG))
     child.cancel()
     await child
@@ -98,7 +97,16 @@ async def wait_for_round_a_group() -> None:
     await asyncio.wait_for(both(), LONG)
 
 
-WAYS = [at_once, by_a_timer, twice, half_read, left_scope, raised, in_a_group, wait_for_round_a_group]
+WAYS: list[Callable[[], Awaitable[None]]] = [
+    at_once,
+    by_a_timer,
+    twice,
+    half_read,
+    left_scope,
+    raised,
+    in_a_group,
+    wait_for_round_a_group,
+]
 
 
 async def nothing(context: JobContext) -> None:
@@ -121,7 +129,11 @@ async def written(context: JobContext) -> None:
         await connection.execute("insert into written values (1)")
 
 
-USES = [nothing, reported, stepped, written]
+USES: list[Callable[[JobContext], Awaitable[None]]] = [nothing, reported, stepped, written]
+
+
+def name_of(function: Callable[..., object]) -> str:
+    return function.__name__
 
 
 async def once_more(pgq: PgQueue) -> None:
@@ -134,7 +146,7 @@ async def once_more(pgq: PgQueue) -> None:
     assert await (await next_one.enqueue()).result(timeout=30) == "ran"
 
 
-@pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
+@pytest.mark.parametrize("use", USES, ids=name_of)
 async def test_a_cancellation_from_within_is_a_failed_attempt_that_counts(
     pgq: PgQueue, db: Connection, use: Callable[[JobContext], Awaitable[None]]
 ) -> None:
@@ -142,7 +154,7 @@ async def test_a_cancellation_from_within_is_a_failed_attempt_that_counts(
     runs = dict.fromkeys(WAYS, 0)
 
     def declare(way: Callable[[], Awaitable[None]]) -> object:
-        @pgq.task(name=way.__name__, max_retries=1, default_retry_delay=0.01, retry_backoff=None)
+        @pgq.task(name=name_of(way), max_retries=1, default_retry_delay=0.01, retry_backoff=False)
         async def work(context: JobContext) -> None:
             runs[way] += 1
             await use(context)
@@ -153,7 +165,7 @@ async def test_a_cancellation_from_within_is_a_failed_attempt_that_counts(
     for way in WAYS:
         declare(way)
     async with pgq.worker(concurrency=len(WAYS)) as worker:
-        jobs = {way: await pgq.enqueue_by_name(way.__name__) for way in WAYS}
+        jobs = {way: await pgq.enqueue_by_name(name_of(way)) for way in WAYS}
         ended = {way: await over(job) for way, job in jobs.items()}
 
         await once_more(pgq)
@@ -167,7 +179,7 @@ async def test_a_cancellation_from_within_is_a_failed_attempt_that_counts(
     assert await db.fetchval("select count(*) from written") == 0
 
 
-@pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
+@pytest.mark.parametrize("use", USES, ids=name_of)
 async def test_a_cancellation_that_comes_too_late_leaves_what_the_handler_returned(
     pgq: PgQueue, db: Connection, use: Callable[[JobContext], Awaitable[None]]
 ) -> None:
@@ -212,10 +224,8 @@ async def test_the_true_stops_stay_what_they_are_when_a_handler_cancels_itself_t
         async def work() -> None:
             begun.append(name)
             cancel_myself()
-            try:
+            with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(LONG)
-            except asyncio.CancelledError:
-                pass
             try:
                 await asyncio.sleep(LONG)
             finally:
@@ -252,10 +262,8 @@ async def test_a_soft_limit_is_one_although_the_handler_had_cancelled_itself(pgq
     @pgq.task(soft_timeout=0.1, timeout=30, max_retries=0)
     async def swallowed_one() -> None:
         cancel_myself()
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(LONG)
-        except asyncio.CancelledError:
-            pass
         try:
             await asyncio.sleep(LONG)
         except SoftTimeLimitExceeded:
