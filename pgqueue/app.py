@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
@@ -40,6 +40,7 @@ from pgqueue.events.kinds import Event
 from pgqueue.events.observers import Observer, Observers
 from pgqueue.flow.backpressure import Depths, check_max_depth
 from pgqueue.logs import HEARD, HEARD_IF_VERBOSE, TransitionLog
+from pgqueue.model.checks import MAX_TASK_LENGTH, integer, positive_seconds, shown, text
 from pgqueue.model.unset import UNSET, Unset
 from pgqueue.options.declared import TaskOptions
 from pgqueue.options.levels import read_options
@@ -66,6 +67,7 @@ R = TypeVar("R")
 HookT = TypeVar("HookT", bound=Hook)
 
 MAX_PAYLOAD = 1024 * 1024
+MAX_VERSION_LENGTH = 200
 LAST_WORDS_WITHIN = 1.0
 """Seconds for which closing waits until notifications are sent."""
 
@@ -111,13 +113,13 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
             raise ConfigurationError(
                 f"the DSN must be a string like 'postgresql://localhost/app', got {dsn!r}"
             )
-        if version is not None and (not isinstance(version, str) or not 0 < len(version) <= 200):
-            raise ConfigurationError(f"version must be a string of 1 to 200 characters, got {version!r}")
-        if unknown_task_grace is not None and not 0 < unknown_task_grace < float("inf"):
-            raise ConfigurationError(
-                "unknown_task_grace must be more than 0 seconds, or None to never fail such jobs, "
-                f"got {unknown_task_grace!r}"
-            )
+        if version is not None:
+            text("PgQueue: version", version, longest=MAX_VERSION_LENGTH)
+        if unknown_task_grace is not None:
+            positive_seconds("PgQueue: unknown_task_grace", unknown_task_grace)
+        integer("PgQueue: payload_limit", payload_limit, least=1)
+        integer("PgQueue: max_connections", max_connections, least=1)
+        positive_seconds("PgQueue: connect_timeout", connect_timeout)
         self.dsn = dsn
         self.version = version
         self._unknown_task_grace = unknown_task_grace
@@ -200,6 +202,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
             task_name = name or getattr(function, "__name__", None)
             if not isinstance(task_name, str):
                 raise InvalidTaskError(f"the handler {function!r} has no name of its own; pass name=")
+            text("the name of a task", task_name, longest=MAX_TASK_LENGTH)
             level = read_options(f"task {task_name!r}", options, Level.TASK)
             definition = TaskDefinition(task_name, function, level, isolation=isolation)
             self.registry.add(definition)
@@ -215,10 +218,10 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         *max_depth*: enqueueing raises QueueFullError once this many jobs are pending in the queue; None:
         never, whatever the PgQueue's own limit. Scheduled, retried and requeued jobs are accepted.
         """
+        read_options("queue", {"queue": name}, Level.CALL)
         if "queue" in options:
             raise InvalidOptionError(f"queue {name!r}: a queue's options cannot name a queue")
         level = read_options(f"queue {name!r}", options, Level.QUEUE)
-        read_options(f"queue {name!r}", {"queue": name}, Level.CALL)
         limit = max_depth if isinstance(max_depth, Unset) else check_max_depth(f"queue {name!r}", max_depth)
         self.registry.set_queue(name, level)
         if not isinstance(limit, Unset):
@@ -377,10 +380,10 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         """
         if self._host is None:
             raise NotOpenError("this PgQueue is not open: use `async with pgq:` around its worker")
-        if prefetch_multiplier < 1:
-            raise ConfigurationError(
-                f"worker: prefetch_multiplier must be 1 or more, got {prefetch_multiplier}"
-            )
+        integer("worker: prefetch_multiplier", prefetch_multiplier, least=1)
+        integer("worker: concurrency", concurrency, least=1)
+        if queues is not None and (isinstance(queues, str) or not isinstance(queues, Collection)):
+            raise ConfigurationError(f"worker: queues must be a list of names, got {shown(queues)}")
         settings = WorkerSettings(
             queues=tuple(sorted(self.registry.queues) if queues is None else queues),
             concurrency=concurrency,

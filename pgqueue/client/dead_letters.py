@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -16,17 +15,18 @@ from pgqueue.client.parts import Parts
 from pgqueue.client.redrive_handle import RedriveHandle
 from pgqueue.errors import (
     InvalidFilterError,
-    InvalidOptionError,
     JobNotFoundError,
     JobNotWaitingError,
     NotADeadLetterError,
     RedactedArgumentsError,
 )
 from pgqueue.events.kinds import JobMoved, JobsReopened
+from pgqueue.model.checks import check_notes, flag, number, shown
 from pgqueue.model.dead_letters import (
     MAX_COUNT,
     MAX_PAGE,
     MAX_RATE,
+    MIN_RATE,
     DeadLetterDetails,
     DeadLetterFilter,
     DeadLetterGroup,
@@ -34,7 +34,7 @@ from pgqueue.model.dead_letters import (
     decode_cursor,
     encode_cursor,
 )
-from pgqueue.model.filters import check_limit
+from pgqueue.model.filters import check_filter, check_limit
 from pgqueue.model.jobs import Action, Job, JobStatus
 from pgqueue.options.levels import read_options
 from pgqueue.options.table import Level
@@ -62,6 +62,7 @@ class DeadLetterInterface(Parts):
 
         *cursor*: that of the previous page. Raises InvalidFilterError.
         """
+        check_filter("dead_letters", wanted, DeadLetterFilter)
         check_limit(limit)
         behind = None if cursor is None else decode_cursor(cursor)
         async with self._database.acquire() as connection:
@@ -103,8 +104,8 @@ class DeadLetterInterface(Parts):
         InvalidFilterError.
         """
         check_limit(limit)
-        if not 1 <= cap <= MAX_COUNT:
-            raise InvalidFilterError(f"cap must be a number from 1 to {MAX_COUNT:,}, got {cap}")
+        if isinstance(cap, bool) or not isinstance(cap, int) or not 1 <= cap <= MAX_COUNT:
+            raise InvalidFilterError(f"cap must be a number from 1 to {MAX_COUNT:,}, got {shown(cap)}")
         # For its checks.
         DeadLetterFilter(task=task, reason=reason, error_type=error_type)
         async with self._database.acquire() as connection:
@@ -148,6 +149,8 @@ class DeadLetterInterface(Parts):
         RedactedArgumentsError, InvalidOptionError, UnknownQueueError; in that case nothing was changed.
         """
         self._check_queue(queue)
+        flag("redrive: reset_attempts", reset_attempts)
+        check_notes("redrive", actor=actor, reason=reason)
         async with self._database.acquire() as connection:
             job = await self._read_failed(connection, job_id)
             document = None
@@ -190,8 +193,9 @@ class DeadLetterInterface(Parts):
         """Remove a failed job from the dead letters permanently; False: it was removed already.
 
         It stays failed, and its retention counts from its failure. Raises JobNotFoundError,
-        NotADeadLetterError.
+        NotADeadLetterError, InvalidOptionError.
         """
+        check_notes("discard", actor=actor, reason=reason)
         async with self._database.acquire() as connection:
             await self._read_failed(connection, job_id)
             try:
@@ -208,6 +212,7 @@ class DeadLetterInterface(Parts):
         Raises JobNotFoundError, JobNotWaitingError, InvalidOptionError.
         """
         read_options("reprioritise", {"priority": priority}, Level.CALL)
+        check_notes("reprioritise", actor=actor, reason=reason)
         async with self._database.acquire() as connection:
             try:
                 await self._store.reprioritise(connection, job_id, priority, reason=reason, actor=actor)
@@ -237,10 +242,9 @@ class DeadLetterInterface(Parts):
         InvalidFilterError, InvalidOptionError, UnknownQueueError.
         """
         _check_confirmed("redrive", wanted, is_all=all)
-        if not isinstance(rate, int | float) or not math.isfinite(rate) or not 0 < rate <= MAX_RATE:
-            raise InvalidOptionError(
-                f"redrive: rate must be more than 0 and at most {MAX_RATE:g} jobs per second, got {rate!r}"
-            )
+        number("redrive: rate", rate, unit="jobs per second", least=MIN_RATE, most=MAX_RATE)
+        flag("redrive: reset_attempts", reset_attempts)
+        check_notes("redrive", actor=actor, reason=reason)
         self._check_queue(queue)
         redrive_id = uuid4()
         async with self._database.acquire() as connection:
@@ -274,6 +278,7 @@ class DeadLetterInterface(Parts):
         empty filter, which matches every dead letter. Raises InvalidFilterError.
         """
         _check_confirmed("discard", wanted, is_all=all)
+        check_notes("discard", actor=actor, reason=reason)
         async with self._database.acquire() as connection:
             newest = await self._store.list_letters(connection, wanted, None, 1)
         if not newest:
@@ -326,6 +331,7 @@ class DeadLetterInterface(Parts):
 
 
 def _check_confirmed(what: str, wanted: DeadLetterFilter, *, is_all: bool) -> None:
+    check_filter(what, wanted, DeadLetterFilter)
     if wanted.is_empty and not is_all:
         raise InvalidFilterError(
             f"{what}: the filter is empty and matches every dead letter; pass all=True to confirm"

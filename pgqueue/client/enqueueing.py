@@ -12,9 +12,9 @@ from pgqueue.client.jobs import JobInterface
 from pgqueue.enqueueing.batch import Batch
 from pgqueue.enqueueing.calls import Intake
 from pgqueue.enqueueing.gc_pause import collector_paused
-from pgqueue.errors import ConfigurationError, UnknownTaskError
+from pgqueue.errors import ConfigurationError, InvalidOptionError, UnknownTaskError
 from pgqueue.events.kinds import BatchSent, JobMoved, JobsEnqueued, JobsReplaced
-from pgqueue.model.checks import Duration, positive_seconds
+from pgqueue.model.checks import MAX_TASK_LENGTH, Duration, positive_seconds, shown, text
 from pgqueue.model.ids import new_id
 from pgqueue.model.jobs import JobStatus
 from pgqueue.options.declared import CallOptions
@@ -81,8 +81,10 @@ class EnqueueInterface(JobInterface):
         self, task: str, /, *args: Any, options: CallOptions | None = None, **kwargs: Any
     ) -> Signature[Any]:
         """Return a call of a task by its name."""
-        if not isinstance(task, str) or not task or "\0" in task:
-            raise UnknownTaskError(f"{task!r} is not the name of a task")
+        try:
+            text("it", task, longest=MAX_TASK_LENGTH)
+        except InvalidOptionError as error:
+            raise UnknownTaskError(f"{shown(task)} is not the name of a task: {error}") from None
         call = read_options(f"task {task!r}", options or {}, Level.CALL)
         return Signature(task, args, kwargs, call, self.registry.get(task))
 

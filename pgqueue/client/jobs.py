@@ -12,11 +12,13 @@ from uuid import UUID
 from pgqueue.client.parts import Parts
 from pgqueue.errors import CodecError, InvalidFilterError
 from pgqueue.events.kinds import CancelsRequested, JobMoved, JobsCancelled, JobsReopened
+from pgqueue.model.checks import check_notes
 from pgqueue.model.filters import (
     FIRST_ID,
     JobCriteria,
     JobFilter,
     Page,
+    check_filter,
     check_limit,
     decode_cursor,
     encode_cursor,
@@ -96,7 +98,11 @@ class JobInterface(Parts):
                 yield self._completed(job)
 
     async def cancel(self, job_id: UUID, *, reason: str | None = None, actor: str | None = None) -> bool:
-        """Cancel a job; False: it had already ended. See `JobHandle.cancel`. Raises JobNotFoundError."""
+        """Cancel a job; False: it had already ended. See `JobHandle.cancel`.
+
+        Raises JobNotFoundError, InvalidOptionError.
+        """
+        check_notes("cancel", actor=actor, reason=reason)
         async with self._database.acquire() as connection:
             cancelled, requested = await self._store.cancel_jobs(connection, [job_id], reason, actor)
             is_heard = bool(cancelled or requested)
@@ -108,8 +114,9 @@ class JobInterface(Parts):
     async def requeue(self, job_id: UUID, *, reason: str | None = None, actor: str | None = None) -> bool:
         """Make an ended job pending again, however it ended; False: it has not ended.
 
-        Its history is kept, its result is not. Raises JobNotFoundError.
+        Its history is kept, its result is not. Raises JobNotFoundError, InvalidOptionError.
         """
+        check_notes("requeue", actor=actor, reason=reason)
         async with self._database.acquire() as connection:
             requeued = await self._requeue(connection, [job_id], TERMINAL, reason, actor)
             if not requeued.count and not await self._store.find_existing(connection, [job_id]):
@@ -149,6 +156,7 @@ class JobInterface(Parts):
             chosen = JobFilter.of(**criteria)
         elif criteria:
             raise InvalidFilterError(f"jobs: pass a JobFilter or {', '.join(sorted(criteria))}, not both")
+        check_filter("jobs", chosen, JobFilter)
         check_limit(limit)
         ids, next_cursor = await self._find(chosen, limit, cursor)
         async with self._database.acquire() as connection:
@@ -174,6 +182,7 @@ class JobInterface(Parts):
         matches every job. Raises InvalidFilterError.
         """
         _check_not_empty("cancel_many", chosen, everything=all)
+        check_notes("cancel_many", actor=actor, reason=reason)
         live = frozenset(JobStatus) - TERMINAL
         async for ids in self._batches(chosen, live):
             async with self._database.acquire() as connection:
@@ -195,6 +204,7 @@ class JobInterface(Parts):
         that status. Otherwise as `cancel_many`.
         """
         _check_not_empty("requeue_many", chosen, everything=all)
+        check_notes("requeue_many", actor=actor, reason=reason)
         by_default = TERMINAL - {JobStatus.SUCCEEDED}
         statuses = by_default if chosen.statuses is None else chosen.statuses & TERMINAL
         async for ids in self._batches(chosen, statuses):
@@ -271,5 +281,6 @@ class JobInterface(Parts):
 
 
 def _check_not_empty(verb: str, chosen: JobFilter, *, everything: bool) -> None:
+    check_filter(verb, chosen, JobFilter)
     if chosen.is_empty and not everything:
         raise InvalidFilterError(f"{verb}: an empty filter matches every job: narrow it, or pass all=True")

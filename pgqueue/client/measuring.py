@@ -11,7 +11,9 @@ from typing import Final
 
 from pgqueue.client.parts import Parts
 from pgqueue.errors import InvalidFilterError
+from pgqueue.model.checks import shown
 from pgqueue.model.estimates import BUCKETS, buckets, estimate_drain, percentiles
+from pgqueue.model.filters import check_criteria
 from pgqueue.model.measures import Count, Period, QueueMeasure, WorkerMeasure
 from pgqueue.store import Countable, DeadCount, Done, Estimate, LaneCounts
 
@@ -63,8 +65,10 @@ class MeasureInterface(Parts):
 
     async def list_workers(self, *, jobs: int = 10) -> list[WorkerMeasure]:
         """Return the workers that hold a lease, at most 1000, each with up to *jobs* of its running jobs."""
-        if not 0 <= jobs <= CAP:
-            raise InvalidFilterError(f"list_workers: jobs must be a number from 0 to {CAP}, got {jobs!r}")
+        if isinstance(jobs, bool) or not isinstance(jobs, int) or not 0 <= jobs <= CAP:
+            raise InvalidFilterError(
+                f"list_workers: jobs must be a number from 0 to {CAP}, got {shown(jobs)}"
+            )
         async with self._database.acquire() as connection:
             return await self._store.list_workers(
                 connection, most_running=MOST_RUNNING, jobs=jobs, limit=MAX_WORKERS
@@ -78,10 +82,14 @@ class MeasureInterface(Parts):
         For one *queue*, or for all. Statistics are written every ten seconds, and kept for 24 hours.
         Raises InvalidFilterError.
         """
-        if not (isinstance(span, int | float) and math.isfinite(span) and 1 <= span <= MAX_SPAN):
-            raise InvalidFilterError(f"history: span must be from 1 to {MAX_SPAN:g} seconds, got {span!r}")
-        if not 1 <= points <= MAX_POINTS:
-            raise InvalidFilterError(f"history: points must be from 1 to {MAX_POINTS}, got {points!r}")
+        if not (isinstance(span, int | float) and 1 <= span <= MAX_SPAN):
+            raise InvalidFilterError(
+                f"history: span must be from 1 to {MAX_SPAN:g} seconds, got {shown(span)}"
+            )
+        if not (isinstance(points, int) and 1 <= points <= MAX_POINTS):
+            raise InvalidFilterError(f"history: points must be from 1 to {MAX_POINTS}, got {shown(points)}")
+        if queue is not None:
+            check_criteria({"queue": queue})
         width = span / points
         async with self._database.acquire() as connection:
             now, _ = await self._store.read_stat_span(connection, span)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pgqueue.client.parts import Parts
 from pgqueue.errors import ConfigurationError
-from pgqueue.model.checks import MAX_KEY_LENGTH
+from pgqueue.model.checks import MAX_TASK_LENGTH, check_notes, text
 from pgqueue.model.setting import Kind, Setting
 from pgqueue.options.declared import AttemptOptions
 from pgqueue.options.levels import read_options
@@ -61,9 +61,9 @@ class SettingInterface(Parts):
         PgQueue; options that a call set itself override it. *options* replace those configured before;
         without any, the task runs as it was declared. Raises InvalidOptionError.
         """
-        where = f"task {name!r} at run time"
-        level = read_options(where, options, Level.RUN_TIME)
         _check_name("configure_task", name)
+        level = read_options(f"task {name!r} at run time", options, Level.RUN_TIME)
+        check_notes("configure_task", actor=actor, reason=reason)
         self.registry.resolve(name, self.registry.get(name), level)
         async with self._database.acquire() as connection:
             await self._store.configure(connection, name, level.stored(), actor=actor, reason=reason)
@@ -84,7 +84,9 @@ class SettingInterface(Parts):
         reason: str | None,
     ) -> bool:
         """Pause or resume a queue or a task; False: nothing was changed."""
-        kind, name = _which("pause" if paused else "resume", queue, task)
+        verb = "pause" if paused else "resume"
+        kind, name = _which(verb, queue, task)
+        check_notes(verb, actor=actor, reason=reason)
         async with self._database.acquire() as connection:
             changed = await self._store.set_paused(
                 connection, kind, name, paused=paused, actor=actor, reason=reason
@@ -113,9 +115,4 @@ def _which(verb: str, queue: str | None, task: str | None) -> tuple[Kind, str]:
 
 
 def _check_name(verb: str, task: str) -> None:
-    if not isinstance(task, str) or not task or "\0" in task:
-        raise ConfigurationError(f"{verb}: a task's name must be a non-empty string, got {task!r}")
-    if len(task) > MAX_KEY_LENGTH:
-        raise ConfigurationError(
-            f"{verb}: a task's name must be at most {MAX_KEY_LENGTH} characters long, got {len(task)}"
-        )
+    text(f"{verb}: a task's name", task, longest=MAX_TASK_LENGTH)

@@ -11,6 +11,7 @@ from pgqueue.errors import (
     JobNotFoundError,
     ResultTimeoutError,
 )
+from pgqueue.model.checks import patience
 from pgqueue.model.dead_letters import (
     RedriveProgress,
 )
@@ -46,8 +47,9 @@ class RedriveHandle:
     async def wait(self, timeout: float | None = None) -> RedriveProgress:  # noqa: ASYNC109  # the field's word
         """Wait until it has ended; at least one worker must be running.
 
-        *timeout* is in seconds. Raises ResultTimeoutError; the redrive then continues.
+        *timeout* is in seconds. Raises ResultTimeoutError (the redrive then continues), InvalidOptionError.
         """
+        timeout = patience("wait: timeout", timeout)
         try:
             with anyio.fail_after(timeout):
                 while not (progress := await self.progress()).is_over:  # noqa: ASYNC110  # nothing announces its end

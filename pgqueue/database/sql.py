@@ -14,6 +14,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from pgqueue.errors import ConfigurationError
+from pgqueue.model.checks import shown
 
 _packaged = files("pgqueue") / "sql"
 ROOT: Traversable = _packaged if _packaged.is_dir() else Path(__file__).parents[2] / "sql"
@@ -39,10 +40,10 @@ class Migration:
 
 def check_schema_name(schema: str) -> str:
     """Return *schema* if it is a valid name for pgqueue's schema. Raises ConfigurationError."""
-    if not _PLAIN_NAME.fullmatch(schema):
+    if not isinstance(schema, str) or not _PLAIN_NAME.fullmatch(schema):
         raise ConfigurationError(
             "schema must be at most 40 lower-case letters, digits and underscores, without a leading digit, "
-            f"got {schema!r}"
+            f"got {shown(schema)}"
         )
     return schema
 

@@ -10,7 +10,7 @@ import anyio
 
 from pgqueue.database.outages import CONNECTION_ERRORS, RECONNECT_PAUSES
 from pgqueue.database.pool import Database
-from pgqueue.model.checks import positive_seconds, storable
+from pgqueue.model.checks import positive_seconds, text
 from pgqueue.model.ids import new_id
 from pgqueue.store import Store
 
@@ -30,8 +30,8 @@ class Inbox:
     ) -> bool:
         """Note an event, for *ttl* seconds; return whether it is new. See PgQueue.mark_processed."""
         checked = (
-            storable("mark_processed: the source", source),
-            storable("mark_processed: the event id", event_id),
+            text("mark_processed: the source", source),
+            text("mark_processed: the event id", event_id),
             positive_seconds("mark_processed: the ttl", ttl),
             # If an answer is lost and the note is made again, the marker shows that the first note was ours.
             new_id(),

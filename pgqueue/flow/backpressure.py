@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from pgqueue.errors import ConfigurationError, QueueFullError
+from pgqueue.errors import QueueFullError
+from pgqueue.model.checks import integer
 
 BELIEVED_FOR: Final = 1.0
 """Seconds for which a count is trusted that leaves room."""
@@ -26,13 +27,7 @@ LONGEST_WAIT: Final = 60.0
 
 def check_max_depth(where: str, max_depth: int | None) -> int | None:
     """Return *max_depth* if it is a limit. Raises ConfigurationError."""
-    if max_depth is not None and (
-        isinstance(max_depth, bool) or not isinstance(max_depth, int) or max_depth < 1
-    ):
-        raise ConfigurationError(
-            f"{where}: max_depth must be 1 or more, or None for no limit, got {max_depth!r}"
-        )
-    return max_depth
+    return None if max_depth is None else integer(f"{where}: max_depth", max_depth, least=1)
 
 
 @dataclass(slots=True)

@@ -11,13 +11,14 @@ from typing import Final, Literal
 from uuid import UUID
 
 from pgqueue.errors import InvalidFilterError
+from pgqueue.model.checks import shown
 from pgqueue.model.filters import check_criteria, check_range, set_fields
 from pgqueue.model.jobs import Action, Attempt, Job
 
 MAX_PAGE = 1000
 """Entries on one page."""
-MAX_RATE = 5000.0
-"""Jobs per second that one mass redrive may requeue."""
+MIN_RATE, MAX_RATE = 0.0001, 5000.0
+"""Jobs per second that one mass redrive may requeue, at least and at most."""
 MAX_COUNT = 100_000
 """Counts of dead letters stop here."""
 
@@ -165,5 +166,5 @@ def decode_cursor(cursor: str) -> tuple[datetime, UUID]:
         return _EPOCH + timedelta(microseconds=int(microseconds)), UUID(job_id)
     except (ValueError, OverflowError, AttributeError, TypeError) as error:
         raise InvalidFilterError(
-            f"invalid cursor {cursor!r}: use one returned with a page, or omit it to start over"
+            f"invalid cursor {shown(cursor)}: use one returned with a page, or omit it to start over"
         ) from error

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any, TypedDict
 from uuid import UUID
 
-from pgqueue.errors import InvalidFilterError
+from pgqueue.errors import InvalidFilterError, InvalidOptionError
+from pgqueue.model.checks import aware_time, shown, text
 from pgqueue.model.jobs import TERMINAL, Job, JobStatus
 
 MAX_PAGE = 1000
@@ -103,11 +104,19 @@ def set_fields(chosen: Any) -> dict[str, Any]:
 def check_criteria(given: Mapping[str, object]) -> None:
     """Raise InvalidFilterError for values that nothing can match. Those named _after or _before are times."""
     for name, value in given.items():
-        if name.endswith(("_after", "_before")):
-            if not isinstance(value, datetime) or value.utcoffset() is None:
-                raise InvalidFilterError(f"filter: {name} must be a time zone-aware datetime, got {value!r}")
-        elif not isinstance(value, str) or not value or "\0" in value:
-            raise InvalidFilterError(f"filter: {name} must be a non-empty string, got {value!r}")
+        try:
+            if name.endswith(("_after", "_before")):
+                aware_time(f"filter: {name}", value)
+            else:
+                text(f"filter: {name}", value)
+        except InvalidOptionError as error:
+            raise InvalidFilterError(str(error)) from None
+
+
+def check_filter(verb: str, chosen: object, kind: type) -> None:
+    """Raise InvalidFilterError unless *chosen* is a filter of this *kind*."""
+    if not isinstance(chosen, kind):
+        raise InvalidFilterError(f"{verb}: the filter must be a {kind.__name__}, got {shown(chosen)}")
 
 
 def check_range(verb: str, after: datetime | None, before: datetime | None) -> None:
@@ -127,7 +136,7 @@ def read_statuses(given: str | Iterable[str] | None) -> frozenset[JobStatus] | N
         statuses = frozenset(JobStatus(name) for name in names)
     except (TypeError, ValueError) as error:
         known = ", ".join(JobStatus)
-        raise InvalidFilterError(f"filter: status must be some of {known}, got {given!r}") from error
+        raise InvalidFilterError(f"filter: status must be some of {known}, got {shown(given)}") from error
     if not statuses:
         raise InvalidFilterError("filter: status must not be empty; pass at least one, or leave it out")
     return statuses
@@ -136,7 +145,7 @@ def read_statuses(given: str | Iterable[str] | None) -> frozenset[JobStatus] | N
 def check_limit(limit: int) -> int:
     """Return the size of a page. Raises InvalidFilterError."""
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
-        raise InvalidFilterError(f"limit must be a whole number from 1 to {MAX_PAGE}, got {limit!r}")
+        raise InvalidFilterError(f"limit must be a whole number from 1 to {MAX_PAGE}, got {shown(limit)}")
     return limit
 
 
@@ -158,7 +167,7 @@ def decode_cursor(cursor: str | None) -> UUID | None:
         reached = None
     if reached is None or encode_cursor(reached) != cursor:
         raise InvalidFilterError(
-            f"invalid cursor {cursor!r}: use one returned with a page, or omit it to start over"
+            f"invalid cursor {shown(cursor)}: use one returned with a page, or omit it to start over"
         )
     return UUID(int=reached.int - 1) if reached.int else None
 

@@ -7,7 +7,7 @@ InvalidOptionError.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, Literal, get_args
@@ -21,8 +21,8 @@ from pgqueue.model.checks import (
     finite_seconds,
     one_of,
     positive_seconds,
+    shown,
     some_seconds,
-    storable,
     text,
 )
 
@@ -47,6 +47,11 @@ OnConflict = Literal["return", "raise", "replace", "debounce", "coalesce"]
 """What a call does whose idempotency key is held."""
 
 MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767
+MAX_TAGS: Final = 100
+MAX_HEADERS: Final = 100
+MAX_HEADER_LENGTH: Final = 8192
+MAX_INTERVALS: Final = 1000
+"""How many delays `retry_intervals` may list."""
 
 
 def queue(what: str, value: object) -> str:
@@ -58,7 +63,7 @@ def priority(what: str, value: object) -> int:
     """Return *value*, a priority."""
     if isinstance(value, bool) or not isinstance(value, int) or not MIN_PRIORITY <= value <= MAX_PRIORITY:
         raise InvalidOptionError(
-            f"{what} must be a whole number from {MIN_PRIORITY} to {MAX_PRIORITY}, got {value!r}"
+            f"{what} must be a whole number from {MIN_PRIORITY} to {MAX_PRIORITY}, got {shown(value)}"
         )
     return value
 
@@ -88,22 +93,28 @@ def seconds_or_none(what: str, value: object) -> float | None:
 def job_id(what: str, value: object) -> UUID | None:
     """Return *value*, a UUID, or None."""
     if value is not None and not isinstance(value, UUID):
-        raise InvalidOptionError(f"{what} must be a UUID, got {value!r}")
+        raise InvalidOptionError(f"{what} must be a UUID, got {shown(value)}")
     return value
 
 
 def on_duplicate(what: str, value: object) -> str:
     """Return *value*, what to do if the id exists."""
     if value not in ("return", "raise"):
-        raise InvalidOptionError(f"{what} must be 'return' or 'raise', got {value!r}")
+        raise InvalidOptionError(f"{what} must be 'return' or 'raise', got {shown(value)}")
     return str(value)
 
 
 def tags(what: str, value: object) -> tuple[str, ...]:
     """Return *value*, strings."""
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise InvalidOptionError(f"{what} must be a list of strings, got {value!r}")
+        raise InvalidOptionError(f"{what} must be a list of strings, got {shown(value)}")
+    _check_length(what, value, MAX_TAGS)
     return tuple(text(what, each, longest=MAX_KEY_LENGTH) for each in value)
+
+
+def _check_length(what: str, value: Sized, most: int) -> None:
+    if len(value) > most:
+        raise InvalidOptionError(f"{what} must have at most {most:,} entries, got {len(value):,}")
 
 
 def key(what: str, value: object) -> str | None:
@@ -114,9 +125,10 @@ def key(what: str, value: object) -> str | None:
 def headers(what: str, value: object) -> dict[str, str]:
     """Return *value*, strings by strings."""
     if not isinstance(value, Mapping):
-        raise InvalidOptionError(f"{what} must be a mapping of strings to strings, got {value!r}")
+        raise InvalidOptionError(f"{what} must be a mapping of strings to strings, got {shown(value)}")
+    _check_length(what, value, MAX_HEADERS)
     return {
-        text(what, name, longest=MAX_KEY_LENGTH): text(what, each, longest=8192)
+        text(what, name, longest=MAX_KEY_LENGTH): text(what, each, longest=MAX_HEADER_LENGTH)
         for name, each in value.items()
     }
 
@@ -125,13 +137,13 @@ def idempotency_key(what: str, value: object) -> str | FromArguments | None:
     """Return *value*, a string, FROM_ARGUMENTS, or None."""
     if value is None or isinstance(value, FromArguments):
         return value
-    return storable(what, value)
+    return text(what, value, longest=MAX_KEY_LENGTH)
 
 
 def idempotency_scope(what: str, value: object) -> str:
     """Return *value*, the scope of an idempotency key."""
     if isinstance(value, str) and value.startswith("tenant:") and value != "tenant:":
-        return storable(what, value)
+        return text(what, value, longest=MAX_KEY_LENGTH)
     return one_of(what, value, ("task", "queue", "global"), " or 'tenant:NAME'")
 
 
@@ -157,7 +169,7 @@ def retry_jitter(what: str, value: object) -> str:
     if isinstance(value, bool):
         return "full" if value else "none"
     if value not in ("full", "equal", "none"):
-        raise InvalidOptionError(f"{what} must be 'full', 'equal', 'none', True or False, got {value!r}")
+        raise InvalidOptionError(f"{what} must be 'full', 'equal', 'none', True or False, got {shown(value)}")
     return str(value)
 
 
@@ -166,7 +178,8 @@ def retry_intervals(what: str, value: object) -> tuple[float, ...]:
     if value is None:
         return ()
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise InvalidOptionError(f"{what} must be a list of delays, or None, got {value!r}")
+        raise InvalidOptionError(f"{what} must be a list of delays, or None, got {shown(value)}")
+    _check_length(what, value, MAX_INTERVALS)
     return tuple(some_seconds(what, each) for each in value)
 
 
@@ -175,7 +188,9 @@ def error_types(what: str, value: object) -> tuple[type[BaseException], ...]:
     kinds = tuple(value) if isinstance(value, Sequence) else (value,)
     for kind in kinds:
         if not isinstance(kind, type) or not issubclass(kind, BaseException):
-            raise InvalidOptionError(f"{what} must be an exception class or a list of them, got {kind!r}")
+            raise InvalidOptionError(
+                f"{what} must be an exception class or a list of them, got {shown(kind)}"
+            )
     return kinds
 
 
@@ -183,12 +198,14 @@ def retry_policies(what: str, value: object) -> dict[type[BaseException], Mappin
     """Return *value*, options by classes of exceptions. The options themselves are not checked here."""
     if not isinstance(value, Mapping):
         raise InvalidOptionError(
-            f"{what} must be a mapping of exception classes to retry options, got {value!r}"
+            f"{what} must be a mapping of exception classes to retry options, got {shown(value)}"
         )
     for kind, options in value.items():
         error_types(what, (kind,))
         if not isinstance(options, Mapping):
-            raise InvalidOptionError(f"{what}: {kind.__name__} must be a mapping of options, got {options!r}")
+            raise InvalidOptionError(
+                f"{what}: {kind.__name__} must be a mapping of options, got {shown(options)}"
+            )
     return dict(value)
 
 
@@ -196,7 +213,7 @@ def retry_when(what: str, value: object) -> Any:
     """Return *value*, a non-async function, or None."""
     if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
         raise InvalidOptionError(
-            f"{what} must be a non-async function taking (attempt, exc, job), got {value!r}"
+            f"{what} must be a non-async function taking (attempt, exc, job), got {shown(value)}"
         )
     return value
 
@@ -204,13 +221,13 @@ def retry_when(what: str, value: object) -> Any:
 def paths(what: str, value: object) -> tuple[str, ...]:
     """Return *value*, paths to arguments."""
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise InvalidOptionError(f"{what} must be a list of argument names, got {value!r}")
+        raise InvalidOptionError(f"{what} must be a list of argument names, got {shown(value)}")
     for path in value:
         if "" in text(what, path, longest=MAX_KEY_LENGTH).split("."):
-            raise InvalidOptionError(f"{what} must contain names joined by single dots, got {path!r}")
+            raise InvalidOptionError(f"{what} must contain names joined by single dots, got {shown(path)}")
         if path.endswith("**"):
             raise InvalidOptionError(
-                f"{what} must contain paths that end with a name, or with '*' for all, got {path!r}"
+                f"{what} must contain paths that end with a name, or with '*' for all, got {shown(path)}"
             )
     return tuple(value)
 
@@ -226,4 +243,6 @@ def log_share(what: str, value: object) -> float:
             pass
         case int() | float() if 0 <= value <= 1:
             return float(value)
-    raise InvalidOptionError(f"{what} must be 'all', 'failures' or a fraction from 0 to 1, got {value!r}")
+    raise InvalidOptionError(
+        f"{what} must be 'all', 'failures' or a fraction from 0 to 1, got {shown(value)}"
+    )

@@ -12,6 +12,7 @@ from collections.abc import Hashable, ItemsView, Iterator, Mapping
 from typing import Any, Final
 
 from pgqueue.errors import InvalidOptionError
+from pgqueue.model.checks import shown
 from pgqueue.options.table import AT, OPTIONS, RETRY_FIELDS, Level, Option, Stored
 from pgqueue.options.time_limits import check_limits
 
@@ -125,6 +126,8 @@ def read_options(where: str, given: Mapping[str, Any], level: Level) -> Options:
     """
     if not given:
         return NO_OPTIONS
+    if not isinstance(given, Mapping):
+        raise InvalidOptionError(f"{where}: options must be a mapping of names to values, got {shown(given)}")
     allowed = AT[level]
     values = {}
     for name, value in given.items():
@@ -152,7 +155,7 @@ def _not_allowed(where: str, name: str, level: Level, allowed: Mapping[str, Opti
         return InvalidOptionError(
             f"{where}: option {name!r} cannot be set per call; set it on the task, its queue or the PgQueue"
         )
-    return InvalidOptionError(f"{where}: unknown option {name!r}; allowed: {', '.join(sorted(allowed))}")
+    return InvalidOptionError(f"{where}: unknown option {shown(name)}; allowed: {', '.join(sorted(allowed))}")
 
 
 def _read_losses(where: str, values: dict[str, Any]) -> None:

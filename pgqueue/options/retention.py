@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TypedDict
 
 from pgqueue.errors import InvalidOptionError
-from pgqueue.model.checks import Duration, positive_seconds
+from pgqueue.model.checks import Duration, positive_seconds, shown
 
 DAY = 24 * 60 * 60.0
 
@@ -49,11 +49,13 @@ def read_retention(given: Mapping[str, object]) -> Retention:
     """Check *given* as RetentionOptions. Raises InvalidOptionError."""
     known = [each.name for each in fields(Retention)]
     if not isinstance(given, Mapping):
-        raise InvalidOptionError(f"PgQueue: retention must be a mapping of {', '.join(known)}, got {given!r}")
+        raise InvalidOptionError(
+            f"PgQueue: retention must be a mapping of {', '.join(known)}, got {shown(given)}"
+        )
     for name in given:
         if name not in known:
             raise InvalidOptionError(
-                f"PgQueue: retention must be a mapping of {', '.join(known)}, got {name!r}"
+                f"PgQueue: retention must be a mapping of {', '.join(known)}, got {shown(name)}"
             )
     return Retention(
         **{

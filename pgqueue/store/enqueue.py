@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from pgqueue.model.checks import MAX_INTEGER
 from pgqueue.model.jobs import JobStatus
 from pgqueue.store.base import Statements, id_list, interval, used
 from pgqueue.store.values import KeyHolder, KeyRow, NewJobs, Standing, Template
@@ -78,7 +79,8 @@ class EnqueueStatements(Statements):
     async def limit_lock_wait(self, connection: Connection, seconds: float) -> None:
         """Let statements of this transaction wait for a lock for *seconds* at most."""
         # Zero would mean no limit.
-        await connection.execute(self._sql["limit_lock_wait"], max(1, round(seconds * 1000)))
+        milliseconds = min(max(1, round(seconds * 1000)), MAX_INTEGER)
+        await connection.execute(self._sql["limit_lock_wait"], milliseconds)
 
     async def find_keys(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, KeyHolder]:
         """Return the holders of the keys with *ids*."""

@@ -213,7 +213,7 @@ def check_step_name(name: str) -> None:
         raise InvalidStepError(
             f"the name of a step must be at most {MAX_STEP_NAME} characters long, got {len(name)}"
         )
-    if "\0" in name or not name.isprintable():
+    if not name.isprintable():
         raise InvalidStepError(f"the name of a step must contain only printable characters, got {name!r}")
 
 

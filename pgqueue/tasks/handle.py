@@ -9,6 +9,7 @@ from uuid import UUID
 import anyio
 
 from pgqueue.errors import JobCancelled, JobExpired, JobFailed, ResultTimeoutError
+from pgqueue.model.checks import patience
 from pgqueue.model.jobs import Job, JobStatus
 from pgqueue.tasks.definition import TaskDefinition
 from pgqueue.tasks.signature import R_co
@@ -67,8 +68,9 @@ class JobHandle(Generic[R_co]):
         """Wait until the job has ended, and return its handler's result.
 
         *timeout* is in seconds. Raises ResultTimeoutError (the job is not cancelled), JobFailed,
-        JobCancelled, JobExpired, JobNotFoundError, CodecError.
+        JobCancelled, JobExpired, JobNotFoundError, CodecError, InvalidOptionError.
         """
+        timeout = patience("result: timeout", timeout)
         try:
             with anyio.fail_after(timeout):
                 job = await self._queue.wait(self.id)

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from pgqueue.errors import ConfigurationError
+from pgqueue.model.checks import MAX_SECONDS, integer, number, patience, positive_seconds, text
+from pgqueue.options.checks import queue
+
+MAX_CONCURRENCY: Final = 100_000
+MAX_NAME_LENGTH: Final = 200
+"""The longest name of a worker, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +39,16 @@ class WorkerSettings:
 
     def __post_init__(self) -> None:
         """Raise ConfigurationError if these settings cannot work."""
-        if not self.queues or not all(isinstance(queue, str) and queue for queue in self.queues):
-            raise ConfigurationError(f"worker: queues must name at least one queue, got {self.queues!r}")
-        if self.concurrency < 1:
-            raise ConfigurationError(f"worker: concurrency must be at least 1, got {self.concurrency}")
-        if self.prefetch < 0:
-            raise ConfigurationError(f"worker: prefetch must be at least 0, got {self.prefetch}")
-        if self.poll_interval is not None and not 0 < self.poll_interval < float("inf"):
-            raise ConfigurationError(
-                f"worker: poll_interval must be more than 0 seconds, got {self.poll_interval}"
-            )
-        if not 1 <= self.lease_ttl < float("inf"):
-            raise ConfigurationError(f"worker: lease_ttl must be at least 1 second, got {self.lease_ttl}")
-        if not (self.grace >= 0 and self.cancel_grace >= 0):
-            raise ConfigurationError("worker: grace and cancel_grace cannot be negative")
+        if not self.queues:
+            raise ConfigurationError("worker: queues must name at least one queue")
+        for each in self.queues:
+            queue("worker: a queue", each)
+        if self.name is not None:
+            text("worker: name", self.name, longest=MAX_NAME_LENGTH)
+        integer("worker: concurrency", self.concurrency, least=1, most=MAX_CONCURRENCY)
+        integer("worker: prefetch", self.prefetch, least=0)
+        if self.poll_interval is not None:
+            positive_seconds("worker: poll_interval", self.poll_interval)
+        number("worker: lease_ttl", self.lease_ttl, unit="seconds", least=1, most=MAX_SECONDS)
+        patience("worker: grace", self.grace)
+        patience("worker: cancel_grace", self.cancel_grace)

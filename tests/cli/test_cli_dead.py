@@ -163,7 +163,7 @@ async def test_errors_are_one_line(cli: Cli, pgq: PgQueue, broken: UUID) -> None
         f"pgqueue: job {waiting.id} is not a dead letter: its status is pending, not failed\n",
     )
     assert "invalid cursor 'x'" in (await cli("list", "--cursor=x"))[2]
-    assert "rate must be more than 0" in (await cli("redrive", "--all", "--yes", "--rate=0"))[2]
+    assert "rate must be from 0.0001" in (await cli("redrive", "--all", "--yes", "--rate=0"))[2]
     for wrong in ("7", "{"):
         assert (await cli("redrive", broken, f"--arguments={wrong}"))[0] == 2
     assert (await cli("redrive", "--all", "--yes", "--arguments={}"))[0] == 2

@@ -857,7 +857,7 @@ async def eventually_ready(pgq: PgQueue, db: Connection, number: int) -> None:
     [
         ({"task": ""}, "task must be a non-empty string, got ''"),
         ({"queue": 7}, "queue must be a non-empty string, got 7"),
-        ({"reason": "a\0"}, "reason must be a non-empty string"),
+        ({"reason": "a\0"}, "reason contains a NUL character"),
         ({"failed_after": datetime(2026, 1, 1)}, "failed_after must be a time zone-aware datetime"),  # noqa: DTZ001
         ({"failed_before": "today"}, "failed_before must be a time zone-aware datetime, got 'today'"),
         (

@@ -173,7 +173,7 @@ async def test_over_http_a_full_queue_is_503_with_a_time_to_try_again(
 
 @pytest.mark.parametrize("max_depth", [0, -1, 1.5, True, "10"])
 async def test_a_limit_that_cannot_be_is_refused(pgq: PgQueue, dsn: str, max_depth: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"queue 'mail': max_depth must be 1 or more"):
+    with pytest.raises(ConfigurationError, match=r"queue 'mail': max_depth must be a whole number"):
         pgq.queue("mail", max_depth=max_depth)
     with pytest.raises(ConfigurationError, match="PgQueue: max_depth must be"):
         PgQueue(dsn, max_depth=max_depth)

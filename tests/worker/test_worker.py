@@ -265,11 +265,11 @@ async def test_a_worker_serves_the_queues_it_is_told_and_no_others(pgq: PgQueue)
     ("settings", "message"),
     [
         ({"queues": []}, "at least one queue"),
-        ({"concurrency": 0}, "concurrency must be at least 1"),
-        ({"prefetch_multiplier": 0}, "prefetch_multiplier must be 1 or more, got 0"),
+        ({"concurrency": 0}, "concurrency must be a whole number, 1 or more"),
+        ({"prefetch_multiplier": 0}, "prefetch_multiplier must be a whole number, 1 or more, got 0"),
         ({"poll_interval": 0}, "poll_interval must be more than 0"),
-        ({"lease_ttl": 0.5}, "lease_ttl must be at least 1 second"),
-        ({"grace": -1}, "cannot be negative"),
+        ({"lease_ttl": 0.5}, "lease_ttl must be from 1 to "),
+        ({"grace": -1}, "grace must be 0 or more"),
     ],
 )
 async def test_settings_that_cannot_work_are_refused(

@@ -11,24 +11,33 @@ from uuid import UUID
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model
 
 from pgqueue.model.checks import (
+    MAX_INTEGER,
+    MAX_KEY_LENGTH,
+    MAX_NOTE_LENGTH,
     MAX_QUEUE_LENGTH,
     MAX_SECONDS,
+    MIN_SECONDS,
     count,
     flag,
     positive_seconds,
     retry_limit,
     some_seconds,
 )
-from pgqueue.model.dead_letters import MAX_COUNT, MAX_PAGE, MAX_RATE, DeadLetterFilter
+from pgqueue.model.dead_letters import MAX_COUNT, MAX_PAGE, MAX_RATE, MIN_RATE, DeadLetterFilter
 from pgqueue.model.filters import JobFilter
 from pgqueue.model.jobs import JobStatus
 from pgqueue.options import checks
-from pgqueue.options.checks import MAX_PRIORITY, MIN_PRIORITY
+from pgqueue.options.checks import (
+    MAX_HEADER_LENGTH,
+    MAX_HEADERS,
+    MAX_INTERVALS,
+    MAX_PRIORITY,
+    MAX_TAGS,
+    MIN_PRIORITY,
+)
 from pgqueue.options.meanings import meanings
 from pgqueue.options.table import AT, Level, Option
 
-MAX_REASON: Final = 1000
-"""The longest reason for the history, in characters."""
 _TIME: Final = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE
 )
@@ -49,14 +58,16 @@ def _moment(value: object) -> object:
 Moment = Annotated[
     datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
-Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
+Text = Annotated[str, Field(min_length=1, max_length=MAX_KEY_LENGTH, pattern=r"^[^\x00]*$")]
 Reason = Annotated[
-    str, Field(max_length=MAX_REASON, pattern=r"^[^\x00]*$", description="Recorded in the history.")
+    str, Field(max_length=MAX_NOTE_LENGTH, pattern=r"^[^\x00]*$", description="Recorded in the history.")
 ]
 Queue = Annotated[str, Field(min_length=1, max_length=MAX_QUEUE_LENGTH, pattern=r"^[^\x00]*$")]
-Positive = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
+Positive = Annotated[float, Field(ge=MIN_SECONDS, le=MAX_SECONDS)]
+Delay = Annotated[float, Field(ge=-MAX_SECONDS, le=MAX_SECONDS)]
+HeaderValue = Annotated[str, Field(min_length=1, max_length=MAX_HEADER_LENGTH, pattern=r"^[^\x00]*$")]
 Some = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 Priority = Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY)]
 Limit = Annotated[int, Field(ge=1, le=MAX_PAGE, description="The size of a page.")]
 Cursor = Annotated[str, Field(description="The cursor of the previous page; omit it for the first page.")]
@@ -174,7 +185,7 @@ class MassRedriveBody(Because):
 
     filter: LetterChoice = LetterChoice()
     all: bool = Field(default=False, description="Confirms an empty filter, which matches every dead letter.")
-    rate: float = Field(default=100.0, gt=0, le=MAX_RATE, description="Jobs per second.")
+    rate: float = Field(default=100.0, ge=MIN_RATE, le=MAX_RATE, description="Jobs per second.")
     queue: Queue | None = Field(default=None, description="Move the jobs to this queue.")
     reset_attempts: bool = True
 
@@ -200,17 +211,17 @@ class WorkerQuery(Input):
 _KINDS: Final[Mapping[Callable[[str, object], Any], Any]] = {
     checks.queue: Queue,
     checks.priority: Priority,
-    checks.delay: float | None,
+    checks.delay: Delay | None,
     checks.run_at: Moment | None,
-    checks.expires: float | Moment | None,
-    checks.tags: list[Text],
+    checks.expires: Positive | Moment | None,
+    checks.tags: Annotated[list[Text], Field(max_length=MAX_TAGS)],
     checks.key: Text | None,
-    checks.headers: dict[str, str],
+    checks.headers: Annotated[dict[Text, HeaderValue], Field(max_length=MAX_HEADERS)],
     checks.job_id: UUID | None,
     checks.seconds_or_none: Positive | None,
     checks.retry_backoff: bool | Positive | None,
     checks.retry_jitter: bool | Literal["full", "equal", "none"],
-    checks.retry_intervals: list[Some] | None,
+    checks.retry_intervals: Annotated[list[Some], Field(max_length=MAX_INTERVALS)] | None,
     count: Count,
     flag: bool,
     positive_seconds: Positive,
