@@ -18,6 +18,7 @@ from pgqueue import forks
 from pgqueue.app import PgQueue
 from pgqueue.errors import InvalidTaskError
 from pgqueue.model.job_error import describe
+from pgqueue.processes.memory import return_large_blocks
 from pgqueue.worker.attempt import forked
 from pgqueue.worker.attempt.attempt import Stop
 from pgqueue.worker.isolation.importing import host_of, load
@@ -120,6 +121,7 @@ def main() -> None:
     # A service manager may signal all processes of a service. The worker reacts, and stops its children.
     for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(each, forks.heed_not)
+    return_large_blocks()
     main_thread = MainThread()
 
     async def serve() -> None:

@@ -21,6 +21,7 @@ from pgqueue.cli.target import load
 from pgqueue.database.outages import RECONNECT_PAUSES
 from pgqueue.metrics.multiprocess import ProcessReports
 from pgqueue.model.token import check_token
+from pgqueue.processes.memory import return_large_blocks
 from pgqueue.processes.supervisor import RECYCLE, Supervisor, on_signals, when_closed
 
 logger = logging.getLogger("pgqueue.cli")
@@ -177,6 +178,7 @@ async def _work(
             try:
                 worker = make_worker()
                 tune_collector()
+                return_large_blocks()
                 worker.recycle = partial(_recycle, was_signalled, is_supervised=supervisor_pipe is not None)
                 worker.start()
                 if opening.cancel_called:

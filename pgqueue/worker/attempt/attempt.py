@@ -135,6 +135,10 @@ class RunningAttempt:
             )
         return self._context
 
+    def forget_context(self) -> None:
+        """Let go of the context, which refers to this: together they would wait for Python's collector."""
+        self._context = None
+
     def _open_scope(self) -> JobScope:
         if self.scope is None:
             self.scope = self._scopes.open(self.claimed.id, self.lease_id, self.claimed.attempt)

@@ -37,6 +37,7 @@ from pgqueue.tasks.definition import TaskDefinition
 from pgqueue.tasks.wrapping import is_awaitable, is_deferred
 from pgqueue.worker.attempt.attempt import ProcessDiedError, RunningAttempt, Stop
 from pgqueue.worker.attempt.deadlines import NEAR, Deadlines
+from pgqueue.worker.attempt.frames import clear_frames
 from pgqueue.worker.attempt.soft_limit import ThreadCall, call, resume, soft_limit_exceeded
 
 _ENDED: Final = object()
@@ -121,6 +122,8 @@ class Executor:
                 value = await self._settle(attempt, policy, value)
         except BaseException as error:
             # BaseException: SystemExit and KeyboardInterrupt raised by a handler would end the loop.
+            # This frame cannot be cleared, and others refer to it.
+            args, kwargs, waiting_for = (), {}, None
             return self._after_error(attempt, policy, error)
         if attempt.stop_reason is Stop.TIMEOUT:
             # It caught the cancellation and returned. Too late is too late.
@@ -237,6 +240,9 @@ class Executor:
         except BaseException as broken:
             # Deciding asks classes and functions of the user's: they may raise anything, even SystemExit.
             return self.undecided(attempt, broken, error)
+        finally:
+            clear_frames(error)
+            attempt.forget_context()
 
     def _judge(self, attempt: RunningAttempt, policy: Policy, error: BaseException) -> Outcome:
         if attempt.stop_reason is Stop.TIMEOUT:

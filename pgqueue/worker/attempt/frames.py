@@ -1,0 +1,80 @@
+"""Lets go of what a failed attempt had in its local variables, without waiting for Python's collector.
+
+An error refers to its traceback, that to the frames it came through, and those often to the error: a circle,
+which keeps every local variable of the handler until the collector runs. A worker has it run seldom.
+
+This comes last: what reads frames (a log handler, a debugger, an error tracker) was called before.
+"""
+
+from __future__ import annotations
+
+import dis
+import inspect
+import sys
+from types import FrameType
+from typing import Any, Final
+
+from pgqueue.retry.control import Retry
+
+MAX_ERRORS: Final = 2_000
+"""Errors of one attempt that are looked at: the error itself, its causes, contexts and groups."""
+MAX_FRAMES: Final = 20_000
+"""Frames of theirs that are cleared. What is beyond either limit is left to the collector."""
+
+# Slots of the base classes: the error's own class may define anything under these names.
+_traceback: Final[Any] = BaseException.__dict__["__traceback__"]
+_cause: Final[Any] = BaseException.__dict__["__cause__"]
+_context: Final[Any] = BaseException.__dict__["__context__"]
+_members: Final[Any] = BaseExceptionGroup.__dict__["exceptions"]
+
+_SUSPENDABLE: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+_YIELD: Final = dis.opmap["YIELD_VALUE"]
+
+
+def clear_frames(error: BaseException) -> None:
+    """Clear the frames that *error*, and what led to it, came through.
+
+    Frames that still run, this worker's own and those of others that share an error, are left alone. An
+    error that came through one loses its traceback instead: each frame keeps those that called it.
+    """
+    seen: set[int] = set()
+    errors: list[BaseException] = [error]
+    frames = 0
+    while errors and len(seen) < MAX_ERRORS:
+        error = errors.pop()
+        if id(error) in seen:
+            continue
+        seen.add(id(error))
+        is_cleared, trace = True, _traceback.__get__(error)
+        while trace is not None and frames < MAX_FRAMES:
+            frames += 1
+            is_cleared &= _clear(trace.tb_frame)
+            trace = trace.tb_next
+        if not is_cleared:
+            _traceback.__set__(error, None)
+        led_to_it = (
+            _cause.__get__(error),
+            _context.__get__(error),
+            error.exc if isinstance(error, Retry) else None,
+        )
+        errors += [each for each in led_to_it if each is not None]
+        if issubclass(type(error), BaseExceptionGroup):
+            errors += _members.__get__(error)[:MAX_ERRORS]
+
+
+def _clear(frame: FrameType) -> bool:
+    """Clear a frame that has ended; return whether it had."""
+    code = frame.f_code
+    if (
+        sys.version_info < (3, 13)
+        and code.co_flags & _SUSPENDABLE
+        and code.co_code[frame.f_lasti] == _YIELD  # where it would be suspended
+    ):
+        # Up to 3.12, clearing the frame of a generator or coroutine that is suspended closes it. One that
+        # caught this error and goes on, as the reader of a shared connection does, must not be closed.
+        return False
+    try:
+        frame.clear()
+    except RuntimeError:
+        return False
+    return True
