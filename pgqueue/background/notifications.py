@@ -30,6 +30,8 @@ FINISHED_IDS = 200
 """Job ids in one notification, whose payload may have 8,000 bytes at most."""
 NOTIFY_PAUSE = 0.015
 """Seconds between two notifying transactions of a process."""
+COMPLAINT_INTERVAL = 60.0
+"""Seconds between two log records about malformed notifications."""
 PROBE_INTERVAL = 5.0
 """Seconds of silence after which the connection is probed."""
 
@@ -47,6 +49,7 @@ class Signals:
         self._outgoing: dict[str, dict[str, None]] = {}
         self._wakeup = anyio.Event()
         self._sent = anyio.Event()
+        self._complained_at = float("-inf")
         self._is_sending = False
         self._listening_on: asyncpg.Connection[asyncpg.Record] | None = None
 
@@ -204,4 +207,12 @@ class Signals:
             try:
                 on_message(str(message))
             except ValueError:
-                logger.warning("ignoring malformed notification %r on channel %s", message, channel)
+                self._complain(str(message), channel)
+
+    def _complain(self, message: str, channel: str) -> None:
+        """Log a malformed notification, at most once a minute: any role may send any number of them."""
+        now = time.monotonic()
+        if now - self._complained_at < COMPLAINT_INTERVAL:
+            return
+        self._complained_at = now
+        logger.warning("ignoring malformed notifications on channel %s, such as %.100r", channel, message)

@@ -47,6 +47,9 @@ from pgqueue.worker.services.scope import Scopes
 from pgqueue.worker.settings import WorkerSettings
 from pgqueue.worker.slots import Slots
 
+MAX_LANE = 2**31 - 1
+"""The greatest id of a lane."""
+
 logger = logging.getLogger("pgqueue.worker")
 
 
@@ -277,7 +280,10 @@ class Worker:
         """Heed a notification. Raises ValueError for one that is malformed."""
         kind, _, rest = message.partition(" ")
         if kind == "ready":
-            self._claimer.hint(int(rest))
+            lane_id = int(rest)
+            if not 0 < lane_id <= MAX_LANE:
+                raise ValueError(rest)
+            self._claimer.hint(lane_id)
         elif kind == "watch":
             self._announcer.hear_watcher()
         elif kind == "settings":

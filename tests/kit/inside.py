@@ -102,6 +102,11 @@ def lease_of(worker: Worker) -> UUID | None:
     return worker._state.lease_id
 
 
+def foreign_lanes(worker: Worker) -> int:
+    """Return how many lanes *worker* remembers as those of others."""
+    return len(worker._claimer._foreign)
+
+
 def claimer_of(worker: Worker) -> Claimer:
     """Return what claims for *worker*."""
     return worker._claimer

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from pgqueue.web.http import bodies
 from pgqueue.web.http.bodies import MAX_DEPTH, parse_json, read_json
 from pgqueue.web.http.problems import ProblemError, exception_handlers
 from pgqueue.web.settings import WebSettings
@@ -148,3 +149,44 @@ async def test_a_body_that_does_not_come_is_waited_for_for_a_while_only() -> Non
 
     assert response.status_code == 408
     assert response.json()["detail"] == "the body did not arrive within 0.05 s"
+
+
+@pytest.mark.contract("W28")
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" + b",".join([b"[]"] * 349_000) + b"]",
+        b"[" + b",".join([b'""'] * 349_000) + b"]",
+        b'{"a":' * 100_001 + b"1" + b"}" * 100_001,
+        b"[" + b",".join([b'"\\\\",{}'] * 60_000) + b"]",
+    ],
+    ids=["arrays", "strings", "depth", "behind escapes"],
+)
+def test_a_text_of_too_many_values_is_refused_before_they_are_made(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "_loads", None)
+
+    with pytest.raises(ProblemError, match="contains more than 50,000 values"):
+        parse_json(body)
+
+
+@pytest.mark.contract("W28")
+@pytest.mark.parametrize(
+    "text", ["," * 200_000, '"' * 200_000, "\\" * 99_999 + ",", '\\",[{:' * 40_000], ids=str.__len__
+)
+def test_marks_inside_a_string_do_not_count(text: str) -> None:
+    assert parse_json(json.dumps({"a": text}).encode()) == {"a": text}
+
+
+@pytest.mark.contract("W28")
+@given(VALUES)
+def test_what_has_fewer_values_is_never_refused(document: Any) -> None:
+    def count(value: Any) -> int:
+        if isinstance(value, dict):
+            return 1 + len(value) + sum(map(count, value.values()))
+        return 1 + sum(map(count, value)) if isinstance(value, list) else 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bodies, "MAX_VALUES", count(document))
+        assert parse_json(json.dumps(document).encode()) == document

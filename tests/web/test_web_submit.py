@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
 
 import anyio
 import httpx
@@ -388,6 +390,27 @@ async def test_what_marks_a_submission_does_not_displace_its_headers(
 
     [job] = (await pgq.jobs()).jobs
     assert job.headers.keys() == {"origin", DIGEST}
+
+
+@pytest.mark.contract("W28")
+@pytest.mark.parametrize(("days", "status"), [(-40, 422), (-0.9, 202), (0.9, 202), (1.5, 422), (60, 422)])
+async def test_an_id_has_a_time_near_now(client: httpx.AsyncClient, days: float, status: int) -> None:
+    milliseconds = int((time.time() + days * 86_400) * 1000)
+    chosen = UUID(int=milliseconds << 80 | 7 << 76 | 2 << 62 | 42)
+
+    answer = await client.post("/jobs", json={"task": "add", "arguments": [1], "id": str(chosen)})
+
+    assert answer.status_code == status
+    if status == 422:
+        assert answer.json()["errors"][0]["field"] == "id"
+        assert "within a day of now" in answer.json()["detail"]
+
+
+@pytest.mark.contract("W28")
+async def test_an_id_without_a_time_is_taken(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/jobs", json={"task": "add", "arguments": [1], "id": str(uuid4())})
+
+    assert answer.status_code == 202
 
 
 # Mounted

@@ -158,3 +158,43 @@ async def waits_for_a_lock(db: Connection) -> bool:
             "where wait_event_type = 'Lock' and datname = current_database())"
         )
     )
+
+
+@pytest.mark.contract("W28")
+async def test_forged_notifications_cost_a_look_and_no_memory(
+    pgq: PgQueue, db: Connection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    @pgq.task
+    async def work() -> str:
+        return "done"
+
+    looks = 0
+    find_lanes = inside.store(pgq).find_lanes
+
+    async def count(*arguments: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return await find_lanes(*arguments)
+
+    monkeypatch.setattr(inside.store(pgq), "find_lanes", count)
+    async with pgq.worker() as worker:
+        await (await work.enqueue()).result(timeout=60)
+        before = looks
+        # Any role that may connect can send these.
+        for channel, message in (
+            ("pgqueue", "'ready ' || number"),
+            ("pgqueue", "'ready ' || -number"),
+            ("pgqueue", "'ready ' || repeat('9', 4000)"),
+            ("pgqueue", "repeat('7', 4000)"),
+            ("pgqueue", "'cancel ' || number"),
+            ("pgqueue_finished", "'x' || number"),
+        ):
+            await db.execute(
+                f"select pg_notify('{channel}', {message}) from generate_series(100000, 103000) as number"
+            )
+        assert await (await work.enqueue()).result(timeout=60) == "done"
+        remembered = inside.foreign_lanes(worker)
+
+    assert looks - before < 50
+    assert remembered <= 1000
+    assert sum("malformed" in record.message for record in caplog.records) == 1

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -35,6 +37,9 @@ from pgqueue.web.settings import WebSettings
 
 KEY_WAIT: Final = 1.0
 """Seconds for which a submission waits while another one with its key is being written."""
+UUID7: Final = 7
+MAX_AWAY: Final = 24 * 60 * 60.0
+"""Seconds that the time in a chosen id may be from now: clocks differ, and clients retry."""
 DIGEST: Final = "pgqueue-options-digest"
 """The job header that tells a repeated submission from one with other options."""
 CONFLICT: Final = "this Idempotency-Key was used with another body; use another key, or send the same body"
@@ -61,6 +66,8 @@ class Submissions:
         key = read_key(request, is_required=self._settings.require_idempotency_key)
         body = await read_json(request, self._settings, SubmitBody)
         await self._check_named(request, body)
+        if body.id is not None:
+            check_time_of(body.id, await self._pgq.now())
         signature = self._signature(request, body, key)
         try:
             handle = await self._pgq.enqueue(signature, key_wait=None if key is None else KEY_WAIT)
@@ -150,6 +157,19 @@ class Submissions:
             "poll_url": path,
         }
         return JsonResponse(document, 202, headers, background=measured_after(self._outlooks))
+
+
+def check_time_of(chosen: UUID, now: datetime) -> None:
+    """Raise ProblemError 422 for an id whose time is far from *now*: lists and retention go by it."""
+    if chosen.version != UUID7:
+        return
+    away = (chosen.int >> 80) / 1000 - now.timestamp()
+    if abs(away) > MAX_AWAY:
+        problem = (
+            "the time in the id must be within a day of now: lists and retention go by it; "
+            "make the id when you submit the job"
+        )
+        raise ProblemError(422, problem, errors=[{"field": "id", "message": problem}])
 
 
 def _hold(key: str, scope: str) -> CallOptions:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable
 from operator import itemgetter
@@ -24,6 +25,11 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 MAX_DEPTH: Final = 64
 """Levels of nested arrays and objects."""
+MAX_VALUES: Final = 50_000
+"""Values of a JSON text, keys included. A MiB of `[]` would hold the event loop for more than a second."""
+MAX_ERRORS: Final = 100
+"""Invalid fields that are named one by one."""
+_STRING: Final = re.compile(rb'"[^"]*"')
 
 
 async def read_bounded(request: Request, settings: WebSettings) -> bytes:
@@ -86,6 +92,9 @@ def decode_json(body: bytes, model: type[ModelT]) -> ModelT:
 
 def invalid(what: str, error: ValidationError) -> ProblemError:
     """Return the problem that names all invalid fields of *what*."""
+    if error.error_count() > MAX_ERRORS:
+        # To list them takes longer than to find them.
+        return ProblemError(422, f"{what} is invalid in {error.error_count():,} places", errors=[])
     errors = [
         {"field": ".".join(map(str, each["loc"])), "message": each["msg"]}
         for each in error.errors(include_url=False, include_context=False, include_input=False)
@@ -99,10 +108,11 @@ def parse_json(body: bytes, what: str = "the body") -> Any:
     """Return the value of a JSON text, which messages call *what*.
 
     Raises ProblemError 422 if it is not JSON, or not safe: keys that are there twice, which parsers resolve
-    differently; numbers that would become infinite; more than MAX_DEPTH levels; text that PostgreSQL cannot
-    store.
+    differently; numbers that would become infinite; more than MAX_DEPTH levels or MAX_VALUES values; text
+    that PostgreSQL cannot store.
     """
     try:
+        check_count(body)
         document = _loads(body)
         _check(document)
     except _FlawError as flaw:
@@ -112,6 +122,21 @@ def parse_json(body: bytes, what: str = "the body") -> Any:
 
 class _FlawError(Exception):
     """A flaw of a JSON text; the message follows the text's name."""
+
+
+def check_count(body: bytes) -> None:
+    """Reject a text of too many values, before any of them is made."""
+    if _count_marks(body) <= 2 * MAX_VALUES:
+        return
+    # What is in strings does not count. Escapes stand only there, and may be quotes.
+    bare = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    if bare.count(b'"') > 2 * MAX_VALUES or _count_marks(_STRING.sub(b"", bare)) > 2 * MAX_VALUES:
+        raise _FlawError(f"contains more than {MAX_VALUES:,} values")
+
+
+def _count_marks(text: bytes) -> int:
+    """Return a number that is at most twice that of the values: each follows one of these, or two."""
+    return sum(map(text.count, (b",", b":", b"[", b"{")))
 
 
 def _loads(body: bytes) -> Any:

@@ -42,6 +42,8 @@ SWEEP_INTERVAL = 1.0
 """Seconds between two sweeps of a busy worker."""
 SWEEP_GAP = 0.05
 """Minimum seconds between two sweeps, before a worker believes that its lanes are empty."""
+MAX_FOREIGN = 1000
+"""Lanes of other workers' queues that are remembered, so that their jobs are not looked for."""
 SWEEP_SHARE = 20
 """A sweep is not repeated for this many times its own length: a held snapshot's dead rows slow it down."""
 DOUBTS = (0.0, 5.0, 20.0, 60.0)
@@ -85,6 +87,8 @@ class Claimer:
         self._has_claimed_since_sweep = False
         self._doubts: list[float] = []
         self._foreign: set[int] = set()
+        self._soon: asyncio.TimerHandle | None = None
+        self._is_wanted_soon = False
         self.book = book
 
     @property
@@ -99,9 +103,26 @@ class Claimer:
             self._state.claiming.set()
         elif lane_id not in self._foreign:
             # New, or of a queue that this worker does not serve: the sweep tells. The latter is not looked up
-            # again.
+            # again, unless there are more than a process remembers: any role may announce numbers.
+            if len(self._foreign) >= MAX_FOREIGN:
+                self._foreign.clear()
             self._foreign.add(lane_id)
+            self._look_soon()
+
+    def _look_soon(self) -> None:
+        """Sweep at once, or a moment after the last sweep for a lane that was unknown."""
+        if self._soon is None:
+            loop = asyncio.get_running_loop()
             self.look()
+            self._soon = loop.call_later(SWEEP_GAP, self._allow_soon)
+        else:
+            self._is_wanted_soon = True
+
+    def _allow_soon(self) -> None:
+        self._soon = None
+        if self._is_wanted_soon:
+            self._is_wanted_soon = False
+            self._look_soon()
 
     def look(self) -> None:
         """Sweep at once: there may be more than was announced."""
