@@ -116,6 +116,8 @@ async def known(pgq: PgQueue) -> dict[str, Any]:
         "priority": 1,
         "source": "s",
         "event_id": "e",
+        "session": "s",
+        "valid_until": 1.0,
         "chosen": JobFilter(),
         "all": True,
         "signature": fail.s(),
