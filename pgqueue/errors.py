@@ -100,10 +100,6 @@ class InvalidProgressError(ContextError):
     """The progress to report is invalid. Nothing was reported."""
 
 
-PERMANENT_ERRORS: Final = (InvalidArgumentsError, ContextError, ValidationError)
-"""Errors that a retry cannot cure: they are not retried unless the options of the job name them."""
-
-
 class RedactedArgumentsError(InvalidArgumentsError):
     """The arguments were copied from a redacted view. Nothing was changed.
 
@@ -183,10 +179,19 @@ class JobPurgedError(JobNotFoundError):
 
 
 class CodecError(PgQueueError):
-    """The stored data of a job cannot be decoded here: another codec, or another program, wrote it."""
+    """The stored data of a job cannot be decoded here.
+
+    Another codec or another program wrote it, or its annotation was another one then. A step whose stored
+    result cannot be read raises it in the handler, and the attempt fails: its function has run already.
+    """
 
     def __init__(
-        self, job_id: UUID, what: str, why: str, *, now: str = "use the codec that it was stored with"
+        self,
+        job_id: UUID,
+        what: str,
+        why: str,
+        *,
+        now: str = "use the codec and the annotation that it was stored with",
     ) -> None:
         self.job_id = job_id
         super().__init__(f"the {what} of job {job_id} cannot be decoded ({why}); {now}")
@@ -196,6 +201,10 @@ class CodecError(PgQueueError):
         """Return the error for a job whose row holds what Python cannot represent (the year 20000)."""
         why = f"{type(error).__name__}: {error}"
         return cls(job_id, "row", why, now="correct it by SQL, or cancel the job")
+
+
+PERMANENT_ERRORS: Final = (InvalidArgumentsError, ContextError, CodecError, ValidationError)
+"""Errors that a retry cannot cure: they are not retried unless the options of the job name them."""
 
 
 class NotADeadLetterError(PgQueueError):

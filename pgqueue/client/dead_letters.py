@@ -38,7 +38,7 @@ from pgqueue.model.filters import check_filter, check_limit
 from pgqueue.model.jobs import Action, Job, JobStatus
 from pgqueue.options.levels import read_options
 from pgqueue.options.table import Level
-from pgqueue.tasks.arguments import encode_by_name
+from pgqueue.tasks.arguments import encode_by_name, is_json
 from pgqueue.tasks.codec import encode_document
 from pgqueue.tasks.redaction import find_mark
 
@@ -144,7 +144,8 @@ class DeadLetterInterface(Parts):
         """Make a failed job pending again, under its id; its history stays.
 
         *queue*: move it to this queue. *arguments*: new arguments by name, checked if this process declares
-        the task. *reset_attempts*: False keeps the attempt count; the job then has at least one more attempt.
+        the task; if all are JSON values, they are read as JSON, as stored ones are. *reset_attempts*: False
+        keeps the attempt count; the job then has at least one more attempt.
         Raises JobNotFoundError, NotADeadLetterError, InvalidArgumentsError, PayloadTooLargeError,
         RedactedArgumentsError, InvalidOptionError, UnknownQueueError; in that case nothing was changed.
         """
@@ -327,7 +328,9 @@ class DeadLetterInterface(Parts):
         definition = self.registry.get(job.task)
         if definition is None:
             return encode_by_name(job.task, (), arguments, limit=self.payload_limit)
-        return definition.arguments.encode((), arguments, limit=self.payload_limit)
+        # Copied from where stored arguments are shown, or typed: JSON values are read as what is stored is.
+        known = definition.arguments.for_json() if is_json(arguments) else definition.arguments
+        return known.encode((), arguments, limit=self.payload_limit)
 
 
 def _check_confirmed(what: str, wanted: DeadLetterFilter, *, is_all: bool) -> None:

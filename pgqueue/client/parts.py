@@ -20,6 +20,7 @@ from pgqueue.events.observers import Observers
 from pgqueue.flow.backpressure import Depths
 from pgqueue.model.jobs import Job
 from pgqueue.model.stored_json import decode_json
+from pgqueue.model.unset import UNSET
 from pgqueue.store import Store
 from pgqueue.tasks.codec import Codec
 from pgqueue.tasks.registry import Registry
@@ -64,7 +65,7 @@ class Parts:
         """Return *job* with what this process knows about it."""
         max_attempts = self.registry.max_attempts(job.task, job.queue, job.options)
         if self._codec is None:
-            return replace(job, max_attempts=max_attempts)
+            return self._shown(replace(job, max_attempts=max_attempts))
         stored = {"arguments": job.arguments} | ({"result": job.result} if job.has_result else {})
         decoded: dict[str, Any] = {}
         undecodable = dict(job.undecodable)
@@ -74,7 +75,14 @@ class Parts:
             except Exception as error:
                 # The codec is the user's and may raise anything. One job must not hide the others.
                 undecodable[what] = f"{type(error).__name__}: {error}"
-        return replace(job, **decoded, undecodable=undecodable, max_attempts=max_attempts)
+        return self._shown(replace(job, **decoded, undecodable=undecodable, max_attempts=max_attempts))
+
+    def _shown(self, job: Job) -> Job:
+        """Return *job* with its result as it may be shown."""
+        if not job.has_result:
+            return job
+        shown = self.registry.redact_result(job.task, job.result)
+        return job if shown is UNSET else replace(job, redacted_result=shown)
 
     async def _missing(self, connection: Connection, job_id: UUID) -> JobNotFoundError:
         """Return the error for a job that does not exist."""

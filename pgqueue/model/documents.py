@@ -303,7 +303,7 @@ def job_document(job: Job) -> JobDocument:
         "started_at": _time(job.started_at),
         "completed_at": _time(job.completed_at),
         "next_run_at": _time(job.next_run_at),
-        "result": job.result if has_result else None,
+        "result": job.shown_result if has_result else None,
         "error": _error(job.error) if job.status is JobStatus.FAILED else None,
         "progress": _progress(job.progress),
         "queue": job.queue,

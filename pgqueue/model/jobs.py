@@ -11,6 +11,7 @@ from uuid import UUID
 
 from pgqueue.model.job_error import JobError
 from pgqueue.model.progress import Progress
+from pgqueue.model.unset import UNSET
 
 
 class JobStatus(StrEnum):
@@ -120,11 +121,18 @@ class Job:
     """The maximum number of attempts; None without a limit, or if this process does not declare the task."""
     undecodable: Mapping[str, str] = field(default_factory=dict)
     """The fields that cannot be decoded here ("arguments", "result", ...), each with the reason."""
+    redacted_result: Any = UNSET
+    """The result with its secrets replaced; UNSET: its type has none."""
 
     @property
     def is_terminal(self) -> bool:
         """Whether the job has ended."""
         return self.status.is_terminal
+
+    @property
+    def shown_result(self) -> Any:
+        """The result as it may be shown: without values of types such as SecretStr."""
+        return self.result if self.redacted_result is UNSET else self.redacted_result
 
 
 @dataclass(frozen=True, slots=True)

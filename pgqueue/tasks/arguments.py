@@ -12,11 +12,11 @@ import re
 import sys
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass
+from copy import copy
 from datetime import datetime
-from typing import Annotated, Any, Final, NotRequired, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, NotRequired, Union, cast, get_args, get_origin, get_type_hints
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import (
     CoreConfig,
     PydanticSerializationError,
@@ -25,10 +25,11 @@ from pydantic_core import (
     from_json,
     to_json,
 )
-from typing_extensions import TypedDict, is_typeddict
+from typing_extensions import TypedDict
 
 from pgqueue.errors import InvalidArgumentsError, InvalidTaskError, PayloadTooLargeError
-from pgqueue.tasks.redaction import Parameters
+from pgqueue.tasks.redaction import Parameters, Paths
+from pgqueue.tasks.round_trip import MAX_DIGITS, Form, find_changed
 
 POSITIONAL: Final = "*"
 """The key of positional arguments whose names the caller did not know. No parameter can have this name."""
@@ -80,9 +81,10 @@ class Arguments:
             )
         self._names = shape.keys() - {self._rest, self._named_rest}
         schema = _adapter(task, "a parameter", _typed_dict(task, shape)).core_schema
-        self._validator = SchemaValidator(schema)
         # A TypedDict's own configuration does not apply to the serialisation of its fields: pass it again.
-        self._serializer = SchemaSerializer(schema, _CORE_CONFIG)
+        self._form = Form(schema, SchemaValidator(schema), SchemaSerializer(schema, _CORE_CONFIG))
+        self._validate, self._to_json, self._from_json = self._form.calls
+        self._is_exact = self._form.is_exact
         # Calls by keyword alone need no rearranging when the handler runs: the usual case.
         self._is_plain = not (self._positional_only or self._rest or self._named_rest)
 
@@ -135,7 +137,8 @@ class Arguments:
         """
         named = self._by_name(args, kwargs) if args or self._named_rest else kwargs
         try:
-            encoded = self._serializer.to_json(self._validator.validate_python(named))
+            values = self._validate(named)
+            encoded = self._to_json(values)
         except ValidationError as error:
             raise _call_error(self._task, error) from error
         except (PydanticSerializationError, UnicodeEncodeError) as error:
@@ -144,7 +147,53 @@ class Arguments:
             raise InvalidArgumentsError(
                 self._task, f"{what} cannot be stored as JSON: {error}", argument=culprit
             ) from error
+        if not self._is_exact or len(encoded) > MAX_DIGITS:
+            encoded = self._checked(values, encoded)
         return check_payload(self._task, encoded, limit)
+
+    def _checked(self, values: dict[str, Any], encoded: bytes) -> bytes:
+        """Return what to store so that the handler gets *values*. Raises InvalidArgumentsError."""
+        try:
+            stored, changed = self._form.check(values, encoded)
+        except ValidationError as error:
+            name = self._unreadable(values, error)
+            what = "the arguments" if name is None else f"argument {name!r}"
+            problem = f"{what} cannot be read back from JSON: {_describe(error)}"
+            raise InvalidArgumentsError(self._task, problem, argument=name) from None
+        if changed is not None:
+            problem = f"argument {changed.name!r} {changed}"
+            raise InvalidArgumentsError(self._task, problem, argument=changed.name)
+        return stored
+
+    def _unreadable(self, values: dict[str, Any], error: ValidationError) -> str | None:
+        place = error.errors(include_input=False, include_url=False, include_context=False)[0]["loc"]
+        if place:
+            return str(place[0])
+        # The whole document was refused: a number has too many digits, or there are too many levels.
+        for name, value in values.items():
+            try:
+                from_json(self._to_json({name: value}))
+            except ValueError:
+                return name
+        return None
+
+    def for_json(self) -> Arguments:
+        """Return these parameters for calls whose arguments are JSON values, as clients of HTTP send them.
+
+        In JSON a value can mean something else than in Python: for bytes, a string is base64.
+        """
+
+        def validate(named: Mapping[str, Any]) -> Any:
+            return self._from_json(to_json(named))
+
+        others = copy(self)
+        others._validate = validate  # noqa: SLF001  # of this class
+        return others
+
+    @property
+    def secrets(self) -> Paths:
+        """Where stored arguments have secrets, by the annotations."""
+        return self._form.secrets
 
     @property
     def parameters(self) -> Parameters:
@@ -194,13 +243,14 @@ class Arguments:
         """
         try:
             # One pass in C for the usual case; documents that it refuses are examined below.
-            values = self._validator.validate_json(stored)
+            values = self._from_json(stored)
         except ValidationError as error:
             values = self._decode_positional(stored, error)
         if self._defaults and len(values) < len(self._names):
             values = {**self._defaults, **values}
-        if self._is_plain:
-            return (), values
+        return ((), values) if self._is_plain else self._as_call(values)
+
+    def _as_call(self, values: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         positional = [values.pop(name) for name in self._positional_only if name in values]
         if self._rest is not None and values.get(self._rest):
             positional = [
@@ -222,7 +272,7 @@ class Arguments:
             if not isinstance(raw, dict) or not isinstance(raw.get(POSITIONAL), list):
                 raise UndecodableError(_describe(error)) from error
             named = self._by_name(tuple(raw.pop(POSITIONAL)), raw)
-            return self._validator.validate_json(to_json(named))  # type: ignore[no-any-return]
+            return self._from_json(to_json(named))  # type: ignore[no-any-return]
         except ValidationError as second:
             raise UndecodableError(_describe(second)) from second
         except (InvalidArgumentsError, ValueError) as second:
@@ -235,30 +285,46 @@ class Result:
     def __init__(self, task: str, handler: Callable[..., Any]) -> None:
         annotation = _hints(task, handler).get("return", Any)
         adapter = _ANY if annotation is Any else _adapter(task, "its result", annotation)
-        self._validator = adapter.validator
-        self._serializer = adapter.serializer
-        self._may_be_none = self._accepts(None)
+        self._form = Form(adapter.core_schema, cast(SchemaValidator, adapter.validator), adapter.serializer)
+        self._validate, self._to_json, self._from_json = self._form.calls
+        self._is_exact = self._form.is_exact
+        self._may_be_none = self._keeps_none()
 
-    def _accepts(self, value: Any) -> bool:
+    def _keeps_none(self) -> bool:
         try:
-            self._validator.validate_python(value)
+            return self._validate(None) is None and self._from_json("null") is None
         except ValidationError:
             return False
-        return True
+
+    @property
+    def secrets(self) -> Paths:
+        """Where stored results have secrets, by the annotation."""
+        return self._form.secrets
 
     def encode(self, value: Any, *, limit: int) -> str:
-        """Return the JSON of a result. *limit* is in bytes. Raises ValueError."""
+        """Return the JSON of a result, which `decode` makes the same again. *limit* is in bytes.
+
+        Raises ValueError.
+        """
         if value is None and self._may_be_none:
             # The result of most handlers.
             return "null"
         try:
-            encoded = self._serializer.to_json(self._validator.validate_python(value))
+            checked = self._validate(value)
+            encoded = self._to_json(checked)
         except ValidationError as error:
             raise ValueError(
                 f"the result does not match the task's annotation: {_describe(error)}"
             ) from error
         except (PydanticSerializationError, UnicodeEncodeError) as error:
             raise ValueError(f"the result cannot be stored as JSON: {error}") from error
+        if not self._is_exact or len(encoded) > MAX_DIGITS:
+            try:
+                encoded, changed = self._form.check(checked, encoded)
+            except ValidationError as error:
+                raise ValueError(f"the result cannot be read back from JSON: {_describe(error)}") from error
+            if changed is not None:
+                raise ValueError(f"the result {changed}")
         if len(encoded) > limit:
             raise ValueError(f"the result is {len(encoded):,} bytes as JSON; the limit is {limit:,}")
         if _contains_nul(encoded):
@@ -266,8 +332,8 @@ class Result:
         return encoded.decode()
 
     def decode(self, stored: str) -> Any:
-        """Return the value of a stored result."""
-        return self._validator.validate_json(stored)
+        """Return the value of a stored result. Raises ValueError."""
+        return self._from_json(stored)
 
 
 def encode_by_name(task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, limit: int) -> str:
@@ -275,11 +341,29 @@ def encode_by_name(task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], 
 
     Raises InvalidArgumentsError or PayloadTooLargeError.
     """
+    named = {POSITIONAL: list(args), **kwargs} if args else dict(kwargs)
     try:
-        encoded = _ANY.serializer.to_json({POSITIONAL: args, **kwargs} if args else dict(kwargs))
+        encoded = _ANY.serializer.to_json(named)
     except (PydanticSerializationError, UnicodeEncodeError) as error:
         raise InvalidArgumentsError(task, f"the arguments cannot be stored as JSON: {error}") from error
+    name = find_changed(named, encoded)
+    if name is not None:
+        raise InvalidArgumentsError(
+            task,
+            f"argument {name!r} would not come back from JSON as it is, and its type is not known here: "
+            "declare the task here, or pass JSON's own values (None, bool, int, finite float, str, list, and "
+            "dict with str keys)",
+            argument=name,
+        )
     return check_payload(task, encoded, limit)
+
+
+def is_json(arguments: Mapping[str, Any]) -> bool:
+    """Return whether all *arguments* are JSON's own values."""
+    try:
+        return find_changed(arguments, to_json(arguments)) is None
+    except (PydanticSerializationError, UnicodeEncodeError):
+        return False
 
 
 def check_payload(task: str, encoded: bytes, limit: int) -> str:
@@ -331,18 +415,16 @@ def _typed_dict(task: str, shape: dict[str, Any]) -> Any:
 def _adapter(task: str, what: str, annotation: Any) -> TypeAdapter[Any]:
     """Return pydantic's adapter of *annotation*. Raises InvalidTaskError if there can be none."""
     try:
-        # pydantic refuses a configuration from outside for types that carry their own.
-        config = None if _carries_config(annotation) else _CONFIG
-        return TypeAdapter[Any](annotation, config=config)
+        try:
+            return TypeAdapter[Any](annotation, config=_CONFIG)
+        except PydanticUserError as error:
+            if error.code != "type-adapter-config-unused":
+                raise
+            # A model, a dataclass or a TypedDict, however it is written, has a configuration of its own.
+            return TypeAdapter[Any](annotation)
     except (PydanticUserError, NameError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidTaskError(f"task {task!r}: {what} cannot be stored as JSON: {reason}") from error
-
-
-def _carries_config(annotation: Any) -> bool:
-    return is_typeddict(annotation) or (
-        isinstance(annotation, type) and (issubclass(annotation, BaseModel) or is_dataclass(annotation))
-    )
 
 
 def _aware_datetimes(annotation: Any) -> Any:
@@ -368,6 +450,11 @@ def _call_error(task: str, error: ValidationError) -> InvalidArgumentsError:
     first = error.errors(include_url=False)[0]
     argument = str(first["loc"][0]) if first["loc"] else None
     return InvalidArgumentsError(task, _describe(error), argument=argument, cause=error)
+
+
+def describe_mismatch(error: Exception) -> str:
+    """Return why stored data could not be read, on one line; of pydantic's errors, without the values."""
+    return _describe(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
 
 
 def _describe(error: ValidationError) -> str:

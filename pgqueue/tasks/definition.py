@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any, Literal
 
 from pgqueue.errors import InvalidTaskError
@@ -52,3 +53,9 @@ class TaskDefinition:
         """Run in this process after all, which is a child process started for it."""
         self.is_isolated = False
         self.is_async = is_coroutine_function(self.handler)
+
+    def for_json(self) -> TaskDefinition:
+        """Return this task for calls whose arguments are JSON values. See `Arguments.for_json`."""
+        task = copy(self)
+        task.arguments = self.arguments.for_json()
+        return task

@@ -16,6 +16,7 @@ MAX_DEPTH: Final = 200
 _ONE, _ANY = "*", "**"
 
 Paths = frozenset[tuple[str, ...]]
+NOTHING: Final[Paths] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +39,22 @@ UNKNOWN: Final = Parameters()
 
 
 def redact(
-    arguments: Any, paths: Collection[str], *, positional: str = "*", parameters: Parameters = UNKNOWN
+    arguments: Any,
+    paths: Collection[str],
+    *,
+    positional: str = "*",
+    parameters: Parameters = UNKNOWN,
+    secrets: Paths = NOTHING,
 ) -> Any:
     """Return stored *arguments* with REDACTED for the values that *paths* name. The others are not copied.
 
     A path is an argument's name, or names joined by dots that lead into its objects; arrays are
     searched. `*` stands for any one name, `**` for any number of them. *positional*: the key under which an
-    object has arguments by position.
+    object has arguments by position. *secrets*: the paths of values whose types say that they are secret.
     """
-    if not paths:
+    if not paths and not secrets:
         return arguments
-    start: Paths = frozenset(tuple(path.split(".")) for path in paths)
+    start: Paths = secrets.union(tuple(path.split(".")) for path in paths)
     match arguments:
         case list():
             return _redact_positional(arguments, start, parameters)
@@ -62,6 +68,11 @@ def redact(
         case _:
             # Not arguments: an encoded document that could not be decoded, for example.
             return REDACTED
+
+
+def redact_value(value: Any, secrets: Paths) -> Any:
+    """Return *value*, which is not arguments, with REDACTED for the values at *secrets*."""
+    return _redact(value, secrets, MAX_DEPTH)
 
 
 def find_mark(given: Any, stored: Any) -> str | None:

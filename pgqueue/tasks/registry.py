@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pgqueue.errors import DuplicateTaskError, InvalidOptionError
+from pgqueue.model.unset import UNSET, Unset
 from pgqueue.options.levels import DEFAULTS, MAX_LOSSES, NO_OPTIONS, Options, check_options, read_stored
 from pgqueue.options.policy import Policy
 from pgqueue.tasks.arguments import POSITIONAL
 from pgqueue.tasks.definition import TaskDefinition
-from pgqueue.tasks.redaction import UNKNOWN, redact
+from pgqueue.tasks.redaction import redact, redact_value
 
 
 class Registry:
@@ -98,15 +99,31 @@ class Registry:
         return DEFAULTS | merged
 
     def redact(self, task: str, queue: str, arguments: Any) -> Any:
-        """Return the stored *arguments* of a job as they may be shown. The paths of all levels add up."""
+        """Return the stored *arguments* of a job as they may be shown.
+
+        The paths of all levels add up, and values that their types call secret (SecretStr) are replaced, too.
+        """
         definition = self._tasks.get(task)
         paths = {path for level in self._levels(task, queue) for path in level.get("redact", ())}
-        parameters = UNKNOWN if definition is None else definition.arguments.parameters
-        return redact(arguments, paths, positional=POSITIONAL, parameters=parameters)
+        if definition is None:
+            return redact(arguments, paths, positional=POSITIONAL)
+        known = definition.arguments
+        return redact(
+            arguments, paths, positional=POSITIONAL, parameters=known.parameters, secrets=known.secrets
+        )
+
+    def redact_result(self, task: str, result: Any) -> Any | Unset:
+        """Return the stored *result* of a job with its secrets replaced; UNSET: its type has none."""
+        definition = self._tasks.get(task)
+        if definition is None or not definition.result.secrets:
+            return UNSET
+        return redact_value(result, definition.result.secrets)
 
     def redacts(self, task: str, queue: str) -> bool:
         """Whether any level redacts arguments of jobs of *task* in *queue*."""
-        return any(level.get("redact") for level in self._levels(task, queue))
+        definition = self._tasks.get(task)
+        has_secrets = definition is not None and bool(definition.arguments.secrets)
+        return has_secrets or any(level.get("redact") for level in self._levels(task, queue))
 
     def log_share(self, task: str, queue: str) -> float:
         """Return the fraction of the jobs of *task* in *queue* whose successful transitions are logged."""

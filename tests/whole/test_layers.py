@@ -26,7 +26,7 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS.values()) for room in 
 
 # Which module alone may import a heavy library.
 IMPORTERS = {
-    "pydantic": {"tasks.arguments", "errors", "web"},
+    "pydantic": {"tasks.arguments", "tasks.round_trip", "errors", "web"},
     "starlette": {"web"},
     "jinja2": {"web"},
     "prometheus_client": {"metrics"},
@@ -160,5 +160,8 @@ def test_a_library_has_its_importers(library: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_nothing_is_pickled(module: str) -> None:
     unsafe = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve"}
+    # It compares the bytes of values, and never makes values of bytes.
+    allowed = {"marshal"} if module == "tasks.round_trip" else set()
 
-    assert {name for name in imported(module) if name.partition(".")[0] in unsafe} == set()
+    assert {name for name in imported(module) if name.partition(".")[0] in unsafe} <= allowed
+    assert "marshal.load" not in MODULES[module].read_text(encoding="utf-8")

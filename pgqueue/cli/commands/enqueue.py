@@ -79,7 +79,8 @@ def enqueue(
         named = pgq.signature(task, options=options)
         # Not as keywords of `signature`: a parameter can have any name, such as `options`.
         args, kwargs = (tuple(given), {}) if isinstance(given, list) else ((), given)
-        return await pgq.enqueue(replace(named, args=args, kwargs=kwargs))
+        definition = None if named.definition is None else named.definition.for_json()
+        return await pgq.enqueue(replace(named, args=args, kwargs=kwargs, definition=definition))
 
     handle = call(app, dsn, schema, enqueue_it)
     say(as_json, {"job_id": str(handle.id), "created": handle.created}, str(handle.id))

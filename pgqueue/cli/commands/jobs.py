@@ -167,7 +167,7 @@ def describe_job(job: Job, attempts: Sequence[Attempt], actions: Sequence[Action
         "progress": None if job.progress is None else describe_progress(job.progress),
         "reason": job.reason,
         "arguments": as_text(job.arguments),
-        "result": as_text(job.result) if job.status is JobStatus.SUCCEEDED and job.has_result else None,
+        "result": as_text(job.shown_result) if job.status is JobStatus.SUCCEEDED and job.has_result else None,
         "undecoded": "; ".join(f"{name}: {problem}" for name, problem in job.undecodable.items()),
         "error": None if job.error is None else describe_error(job.error),
     }

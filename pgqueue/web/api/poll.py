@@ -62,7 +62,7 @@ def answer_result(request: Request, job: Job, settings: WebSettings, outlooks: O
             return Response(status_code=204, headers=NO_STORE)
         if "result" in job.undecodable:
             raise CodecError(job.id, "result", job.undecodable["result"])
-        return _answer(request, job.result, outlooks)
+        return _answer(request, job.shown_result, outlooks)
     if not job.is_terminal and settings.async_protocol:
         return answer_poll(request, job, settings, outlooks)
     document = job_document(job)

@@ -120,9 +120,10 @@ class Submissions:
             # Only the most specific level's headers count: those of the task would be lost.
             headers = self._pgq.registry.resolve(body.task, definition, call)["headers"]
             call |= read_options(where, {"headers": {**headers, **stamps}}, Level.CALL)
+        checked = None if definition is None else definition.for_json()
         if isinstance(body.arguments, dict):
-            return Signature(body.task, (), body.arguments, call, definition)
-        return Signature(body.task, tuple(body.arguments), {}, call, definition)
+            return Signature(body.task, (), body.arguments, call, checked)
+        return Signature(body.task, tuple(body.arguments), {}, call, checked)
 
     def _scope_in(
         self, body: SubmitBody, definition: TaskDefinition | None, options: Mapping[str, Any]

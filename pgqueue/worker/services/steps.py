@@ -17,9 +17,9 @@ import anyio.to_thread
 
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Database
-from pgqueue.errors import InvalidStepError, InvalidTaskError, LeaseLostError
+from pgqueue.errors import CodecError, InvalidStepError, InvalidTaskError, LeaseLostError
 from pgqueue.store import Store
-from pgqueue.tasks.arguments import Result
+from pgqueue.tasks.arguments import Result, describe_mismatch
 from pgqueue.tasks.codec import Codec, encode_document
 
 
@@ -106,9 +106,9 @@ class Steps:
             return result.decode(stored if self._codec is None else self._codec.decode(stored))
         except Exception as error:
             # pydantic's, if the annotation has changed; or the codec's, which may be any.
-            raise self._invalid(
-                name, f"has a stored result that does not match its annotation: {error}"
-            ) from error
+            why = f"{describe_mismatch(error)}; it has run, and does not run again"
+            # Not chained: pydantic's says the value, which may be secret, and tracebacks are stored.
+            raise CodecError(self._job_id, f"result of step {name!r}", why) from None
 
     def _invalid(self, name: str, problem: str) -> InvalidStepError:
         return InvalidStepError(f"job {self._job_id}: step {name!r}: {problem}")

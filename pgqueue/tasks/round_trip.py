@@ -1,0 +1,419 @@
+"""Whether a value comes back from JSON as it was. Knows pydantic's schemas, and no tasks.
+
+Most types are exact: every value of theirs comes back, so that nothing has to be compared. This is found once
+a type. Values of other types are decoded again where they enter, and compared with what was given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import marshal
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from functools import lru_cache, partial
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from pydantic import BaseModel
+from pydantic_core import SchemaSerializer, SchemaValidator, from_json, to_json
+
+from pgqueue.tasks.redaction import Paths
+
+Path = tuple[str, ...]
+Read = Callable[[Any], Any]
+Compare = Callable[[Any, Any, list[type]], bool]
+
+Schema = Mapping[str, Any]
+"""A node of a core schema."""
+
+MAX_DIGITS: Final = 4_300
+"""Of an integer: Python, and pydantic's parser, read no more. A shorter document can have no longer one."""
+
+_EXACT: Final = frozenset({"str", "int", "bool", "none", "float", "uuid"})
+_CHANGES: Final = frozenset(
+    {
+        "serialization",
+        "validation_alias",
+        "serialization_alias",
+        "serialization_exclude",
+        "serialization_exclude_if",
+    }
+)
+_CONTAINERS: Final = frozenset({"list", "set", "frozenset", "tuple", "dict"})
+_NOT_SCHEMAS: Final = frozenset(
+    {"metadata", "serialization", "expected", "default", "config", "computed_fields"}
+)
+_BUILTIN: Final = frozenset({str, int, bool, type(None)})
+_MARSHALLED: Final = _BUILTIN | {float, list, dict, tuple}
+_BY_VALUE: Final = (UUID, datetime, date, time, timedelta, Decimal)
+"""A subclass of one of these stands for its value: pendulum's and freezegun's times, asyncpg's UUID."""
+_ARRAYS: Final = (list, tuple, AbstractSet, deque)
+_VERSION: Final = 2
+"""Of marshal: the last one without references, so that equal values have equal bytes."""
+
+
+def is_exact(schema: Schema) -> bool:
+    """Return whether every value that *schema* validated comes back from JSON as it was.
+
+    Integers of more than 4,300 digits do not: Python does not read them.
+    """
+    if schema.keys() & _CHANGES:
+        return False
+    match schema.get("type"):
+        case "literal":
+            return all(type(each) is str for each in schema["expected"])
+        case "dict":
+            keys, values = schema.get("keys_schema", {}), schema.get("values_schema", {})
+            return keys.get("type") == "str" and not keys.keys() & _CHANGES and is_exact(values)
+        case "nullable" | "typed-dict-field":
+            return is_exact(schema["schema"])
+        case "list" | "set" | "frozenset" | "tuple":
+            inner = schema.get("items_schema", {})
+            return all(map(is_exact, inner)) if isinstance(inner, list) else is_exact(inner)
+        case kind:
+            return kind in _EXACT
+
+
+def takes_anything(node: Any) -> bool:
+    """Return whether a schema has a place without a type: `Any`, `object`, a bare container."""
+    if isinstance(node, Mapping):
+        kind = node.get("type")
+        is_bare = kind in _CONTAINERS and not node.keys() & {"items_schema", "values_schema"}
+        if kind == "any" or is_bare:
+            return True
+    return any(map(takes_anything, _children(node)))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Change:
+    """A value that would come back as another; `name`: its field, or None. As text: what to do."""
+
+    name: str | None
+    is_untyped: bool
+    given: str
+    """Its type."""
+    back: str
+    """The type that would come back."""
+
+    def __str__(self) -> str:
+        became = f" ({self.given} becomes {self.back})" if self.given != self.back else f" ({self.given})"
+        return f"would not come back from JSON as it is{became}: " + (
+            "annotate it with its type; without one, only JSON's own values come back (None, bool, int, "
+            "finite float, str, list, and dict with str keys)"
+            if self.is_untyped
+            else "its annotation does not keep all of it; annotate it otherwise, or pass what comes back"
+        )
+
+
+_UNREADABLE: Final = Change(None, is_untyped=False, given="", back="")
+
+
+class Form:
+    """The JSON form of the values of a core schema, from which they come back as they were."""
+
+    def __init__(self, schema: Schema, validator: SchemaValidator, serializer: SchemaSerializer) -> None:
+        fields = _fields_of(schema)
+        self._fields = {name: takes_anything(field) for name, field in fields.items() if not is_exact(field)}
+        """The fields that are not exact, and whether it is for want of a type. None: the whole value."""
+        self.is_exact = not self._fields
+        self.secrets = find_secrets(schema)
+        self._to_python = partial(serializer.to_python, by_alias=False, round_trip=True, warnings=False)
+        validate, read, write = validator.validate_python, validator.validate_json, serializer.to_json
+        if any(map(_has_options, fields.values())):
+            # By the names of fields, which are unique, where pydantic's default is to write names and to read
+            # aliases; and without what is computed, which cannot be read.
+            validate = partial(validate, by_alias=True, by_name=True)
+            read = partial(read, by_alias=True, by_name=True)
+            write = partial(write, by_alias=False, round_trip=True, warnings=False)
+        self.calls: tuple[Read, Callable[[Any], bytes], Read] = validate, write, read
+        """How values are validated, written as JSON and read from it; with options only where they matter."""
+
+    def check(self, value: Any, encoded: bytes) -> tuple[bytes, Change | None]:
+        """Return the JSON to store for *value*, with its secrets, and what would not come back.
+
+        Raises ValidationError if it cannot be read.
+        """
+        if not self.secrets:
+            return self._compare(value, encoded, encoded)
+        try:
+            stored, change = self._compare(value, encoded, self._reveal(value, encoded, "utf8"))
+        except ValueError:
+            stored, change = encoded, _UNREADABLE
+        if change is None:
+            return stored, None
+        # Models write bytes as UTF-8, and other types as base64.
+        return self._compare(value, encoded, self._reveal(value, encoded, "base64"))
+
+    def _compare(self, value: Any, encoded: bytes, stored: bytes) -> tuple[bytes, Change | None]:
+        _, write, read = self.calls
+        back = read(stored)
+        doubtful = []
+        for name, is_untyped in self._fields.items():
+            if name is not None and name not in value:
+                continue
+            one, other = (value, back) if name is None else (value[name], back.get(name))
+            doubts: list[type] = []
+            if not is_same(one, other, doubts):
+                return stored, Change(name, is_untyped, type(one).__name__, type(other).__name__)
+            if doubts:
+                doubtful.append(name)
+        if doubtful and write(back) != encoded:
+            name = doubtful[0]
+            kind = type(value if name is None else value[name]).__name__
+            return stored, Change(name, is_untyped=False, given=kind, back=kind)
+        return stored, None
+
+    def _reveal(self, value: Any, encoded: bytes, bytes_mode: Literal["utf8", "base64"]) -> bytes:
+        return to_json(reveal(from_json(encoded), self._to_python(value), bytes_mode))
+
+
+def _has_options(node: Any) -> bool:
+    """Return whether names, aliases or JSON in JSON can be in values of a schema."""
+    if isinstance(node, Mapping) and (
+        node.get("type") in {"model", "dataclass", "typed-dict", "json", "definition-ref"}
+        or "validation_alias" in node
+    ):
+        return True
+    return any(map(_has_options, _children(node)))
+
+
+def _fields_of(schema: Schema) -> Mapping[str | None, Schema]:
+    """Return the fields of a call's schema, by name, or another schema under None."""
+    top = schema.get("schema", {}) if schema.get("type") == "definitions" else schema
+    return top["fields"] if top.get("type") == "typed-dict" else {None: schema}
+
+
+def find_changed(values: Mapping[str, Any], encoded: bytes) -> str | None:
+    """Return the name of a value that is not one of JSON's own; *encoded*: all of them as JSON."""
+    try:
+        back = from_json(encoded, allow_inf_nan=False)
+    except ValueError:
+        back = {}
+    return next(
+        (name for name in values if name not in back or not is_same(values[name], back[name], [])),
+        None,
+    )
+
+
+def is_same(given: Any, back: Any, doubts: list[type]) -> bool:
+    """Return whether *back* is of the type and value of *given*. NaN is like itself.
+
+    To *doubts* goes the type of each object that does not say when it is equal.
+    """
+    kind = type(given)
+    if kind is type(back):
+        return bool(given == back) if kind in _BUILTIN else _way_of(kind)(given, back, doubts)  # type: ignore[arg-type]  # mypy: a type has a hash
+    if kind is int and type(back) is float:
+        # A model trusts its instances, and a float may be written as an int.
+        return bool(given == back)
+    by_value = isinstance(given, _BY_VALUE) and isinstance(given, type(back))
+    return by_value and _is_equal(given, back, doubts)
+
+
+@lru_cache(maxsize=1000)
+def _way_of(kind: Hashable) -> Compare:
+    """Return how two values of *kind* are compared. Found once: asking for an abstract class takes long."""
+    assert isinstance(kind, type)
+    if issubclass(kind, BaseModel):
+        return _way_of_fields((*kind.__pydantic_fields__, "__pydantic_extra__", "__pydantic_private__"))
+    if dataclasses.is_dataclass(kind):
+        return _way_of_fields([each.name for each in dataclasses.fields(kind)])
+    for base, way in _WAYS:
+        if issubclass(kind, base):
+            return way
+    return _is_equal
+
+
+def _way_of_fields(names: Sequence[str]) -> Compare:
+    def is_same_object(given: Any, back: Any, doubts: list[type]) -> bool:
+        for name in names:
+            one, other = getattr(given, name, None), getattr(back, name, None)
+            if one is not other and not is_same(one, other, doubts):
+                return False
+        return True
+
+    return is_same_object
+
+
+def _is_same_mapping(given: Any, back: Any, doubts: list[type]) -> bool:
+    return len(given) == len(back) and (
+        _is_same_plain(given, back)
+        or all(
+            is_same(name, other_name, doubts) and is_same(value, other, doubts)
+            for (name, value), (other_name, other) in zip(given.items(), back.items(), strict=True)
+        )
+    )
+
+
+def _is_same_array(given: Any, back: Any, doubts: list[type]) -> bool:
+    if len(given) != len(back):
+        return False
+    is_plain = not given or type(given[0]) in _MARSHALLED
+    return (is_plain and _is_same_plain(given, back)) or all(
+        one is other or is_same(one, other, doubts) for one, other in zip(given, back, strict=True)
+    )
+
+
+def _is_same_set(given: Any, back: Any, doubts: list[type]) -> bool:
+    found = {each: each for each in back}
+    return len(given) == len(found) and all(
+        each in found and is_same(each, found[each], doubts) for each in given
+    )
+
+
+def _is_same_plain(given: Any, back: Any) -> bool:
+    """Return whether two containers are made of built-in types alone and equal. In C, and by exact type."""
+    try:
+        return marshal.dumps(given, _VERSION) == marshal.dumps(back, _VERSION)
+    except ValueError:
+        return False
+
+
+def _is_same_moment(given: datetime, back: datetime, doubts: list[type]) -> bool:  # noqa: ARG001  # as others
+    return _moment(given) == _moment(back)
+
+
+def _is_equal(given: Any, back: Any, doubts: list[type]) -> bool:
+    if given is back:
+        return True
+    equals: object = type(given).__eq__
+    if equals is object.__eq__ and not isinstance(given, Enum):
+        doubts.append(type(given))
+        return True
+    try:
+        return bool(given == back) or bool(given != given and back != back)  # noqa: PLR0124  # NaN
+    except Exception:  # their `__eq__` may raise anything
+        doubts.append(type(given))
+        return True
+
+
+_WAYS: Final[Sequence[tuple[type, Compare]]] = (
+    (Mapping, _is_same_mapping),
+    (list, _is_same_array),
+    (tuple, _is_same_array),
+    (deque, _is_same_array),
+    (AbstractSet, _is_same_set),
+    (datetime, _is_same_moment),
+    # Equal ones may have other digits.
+    (Decimal, lambda given, back, _: str(given) == str(back)),
+)
+
+
+def _moment(when: datetime) -> tuple[datetime, bool]:
+    """Return *when* in UTC, and whether it is aware. An hour that comes twice equals none of another zone."""
+    offset = when.utcoffset()
+    naive = when.replace(tzinfo=None, fold=0)
+    try:
+        return (naive, False) if offset is None else (naive - offset, True)
+    except OverflowError:
+        return naive, True
+
+
+def reveal(shown: Any, values: Any, bytes_mode: Literal["utf8", "base64"]) -> Any:
+    """Return *shown*, the JSON of *values*, with its secrets in plain: pydantic writes asterisks.
+
+    *values*: the same document with the secrets as objects.
+    """
+    if is_secret(type(values)):
+        return from_json(to_json(values.get_secret_value(), inf_nan_mode="strings", bytes_mode=bytes_mode))
+    if isinstance(shown, dict) and isinstance(values, dict) and len(shown) == len(values):
+        pairs = zip(shown.items(), values.values(), strict=True)
+        return {name: reveal(each, value, bytes_mode) for (name, each), value in pairs}
+    if isinstance(shown, list) and isinstance(values, _ARRAYS) and len(shown) == len(values):
+        return [reveal(each, value, bytes_mode) for each, value in zip(shown, values, strict=True)]
+    return shown
+
+
+def is_secret(kind: type) -> bool:
+    """Return whether values of the type *kind* hide what they hold, as pydantic's SecretStr does."""
+    return hasattr(kind, "get_secret_value")
+
+
+def find_secrets(schema: Schema) -> Paths:
+    """Return the paths at which the JSON of values of *schema* has secrets; () is the value itself."""
+    definitions: dict[str, Schema] = {}
+    # Few types have any, and only theirs are walked by path.
+    return frozenset(_walk(schema, definitions, {})) if _has_secrets(schema, definitions) else frozenset()
+
+
+def _has_secrets(node: Any, definitions: dict[str, Schema]) -> bool:
+    """Return whether there is a secret at all, and note the definitions."""
+    found = isinstance(node, Mapping) and _is_secret_schema(node)
+    if isinstance(node, Mapping) and isinstance(node.get("ref"), str):
+        definitions[node["ref"]] = node
+    for child in _children(node):
+        found |= _has_secrets(child, definitions)
+    return found
+
+
+def _walk(node: Any, definitions: Mapping[str, Schema], around: Mapping[str, set[str]]) -> set[Path]:
+    """Return the paths below *node*. *around*: the definitions that it is in, which note their recursion."""
+    if not isinstance(node, Mapping):
+        return {path for child in _children(node) for path in _walk(child, definitions, around)}
+    if _is_secret_schema(node):
+        return {()}
+    kind = node.get("type")
+    ref = node.get("schema_ref") if kind == "definition-ref" else node.get("ref")
+    if isinstance(ref, str) and ref in around:
+        around[ref].add(ref)
+        return set()
+    if kind == "definition-ref":
+        return _walk(definitions.get(str(ref), {}), definitions, around)
+    if kind == "definitions":
+        return _walk(node["schema"], definitions, around)
+    repeats: set[str] = set()
+    if isinstance(ref, str):
+        around = {**around, ref: repeats}
+    if kind == "dict":
+        found = {("*", *path) for path in _walk(node.get("values_schema", {}), definitions, around)}
+        found |= {() for _ in _walk(node.get("keys_schema", {}), definitions, around)}
+    else:
+        found = set()
+        for names, child in _named_children(node):
+            below = _walk(child, definitions, around)
+            found |= {(*name, *path) for name in names for path in below}
+    return found | {("**", *path) for path in found} if repeats else found
+
+
+def _named_children(node: Schema) -> Iterator[tuple[list[Path], Any]]:
+    """Yield the nodes in *node*, each with the paths at which its values can be in the JSON."""
+    fields = node.get("fields")
+    if isinstance(fields, Mapping):
+        yield from ((_names(name, field), field.get("schema")) for name, field in fields.items())
+    elif isinstance(fields, list) and all(isinstance(field, Mapping) for field in fields):
+        yield from ((_names(field["name"], field), field.get("schema")) for field in fields)
+    else:
+        # Those of a dataclass are names, and its schema has the fields.
+        itself: Path = ()
+        yield from (([itself], child) for child in _children(node))
+
+
+def _names(name: str, field: Schema) -> list[Path]:
+    """Return the paths at which a field's value can be: its name, and its aliases, which may be paths."""
+    match field.get("validation_alias"):
+        case str() as alias:
+            aliases: list[list[Any]] = [[alias]]
+        case [list(), *_] as choices:
+            aliases = choices
+        case list() as path:
+            aliases = [path]
+        case _:
+            aliases = []
+    return [(name,), *(tuple(each for each in path if isinstance(each, str)) for path in aliases)]
+
+
+def _children(node: Any) -> list[Any]:
+    if isinstance(node, Mapping):
+        return [child for key, child in node.items() if key not in _NOT_SCHEMAS]
+    return list(node) if isinstance(node, list | tuple) else []
+
+
+def _is_secret_schema(node: Schema) -> bool:
+    if node.get("type") == "is-instance":
+        return is_secret(node["cls"])
+    function = node.get("serialization", {}).get("function")
+    return getattr(function, "__module__", "") == "pydantic.types" and "secret" in function.__name__
