@@ -12,7 +12,7 @@ import anyio
 import asyncpg
 
 from pgqueue.background.loop import Loop
-from pgqueue.database.patience import PASSING_ERRORS
+from pgqueue.database.outages import PASSING_ERRORS
 from pgqueue.database.pool import Database
 from pgqueue.errors import NotOpenError
 from pgqueue.events.kinds import AttemptEnded, AttemptsEnded, Event, JobsClaimed, JobsEnqueued, JobsRescued

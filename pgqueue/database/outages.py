@@ -1,10 +1,12 @@
-"""The errors of a lost or refused connection, and the pauses before connecting again."""
+"""Which errors are about the database, and pass, and which are about one row. One table, by SQLSTATE."""
 
 from __future__ import annotations
 
 from typing import Final
 
 import asyncpg
+
+from pgqueue.errors import DatabaseUnavailableError
 
 CONNECTION_ERRORS: Final = (
     OSError,  # TimeoutError is one
@@ -19,3 +21,51 @@ CONNECTION_ERRORS: Final = (
 
 RECONNECT_PAUSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 """Seconds to wait between attempts to connect again; the last pause repeats."""
+
+REMIND_AFTER: Final = 60.0
+"""Seconds between two log lines that say what is waited for."""
+
+AWAY_ERRORS: Final = (
+    *CONNECTION_ERRORS,
+    DatabaseUnavailableError,
+    asyncpg.InvalidAuthorizationSpecificationError,  # NOLOGIN, another password: for a while, perhaps
+    asyncpg.InvalidCatalogNameError,  # the database is being renamed or restored
+    asyncpg.ObjectNotInPrerequisiteStateError,  # the database accepts no connections; a lock is not available
+    asyncpg.TransactionRollbackError,  # deadlock, serialisation
+    asyncpg.QueryCanceledError,
+)
+"""Errors that say nothing of a statement or of its rows."""
+
+PASSING_ERRORS: Final = (
+    *AWAY_ERRORS,
+    asyncpg.InsufficientPrivilegeError,  # row-level security, too
+    asyncpg.InvalidSchemaNameError,  # dropped, and about to be made again
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.UndefinedObjectError,
+    asyncpg.FeatureNotSupportedError,  # a plan of before a migration
+    asyncpg.PostgresSystemError,  # the server's disk
+)
+"""Errors that pass, or that are mended: the same call, made again, can succeed. A worker waits for that."""
+
+_ABOUT_VALUES: Final = frozenset({"21", "22", "23", "54", "XX"})
+"""The classes of SQLSTATE that are about values: cardinality, data, constraints, limits, damaged rows."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether *error* says that the database is away, and nothing of a statement or its rows."""
+    # asyncpg's error for a value that it cannot send is a ValueError, and an InterfaceError as well.
+    return isinstance(error, AWAY_ERRORS) and not isinstance(error, ValueError)
+
+
+def is_about_values(error: BaseException) -> bool:
+    """Whether *error* is about the values of a row, and would come again however often it is tried.
+
+    If not, it may be about all rows: a trigger of the user's raises what it likes.
+    """
+    if is_away(error) or (isinstance(error, PASSING_ERRORS) and not isinstance(error, ValueError)):
+        return False
+    sqlstate = getattr(error, "sqlstate", None)
+    # Without one, it is Python's: what was stored cannot be decoded.
+    return sqlstate is None or str(sqlstate)[:2] in _ABOUT_VALUES

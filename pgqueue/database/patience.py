@@ -3,45 +3,46 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from itertools import chain, repeat
 from typing import TypeVar
 
 import anyio
-import asyncpg
 
-from pgqueue.database.outages import CONNECTION_ERRORS, RECONNECT_PAUSES
-from pgqueue.errors import DatabaseUnavailableError
+from pgqueue.database.outages import PASSING_ERRORS, RECONNECT_PAUSES, REMIND_AFTER
 
 logger = logging.getLogger("pgqueue.worker")
 
 T = TypeVar("T")
 
-PASSING_ERRORS = (
-    *CONNECTION_ERRORS,
-    DatabaseUnavailableError,
-    asyncpg.TransactionRollbackError,  # deadlock, serialisation
-    asyncpg.LockNotAvailableError,
-    asyncpg.QueryCanceledError,
-)
-"""Errors that pass: the same call, made again, can succeed."""
 
-
-async def persist(what: str, step: Callable[[], Awaitable[T]]) -> T:
+async def persist(
+    what: str,
+    step: Callable[[], Awaitable[T]],
+    *,
+    errors: tuple[type[BaseException], ...] = PASSING_ERRORS,
+) -> T:
     """Call *step* until it succeeds, pausing while the database is unavailable.
 
-    *what* names the operation in the log. Errors other than PASSING_ERRORS propagate.
+    *what* names the operation in the log, which says once a minute what it waits for. Only *errors* are
+    waited out.
     """
     pauses = chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1]))
     failures = 0
+    told_at = float("-inf")
     while True:
         try:
             value = await step()
-        except PASSING_ERRORS as error:
+        except errors as error:
+            if isinstance(error, ValueError):
+                # A value that asyncpg cannot send.
+                raise
             failures += 1
             pause = next(pauses)
-            # One warning at the start of an outage, then one about every half minute.
-            level = logging.WARNING if failures % 30 == 1 else logging.DEBUG
+            level = logging.DEBUG
+            if time.monotonic() - told_at >= REMIND_AFTER:
+                told_at, level = time.monotonic(), logging.WARNING
             logger.log(
                 level,
                 "%s: waiting for the database (%s: %s); trying again every second",

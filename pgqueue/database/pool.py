@@ -17,6 +17,7 @@ import asyncpg
 
 from pgqueue.database.connection import OwnConnection
 from pgqueue.database.outages import CONNECTION_ERRORS
+from pgqueue.database.times import read_far_times
 from pgqueue.errors import ConfigurationError, DatabaseUnavailableError, NotOpenError
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Database:
                 self._pool = await asyncpg.create_pool(
                     min_size=1,
                     max_size=self._max_connections,
+                    init=read_far_times,
                     reset=_keep_session,
                     **self._arguments(durable=True, command_timeout=CALLER_TIMEOUT),
                 )
@@ -198,7 +200,15 @@ class Database:
         Raises the errors of asyncpg.
         """
         arguments = self._arguments(durable=durable, command_timeout=command_timeout)
-        return await asyncpg.connect(timeout=self.connect_timeout, **arguments)
+        connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
+            timeout=self.connect_timeout, **arguments
+        )
+        try:
+            await read_far_times(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
 
     @asynccontextmanager
     async def in_session(self, connection: Connection, *, durable: bool = True) -> AsyncIterator[None]:

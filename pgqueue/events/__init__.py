@@ -32,7 +32,9 @@ from pgqueue.events.kinds import (
     JobsUnblocked,
     LoopTurned,
     Share,
+    StraysFound,
     TaskAndQueue,
+    WorkErrorIsolated,
     shares,
 )
 from pgqueue.events.observers import Observer, Observers
@@ -65,6 +67,8 @@ __all__ = [
     "Observer",
     "Observers",
     "Share",
+    "StraysFound",
     "TaskAndQueue",
+    "WorkErrorIsolated",
     "shares",
 ]

@@ -430,6 +430,28 @@ class JobsExpired:
         return [job.job_id for job in self.jobs]
 
 
+@dataclass(frozen=True, slots=True)
+class WorkErrorIsolated:
+    """A worker's own work failed at something, such as a statement or a job, and the worker goes on."""
+
+    doing: str
+    """"claiming", "finishing" or the name of a chore."""
+    error: str
+    """The error's type."""
+    job_ids: Sequence[UUID] = ()
+    """Jobs that were set aside as failed for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StraysFound:
+    """Rows were found that fit nowhere, such as a job in no queue; they were put right, or failed."""
+
+    kind: str
+    """"no_record", "no_place", "two_places", "ended", "no_lane" or "no_lease"."""
+    ids: Sequence[UUID]
+    """The ids of jobs, or of leases."""
+
+
 Event = (
     JobsEnqueued
     | JobsClaimed
@@ -448,6 +470,8 @@ Event = (
     | JobsPromoted
     | JobsUnblocked
     | JobsExpired
+    | WorkErrorIsolated
+    | StraysFound
 )
 
 

@@ -27,6 +27,8 @@ from pgqueue.events.kinds import (
     JobsExpired,
     JobsRescued,
     LoopTurned,
+    StraysFound,
+    WorkErrorIsolated,
 )
 from pgqueue.metrics import declared
 from pgqueue.metrics.histograms import Histogram
@@ -58,6 +60,8 @@ HEARD: Final = (
     DeadLettersEntered,
     JobsCancelled,
     JobsExpired,
+    WorkErrorIsolated,
+    StraysFound,
 )
 """The kinds of events that are counted. A started job has been counted when it was claimed."""
 
@@ -95,6 +99,8 @@ class EventCounts:
             JobsCancelled: declared.JOBS_CANCELLED.counter(registry),
             JobsExpired: declared.JOBS_EXPIRED.counter(registry),
         }
+        self._errors = declared.WORK_ERRORS.counter(registry)
+        self._strays = declared.STRAYS.counter(registry)
         self._rescued = declared.JOBS_RESCUED.counter(registry)
         for outcome in ("requeued", "failed"):
             # From the start: Prometheus does not see the first increase of a series that did not exist.
@@ -109,7 +115,7 @@ class EventCounts:
         for each in (self._waits, self._runs, self._sizes, self._latencies, self._lags):
             registry.register(each)
 
-    def observe(self, event: Event) -> None:  # noqa: C901  # a case for each kind
+    def observe(self, event: Event) -> None:  # noqa: C901, PLR0912  # a case for each kind
         """Count *event*."""
         match event:
             case JobsEnqueued():
@@ -132,6 +138,10 @@ class EventCounts:
             case JobsRescued():
                 self._rescued.labels("requeued").inc(event.requeued)
                 self._rescued.labels("failed").inc(len(event.failed))
+            case WorkErrorIsolated():
+                self._errors.labels(event.doing).inc()
+            case StraysFound():
+                self._strays.labels(event.kind).inc(len(event.ids))
             case DeadLettersEntered():
                 self._count_dead(event.letters)
             case _:

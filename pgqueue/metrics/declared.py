@@ -75,6 +75,20 @@ JOBS_RESCUED: Final = Declaration(
     ("outcome",),
     "Jobs rescued from lost workers, by outcome: requeued, or failed because the job was lost too often",
 )
+WORK_ERRORS: Final = Declaration(
+    "pgqueue_work_errors_total",
+    "counter",
+    ("doing",),
+    "Errors of a worker's own work that it survived, by what it was doing: claiming, finishing, or a chore "
+    "of the upkeep; the log has the errors",
+)
+STRAYS: Final = Declaration(
+    "pgqueue_strays_total",
+    "counter",
+    ("kind",),
+    "Rows that fitted nowhere and were put right or failed, by kind: no_record, no_place, two_places, ended, "
+    "no_lane or no_lease",
+)
 JOBS_EXPIRED: Final = Declaration(
     "pgqueue_jobs_expired_total", "counter", (), "Jobs that expired before a worker claimed them"
 )
@@ -176,7 +190,17 @@ OLDEST_DEAD_LETTER: Final = Declaration(
 
 OF_A_PROCESS: Final = (
     *(JOBS_ENQUEUED, JOBS_CLAIMED, JOB_WAIT, ATTEMPT_RUN, ATTEMPTS_ENDED, ATTEMPTS_RETRIED, ATTEMPTS_FENCED),
-    *(ATTEMPTS_ABANDONED, JOBS_RESCUED, JOBS_EXPIRED, JOBS_CANCELLED, DEAD_LETTERS, BATCH_JOBS, BATCH_TIME),
+    *(
+        ATTEMPTS_ABANDONED,
+        WORK_ERRORS,
+        STRAYS,
+        JOBS_RESCUED,
+        JOBS_EXPIRED,
+        JOBS_CANCELLED,
+        DEAD_LETTERS,
+        BATCH_JOBS,
+        BATCH_TIME,
+    ),
     *(EVENT_LOOP_LAG, WORKER_SLOTS, WORKER_RUNNING, WORKER_LEASE_AGE),
 )
 OF_THE_DATABASE: Final = (

@@ -203,7 +203,7 @@ def restore_options(stored: str) -> Options:
     """
     try:
         document = json.loads(stored)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidOptionError(f"the stored options are not JSON: {error}") from error
     if not isinstance(document, dict):
         raise InvalidOptionError(f"the stored options are not an object: {stored}")

@@ -14,7 +14,7 @@ from pgqueue.store.jobs import JobStatements, job_of
 from pgqueue.store.lease import LeaseStatements
 from pgqueue.store.measure import MeasureStatements
 from pgqueue.store.settings import SettingStatements
-from pgqueue.store.upkeep import UpkeepStatements
+from pgqueue.store.upkeep import FirstOf, UpkeepStatements
 from pgqueue.store.values import (
     Carried,
     Claimed,
@@ -45,6 +45,7 @@ __all__ = [
     "DeadCount",
     "Done",
     "Estimate",
+    "FirstOf",
     "Found",
     "KeyHolder",
     "KeyRow",

@@ -40,4 +40,4 @@ def used(column: list[Any]) -> list[Any] | None:
 
 def job_moved(row: Record, status: JobStatus) -> JobMoved:
     """Return a row's job as one that now has *status*."""
-    return JobMoved(row["id"], row["task"], row["queue"], JobStatus(row["was"]), status, row["attempt"])
+    return JobMoved(row["id"], row["task"], row["queue"] or "", JobStatus(row["was"]), status, row["attempt"])

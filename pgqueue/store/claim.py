@@ -31,6 +31,19 @@ class ClaimStatements(Statements):
         rows = await connection.fetch(self._sql["claim"], lease_id, limit, lanes, positions)
         return [Claimed._make(row) for row in rows]
 
+    async def find_claimable(
+        self, connection: Connection, limit: int, walk: Sequence[tuple[int, int]], without: Iterable[UUID]
+    ) -> list[UUID]:
+        """Return up to *limit* jobs that a claim would take, except those in *without*."""
+        lanes, positions = zip(*walk, strict=True)
+        rows = await connection.fetch(self._sql["find_claimable"], limit, lanes, positions, list(without))
+        return [row["job_id"] for row in rows]
+
+    async def claim_one(self, connection: Connection, lease_id: UUID, job_id: UUID) -> Claimed | None:
+        """Claim and start one pending job; None: it is taken, or its lane is paused."""
+        row = await connection.fetchrow(self._sql["claim_one"], lease_id, job_id)
+        return None if row is None else Claimed._make(row)
+
     async def prefetch(
         self, connection: Connection, lease_id: UUID, limit: int, walk: Sequence[tuple[int, int]]
     ) -> list[tuple[UUID, int, int]]:

@@ -142,6 +142,20 @@ class DeadLetterStatements(Statements):
             MAX_COUNT,
         )
 
+    async def find_redriving(self, connection: Connection) -> UUID | None:
+        """Return the mass redrive that is carried on next."""
+        found: UUID | None = await connection.fetchval(self._sql["find_redriving"])
+        return found
+
+    async def skip_redriven(self, connection: Connection, redrive_id: UUID) -> UUID | None:
+        """Have a mass redrive leave its next dead letter out; return its job, or None if it has none."""
+        skipped: UUID | None = await connection.fetchval(self._sql["skip_redriven"], redrive_id)
+        return skipped
+
+    async def end_redrive(self, connection: Connection, redrive_id: UUID) -> None:
+        """End a mass redrive that cannot be carried on."""
+        await connection.execute(self._sql["end_redrive"], redrive_id)
+
     async def carry_redrive(self, connection: Connection, limit: int) -> Carried | None:
         """Continue one mass redrive; None: nothing is due."""
         row = await connection.fetchrow(self._sql["carry_redrive"], limit)

@@ -76,6 +76,21 @@ class EndStatements(Statements):
         )
         return {row[0] for row in rows}
 
+    async def fail_broken(
+        self,
+        connection: Connection,
+        job_id: UUID,
+        reason: str,
+        error: JobError,
+        worker: str,
+        lease_id: UUID | None,
+    ) -> bool:
+        """Fail a job at which a statement fails, wherever it waits, or runs under *lease_id*."""
+        failed = await connection.fetchval(
+            self._sql["fail_broken"], job_id, reason, _error_json(error), worker, lease_id
+        )
+        return failed is not None
+
     async def release(
         self, connection: Connection, lease_id: UUID, worker: str, ids: Sequence[UUID]
     ) -> dict[UUID, int | None]:

@@ -142,9 +142,10 @@ def job_of(row: Record) -> Job:
     json = _Row(row)
     return Job(
         id=row["id"],
-        status=JobStatus(row["status"]),
-        queue=row["queue"],
-        priority=row["priority"],
+        # Without a place it waits to be put right, and without its lane nobody knows its queue.
+        status=JobStatus(row["status"] or JobStatus.PENDING),
+        queue=row["queue"] or "",
+        priority=row["priority"] or 0,
         task=row["task"],
         arguments=json.read("arguments", decode_json, row["arguments"]),
         attempt=row["attempt"],
@@ -162,7 +163,7 @@ def job_of(row: Record) -> Job:
         error=_error(row["error"]),
         last_reason=row["last_reason"],
         last_error=_error(row["last_error"]),
-        tags=tuple(row["tags"] or ()),
+        tags=_texts_of(row["tags"]),
         key=row["key"],
         headers=json.read("headers", _texts, {}),
         progress=json.read("progress", decode_progress, None),
@@ -170,6 +171,11 @@ def job_of(row: Record) -> Job:
         read_at=row["read_at"],
         undecodable=json.undecodable,
     )
+
+
+def _texts_of(tags: Sequence[Any] | None) -> tuple[str, ...]:
+    """Return the texts in stored tags, which may hold nulls and lists."""
+    return tuple(tag for tag in tags or () if isinstance(tag, str))
 
 
 def _object(stored: str) -> dict[str, Any]:

@@ -68,11 +68,27 @@ class LeaseStatements(Statements):
         """Remove a lease that holds no jobs; return False if it holds some, or is gone."""
         return await connection.fetchval(self._sql["delete_lease"], lease_id) is not None
 
-    async def lock_expired_leases(self, connection: Connection) -> list[tuple[UUID, str]]:
-        """Lock expired leases for the transaction; return (lease id, worker) for each."""
-        return [
-            (row["id"], row["worker"]) for row in await connection.fetch(self._sql["lock_expired_leases"])
-        ]
+    async def find_missing_leases(self, connection: Connection) -> list[UUID]:
+        """Return the leases that running jobs name and that there are not."""
+        return [row["lease_id"] for row in await connection.fetch(self._sql["find_missing_leases"])]
+
+    async def remake_leases(self, connection: Connection, ids: Sequence[UUID]) -> None:
+        """Make leases that were removed while they held jobs, as expired ones."""
+        await connection.execute(self._sql["remake_leases"], ids)
+
+    async def find_expired_leases(self, connection: Connection) -> list[tuple[UUID, str]]:
+        """Return (lease id, worker) for each expired lease."""
+        rows = await connection.fetch(self._sql["find_expired_leases"])
+        return [(row["id"], row["worker"]) for row in rows]
+
+    async def lock_expired_lease(self, connection: Connection, lease_id: UUID) -> bool:
+        """Lock an expired lease for the transaction; return False if another worker is rescuing it."""
+        return await connection.fetchval(self._sql["lock_expired_lease"], lease_id) is not None
+
+    async def find_held(self, connection: Connection, lease_id: UUID, without: Iterable[UUID]) -> UUID | None:
+        """Return the first job of a lease, except those in *without*."""
+        found: UUID | None = await connection.fetchval(self._sql["find_held"], lease_id, list(without))
+        return found
 
     async def find_silent_leases(self, connection: Connection, own: UUID) -> dict[UUID, datetime]:
         """Return the leases whose process no longer holds its lock, with the times of their last renewals."""
@@ -84,17 +100,22 @@ class LeaseStatements(Statements):
         return await connection.fetchval(self._sql["expire_lease"], lease_id, renewed_at) is not None
 
     async def rescue(
-        self, connection: Connection, lease_id: UUID, limit: int, max_losses: int
+        self,
+        connection: Connection,
+        lease_id: UUID,
+        limit: int,
+        max_losses: int,
+        without: Iterable[UUID] = (),
     ) -> list[Rescued]:
-        """Rescue jobs of an expired, locked lease."""
-        rows = await connection.fetch(self._sql["rescue"], lease_id, limit, max_losses)
+        """Rescue jobs of an expired, locked lease, except those in *without*."""
+        rows = await connection.fetch(self._sql["rescue"], lease_id, limit, max_losses, list(without))
         return [
             Rescued(
                 id=row["id"],
                 task=row["task"],
                 lane=row["lane"],
                 status=JobStatus(row["status"]),
-                queue=row["queue"],
+                queue=row["queue"] or "",
                 attempt=row["attempt"],
                 was_running=row["was_running"],
             )

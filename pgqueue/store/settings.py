@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pgqueue.model.setting import Kind, Setting
+from pgqueue.model.stored_json import decode_json
 from pgqueue.options.run_time import Settings
 from pgqueue.store.base import Statements
 
@@ -58,7 +58,7 @@ class SettingStatements(Statements):
                 kind=row["kind"],
                 name=row["name"],
                 paused_at=row["paused_at"],
-                options=json.loads(row["options"] or "{}"),
+                options=_options(row["options"]),
                 actor=row["actor"],
                 reason=row["reason"],
                 changed_at=row["changed_at"],
@@ -69,3 +69,12 @@ class SettingStatements(Statements):
     async def notify(self, connection: Connection, channel: str, messages: Sequence[str]) -> None:
         """Send *messages* to all sessions that listen on *channel*."""
         await connection.execute(self._sql["notify"], channel, messages)
+
+
+def _options(stored: str | None) -> dict[str, Any]:
+    """Return stored options; those that cannot be read are left out, as workers ignore them."""
+    try:
+        options = decode_json(stored or "{}")
+    except ValueError:
+        return {}
+    return options if isinstance(options, dict) else {}

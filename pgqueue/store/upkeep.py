@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
 from pgqueue.events.kinds import JobMoved
@@ -18,12 +18,25 @@ if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
 
 
+FirstOf = Literal["promote", "expire", "unblock", "cancel"]
+"""The chores whose first row can be looked for."""
+
+
 class UpkeepStatements(Statements):
     """Statements of the upkeep."""
 
-    async def promote(self, connection: Connection, limit: int, *, names_jobs: bool = False) -> Promoted:
-        """Make due scheduled jobs pending. With *names_jobs*, the answer lists them."""
-        row = await connection.fetchrow(self._sql["promote"], limit, names_jobs)
+    async def find_first(
+        self, connection: Connection, chore: FirstOf, without: Iterable[UUID]
+    ) -> UUID | None:
+        """Return the job with which a batch of a chore begins that skips *without*."""
+        found: UUID | None = await connection.fetchval(self._sql["find_first"], chore, list(without))
+        return found
+
+    async def promote(
+        self, connection: Connection, limit: int, without: Iterable[UUID] = (), *, names_jobs: bool = False
+    ) -> Promoted:
+        """Make due scheduled jobs except *without* pending. With *names_jobs*, the answer lists them."""
+        row = await connection.fetchrow(self._sql["promote"], limit, names_jobs, list(without))
         assert row is not None
         jobs = [
             JobMoved(UUID(job_id), task, queue, JobStatus.SCHEDULED, JobStatus.PENDING, attempt)
@@ -43,9 +56,11 @@ class UpkeepStatements(Statements):
         rows = await connection.fetch(self._sql["find_waiting_aside"], timedelta(seconds=seconds))
         return [row["task"] for row in rows]
 
-    async def expire(self, connection: Connection, limit: int) -> list[JobMoved]:
-        """Expire waiting jobs that did not start by their expiry; return them."""
-        rows = await connection.fetch(self._sql["expire"], limit)
+    async def expire(
+        self, connection: Connection, limit: int, without: Iterable[UUID] = ()
+    ) -> list[JobMoved]:
+        """Expire waiting jobs, except *without*, that did not start by their expiry; return them."""
+        rows = await connection.fetch(self._sql["expire"], limit, list(without))
         return [job_moved(row, JobStatus.EXPIRED) for row in rows]
 
     async def make_partitions(self, connection: Connection, days_ahead: int) -> int:
@@ -54,9 +69,11 @@ class UpkeepStatements(Statements):
         assert isinstance(made, int)
         return made
 
-    async def unblock(self, connection: Connection, limit: int) -> list[tuple[JobMoved, int]]:
-        """Unblock jobs whose predecessor has ended; return each with its lane."""
-        rows = await connection.fetch(self._sql["unblock"], limit)
+    async def unblock(
+        self, connection: Connection, limit: int, without: Iterable[UUID] = ()
+    ) -> list[tuple[JobMoved, int]]:
+        """Unblock jobs, except *without*, whose predecessor has ended; return each with its lane."""
+        rows = await connection.fetch(self._sql["unblock"], limit, list(without))
         return [
             (job_moved(row, JobStatus.SCHEDULED if row["is_scheduled"] else JobStatus.PENDING), row["lane"])
             for row in rows
@@ -94,6 +111,11 @@ class UpkeepStatements(Statements):
         assert row is not None
         return Step(row["looked"], row["reached"], are_past=row["are_past"])
 
+    async def find_job_from(self, connection: Connection, low: UUID, high: UUID) -> UUID | None:
+        """Return the first job in a range of ids."""
+        found: UUID | None = await connection.fetchval(self._sql["find_job_from"], low, high)
+        return found
+
     async def purge(
         self, connection: Connection, low: UUID, high: UUID, limit: int, retention: Retention
     ) -> Step:
@@ -110,18 +132,45 @@ class UpkeepStatements(Statements):
         """Drop a daily partition without live jobs; return whether it was dropped."""
         return bool(await connection.fetchval(self._sql["drop_partition"], *partition[:3]))
 
+    async def walk_ids(self, connection: Connection, after: UUID, limit: int) -> list[UUID]:
+        """Return the next ids behind *after* of jobs, and of places where jobs stand."""
+        return [row["id"] for row in await connection.fetch(self._sql["walk_ids"], after, limit)]
+
+    async def find_strays(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, str]:
+        """Return those of *ids* that fit nowhere, and why."""
+        rows = await connection.fetch(self._sql["find_strays"], list(ids))
+        return {row["id"]: row["kind"] for row in rows}
+
+    async def keep_one_place(self, connection: Connection, ids: Iterable[UUID]) -> list[UUID]:
+        """Have each job stand in one place, an ended or missing one in none; return those that changed."""
+        return [row[0] for row in await connection.fetch(self._sql["keep_one_place"], list(ids))]
+
+    async def queue_strays(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, int]:
+        """Put live jobs that stand nowhere where they belong; return their lanes by id."""
+        rows = await connection.fetch(self._sql["queue_strays"], list(ids))
+        return {row["id"]: row["lane"] for row in rows}
+
+    async def remake_lanes(self, connection: Connection, ids: Iterable[UUID]) -> list[int]:
+        """Make the lanes that jobs name and that there are not; return these."""
+        return [row["id"] for row in await connection.fetch(self._sql["remake_lanes"], list(ids))]
+
     async def find_cancel_requests(self, connection: Connection, lease_id: UUID) -> list[UUID]:
         """Return the jobs under a lease that have a request to cancel them."""
         return [row[0] for row in await connection.fetch(self._sql["find_cancel_requests"], lease_id)]
 
-    async def carry_out_cancels(self, connection: Connection) -> list[tuple[JobMoved, str | None]]:
-        """Settle cancel requests whose attempt has ended; return the cancelled jobs with their reasons."""
-        rows = await connection.fetch(self._sql["carry_out_cancels"])
+    async def carry_out_cancels(
+        self, connection: Connection, limit: int, without: Iterable[UUID] = ()
+    ) -> tuple[list[tuple[JobMoved, str | None]], int]:
+        """Settle cancel requests, except of jobs *without*, whose attempt has ended.
+
+        Returns the cancelled jobs with their reasons, and how many requests of jobs that exist were settled.
+        """
+        rows = await connection.fetch(self._sql["carry_out_cancels"], limit, list(without))
         return [
             (job_moved(row, JobStatus.CANCELLED), row["reason"])
             for row in rows
             if row["answer"] == "cancelled"
-        ]
+        ], len(rows)
 
 
 def _intervals(retention: Retention) -> Iterable[timedelta | None]:

@@ -7,12 +7,15 @@ first, the request is carried out or dropped here, by any worker.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from pgqueue.events.kinds import JobsCancelled
 from pgqueue.upkeep.chore import TICK, Chore
 from pgqueue.upkeep.tools import Tools
+
+LIMIT: Final = 1000
+"""Requests that one statement carries out."""
 
 
 class Attempts(Protocol):
@@ -30,6 +33,7 @@ class Cancelling(Chore):
     def __init__(self, tools: Tools, attempts: Attempts) -> None:
         super().__init__()
         self._tools = tools
+        self._broken = tools.broken_rows(self.name)
         self._attempts = attempts
         self._heard = 0
 
@@ -43,11 +47,17 @@ class Cancelling(Chore):
         tools = self._tools
         self._heard = tools.state.requests
         own = tools.state.lease_id
-        async with tools.link.use() as connection:
-            carried_out = await tools.store.carry_out_cancels(connection)
-            if own is not None:
+        if own is not None:
+            async with tools.link.use() as connection:
                 self._attempts.cancel(await tools.store.find_cancel_requests(connection, own))
+        is_more = await self._broken.move(tools.link, LIMIT, self._carry_out, tools.first_of("cancel"))
+        return 0.0 if is_more else TICK
+
+    async def _carry_out(self, limit: int, without: Collection[UUID]) -> int:
+        tools = self._tools
+        async with tools.link.use() as connection:
+            carried_out, settled = await tools.store.carry_out_cancels(connection, limit, without)
         for job, reason in carried_out:
             tools.announcer.committed(ended=[job.job_id])
             tools.observers.emit(JobsCancelled([job], reason))
-        return TICK
+        return settled

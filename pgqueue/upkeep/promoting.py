@@ -5,7 +5,10 @@ It is timed by the next due job, not by a tick: the statement says in how many s
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from typing import Final
+from uuid import UUID
 
 from pgqueue.events.kinds import JobsPromoted
 from pgqueue.upkeep.chore import TICK, Chore
@@ -23,7 +26,9 @@ class Promoting(Chore):
     def __init__(self, tools: Tools) -> None:
         super().__init__()
         self._tools = tools
+        self._broken = tools.broken_rows(self.name)
         self._heard = 0
+        self._next_in = math.inf
 
     @property
     def is_called_for(self) -> bool:
@@ -35,14 +40,20 @@ class Promoting(Chore):
         tools = self._tools
         # Noted before looking: a job that is scheduled during the statement calls for another one.
         self._heard = tools.state.soon_due
+        self._next_in = math.inf
+        if await self._broken.move(tools.link, LIMIT, self._promote, tools.first_of("promote")):
+            return 0.0
+        return min(TICK, max(0.0, self._next_in))
+
+    async def _promote(self, limit: int, without: Collection[UUID]) -> int:
+        tools = self._tools
         async with tools.link.use() as connection:
             promoted = await tools.store.promote(
-                connection, LIMIT, names_jobs=tools.observers.want(JobsPromoted)
+                connection, limit, without, names_jobs=tools.observers.want(JobsPromoted)
             )
         if promoted.count:
             tools.announcer.committed(ready=promoted.lanes)
         if promoted.jobs:
             tools.observers.emit(JobsPromoted(promoted.jobs))
-        if promoted.count == LIMIT:
-            return 0.0
-        return TICK if promoted.next_in is None else min(TICK, max(0.0, promoted.next_in))
+        self._next_in = math.inf if promoted.next_in is None else promoted.next_in
+        return promoted.count

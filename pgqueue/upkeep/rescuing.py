@@ -16,17 +16,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from pgqueue.database.outages import is_away
 from pgqueue.events.kinds import JobRescued, JobsRescued
 from pgqueue.model.jobs import JobStatus
 from pgqueue.options.levels import MAX_LOSSES
 from pgqueue.store import Rescued
 from pgqueue.upkeep.chore import TICK, Chore
 from pgqueue.upkeep.tools import Tools
+
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -69,6 +73,7 @@ class Rescuing(Chore):
     def __init__(self, tools: Tools) -> None:
         super().__init__()
         self._tools = tools
+        self._broken = tools.broken_rows(self.name)
         self._silence = SilenceWatch()
 
     def forget(self) -> None:
@@ -80,9 +85,20 @@ class Rescuing(Chore):
         own = self._tools.state.lease_id
         if own is not None:
             await self._expire_silent(own)
-        rescued, is_more = await self._rescue()
-        for worker, jobs in rescued:
-            self._report(worker, jobs)
+        async with self._tools.link.use() as connection:
+            expired = await self._tools.store.find_expired_leases(connection)
+        is_more = False
+        failure: Exception | None = None
+        for lease_id, worker in expired:
+            try:
+                is_more |= await self._rescue(lease_id, worker)
+            except Exception as error:
+                if is_away(error):
+                    raise
+                # The jobs of other workers do not wait for those of this one.
+                failure = error
+        if failure is not None:
+            raise failure
         return 0.0 if is_more else TICK
 
     async def _expire_silent(self, own: UUID) -> None:
@@ -93,20 +109,28 @@ class Rescuing(Chore):
                 if await store.expire_lease(connection, lease_id, renewed_at):
                     logger.warning("lease %s: its process is dead; rescuing its jobs", lease_id)
 
-    async def _rescue(self) -> tuple[list[tuple[str, list[Rescued]]], bool]:
-        """Rescue; return the jobs by worker, and whether there may be more."""
-        store = self._tools.store
-        found: list[tuple[str, list[Rescued]]] = []
-        is_more = False
-        async with self._tools.link.use() as connection, connection.transaction():
-            for lease_id, worker in await store.lock_expired_leases(connection):
-                rescued = await store.rescue(connection, lease_id, LIMIT, MAX_LOSSES)
-                found.append((worker, rescued))
-                if len(rescued) == LIMIT:
-                    is_more = True
-                else:
+    async def _rescue(self, lease_id: UUID, worker: str) -> bool:
+        """Rescue jobs of an expired lease; return whether there may be more."""
+        tools, store = self._tools, self._tools.store
+
+        async def rescue(limit: int, without: Collection[UUID]) -> int:
+            async with tools.link.use() as connection, connection.transaction():
+                if not await store.lock_expired_lease(connection, lease_id):
+                    return 0
+                rescued = await store.rescue(connection, lease_id, limit, MAX_LOSSES, without)
+                if len(rescued) < limit:
                     await store.delete_lease(connection, lease_id)
-        return found, is_more
+            if rescued or not without:
+                self._report(worker, rescued)
+            return len(rescued)
+
+        async def first(connection: Connection, without: Collection[UUID]) -> UUID | None:
+            return await store.find_held(connection, lease_id, without)
+
+        async def cure(job_id: UUID, error: Exception) -> bool:
+            return await self._broken.blame(tools.link, job_id, error, lease_id)
+
+        return await self._broken.move(tools.link, LIMIT, rescue, first, cure)
 
     def _report(self, worker: str, rescued: Sequence[Rescued]) -> None:
         failed = [job.id for job in rescued if job.status is JobStatus.FAILED]

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import anyio
 
+from pgqueue.database.outages import is_away
 from pgqueue.database.pool import Link
 from pgqueue.model.ids import new_id
 from pgqueue.options.retention import DAY, Retention
@@ -39,6 +40,8 @@ PAUSE_SHARE = 9
 """A step is followed by a pause of this many times its own length, and so is a pass."""
 STEP = 2000
 """Jobs in one step."""
+PARTS = 8
+"""Into so many parts a step that fails is divided, each time."""
 CHORE = "purge"
 CHORE_TTL = 120.0
 """Seconds after which another worker may take over from one that no longer reports."""
@@ -104,7 +107,7 @@ class Purging(Chore):
         age = shortest + (DAY if shortest >= 2 * DAY else 0)
         partitions = await self._step(self._store.find_day_partitions, age)
         for low, high, partition in ranges(partitions):
-            if partition is not None and await self._drop(partition):
+            if partition is not None and await self._can_drop(partition):
                 dropped += 1
             else:
                 removed += await self._purge(low, high)
@@ -116,14 +119,48 @@ class Purging(Chore):
     async def _purge(self, low: UUID, high: UUID) -> int:
         """Remove the jobs of a range that are past their retention; return their number."""
         removed = 0
-        start = low
+        start, size = low, STEP
         while await self._keep_chore():
-            step = await self._step(self._store.purge, start, high, STEP, self._retention)
+            try:
+                step = await self._step(self._store.purge, start, high, size, self._retention)
+            except Exception as error:
+                if is_away(error):
+                    raise
+                # A part of the jobs, down to the one that cannot be removed, which stays.
+                if size > 1:
+                    size = max(1, size // PARTS)
+                    continue
+                broken = await self._step(self._store.find_job_from, start, high)
+                if broken is None:
+                    break
+                logger.error(
+                    "retention: job %s cannot be removed (%s: %s); the others continue",
+                    broken,
+                    type(error).__name__,
+                    error,
+                )
+                start, size = _behind(broken), STEP
+                continue
             removed += step.removed
-            if step.looked < STEP or step.reached is None:
+            if step.looked < size or step.reached is None:
                 break
             start = _behind(step.reached)
         return removed
+
+    async def _can_drop(self, partition: Partition) -> bool:
+        """Drop a day; an error in it leaves it to be removed job by job."""
+        try:
+            return await self._drop(partition)
+        except Exception as error:
+            if is_away(error):
+                raise
+            logger.error(  # what fails is a statement: its stack says nothing
+                "retention: partition %s cannot be dropped (%s: %s); removing its jobs one by one",
+                partition.name,
+                type(error).__name__,
+                error,
+            )
+            return False
 
     async def _drop(self, partition: Partition) -> bool:
         """Drop a day if all its jobs are past their retention; return whether it was dropped."""

@@ -18,14 +18,15 @@ from typing import Final
 
 import anyio
 
-from pgqueue.database.outages import CONNECTION_ERRORS, RECONNECT_PAUSES
-from pgqueue.database.patience import PASSING_ERRORS
-from pgqueue.errors import DatabaseUnavailableError
+from pgqueue.database.outages import PASSING_ERRORS, RECONNECT_PAUSES, REMIND_AFTER, is_away
+from pgqueue.events.kinds import WorkErrorIsolated
+from pgqueue.events.observers import Observers
 from pgqueue.tasks.registry import Registry
 from pgqueue.upkeep.cancelling import Attempts, Cancelling
 from pgqueue.upkeep.chore import TICK, Chore
 from pgqueue.upkeep.expiring import Expiring
 from pgqueue.upkeep.partitioning import Partitioning
+from pgqueue.upkeep.placing import Placing
 from pgqueue.upkeep.promoting import Promoting
 from pgqueue.upkeep.reconfiguring import Reconfiguring
 from pgqueue.upkeep.redriving import Redriving
@@ -37,12 +38,8 @@ from pgqueue.upkeep.unknown_tasks import UnknownTasks
 
 logger = logging.getLogger("pgqueue.worker")
 
-AWAY: Final = (*CONNECTION_ERRORS, DatabaseUnavailableError)
-"""What every chore raises while the database is unavailable."""
-FAILURE_PAUSES: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
+FAILURE_PAUSES: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Seconds until a chore that failed is tried again; the last one repeats."""
-REMIND_AFTER: Final = 30.0
-"""Seconds between two log lines that say that the database is unavailable."""
 
 
 def chores_of(
@@ -59,6 +56,7 @@ def chores_of(
         Expiring(tools),
         UnknownTasks(tools, registry, unknown_task_grace),
         Partitioning(tools),
+        Placing(tools, registry),
         *tidying_chores(tools),
     ]
 
@@ -66,8 +64,14 @@ def chores_of(
 class Rounds:
     """Runs chores until cancelled. *wakeup* is set when a chore may be called for before it is due."""
 
-    def __init__(self, chores: Iterable[Chore], wakeup: asyncio.Event | None = None) -> None:
+    def __init__(
+        self,
+        chores: Iterable[Chore],
+        wakeup: asyncio.Event | None = None,
+        observers: Observers | None = None,
+    ) -> None:
         self._chores = list(chores)
+        self._observers = Observers() if observers is None else observers
         self._wakeup = asyncio.Event() if wakeup is None else wakeup
         self._outages = 0
         """How many runs in a row failed because the database was unavailable."""
@@ -99,7 +103,17 @@ class Rounds:
     async def _do(self, chore: Chore, now: float) -> bool:
         try:
             pause = await chore.run()
-        except AWAY as error:
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody has cancelled this worker: a library lost a cancellation of its own.
+            self._put_off(chore, error)
+            return True
+        except Exception as error:
+            if not is_away(error):
+                self._put_off(chore, error)
+                return True
             # Put off: an error that only looks like an outage must not keep the others from their turns. Not
             # for long, however long the outage: when it is over, everything is due.
             chore.due_at = time.monotonic() + TICK
@@ -107,13 +121,6 @@ class Rounds:
             for each in self._chores:
                 each.forget()
             return False
-        except Exception as error:
-            chore.failures += 1
-            pause = FAILURE_PAUSES[min(chore.failures, len(FAILURE_PAUSES)) - 1]
-            chore.due_at = time.monotonic() + pause
-            chore.forget()
-            _tell_failed(chore, error, pause)
-            return True
         chore.due_at = now + pause
         if chore.failures:
             logger.info("upkeep: %s works again after %d failures", chore.name, chore.failures)
@@ -122,6 +129,14 @@ class Rounds:
             logger.info("upkeep: the database is available again after %d attempts", self._outages)
             self._outages = 0
         return True
+
+    def _put_off(self, chore: Chore, error: BaseException) -> None:
+        chore.failures += 1
+        pause = FAILURE_PAUSES[min(chore.failures, len(FAILURE_PAUSES)) - 1]
+        chore.due_at = time.monotonic() + pause
+        chore.forget()
+        _tell_failed(chore, error, pause)
+        self._observers.emit(WorkErrorIsolated(chore.name, type(error).__name__))
 
     def _tell_away(self, error: BaseException) -> None:
         self._outages += 1
@@ -137,7 +152,7 @@ class Rounds:
         )
 
 
-def _tell_failed(chore: Chore, error: Exception, pause: float) -> None:
+def _tell_failed(chore: Chore, error: BaseException, pause: float) -> None:
     is_passing = isinstance(error, PASSING_ERRORS)
     logger.log(
         logging.WARNING if is_passing else logging.ERROR,

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
 
 from pgqueue.database.pool import Link
 from pgqueue.events.observers import Observers
-from pgqueue.store import Store
+from pgqueue.store import FirstOf, Store
 from pgqueue.upkeep.announcing import Announcer
+from pgqueue.upkeep.broken_rows import BrokenRows
 from pgqueue.upkeep.state import WorkerState
+
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +27,16 @@ class Tools:
     observers: Observers
     announcer: Announcer
     state: WorkerState
+    worker: str
+
+    def first_of(self, chore: FirstOf) -> Callable[[Connection, Collection[UUID]], Awaitable[UUID | None]]:
+        """Make what finds the job with which a batch of a chore begins, but for some."""
+
+        async def find(connection: Connection, without: Collection[UUID]) -> UUID | None:
+            return await self.store.find_first(connection, chore, without)
+
+        return find
+
+    def broken_rows(self, doing: str) -> BrokenRows:
+        """Make what sets rows aside at which a chore fails."""
+        return BrokenRows(doing, self.store, self.announcer, self.observers, worker=self.worker)

@@ -17,7 +17,6 @@ from uuid import UUID
 
 import anyio
 
-from pgqueue.errors import InvalidOptionError
 from pgqueue.events.kinds import (
     AttemptsAbandoned,
     JobsClaimed,
@@ -185,7 +184,7 @@ class Slots:
         )
 
     def _attempt(self, lease_id: UUID, claimed: Claimed) -> RunningAttempt:
-        lane = self._lanes[claimed.lane]
+        lane = self._lane(claimed)
         definition = self._registry.get(claimed.task)
         if definition is None:
             policy = None
@@ -193,15 +192,18 @@ class Slots:
             policy = self._registry.policy(definition, lane.queue)
         else:
             try:
-                call = restore_options(claimed.options)
-            except InvalidOptionError:
+                policy = self._registry.policy(definition, lane.queue, restore_options(claimed.options))
+            except Exception:
+                # Another program wrote them: whatever is wrong with them fails this job alone.
                 policy = None
-            else:
-                policy = self._registry.policy(definition, lane.queue, call)
         return RunningAttempt(claimed, definition, policy, lane, lease_id, self.worker, self._scopes)
 
+    def _lane(self, claimed: Claimed) -> Lane:
+        """Return the lane of a job. One that was removed meanwhile has no queue that is known."""
+        return self._lanes.get(claimed.lane) or Lane(claimed.lane, "", 0, "")
+
     def _unknown(self, claimed: Claimed) -> PutAside:
-        lane = self._lanes[claimed.lane]
+        lane = self._lane(claimed)
         if claimed.task not in self._unknown_tasks:
             self._unknown_tasks.add(claimed.task)
             logger.warning(

@@ -16,8 +16,10 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
+from itertools import chain, repeat
 from types import TracebackType
 from typing import Self
 from uuid import UUID
@@ -26,6 +28,8 @@ import anyio
 
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Link
+from pgqueue.errors import PgQueueError
+from pgqueue.events.kinds import WorkErrorIsolated
 from pgqueue.model.ids import new_id
 from pgqueue.upkeep.announcing import WorkerAnnouncer
 from pgqueue.upkeep.retention import Purging
@@ -38,6 +42,7 @@ from pgqueue.worker.claim.claimer import Claimer
 from pgqueue.worker.claim.lanes import LaneBook
 from pgqueue.worker.host import WorkerHost
 from pgqueue.worker.lease.blocked_loop import BlockedLoop
+from pgqueue.worker.lease.giving_back import give_lease_back
 from pgqueue.worker.lease.keeper import Holder, LeaseKeeper
 from pgqueue.worker.lease.loop_watchdog import Watchdog
 from pgqueue.worker.outcome.dead_letter_hooks import DeadLetterHooks
@@ -51,6 +56,9 @@ MAX_LANE = 2**31 - 1
 """The greatest id of a lane."""
 
 logger = logging.getLogger("pgqueue.worker")
+
+LOOP_PAUSES = (0.2, 1.0, 5.0, 10.0, 30.0, 60.0)
+"""Seconds before a loop that failed is started again; the last one repeats."""
 
 
 class Worker:
@@ -89,10 +97,10 @@ class Worker:
         self._slots = Slots(host, scopes, self._finisher, state, book.lanes, settings)
         self._claimer = Claimer(host, claim_link, state, self._slots, self._announcer, book, settings)
         self._keeper = LeaseKeeper(host, self._holder(), state, self._slots, ttl=settings.lease_ttl)
-        tools = Tools(store, upkeep_link, host.observers, self._announcer, state)
+        tools = Tools(store, upkeep_link, host.observers, self._announcer, state, name)
         chores = chores_of(tools, host.registry, self._slots, host.unknown_task_grace)
-        self._rounds = Rounds(chores, state.upkeep)
-        self._retention = Rounds([Purging(store, purge_link, host.retention)])
+        self._rounds = Rounds(chores, state.upkeep, host.observers)
+        self._retention = Rounds([Purging(store, purge_link, host.retention)], observers=host.observers)
 
     # Life
 
@@ -143,6 +151,10 @@ class Worker:
                 self.release()
                 with anyio.CancelScope(shield=True), anyio.move_on_after(self._settings.cancel_grace + 5):
                     await asyncio.wait((self._running,))
+            elif (caller := asyncio.current_task()) is None or not caller.cancelling():
+                raise PgQueueError(
+                    f"worker {self.name} was cancelled by something else; its jobs returned to the queue"
+                ) from None
             raise
 
     @property
@@ -178,9 +190,9 @@ class Worker:
 
     @property
     def has_failed(self) -> bool:
-        """Whether an error ended the worker."""
+        """Whether an error ended the worker, or somebody cancelled its task."""
         host = self._running
-        return host is not None and host.done() and not host.cancelled() and host.exception() is not None
+        return host is not None and host.done() and (host.cancelled() or host.exception() is not None)
 
     @property
     def is_consuming(self) -> bool:
@@ -196,14 +208,8 @@ class Worker:
                 anyio.create_task_group() as group,
                 self._host.signals.listen(self._hear, self._claimer.look),
             ):
-                group.start_soon(self._keeper.run, self._watchdog)
-                group.start_soon(self._finisher.run)
-                group.start_soon(self._rounds.run)
-                group.start_soon(self._retention.run)
-                group.start_soon(self._progress.run)
-                group.start_soon(self._letters.run)
-                group.start_soon(self._claimer.run)
-                group.start_soon(slots.deadlines.run)
+                for doing, run in self._loops(self._watchdog).items():
+                    group.start_soon(self._outlive_errors, doing, run)
                 logger.info(
                     "worker %s: started on queues %s, concurrency %d",
                     self.name,
@@ -213,8 +219,16 @@ class Worker:
                 await self._stop_event.wait()
                 await self._wind_down()
                 group.cancel_scope.cancel()
-        except Exception:
-            logger.exception("worker %s: stopped because of an error", self.name)
+        except BaseException as error:
+            is_error = isinstance(error, Exception)
+            logger.log(
+                logging.ERROR if is_error else logging.WARNING,
+                "worker %s: stopped because of an error" if is_error else "worker %s: was cancelled",
+                self.name,
+                exc_info=error if is_error else None,
+            )
+            with anyio.CancelScope(shield=True):
+                await self._give_up()
             raise
         finally:
             slots.release()
@@ -246,6 +260,70 @@ class Worker:
         if not last_claim.cancelled_caught:
             with suppress(TimeoutError), anyio.fail_after(settings.cancel_grace):
                 await persist("giving the lease back", self._claimer.return_lease)
+
+    def _loops(self, watchdog: Watchdog) -> dict[str, Callable[[], Awaitable[object]]]:
+        """The loops of this worker, by what they do."""
+        return {
+            "keeping the lease": partial(self._keeper.run, watchdog),
+            "finishing": self._finisher.run,
+            "upkeep": self._rounds.run,
+            "retention": self._retention.run,
+            "storing progress": self._progress.run,
+            "telling of dead letters": self._letters.run,
+            "claiming": self._claimer.run,
+            "watching limits": self._slots.deadlines.run,
+        }
+
+    async def _outlive_errors(self, doing: str, run: Callable[[], Awaitable[object]]) -> None:
+        """Run a loop until it ends by itself; start it again after an error, which ends no other."""
+        for pause in chain(LOOP_PAUSES, repeat(LOOP_PAUSES[-1])):
+            try:
+                await run()
+            except Exception as error:
+                logger.exception(
+                    "worker %s: %s failed; starting it again in %g s, the rest continues",
+                    self.name,
+                    doing,
+                    pause,
+                )
+                self._host.observers.emit(WorkErrorIsolated(doing, type(error).__name__))
+                await anyio.sleep(pause)
+            else:
+                return
+
+    async def _give_up(self) -> None:
+        """End what this worker holds when its loops are gone: write outcomes, return the jobs and the lease.
+
+        As far as it can be done while the lease lasts: after that the jobs count as lost.
+        """
+        self.stop()
+        slots, lease_id = self._slots, self._state.lease_id
+        slots.release()
+        with anyio.move_on_after(min(self._settings.cancel_grace, self._settings.lease_ttl / 3)):
+            await slots.wait_empty()
+        for attempt in list(slots.attempts):
+            slots.abandon(attempt)
+        for link in self._links:
+            # A loop may have been stopped in the middle of a statement.
+            link.drop()
+        with anyio.move_on_after(self._settings.lease_ttl / 3):
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._finisher.run)
+                await self._finisher.flush()
+                group.cancel_scope.cancel()
+        with anyio.move_on_after(self._settings.lease_ttl / 3) as patience:
+            if lease_id is not None:
+                give_back = partial(
+                    give_lease_back, self._host.store, self._links[0], lease_id, with_jobs=True
+                )
+                await persist("giving the lease back", give_back)
+        if patience.cancelled_caught:
+            logger.error(
+                "worker %s: the database is unavailable: %d outcomes were not written, and its jobs count as "
+                "lost",
+                self.name,
+                self._finisher.backlog,
+            )
 
     async def _end_attempts(self) -> None:
         """Wait for the attempts within the grace; then stop them, and abandon those that do not stop."""

@@ -10,5 +10,9 @@ with ended as (
     returning job_id, ready_at, started_at, position, lane, attempt, losses
 )
 insert into pgqueue.ready (job_id, ready_at, position, lane, attempt, losses)
-select job_id, ready_at, position, lane, attempt - (started_at is not null)::integer, losses from ended
+select job_id, ready_at, position, lane,
+       case when started_at is null then attempt else greatest(attempt, 1) - 1 end, losses
+from ended
+-- One that stands there already is pending already.
+on conflict do nothing
 returning job_id

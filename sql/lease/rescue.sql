@@ -1,11 +1,13 @@
--- rescue: rescue up to $2 jobs of the expired lease $1, each at its old position; a job that was lost more often
+-- rescue: rescue up to $2 jobs, except $4, of the expired lease $1, each at its old position; a job that was lost more often
 -- than its task allows (default $3) has failed; a job with a cancel request is cancelled.
 --
 -- The caller holds the lock on the lease. A loss is counted separately, and the attempt does not count. A prefetched
 -- job that was not started has lost nothing. Returns the jobs with their new statuses and lanes.
 
 with held as materialized (
-    select job_id from pgqueue.running where lease_id = $1 limit $2 for update
+    select job_id from pgqueue.running
+    where lease_id = $1 and job_id <> all($4::uuid[])
+    order by job_id limit $2 for update
 ),
 taken as (
     delete from pgqueue.running
@@ -14,12 +16,18 @@ taken as (
 ),
 judged as materialized (
     select taken.*, lease.worker, lease.version, job.task,
-           taken.losses + (taken.started_at is not null)::integer as losses_now,
+           least(taken.losses, 2147483646) + (taken.started_at is not null)::integer as losses_now,
            taken.started_at is not null and taken.losses >= coalesce(
-               (job.options ->> 'max_losses')::integer,
-               (select (setting.options ->> 'max_losses')::integer from pgqueue.setting
+               -- What is no number was not written by pgqueue, and counts as not given.
+               case when (job.options ->> 'max_losses') ~ '^[0-9]{1,20}$'
+                    then (job.options ->> 'max_losses')::numeric end,
+               (select case when (setting.options ->> 'max_losses') ~ '^[0-9]{1,20}$'
+                            then (setting.options ->> 'max_losses')::numeric end
+                from pgqueue.setting
                 where setting.kind = 'task' and setting.name = job.task),
-               (lease.max_losses ->> job.task)::integer, $3
+               case when (lease.max_losses ->> job.task) ~ '^[0-9]{1,20}$'
+                    then (lease.max_losses ->> job.task)::numeric end,
+               $3::integer
            ) as is_lost,
            taken.started_at is not null and taken.job_id = any(array(
                select job_id from pgqueue.cancel_request where job_id = any(array(select job_id from held))
@@ -31,8 +39,10 @@ judged as materialized (
 ),
 requeued as (
     insert into pgqueue.ready (job_id, ready_at, position, lane, attempt, losses)
-    select job_id, ready_at, position, lane, attempt - (started_at is not null)::integer, losses_now
+    select job_id, ready_at, position, lane, case when started_at is null then attempt else greatest(attempt, 1) - 1 end, losses_now
     from judged where not is_lost and not is_doomed
+    -- One that stands there already is pending already.
+    on conflict do nothing
 ),
 history as (
     insert into pgqueue.attempt (job_id, attempt, started_at, worker, version, reason)

@@ -14,7 +14,8 @@ longest as materialized (
 select longest.lease_id, longest.job_id, job.task,
        (select lane.queue from pgqueue.lane where lane.id = longest.lane) as queue,
        longest.attempt, longest.started_at,
-       extract(epoch from now() - longest.started_at)::float8 as seconds,
+       least(1e12, greatest(-1e12,
+           extract(epoch from now())::float8 - extract(epoch from longest.started_at)::float8)) as seconds,
        (select progress.value from pgqueue.progress where progress.job_id = longest.job_id) as progress
 from longest
 join pgqueue.job on job.id = longest.job_id

@@ -7,9 +7,12 @@ with held as materialized (
     group by first.lease_id
 )
 select lease.id as lease_id, lease.worker as name, lease.version, lease.queues, lease.started_at,
-       extract(epoch from now() - lease.renewed_at)::float8 as lease_age,
-       extract(epoch from lease.expires_at - now())::float8 as lease_left,
-       lease.loop_lag,
+       -- Extracted separately, and bounded: a time written by hand can be infinite, which JSON has no number for.
+       least(1e12, greatest(-1e12,
+           extract(epoch from now())::float8 - extract(epoch from lease.renewed_at)::float8)) as lease_age,
+       least(1e12, greatest(-1e12,
+           extract(epoch from lease.expires_at)::float8 - extract(epoch from now())::float8)) as lease_left,
+       least(1e12, greatest(0, nullif(lease.loop_lag, 'NaN'))) as loop_lag,
        coalesce(held.running, 0)::integer as running,
        coalesce(held.claimed - held.running, 0)::integer as prefetched
 from pgqueue.lease

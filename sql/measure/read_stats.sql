@@ -4,7 +4,7 @@
 -- Returns only periods with statistics, each with its place; the latest period is 0.
 
 select case when $4 then stat.queue end as queue,
-       greatest(0, floor(extract(epoch from now() - stat.at) / extract(epoch from $2::interval)))::integer as place,
+       greatest(0, floor(extract(epoch from now() - least(stat.at, now())) / extract(epoch from $2::interval)))::integer as place,
        sum(enqueued)::bigint as enqueued,
        sum(claimed)::bigint as claimed,
        sum(succeeded)::bigint as succeeded,

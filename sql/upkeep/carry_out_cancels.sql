@@ -1,14 +1,22 @@
--- carry_out_cancels: carry out cancel requests whose job is no longer running under the lease they name.
+-- carry_out_cancels: carry out up to $1 cancel requests, except those of jobs $2, whose job is no longer running under the lease they name.
 --
 -- The attempt ended while the request was being written. A job that waits for its next attempt is cancelled now, and
 -- an ended job stays as it is. Returns the jobs with their answers, as cancel_jobs does, and the reasons.
 
-with settled as (
+with due as materialized (
+    select job_id from pgqueue.cancel_request
+    where job_id <> all($2::uuid[])
+      and not exists (
+          select from pgqueue.running
+          where running.job_id = cancel_request.job_id and running.lease_id = cancel_request.lease_id
+      )
+    order by job_id
+    limit $1
+    for update skip locked
+),
+settled as (
     delete from pgqueue.cancel_request
-    where not exists (
-        select from pgqueue.running
-        where running.job_id = cancel_request.job_id and running.lease_id = cancel_request.lease_id
-    )
+    where job_id = any(array(select job_id from due))
     returning job_id, reason, actor
 ),
 stood as materialized (

@@ -1,11 +1,13 @@
--- expire: end up to $1 jobs that did not start by their expiry, wherever they wait.
+-- expire: end up to $1 jobs except $2 that did not start by their expiry, wherever they wait.
 --
 -- For jobs that no worker reaches: those in queues that are paused or have no worker, those waiting for a retry, and
 -- blocked ones. A running job may come back to wait, so it is checked again after ten seconds, and then at growing
 -- intervals. Locked records are skipped until then. Returns the jobs, and where each was.
 
 with due as materialized (
-    select job_id from pgqueue.expiry where check_at <= now() order by check_at limit $1 for update skip locked
+    select job_id from pgqueue.expiry
+    where check_at <= now() and job_id <> all($2::uuid[])
+    order by check_at limit $1 for update skip locked
 ),
 live as materialized (
     select job.id, job.expires_at
@@ -59,7 +61,10 @@ forgotten as (
 ),
 postponed as (
     update pgqueue.expiry
-    set check_at = greatest(live.expires_at, now() + greatest(interval '10 seconds', now() - live.expires_at))
+    -- Subtracted only from a time that is finite: before PostgreSQL 17, an infinite one cannot be.
+    set check_at = greatest(live.expires_at, now() + greatest(interval '10 seconds', case
+        when live.expires_at > now() - interval '1 year' and isfinite(live.expires_at) then now() - live.expires_at
+        else interval '1 year' end))
     from live
     where expiry.job_id = live.id
       and expiry.job_id = any(array(select job_id from due))

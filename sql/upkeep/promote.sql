@@ -1,4 +1,4 @@
--- promote: make up to $1 due scheduled jobs pending, in the order of their times; lists them if $2.
+-- promote: make up to $1 due scheduled jobs except $3 pending, in the order of their times; lists them if $2.
 --
 -- Returns how many, their lanes, the seconds until the next one is due (null: none is scheduled), and the id, task,
 -- queue and attempt of each as JSON (null: not requested).
@@ -6,7 +6,7 @@
 with due as materialized (
     select job_id
     from pgqueue.scheduled
-    where scheduled_at <= now()
+    where scheduled_at <= now() and job_id <> all($3::uuid[])
     order by scheduled_at
     limit $1
     for update skip locked
@@ -19,6 +19,8 @@ moved as (
 queued as (
     insert into pgqueue.ready (job_id, lane, attempt, losses)
     select job_id, lane, attempt, losses from moved order by scheduled_at, job_id
+    -- One that stands there already is pending already.
+    on conflict do nothing
 )
 select (select count(*) from moved) as promoted,
        array(select distinct lane from moved) as lanes,

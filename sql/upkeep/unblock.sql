@@ -1,4 +1,4 @@
--- unblock: unblock up to $1 jobs whose predecessor has ended or is gone.
+-- unblock: unblock up to $1 jobs except $2 whose predecessor has ended or is gone.
 --
 -- They become pending, or scheduled if their time has not come. Returns each, and which of the two it is. The
 -- predecessor is looked up by key, one at a time: as a join it would be hashed whole.
@@ -7,6 +7,7 @@ with free as materialized (
     select job_id
     from pgqueue.blocked
     where waits_for is not null
+      and job_id <> all($2::uuid[])
       and (select job.status is null from pgqueue.job where job.id = blocked.waits_for) is not true
     limit $1
     for update skip locked
@@ -25,10 +26,12 @@ timed as materialized (
 waiting as (
     insert into pgqueue.scheduled (job_id, scheduled_at, lane, attempt, losses)
     select job_id, run_at, lane, attempt, losses from timed where run_at > now()
+    on conflict do nothing
 ),
 queued as (
     insert into pgqueue.ready (job_id, lane, attempt, losses)
     select job_id, lane, attempt, losses from timed where run_at is null or run_at <= now() order by job_id
+    on conflict do nothing
 )
 select job_id as id, task, (select lane.queue from pgqueue.lane where lane.id = timed.lane) as queue, 'blocked' as was,
        attempt, lane, (run_at > now()) is true as is_scheduled

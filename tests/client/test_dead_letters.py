@@ -566,7 +566,7 @@ async def test_a_cancellation_that_came_too_late_for_the_failure_does_not_end_th
 
     await pgq.redrive(job.id)
     async with inside.database(pgq).acquire() as connection:
-        await inside.store(pgq).carry_out_cancels(connection)
+        await inside.store(pgq).carry_out_cancels(connection, 100)
     async with pgq.worker():
         assert await job.result(timeout=60) == "sent"
 

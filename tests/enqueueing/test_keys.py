@@ -569,7 +569,7 @@ async def bring(  # noqa: C901  # one case a state
         case "lost":
             await holder.die()
             async with connection.transaction():
-                await store.lock_expired_leases(connection)
+                assert await store.lock_expired_lease(connection, lease_id)
                 await store.rescue(connection, lease_id, 10, 3)
         case "succeeded" | "deleted":
             await store.finish(connection, lease_id, "ghost", [job.id], None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 # For types alone: programs that tests start import this module, too.
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from typing import Any
     from uuid import UUID
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pgqueue.upkeep.retention import Purging
     from pgqueue.web.pages.login import Gate
     from pgqueue.worker.claim.claimer import Claimer
+    from pgqueue.worker.lease.loop_watchdog import Watchdog
     from pgqueue.worker.slots import Slots
 
 # A PgQueue
@@ -126,6 +128,40 @@ def slots_of(worker: Worker) -> Slots:
 def run_time_of(worker: Worker) -> Settings | None:
     """Return what *worker* has read of pauses and run-time options."""
     return worker._state.settings
+
+
+def break_worker(worker: Worker, error: Exception) -> None:
+    """Have *worker* stop, and *error* raised in the middle of that."""
+
+    async def fail() -> None:
+        raise error
+
+    worker._wind_down = fail  # type: ignore[method-assign]
+    worker.stop()
+
+
+def cancel_worker(worker: Worker) -> None:
+    """Cancel the asyncio task of *worker*, as a program that cancels all tasks does."""
+    assert worker._running is not None
+    worker._running.cancel()
+
+
+def fail_loop_once(worker: Worker, doing: str, error: Exception) -> None:
+    """Have a loop of *worker* raise *error* when it is first run."""
+    make = worker._loops
+
+    def make_failing(watchdog: Watchdog) -> dict[str, Callable[[], Awaitable[object]]]:
+        loops = make(watchdog)
+        run, failures = loops[doing], [error]
+
+        async def fail_once() -> object:
+            if failures:
+                raise failures.pop()
+            return await run()
+
+        return {**loops, doing: fail_once}
+
+    worker._loops = make_failing  # type: ignore[method-assign]
 
 
 def is_watched(worker: Worker, at: float) -> bool:

@@ -71,7 +71,7 @@ def heard() -> Heard:
 @pytest.fixture
 async def tools(pgq: PgQueue, heard: Heard) -> AsyncIterator[Tools]:
     link = Link(inside.database(pgq), durable=True)
-    yield Tools(inside.store(pgq), link, inside.observers(pgq), heard, WorkerState())
+    yield Tools(inside.store(pgq), link, inside.observers(pgq), heard, WorkerState(), "worker")
     await link.close()
 
 

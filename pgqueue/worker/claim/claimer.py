@@ -19,14 +19,17 @@ from operator import attrgetter
 from uuid import UUID
 
 import anyio
+import asyncpg
 
+from pgqueue.database.outages import is_away
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Link
-from pgqueue.events.kinds import BatchSent, JobMoved, JobsCancelled
+from pgqueue.events.kinds import BatchSent, JobMoved, JobsCancelled, WorkErrorIsolated
 from pgqueue.model.jobs import JobStatus
 from pgqueue.options.run_time import Settings
 from pgqueue.store import Claimed
 from pgqueue.upkeep.announcing import Announcer
+from pgqueue.upkeep.broken_rows import BrokenRows
 from pgqueue.upkeep.state import WorkerState
 from pgqueue.worker.claim.lanes import LaneBook
 from pgqueue.worker.host import WorkerHost
@@ -46,6 +49,8 @@ MAX_FOREIGN = 1000
 """Lanes of other workers' queues that are remembered, so that their jobs are not looked for."""
 SWEEP_SHARE = 20
 """A sweep is not repeated for this many times its own length: a held snapshot's dead rows slow it down."""
+FAILURE_PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+"""Seconds until a round that failed is tried again; the last one repeats."""
 DOUBTS = (0.0, 5.0, 20.0, 60.0)
 """Seconds after a claim whose reply was lost at which its jobs are looked for."""
 
@@ -89,6 +94,8 @@ class Claimer:
         self._foreign: set[int] = set()
         self._soon: asyncio.TimerHandle | None = None
         self._is_wanted_soon = False
+        self._broken = BrokenRows("claiming", host.store, announcer, host.observers, worker=slots.worker)
+        self._failures = 0
         self.book = book
 
     @property
@@ -138,11 +145,39 @@ class Claimer:
         while not self._state.is_stopping:
             # Cleared before looking: what is announced during a claim is not slept through.
             self._state.claiming.clear()
-            pause = await persist("claiming", self._round)
+            pause = await self._try_round()
             if pause > 0:
                 with anyio.move_on_after(pause):
                     await self._state.claiming.wait()
         self._ended.set()
+
+    async def _try_round(self) -> float:
+        """Do one round; return the seconds to sleep. An error is logged, and puts the next round off."""
+        try:
+            pause = await persist("claiming", self._round)
+        except Exception as error:
+            self._failures += 1
+            pause = FAILURE_PAUSES[min(self._failures, len(FAILURE_PAUSES)) - 1]
+            logger.error(
+                "claiming failed (%s: %s); trying again in %g s, running jobs continue",
+                type(error).__name__,
+                error,
+                pause,
+                exc_info=error if self._failures == 1 else None,
+            )
+            self._observers.emit(WorkErrorIsolated("claiming", type(error).__name__))
+            await self._rest(pause)
+            return 0.0
+        self._failures = 0
+        return pause
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait, whatever is announced meanwhile: an error would come again as often. Only a stop ends it."""
+        until = time.monotonic() + seconds
+        while not self._state.is_stopping and (left := until - time.monotonic()) > 0:
+            self._state.claiming.clear()
+            with anyio.move_on_after(left):
+                await self._state.claiming.wait()
 
     async def wait_ended(self) -> None:
         """Wait until a claim that was under way when it was stopped has brought its jobs."""
@@ -250,17 +285,62 @@ class Claimer:
     async def _claim(self, lease_id: UUID, limit: int) -> int:
         """Claim up to *limit* ready jobs and start them; return their number."""
         walk = self.book.walk()
-        async with self._link.use() as connection:
-            started_at = time.monotonic()
-            jobs = await self._store.claim(connection, lease_id, limit, walk)
+        if self._broken.is_suspicious:
+            return await self._claim_singly(lease_id, limit, walk)
+        try:
+            async with self._link.use() as connection:
+                started_at = time.monotonic()
+                jobs = await self._store.claim(connection, lease_id, limit, walk)
+        except Exception as error:
+            if is_away(error):
+                raise
+            # One of the jobs, perhaps. If it was read back that failed, they are claimed.
+            logger.warning("a claim failed (%s: %s); claiming job by job", type(error).__name__, error)
+            await self._return_unknown(lease_id)
+            return await self._claim_singly(lease_id, limit, walk)
         self._tell_sent(len(jobs), started_at)
         self._has_claimed_since_sweep = True
         self.book.claimed(walk, [(job.lane, job.position) for job in jobs], limit=limit)
         return self._start(lease_id, jobs)
 
+    async def _claim_singly(self, lease_id: UUID, limit: int, walk: Sequence[tuple[int, int]]) -> int:
+        """Claim as `_claim` does, job by job; set aside those that cannot be claimed."""
+        async with self._link.use() as connection:
+            found = await self._store.find_claimable(connection, limit, walk, self._broken.skipped)
+        claimed: list[Claimed] = []
+        failures = 0
+        for job_id in found:
+            try:
+                async with self._link.use() as connection:
+                    job = await self._store.claim_one(connection, lease_id, job_id)
+            except Exception as error:
+                if is_away(error):
+                    self._start(lease_id, claimed)
+                    raise
+                failures += 1
+                await self._blame(lease_id, job_id, error)
+                continue
+            if job is not None:
+                # Before the others are tried: what is claimed waits for none of them.
+                self._start(lease_id, [job])
+                claimed.append(job)
+                self._broken.went_through([job_id])
+        if claimed:
+            self._has_claimed_since_sweep = True
+        self.book.claimed(walk, [(job.lane, job.position) for job in claimed], limit=limit)
+        if failures:
+            self._must_sweep = True
+        return len(claimed)
+
+    async def _blame(self, lease_id: UUID, job_id: UUID, error: Exception) -> None:
+        if not isinstance(error, asyncpg.PostgresError):
+            # It could not be read back. The claim itself is committed.
+            await self._return_unknown(lease_id)
+        await self._broken.blame(self._link, job_id, error, lease_id)
+
     async def _prefetch(self, lease_id: UUID) -> None:
         limit, walk = self._prefetch_limit - len(self._prefetched), self.book.walk()
-        if limit <= 0:
+        if limit <= 0 or self._broken.is_suspicious:
             return
         async with self._link.use() as connection:
             started_at = time.monotonic()
@@ -283,9 +363,30 @@ class Claimer:
         """Start up to *count* prefetched jobs; return their number."""
         ids, self._prefetched = self._prefetched[:count], self._prefetched[count:]
         # Those that are not returned were taken over by another worker meanwhile.
-        async with self._link.use() as connection:
-            jobs = await self._store.start(connection, lease_id, ids)
+        try:
+            async with self._link.use() as connection:
+                jobs = await self._store.start(connection, lease_id, ids)
+        except Exception as error:
+            if is_away(error):
+                raise
+            return await self._start_singly(lease_id, ids)
         return self._start(lease_id, jobs)
+
+    async def _start_singly(self, lease_id: UUID, ids: Sequence[UUID]) -> int:
+        """Start prefetched jobs one by one; set aside those that cannot be started."""
+        started = 0
+        for job_id in ids:
+            try:
+                async with self._link.use() as connection:
+                    jobs = await self._store.start(connection, lease_id, [job_id])
+            except Exception as error:
+                if is_away(error):
+                    raise
+                await self._broken.blame(self._link, job_id, error, lease_id)
+            else:
+                started += self._start(lease_id, jobs)
+                self._broken.went_through()
+        return started
 
     def _start(self, lease_id: UUID, jobs: list[Claimed]) -> int:
         if jobs:
@@ -296,6 +397,10 @@ class Claimer:
     async def _resolve_doubt(self, lease_id: UUID) -> None:
         # Removed first: the lease may change meanwhile, and its doubts with it. A failure adds them again.
         self._doubts.pop(0)
+        await self._return_unknown(lease_id)
+
+    async def _return_unknown(self, lease_id: UUID) -> None:
+        """Return to the queue what the lease holds and this worker does not know of."""
         async with self._link.use() as connection, connection.transaction():
             await self._store.lock_lease(connection, lease_id)
             known = [*self._slots.job_ids, *self._prefetched]

@@ -89,7 +89,8 @@ class LaneBook:
         count = 0
         for lane_id, position in jobs:
             count += 1
-            if position > last.get(lane_id, 0):
+            # Positions written by hand can be negative.
+            if position >= last.get(lane_id, position):
                 last[lane_id] = position
         for lane_id, position in last.items():
             self._positions[lane_id] = max(self._positions.get(lane_id, 0), position - LATE)

@@ -20,7 +20,6 @@ from uuid import UUID, uuid4
 
 import anyio
 
-from pgqueue.database.outages import CONNECTION_ERRORS
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Link
 from pgqueue.upkeep.state import WorkerState
@@ -97,6 +96,7 @@ class LeaseKeeper:
         """
         worker_loop = asyncio.get_running_loop()
         ended = asyncio.Event()
+        self._forget_thread()
 
         def run_thread() -> None:
             try:
@@ -112,11 +112,18 @@ class LeaseKeeper:
         try:
             await ended.wait()
             if self._failure is not None:
+                if self._latest is not None:
+                    # Nobody renews it.
+                    self._lose(self._latest)
                 raise self._failure
         finally:
             self._stop()
             with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_WITHIN):
                 await ended.wait()
+
+    def _forget_thread(self) -> None:
+        """Forget an earlier thread, which has failed."""
+        self._must_stop, self._failure, self._loop, self._stopping = False, None, None, None
 
     def look(self) -> None:
         """Renew now, in the keeper's thread: the lease may be gone."""
@@ -156,7 +163,7 @@ class LeaseKeeper:
         """Give back a lease that the worker stopped too early to hear of. One that holds jobs stays."""
         if self._latest is None:
             return
-        with contextlib.suppress(*CONNECTION_ERRORS):
+        with contextlib.suppress(Exception):
             async with asyncio.timeout(DROP_WITHIN):
                 await give_lease_back(self._store, link, self._latest, with_jobs=False)
 
@@ -223,7 +230,9 @@ class LeaseKeeper:
                     renewed = await self._store.renew_lease(
                         connection, lease_id, self._ttl, loop_lag=watchdog.lag
                     )
-            except CONNECTION_ERRORS as error:
+            except Exception as error:
+                # Whatever it is: as long as the lease lasts, the next renewal may succeed.
+                link.drop()
                 logger.warning(
                     "lease %s: the database is unavailable (%s: %s); %.1f s left to renew it",
                     lease_id,

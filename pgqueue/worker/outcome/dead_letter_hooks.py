@@ -72,6 +72,7 @@ class DeadLetterHooks:
 
     async def run(self) -> None:
         """Call hooks until cancelled."""
+        self._is_telling = False
         while True:
             self._wakeup = anyio.Event()
             if not self._waiting:

@@ -17,17 +17,19 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
-import asyncpg
+import anyio
 
+from pgqueue.database.outages import AWAY_ERRORS, REMIND_AFTER, is_about_values
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Link
-from pgqueue.events.kinds import AttemptsEnded, AttemptsFenced, BatchSent
+from pgqueue.events.kinds import AttemptsEnded, AttemptsFenced, BatchSent, WorkErrorIsolated
 from pgqueue.events.observers import Observers
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, Outcome, Released, Retried, Succeeded, next_in, status_after
 from pgqueue.store import Store
 from pgqueue.upkeep.announcing import Announcer
+from pgqueue.upkeep.broken_rows import DOUBTFUL, Stuck
 from pgqueue.upkeep.state import WorkerState
 from pgqueue.worker.attempt.attempt import Phase, RunningAttempt
 
@@ -39,9 +41,6 @@ logger = logging.getLogger("pgqueue.worker")
 MAX_BATCH = 1000
 MAX_LENGTH = 16 * 1024 * 1024
 """Characters of results in one statement."""
-
-UNSTORABLE = (asyncpg.DataError, asyncpg.ProgramLimitExceededError, asyncpg.StatementTooComplexError)
-"""What the server raises for a value that it cannot store; other errors are about the statement."""
 
 
 class Written(NamedTuple):
@@ -75,6 +74,13 @@ class Finisher:
         self._worker = worker
         self._queues = queues
         self._waiting: list[RunningAttempt] = []
+        self._stuck: dict[RunningAttempt, Stuck] = {}
+        """Outcomes that could not be written and may be later, with what is known of their failures."""
+        self._aside: list[RunningAttempt] = []
+        """Those of them that are skipped for a while."""
+        self._written_at = float("-inf")
+        self._failed_in_a_row = 0
+        self._warned_at = float("-inf")
         self._writing: Sequence[RunningAttempt] = ()
         self._wakeup = asyncio.Event()
         self._idle = asyncio.Event()
@@ -82,17 +88,17 @@ class Finisher:
     @property
     def backlog(self) -> int:
         """Outcomes that are not committed yet."""
-        return len(self._waiting) + len(self._writing)
+        return len(self._waiting) + len(self._writing) + len(self._aside)
 
     @property
     def job_ids(self) -> list[UUID]:
         """The jobs of those outcomes."""
-        return [attempt.claimed.id for attempt in (*self._waiting, *self._writing)]
+        return [attempt.claimed.id for attempt in (*self._waiting, *self._writing, *self._aside)]
 
     @property
     def pending(self) -> list[RunningAttempt]:
         """The attempts that those are outcomes of."""
-        return [*self._writing, *self._waiting]
+        return [*self._writing, *self._waiting, *self._aside]
 
     def take_over(self, attempts: Iterable[RunningAttempt]) -> None:
         """Write outcomes that another finisher holds and cannot write."""
@@ -123,12 +129,16 @@ class Finisher:
             await self._idle.wait()
 
     async def run(self) -> None:
-        """Write outcomes until cancelled."""
+        """Write outcomes until cancelled. Started again, it writes what was interrupted, too."""
+        self._waiting, self._writing = [*self._writing, *self._waiting], ()
         while True:
             if not self._waiting:
                 self._idle.set()
                 self._wakeup = asyncio.Event()
-                await self._wakeup.wait()
+                await self._wait()
+            if self._aside:
+                self._take_back()
+            self._failed_in_a_row = 0
             self._writing, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
             for same in _groups(self._writing):
                 await self._write(same)
@@ -136,20 +146,55 @@ class Finisher:
             # They may have held the claimer back, with no attempt left to wake it.
             self._state.claiming.set()
 
+    async def _wait(self) -> None:
+        """Wait for an outcome, or until one that was skipped is to be tried again."""
+        if not self._aside:
+            await self._wakeup.wait()
+            return
+        until = min(self._stuck[attempt].until for attempt in self._aside)
+        with anyio.move_on_after(max(0.0, until - time.monotonic())):
+            await self._wakeup.wait()
+
+    def _take_back(self) -> None:
+        """Try outcomes again that were skipped for long enough."""
+        now = time.monotonic()
+        due = [attempt for attempt in self._aside if self._stuck[attempt].until <= now]
+        self._aside = [attempt for attempt in self._aside if self._stuck[attempt].until > now]
+        self._waiting += due
+
     async def _write(self, batch: Sequence[RunningAttempt]) -> None:
         """Write outcomes of one kind, reached under one lease."""
-        if len({attempt.claimed.id for attempt in batch}) < len(batch):
-            # A server that crashed forgot a claim, and the job was claimed again under the same lease before
-            # this was written. One of the two outcomes counts, and the other is fenced off.
-            first = {attempt.claimed.id: attempt for attempt in reversed(batch)}
-            await self._write(list(first.values()))
-            await self._write([attempt for attempt in batch if first[attempt.claimed.id] is not attempt])
+        if self._failed_in_a_row >= DOUBTFUL:
+            # It is about all of them: see `_put_aside`.
+            for attempt in batch:
+                self._skip(attempt)
             return
-        if len(batch) > 1 and _length(batch) > MAX_LENGTH:
-            half = len(batch) // 2
-            await self._write(batch[:half])
-            await self._write(batch[half:])
+        if len(parts := _parts(batch)) > 1:
+            await self._write_each(parts)
             return
+        started_at = time.monotonic()
+        try:
+            kept, lanes, cancelled = await self._commit(batch)
+        except Exception as error:
+            if len(batch) == 1:
+                await self._write_broken(batch[0], error)
+            else:
+                await self._write_each(_halves(batch))
+            return
+        self._written_at, self._failed_in_a_row = started_at, 0
+        if self._stuck:
+            self._stuck = {attempt: stuck for attempt, stuck in self._stuck.items() if attempt not in batch}
+        if cancelled and not isinstance(batch[0].outcome, Ended):
+            batch = self._report_cancelled(batch, cancelled)
+        if batch:
+            self._report(batch, kept, lanes)
+
+    async def _write_each(self, batches: Iterable[Sequence[RunningAttempt]]) -> None:
+        for batch in batches:
+            await self._write(batch)
+
+    async def _commit(self, batch: Sequence[RunningAttempt]) -> Written:
+        """Send outcomes until they are committed. Raises errors that are about the outcomes."""
         tries = 0
 
         async def send() -> Written:
@@ -159,22 +204,15 @@ class Finisher:
                 return await self._send(connection, batch)
 
         started_at = time.monotonic()
-        try:
-            kept, lanes, cancelled = await persist("finishing", send)
-        except UNSTORABLE as error:
-            await self._write_singly(batch, error)
-            return
+        written = await persist("finishing", send, errors=AWAY_ERRORS)
         if self._observers.want(BatchSent):
             self._observers.emit(BatchSent("finish", len(batch), time.monotonic() - started_at))
-        if tries > 1 and len(kept) < len(batch):
+        if tries > 1 and len(written.kept) < len(batch):
             # A commit whose acknowledgement was lost looks like a fence; the job itself tells.
-            earlier = await self._already_written(batch, kept)
-            kept = {*kept, *earlier}
+            earlier = await self._already_written(batch, written.kept)
             cancelled = {job_id for job_id, status in earlier.items() if status is JobStatus.CANCELLED}
-        if cancelled and not isinstance(batch[0].outcome, Ended):
-            batch = self._report_cancelled(batch, cancelled)
-        if batch:
-            self._report(batch, kept, lanes)
+            return Written({*written.kept, *earlier}, written.lanes, cancelled)
+        return written
 
     def _report_cancelled(
         self, batch: Sequence[RunningAttempt], cancelled: Collection[UUID]
@@ -212,21 +250,68 @@ class Finisher:
                 aside = await store.put_aside(connection, lease_id, outcomes)
                 return Written(aside.keys(), set(aside.values()))
 
-    async def _write_singly(self, batch: Sequence[RunningAttempt], error: Exception) -> None:
-        """Find the outcome that the server cannot store and fail its job; write the others."""
-        if len(batch) > 1:
-            for attempt in batch:
-                await self._write([attempt])
-            return
-        [attempt] = batch
+    async def _write_broken(self, attempt: RunningAttempt, error: Exception) -> None:
+        """Fail the job of an outcome that cannot be written; if that cannot be written either, try it later.
+
+        An error that may be about all rows, such as one of a user's trigger, is no fault of this one before
+        another one has been written.
+        """
         job_id = attempt.claimed.id
-        if isinstance(attempt.outcome, Ended):
-            # It holds nothing of the handler's but cleaned text, so the statement itself is wrong.
-            raise error
-        logger.error("job %s: the database rejected its outcome: %s", job_id, error)
-        described = JobError("UnstorableResult", f"the database rejected the outcome: {error}")
-        attempt.outcome = Ended(job_id, JobStatus.FAILED, "unstorable_result", described)
-        await self._write(batch)
+        stuck = self._stuck.get(attempt) or Stuck()
+        if is_about_values(error) or self._written_at > stuck.first_at:
+            logger.error("job %s: the database rejected its outcome: %s", job_id, error)
+            self._observers.emit(WorkErrorIsolated("finishing", type(error).__name__, [job_id]))
+            if not isinstance(attempt.outcome, Ended):
+                described = JobError("UnstorableResult", f"the database rejected the outcome: {error}")
+                attempt.outcome = Ended(job_id, JobStatus.FAILED, "unstorable_result", described)
+                await self._write([attempt])
+                return
+            try:
+                is_failed = await persist(
+                    "finishing", lambda: self._fail_broken(attempt, error), errors=AWAY_ERRORS
+                )
+            except Exception as second:
+                error = second
+            else:
+                self._stuck.pop(attempt, None)
+                self._report([attempt], [job_id] if is_failed else [], ())
+                return
+        self._put_aside(attempt, stuck, error)
+
+    async def _fail_broken(self, attempt: RunningAttempt, error: Exception) -> bool:
+        assert isinstance(attempt.outcome, Ended)
+        described = attempt.outcome.error or JobError("BrokenRow", f"finishing failed: {error}")
+        async with self._link.use() as connection:
+            return await self._store.fail_broken(
+                connection,
+                attempt.claimed.id,
+                attempt.outcome.reason,
+                described,
+                self._worker,
+                attempt.lease_id,
+            )
+
+    def _put_aside(self, attempt: RunningAttempt, stuck: Stuck, error: Exception) -> None:
+        """Skip an outcome for a while. After some in a row nothing more is tried: it is about all of them."""
+        self._stuck[attempt] = stuck
+        self._failed_in_a_row += 1
+        self._skip(attempt)
+        now = time.monotonic()
+        is_news = now - self._warned_at >= REMIND_AFTER
+        if is_news:
+            self._warned_at = now
+        logger.log(
+            logging.ERROR if is_news else logging.DEBUG,
+            "finishing: the outcome of job %s cannot be written (%s: %s); it is kept and tried again",
+            attempt.claimed.id,
+            type(error).__name__,
+            error,
+        )
+        self._observers.emit(WorkErrorIsolated("finishing", type(error).__name__))
+
+    def _skip(self, attempt: RunningAttempt) -> None:
+        self._stuck.setdefault(attempt, Stuck()).fail()
+        self._aside.append(attempt)
 
     async def _already_written(
         self, batch: Sequence[RunningAttempt], kept: Collection[UUID]
@@ -306,6 +391,24 @@ def _groups(attempts: Sequence[RunningAttempt]) -> Collection[Sequence[RunningAt
         # The number: the hash of a UUID itself is made in Python, each time.
         groups[attempt.lease_id.int, type(outcome), has_no_result].append(attempt)
     return groups.values()
+
+
+def _halves(batch: Sequence[RunningAttempt]) -> list[Sequence[RunningAttempt]]:
+    half = len(batch) // 2
+    return [batch[:half], batch[half:]]
+
+
+def _parts(batch: Sequence[RunningAttempt]) -> list[Sequence[RunningAttempt]]:
+    """Divide a batch that cannot be one statement."""
+    if len({attempt.claimed.id for attempt in batch}) < len(batch):
+        # A server that crashed forgot a claim, and the job was claimed again under the same lease before this
+        # was written. One of the two outcomes counts, and the other is fenced off.
+        first = {attempt.claimed.id: attempt for attempt in reversed(batch)}
+        others = [attempt for attempt in batch if first[attempt.claimed.id] is not attempt]
+        return [list(first.values()), others]
+    if len(batch) > 1 and _length(batch) > MAX_LENGTH:
+        return _halves(batch)
+    return [batch]
 
 
 def _length(batch: Sequence[RunningAttempt]) -> int:

@@ -15,7 +15,7 @@ from uuid import UUID
 import anyio
 import asyncpg
 
-from pgqueue.database.patience import PASSING_ERRORS
+from pgqueue.database.outages import PASSING_ERRORS
 from pgqueue.database.pool import Database
 from pgqueue.store import Store
 

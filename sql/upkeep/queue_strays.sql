@@ -1,0 +1,29 @@
+-- queue_strays: put those of jobs $1 that have not ended and stand nowhere where they belong: among the scheduled
+-- ones if their time has not come, otherwise at the end of their lane.
+--
+-- The record is locked first, as in every statement that ends a waiting job. The attempts that are on record count.
+-- Returns the jobs and their lanes.
+
+with stray as materialized (
+    select job.id, job.lane, job.run_at,
+           (select coalesce(max(attempt.attempt), 0) from pgqueue.attempt where attempt.job_id = job.id) as attempt
+    from pgqueue.job
+    where job.id = any($1::uuid[])
+      and job.status is null
+      and not exists (select from pgqueue.ready where ready.job_id = job.id)
+      and not exists (select from pgqueue.running where running.job_id = job.id)
+      and not exists (select from pgqueue.scheduled where scheduled.job_id = job.id)
+      and not exists (select from pgqueue.blocked where blocked.job_id = job.id)
+    for update skip locked
+),
+waiting as (
+    insert into pgqueue.scheduled (job_id, scheduled_at, lane, attempt)
+    select id, run_at, lane, attempt from stray where run_at > now()
+    on conflict do nothing
+),
+queued as (
+    insert into pgqueue.ready (job_id, lane, attempt)
+    select id, lane, attempt from stray where run_at is null or run_at <= now() order by id
+    on conflict do nothing
+)
+select id, lane from stray
