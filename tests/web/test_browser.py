@@ -209,6 +209,55 @@ async def test_a_job_changes_before_the_readers_eyes(site: Site) -> None:
         assert await visit.page.evaluate("window.isTheSamePage")
 
 
+@pytest.mark.contract("W24")
+async def test_what_a_reader_types_opens_and_selects_outlives_the_updates(site: Site) -> None:
+    pgq = site.scene.pgq
+    async with visiting(site) as visit:
+        page = visit.page
+        await page.goto(f"{site.open}/jobs")
+        await page.get_by_text("By tag, key, time or id").click()
+        tag = page.get_by_label("Tag")
+        await tag.press_sequentially("newsletter")
+        await tag.evaluate("field => field.setSelectionRange(2, 5)")
+        await page.evaluate("window.field = document.activeElement")
+        for number in range(2):
+            await pgq.enqueue_by_name(f"update-{number}", options={"delay": 3600, "queue": "mail"})
+            await shown(page, f"update-{number}")
+        kept = await page.evaluate(
+            "[field.isConnected, field === document.activeElement, field.value, field.selectionStart, "
+            "field.selectionEnd, field.closest('details').open]"
+        )
+        # A panel that the page opened, and the reader closed.
+        await page.goto(f"{site.open}/jobs?key=some-key")
+        panel = page.locator("details.more")
+        await page.get_by_text("By tag, key, time or id").click()
+        await pgq.enqueue_by_name("late", options={"delay": 3600, "queue": "mail", "key": "some-key"})
+        await shown(page, "late")
+
+        assert kept == [True, True, "newsletter", 2, 5, True]
+        assert await panel.evaluate("panel => panel.open") is False
+
+
+@pytest.mark.contract("W24")
+async def test_a_panel_stays_open_when_another_queue_appears_before_it(site: Site) -> None:
+    async with visiting(site) as visit:
+        page = visit.page
+        await page.goto(f"{site.open}/queues")
+        await page.get_by_text("Pause… queue mail").click()
+        field = page.locator("form", has_text="Pause queue mail").get_by_role("textbox")
+        await field.press_sequentially("because")
+        await page.evaluate("window.field = document.activeElement")
+
+        await site.scene.pgq.enqueue_by_name("first", options={"queue": "aaa", "delay": 3600})
+        await shown(page, "aaa")
+
+        kept = await page.evaluate(
+            "[field.isConnected, field === document.activeElement, field.value, "
+            "field.closest('details').open]"
+        )
+    assert kept == [True, True, "because", True]
+
+
 async def test_jobs_are_filtered_by_the_form(site: Site) -> None:
     async with visiting(site) as visit:
         page = visit.page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -10,11 +11,13 @@ from html.parser import HTMLParser
 from typing import Any
 from uuid import UUID
 
+import anyio
 import httpx
 import pytest
 from kit import inside
 from kit.faults import lossy_proxy
 from kit.scene import BIDI, MARKUP, allow, lively
+from kit.waiting import eventually
 from kit.web_client import client_of
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -904,3 +907,56 @@ async def test_without_a_worker_the_pages_say_how_to_start_one(client: httpx.Asy
     assert "No worker is running." in overview.one("p", **{"class": "notice wrong"}).text
     assert "pgqueue worker" in overview.one("main").text
     assert "pgqueue worker" in workers.one("section", **{"class": "card empty"}).text
+
+
+async def figures_of(client: httpx.AsyncClient, path: str) -> list[tuple[str, int]]:
+    """Return the figures of a page that lead to lists: the address of the list, and the figure."""
+    found = []
+    for link in (await page_at(client, path)).all("a"):
+        address, number = link.attributes.get("href"), re.search(r"\d+", link.text)
+        if address and number and ("status=" in address or "dead-letters" in address):
+            found.append((address, int(number[0])))
+    return found
+
+
+@pytest.mark.contract("W24")
+async def test_each_figure_leads_to_a_page_that_shows_as_many(
+    pgq: PgQueue, client: httpx.AsyncClient
+) -> None:
+    @pgq.task(queue="mail", max_retries=0)
+    async def fail() -> None:
+        raise ValueError
+
+    @pgq.task(queue="mail", max_retries=1, default_retry_delay=3600)
+    async def retry() -> None:
+        raise ValueError
+
+    failed = [await fail.enqueue() for _ in range(3)]
+    again = await retry.enqueue()
+    async with pgq.worker():
+        for job in failed:
+            with anyio.fail_after(60):
+                await pgq.wait(job.id)
+
+        async def is_scheduled() -> bool:
+            return await again.status() == "scheduled"
+
+        await eventually(is_scheduled)
+    await pgq.discard(failed[0].id)
+    await fail.options(delay=3600).enqueue()
+    for _ in range(2):
+        await fail.enqueue()
+    await fail.options(queue="other").enqueue()
+
+    figures = await figures_of(client, "/") + await figures_of(client, "/queues")
+    for address, number in figures:
+        linked = await page_at(client, address.removeprefix("/dashboard"))
+        rows = [row for row in linked.all("tr") if row.attributes.get("data-key")]
+        if address == "/dashboard/dead-letters":
+            # In groups, each with its own number.
+            assert sum(int(cell(row, "Jobs")) for row in rows) == number
+        else:
+            assert len(rows) == number, (address, number)
+
+    assert {number for _, number in figures} >= {2, 3}
+    assert len(figures) > 10

@@ -38,8 +38,11 @@ class DeadLetterPages:
         self._pages = pages
 
     async def groups(self, request: Request) -> Response:
-        """Show the groups."""
+        """Show the groups; or the dead letters of a queue, as many as its figure says."""
         await self._pages.access.check_collection(request, "read", "dead_letters")
+        queue = request.query_params.get("queue")
+        if queue:
+            return await self._list(request, DeadLetterFilter(queue=queue))
         texts = {name: request.query_params.get(name, "").strip() for name in SEARCHED}
         search = {name: text for name, text in texts.items() if text}
         wrong: str | None = None
@@ -67,29 +70,34 @@ class DeadLetterPages:
     async def group(self, request: Request) -> Response:
         """Show one group and its dead letters."""
         await self._pages.access.check_collection(request, "read", "dead_letters")
-        fingerprint = request.path_params["fingerprint"]
+        return await self._list(request, DeadLetterFilter(fingerprint=request.path_params["fingerprint"]))
+
+    async def _list(self, request: Request, chosen: DeadLetterFilter) -> Response:
+        """Show a page of the dead letters that match *chosen*, by its fingerprint or its queue."""
         cursor = request.query_params.get("cursor") or None
-        page = await self._pages.pgq.dead_letters(
-            DeadLetterFilter(fingerprint=fingerprint), limit=PAGE, cursor=cursor
-        )
+        page = await self._pages.pgq.dead_letters(chosen, limit=PAGE, cursor=cursor)
         visible = await self._pages.visible_ids(request, (letter.job_id for letter in page.letters))
         letters = [letter for letter in page.letters if letter.job_id in visible]
-        latest = await self._find_job(letters[0].job_id) if letters else None
-        here = base_of(request) + request.url.path.removeprefix(base_of(request))
+        is_group = chosen.queue is None
+        latest = await self._find_job(letters[0].job_id) if letters and is_group else None
+        here = f"{base_of(request)}{request.url.path.removeprefix(base_of(request))}"
+        search = {"fingerprint": chosen.fingerprint} if is_group else {"queue": chosen.queue}
+        kept = {} if is_group else search
         return self._pages.render(
             request,
             "dead_group.html",
             section="dead-letters",
             is_top=False,
             # After an action the group may be empty: the page says so, and is not an error.
-            status=200 if letters or "done" in request.query_params else 404,
+            status=200 if letters or not is_group or "done" in request.query_params else 404,
             events="" if cursor else "/events",
-            fingerprint=fingerprint,
+            queue=chosen.queue,
+            search=urlencode(search),
             example=letters[0] if letters else None,
             error=latest.error if latest else None,
             letters=letters,
-            older=f"{here}?{urlencode({'cursor': page.cursor})}" if page.cursor else None,
-            newest=here if cursor else None,
+            older=f"{here}?{urlencode({**kept, 'cursor': page.cursor})}" if page.cursor else None,
+            newest=(f"{here}?{urlencode(kept)}" if kept else here) if cursor else None,
             show_tracebacks=self._pages.settings.show_tracebacks,
             now=await self._pages.pgq.now(),
         )

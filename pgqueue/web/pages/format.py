@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -70,6 +71,11 @@ def is_dark(colour: str) -> bool:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.179
 
 
+def place(name: str) -> str:
+    """Return what stands for *name* in an id: it stays as it is when other queues come and go."""
+    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+
+
 FILTERS: Final[Mapping[str, Callable[..., str]]] = {
     "count": figures.count,
     "capped": figures.capped,
@@ -83,6 +89,7 @@ FILTERS: Final[Mapping[str, Callable[..., str]]] = {
     "moment": or_dash(figures.moment),
     "clock": figures.clock,
     "ago": figures.ago,
+    "place": place,
     "pretty": pretty,
     "visible": visible,
 }

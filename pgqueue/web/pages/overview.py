@@ -14,6 +14,7 @@ from starlette.routing import Route
 from pgqueue.model.measures import Count, Period, QueueMeasure, WorkerMeasure
 from pgqueue.web.pages import charts
 from pgqueue.web.pages.page import Pages
+from pgqueue.web.pages.queues import together
 
 SPAN: Final = 3600.0
 POINTS: Final = 60
@@ -32,6 +33,8 @@ class Totals:
     running: Count
     scheduled: Count
     retrying: Count
+    all_scheduled: Count
+    """Scheduled for the first attempt or a retry."""
     blocked: Count
     failed: Count
     enqueued_rate: float
@@ -45,14 +48,14 @@ def sum_up(queues: Sequence[QueueMeasure], workers: Sequence[WorkerMeasure]) -> 
     """Return the totals."""
 
     def total(count_of: Callable[[QueueMeasure], Count]) -> Count:
-        counts = [count_of(queue) for queue in queues]
-        return Count(sum(each.value for each in counts), all(each.is_exact for each in counts))
+        return together(*map(count_of, queues))
 
     return Totals(
         pending=total(attrgetter("pending")),
         running=total(attrgetter("running")),
         scheduled=total(attrgetter("scheduled")),
         retrying=total(attrgetter("retrying")),
+        all_scheduled=together(total(attrgetter("scheduled")), total(attrgetter("retrying"))),
         blocked=total(attrgetter("blocked")),
         failed=total(attrgetter("failed")),
         enqueued_rate=sum(queue.enqueued_rate for queue in queues),

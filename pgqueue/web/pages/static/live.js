@@ -66,7 +66,12 @@
     refreshedAt = Date.now();
     try {
       const answer = await fetch(location.href, { cache: "no-store", headers: { Accept: "text/html" } });
-      if (answer.redirected || answer.status === 401 || answer.status === 403) { location.reload(); return; }
+      if (answer.redirected || answer.status === 401 || answer.status === 403) {
+        // The login has ended. What is being typed would be lost with the page.
+        if (isTyping()) throw new Error("the login has ended");
+        location.reload();
+        return;
+      }
       if (answer.status >= 500) throw new Error(answer.statusText);
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       if (!isPaused) take(page);
@@ -91,33 +96,66 @@
     document.body.dataset.events = page.body.dataset.events || "";
   }
 
-  const key = (node) => (node.nodeType === 1 ? node.id || node.dataset.key || "" : "");
+  // Not node.id: a form answers that with its field of that name.
+  const key = (node) => (node.nodeType === 1 ? node.getAttribute("id") || node.getAttribute("data-key") || "" : "");
   const isAlike = (a, b) => a.nodeType === b.nodeType && a.nodeName === b.nodeName && key(a) === key(b);
+
+  const isField = (node) => /^(INPUT|SELECT|TEXTAREA)$/.test(node.nodeName);
+  const isTyping = () => Boolean(document.activeElement) && isField(document.activeElement);
+  // What the reader has focused or selected: moving a node would take both away.
+  const holds = (node) => [document.activeElement, getSelection().anchorNode, getSelection().focusNode].some(
+    (used) => used && used !== document.body && node.contains(used));
+
+  function write(node, text) {
+    const { anchorNode, anchorOffset, focusNode, focusOffset } = getSelection();
+    node.nodeValue = text;
+    if (anchorNode !== node && focusNode !== node) return;
+    const within = (at, offset) => (at === node ? Math.min(offset, text.length) : offset);
+    getSelection().setBaseAndExtent(anchorNode, within(anchorNode, anchorOffset), focusNode, within(focusNode, focusOffset));
+  }
 
   function morph(shown, fresh) {
     if (shown.isEqualNode(fresh)) return;
-    if (shown.nodeType !== 1) { shown.nodeValue = fresh.nodeValue; return; }
+    if (shown.nodeType !== 1) { write(shown, fresh.nodeValue); return; }
     // A field in use belongs to the reader.
-    if (shown === document.activeElement && /^(INPUT|SELECT|TEXTAREA)$/.test(shown.nodeName)) return;
+    if (shown === document.activeElement && isField(shown)) return;
+    // Whether a panel is open is the reader's choice, too.
+    const isOwn = (name) => name === "open" && shown.nodeName === "DETAILS";
     for (const { name } of [...shown.attributes]) {
-      if (!fresh.hasAttribute(name) && !(name === "open" && shown.nodeName === "DETAILS")) shown.removeAttribute(name);
+      if (!fresh.hasAttribute(name) && !isOwn(name)) shown.removeAttribute(name);
     }
     for (const { name, value } of fresh.attributes) {
-      if (shown.getAttribute(name) !== value) shown.setAttribute(name, value);
+      if (shown.getAttribute(name) !== value && !isOwn(name)) shown.setAttribute(name, value);
     }
     let next = shown.firstChild;
     for (const child of [...fresh.childNodes]) {
       let match = next;
       if (key(child)) while (match && !isAlike(match, child)) match = match.nextSibling;
       if (match && isAlike(match, child)) {
-        if (match !== next) shown.insertBefore(match, next);
-        else next = next.nextSibling;
+        if (match === next) {
+          next = next.nextSibling;
+        } else if (holds(match)) {
+          // It stays in its place; those between go behind it.
+          while (match.previousSibling !== null && next !== match) {
+            const after = next.nextSibling;
+            shown.insertBefore(next, match.nextSibling);
+            next = after;
+          }
+          next = match.nextSibling;
+        } else {
+          shown.insertBefore(match, next);
+        }
         morph(match, child);
       } else {
         shown.insertBefore(child, next);
       }
     }
-    while (next) { const after = next.nextSibling; next.remove(); next = after; }
+    while (next) {
+      const after = next.nextSibling;
+      // A form that someone types into stays until they leave it, even if the page no longer offers it.
+      if (!(isTyping() && next.contains(document.activeElement))) next.remove();
+      next = after;
+    }
   }
 
   button.addEventListener("click", () => {
