@@ -20,7 +20,7 @@ class WebInterface(Parts):
         Raises InvalidOptionError.
         """
         text("end_web_session: session", session)
-        positive_seconds("end_web_session: valid_until", valid_until)
+        valid_until = positive_seconds("end_web_session: valid_until", valid_until)
         async with self._database.acquire() as connection:
             await self._store.end_session(connection, session, valid_until)
 
