@@ -84,6 +84,8 @@ class JobDocument(TypedDict):
     """Number of attempts so far, including a running one."""
     max_attempts: int | None
     """Null: unknown to this service, or no limit."""
+    losses: int
+    """Attempts that were lost with their workers, since the job was enqueued or redriven."""
     undecodable: list[str]
     """Fields that cannot be decoded by this service."""
 
@@ -124,8 +126,6 @@ class JobDetails(JobDocument):
     run_at: Time | None
     expires_at: Time | None
     worker: str | None
-    losses: int
-    """Attempts that were lost with their workers."""
     reason: str | None
     last_reason: str | None
     last_error: ErrorDocument | None
@@ -310,6 +310,7 @@ def job_document(job: Job) -> JobDocument:
         "task": job.task,
         "attempt": job.attempt,
         "max_attempts": job.max_attempts,
+        "losses": job.losses,
         "undecodable": sorted(job.undecodable),
     }
 
@@ -334,7 +335,6 @@ def job_details_document(
         "run_at": _time(job.run_at),
         "expires_at": _time(job.expires_at),
         "worker": job.worker,
-        "losses": job.losses,
         "reason": job.reason,
         "last_reason": job.last_reason,
         "last_error": _error(job.last_error, show_tracebacks),

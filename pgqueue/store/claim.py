@@ -46,8 +46,8 @@ class ClaimStatements(Statements):
 
     async def prefetch(
         self, connection: Connection, lease_id: UUID, limit: int, walk: Sequence[tuple[int, int]]
-    ) -> list[tuple[UUID, int, int]]:
-        """Claim up to *limit* jobs without starting them; return (job id, lane, position) for each."""
+    ) -> list[tuple[UUID, int, int, int]]:
+        """Claim up to *limit* jobs without starting them; return (job id, lane, position, losses)."""
         lanes, positions = zip(*walk, strict=True)
         rows = await connection.fetch(self._sql["prefetch"], lease_id, limit, lanes, positions)
         return [tuple(row) for row in rows]
@@ -56,10 +56,15 @@ class ClaimStatements(Statements):
         """Start prefetched jobs; return those that no other worker has taken over."""
         return [Claimed._make(row) for row in await connection.fetch(self._sql["start"], lease_id, ids)]
 
+    async def hold_suspects(self, connection: Connection, lease_id: UUID, ids: Sequence[UUID]) -> set[UUID]:
+        """Hold claimed jobs as prefetched ones; return those that the lease still held."""
+        rows = await connection.fetch(self._sql["hold_suspects"], lease_id, ids)
+        return {row["job_id"] for row in rows}
+
     async def take_over_prefetched(
         self, connection: Connection, lease_id: UUID, limit: int, lanes: Sequence[int]
-    ) -> list[tuple[UUID, int, int]]:
-        """Take over jobs that other workers prefetched; return (job id, lane, position) for each."""
+    ) -> list[tuple[UUID, int, int, int]]:
+        """Take over jobs that other workers prefetched; return (job id, lane, position, losses) for each."""
         rows = await connection.fetch(self._sql["take_over_prefetched"], lease_id, limit, lanes)
         return [tuple(row) for row in rows]
 

@@ -90,6 +90,10 @@ class LeaseStatements(Statements):
         found: UUID | None = await connection.fetchval(self._sql["find_held"], lease_id, list(without))
         return found
 
+    async def note_loss(self, connection: Connection, lease_id: UUID) -> None:
+        """Note with an expired lease, before its first rescue, how many jobs ran beside each other."""
+        await connection.execute(self._sql["note_loss"], lease_id)
+
     async def find_silent_leases(self, connection: Connection, own: UUID) -> dict[UUID, datetime]:
         """Return the leases whose process no longer holds its lock, with the times of their last renewals."""
         rows = await connection.fetch(self._sql["find_silent_leases"], own)

@@ -2,7 +2,9 @@
 
 A worker's right to its jobs is its lease, which it renews. A lease that expired is locked, and its jobs
 return to the queue, oldest claims first. Attempts that were lost with their worker do not count as attempts
-but as losses; a job that was lost too often (`max_losses`) has failed. `claim` locks its lease in share mode
+but as losses; a job that was lost too often (`max_losses`) while it ran alone has failed: a loss beside
+others may be the fault of any of them. `worker/claim/suspects.py` sees to it that one that is lost again and
+again runs alone. `claim` locks its lease in share mode
 and this chore locks it for update, each of its statements looking anew. So a claim is either seen by the
 rescue or refused, and no job is left running under a lease that is gone.
 
@@ -117,6 +119,7 @@ class Rescuing(Chore):
             async with tools.link.use() as connection, connection.transaction():
                 if not await store.lock_expired_lease(connection, lease_id):
                     return 0
+                await store.note_loss(connection, lease_id)
                 rescued = await store.rescue(connection, lease_id, limit, MAX_LOSSES, without)
                 if len(rescued) < limit:
                     await store.delete_lease(connection, lease_id)

@@ -98,6 +98,11 @@ class Slots:
         """The jobs whose attempts are under way, or whose outcome is not committed yet."""
         return [*(attempt.claimed.id for attempt in self.attempts), *self._finisher.job_ids]
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no attempt is under way, and every outcome is committed."""
+        return not self.attempts and not self._finisher.backlog
+
     def stop(
         self, reason: Stop, *, job_ids: Iterable[UUID] | None = None, lease_id: UUID | None = None
     ) -> None:

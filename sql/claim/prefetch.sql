@@ -30,4 +30,4 @@ taken as (
 )
 insert into pgqueue.running (job_id, lease_id, ready_at, position, lane, attempt, losses)
 select job_id, $1, ready_at, position, lane, attempt, losses from taken
-returning job_id, lane, position
+returning job_id, lane, position, losses

@@ -24,4 +24,4 @@ chosen as materialized (
 update pgqueue.running
 set lease_id = $1
 where job_id = any(array(select job_id from chosen))
-returning job_id, lane, position
+returning job_id, lane, position, losses

@@ -1,6 +1,9 @@
--- rescue: rescue up to $2 jobs, except $4, of the expired lease $1, each at its old position; a job that was lost more often
--- than its task allows (default $3) has failed; a job with a cancel request is cancelled.
+-- rescue: rescue up to $2 jobs, except $4, of the expired lease $1, each at its old position; a job that was lost
+-- more often than its task allows (default $3), while it ran alone, has failed; a job with a cancel request is
+-- cancelled.
 --
+-- A loss beside others counts for nobody, because nobody knows whose fault it was; a job that allows no loss fails all
+-- the same, because it must not run again. note_loss has noted who was alone.
 -- The caller holds the lock on the lease. A loss is counted separately, and the attempt does not count. A prefetched
 -- job that was not started has lost nothing. Returns the jobs with their new statuses and lanes.
 
@@ -15,19 +18,27 @@ taken as (
     returning *
 ),
 judged as materialized (
-    select taken.*, lease.worker, lease.version, job.task,
+    select taken.*, lease.worker, lease.version, lease.beside, job.task,
            least(taken.losses, 2147483646) + (taken.started_at is not null)::integer as losses_now,
-           taken.started_at is not null and taken.losses >= coalesce(
-               -- What is no number was not written by pgqueue, and counts as not given.
-               case when (job.options ->> 'max_losses') ~ '^[0-9]{1,20}$'
-                    then (job.options ->> 'max_losses')::numeric end,
-               (select case when (setting.options ->> 'max_losses') ~ '^[0-9]{1,20}$'
-                            then (setting.options ->> 'max_losses')::numeric end
-                from pgqueue.setting
-                where setting.kind = 'task' and setting.name = job.task),
-               case when (lease.max_losses ->> job.task) ~ '^[0-9]{1,20}$'
-                    then (lease.max_losses ->> job.task)::numeric end,
-               $3::integer
+           taken.started_at is not null and (
+               select allowed = 0 or lease.beside = 0 and allowed <= (
+                   -- The losses that it had alone; of those that nobody noted it may have been the cause.
+                   select count(*)
+                   from (select attempt.beside from pgqueue.attempt
+                         where attempt.job_id = taken.job_id and attempt.reason = 'lost'
+                         order by attempt.id desc limit greatest(taken.losses, 0)) as lost
+                   where coalesce(lost.beside, 0) = 0)
+               from (select coalesce(
+                   -- What is no number was not written by pgqueue, and counts as not given.
+                   case when (job.options ->> 'max_losses') ~ '^[0-9]{1,20}$'
+                        then (job.options ->> 'max_losses')::numeric end,
+                   (select case when (setting.options ->> 'max_losses') ~ '^[0-9]{1,20}$'
+                                then (setting.options ->> 'max_losses')::numeric end
+                    from pgqueue.setting
+                    where setting.kind = 'task' and setting.name = job.task),
+                   case when (lease.max_losses ->> job.task) ~ '^[0-9]{1,20}$'
+                        then (lease.max_losses ->> job.task)::numeric end,
+                   $3::integer) as allowed) as given
            ) as is_lost,
            taken.started_at is not null and taken.job_id = any(array(
                select job_id from pgqueue.cancel_request where job_id = any(array(select job_id from held))
@@ -45,8 +56,8 @@ requeued as (
     on conflict do nothing
 ),
 history as (
-    insert into pgqueue.attempt (job_id, attempt, started_at, worker, version, reason)
-    select job_id, attempt, started_at, worker, version, 'lost' from judged where started_at is not null
+    insert into pgqueue.attempt (job_id, attempt, started_at, worker, version, reason, beside)
+    select job_id, attempt, started_at, worker, version, 'lost', beside from judged where started_at is not null
 ),
 ended as (
     update pgqueue.job

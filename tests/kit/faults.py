@@ -39,7 +39,7 @@ class Ghost:
     async def prefetch(self, limit: int = 100) -> list[UUID]:
         """Claim jobs without starting them."""
         jobs = await self.store.prefetch(self.connection, self.lease_id, limit, await self._walk())
-        return [job_id for job_id, _, _ in jobs]
+        return [job_id for job_id, *_ in jobs]
 
     async def die(self) -> None:
         """Have the lease run out now."""

@@ -64,6 +64,7 @@ async def test_a_pending_job_shows_when_it_was_made_and_nothing_more(
         "task": "send",
         "attempt": 0,
         "max_attempts": 4,
+        "losses": 0,
         "undecodable": [],
     }
 

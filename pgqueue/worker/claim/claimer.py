@@ -32,6 +32,7 @@ from pgqueue.upkeep.announcing import Announcer
 from pgqueue.upkeep.broken_rows import BrokenRows
 from pgqueue.upkeep.state import WorkerState
 from pgqueue.worker.claim.lanes import LaneBook
+from pgqueue.worker.claim.suspects import Suspects
 from pgqueue.worker.host import WorkerHost
 from pgqueue.worker.lease.giving_back import give_lease_back
 from pgqueue.worker.settings import WorkerSettings
@@ -86,6 +87,7 @@ class Claimer:
         """The settings that it heeds."""
         self._ended = asyncio.Event()
         self._prefetched: list[UUID] = []
+        self._suspects = Suspects()
         self._swept_at = float("-inf")
         self._must_sweep = True
         self._sweep_seconds = 0.0
@@ -186,10 +188,11 @@ class Claimer:
     async def return_prefetched(self) -> None:
         """Return prefetched jobs to the queue. Only when `run` has ended, as this uses its connection."""
         lease_id = self._state.lease_id
-        if lease_id is None or lease_id != self._lease_id or not self._prefetched:
+        held = [*self._prefetched, *self._suspects.ids]
+        if lease_id is None or lease_id != self._lease_id or not held:
             return
         async with self._link.use() as connection:
-            lanes = await self._store.release(connection, lease_id, self._worker, self._prefetched)
+            lanes = await self._store.release(connection, lease_id, self._worker, held)
             cancelled = [job_id for job_id, lane in lanes.items() if lane is None]
             ended = await self._store.read_jobs(connection, cancelled) if cancelled else {}
         self._announcer.committed(
@@ -217,6 +220,7 @@ class Claimer:
         if lease_id != self._lease_id:
             self._lease_id = lease_id
             self._prefetched = []
+            self._suspects.forget()
             self._doubts = []
             self._must_sweep = True
         if lease_id is not None:
@@ -244,30 +248,35 @@ class Claimer:
         if (
             lease_id is None
             or self._state.is_stopping
-            or (free <= 0 and len(self._prefetched) >= self._prefetch_limit)
+            or (free <= 0 and len(self._prefetched) >= self._prefetch_limit and not self._suspects.are_there)
         ):
             return math.inf
         try:
-            # Each step lends itself the connection: behind a pooler that is a transaction, and jobs must not
-            # start before the one that claims them is committed.
-            if self._doubts and time.monotonic() >= self._doubts[0]:
-                await self._resolve_doubt(lease_id)
-            if self._sweep_in() <= 0:
-                await self._sweep()
-                if not self.book.has_active and free > 0:
-                    await self._take_over(lease_id, free)
-            if self._prefetched and free > 0:
-                free -= await self._start_prefetched(lease_id, free)
-            if self.book.has_active and free > 0:
-                free -= await self._claim(lease_id, free)
-            if self._prefetch_limit and self.book.has_active:
-                await self._prefetch(lease_id)
+            return await self._do_round(lease_id, free)
         except BaseException:
             now = time.monotonic()
             self._must_sweep = True
             self._doubts = [now + delay for delay in DOUBTS]
             raise
-        is_more = self.book.has_active or (self._prefetched and free > 0)
+
+    async def _do_round(self, lease_id: UUID, free: int) -> float:
+        # Each step lends itself the connection: behind a pooler that is a transaction, and jobs must not
+        # start before the one that claims them is committed.
+        if self._doubts and time.monotonic() >= self._doubts[0]:
+            await self._resolve_doubt(lease_id)
+        if self._suspects.are_there and await self._run_apart(lease_id):
+            return max(0.0, self._doubts[0] - time.monotonic()) if self._doubts else math.inf
+        if self._sweep_in() <= 0:
+            await self._sweep()
+            if not self.book.has_active and free > 0:
+                await self._take_over(lease_id, free)
+        if self._prefetched and free > 0:
+            free -= await self._start_prefetched(lease_id, free)
+        if self.book.has_active and free > 0:
+            free -= await self._claim(lease_id, free)
+        if self._prefetch_limit and self.book.has_active:
+            await self._prefetch(lease_id)
+        is_more = self._suspects.are_there or self.book.has_active or (self._prefetched and free > 0)
         return 0.0 if is_more else max(0.0, self._sweep_in())
 
     async def _sweep(self) -> None:
@@ -340,14 +349,16 @@ class Claimer:
 
     async def _prefetch(self, lease_id: UUID) -> None:
         limit, walk = self._prefetch_limit - len(self._prefetched), self.book.walk()
-        if limit <= 0 or self._broken.is_suspicious:
+        if limit <= 0 or self._broken.is_suspicious or self._suspects.are_there:
             return
         async with self._link.use() as connection:
             started_at = time.monotonic()
             jobs = await self._store.prefetch(connection, lease_id, limit, walk)
         self._tell_sent(len(jobs), started_at)
-        self.book.claimed(walk, [(lane, position) for _, lane, position in jobs], limit=limit)
-        self._prefetched += [job_id for job_id, _, _ in jobs]
+        self.book.claimed(walk, [(lane, position) for _, lane, position, _ in jobs], limit=limit)
+        self._prefetched += self._suspects.sort_out_prefetched(
+            (job_id, losses) for job_id, _, _, losses in jobs
+        )
 
     def _tell_sent(self, size: int, started_at: float) -> None:
         if self._observers.want(BatchSent):
@@ -357,7 +368,9 @@ class Claimer:
         """Take over what other workers have prefetched: there is nothing else to do."""
         async with self._link.use() as connection:
             taken = await self._store.take_over_prefetched(connection, lease_id, limit, self.book.ids)
-        self._prefetched += [job_id for job_id, _, _ in taken]
+        self._prefetched += self._suspects.sort_out_prefetched(
+            (job_id, losses) for job_id, _, _, losses in taken
+        )
 
     async def _start_prefetched(self, lease_id: UUID, count: int) -> int:
         """Start up to *count* prefetched jobs; return their number."""
@@ -388,10 +401,38 @@ class Claimer:
                 self._broken.went_through()
         return started
 
+    async def _run_apart(self, lease_id: UUID) -> bool:
+        """See to the suspects; return whether the worker has to wait for the end of what runs."""
+        suspects, slots = self._suspects, self._slots
+        if suspects.claimed:
+            ids = [job.id for job in suspects.claimed]
+            suspects.claimed = []
+            async with self._link.use() as connection:
+                held = await self._store.hold_suspects(connection, lease_id, ids)
+            suspects.waiting += [job_id for job_id in ids if job_id in held]
+        if not slots.is_idle:
+            return True
+        suspects.is_running = False
+        while suspects.waiting and not suspects.is_running:
+            # Not returned: another worker has taken it over.
+            job_id = suspects.waiting.pop(0)
+            try:
+                async with self._link.use() as connection:
+                    jobs = await self._store.start(connection, lease_id, [job_id])
+            except Exception as error:
+                if is_away(error):
+                    raise
+                await self._broken.blame(self._link, job_id, error, lease_id)
+                continue
+            if jobs:
+                suspects.is_running = True
+                slots.start(lease_id, jobs)
+        return suspects.is_running
+
     def _start(self, lease_id: UUID, jobs: list[Claimed]) -> int:
         if jobs:
             jobs.sort(key=_by_position)
-            self._slots.start(lease_id, jobs)
+            self._slots.start(lease_id, self._suspects.sort_out(jobs))
         return len(jobs)
 
     async def _resolve_doubt(self, lease_id: UUID) -> None:
@@ -403,7 +444,7 @@ class Claimer:
         """Return to the queue what the lease holds and this worker does not know of."""
         async with self._link.use() as connection, connection.transaction():
             await self._store.lock_lease(connection, lease_id)
-            known = [*self._slots.job_ids, *self._prefetched]
+            known = [*self._slots.job_ids, *self._prefetched, *self._suspects.ids]
             found = await self._store.release_unknown(connection, lease_id, known)
         if found:
             logger.warning("the reply to a claim was lost; %d jobs returned to the queue", len(found))
