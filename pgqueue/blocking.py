@@ -70,11 +70,11 @@ class BlockingPgQueue:
         """Enqueue a task by name, without its code. The worker validates the arguments."""
         return self.enqueue(self._pgq.signature(task, *args, options=options, **kwargs))
 
-    def get(self, job_id: UUID) -> Job:
+    def get(self, job_id: UUID | str) -> Job:
         """Return a job as it is now. Raises JobNotFoundError."""
         return self._call(lambda: self._pgq.get(job_id))
 
-    def handle(self, job_id: UUID) -> BlockingJobHandle[Any]:
+    def handle(self, job_id: UUID | str) -> BlockingJobHandle[Any]:
         """Return a handle for a job id. This does not check that the job exists."""
         return BlockingJobHandle(self, self._pgq.handle(job_id))
 

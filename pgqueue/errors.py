@@ -10,6 +10,7 @@ PgQueueError
 ├── RedactedArgumentsError      ... or contain the placeholder of a redacted value
 ├── UnknownTaskError
 ├── UnknownQueueError
+├── InvalidIdError              not an id: neither a UUID nor the string of one
 ├── JobNotFoundError
 │   └── JobPurgedError          the job was removed after its retention
 ├── CodecError                  the stored data of a job cannot be decoded here
@@ -157,6 +158,14 @@ class QueueFullError(PgQueueError):
         super().__init__(
             f"queue {queue!r} has no room for {what} ({depth:,} pending, limit {limit:,}): {advice}"
         )
+
+
+class InvalidIdError(PgQueueError, ValueError):
+    """What was passed as an id is neither a UUID nor the string of one. Nothing was changed."""
+
+    def __init__(self, given: object) -> None:
+        self.given = given
+        super().__init__(f"an id must be a UUID or its string, got {str(given)[:100]!r}")
 
 
 class JobNotFoundError(PgQueueError):

@@ -35,6 +35,7 @@ from pgqueue.model.dead_letters import (
     encode_cursor,
 )
 from pgqueue.model.filters import check_filter, check_limit
+from pgqueue.model.ids import read_id
 from pgqueue.model.jobs import Action, Job, JobStatus
 from pgqueue.options.levels import read_options
 from pgqueue.options.table import Level
@@ -72,11 +73,12 @@ class DeadLetterInterface(Parts):
         letters = letters[:limit]
         return DeadLetterPage(letters, None if is_last else encode_cursor(letters[-1]))
 
-    async def dead_letter(self, job_id: UUID) -> DeadLetterDetails:
+    async def dead_letter(self, job_id: UUID | str) -> DeadLetterDetails:
         """Return everything that is known about a dead letter. Reading changes nothing.
 
         Raises JobNotFoundError, NotADeadLetterError.
         """
+        job_id = read_id(job_id)
         async with self._database.acquire() as connection:
             letters = await self._store.read_letters(connection, [job_id])
             job = await self._read_failed(connection, job_id)
@@ -124,8 +126,9 @@ class DeadLetterInterface(Parts):
         async with self._database.acquire() as connection:
             return await self._store.read_oldest_age(connection)
 
-    async def actions(self, job_id: UUID) -> list[Action]:
+    async def actions(self, job_id: UUID | str) -> list[Action]:
         """Return what operators did to a job, oldest first."""
+        job_id = read_id(job_id)
         async with self._database.acquire() as connection:
             return await self._store.read_actions(connection, job_id)
 
@@ -133,7 +136,7 @@ class DeadLetterInterface(Parts):
 
     async def redrive(
         self,
-        job_id: UUID,
+        job_id: UUID | str,
         *,
         queue: str | None = None,
         arguments: Mapping[str, Any] | None = None,
@@ -149,6 +152,7 @@ class DeadLetterInterface(Parts):
         Raises JobNotFoundError, NotADeadLetterError, InvalidArgumentsError, PayloadTooLargeError,
         RedactedArgumentsError, InvalidOptionError, UnknownQueueError; in that case nothing was changed.
         """
+        job_id = read_id(job_id)
         self._check_queue(queue)
         flag("redrive: reset_attempts", reset_attempts)
         check_notes("redrive", actor=actor, reason=reason)
@@ -190,12 +194,15 @@ class DeadLetterInterface(Parts):
         encoded: dict[str, Any] = json.loads(self._encode_arguments(job, arguments))
         return encoded
 
-    async def discard(self, job_id: UUID, *, reason: str | None = None, actor: str | None = None) -> bool:
+    async def discard(
+        self, job_id: UUID | str, *, reason: str | None = None, actor: str | None = None
+    ) -> bool:
         """Remove a failed job from the dead letters permanently; False: it was removed already.
 
         It stays failed, and its retention counts from its failure. Raises JobNotFoundError,
         NotADeadLetterError, InvalidOptionError.
         """
+        job_id = read_id(job_id)
         check_notes("discard", actor=actor, reason=reason)
         async with self._database.acquire() as connection:
             await self._read_failed(connection, job_id)
@@ -206,12 +213,13 @@ class DeadLetterInterface(Parts):
                 raise
 
     async def reprioritise(
-        self, job_id: UUID, priority: int, *, reason: str | None = None, actor: str | None = None
+        self, job_id: UUID | str, priority: int, *, reason: str | None = None, actor: str | None = None
     ) -> None:
         """Change the priority of a waiting job: higher priorities run first.
 
         Raises JobNotFoundError, JobNotWaitingError, InvalidOptionError.
         """
+        job_id = read_id(job_id)
         read_options("reprioritise", {"priority": priority}, Level.CALL)
         check_notes("reprioritise", actor=actor, reason=reason)
         async with self._database.acquire() as connection:
@@ -261,8 +269,9 @@ class DeadLetterInterface(Parts):
             )
         return RedriveHandle(self._database, self._store, redrive_id)
 
-    def redrive_handle(self, redrive_id: UUID) -> RedriveHandle:
+    def redrive_handle(self, redrive_id: UUID | str) -> RedriveHandle:
         """Return a handle of a mass redrive by its id. No I/O: it may not exist."""
+        redrive_id = read_id(redrive_id)
         return RedriveHandle(self._database, self._store, redrive_id)
 
     async def discard_many(

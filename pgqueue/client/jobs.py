@@ -23,6 +23,7 @@ from pgqueue.model.filters import (
     decode_cursor,
     encode_cursor,
 )
+from pgqueue.model.ids import read_id
 from pgqueue.model.jobs import TERMINAL, Attempt, Job, JobStatus
 from pgqueue.store import Requeued, job_of
 from pgqueue.tasks.arguments import describe_mismatch
@@ -35,8 +36,12 @@ if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
 
 FIRST_LOOKS: Final = 200
+LOOKS: Final = 10_000
+"""Jobs that one statement of a page looks at: at first, and at most."""
 MAX_LOOKS: Final = 10_000
-"""Jobs that one page looks at: at first, and at most."""
+MAX_LOOKS_FOR_ENDS: Final = 100_000
+"""Jobs that one page looks at, at most: of any status, and of those that have ended. Live ones are passed by
+cheaply where only others can match."""
 BATCH: Final = 500
 """Jobs in one transaction of a bulk operation."""
 
@@ -46,11 +51,12 @@ class JobInterface(Parts):
 
     # One
 
-    async def get(self, job_id: UUID) -> Job:
+    async def get(self, job_id: UUID | str) -> Job:
         """Return a job as it is now. Raises JobNotFoundError, JobPurgedError.
 
         Parts that cannot be decoded here are as stored, and named in its `undecodable`.
         """
+        job_id = read_id(job_id)
         self._check_open()
         row = await self._reads.read(job_id)
         if row is None:
@@ -58,31 +64,35 @@ class JobInterface(Parts):
                 raise await self._missing(connection, job_id)
         return self._completed(job_of(row))
 
-    async def get_many(self, ids: Iterable[UUID]) -> dict[UUID, Job]:
+    async def get_many(self, ids: Iterable[UUID | str]) -> dict[UUID, Job]:
         """Return the jobs with these *ids* that exist, by id."""
+        wanted = [read_id(each) for each in ids]
         async with self._database.acquire() as connection:
-            jobs = await self._store.read_jobs(connection, ids)
+            jobs = await self._store.read_jobs(connection, wanted)
         return {job_id: self._completed(job) for job_id, job in jobs.items()}
 
     def shown_arguments(self, job: Job) -> Any:
         """Return the arguments of *job*, with those that the option `redact` names replaced."""
         return self.registry.redact(job.task, job.queue, job.arguments)
 
-    def handle(self, job_id: UUID) -> JobHandle[Any]:
+    def handle(self, job_id: UUID | str) -> JobHandle[Any]:
         """Return a handle of a job by its id. No I/O: it may not exist."""
+        job_id = read_id(job_id)
         return JobHandle(self, job_id, None)
 
-    async def attempts(self, job_id: UUID) -> list[Attempt]:
+    async def attempts(self, job_id: UUID | str) -> list[Attempt]:
         """Return a job's attempts that did not succeed, oldest first."""
+        job_id = read_id(job_id)
         async with self._database.acquire() as connection:
             return await self._store.read_attempts(connection, job_id)
 
-    async def wait(self, job_id: UUID) -> Job:
+    async def wait(self, job_id: UUID | str) -> Job:
         """Wait until a job has ended, and return it. Raises JobNotFoundError."""
+        job_id = read_id(job_id)
         self._check_open()
         return self._completed(await self._watches.wait(job_id))
 
-    def watch(self, job_id: UUID) -> AsyncGenerator[Job]:
+    def watch(self, job_id: UUID | str) -> AsyncGenerator[Job]:
         """Yield a job as it is now, and again whenever it changes, until it has ended.
 
         `async for job in pgq.watch(job_id)`. A slow consumer sees the latest state and misses those in
@@ -90,6 +100,7 @@ class JobInterface(Parts):
         query per second and one listener. Raises JobNotFoundError, NotOpenError if this PgQueue is closed
         meanwhile.
         """
+        job_id = read_id(job_id)
         self._check_open()
         return self._watch(job_id)
 
@@ -98,11 +109,14 @@ class JobInterface(Parts):
             async for job in jobs:
                 yield self._completed(job)
 
-    async def cancel(self, job_id: UUID, *, reason: str | None = None, actor: str | None = None) -> bool:
+    async def cancel(
+        self, job_id: UUID | str, *, reason: str | None = None, actor: str | None = None
+    ) -> bool:
         """Cancel a job; False: it had already ended. See `JobHandle.cancel`.
 
         Raises JobNotFoundError, InvalidOptionError.
         """
+        job_id = read_id(job_id)
         check_notes("cancel", actor=actor, reason=reason)
         async with self._database.acquire() as connection:
             cancelled, requested = await self._store.cancel_jobs(connection, [job_id], reason, actor)
@@ -112,11 +126,14 @@ class JobInterface(Parts):
         self._tell_cancelled(cancelled, requested, reason)
         return is_heard
 
-    async def requeue(self, job_id: UUID, *, reason: str | None = None, actor: str | None = None) -> bool:
+    async def requeue(
+        self, job_id: UUID | str, *, reason: str | None = None, actor: str | None = None
+    ) -> bool:
         """Make an ended job pending again, however it ended; False: it has not ended.
 
         Its history is kept, its result is not. Raises JobNotFoundError, InvalidOptionError.
         """
+        job_id = read_id(job_id)
         check_notes("requeue", actor=actor, reason=reason)
         async with self._database.acquire() as connection:
             requeued = await self._requeue(connection, [job_id], TERMINAL, reason, actor)
@@ -153,10 +170,15 @@ class JobInterface(Parts):
         """Return up to *limit* jobs that match a filter, newest first, and the cursor of the next page.
 
         The filter is *chosen*, or made of *criteria*: `pgq.jobs(status="failed", queue="mail")`; without
-        either, every job matches. The order is that of the ids. A page looks at 10,000 jobs at most: if few
-        of them match it can be short, or empty, and still have a cursor; only a cursor of None means that
-        there are no more. Times are compared with `created_at`; a job whose id the caller chose, with another
-        day's time in it than that of its enqueue, may not be found by them. Raises InvalidFilterError.
+        either, every job matches. The order is that of the ids. Pending, scheduled, blocked, running and
+        failed jobs are found in tables of their own, however many others there are; the others by looking at
+        all.
+
+        A page looks at 10,000 jobs at most, or at 100,000 if all its statuses are ended ones: if few of
+        them match, it is short, or empty, and says so by `is_cut_short`; its cursor goes on. Only a cursor of
+        None means that there are no more. Times are compared with `created_at`; a job whose id the caller
+        chose, with another day's time in it than that of its enqueue, may not be found by them. Raises
+        InvalidFilterError.
         """
         if chosen is None:
             chosen = JobFilter.of(**criteria)
@@ -171,7 +193,7 @@ class JobInterface(Parts):
         jobs = [self._completed(found[job_id]) for job_id in ids if job_id in found]
         if chosen.statuses is not None:
             jobs = [job for job in jobs if job.status in chosen.statuses]
-        return Page(jobs, next_cursor)
+        return Page(jobs, next_cursor, is_cut_short=next_cursor is not None and len(ids) < limit)
 
     async def cancel_many(
         self,
@@ -267,10 +289,11 @@ class JobInterface(Parts):
         """Return up to *limit* jobs from *cursor* on, and the cursor of those after them."""
         high = decode_cursor(cursor)
         ids: list[UUID] = []
-        looks, left = max(FIRST_LOOKS, limit), MAX_LOOKS
+        looks = max(FIRST_LOOKS, limit)
+        left = MAX_LOOKS_FOR_ENDS if chosen.is_ended and not chosen.has_tables else MAX_LOOKS
         async with self._database.acquire() as connection:
             while high is not None and left > 0:
-                looks = min(looks, left)
+                looks = min(looks, left, LOOKS)
                 found = await self._store.list_jobs(
                     connection, chosen, FIRST_ID, high, looks=looks, limit=limit - len(ids)
                 )

@@ -71,9 +71,14 @@ class JobFilter:
         return [None if statuses is None else sorted(statuses), *others]
 
     @property
-    def is_live(self) -> bool:
-        """Whether it matches live jobs only."""
-        return self.statuses is not None and not self.statuses & TERMINAL
+    def has_tables(self) -> bool:
+        """Whether jobs of each of its statuses have rows in a table of that status."""
+        return self.statuses is not None and not self.statuses & TERMINAL - {JobStatus.FAILED}
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether it matches ended jobs only."""
+        return self.statuses is not None and self.statuses <= TERMINAL
 
     @property
     def window(self) -> tuple[UUID, UUID]:
@@ -93,6 +98,8 @@ class Page:
     jobs: Sequence[Job]
     cursor: str | None
     """Pass it to get the next page; None: this is the last."""
+    is_cut_short: bool = False
+    """Whether the search of this page stopped before it had enough jobs; the next page goes on with it."""
 
 
 def set_fields(chosen: Any) -> dict[str, Any]:

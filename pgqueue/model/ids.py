@@ -22,11 +22,23 @@ from uuid import UUID
 
 from asyncpg.pgproto.pgproto import UUID as BytesUUID  # noqa: N811  # a class, whatever its case
 
+from pgqueue.errors import InvalidIdError
+
 _STEPS: Final = 1 << 12
 """In a millisecond."""
 _PAIR: Final = Struct(">QQ")
 _VARIANT: Final = 2 << 62
 _RANDOM_BITS: Final = (1 << 62) - 1
+
+
+def read_id(given: UUID | str) -> UUID:
+    """Return the id that *given* is: a UUID, or its string. Raises InvalidIdError."""
+    if isinstance(given, UUID):
+        return given
+    try:
+        return UUID(given)
+    except (ValueError, AttributeError, TypeError):
+        raise InvalidIdError(given) from None
 
 
 class IdSource:

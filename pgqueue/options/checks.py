@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any, Final, Literal, get_args
 from uuid import UUID
 
-from pgqueue.errors import InvalidOptionError
+from pgqueue.errors import InvalidIdError, InvalidOptionError
 from pgqueue.model.checks import (
     MAX_KEY_LENGTH,
     MAX_QUEUE_LENGTH,
@@ -25,6 +25,7 @@ from pgqueue.model.checks import (
     some_seconds,
     text,
 )
+from pgqueue.model.ids import read_id
 
 
 class FromArguments(Enum):
@@ -91,10 +92,13 @@ def seconds_or_none(what: str, value: object) -> float | None:
 
 
 def job_id(what: str, value: object) -> UUID | None:
-    """Return *value*, a UUID, or None."""
-    if value is not None and not isinstance(value, UUID):
-        raise InvalidOptionError(f"{what} must be a UUID, got {shown(value)}")
-    return value
+    """Return *value*, a UUID or the string of one, as a UUID; or None."""
+    if value is None or isinstance(value, UUID):
+        return value
+    try:
+        return read_id(value)  # type: ignore[arg-type]  # it refuses what it is not
+    except InvalidIdError:
+        raise InvalidOptionError(f"{what} must be a UUID or its string, got {shown(value)}") from None
 
 
 def on_duplicate(what: str, value: object) -> str:

@@ -128,7 +128,7 @@ class TaskOptions(JobOptions, total=False):
 class CallOptions(JobOptions, total=False):
     """Options that a single call can set."""
 
-    id: UUID | None
+    id: UUID | str | None
     """The job's id, chosen by the caller."""
     on_duplicate: Literal["return", "raise"]
     """What to do if a job with this id exists: "return" its handle, or "raise" DuplicateJobError."""

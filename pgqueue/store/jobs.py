@@ -68,7 +68,7 @@ class JobStatements(Statements):
         self, connection: Connection, chosen: JobFilter, low: UUID, high: UUID, *, looks: int, limit: int
     ) -> Found:
         """Look at the *looks* newest jobs of a range of ids; find up to *limit* that match the filter."""
-        sql = self._sql["list_live"] if chosen.is_live else self._sql["list_jobs"]
+        sql = self._sql["list_by_status"] if chosen.has_tables else self._sql["list_jobs"]
         row = await connection.fetchrow(
             sql,
             *chosen.as_arguments(),
@@ -76,7 +76,7 @@ class JobStatements(Statements):
             low,
             high,
             limit,
-            *(() if chosen.is_live else chosen.window),
+            *(() if chosen.has_tables else chosen.window),
         )
         assert row is not None
         return Found._make(row)

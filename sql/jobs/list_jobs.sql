@@ -36,7 +36,11 @@ select array(
              and ($6::timestamptz is null or looked.created_at >= $6)
              and ($7::timestamptz is null or looked.created_at < $7)
              and ($1::text[] is null
-                  or coalesce(looked.status, pgqueue.status_of(looked.id))::text = any($1))
+                  or looked.status::text = any($1)
+                  or (looked.status is null
+                      -- Where live jobs stand is only asked if one of them can match.
+                      and $1 && array['pending', 'scheduled', 'blocked', 'running']
+                      and pgqueue.status_of(looked.id)::text = any($1)))
            order by looked.id desc
            limit $11
        ) as ids,

@@ -12,11 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kit import inside
+from kit.command_line import Cli
 from kit.faults import ghost
 from kit.waiting import eventually
+from kit.web_client import client_of
 
 from pgqueue import InvalidFilterError, JobCancelled, JobFilter, JobNotFoundError, JobStatus, PgQueue
 from pgqueue.model.filters import decode_cursor, encode_cursor
+from pgqueue.web import status_app
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -150,6 +153,75 @@ async def test_a_page_that_finds_little_is_short_and_says_where_to_go_on(
     assert len(found) == 1
     assert first.cursor is not None
     assert len(first.jobs) <= 1
+
+
+@pytest.fixture
+async def haystack(pgq: PgQueue, db: Connection) -> dict[JobStatus, list[UUID]]:
+    """Ninety-nine jobs of each way to end, older than 30,000 pending ones; newest first."""
+
+    @pgq.task(max_retries=1, default_retry_delay=0)
+    async def fail(number: int) -> None:
+        raise ValueError(number)
+
+    failed = await pgq.enqueue_many([fail.s(number) for number in range(99)])
+    async with pgq.worker(concurrency=20):
+        for job in failed:
+            await pgq.wait(job.id)
+    cancelled = await pgq.enqueue_many([pgq.signature("later")] * 99)
+    for job in cancelled:
+        await job.cancel()
+    expired = await pgq.enqueue_many([pgq.signature("later")] * 99)
+    for job in expired:
+        await db.execute("select pgqueue.transition($1, 'expired')", job.id)
+    await db.execute("select pgqueue.enqueue('later') from generate_series(1, 30000)")
+    by_status = {JobStatus.FAILED: failed, JobStatus.CANCELLED: cancelled, JobStatus.EXPIRED: expired}
+    return {status: sorted((job.id for job in jobs), reverse=True) for status, jobs in by_status.items()}
+
+
+@pytest.mark.contract("W24")
+async def test_what_ended_long_ago_is_on_the_first_page(
+    pgq: PgQueue, haystack: dict[JobStatus, list[UUID]]
+) -> None:
+    for status, ids in haystack.items():
+        page = await pgq.jobs(status=status, queue="default", limit=100)
+
+        assert [job.id for job in page.jobs] == ids
+        assert (page.cursor, page.is_cut_short) == (None, False)
+        assert await everything(pgq, status=status, limit=7) == ids
+    discarded = haystack[JobStatus.FAILED][::9]
+    for job_id in discarded:
+        await pgq.discard(job_id)
+    requeued = haystack[JobStatus.FAILED][1::9]
+    for job_id in requeued:
+        await pgq.requeue(job_id)
+
+    assert await everything(pgq, status="failed", limit=10) == [
+        job_id for job_id in haystack[JobStatus.FAILED] if job_id not in requeued
+    ]
+    assert [job.id for job in (await pgq.jobs(status=["failed", "scheduled"], limit=200)).jobs] == [
+        job_id for job_id in haystack[JobStatus.FAILED] if job_id not in requeued
+    ]
+
+
+@pytest.mark.contract("W24")
+async def test_a_page_that_was_cut_short_says_so_by_every_door(
+    pgq: PgQueue, dsn: str, haystack: dict[JobStatus, list[UUID]]
+) -> None:
+    del haystack
+    page = await pgq.jobs(task="fail")
+    printed = await Cli(dsn).json("jobs", "--task=fail")
+    _, text, _ = await Cli(dsn)("jobs", "--task=fail")
+    app = status_app(pgq, local_reading=True)
+    async with client_of(app) as client:
+        answer = (await client.get("/jobs?task=fail")).json()
+        html = (await client.get("/dashboard/jobs?task=fail")).text
+
+    assert (page.jobs, page.is_cut_short) == ([], True)
+    assert (printed["jobs"], printed["is_cut_short"], printed["cursor"]) == ([], True, page.cursor)
+    assert "the search of this page was cut short; next page: --cursor" in text
+    assert (answer["jobs"], answer["is_cut_short"], answer["cursor"]) == ([], True, page.cursor)
+    assert "The search was cut short" in html
+    assert len(await everything(pgq, task="fail")) == 99
 
 
 @pytest.mark.contract("P4.13")

@@ -40,7 +40,8 @@ def list_jobs(
     """List jobs, newest first."""
     page = call(app, dsn, schema, lambda pgq: pgq.jobs(chosen, limit=limit, cursor=cursor))
     if as_json:
-        print_json({"jobs": [job_document(job) for job in page.jobs], "cursor": page.cursor})
+        jobs = [job_document(job) for job in page.jobs]
+        print_json({"jobs": jobs, "cursor": page.cursor, "is_cut_short": page.is_cut_short})
         return
     print_table(
         table(
@@ -50,7 +51,8 @@ def list_jobs(
         )
     )
     if page.cursor is not None:
-        typer.echo(f"next page: --cursor {page.cursor}")
+        why = "the search of this page was cut short; " if page.is_cut_short else ""
+        typer.echo(f"{why}next page: --cursor {page.cursor}")
 
 
 def show_job(

@@ -31,7 +31,12 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         query = read_query(request, JobQuery)
         found, cursor = await jobs_page(request, pgq, access, query.filter(), query.limit, query.cursor)
         link, header = next_page(request, cursor)
-        document: JobPage = {"jobs": [job_document(job) for job in found], "cursor": cursor, "next": link}
+        document: JobPage = {
+            "jobs": [job_document(job) for job in found],
+            "cursor": cursor,
+            "next": link,
+            "is_cut_short": cursor is not None and len(found) < query.limit,
+        }
         return JsonResponse(document, headers={**NO_STORE, **header})
 
     async def cancel_jobs(request: Request) -> Response:

@@ -57,6 +57,8 @@ class JobPage(TypedDict):
     """Cursor of the next page; null on the last page."""
     next: str | None
     """Path of the next page."""
+    is_cut_short: bool
+    """Whether the search of this page stopped before it had enough jobs; the next page goes on with it."""
 
 
 class CancelledJobs(TypedDict):

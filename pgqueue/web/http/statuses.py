@@ -18,6 +18,7 @@ from pgqueue.errors import (
     IdempotencyConflictError,
     InvalidArgumentsError,
     InvalidFilterError,
+    InvalidIdError,
     JobNotFoundError,
     JobNotWaitingError,
     JobPurgedError,
@@ -37,6 +38,7 @@ STATUSES: Final[Mapping[type[Exception], int]] = {
     # At run time the caller has named an option, a queue or a filter that is not possible.
     ConfigurationError: 422,
     InvalidFilterError: 422,
+    InvalidIdError: 422,
     InvalidArgumentsError: 422,
     PayloadTooLargeError: 413,
     UnknownQueueError: 422,

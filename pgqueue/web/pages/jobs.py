@@ -138,6 +138,7 @@ def routes(pages: Pages) -> list[Route]:
             known={"queue": sorted(pages.pgq.registry.queues), "task": sorted(pages.pgq.registry.names)},
             jobs=page.jobs,
             cursor=page.cursor,
+            is_cut_short=page.is_cut_short,
             older=here + query.older(page.cursor) if page.cursor else None,
             newer=here + query.newer() if query.cursor else None,
             newest=here + query.address(),
@@ -151,7 +152,8 @@ def routes(pages: Pages) -> list[Route]:
 async def find(request: Request, pages: Pages, query: Query) -> Page:
     """Return the page that *query* asks for. Raises InvalidFilterError."""
     found = await jobs_page(request, pages.pgq, pages.access, query.chosen(), PAGE, query.cursor)
-    return Page(*found)
+    jobs, cursor = found
+    return Page(jobs, cursor, is_cut_short=cursor is not None and len(jobs) < PAGE)
 
 
 def check_known(params: QueryParams) -> None:

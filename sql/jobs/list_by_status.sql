@@ -1,26 +1,32 @@
--- list_live: of the $8 newest jobs with ids from $9 to $10 and one of the statuses $1, all of them live, the $11
--- newest that have task $2, queue $3, tag $4 and key $5, and were created at or after $6 and before $7 (null: any).
+-- list_by_status: of the $8 newest rows about jobs with ids from $9 to $10 in the tables of the statuses $1, which are
+-- live or 'failed', the $11 newest jobs that have task $2, queue $3, tag $4 and key $5, and were created at or after $6
+-- and before $7 (null: any).
 --
--- Each status is read from its own table. Returns the jobs, how many were examined, and the last of them.
+-- Each status is read from its own table, whatever stands in the others. A job that has failed has attempts, and is
+-- told from one that was retried by its record. Returns the jobs, how many rows were examined, and the last of them.
 
 with looked as materialized (
-    select id
+    select id, is_live
     from (
-        (select job_id as id from pgqueue.ready
+        (select job_id as id, true as is_live from pgqueue.ready
          where 'pending' = any($1::text[]) and job_id >= $9 and job_id <= $10
          order by job_id desc limit $8)
         union all
-        (select job_id from pgqueue.running
+        (select job_id, true from pgqueue.running
          where case when started_at is null then 'pending' else 'running' end = any($1)
            and job_id >= $9 and job_id <= $10
          order by job_id desc limit $8)
         union all
-        (select job_id from pgqueue.scheduled
+        (select job_id, true from pgqueue.scheduled
          where 'scheduled' = any($1) and job_id >= $9 and job_id <= $10
          order by job_id desc limit $8)
         union all
-        (select job_id from pgqueue.blocked
+        (select job_id, true from pgqueue.blocked
          where 'blocked' = any($1) and job_id >= $9 and job_id <= $10
+         order by job_id desc limit $8)
+        union all
+        (select job_id, false from pgqueue.attempt
+         where 'failed' = any($1) and job_id >= $9 and job_id <= $10
          order by job_id desc limit $8)
     ) as standing
     order by id desc
@@ -30,6 +36,8 @@ select array(
            select job.id
            from pgqueue.job
            where job.id = any(array(select id from looked))
+             and case when job.status is null then job.id = any(array(select id from looked where is_live))
+                      else job.status::text = any($1) end
              and ($2::text is null or job.task = $2)
              and ($3::text is null or job.lane = any(array(select lane.id from pgqueue.lane where lane.queue = $3)))
              and ($4::text is null or job.tags @> array[$4])
