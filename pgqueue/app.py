@@ -24,6 +24,7 @@ from pgqueue.client.measuring import MeasureInterface
 from pgqueue.client.operating import SettingInterface
 from pgqueue.client.web import WebInterface
 from pgqueue.database import migrations
+from pgqueue.database.lock_wait import with_lock_limit
 from pgqueue.database.pool import Database
 from pgqueue.database.sql import check_schema_name
 from pgqueue.enqueueing.calls import CallReader
@@ -303,14 +304,22 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
             group.cancel_scope.cancel()
         await self._stats.close()
 
-    async def migrate(self) -> Sequence[Migration]:
+    async def migrate(self, *, lock_limit: float | None = 60.0) -> Sequence[Migration]:
         """Bring the schema up to date, create the partitions of the next days; return the migrations applied.
 
-        The PgQueue does not have to be open. Any number of processes may call it at once.
+        The PgQueue does not have to be open. Any number of processes may call it at once. *lock_limit*: the
+        seconds that it may wait for a lock, because all who come after it wait as well; None: no limit. After
+        2 s the log says for whose. Raises SchemaLockedError, SchemaError, DatabaseUnavailableError.
         """
         connection = await self._connect_plain()
         try:
-            applied = await migrations.migrate(connection, self.schema)
+            applied = await with_lock_limit(
+                connection.get_server_pid(),
+                self._connect_plain,
+                self.schema,
+                migrations.migrate(connection, self.schema),
+                lock_limit,
+            )
             async with connection.transaction():
                 await self._store.make_partitions(connection, 3)
             return applied

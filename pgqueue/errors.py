@@ -22,6 +22,7 @@ PgQueueError
 ├── IdempotencyConflictError    another job holds the idempotency key, with other arguments
 ├── KeyInFlightError            an open transaction holds the idempotency key
 ├── SchemaError                 this version of pgqueue cannot work with the database's schema
+│   └── SchemaLockedError       a migration waited too long for the lock of another session
 ├── DatabaseUnavailableError    the database did not answer in time
 ├── NotOpenError                used outside `async with`
 ├── BackgroundError             a loop of the open PgQueue has ended or is stuck
@@ -297,6 +298,10 @@ class KeyInFlightError(PgQueueError):
 
 class SchemaError(PgQueueError):
     """This version of pgqueue cannot work with the database's schema."""
+
+
+class SchemaLockedError(SchemaError):
+    """A migration waited too long for the lock of another session, and changed nothing."""
 
 
 class DatabaseUnavailableError(PgQueueError):

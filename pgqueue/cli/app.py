@@ -81,13 +81,16 @@ def migrate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the SQL without changing anything.")
     ] = False,
+    lock_limit: Annotated[
+        float, typer.Option(help="Seconds to wait for a lock of another session; 0: no limit.", min=0)
+    ] = 60.0,
 ) -> None:
     """Bring the database's schema up to date. Several processes may run this at once."""
     pgq = PgQueue(dsn, schema=schema)
     if dry_run:
         typer.echo(asyncio.run(pgq.pending_migrations()), nl=False)
         return
-    applied = asyncio.run(pgq.migrate())
+    applied = asyncio.run(pgq.migrate(lock_limit=lock_limit or None))
     for migration in applied:
         typer.echo(f"applied {migration.version:04} {migration.name}")
     if not applied:

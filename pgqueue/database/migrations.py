@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from pgqueue.database.sql import Migration, load_migrations, load_statements
+from pgqueue.database.visibility import missing_schema, warn_if_hidden
 from pgqueue.errors import SchemaError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ async def check_schema(connection: Connection, schema: str) -> None:
     needed = load_migrations(schema)[-1].version
     applied, works_with = await _read_version(connection, schema, since=needed)
     if applied == 0:
-        raise SchemaError(f"the database has no pgqueue schema {schema!r}; run `pgqueue migrate`")
+        raise await missing_schema(connection, schema)
     if applied < needed:
         raise SchemaError(
             f"schema {schema!r} is at version {applied}, but this pgqueue needs {needed}; "
@@ -80,12 +81,13 @@ async def check_schema(connection: Connection, schema: str) -> None:
             f"schema {schema!r} is at version {applied}, which is too new for this pgqueue "
             f"(made for {needed}); run `pip install --upgrade pgqueue`"
         )
+    await warn_if_hidden(connection, schema)
 
 
 async def _read_version(connection: Connection, schema: str, *, since: int = 0) -> tuple[int, int]:
     try:
         row = await connection.fetchrow(load_statements(schema)["read_version"], since)
-    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.InsufficientPrivilegeError):
         return 0, 0
     assert row is not None
     return row["version"], row["works_with"]

@@ -66,6 +66,9 @@ def is_about_values(error: BaseException) -> bool:
     """
     if is_away(error) or (isinstance(error, PASSING_ERRORS) and not isinstance(error, ValueError)):
         return False
+    if getattr(error, "server_source_filename", None) == "async.c":
+        # The queue of notifications is full, because somebody's session neither reads nor ends.
+        return False
     sqlstate = getattr(error, "sqlstate", None)
     # Without one, it is Python's: what was stored cannot be decoded.
     return sqlstate is None or str(sqlstate)[:2] in _ABOUT_VALUES

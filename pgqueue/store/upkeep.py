@@ -132,6 +132,12 @@ class UpkeepStatements(Statements):
         """Drop a daily partition without live jobs; return whether it was dropped."""
         return bool(await connection.fetchval(self._sql["drop_partition"], *partition[:3]))
 
+    async def find_hidden(self, connection: Connection) -> list[str]:
+        """Return the tables of which row-level security may hide rows from this role."""
+        row = await connection.fetchrow(self._sql["find_hidden"])
+        assert row is not None
+        return list(row["hidden"])
+
     async def walk_ids(self, connection: Connection, after: UUID, limit: int) -> list[UUID]:
         """Return the next ids behind *after* of jobs, and of places where jobs stand."""
         return [row["id"] for row in await connection.fetch(self._sql["walk_ids"], after, limit)]

@@ -11,6 +11,12 @@ with seen as materialized (
            exists (select from pgqueue.ready where ready.job_id = given.id) as is_ready,
            exists (select from pgqueue.scheduled where scheduled.job_id = given.id) as is_scheduled
     from unnest($1::uuid[]) as given (id)
+    -- What row-level security hides is not missing.
+    where not exists (
+        select from pg_class
+        where oid = any(array['pgqueue.job', 'pgqueue.running', 'pgqueue.ready', 'pgqueue.scheduled']::regclass[])
+          and relrowsecurity and row_security_active(oid)
+    )
 ),
 from_running as (
     delete from pgqueue.running

@@ -1,0 +1,47 @@
+"""Tells a schema that is missing from one that this role cannot see, or only in part."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from pgqueue.database.sql import load_statements
+from pgqueue.errors import SchemaError
+
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
+
+logger = logging.getLogger("pgqueue.database")
+
+
+async def warn_if_hidden(connection: Connection, schema: str) -> None:
+    """Log a warning if row-level security may hide rows from this role."""
+    row = await connection.fetchrow(load_statements(schema)["find_hidden"])
+    if row is not None and row["hidden"]:
+        logger.warning(
+            "row-level security may hide rows of schema %r from this role, in %s; jobs that it hides are not "
+            "run and not shown; let the role bypass it (alter role ... bypassrls)",
+            schema,
+            ", ".join(row["hidden"]),
+        )
+
+
+async def missing_schema(connection: Connection, schema: str) -> SchemaError:
+    """Return the error for a schema of which no version can be read."""
+    try:
+        row = await connection.fetchrow(load_statements(schema)["find_hidden"])
+    except asyncpg.PostgresError:
+        row = None
+    if row is not None and row["is_there"] and not row["is_usable"]:
+        return SchemaError(
+            f"this role may not use schema {schema!r}, which is there; run "
+            f"`grant usage on schema {schema} to ...` as its owner"
+        )
+    if row is not None and "migration" in row["hidden"]:
+        return SchemaError(
+            f"row-level security hides the rows of schema {schema!r} from this role, those of table "
+            "migration among them; let the role bypass it (alter role ... bypassrls)"
+        )
+    return SchemaError(f"the database has no pgqueue schema {schema!r}; run `pgqueue migrate`")

@@ -1,0 +1,231 @@
+"""Surprises of the server are waited out: by one job if about that one, by all if about all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from kit import inside
+from kit.waiting import eventually, holds, over
+
+from pgqueue import JobHandle, JobStatus, PgQueue, SchemaError, SchemaLockedError, Task
+
+if TYPE_CHECKING:
+    from conftest import Connection
+
+RAISE = """
+    create function public.refuse() returns trigger language plpgsql set search_path to pg_catalog as $$ begin
+        if new.task = 'refused' {when} then raise exception 'not today'; end if;
+        return new;
+    end $$;
+    create trigger refuse before update on pgqueue.job for each row execute function public.refuse();
+"""
+
+
+@pytest.fixture
+def work(pgq: PgQueue) -> Task[[int], int]:
+    @pgq.task
+    async def work(n: int) -> int:
+        return n
+
+    return work
+
+
+def is_logged(caplog: pytest.LogCaptureFixture, text: str) -> Callable[[], bool]:
+    return lambda: text in caplog.text
+
+
+@pytest.mark.contract("W8")
+async def test_a_trigger_that_refuses_one_job_leaves_the_others_alone(
+    pgq: PgQueue, db: Connection, work: Task[[int], int]
+) -> None:
+    @pgq.task(name="refused")
+    async def refused() -> int:
+        return 1
+
+    await db.execute(RAISE.format(when="and new.status = 'succeeded'"))
+    async with pgq.worker() as worker:
+        bad = await refused.enqueue()
+        good = [await work.enqueue(n) for n in range(20)]
+        assert [await job.result(timeout=60) for job in good] == list(range(20))
+        late = await work.enqueue(20)
+        await late.result(timeout=60)
+        ended = await over(bad)
+        assert worker.is_consuming
+
+    assert (ended.status, ended.reason) == (JobStatus.FAILED, "unstorable_result")
+    assert ended.error is not None
+    assert "not today" in ended.error.message
+
+
+@pytest.mark.contract("W7")
+async def test_an_outcome_that_cannot_be_written_at_all_is_kept_until_it_can(
+    pgq: PgQueue, db: Connection, work: Task[[int], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    @pgq.task(name="refused")
+    async def refused() -> int:
+        return 1
+
+    await db.execute(RAISE.format(when=""))
+    async with pgq.worker():
+        bad = await refused.enqueue()
+        assert await (await work.enqueue(1)).result(timeout=60) == 1
+        await eventually(lambda: holds(is_logged(caplog, "it is kept and tried again")()))
+        await db.execute("drop trigger refuse on pgqueue.job")
+        ended = await over(bad)
+
+    assert (ended.attempt, ended.losses) == (1, 0)
+    assert caplog.text.count("it is kept and tried again") == 1
+
+
+@pytest.mark.contract("W7")
+async def test_a_worker_waits_while_it_lacks_a_privilege_and_says_what_for(
+    pgq: PgQueue, db: Connection, work: Task[[int], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with pgq.worker() as worker:
+        await (await work.enqueue(0)).result(timeout=60)
+        await db.execute("revoke select, insert, update, delete on pgqueue.ready from current_user")
+        # By another role, in real life.
+        await db.execute("grant insert on pgqueue.ready to current_user")
+        job = await work.enqueue(1)
+        await eventually(lambda: holds(is_logged(caplog, "permission denied for table ready")()))
+        assert worker.is_alive
+        await db.execute("grant select, insert, update, delete on pgqueue.ready to current_user")
+        assert await job.result(timeout=60) == 1
+
+    waits = [each for each in caplog.records if each.getMessage().startswith("claiming: waiting")]
+    assert len([each for each in waits if each.levelno >= logging.WARNING]) <= 1
+
+
+@pytest.mark.contract("W7")
+async def test_a_locked_table_is_waited_for_and_the_lease_survives(
+    pgq: PgQueue, db: Connection, work: Task[[int], int]
+) -> None:
+    async with pgq.worker(lease_ttl=3) as worker:
+        await worker.wait_ready()
+        lease = inside.lease_of(worker)
+        async with db.transaction():
+            await db.execute("lock table pgqueue.ready, pgqueue.scheduled, pgqueue.job in exclusive mode")
+            enqueueing = asyncio.create_task(work.enqueue(1))
+            await asyncio.sleep(4)  # longer than the lease
+        assert await (await enqueueing).result(timeout=60) == 1
+        assert inside.lease_of(worker) == lease
+
+
+@pytest.mark.contract("W7")
+async def test_a_worker_outlives_a_schema_that_is_dropped_and_made_again(
+    pgq: PgQueue, db: Connection, work: Task[[int], int]
+) -> None:
+    async with pgq.worker(lease_ttl=2) as worker:
+        await (await work.enqueue(0)).result(timeout=60)
+        await db.execute("drop schema pgqueue cascade")
+        await pgq.migrate()
+        job: list[JobHandle[int]] = []
+
+        async def is_enqueued() -> bool:
+            try:
+                job.append(await work.enqueue(1))
+            except asyncpg.PostgresError:
+                return False
+            return True
+
+        await eventually(is_enqueued)
+        assert await job[0].result(timeout=60) == 1
+        assert worker.is_alive
+
+
+@pytest.mark.contract("W7")
+@pytest.mark.parametrize("what", ["closed", "nologin"])
+async def test_a_server_that_refuses_logins_for_a_while_is_waited_for(
+    pgq: PgQueue, server: str, dsn: str, work: Task[[int], int], what: str
+) -> None:
+    name, role = urlsplit(dsn).path[1:], urlsplit(dsn).username
+    close, reopen = {
+        "closed": (
+            f"alter database {name} allow_connections false",
+            f"alter database {name} allow_connections true",
+        ),
+        "nologin": (f"alter role {role} nologin", f"alter role {role} login"),
+    }[what]
+    root = await asyncpg.connect(server)
+    try:
+        async with pgq.worker(lease_ttl=3) as worker:
+            await (await work.enqueue(0)).result(timeout=60)
+            await root.execute(close)
+            try:
+                await root.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity"
+                    " where datname = $1 and pid <> pg_backend_pid()",
+                    name,
+                )
+                await asyncio.sleep(1)
+                assert worker.is_alive
+            finally:
+                await root.execute(reopen)
+
+            async def works() -> bool:
+                try:
+                    return await (await work.enqueue(1)).result(timeout=60) == 1
+                except Exception:
+                    return False
+
+            await eventually(works)
+            assert worker.is_alive
+    finally:
+        await root.close()
+
+
+# The schema
+
+
+@pytest.mark.contract("W7")
+async def test_a_migration_says_for_whose_lock_it_waits_and_gives_up(
+    empty_dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    holder = await asyncpg.connect(empty_dsn, server_settings={"application_name": "a forgotten shell"})
+    try:
+        await holder.execute("begin; select pg_advisory_xact_lock(hashtext('migrate ' || 'pgqueue'))")
+        with pytest.raises(SchemaLockedError, match="a forgotten shell") as raised:
+            await PgQueue(empty_dsn).migrate(lock_limit=3)
+        assert f"process {holder.get_server_pid()}" in str(raised.value)
+        assert "pg_advisory_xact_lock" in caplog.text
+        await holder.execute("rollback")
+        assert await PgQueue(empty_dsn).migrate(lock_limit=3)
+    finally:
+        await holder.close()
+
+
+HIDDEN = {
+    "without usage": ("revoke usage on schema pgqueue from current_user", "may not use schema 'pgqueue'"),
+    "hidden rows": (
+        "alter table pgqueue.migration enable row level security, force row level security",
+        "row-level security hides the rows of schema 'pgqueue'",
+    ),
+}
+
+
+@pytest.mark.contract("W7")
+@pytest.mark.parametrize("how", HIDDEN)
+async def test_a_schema_that_a_role_cannot_see_is_not_called_missing(
+    dsn: str, db: Connection, how: str
+) -> None:
+    sql, message = HIDDEN[how]
+    await db.execute(sql)
+    with pytest.raises(SchemaError, match=message):
+        await PgQueue(dsn).open()
+
+
+@pytest.mark.contract("W7")
+async def test_hidden_rows_are_told_of_and_nothing_is_put_right_for_them(
+    dsn: str, db: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    await db.execute(
+        "alter table pgqueue.job enable row level security; alter table pgqueue.job force row level security"
+    )
+    async with PgQueue(dsn):
+        assert "row-level security may hide rows of schema 'pgqueue' from this role, in job" in caplog.text
