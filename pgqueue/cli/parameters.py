@@ -19,11 +19,18 @@ from pgqueue.cli.target import load
 
 T = TypeVar("T")
 
+EVERYTHING = ("*",)
+"""As `redact`: every argument."""
+
 App = Annotated[
     str | None, typer.Option("--app", metavar="MODULE:PGQ", help="The PgQueue object, e.g. app.jobs:pgq.")
 ]
 Dsn = Annotated[str | None, typer.Option(envvar="PGQUEUE_DSN", help="Database DSN, if --app is not given.")]
 Schema = Annotated[str, typer.Option(help="Database schema that holds the queues.")]
+ShowArguments = Annotated[
+    bool,
+    typer.Option("--show-arguments", help="With --dsn alone, show arguments: all of them, also secret ones."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 Actor = Annotated[
@@ -55,22 +62,27 @@ class Session:
         return self._runner.run(use_it())
 
 
-def find_pgqueue(app: str | None, dsn: str | None, schema: str, *, named: str = "--app") -> PgQueue:
+def find_pgqueue(
+    app: str | None, dsn: str | None, schema: str, *, named: str = "--app", show_arguments: bool = False
+) -> PgQueue:
     """Return the PgQueue *app*, or a new one for *dsn*.
 
-    *named*: how the command line calls *app*. Raises typer.BadParameter if neither is given.
+    *named*: how the command line calls *app*. *show_arguments*: also without *app*, which alone knows what to
+    redact. Raises typer.BadParameter if neither is given.
     """
     if app is not None:
         return load(app)
     if dsn is not None:
-        return PgQueue(dsn, schema=schema)
+        return PgQueue(dsn, schema=schema, redact=() if show_arguments else EVERYTHING)
     raise typer.BadParameter(f"no database given: pass --dsn, set PGQUEUE_DSN, or pass {named}")
 
 
 @contextmanager
-def session(app: str | None, dsn: str | None, schema: str) -> Iterator[Session]:
+def session(
+    app: str | None, dsn: str | None, schema: str, *, show_arguments: bool = False
+) -> Iterator[Session]:
     """Open the PgQueue that the command line selects."""
-    pgq = find_pgqueue(app, dsn, schema)
+    pgq = find_pgqueue(app, dsn, schema, show_arguments=show_arguments)
     with asyncio.Runner() as runner:
         runner.run(pgq.open())
         try:
@@ -79,9 +91,16 @@ def session(app: str | None, dsn: str | None, schema: str) -> Iterator[Session]:
             runner.run(pgq.close())
 
 
-def call(app: str | None, dsn: str | None, schema: str, use: Callable[[PgQueue], Awaitable[T]]) -> T:
+def call(
+    app: str | None,
+    dsn: str | None,
+    schema: str,
+    use: Callable[[PgQueue], Awaitable[T]],
+    *,
+    show_arguments: bool = False,
+) -> T:
     """Open the PgQueue that the command line selects, and return the result of *use*."""
-    with session(app, dsn, schema) as opened:
+    with session(app, dsn, schema, show_arguments=show_arguments) as opened:
         return opened.call(use)
 
 

@@ -28,6 +28,7 @@ from pydantic_core import (
 from typing_extensions import TypedDict
 
 from pgqueue.errors import InvalidArgumentsError, InvalidTaskError, PayloadTooLargeError
+from pgqueue.tasks.mismatch import without_values
 from pgqueue.tasks.redaction import Parameters, Paths
 from pgqueue.tasks.round_trip import MAX_DIGITS, Form, find_changed
 
@@ -270,11 +271,11 @@ class Arguments:
             if isinstance(raw, list):
                 raw = {POSITIONAL: raw}
             if not isinstance(raw, dict) or not isinstance(raw.get(POSITIONAL), list):
-                raise UndecodableError(_describe(error)) from error
+                raise UndecodableError(_describe(error, names_extra=False)) from error
             named = self._by_name(tuple(raw.pop(POSITIONAL)), raw)
             return self._from_json(to_json(named))  # type: ignore[no-any-return]
         except ValidationError as second:
-            raise UndecodableError(_describe(second)) from second
+            raise UndecodableError(_describe(second, names_extra=False)) from second
         except (InvalidArgumentsError, ValueError) as second:
             raise UndecodableError(str(second)) from second
 
@@ -457,9 +458,10 @@ def describe_mismatch(error: Exception) -> str:
     return _describe(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
 
 
-def _describe(error: ValidationError) -> str:
+def _describe(error: ValidationError, *, names_extra: bool = True) -> str:
     """Return pydantic's errors on one line, by argument, without the values: they may be secret."""
+    errors = error.errors(include_url=False, include_context=False)
     return "; ".join(
-        f"argument {'.'.join(map(str, each['loc']))!r}: {each['msg']}" if each["loc"] else each["msg"]
-        for each in error.errors(include_url=False, include_context=False, include_input=False)
+        f"argument {'.'.join(map(str, place))!r}: {message}" if place else message
+        for place, message in without_values(errors, names_extra=names_extra)
     )

@@ -70,8 +70,8 @@ async def test_groups_show_each_error_and_how_often_it_occurred(
 
 
 async def test_show_shows_everything_about_one(cli: Cli, broken: UUID) -> None:
-    code, stdout, _ = await cli("show", broken)
-    document = await cli.json("show", broken)
+    code, stdout, _ = await cli("show", broken, "--show-arguments")
+    document = await cli.json("show", broken, "--show-arguments")
 
     assert code == 0
     for text in (str(broken), '{"card":"1234"}', "worker-1", "exception", "raise ValueError"):

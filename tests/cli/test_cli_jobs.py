@@ -107,7 +107,7 @@ async def test_job_shows_everything_known_about_one(cli: Cli, pgq: PgQueue, brok
     await pgq.cancel(broken, reason=HOSTILE, actor="bob")
 
     code, stdout, _ = await cli("job", broken)
-    _, printed, _ = await cli("job", broken, "--json")
+    _, printed, _ = await cli("job", broken, "--json", "--show-arguments")
 
     assert code == 1
     for text in (str(broken), "cancelled", "charge", "cards", "night", "k-1", "worker-1", "exception"):
@@ -356,6 +356,31 @@ async def test_arguments_that_are_redacted_are_not_shown(
             assert "4000-1234" not in result.stdout
             assert "[redacted]" in result.stdout
             assert "amount" in result.stdout
+
+
+@pytest.mark.contract("W27")
+async def test_without_the_app_no_argument_is_shown_unless_it_is_asked_for(dsn: str, pgq: PgQueue) -> None:
+    @pgq.task(max_retries=0)
+    async def charge(card: str, amount: int) -> None:
+        raise ValueError
+
+    named, by_position = (
+        await charge.enqueue("4000-1234", 7),
+        await pgq.enqueue_by_name("charge", "4000-1234", 7),
+    )
+    async with pgq.worker():
+        for job in (named, by_position):
+            await pgq.wait(job.id)
+    for job in (named, by_position):
+        for command in (["job"], ["dead", "show"]):
+            for options in ([], ["--json"]):
+                given = [*command, str(job.id), f"--dsn={dsn}", *options]
+                hidden = await asyncio.to_thread(CliRunner().invoke, app, given)
+                shown = await asyncio.to_thread(CliRunner().invoke, app, [*given, "--show-arguments"])
+
+                assert "4000-1234" not in hidden.stdout
+                assert "[redacted]" in hidden.stdout
+                assert "4000-1234" in shown.stdout
 
 
 async def test_the_commands_run_as_programs(processes: Processes, dsn: str) -> None:

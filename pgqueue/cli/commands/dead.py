@@ -28,6 +28,7 @@ from pgqueue.cli.parameters import (
     Limit,
     OneJob,
     Schema,
+    ShowArguments,
     Yes,
     call,
     check_choice,
@@ -119,14 +120,18 @@ def show(
     app: App = None,
     dsn: Dsn = None,
     schema: Schema = "pgqueue",
+    show_arguments: ShowArguments = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show everything known about one dead letter."""
+    """Show everything known about one dead letter.
+
+    With --app, arguments that its redact option names are redacted; with --dsn, all of them.
+    """
 
     async def read(pgq: PgQueue) -> DeadLetterDetails:
         return pgq.shown_details(await pgq.dead_letter(job))
 
-    found = call(app, dsn, schema, read)
+    found = call(app, dsn, schema, read, show_arguments=show_arguments)
     if as_json:
         print_json({**asdict(found), "trace_id": found.trace_id})
         return

@@ -20,6 +20,7 @@ from pgqueue.cli.parameters import (
     Limit,
     OneJob,
     Schema,
+    ShowArguments,
     call,
 )
 from pgqueue.model.documents import job_details_document, job_document
@@ -64,11 +65,12 @@ def show_job(
         bool,
         typer.Option("--watch", help="Follow the job until it ends; with --json, one line per change."),
     ] = False,
+    show_arguments: ShowArguments = False,
     as_json: AsJson = False,
 ) -> None:
     """Show everything known about one job.
 
-    With --app, arguments that its redact option names are redacted.
+    With --app, arguments that its redact option names are redacted; with --dsn, all of them.
 
     Exit codes: 0 succeeded or not ended yet; 1 failed, cancelled or expired, or an error, which is a line on
     stderr; 2 wrong usage; 130 interrupted.
@@ -85,7 +87,7 @@ def show_job(
         shown = replace(read, arguments=pgq.shown_arguments(read))
         return shown, await pgq.attempts(job), await pgq.actions(job)
 
-    found, attempts, actions = call(app, dsn, schema, look)
+    found, attempts, actions = call(app, dsn, schema, look, show_arguments=show_arguments)
     if not as_json:
         print_lines(describe_job(found, attempts, actions))
     elif not watch:

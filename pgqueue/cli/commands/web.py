@@ -14,7 +14,7 @@ import typer
 from pgqueue import PgQueue
 from pgqueue.cli.commands.worker import open_when_up
 from pgqueue.cli.logging_setup import Level, set_up_logging
-from pgqueue.cli.parameters import Schema, find_pgqueue
+from pgqueue.cli.parameters import Schema, ShowArguments, find_pgqueue
 from pgqueue.cli.running.lifecycle import leave, leave_if_stuck, run
 from pgqueue.cli.running.sockets import is_loopback, listen
 from pgqueue.model.token import MAKE_TOKEN, SHORTEST_TOKEN
@@ -55,6 +55,7 @@ def web(
     show_tracebacks: Annotated[
         bool, typer.Option("--show-tracebacks", help="Show the tracebacks of failed jobs.")
     ] = False,
+    show_arguments: ShowArguments = False,
     name: Annotated[str, typer.Option(help="Name of this instance, shown on every page.")] = "pgqueue",
     colour: Annotated[str | None, typer.Option(help="Colour of this instance, as #rrggbb.")] = None,
     log_level: Annotated[Level, typer.Option(help="Lowest level to log.")] = Level.INFO,
@@ -72,7 +73,7 @@ def web(
             f"--token-file. `{MAKE_TOKEN}` makes a token",
             param_hint="--host",
         )
-    pgq = find_pgqueue(target, dsn, schema, named="MODULE:PGQ")
+    pgq = find_pgqueue(target, dsn, schema, named="MODULE:PGQ", show_arguments=show_arguments)
     set_up_logging(log_level)
     from pgqueue.web import status_app
 

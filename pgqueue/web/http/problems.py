@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.types import ExceptionHandler
 
 from pgqueue.errors import InvalidArgumentsError, JobNotWaitingError, NotADeadLetterError
+from pgqueue.tasks.mismatch import without_values
 from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.routing import allowed_methods
 from pgqueue.web.http.statuses import STATUSES, refusal_of
@@ -83,6 +84,6 @@ def _argument_errors(error: InvalidArgumentsError) -> list[dict[str, str]]:
     if not error.errors:
         return [{"field": f"arguments.{error.argument}", "message": str(error)}]
     return [
-        {"field": ".".join(map(str, ("arguments", *each["loc"]))), "message": each["msg"]}
-        for each in error.errors
+        {"field": ".".join(map(str, ("arguments", *place))), "message": message}
+        for place, message in without_values(error.errors, names_extra=True)
     ]
