@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
@@ -67,6 +67,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 HookT = TypeVar("HookT", bound=Hook)
 
+DAYS_AHEAD = 3
+"""Days after today whose partitions `migrate` makes."""
 MAX_PAYLOAD = 1024 * 1024
 MAX_VERSION_LENGTH = 200
 LAST_WORDS_WITHIN = 1.0
@@ -78,11 +80,12 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
 
     The constructor connects to nothing and starts nothing; `async with` opens it.
 
-    *dsn*: as asyncpg takes it. *schema*: the database schema, so that one database can hold several
-    sets of queues. *strict_queues*: refuse jobs for queues that neither a task nor `queue()` declares.
+    *dsn*: a postgresql:// URL as providers print it, or libpq's `name=value` form. *schema*: the database
+    schema, so that one database can hold several sets of queues. *strict_queues*: refuse jobs for queues that
+    neither a task nor `queue()` declares.
     *max_depth*: refuse jobs for a queue once it has this many pending jobs (QueueFullError); None: never.
     *payload_limit*: the largest size of a job's arguments, and of its result, in bytes of JSON.
-    *connect_timeout*: seconds after which a database that does not answer is an error.
+    *connect_timeout*: seconds after which a database that does not answer is an error; None: the DSN's, or 5.
     *force_generic_plans*: plan each statement only once; Citus cannot. *seed*: makes the jitter of retries
     repeatable. *retention*: how long ended jobs are kept, by how they ended (RetentionOptions); workers
     remove them. *connect_options*: passed to `asyncpg.connect`. *version*: the version of your code, recorded
@@ -100,7 +103,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         max_depth: int | None = None,
         payload_limit: int = MAX_PAYLOAD,
         max_connections: int = 10,
-        connect_timeout: float = 5.0,
+        connect_timeout: float | None = None,
         force_generic_plans: bool = True,
         codec: Codec | None = None,
         seed: int | None = None,
@@ -307,37 +310,38 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
     async def migrate(self, *, lock_limit: float | None = 60.0) -> Sequence[Migration]:
         """Bring the schema up to date, create the partitions of the next days; return the migrations applied.
 
-        The PgQueue does not have to be open. Any number of processes may call it at once. *lock_limit*: the
-        seconds that it may wait for a lock, because all who come after it wait as well; None: no limit. After
-        2 s the log says for whose. Raises SchemaLockedError, SchemaError, DatabaseUnavailableError.
+        The PgQueue does not have to be open. Any number of processes may call it at once. Writes nothing if
+        there is nothing to do: then it works on a standby, and as a role that may only read. *lock_limit*:
+        the seconds that it may wait for a lock, because all who come after it wait as well; None: no limit.
+        After 2 s the log says for whose. Raises SchemaLockedError, SchemaError, DatabaseUnavailableError.
         """
-        connection = await self._connect_plain()
-        try:
+        async with self._migrating() as connection:
             applied = await with_lock_limit(
                 connection.get_server_pid(),
-                self._connect_plain,
+                self._database.connect_plain,
                 self.schema,
                 migrations.migrate(connection, self.schema),
                 lock_limit,
             )
-            async with connection.transaction():
-                await self._store.make_partitions(connection, 3)
+            async with migrations.transaction(connection):
+                if await self._store.lacks_partitions(connection, DAYS_AHEAD):
+                    await self._store.make_partitions(connection, DAYS_AHEAD)
             return applied
-        finally:
-            await connection.close()
 
     async def pending_migrations(self) -> str:
         """Return the SQL that `migrate` would run; empty if the schema is up to date."""
-        connection = await self._connect_plain()
-        try:
-            async with connection.transaction():
-                applied = await migrations.applied_version(connection, self.schema)
-        finally:
-            await connection.close()
+        async with self._migrating() as connection, migrations.transaction(connection):
+            applied = await migrations.applied_version(connection, self.schema)
         return migrations.pending_sql(self.schema, applied)
 
-    async def _connect_plain(self) -> asyncpg.Connection[asyncpg.Record]:
-        return await self._database.connect_plain()
+    @asynccontextmanager
+    async def _migrating(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        connection = await self._database.connect_plain()
+        try:
+            with self._database.translated():
+                yield connection
+        finally:
+            await connection.close()
 
     @property
     def _loops(self) -> tuple[Loop, ...]:
@@ -362,7 +366,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
     async def now(self) -> datetime:
         """Return the time of the database's clock, which all times of jobs use."""
         async with self._database.acquire() as connection:
-            at: datetime = await connection.fetchval("select now()")
+            at: datetime = await connection.fetchval("select pg_catalog.now()")
         return at
 
     # Working

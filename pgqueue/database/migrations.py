@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import asyncpg
 
+from pgqueue.database import settings
 from pgqueue.database.sql import Migration, load_migrations, load_statements
 from pgqueue.database.visibility import missing_schema, warn_if_hidden
 from pgqueue.errors import SchemaError
@@ -23,7 +26,7 @@ def pending_sql(schema: str, applied: int) -> str:
     if not missing:
         return ""
     sql = load_statements(schema)
-    steps = [f"begin;\n{sql['make_migration_table'].rstrip()};"]
+    steps = [settings.begin_script(), f"{sql['make_migration_table'].rstrip()};"]
     for migration in missing:
         values = (str(migration.version), f"'{migration.name}'", str(migration.works_with))
         record = sql["record_migration"].rstrip()
@@ -42,7 +45,12 @@ async def migrate(connection: Connection, schema: str) -> list[Migration]:
     left to do.
     """
     sql = load_statements(schema)
-    async with connection.transaction():
+    async with transaction(connection):
+        applied, _ = await _read_version(connection, schema)
+    if not _pending(schema, applied):
+        # Not even the lock is taken: the database may be a standby.
+        return []
+    async with transaction(connection):
         await connection.execute(sql["lock_migrations"], schema)
         await connection.execute(sql["make_migration_table"])
         applied, _ = await _read_version(connection, schema)
@@ -53,6 +61,16 @@ async def migrate(connection: Connection, schema: str) -> list[Migration]:
                 sql["record_migration"], migration.version, migration.name, migration.works_with
             )
     return missing
+
+
+@asynccontextmanager
+async def transaction(connection: Connection) -> AsyncIterator[None]:
+    """Run a transaction with the settings on which the meaning of statements depends."""
+    async with connection.transaction():
+        # First, because an isolation cannot be chosen after any query.
+        await connection.execute(settings.begin_with({}))
+        await connection.execute(settings.set_locally(await settings.read_meaning(connection)))
+        yield
 
 
 async def applied_version(connection: Connection, schema: str) -> int:

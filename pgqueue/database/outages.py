@@ -72,3 +72,36 @@ def is_about_values(error: BaseException) -> bool:
     sqlstate = getattr(error, "sqlstate", None)
     # Without one, it is Python's: what was stored cannot be decoded.
     return sqlstate is None or str(sqlstate)[:2] in _ABOUT_VALUES
+
+TRANSLATED: Final = (*CONNECTION_ERRORS, asyncpg.TransactionRollbackError)
+"""The errors of a statement that a caller is told of as DatabaseUnavailableError: the call can be repeated.
+
+Serialisation errors are among them: where pgqueue sets the isolation, a standby's recovery is their cause.
+"""
+
+LOST_SESSIONS: Final = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InternalClientError,
+)
+"""Errors after which other sessions are probably lost as well."""
+
+
+def unavailable(error: BaseException, seconds: float) -> DatabaseUnavailableError:
+    """Return the error to raise when *error* made the database unavailable, *seconds* after it was asked."""
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        return DatabaseUnavailableError(
+            f"the database is read-only ({error}): it is a standby, or it was set to read-only; "
+            "connect to the primary to change anything"
+        )
+    if isinstance(error, TimeoutError):
+        return DatabaseUnavailableError(
+            f"the database did not answer within {seconds:.1f} s; "
+            "check that it is running and that the DSN is correct"
+        )
+    return DatabaseUnavailableError(
+        f"the database is unavailable, after {seconds:.1f} s: {type(error).__name__}: {error}; "
+        "check that it is running and that the DSN is correct"
+    )

@@ -7,18 +7,28 @@ settings, prepared statements, LISTEN and advisory locks do not work, and pgqueu
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from itertools import chain, repeat
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
 import asyncpg
 
+from pgqueue.database import settings as session
 from pgqueue.database.connection import OwnConnection
-from pgqueue.database.outages import CONNECTION_ERRORS
+from pgqueue.database.dsn import read_dsn, refused_parameter
+from pgqueue.database.outages import (
+    CONNECTION_ERRORS,
+    LOST_SESSIONS,
+    RECONNECT_PAUSES,
+    TRANSLATED,
+    unavailable,
+)
 from pgqueue.database.times import read_far_times
-from pgqueue.errors import ConfigurationError, DatabaseUnavailableError, NotOpenError
+from pgqueue.errors import ConfigurationError, NotOpenError, PgQueueError
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -30,24 +40,35 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pgqueue.database")
 
 
+T = TypeVar("T")
+
 CALLER_TIMEOUT: Final = 15.0
 """Seconds without an answer after which the connection of a caller's statement counts as lost."""
 WORKER_TIMEOUT: Final = 60.0
 """The same for a worker's statement, which no caller waits for and which may move a thousand jobs."""
 
+PARAMETER_ERRORS: Final = (
+    asyncpg.UndefinedObjectError,
+    asyncpg.InvalidParameterValueError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.CantChangeRuntimeParamError,
+    asyncpg.ProtocolViolationError,  # a pooler's word for it
+)
+"""How servers and poolers refuse a parameter of a connection."""
+CONNECT_ERRORS: Final = (
+    *CONNECTION_ERRORS,
+    asyncpg.PostgresError,
+    asyncpg.ClientConfigurationError,
+    UnicodeError,  # a host name that is none
+)
+"""What can keep a connection from being opened."""
+
 CLOSE_WITHIN: Final = 1.0
 """Seconds that a connection in use has to finish before it is closed."""
 
 
-# The hot statements reach their tables by index, whatever the statistics say. The planner only chooses how to
-# join sets of the size of a batch, and a hash join is never far from the best choice there.
-_PLANNER: Final = {
-    "enable_seqscan": "off",
-    "enable_nestloop": "off",
-    "enable_mergejoin": "off",
-    "enable_bitmapscan": "off",
-    "jit": "off",
-}
+CONNECT_TIMEOUT: Final = 5.0
+"""Seconds within which a connection has to be there, where neither PgQueue nor DSN say otherwise."""
 
 
 class Database:
@@ -59,34 +80,41 @@ class Database:
         *,
         schema: str,
         max_connections: int,
-        connect_timeout: float,
+        connect_timeout: float | None,
         force_generic_plans: bool,
         connect_options: dict[str, Any],
     ) -> None:
-        self.dsn = dsn
+        self._dsn = read_dsn(dsn)
         self.schema = schema
         self.is_pooled = False
         """Whether the connection leads through a transaction-mode pooler; known once open."""
         self._max_connections = max_connections
-        self.connect_timeout = connect_timeout
+        self.connect_timeout = connect_timeout or self._dsn.connect_timeout or CONNECT_TIMEOUT
         self._connect_options = connect_options
-        self._settings = {**_PLANNER, f"{schema}.writer": "on"}
+        self._given_settings = {
+            **self._dsn.server_settings,
+            **self._connect_options.get("server_settings", {}),
+        }
+        self._own_settings = {**session.PLANNER, f"{schema}.writer": "on"}
         if force_generic_plans:
-            self._settings["plan_cache_mode"] = "force_generic_plan"
+            self._own_settings["plan_cache_mode"] = "force_generic_plan"
+        self._settings = self._own_settings
         self._pool: Pool | None = None
         self._plain_pool: Pool | None = None
         self._kept = _Kept(self)
 
     async def open(self) -> None:
         """Detect a pooler, and open the pool. Raises ConfigurationError, DatabaseUnavailableError."""
+        began_at = time.monotonic()
         try:
             with anyio.fail_after(self.connect_timeout):
                 probe = await asyncpg.connect(**self._plain_arguments())
                 try:
                     # A pooler reports process ids of its own.
                     async with probe.transaction():
-                        backend = await probe.fetchval("select pg_backend_pid()")
-                    self.is_pooled = backend != probe.get_server_pid()
+                        backend = await probe.fetchval("select pg_catalog.pg_backend_pid()")
+                        self._settings = {**self._own_settings, **await session.read_meaning(probe)}
+                    self.is_pooled = self._dsn.is_pooled or backend != probe.get_server_pid()
                 finally:
                     await probe.close()
                 self._pool = await asyncpg.create_pool(
@@ -96,10 +124,8 @@ class Database:
                     reset=_keep_session,
                     **self._arguments(durable=True, command_timeout=CALLER_TIMEOUT),
                 )
-        except asyncpg.ClientConfigurationError as error:
-            raise ConfigurationError(f"invalid DSN or connect option: {error}") from error
-        except CONNECTION_ERRORS as error:
-            raise self.unavailable(error) from error
+        except CONNECT_ERRORS as error:
+            raise self.refusal(error, began_at) from error
         if self.is_pooled:
             logger.warning(
                 "connected through a transaction-mode pooler: no LISTEN and no advisory locks; "
@@ -121,20 +147,76 @@ class Database:
     async def acquire(self) -> AsyncIterator[Connection]:
         """Lend a connection from the pool, set up for pgqueue's statements.
 
-        Raises DatabaseUnavailableError if there is none within the connect timeout.
+        Raises DatabaseUnavailableError if there is none within the connect timeout, or if it breaks.
         """
-        if self._pool is None:
-            raise NotOpenError("this PgQueue is not open: use it inside `async with pgq:`")
+        with self.translated():
+            async with self.lend() as connection:
+                yield connection
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Raise DatabaseUnavailableError instead of the errors of a lost connection."""
+        began_at = time.monotonic()
         try:
-            connection = await self._pool.acquire(timeout=self.connect_timeout)
-        except CONNECTION_ERRORS as error:
-            raise self.unavailable(error) from error
+            yield
+        except PgQueueError:
+            raise
+        except TRANSLATED as error:
+            if isinstance(error, ValueError):
+                # A value that asyncpg cannot send. The connection is whole.
+                raise
+            raise unavailable(error, time.monotonic() - began_at) from error
+
+    @asynccontextmanager
+    async def lend(self) -> AsyncIterator[Connection]:
+        """Lend a connection as `acquire` does, for callers that try again when it breaks.
+
+        Raises DatabaseUnavailableError if there is none, and one of CONNECTION_ERRORS if it breaks.
+        """
+        pool = self._pool
+        if pool is None:
+            raise NotOpenError("this PgQueue is not open: use it inside `async with pgq:`")
+        began_at = time.monotonic()
+        try:
+            connection = await pool.acquire(timeout=self.connect_timeout)
+        except CONNECT_ERRORS as error:
+            raise self.refusal(error, began_at) from error
         try:
             async with self.in_session(connection):
                 yield connection
+        except PgQueueError:
+            raise
+        except CONNECTION_ERRORS as error:
+            if not isinstance(error, ValueError):
+                connection.terminate()
+            if isinstance(error, LOST_SESSIONS):
+                # Otherwise the next callers would find one lost connection each.
+                await pool.expire_connections()
+            raise
         finally:
             with anyio.CancelScope(shield=True):
-                await self._pool.release(connection, timeout=self.connect_timeout)
+                await pool.release(connection, timeout=self.connect_timeout)
+
+    async def repeat(self, step: Callable[[Connection], Awaitable[T]]) -> T:
+        """Call *step* with a connection, and again if that breaks: for statements that may run twice.
+
+        Raises DatabaseUnavailableError, after the connect timeout at the latest.
+        """
+        began_at = time.monotonic()
+        for pause in chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1])):
+            try:
+                async with self.lend() as connection:
+                    return await step(connection)
+            except PgQueueError:
+                raise
+            except TRANSLATED as error:
+                if isinstance(error, ValueError):
+                    raise
+                seconds = time.monotonic() - began_at
+                if seconds >= self.connect_timeout:
+                    raise unavailable(error, seconds) from error
+                await anyio.sleep(pause)
+        raise AssertionError("unreachable")
 
     def writer(self) -> AbstractAsyncContextManager[Connection]:
         """Lend a connection for one write: the one kept for writes, or one from the pool while that is lent.
@@ -143,7 +225,7 @@ class Database:
         DatabaseUnavailableError, and the errors of the statement.
         """
         if self._pool is None or self.is_pooled or self._kept.is_lent:
-            return self.acquire()
+            return self.lend()
         return self._kept
 
     async def take_plain(self) -> PoolConnectionProxy[asyncpg.Record]:
@@ -162,11 +244,12 @@ class Database:
                 timeout=self.connect_timeout,
                 **self._user_arguments(),
             )
+        began_at = time.monotonic()
         try:
             await self._plain_pool
             return await self._plain_pool.acquire()
-        except CONNECTION_ERRORS as error:
-            raise self.unavailable(error) from error
+        except CONNECT_ERRORS as error:
+            raise self.refusal(error, began_at) from error
 
     async def give_plain_back(self, connection: PoolConnectionProxy[asyncpg.Record]) -> None:
         """Return a connection taken with `take_plain`. Raises only when cancelled."""
@@ -183,14 +266,13 @@ class Database:
     async def connect_plain(self) -> asyncpg.Connection[asyncpg.Record]:
         """Open a connection without pgqueue's settings, for migrations. Raises DatabaseUnavailableError.
 
-        Run statements in transactions: the connection may lead through a pooler.
+        Run statements in `plain_transaction`: the connection may lead through a pooler.
         """
+        began_at = time.monotonic()
         try:
             return await asyncpg.connect(timeout=self.connect_timeout, **self._plain_arguments())
-        except asyncpg.ClientConfigurationError as error:
-            raise ConfigurationError(f"invalid DSN or connect option: {error}") from error
-        except CONNECTION_ERRORS as error:
-            raise self.unavailable(error) from error
+        except CONNECT_ERRORS as error:
+            raise self.refusal(error, began_at) from error
 
     async def connect(
         self, *, durable: bool, command_timeout: float = WORKER_TIMEOUT
@@ -217,60 +299,61 @@ class Database:
             yield
             return
         async with connection.transaction():
-            await self.use_settings(connection, durable=durable)
+            await connection.execute(session.begin_with(self._transaction_settings(durable=durable)))
             yield
 
-    async def use_settings(self, connection: Connection, *, durable: bool = True) -> None:
-        """Apply pgqueue's settings until the connection's transaction ends."""
-        settings = self._settings if durable else {**self._settings, "synchronous_commit": "off"}
-        await connection.execute(
-            ";".join(f"set local {name} = '{value}'" for name, value in settings.items())
-        )
+    async def use_settings(self, connection: Connection) -> None:
+        """Apply pgqueue's settings until the connection's transaction, which is a user's, ends."""
+        await connection.execute(session.set_locally(self._settings))
+
+    def _transaction_settings(self, *, durable: bool) -> dict[str, str]:
+        return self._settings if durable else {**self._settings, "synchronous_commit": "off"}
 
     def _user_arguments(self) -> dict[str, Any]:
         if self.is_pooled:
             return self._plain_arguments()
-        settings = {"application_name": self.schema, **self._connect_options.get("server_settings", {})}
-        return {
-            "dsn": self.dsn,
-            "connection_class": OwnConnection,
-            **self._connect_options,
-            "server_settings": settings,
-        }
+        settings = {"application_name": self.schema, **self._given_settings}
+        if self._dsn.search_path is not None:
+            settings.setdefault("search_path", self._dsn.search_path)
+        return {**self._address(), "server_settings": settings}
 
     def _plain_arguments(self) -> dict[str, Any]:
         # Named statements would stay in a pooler's session and clash with those of the next process.
-        return {
-            "dsn": self.dsn,
-            "connection_class": OwnConnection,
-            **self._connect_options,
-            "statement_cache_size": 0,
-        }
+        return {**self._address(), "server_settings": self._given_settings, "statement_cache_size": 0}
 
     def _arguments(self, *, durable: bool, command_timeout: float) -> dict[str, Any]:
-        options = {
-            "command_timeout": command_timeout,
-            "connection_class": OwnConnection,
-            **self._connect_options,
-        }
         if self.is_pooled:
-            return {"dsn": self.dsn, **options, "statement_cache_size": 0}
+            return {"command_timeout": command_timeout, **self._plain_arguments()}
         settings = {
             "application_name": self.schema,
-            **options.pop("server_settings", {}),
-            **self._settings,
+            **self._given_settings,
+            **session.of_session(self._transaction_settings(durable=durable)),
         }
-        if not durable:
-            settings["synchronous_commit"] = "off"
         # Statements stay prepared, because there are few of them and all are hot.
-        return {"dsn": self.dsn, **options, "max_cached_statement_lifetime": 0, "server_settings": settings}
+        return {
+            "command_timeout": command_timeout,
+            **self._address(),
+            "max_cached_statement_lifetime": 0,
+            "server_settings": settings,
+        }
 
-    def unavailable(self, error: BaseException) -> DatabaseUnavailableError:
-        """Return the error to raise when *error* made the database unavailable."""
-        return DatabaseUnavailableError(
-            f"the database did not answer within {self.connect_timeout:g} s "
-            f"({type(error).__name__}: {error}); check that it is running and that the DSN is correct"
-        )
+    def _address(self) -> dict[str, Any]:
+        return {
+            "dsn": self._dsn.address,
+            "connection_class": OwnConnection,
+            **self._dsn.options,
+            **self._connect_options,
+        }
+
+    def refusal(self, error: BaseException, since: float) -> PgQueueError:
+        """Return the error to raise when *error* kept a connection from being opened, tried *since* then."""
+        if isinstance(error, asyncpg.ClientConfigurationError | UnicodeError):
+            return ConfigurationError(f"invalid DSN or connect option: {error}")
+        if isinstance(error, PARAMETER_ERRORS) and (name := refused_parameter(str(error))):
+            return ConfigurationError(
+                f"invalid DSN or connect option: the server refuses parameter {name!r}; remove or correct it"
+            )
+        return unavailable(error, time.monotonic() - since)
 
 
 class Link:
@@ -334,12 +417,13 @@ class _Kept:
 
     async def __aenter__(self) -> asyncpg.Connection[asyncpg.Record]:
         self.is_lent = True
+        began_at = time.monotonic()
         try:
             return await self._link.open()
         except BaseException as error:
             self._take_back()
-            if isinstance(error, CONNECTION_ERRORS):
-                raise self._database.unavailable(error) from error
+            if isinstance(error, CONNECT_ERRORS):
+                raise self._database.refusal(error, began_at) from error
             raise
 
     async def __aexit__(

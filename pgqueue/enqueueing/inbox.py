@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
-import anyio
-
-from pgqueue.database.outages import CONNECTION_ERRORS, RECONNECT_PAUSES
 from pgqueue.database.pool import Database
 from pgqueue.model.checks import positive_seconds, text
 from pgqueue.model.ids import new_id
@@ -38,13 +33,4 @@ class Inbox:
         )
         if connection is not None:
             return await self._store.mark_processed(connection, *checked)
-        deadline = time.monotonic() + self._database.connect_timeout
-        for pause in chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1])):
-            try:
-                async with self._database.acquire() as own:
-                    return await self._store.mark_processed(own, *checked)
-            except CONNECTION_ERRORS as error:
-                if time.monotonic() >= deadline:
-                    raise self._database.unavailable(error) from error
-                await anyio.sleep(pause)
-        raise AssertionError("unreachable")
+        return await self._database.repeat(lambda own: self._store.mark_processed(own, *checked))

@@ -24,13 +24,13 @@ import anyio
 import asyncpg
 
 from pgqueue.background.notifications import Signals
-from pgqueue.database.outages import CONNECTION_ERRORS, RECONNECT_PAUSES
+from pgqueue.database.outages import CONNECTION_ERRORS, RECONNECT_PAUSES, unavailable
 from pgqueue.database.pool import Database
 from pgqueue.enqueueing.batch import Batch, Call, chunks
 from pgqueue.enqueueing.calls import Intake
 from pgqueue.errors import KeyInFlightError
 from pgqueue.flow.backpressure import Depth, Depths
-from pgqueue.store import NewJobs, Store
+from pgqueue.store import Lane, NewJobs, Store
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -134,7 +134,8 @@ class Writer:
 
     async def _write_own(self, batch: Batch, intake: Intake | None, key_wait: float | None) -> None:
         """Write on a connection of ours; *intake* has more calls. Repeats a write whose answer was lost."""
-        deadline = time.monotonic() + self._database.connect_timeout
+        began_at = time.monotonic()
+        deadline = began_at + self._database.connect_timeout
         for pause in chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1])):
             try:
                 async with self._database.writer() as connection:
@@ -142,13 +143,13 @@ class Writer:
                 break
             except asyncpg.UniqueViolationError:
                 # Our own earlier try, or another caller chose the same id just now.
-                async with self._database.acquire() as connection:
+                async with self._database.lend() as connection:
                     if await batch.find_existing(self._store, connection):
                         break
-            except asyncpg.DeadlockDetectedError:
+            except asyncpg.TransactionRollbackError as error:
                 # With a caller who took the same keys one by one, in an order of their own.
                 if time.monotonic() >= deadline:
-                    raise
+                    raise unavailable(error, time.monotonic() - began_at) from error
             except asyncpg.NotNullViolationError:
                 # The lane is gone: the database is not the one it was.
                 self._lanes.clear()
@@ -156,7 +157,7 @@ class Writer:
             except CONNECTION_ERRORS as error:
                 batch.is_unsure = True
                 if time.monotonic() >= deadline:
-                    raise self._database.unavailable(error) from error
+                    raise unavailable(error, time.monotonic() - began_at) from error
                 await anyio.sleep(pause)
         for lane in batch.lanes:
             self._signals.publish(f"ready {self._lanes[lane]}")
@@ -260,10 +261,13 @@ class Writer:
         missing = batch.lanes - self._lanes.keys()
         if not missing:
             return
-        async with self._database.acquire() as connection:
+
+        async def make(connection: Connection) -> list[Lane]:
             await self._store.make_lanes(connection, [(queue, priority, "") for queue, priority in missing])
-            for lane in await self._store.find_lanes(connection, {queue for queue, _ in missing}, ()):
-                self._lanes[lane.queue, lane.priority] = lane.id
+            return await self._store.find_lanes(connection, {queue for queue, _ in missing}, ())
+
+        for lane in await self._database.repeat(make):
+            self._lanes[lane.queue, lane.priority] = lane.id
 
 
 async def _while_sending(sending: Coroutine[Any, Any, None], work: Callable[[], None]) -> None:

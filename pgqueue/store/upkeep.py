@@ -63,6 +63,10 @@ class UpkeepStatements(Statements):
         rows = await connection.fetch(self._sql["expire"], limit, list(without))
         return [job_moved(row, JobStatus.EXPIRED) for row in rows]
 
+    async def lacks_partitions(self, connection: Connection, days_ahead: int) -> bool:
+        """Return whether today, or one of the next *days_ahead* days, has no partition."""
+        return bool(await connection.fetchval(self._sql["lacks_partitions"], days_ahead))
+
     async def make_partitions(self, connection: Connection, days_ahead: int) -> int:
         """Make the missing partitions of today and the next *days_ahead* days; return how many."""
         made = await connection.fetchval(self._sql["make_partitions"], days_ahead)

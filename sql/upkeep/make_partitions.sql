@@ -2,4 +2,4 @@
 
 select count(*) filter (where made) as made
 from generate_series(0, $1::integer) as day (ahead)
-cross join lateral pgqueue.make_partition(now() + make_interval(days => day.ahead)) as made
+cross join lateral pgqueue.make_partition(now() + make_interval(hours => 24 * day.ahead)) as made

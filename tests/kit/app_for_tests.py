@@ -38,7 +38,7 @@ async def record_execution(context: JobContext) -> None:
     """Write down, durably, that the handler of this job has started."""
     async with inside.database(pgq).acquire() as connection:
         await connection.execute(
-            "insert into execution (job_id, worker) values ($1, $2)", context.job_id, context.worker
+            "insert into public.execution (job_id, worker) values ($1, $2)", context.job_id, context.worker
         )
 
 
@@ -89,7 +89,9 @@ async def charge_in_step(context: JobContext) -> int:
 
     async def charge(key: str) -> int:
         async with inside.database(pgq).acquire() as connection:
-            await connection.execute("insert into effect (job_id, key) values ($1, $2)", context.job_id, key)
+            await connection.execute(
+                "insert into public.effect (job_id, key) values ($1, $2)", context.job_id, key
+            )
         return 7
 
     return await context.step("charge", charge, context.idempotency_key_for("charge"))

@@ -39,7 +39,7 @@ async def test_the_writes_and_the_success_become_visible_together(pgq: PgQueue, 
         """
         alter table effect add column transaction xid8 not null default pg_current_xact_id();
         create function note_success() returns trigger language plpgsql as
-            $$ begin insert into effect values ('success'); return null; end $$;
+            $$ begin insert into public.effect values ('success'); return null; end $$;
         create trigger note_success after update on pgqueue.job for each row execute function note_success();
         """
     )

@@ -30,7 +30,7 @@ async def test_of_a_thousand_jobs_none_is_lost_and_none_finishes_twice_when_work
         """
         create table finish (job_id uuid not null);
         create function note_finish() returns trigger language plpgsql as
-            'begin insert into finish values (new.id); return null; end';
+            'begin insert into public.finish values (new.id); return null; end';
         create trigger note_finish after update on pgqueue.job for each row
             when (new.status is not null) execute function note_finish();
         """
@@ -80,7 +80,7 @@ async def test_a_job_whose_worker_is_killed_at_the_instant_of_finishing_finishes
         """
         create table finish (job_id uuid not null);
         create function note_finish() returns trigger language plpgsql as
-            'begin insert into finish values (new.id); return null; end';
+            'begin insert into public.finish values (new.id); return null; end';
         create trigger note_finish after update on pgqueue.job for each row
             when (new.status is not null) execute function note_finish();
         """

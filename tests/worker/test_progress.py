@@ -103,7 +103,7 @@ async def test_many_reports_become_few_writes(pgq: PgQueue, db: Connection) -> N
         """
         create table written (at timestamptz not null default clock_timestamp());
         create function note_write() returns trigger language plpgsql as
-            'begin insert into written default values; return null; end';
+            'begin insert into public.written default values; return null; end';
         create trigger note_write after insert or update on pgqueue.progress for each row
             execute function note_write()
         """

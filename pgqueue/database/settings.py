@@ -1,0 +1,91 @@
+"""The session settings on which the meaning and the plans of pgqueue's statements depend.
+
+A database or a role may have any of them set to something else, for an application's sake. pgqueue's own
+connections set them when they are opened; behind a pooler, and for migrations, each transaction does.
+
+Not set are those that say what may be done here and not what a statement means: `role`,
+`default_transaction_read_only`, `synchronous_commit`, tablespaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from pgqueue.database.sql import load_statements
+
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
+
+_MEANING: Final = {
+    # Operators and functions of other schemas are never meant, even if they match better.
+    "search_path": "pg_catalog, pg_temp",
+    "datestyle": "ISO, MDY",
+    "intervalstyle": "postgres",
+    "timezone": "UTC",
+    "standard_conforming_strings": "on",
+    "extra_float_digits": "1",
+    "quote_all_identifiers": "off",
+    "transform_null_equals": "off",
+    "exit_on_error": "off",
+    "default_table_access_method": "heap",
+    # Errors that only the strictest checks see are not errors of a user's program.
+    "plpgsql.extra_errors": "none",
+    # The client has timeouts of its own, and knows which statement may take long.
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+}
+
+_OPTIONAL: Final = {
+    "transaction_timeout": "0",
+    "restrict_nonsystem_relation_kind": "",
+}
+"""Settings that not every server has: an unknown one would keep a connection from being opened."""
+
+_ISOLATION: Final = "read committed"
+
+# The hot statements reach their tables by index, whatever the statistics say. The planner only chooses how to
+# join sets of the size of a batch, and a hash join is never far from the best choice there.
+PLANNER: Final = {
+    "enable_seqscan": "off",
+    "enable_nestloop": "off",
+    "enable_mergejoin": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "on",
+    "enable_indexscan": "on",
+    "enable_partition_pruning": "on",
+    "jit": "off",
+}
+
+
+async def read_meaning(connection: Connection) -> dict[str, str]:
+    """Return the settings that the server has, and on which the meaning of statements depends."""
+    rows = await connection.fetch(load_statements("pgqueue")["find_settings"], list(_OPTIONAL))
+    return {**_MEANING, **{row["name"]: _OPTIONAL[row["name"]] for row in rows}}
+
+
+def of_session(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return *settings* as a session has them from its start, with the isolation of its transactions."""
+    return {**settings, "default_transaction_isolation": _ISOLATION}
+
+
+def set_locally(settings: Mapping[str, str]) -> str:
+    """Return the statements that set *settings* until the transaction ends."""
+    return ";".join(f"set local {name} to {_quoted(value)}" for name, value in settings.items())
+
+
+def begin_with(settings: Mapping[str, str]) -> str:
+    """Return the statements for the beginning of a transaction of pgqueue's own."""
+    return f"set transaction isolation level {_ISOLATION};{set_locally(settings)}"
+
+
+def begin_script() -> str:
+    """Return `begin` and such statements for a script of psql: with the settings that every server has."""
+    return f"begin;\n{begin_with(_MEANING)};".replace(";", ";\n").rstrip()
+
+
+def _quoted(value: str) -> str:
+    # A list of names, as in search_path, is not a string.
+    return value if "," in value else f"'{value}'"
