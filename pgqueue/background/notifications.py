@@ -32,6 +32,11 @@ NOTIFY_PAUSE = 0.015
 """Seconds between two notifying transactions of a process."""
 COMPLAINT_INTERVAL = 60.0
 """Seconds between two log records about malformed notifications."""
+STANDBY_PAUSES = (*RECONNECT_PAUSES, 2.0, 5.0, 10.0)
+"""Seconds between attempts to connect again where the server takes no LISTEN; the last pause repeats.
+
+It does not before it is promoted, and until then polling finds everything.
+"""
 PROBE_INTERVAL = 5.0
 """Seconds of silence after which the connection is probed."""
 
@@ -51,6 +56,7 @@ class Signals:
         self._sent = anyio.Event()
         self._complained_at = float("-inf")
         self._is_sending = False
+        self._works_since = float("inf")
         self._listening_on: asyncpg.Connection[asyncpg.Record] | None = None
 
     @property
@@ -123,22 +129,26 @@ class Signals:
         failures = 0
         try:
             while True:
-                opened_at = float("inf")
+                self._works_since = float("inf")
                 try:
                     if self._database.is_pooled:
                         await self._send_only()
                     else:
                         async with self._link.use() as connection:
-                            opened_at = time.monotonic()
                             await self._serve(connection)
                 except CONNECTION_ERRORS as error:
-                    # A connection that ends at once counts as a failure, too; otherwise a server that keeps
-                    # closing connections would be asked for twenty per second.
-                    if time.monotonic() - opened_at > RECONNECT_PAUSES[-1]:
+                    # A connection that ends at once counts as a failure, too, and so does one that is not
+                    # allowed to listen; otherwise the server would be asked for twenty per second.
+                    if time.monotonic() - self._works_since > RECONNECT_PAUSES[-1]:
                         failures = 0
-                    pause = RECONNECT_PAUSES[min(failures, len(RECONNECT_PAUSES) - 1)]
+                    is_refused = isinstance(error, asyncpg.ReadOnlySQLTransactionError)
+                    pauses = STANDBY_PAUSES if is_refused else RECONNECT_PAUSES
+                    pause = pauses[min(failures, len(pauses) - 1)]
                     failures += 1
-                    logger.warning(
+                    # One warning at the start of an outage, then one about every half minute.
+                    level = logging.WARNING if failures % 30 == 1 else logging.DEBUG
+                    logger.log(
+                        level,
                         "notifications: waiting for the database (%s: %s); polling continues, "
                         "next attempt in %g s",
                         type(error).__name__,
@@ -168,6 +178,7 @@ class Signals:
                 # looking once afterwards finds it.
                 for look in self._on_connect:
                     look()
+            self._works_since = min(self._works_since, time.monotonic())
             if self._outgoing:
                 await self._flush(connection)
                 await anyio.sleep(NOTIFY_PAUSE)
@@ -187,6 +198,7 @@ class Signals:
             if self._outgoing:
                 async with self._link.use() as connection:
                     await self._flush(connection)
+                self._works_since = min(self._works_since, time.monotonic())
                 await anyio.sleep(NOTIFY_PAUSE)
             else:
                 await self._wakeup.wait()

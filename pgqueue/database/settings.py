@@ -62,7 +62,8 @@ PLANNER: Final = {
 
 async def read_meaning(connection: Connection) -> dict[str, str]:
     """Return the settings that the server has, and on which the meaning of statements depends."""
-    rows = await connection.fetch(load_statements("pgqueue")["find_settings"], list(_OPTIONAL))
+    sql = load_statements("pgqueue")
+    rows = await connection.fetch(sql["find_settings"], list(_OPTIONAL))
     return {**_MEANING, **{row["name"]: _OPTIONAL[row["name"]] for row in rows}}
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pgqueue.model.checks import MAX_INTEGER
 from pgqueue.model.jobs import JobStatus
-from pgqueue.store.base import Statements, id_list, interval, used
+from pgqueue.store.base import Statements, id_list, used
 from pgqueue.store.values import KeyHolder, KeyRow, NewJobs, Standing, Template
 
 if TYPE_CHECKING:
@@ -32,15 +33,15 @@ class EnqueueStatements(Statements):
         self, connection: Connection, job_id: UUID, document: str, template: Template
     ) -> None:
         """Write one pending job with the arguments *document*."""
-        expires_after = template.expires_after
         await connection.execute(
             self._sql["enqueue_one"],
             str(job_id),
-            *template.lane,
+            template.lane[0],
+            str(template.lane[1]),
             template.task,
             document,
-            template.expires_at,
-            None if expires_after is None else interval(expires_after),
+            _time(template.expires_at),
+            _seconds(template.expires_after),
             template.options,
             template.headers,
             template.tags,
@@ -52,10 +53,10 @@ class EnqueueStatements(Statements):
         rows = await connection.fetch(
             self._sql["schedule"],
             *_new_jobs(jobs),
-            [template.run_at for template in jobs.templates],
-            [interval(template.delay) for template in jobs.templates],
+            [_time(template.run_at) for template in jobs.templates],
+            [_seconds(template.delay) for template in jobs.templates],
         )
-        return {row["id"]: row["lane"] for row in rows}
+        return {UUID(row["id"]): int(row["lane"]) for row in rows}
 
     async def count_depth(self, connection: Connection, queue: str, most: int) -> int:
         """Return how many jobs in *queue* are pending and unclaimed, counting to *most*."""
@@ -64,7 +65,8 @@ class EnqueueStatements(Statements):
 
     async def find_existing(self, connection: Connection, ids: Iterable[UUID]) -> set[UUID]:
         """Return those of *ids* that exist."""
-        return {row["id"] for row in await connection.fetch(self._sql["find_existing"], list(ids))}
+        rows = await connection.fetch(self._sql["find_existing"], id_list(ids))
+        return {UUID(row["id"]) for row in rows}
 
     async def make_lanes(self, connection: Connection, lanes: Iterable[tuple[str, int, str]]) -> None:
         """Make the missing lanes among *lanes*, given as (queue, priority, task)."""
@@ -74,7 +76,7 @@ class EnqueueStatements(Statements):
     async def take_keys(self, connection: Connection, rows: Sequence[KeyRow]) -> set[UUID]:
         """Give free keys, sorted by id, to their jobs; return the ids of these keys."""
         taken = await connection.fetch(self._sql["take_keys"], _key_rows(rows))
-        return {row["id"] for row in taken}
+        return {UUID(row["id"]) for row in taken}
 
     async def limit_lock_wait(self, connection: Connection, seconds: float) -> None:
         """Let statements of this transaction wait for a lock for *seconds* at most."""
@@ -85,7 +87,7 @@ class EnqueueStatements(Statements):
     async def find_keys(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, KeyHolder]:
         """Return the holders of the keys with *ids*."""
         rows = await connection.fetch(self._sql["find_keys"], id_list(ids))
-        return {row["id"]: KeyHolder(row["job_id"], row["fingerprint"]) for row in rows}
+        return {UUID(row["id"]): KeyHolder(UUID(row["job_id"]), row["fingerprint"]) for row in rows}
 
     async def hand_over_keys(self, connection: Connection, rows: Sequence[KeyRow]) -> None:
         """Give keys, which take_keys has locked, to other jobs."""
@@ -104,12 +106,15 @@ class EnqueueStatements(Statements):
             self._sql["replace_jobs"],
             json.dumps([_replacement(job_id, document, template) for job_id, document, template in calls]),
         )
-        return {row["id"]: _replaced(JobStatus(row["was"]), is_timed=row["is_timed"]) for row in rows}
+        return {
+            UUID(row["id"]): _replaced(JobStatus(row["was"]), is_timed=row["is_timed"] == "true")
+            for row in rows
+        }
 
     async def hold_waiting(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Standing]:
         """Lock waiting jobs, so that they start after this transaction; return where each job stands."""
         rows = await connection.fetch(self._sql["hold_waiting"], id_list(ids))
-        return {row["id"]: Standing(row["stands"]) for row in rows}
+        return {UUID(row["id"]): Standing(row["stands"]) for row in rows}
 
     async def block_on(self, connection: Connection, others: Mapping[UUID, UUID]) -> None:
         """Block new jobs, each until another one has ended."""
@@ -120,9 +125,17 @@ class EnqueueStatements(Statements):
     ) -> bool:
         """Record that an external event is being processed; return whether it is the first time."""
         is_first = await connection.fetchval(
-            self._sql["mark_processed"], source, event_id, interval(ttl), marker
+            self._sql["mark_processed"], source, event_id, repr(ttl), str(marker)
         )
-        return bool(is_first)
+        return bool(is_first == "true")
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def _seconds(seconds: float | None) -> str | None:
+    return None if seconds is None else repr(seconds)
 
 
 def _new_jobs(jobs: NewJobs) -> tuple[Any, ...]:
@@ -130,12 +143,12 @@ def _new_jobs(jobs: NewJobs) -> tuple[Any, ...]:
     return (
         id_list(jobs.ids),
         f"[{','.join(jobs.documents)}]",
-        jobs.numbers if len(templates) > 1 else None,
+        f"{{{','.join(map(str, jobs.numbers))}}}" if len(templates) > 1 else None,
         [template.lane[0] for template in templates],
-        [template.lane[1] for template in templates],
+        [str(template.lane[1]) for template in templates],
         [template.task for template in templates],
-        used([template.expires_at for template in templates]),
-        used([interval(template.expires_after) for template in templates]),
+        used([_time(template.expires_at) for template in templates]),
+        used([_seconds(template.expires_after) for template in templates]),
         used([template.options for template in templates]),
         used([template.headers for template in templates]),
         used([template.tags for template in templates]),

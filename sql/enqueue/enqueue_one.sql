@@ -2,21 +2,21 @@
 -- options $8, headers $9, tags $10 and key $11.
 --
 -- Does for one job what enqueue does: taking its columns out of arrays and documents would take twice as long as
--- the inserts themselves. Id and JSON are sent as strings, because the connection may be the caller's, with its own
--- codecs.
+-- the inserts themselves. Strings and full names: see enqueue.
 
 with added as (
     insert into pgqueue.job (id, lane, task, arguments, expires_at, options, headers, tags, key)
     values (
         $1::text::uuid,
-        (select id from pgqueue.lane where queue = $2 and priority = $3 and task = ''),
-        $4,
+        (select id from pgqueue.lane where queue = $2::text and priority = $3::text::smallint and task = ''),
+        $4::text,
         $5::text::json,
-        coalesce($6::timestamptz, now() + $7::interval),
+        coalesce($6::text::timestamptz, pg_catalog.now() + pg_catalog.make_interval(secs => $7::text::float8)),
         $8::text::json,
         $9::text::json,
-        case when $10::text is not null then array(select json_array_elements_text($10::text::json)) end,
-        $11
+        case when $10::text is not null
+             then array(select pg_catalog.json_array_elements_text($10::text::json)) end,
+        $11::text
     )
     returning id, lane
 )

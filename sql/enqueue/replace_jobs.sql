@@ -3,8 +3,9 @@
 -- Returns the jobs that were changed, with their previous and present status; a blocked job stays blocked. A
 -- function, because the connection may be the caller's, without pgqueue's settings.
 
-select job_id as id, pgqueue.status_of(job_id)::text as was,
-       (coalesce(call.run_at, now() + make_interval(secs => call.delay)) > now()) is true as is_timed
+select job_id::text as id, pgqueue.status_of(job_id)::text as was,
+       ((coalesce(call.run_at, pg_catalog.now() + pg_catalog.make_interval(secs => call.delay))
+         > pg_catalog.now()) is true)::text as is_timed
 from pgqueue.replace_jobs($1::text::json) as job_id
-join json_to_recordset($1::text::json) as call (job_id uuid, run_at timestamptz, delay double precision)
+join pg_catalog.json_to_recordset($1::text::json) as call (job_id uuid, run_at timestamptz, delay double precision)
     using (job_id)

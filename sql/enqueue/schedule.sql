@@ -4,14 +4,20 @@
 
 with template as materialized (
     select given.number, lane.id as lane, given.task,
-           coalesce(given.expires_at, now() + given.expires_after) as expires_at,
+           coalesce(
+               given.expires_at,
+               pg_catalog.now() + pg_catalog.make_interval(secs => given.expires_after)) as expires_at,
            given.options::json, given.headers::json, given.key,
-           case when given.tags is not null then array(select json_array_elements_text(given.tags::json)) end
-               as tags,
-           coalesce(given.run_at, now() + given.delay) as run_at
-    from unnest($4::text[], $5::smallint[], $6::text[], $7::timestamptz[], $8::interval[], $9::text[],
-                $10::text[], $11::text[], $12::text[], $13::timestamptz[], $14::interval[])
-         with ordinality
+           case when given.tags is not null
+                then array(select pg_catalog.json_array_elements_text(given.tags::json)) end as tags,
+           coalesce(given.run_at, pg_catalog.now() + pg_catalog.make_interval(secs => given.delay)) as run_at
+    from rows from (
+             pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::text[]::smallint[]),
+             pg_catalog.unnest($6::text[]), pg_catalog.unnest($7::text[]::timestamptz[]),
+             pg_catalog.unnest($8::text[]::float8[]), pg_catalog.unnest($9::text[]),
+             pg_catalog.unnest($10::text[]), pg_catalog.unnest($11::text[]), pg_catalog.unnest($12::text[]),
+             pg_catalog.unnest($13::text[]::timestamptz[]), pg_catalog.unnest($14::text[]::float8[])
+         ) with ordinality
          as given (queue, priority, task, expires_at, expires_after, options, headers, tags, key,
                    run_at, delay, number)
     left join pgqueue.lane
@@ -22,18 +28,19 @@ added as (
     select given.id, template.lane, template.task, given.arguments, template.expires_at,
            template.options, template.headers, template.tags, template.key, template.run_at
     from rows from (
-             unnest($1::text::uuid[]), json_array_elements($2::text::json), unnest($3::integer[])
+             pg_catalog.unnest($1::text::uuid[]), pg_catalog.json_array_elements($2::text::json),
+             pg_catalog.unnest($3::text::integer[])
          ) as given (id, arguments, number)
     join template on template.number = coalesce(given.number, 1)
     returning id, lane, run_at
 ),
 waiting as (
     insert into pgqueue.scheduled (job_id, scheduled_at, lane)
-    select id, run_at, lane from added where run_at > now()
+    select id, run_at, lane from added where run_at > pg_catalog.now()
 ),
 due as (
     insert into pgqueue.ready (job_id, lane)
-    select id, lane from added where run_at <= now() order by id
+    select id, lane from added where run_at <= pg_catalog.now() order by id
     returning job_id, lane
 )
-select job_id as id, lane from due
+select job_id::text as id, lane::text from due

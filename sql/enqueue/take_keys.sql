@@ -6,15 +6,15 @@
 -- transaction, whether the key was taken or not. Returns the ids of the keys that were taken.
 
 insert into pgqueue.idempotency_key as held (id, scope, key, job_id, span, fingerprint, expires_at)
-select given.id, given.scope, given.key, given.job_id, given.span, decode(given.fingerprint, 'hex'),
-       coalesce(clock_timestamp() + make_interval(secs => given."window"), 'infinity')
-from json_to_recordset($1::text::json) as given (
+select given.id, given.scope, given.key, given.job_id, given.span, pg_catalog.decode(given.fingerprint, 'hex'),
+       coalesce(pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => given."window"), 'infinity')
+from pg_catalog.json_to_recordset($1::text::json) as given (
     id uuid, scope text, key text, job_id uuid, span text, fingerprint text, "window" double precision)
 order by given.id
 on conflict (id) do update
 set job_id = excluded.job_id, span = excluded.span, fingerprint = excluded.fingerprint,
     created_at = excluded.created_at, expires_at = excluded.expires_at
 where held.job_id = excluded.job_id
-   or case when held.span in ('window', 'forever') then held.expires_at <= clock_timestamp()
+   or case when held.span in ('window', 'forever') then held.expires_at <= pg_catalog.clock_timestamp()
            else not pgqueue.is_held(held.span, held.job_id) end
-returning held.id
+returning held.id::text

@@ -647,7 +647,7 @@ async def test_a_chosen_id_whose_answer_is_lost_is_no_duplicate_of_itself(
 async def test_a_database_that_refuses_connections_is_a_typed_error() -> None:
     pgq = PgQueue("postgresql://nobody@127.0.0.1:1/none", connect_timeout=0.5)
 
-    with anyio.fail_after(60), pytest.raises(DatabaseUnavailableError, match=r"did not answer within 0\.5 s"):
+    with anyio.fail_after(60), pytest.raises(DatabaseUnavailableError, match="ConnectionRefusedError"):
         await pgq.open()
     with anyio.fail_after(60), pytest.raises(DatabaseUnavailableError):
         await pgq.migrate()

