@@ -5,6 +5,7 @@ Most tests do not need it: those that do wait for something that is not announce
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 # For types alone: programs that tests start import this module, too.
@@ -48,6 +49,17 @@ def database(pgq: PgQueue) -> Database:
 def has_pool(pgq: PgQueue) -> bool:
     """Return whether *pgq* is open and has not begun to close."""
     return pgq._database._pool is not None
+
+
+def cut_sockets(pgq: PgQueue) -> None:
+    """Shut the sockets of the connections that *pgq* has for its callers; they notice when they use them."""
+    kept = pgq._database._kept._link._connection
+    pool = pgq._database._pool
+    assert pool is not None
+    connections = [holder._con for holder in pool._holders]  # type: ignore[attr-defined]
+    for connection in [*connections, kept]:
+        if connection is not None and not connection.is_closed():
+            connection._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
 
 def signals(pgq: PgQueue) -> Signals:
