@@ -123,7 +123,8 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
             positive_seconds("PgQueue: unknown_task_grace", unknown_task_grace)
         integer("PgQueue: payload_limit", payload_limit, least=1)
         integer("PgQueue: max_connections", max_connections, least=1)
-        positive_seconds("PgQueue: connect_timeout", connect_timeout)
+        if connect_timeout is not None:
+            positive_seconds("PgQueue: connect_timeout", connect_timeout)
         self.dsn = dsn
         self.version = version
         self._unknown_task_grace = unknown_task_grace

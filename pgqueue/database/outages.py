@@ -73,6 +73,7 @@ def is_about_values(error: BaseException) -> bool:
     # Without one, it is Python's: what was stored cannot be decoded.
     return sqlstate is None or str(sqlstate)[:2] in _ABOUT_VALUES
 
+
 TRANSLATED: Final = (*CONNECTION_ERRORS, asyncpg.TransactionRollbackError)
 """The errors of a statement that a caller is told of as DatabaseUnavailableError: the call can be repeated.
 
