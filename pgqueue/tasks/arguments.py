@@ -156,27 +156,30 @@ class Arguments:
         """Return what to store so that the handler gets *values*. Raises InvalidArgumentsError."""
         try:
             stored, changed = self._form.check(values, encoded)
-        except ValidationError as error:
+        except Exception as error:
+            # The validators of a user's types may raise anything.
             name = self._unreadable(values, error)
             what = "the arguments" if name is None else f"argument {name!r}"
-            problem = f"{what} cannot be read back from JSON: {_describe(error)}"
+            problem = f"{what} cannot be read back from JSON: {describe_mismatch(error)}"
             raise InvalidArgumentsError(self._task, problem, argument=name) from None
         if changed is not None:
             problem = f"argument {changed.name!r} {changed}"
             raise InvalidArgumentsError(self._task, problem, argument=changed.name)
         return stored
 
-    def _unreadable(self, values: dict[str, Any], error: ValidationError) -> str | None:
-        place = error.errors(include_input=False, include_url=False, include_context=False)[0]["loc"]
-        if place:
-            return str(place[0])
+    def _unreadable(self, values: dict[str, Any], error: Exception) -> str | None:
+        """Return the argument because of which *values* cannot be read back, if it can be told."""
+        if isinstance(error, ValidationError):
+            place = error.errors(include_input=False, include_url=False, include_context=False)[0]["loc"]
+            if place:
+                return str(place[0])
         # The whole document was refused: a number has too many digits, or there are too many levels.
         for name, value in values.items():
             try:
                 from_json(self._to_json({name: value}))
             except ValueError:
                 return name
-        return None
+        return next(iter(values)) if len(values) == 1 else None
 
     def for_json(self) -> Arguments:
         """Return these parameters for calls whose arguments are JSON values, as clients of HTTP send them.
@@ -294,7 +297,8 @@ class Result:
     def _keeps_none(self) -> bool:
         try:
             return self._validate(None) is None and self._from_json("null") is None
-        except ValidationError:
+        except Exception:
+            # Not only pydantic's: the validators of a user's type may raise anything for None.
             return False
 
     @property
@@ -322,8 +326,10 @@ class Result:
         if not self._is_exact or len(encoded) > MAX_DIGITS:
             try:
                 encoded, changed = self._form.check(checked, encoded)
-            except ValidationError as error:
-                raise ValueError(f"the result cannot be read back from JSON: {_describe(error)}") from error
+            except Exception as error:
+                # The validators of a user's types may raise anything.
+                problem = f"the result cannot be read back from JSON: {describe_mismatch(error)}"
+                raise ValueError(problem) from None
             if changed is not None:
                 raise ValueError(f"the result {changed}")
         if len(encoded) > limit:

@@ -252,9 +252,22 @@ def _is_same_mapping(given: Any, back: Any, doubts: list[type]) -> bool:
 def _is_same_array(given: Any, back: Any, doubts: list[type]) -> bool:
     if len(given) != len(back):
         return False
-    is_plain = not given or type(given[0]) in _MARSHALLED
-    return (is_plain and _is_same_plain(given, back)) or all(
+    if not given or type(given[0]) in _MARSHALLED:
+        is_plain = _is_same_plain(given, back)
+    else:
+        is_plain = isinstance(given[0], BaseModel) and _are_same_models(given, back)
+    return is_plain or all(
         one is other or is_same(one, other, doubts) for one, other in zip(given, back, strict=True)
+    )
+
+
+def _are_same_models(given: Any, back: Any) -> bool:
+    """Return whether two arrays are of models that have nothing but equal fields of built-in types."""
+    kinds = {*map(type, given), *map(type, back)}
+    return (
+        len(kinds) == 1
+        and all(each.__pydantic_extra__ is each.__pydantic_private__ is None for each in (*given, *back))
+        and _is_same_plain([each.__dict__ for each in given], [each.__dict__ for each in back])
     )
 
 
