@@ -166,7 +166,9 @@ class InvalidIdError(PgQueueError, ValueError):
 
     def __init__(self, given: object) -> None:
         self.given = given
-        super().__init__(f"an id must be a UUID or its string, got {str(given)[:100]!r}")
+        # Python refuses to spell a number of thousands of digits.
+        what = repr(given[:100]) if isinstance(given, str) else f"a value of type {type(given).__name__}"
+        super().__init__(f"an id must be a UUID or its string, got {what}")
 
 
 class JobNotFoundError(PgQueueError):
