@@ -50,5 +50,6 @@ class Observers:
 def _tell(observer: Observer, event: Event) -> None:
     try:
         observer(event)
-    except Exception:
+    except BaseException:
+        # BaseException: an observer that exits would end the worker's loop, and not the program.
         logger.exception("observer %r raised an error at %s; ignoring it", observer, type(event).__name__)

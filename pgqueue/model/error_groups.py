@@ -44,9 +44,9 @@ def leaves(error: BaseException) -> list[BaseException]:
         visited += 1
         if is_group(each):
             # A group can be in several others: two of them, nested thirty times, hold a milliard of places.
-            fresh = [member for member in members(each) if id(member) not in seen]
-            seen.update(map(id, fresh))
-            waiting.extend(reversed(fresh))
+            fresh = {id(member): member for member in members(each) if id(member) not in seen}
+            seen.update(fresh)
+            waiting.extend(reversed(fresh.values()))
         elif len(found) < MAX_LISTED or (len(kinds) < MAX_CLASSES and id(type(each)) not in kinds):
             kinds.add(id(type(each)))
             found.append(each)

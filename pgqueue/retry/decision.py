@@ -96,6 +96,17 @@ def decide_after(
     return retried(job, policy, reason, error, rng=rng) or failed(job, reason, error)
 
 
+def released_too_often(job: JobSoFar, policy: RetryPolicy | None, times: int) -> Retried | Ended:
+    """Decide what follows when a worker stopped during an attempt, as in the *times* attempts before."""
+    message = (
+        f"the worker stopped while it ran this job, after {times} such attempts in a row, which did not count"
+    )
+    error = JobError("ReleasedTooOften", message)
+    if policy is None:
+        return failed(job, "released_too_often", error)
+    return decide_after(job, policy, "released_too_often", error, random.Random())
+
+
 def after_error(
     job: JobSoFar,
     policy: RetryPolicy,

@@ -101,6 +101,10 @@ class EndStatements(Statements):
         rows = await connection.fetch(self._sql["release"], lease_id, ids, worker)
         return {row["id"]: None if row["is_cancelled"] else row["lane"] for row in rows}
 
+    async def find_often_released(self, connection: Connection, ids: Sequence[UUID], times: int) -> set[UUID]:
+        """Return which of these jobs were released by each of their last so many attempts."""
+        return {row["id"] for row in await connection.fetch(self._sql["find_often_released"], ids, times)}
+
     async def release_unknown(
         self, connection: Connection, lease_id: UUID, known: Iterable[UUID]
     ) -> list[UUID]:

@@ -75,13 +75,15 @@ def described(task: str, handler: Callable[..., Any]) -> Callable[..., Any]:
     """
     try:
         signature = inspect.signature(handler)
+        # A decorator takes over the annotations of what it wraps, and these may be elsewhere, too.
+        innermost = inspect.unwrap(handler)
     except (TypeError, ValueError) as error:
         raise InvalidTaskError(
             f"task {task!r}: the parameters of {handler!r} cannot be read; wrap it in a function"
         ) from error
-    inner = unwrapped(handler)
+    inner = unwrapped(innermost)
     promised = _promised(inner)
-    if isinstance(handler, FunctionType) and promised is None:
+    if isinstance(handler, FunctionType) and innermost is inner and promised is None:
         return handler
 
     def stub() -> None:

@@ -14,6 +14,7 @@ from kit.faults import attempt_reasons
 from kit.waiting import eventually, has_status, holds, over
 
 from pgqueue import JobContext, JobStatus, PgQueue, SoftTimeLimitExceeded
+from pgqueue.worker.outcome import finisher
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -282,3 +283,25 @@ async def test_a_soft_limit_is_one_although_the_handler_had_cancelled_itself(pgq
 
     assert seen == ["told"]
     assert [(job.status, job.reason) for job in jobs] == [(JobStatus.FAILED, "soft_timeout")] * 2
+
+
+async def test_a_job_that_is_released_again_and_again_is_charged_for_it_and_ends(
+    pgq: PgQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finisher, "MAX_RELEASES", 2)
+    begun = anyio.Event()
+
+    @pgq.task(max_retries=1, default_retry_delay=0.001, retry_backoff=False)
+    async def outlasts_every_worker() -> None:
+        begun.set()
+        await asyncio.sleep(LONG)
+
+    job = await outlasts_every_worker.enqueue()
+    for _ in range(6):
+        begun = anyio.Event()
+        async with pgq.worker(grace=0):
+            await begun.wait()
+
+    assert await attempt_reasons(pgq, job.id) == [*["released", "released", "released_too_often"] * 2]
+    ended = await job.refresh()
+    assert (ended.status, ended.attempt, ended.reason) == (JobStatus.FAILED, 2, "released_too_often")

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable
 from enum import Enum, IntEnum
 from uuid import UUID
 
 from pgqueue.model.outcomes import Outcome
 from pgqueue.options.policy import Policy
+from pgqueue.retry.decision import JobSoFar
 from pgqueue.store import Claimed, Lane
 from pgqueue.tasks.context import JobContext
 from pgqueue.tasks.definition import TaskDefinition
@@ -138,6 +140,13 @@ class RunningAttempt:
     def forget_context(self) -> None:
         """Let go of the context, which refers to this: together they would wait for Python's collector."""
         self._context = None
+
+    @property
+    def so_far(self) -> JobSoFar:
+        """What a decision about its end needs to know of its job."""
+        claimed = self.claimed
+        ran = time.monotonic() - self.started if self.started else 0.0
+        return JobSoFar(claimed.id, claimed.attempt - 1, (claimed.age or 0.0) + ran, claimed.options)
 
     def _open_scope(self) -> JobScope:
         if self.scope is None:

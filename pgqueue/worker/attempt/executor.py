@@ -29,7 +29,7 @@ from pgqueue.model.job_error import JobError, describe
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, Outcome, Released, Succeeded
 from pgqueue.options.policy import Policy
-from pgqueue.retry.decision import JobSoFar, decide, decide_after
+from pgqueue.retry.decision import decide, decide_after
 from pgqueue.tasks.arguments import UndecodableError
 from pgqueue.tasks.codec import Codec, encode_document
 from pgqueue.tasks.context import running_attempt
@@ -274,9 +274,7 @@ class Executor:
 
     def _decide(self, attempt: RunningAttempt, policy: Policy, error: BaseException) -> Outcome:
         encode = partial(self._encode_call, attempt)
-        return decide(
-            _so_far(attempt), policy.retry, error, info=attempt.context, encode=encode, rng=self._rng
-        )
+        return decide(attempt.so_far, policy.retry, error, info=attempt.context, encode=encode, rng=self._rng)
 
     def _encode_call(self, attempt: RunningAttempt, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         assert attempt.definition is not None
@@ -308,7 +306,7 @@ class Executor:
     def _retry_or_fail(
         self, attempt: RunningAttempt, policy: Policy, reason: str, error: JobError
     ) -> Outcome:
-        return decide_after(_so_far(attempt), policy.retry, reason, error, self._rng)
+        return decide_after(attempt.so_far, policy.retry, reason, error, self._rng)
 
     def _undecodable(self, attempt: RunningAttempt, error: BaseException) -> Outcome:
         told = describe(error)
@@ -326,9 +324,3 @@ async def _keep(coroutine: Awaitable[Any], returned: list[Any]) -> None:
 
 def _nothing() -> None:
     return None
-
-
-def _so_far(attempt: RunningAttempt) -> JobSoFar:
-    claimed = attempt.claimed
-    ran = time.monotonic() - attempt.started if attempt.started else 0.0
-    return JobSoFar(claimed.id, claimed.attempt - 1, (claimed.age or 0.0) + ran, claimed.options)

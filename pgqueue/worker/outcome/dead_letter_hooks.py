@@ -7,7 +7,7 @@ is kept.
 
 from __future__ import annotations
 
-import inspect
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -23,6 +23,7 @@ from pgqueue.events.kinds import DeadLettersEntered
 from pgqueue.events.observers import Observers
 from pgqueue.model.dead_letters import DeadLetter
 from pgqueue.store import Store
+from pgqueue.tasks.wrapping import is_awaitable, is_coroutine_function
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -94,18 +95,31 @@ class DeadLetterHooks:
             self._idle.set()
 
     async def _call(self, hook: Hook, letter: DeadLetter) -> None:
+        # In an asyncio task of its own: the hook may cancel the one that runs it.
+        running = asyncio.create_task(_run(hook, letter))
         try:
-            with anyio.fail_after(HOOK_LIMIT):
-                if _is_async(hook):
-                    await cast(Callable[[DeadLetter], Awaitable[None]], hook)(letter)
-                else:
-                    # In a thread that is abandoned when its time is over: it may block.
-                    call = cast(Callable[[DeadLetter], None], hook)
-                    await anyio.to_thread.run_sync(call, letter, abandon_on_cancel=True)
-        except Exception:
-            # The hook is the user's: it may raise anything.
-            logger.exception("on_dead hook %r raised an error for job %s; ignoring it", hook, letter.job_id)
+            await asyncio.wait((running,), timeout=HOOK_LIMIT)
+        finally:
+            running.cancel()
+        if not running.done():
+            # Cancelled now; one that ignores that goes on, and the next hook need not wait for it.
+            logger.error("on_dead hook %r took longer than %g s for job %s", hook, HOOK_LIMIT, letter.job_id)
+        elif running.cancelled():
+            logger.error("on_dead hook %r cancelled itself for job %s; ignoring it", hook, letter.job_id)
 
 
-def _is_async(hook: Hook) -> bool:
-    return inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(type(hook).__call__)
+async def _run(hook: Hook, letter: DeadLetter) -> None:
+    try:
+        if is_coroutine_function(hook):
+            await cast(Callable[[DeadLetter], Awaitable[None]], hook)(letter)
+        else:
+            # In a thread that is abandoned when its time is over: it may block.
+            value = await anyio.to_thread.run_sync(hook, letter, abandon_on_cancel=True)
+            if value is not None and is_awaitable(value):
+                # A wrapper of a coroutine function returns its coroutine.
+                await value
+    except asyncio.CancelledError:
+        raise
+    except BaseException:
+        # The hook is the user's: it may raise anything, and a SystemExit would end the worker's loop.
+        logger.exception("on_dead hook %r raised an error for job %s; ignoring it", hook, letter.job_id)

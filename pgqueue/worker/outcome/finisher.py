@@ -27,6 +27,7 @@ from pgqueue.events.observers import Observers
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, Outcome, Released, Retried, Succeeded, next_in, status_after
+from pgqueue.retry.decision import released_too_often
 from pgqueue.store import Store
 from pgqueue.upkeep.announcing import Announcer
 from pgqueue.upkeep.broken_rows import DOUBTFUL, Stuck
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pgqueue.worker")
 
 MAX_BATCH = 1000
+MAX_RELEASES = 20
+"""How often in a row a job may return to the queue because its worker stopped; then an attempt counts."""
 MAX_LENGTH = 16 * 1024 * 1024
 """Characters of results in one statement."""
 
@@ -141,7 +144,10 @@ class Finisher:
             self._failed_in_a_row = 0
             self._writing, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
             for same in _groups(self._writing):
-                await self._write(same)
+                if type(same[0].outcome) is Released:
+                    await self._write_released(same)
+                else:
+                    await self._write(same)
             self._writing = ()
             # They may have held the claimer back, with no attempt left to wake it.
             self._state.claiming.set()
@@ -213,6 +219,22 @@ class Finisher:
             cancelled = {job_id for job_id, status in earlier.items() if status is JobStatus.CANCELLED}
             return Written({*written.kept, *earlier}, written.lanes, cancelled)
         return written
+
+    async def _write_released(self, batch: Sequence[RunningAttempt]) -> None:
+        """Release jobs; have the attempts count of those that were released too often in a row."""
+        started = [attempt.claimed.id for attempt in batch if attempt.started]
+
+        async def read() -> set[UUID]:
+            async with self._link.use() as connection:
+                return await self._store.find_often_released(connection, started, MAX_RELEASES)
+
+        often = await persist("finding jobs that were released too often", read) if started else set[UUID]()
+        for attempt in batch:
+            if attempt.claimed.id in often:
+                retry = None if attempt.policy is None else attempt.policy.retry
+                attempt.outcome = released_too_often(attempt.so_far, retry, MAX_RELEASES)
+        for same in _groups(batch):
+            await self._write(same)
 
     def _report_cancelled(
         self, batch: Sequence[RunningAttempt], cancelled: Collection[UUID]
