@@ -25,6 +25,7 @@ MAX_FRAMES: Final = 20_000
 _traceback: Final[Any] = BaseException.__dict__["__traceback__"]
 _cause: Final[Any] = BaseException.__dict__["__cause__"]
 _context: Final[Any] = BaseException.__dict__["__context__"]
+_attributes: Final[Any] = BaseException.__dict__["__dict__"]
 _members: Final[Any] = BaseExceptionGroup.__dict__["exceptions"]
 
 _SUSPENDABLE: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
@@ -55,7 +56,8 @@ def clear_frames(error: BaseException) -> None:
         led_to_it = (
             _cause.__get__(error),
             _context.__get__(error),
-            error.exc if isinstance(error, Retry) else None,
+            # Not isinstance: that asks the error, which may raise anything.
+            _attributes.__get__(error).get("exc") if issubclass(type(error), Retry) else None,
         )
         errors += [each for each in led_to_it if each is not None]
         if issubclass(type(error), BaseExceptionGroup):
