@@ -44,8 +44,9 @@ REST: Final = 60.0
 """Minimum seconds between two passes."""
 GRACE: Final = 10.0
 """Seconds after which a fault that was seen has to be there still."""
-LEASE_GRACE: Final = 25.0
-"""The same for a lease: a worker that lives finds within a third of its time that it has none any more."""
+LEASE_GRACE: Final = 15.0
+"""The same for a lease, or the time of this worker's own if that is longer: within a third of it one that
+lives finds that it has none any more, and stops its attempts."""
 SHOWN: Final = 10
 """Ids in one log line."""
 CHORE: Final = "find strays"
@@ -59,8 +60,9 @@ class Placing(Chore):
 
     name = "finding rows that fit nowhere"
 
-    def __init__(self, tools: Tools, registry: Registry) -> None:
+    def __init__(self, tools: Tools, registry: Registry, lease_ttl: float) -> None:
         super().__init__()
+        self._lease_grace = max(LEASE_GRACE, lease_ttl)
         self._tools = tools
         self._registry = registry
         self._id = new_id()
@@ -107,7 +109,7 @@ class Placing(Chore):
         async with tools.link.use() as connection:
             await tools.store.end_chore(connection, CHORE, self._id, rest)
         self._began_at = now + rest
-        return REST / 6
+        return TICK if self._leases else REST / 6
 
     async def _is_part_hidden(self) -> bool:
         """Whether row-level security may hide rows from this role: what it hides is not missing."""
@@ -125,7 +127,7 @@ class Placing(Chore):
         async with tools.link.use() as connection:
             missing = await tools.store.find_missing_leases(connection)
             self._leases = {lease_id: self._leases.get(lease_id, now) for lease_id in missing}
-            due = [lease_id for lease_id, seen in self._leases.items() if now - seen >= LEASE_GRACE]
+            due = [lease_id for lease_id, seen in self._leases.items() if now - seen >= self._lease_grace]
             if not due:
                 return
             await tools.store.remake_leases(connection, due)

@@ -43,7 +43,11 @@ FAILURE_PAUSES: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 
 
 def chores_of(
-    tools: Tools, registry: Registry, attempts: Attempts, unknown_task_grace: float | None
+    tools: Tools,
+    registry: Registry,
+    attempts: Attempts,
+    unknown_task_grace: float | None,
+    lease_ttl: float,
 ) -> list[Chore]:
     """Make all chores of a worker but the retention, in the order in which a round does them."""
     return [
@@ -56,7 +60,7 @@ def chores_of(
         Expiring(tools),
         UnknownTasks(tools, registry, unknown_task_grace),
         Partitioning(tools),
-        Placing(tools, registry),
+        Placing(tools, registry, lease_ttl),
         *tidying_chores(tools),
     ]
 

@@ -98,7 +98,7 @@ class Worker:
         self._claimer = Claimer(host, claim_link, state, self._slots, self._announcer, book, settings)
         self._keeper = LeaseKeeper(host, self._holder(), state, self._slots, ttl=settings.lease_ttl)
         tools = Tools(store, upkeep_link, host.observers, self._announcer, state, name)
-        chores = chores_of(tools, host.registry, self._slots, host.unknown_task_grace)
+        chores = chores_of(tools, host.registry, self._slots, host.unknown_task_grace, settings.lease_ttl)
         self._rounds = Rounds(chores, state.upkeep, host.observers)
         self._retention = Rounds([Purging(store, purge_link, host.retention)], observers=host.observers)
 

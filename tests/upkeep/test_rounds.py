@@ -10,10 +10,12 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 from kit.waiting import eventually
 
 from pgqueue import JobStatus, PgQueue
+from pgqueue.events import Event, Observers, WorkErrorIsolated
 from pgqueue.upkeep.chore import Chore
 from pgqueue.upkeep.rounds import Rounds
 
@@ -143,13 +145,55 @@ async def test_an_error_that_looks_like_an_outage_leaves_the_others_their_turns(
 
 
 async def test_cancellation_passes() -> None:
-    chore = Counted(error=asyncio.CancelledError())
+    class Waiting(Counted):
+        async def run(self) -> float:
+            self.runs += 1
+            await asyncio.sleep(3600)
+            return 0.0
+
+    chore = Waiting()
 
     async with doing(chore) as rounds:
-        await asyncio.wait((rounds,))
+        await eventually(reached(chore, 1))
 
     assert rounds.cancelled()
     assert chore.failures == 0
+
+
+@pytest.mark.contract("W8")
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncio.CancelledError(),
+        asyncpg.InterfaceError("another operation is in progress"),
+        asyncpg.DataError("invalid input"),
+        OverflowError("date value out of range"),
+        KeyError(7),
+        RecursionError(),
+        MemoryError(),
+        ExceptionGroup("several", [ValueError(1), OSError(2)]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_chore_survives_any_error_and_the_others_go_on(error: BaseException) -> None:
+    heard: list[Event] = []
+    observers = Observers()
+    observers.add(heard.append, WorkErrorIsolated)
+    broken, sound = Counted("expiring jobs", error), Counted()
+
+    rounds = asyncio.ensure_future(Rounds([broken, sound], observers=observers).run())
+    try:
+        # As an outage, which some of them look like, it has all wait for a moment.
+        await eventually(reached(sound, 5))
+        broken.error = None
+        await eventually(reached(broken, 3))
+        assert not rounds.done()
+    finally:
+        rounds.cancel()
+        await asyncio.wait((rounds,))
+
+    if not isinstance(error, asyncpg.InterfaceError):
+        assert heard == [WorkErrorIsolated("expiring jobs", type(error).__name__)]
 
 
 # In a worker
