@@ -28,6 +28,7 @@ from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, Outcome, PutAside, Released, Succeeded
 from pgqueue.options.levels import restore_options
 from pgqueue.store import Claimed, Lane
+from pgqueue.tasks.redaction import NOTHING
 from pgqueue.upkeep.state import WorkerState
 from pgqueue.worker.attempt.attempt import Phase, RunningAttempt, Stop
 from pgqueue.worker.attempt.deadlines import Deadlines
@@ -264,7 +265,8 @@ class Slots:
         outcome = await self.executor.run(attempt)
         if first is not None:
             try:
-                outcome = judge(first, outcome, self._scopes.codec)
+                secrets = NOTHING if attempt.definition is None else attempt.definition.result.secrets
+                outcome = judge(first, outcome, self._scopes.codec, secrets)
             except BaseException as error:
                 # The codec is the user's: it may raise anything.
                 outcome = self.executor.undecided(attempt, error)

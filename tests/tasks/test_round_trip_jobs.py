@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from pgqueue import CodecError, InvalidArgumentsError, JobContext, JobFailed, PgQueue
 from pgqueue.blocking import BlockingPgQueue
+from pgqueue.testing import runs_twice
 from pgqueue.web import status_app
 
 if TYPE_CHECKING:
@@ -248,6 +249,24 @@ async def test_secrets_travel_in_plain_and_are_shown_nowhere(
         assert "hunter" not in text
     assert (await client.get(f"/jobs/{job.id}/result")).json() == {"name": "ann", "password": "[redacted]"}
     assert pgq.shown_arguments(await job.refresh())["login"]["password"] == "[redacted]"
+
+
+async def test_two_runs_that_differ_in_a_secret_do_not_tell_it(pgq: PgQueue) -> None:
+    runs: list[int] = []
+
+    @pgq.task(max_retries=0)
+    async def work() -> SecretStr:
+        runs.append(1)
+        return SecretStr(f"hunter{len(runs)}")
+
+    with runs_twice(pgq):
+        job = await work.enqueue()
+        async with pgq.worker():
+            with pytest.raises(JobFailed, match=r"ended differently: .*\[redacted\]") as raised:
+                await job.result(timeout=60)
+
+    assert len(runs) == 2
+    assert "hunter" not in str(raised.value)
 
 
 async def test_a_secret_can_be_replaced_when_a_job_is_redriven(pgq: PgQueue) -> None:
