@@ -12,7 +12,8 @@ select lease.id as lease_id, lease.worker as name, lease.version, lease.queues, 
            extract(epoch from now())::float8 - extract(epoch from lease.renewed_at)::float8)) as lease_age,
        least(1e12, greatest(-1e12,
            extract(epoch from lease.expires_at)::float8 - extract(epoch from now())::float8)) as lease_left,
-       least(1e12, greatest(0, nullif(lease.loop_lag, 'NaN'))) as loop_lag,
+       -- Null stays null, which greatest() would pass over.
+       case when lease.loop_lag <> 'NaN' then least(1e12, greatest(0, lease.loop_lag)) end as loop_lag,
        coalesce(held.running, 0)::integer as running,
        coalesce(held.claimed - held.running, 0)::integer as prefetched
 from pgqueue.lease
