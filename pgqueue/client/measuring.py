@@ -40,7 +40,9 @@ class MeasureInterface(Parts):
     async def measure(self) -> list[QueueMeasure]:
         """Return the size and the rates of each queue, ordered by name.
 
-        Above 10,000 jobs in a lane (less if there are many lanes) a count is an estimate.
+        Above 10,000 jobs in a lane (less if there are many lanes) a count is an estimate. Of more than 1,000
+        lanes (queues at a priority), those that workers serve or that are paused come first, then others by
+        name: names that clients make up cost no more than that.
         """
         store = self._store
         async with self._database.acquire() as connection:

@@ -22,19 +22,25 @@ STAT_MERGE_AGE: Final = timedelta(minutes=10)
 """How long the rows of single processes are kept before those of one minute are merged."""
 STAT_AGE: Final = timedelta(hours=24)
 """How long statistics are kept."""
+MOST_LANES: Final = 1000
+"""Lanes, and queues with dead letters, that one measure looks at: clients can make up any number of names."""
 
 
 class MeasureStatements(Statements):
     """Statements that measure a running system."""
 
     async def measure(self, connection: Connection, cap: int, most_running: int) -> list[LaneCounts]:
-        """Return what each lane holds, counting to *cap* per kind and to *most_running* running jobs."""
-        rows = await connection.fetch(self._sql["measure"], cap, most_running)
+        """Return what each lane holds, counting to *cap* per kind and to *most_running* running jobs.
+
+        At most MOST_LANES: first those that workers serve or that are paused, then the others by name.
+        """
+        rows = await connection.fetch(self._sql["measure"], cap, most_running, MOST_LANES)
         return [LaneCounts._make(row) for row in rows]
 
     async def count_dead_letters(self, connection: Connection, cap: int) -> list[DeadCount]:
-        """Return how many dead letters each queue has, counting to *cap*."""
-        return [DeadCount._make(row) for row in await connection.fetch(self._sql["count_dead_letters"], cap)]
+        """Return how many dead letters each queue has, counting to *cap*; of MOST_LANES queues at most."""
+        rows = await connection.fetch(self._sql["count_dead_letters"], cap, MOST_LANES)
+        return [DeadCount._make(row) for row in rows]
 
     async def estimate(
         self, connection: Connection, blocks: int, tables: Collection[Countable]

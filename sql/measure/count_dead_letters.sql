@@ -1,9 +1,19 @@
--- count_dead_letters: how many dead letters each queue has, counting to $1.
+-- count_dead_letters: how many dead letters each of at most $2 queues has, counting to $1.
 --
--- With many queues the cap of each is lower, so that the total is never higher than for ten queues.
+-- With many queues the cap of each is lower, so that the total is never higher than for ten queues. Those that workers
+-- serve or that are paused come first, as in measure.
 
-with queues as materialized (
-    select distinct queue from pgqueue.lane
+with served as materialized (
+    select array(
+        select distinct unnest(each.queues) from (select lease.queues from pgqueue.lease order by lease.id) as each
+    ) as queues
+),
+queues as materialized (
+    select lane.queue
+    from pgqueue.lane, served
+    group by lane.queue, served.queues
+    order by lane.queue = any(served.queues) or bool_or(lane.paused) desc, lane.queue
+    limit $2
 ),
 counted as materialized (
     select greatest($1 / greatest(1, count(*) / 10), 100) as cap from queues

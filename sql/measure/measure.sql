@@ -1,10 +1,23 @@
--- measure: for each lane, how many jobs are pending, scheduled, retrying and blocked, each counted to $1, how many of
--- the first $2 running ones it has, started or prefetched, and for how many seconds its first job has waited.
+-- measure: for each of at most $3 lanes, how many jobs are pending, scheduled, retrying and blocked, each counted to
+-- $1, how many of the first $2 running ones it has, started or prefetched, and for how many seconds its first job has
+-- waited.
 --
--- With many lanes the cap of each is lower, so that the total is never higher than for ten lanes.
+-- With many lanes the cap of each is lower, so that the total is never higher than for ten lanes. Those that workers
+-- serve or that are paused come first, then the others by name: whoever makes names up makes nothing slow.
 
-with counted as materialized (
-    select greatest($1 / greatest(1, count(*) / 10), 100) as cap from pgqueue.lane
+with served as materialized (
+    select array(
+        select distinct unnest(each.queues) from (select lease.queues from pgqueue.lease order by lease.id) as each
+    ) as queues
+),
+shown as materialized (
+    select lane.id, lane.queue
+    from pgqueue.lane, served
+    order by lane.queue = any(served.queues) or lane.paused desc, lane.queue, lane.id
+    limit $3
+),
+counted as materialized (
+    select greatest($1 / greatest(1, count(*) / 10), 100) as cap from shown
 ),
 held as materialized (
     select first.lane, count(first.started_at) as running, count(*) as claimed
@@ -37,6 +50,6 @@ select lane.id as lane,
            select ready.ready_at from pgqueue.ready where ready.lane = lane.id
            order by ready.position limit 100
        ) as head) as oldest_age
-from pgqueue.lane
+from shown as lane
 left join held on held.lane = lane.id
 order by lane.id

@@ -556,3 +556,29 @@ def test_a_drain_follows_from_what_came_and_went(
     found = estimate_drain(pending, finished, enqueued)
 
     assert found == (drain if drain is None else pytest.approx(drain))
+
+
+@pytest.mark.contract("W13")
+async def test_names_that_clients_make_up_cost_neither_claims_nor_pages(pgq: PgQueue, db: Connection) -> None:
+    @pgq.task(queue="zebra")
+    async def work() -> str:
+        return "done"
+
+    await db.execute(
+        "insert into pgqueue.lane (queue, priority) "
+        "select 'made up ' || n, 0 from generate_series(1, 20000) as n"
+    )
+    await work.options(queue="yak").enqueue()
+    await pgq.pause(queue="yak")
+    job = await work.enqueue()
+    async with pgq.worker() as worker:
+        assert await job.result(timeout=60) == "done"
+        measures = {each.queue: each for each in await pgq.measure()}
+        known = inside.claimer_of(worker).book.ids
+
+    # Those that somebody serves or has paused are among them, whatever their names.
+    assert len(measures) == 1000
+    assert {"zebra", "yak"} <= measures.keys()
+    assert measures["yak"].is_paused
+    assert measures["yak"].pending.value == 1
+    assert len(known) <= 2, "a worker walks the lanes of its own queues"
