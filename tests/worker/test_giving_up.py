@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 from kit import inside
-from kit.waiting import eventually
+from kit.waiting import eventually, has_status
 
 from pgqueue import JobStatus, PgQueue
 from pgqueue.errors import PgQueueError
@@ -80,3 +84,45 @@ async def test_an_error_in_a_loop_of_the_worker_ends_no_other_and_the_loop_start
         assert worker.is_alive
 
     assert {event.doing for event in heard if isinstance(event, WorkErrorIsolated)} == {doing}
+
+
+FAULTY = """
+import asyncio, os
+
+from pgqueue import PgQueue
+from pgqueue.worker.worker import Worker
+
+pgq = PgQueue(os.environ["PGQUEUE_DSN"])
+
+@pgq.task(name="hang")
+async def hang():
+    await asyncio.sleep(3600)
+
+async def fail(self):
+    raise RuntimeError("a fault of the worker itself")
+
+Worker._wind_down = fail
+"""
+
+
+@pytest.mark.contract("W11")
+async def test_an_end_by_error_is_never_exit_0(pgq: PgQueue, dsn: str, tmp_path: Path) -> None:
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    job = await pgq.enqueue_by_name("hang")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "pgqueue", "worker", "faulty:pgq", "--log-level=error"),
+        cwd=tmp_path,
+        env={**os.environ, "PGQUEUE_DSN": dsn},
+    )
+    try:
+        await eventually(lambda: has_status(job, JobStatus.RUNNING))
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 60) == 1
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+    after = await job.refresh()
+    assert (after.status, after.attempt, after.losses) == (JobStatus.PENDING, 0, 0)
