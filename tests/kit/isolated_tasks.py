@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import functools
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import anyio
 
 from pgqueue import JobContext, PgQueue, SoftTimeLimitExceeded, current_job
 
@@ -43,6 +47,51 @@ async def add_async(context: JobContext, a: int, b: int) -> tuple[int, int, str]
     print("this is not the protocol", flush=True)  # noqa: T201
     print('{"outcome": null}', file=sys.stderr, flush=True)  # noqa: T201
     return a + b, os.getpid(), str(context.job_id)
+
+
+def traced(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap as decorators of tracing do."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@pgq.task(isolation="process", max_retries=0)
+@traced
+async def add_wrapped(a: int, b: int) -> int:
+    """Compute, in a coroutine that looks like a function."""
+    await asyncio.sleep(0)
+    return a + b
+
+
+@pgq.task(isolation="process", max_retries=0)
+@traced
+async def never_read(a: int):  # type: ignore[no-untyped-def]  # with one, it would be refused
+    """Return a generator, which nothing reads."""
+    yield a
+
+
+@pgq.task(isolation="process", max_retries=1, default_retry_delay=0.001)
+async def cancel_itself() -> None:
+    """Be cancelled, by nobody else."""
+    runner = asyncio.current_task()
+    assert runner is not None
+    runner.cancel()
+    await asyncio.sleep(3600)
+
+
+@pgq.task(isolation="process", max_retries=0)
+async def leave_a_scope(context: JobContext) -> int:
+    """Return with a transaction, and with a cancel scope that cancels this asyncio task for ever."""
+    async with context.transaction() as connection:
+        await connection.execute("select 1")
+    scope = anyio.CancelScope()
+    scope.__enter__()
+    scope.cancel()
+    return 1
 
 
 @pgq.task(isolation="process", max_retries=1, default_retry_delay=0.001)

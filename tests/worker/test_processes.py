@@ -67,6 +67,20 @@ async def test_as_many_children_run_at_once_as_the_worker_has_slots(tasks: Any, 
     assert not any(is_alive(pid) for pid in pids)
 
 
+@pytest.mark.handlers
+@pytest.mark.contract("W15", "W17")
+async def test_what_handlers_are_wrapped_in_and_do_to_themselves_is_the_same_in_a_child(tasks: Any) -> None:
+    async with tasks.pgq.worker(concurrency=1):
+        assert await (await tasks.add_wrapped.enqueue(1, 2)).result(timeout=60) == 3
+        unread = await over(await tasks.never_read.enqueue(1))
+        cancelled = await over(await tasks.cancel_itself.enqueue())
+        late = await tasks.leave_a_scope.enqueue()
+        assert await late.result(timeout=60) == 1
+
+    assert (unread.status, unread.reason) == (JobStatus.FAILED, "exception")
+    assert (cancelled.status, cancelled.reason, cancelled.attempt) == (JobStatus.FAILED, "exception", 2)
+
+
 async def test_an_error_of_a_handler_in_a_child_is_the_error_of_its_attempt(tasks: Any) -> None:
     job = await tasks.fail.enqueue("wrong")
     async with tasks.pgq.worker():

@@ -85,7 +85,8 @@ class _Executor(Executor):
             function = partial(_call_with_alarm, policy.soft_timeout, attempt, function)
         value, error = await self.main_thread.run(function)
         if error is not None:
-            attempt.is_soft_sent |= isinstance(error, SoftTimeLimitExceeded)
+            # Not isinstance: that asks the error, which may raise anything.
+            attempt.is_soft_sent |= issubclass(type(error), SoftTimeLimitExceeded)
             raise error
         return value
 
