@@ -29,12 +29,14 @@ from pgqueue.database.pool import Database
 from pgqueue.database.sql import check_schema_name
 from pgqueue.enqueueing.calls import CallReader
 from pgqueue.enqueueing.inbox import Inbox
+from pgqueue.enqueueing.submitting import SubmittingWriter
 from pgqueue.enqueueing.writer import Writer
 from pgqueue.errors import (
     BackgroundError,
     ConfigurationError,
     InvalidOptionError,
     InvalidTaskError,
+    MissingPrivilegeError,
     NotOpenError,
 )
 from pgqueue.events.kinds import Event
@@ -163,6 +165,8 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         self._writer = Writer(self._database, self._store, self._signals, self._depths)
         self._inbox = Inbox(self._database, self._store)
         self._workers: list[Worker] = []
+        self._missing_rights: list[str] = []
+        self._reads_nothing = False
 
     # Declaring
 
@@ -252,7 +256,10 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
     # Life
 
     async def open(self) -> None:
-        """Open the pool and check the schema. Raises DatabaseUnavailableError, SchemaError."""
+        """Open the pool and check the schema.
+
+        Raises DatabaseUnavailableError, SchemaError, MissingPrivilegeError.
+        """
         if self._host is not None:
             raise ConfigurationError("this PgQueue is already open")
         await self._database.open()
@@ -260,10 +267,17 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         self._writer.forget_lanes()
         try:
             async with self._database.acquire() as connection:
-                await migrations.check_schema(connection, self.schema)
+                rights = await migrations.check_schema(connection, self.schema)
+                self._missing_rights = await migrations.find_missing_rights(connection, self.schema)
         except BaseException:
             await self._database.close()
             raise
+        kind = Writer if rights.writes else SubmittingWriter
+        if type(self._writer) is not kind:
+            self._writer = kind(self._database, self._store, self._signals, self._depths)
+        self._reads_nothing = not rights.reads
+        # Who may write no jobs may write no statistics either.
+        self._stats.is_refused = not rights.writes
         self._closing = anyio.Event()
         for loop in self._loops:
             loop.prepare()
@@ -314,7 +328,8 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         The PgQueue does not have to be open. Any number of processes may call it at once. Writes nothing if
         there is nothing to do: then it works on a standby, and as a role that may only read. *lock_limit*:
         the seconds that it may wait for a lock, because all who come after it wait as well; None: no limit.
-        After 2 s the log says for whose. Raises SchemaLockedError, SchemaError, DatabaseUnavailableError.
+        After 2 s the log says for whose. Raises SchemaLockedError, DatabaseUnavailableError,
+        MissingPrivilegeError, and SchemaError if the schema is not whole.
         """
         async with self._migrating() as connection:
             applied = await with_lock_limit(
@@ -341,6 +356,11 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         try:
             with self._database.translated():
                 yield connection
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise MissingPrivilegeError(
+                f"schema {self.schema!r} was not migrated: {error}",
+                now="the role must own the schema, or the database if the schema is to be made",
+            ) from error
         finally:
             await connection.close()
 
@@ -390,7 +410,8 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         *queues*: the declared ones and those of the tasks, if not given. *concurrency*: handlers that run
         at once. *prefetch_multiplier*: jobs claimed, running ones included, as a multiple of it; 1 claims
         for free slots only. *run_twice*: execute every job twice, to test that it may be: see
-        `pgqueue.testing`. Times are in seconds: see WorkerSettings. Raises ConfigurationError.
+        `pgqueue.testing`. Times are in seconds: see WorkerSettings. Raises ConfigurationError,
+        MissingPrivilegeError.
         """
         if self._host is None:
             raise NotOpenError("this PgQueue is not open: use `async with pgq:` around its worker")
@@ -398,6 +419,11 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         integer("worker: concurrency", concurrency, least=1)
         if queues is not None and (isinstance(queues, str) or not isinstance(queues, Collection)):
             raise ConfigurationError(f"worker: queues must be a list of names, got {shown(queues)}")
+        if self._missing_rights:
+            raise MissingPrivilegeError(
+                f"the role of this PgQueue may not run a worker in schema {self.schema!r}: it lacks "
+                f"{migrations.listed(self._missing_rights)}"
+            )
         settings = WorkerSettings(
             queues=tuple(sorted(self.registry.queues) if queues is None else queues),
             concurrency=concurrency,

@@ -24,6 +24,7 @@ PgQueueError
 ├── SchemaError                 this version of pgqueue cannot work with the database's schema
 │   └── SchemaLockedError       a migration waited too long for the lock of another session
 ├── DatabaseUnavailableError    the database did not answer in time
+├── MissingPrivilegeError       the role may not do this in the database
 ├── NotOpenError                used outside `async with`
 ├── BackgroundError             a loop of the open PgQueue has ended or is stuck
 ├── LeaseLostError              the lease expired, and the outcome was dropped
@@ -312,6 +313,22 @@ class DatabaseUnavailableError(PgQueueError):
     A job that this call enqueues may or may not exist. Call again with the same id (`task.options(id=...)`),
     and the job exists once.
     """
+
+
+class MissingPrivilegeError(PgQueueError):
+    """The role of the connection may not do this in the database. Nothing was changed.
+
+    The message says what is missing. `pgqueue roles` prints the SQL that makes roles for enqueueing, for
+    workers and for reading.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        now: str = "`pgqueue roles` prints the SQL that grants what enqueueing, workers and readers need",
+    ) -> None:
+        super().__init__(f"{problem}; {now}")
 
 
 class NotOpenError(PgQueueError):

@@ -14,7 +14,7 @@ import asyncpg
 from pgqueue.background.loop import Loop
 from pgqueue.database.outages import PASSING_ERRORS
 from pgqueue.database.pool import Database
-from pgqueue.errors import NotOpenError
+from pgqueue.errors import MissingPrivilegeError, NotOpenError
 from pgqueue.events.kinds import AttemptEnded, AttemptsEnded, Event, JobsClaimed, JobsEnqueued, JobsRescued
 from pgqueue.events.observers import Observers
 from pgqueue.model.estimates import BUCKETS, count_into
@@ -139,7 +139,8 @@ class StatsWriter:
         self._tallies = Tallies()
         self._unwritten: list[dict[str, object]] = []
         self._since = 0.0
-        self._is_refused = False
+        self.is_refused = False
+        """Whether the database is known to refuse them. Said once."""
         self._wakeup = anyio.Event()
         observers.add(self._observe, JobsEnqueued, JobsClaimed, AttemptsEnded, JobsRescued)
 
@@ -177,11 +178,11 @@ class StatsWriter:
                 await self._write()
         except (*PASSING_ERRORS, NotOpenError) as error:
             logger.debug("statistics not written yet, will retry (%s: %s)", type(error).__name__, error)
-        except asyncpg.PostgresError as error:
+        except (asyncpg.PostgresError, MissingPrivilegeError) as error:
             # A role without the right to write them, for example. Jobs must not fail because of that.
             self._unwritten = []
-            level = logging.DEBUG if self._is_refused else logging.WARNING
-            self._is_refused = True
+            level = logging.DEBUG if self.is_refused else logging.WARNING
+            self.is_refused = True
             logger.log(level, "statistics cannot be written: %s: %s", type(error).__name__, error)
 
     async def _write(self) -> None:

@@ -20,6 +20,7 @@ from pgqueue.cli.commands.enqueue import enqueue
 from pgqueue.cli.commands.jobs import list_jobs, show_job
 from pgqueue.cli.commands.monitoring import monitoring
 from pgqueue.cli.commands.queues import pause, queues, resume
+from pgqueue.cli.commands.roles import roles
 from pgqueue.cli.commands.top import top
 from pgqueue.cli.commands.web import web
 from pgqueue.cli.commands.worker import work
@@ -97,6 +98,7 @@ def migrate(
         typer.echo(f"schema {schema!r} is up to date")
 
 
+app.command()(roles)
 app.command(name="worker")(work)
 app.command()(enqueue)
 app.command(name="jobs")(list_jobs)

@@ -90,6 +90,7 @@ class JobInterface(Parts):
         """Wait until a job has ended, and return it. Raises JobNotFoundError."""
         job_id = read_id(job_id)
         self._check_open()
+        self._check_reads()
         return self._completed(await self._watches.wait(job_id))
 
     def watch(self, job_id: UUID | str) -> AsyncGenerator[Job]:
@@ -102,6 +103,7 @@ class JobInterface(Parts):
         """
         job_id = read_id(job_id)
         self._check_open()
+        self._check_reads()
         return self._watch(job_id)
 
     async def _watch(self, job_id: UUID) -> AsyncGenerator[Job]:

@@ -15,7 +15,13 @@ from pgqueue.database.pool import Database
 from pgqueue.enqueueing.calls import CallReader
 from pgqueue.enqueueing.inbox import Inbox
 from pgqueue.enqueueing.writer import Writer
-from pgqueue.errors import JobNotFoundError, JobPurgedError, NotOpenError, UnknownQueueError
+from pgqueue.errors import (
+    JobNotFoundError,
+    JobPurgedError,
+    MissingPrivilegeError,
+    NotOpenError,
+    UnknownQueueError,
+)
 from pgqueue.events.observers import Observers
 from pgqueue.flow.backpressure import Depths
 from pgqueue.model.jobs import Job
@@ -48,10 +54,18 @@ class Parts:
     _writer: Writer
     _inbox: Inbox
     _host: asyncio.Task[None] | None
+    _reads_nothing: bool
 
     def _check_open(self) -> None:
         if self._host is None:
             raise NotOpenError("this PgQueue is not open: use it inside `async with pgq:`")
+
+    def _check_reads(self) -> None:
+        """Raise MissingPrivilegeError if the role may not read jobs: what it waits for would never come."""
+        if self._reads_nothing:
+            raise MissingPrivilegeError(
+                f"the role of this PgQueue may not read jobs in schema {self.schema!r}"
+            )
 
     def _check_declared(self, what: str, queue: object) -> None:
         if self._strict_queues and queue not in self.registry.queues:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import asyncpg
 
 from pgqueue.database import settings
+from pgqueue.database.objects import made_by
 from pgqueue.database.sql import Migration, load_migrations, load_statements
 from pgqueue.database.visibility import missing_schema, warn_if_hidden
-from pgqueue.errors import SchemaError
+from pgqueue.errors import MissingPrivilegeError, SchemaError
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -42,18 +43,20 @@ async def migrate(connection: Connection, schema: str) -> list[Migration]:
     """Apply the missing migrations in one transaction, and return them.
 
     Any number of processes may call this at once: one migrates, and the others wait for it and find nothing
-    left to do.
+    left to do. Raises SchemaError if the schema is not whole.
     """
     sql = load_statements(schema)
     async with transaction(connection):
-        applied, _ = await _read_version(connection, schema)
+        applied, _ = await _read_version(connection, sql["read_version"])
+        if applied:
+            await _check_whole(connection, schema, applied)
     if not _pending(schema, applied):
         # Not even the lock is taken: the database may be a standby.
         return []
     async with transaction(connection):
         await connection.execute(sql["lock_migrations"], schema)
         await connection.execute(sql["make_migration_table"])
-        applied, _ = await _read_version(connection, schema)
+        applied, _ = await _read_version(connection, sql["read_version"])
         missing = _pending(schema, applied)
         for migration in missing:
             await connection.execute(migration.sql)
@@ -73,20 +76,82 @@ async def transaction(connection: Connection) -> AsyncIterator[None]:
         yield
 
 
+async def _check_whole(connection: Connection, schema: str, applied: int) -> None:
+    """Raise SchemaError if the schema lacks what its migrations made: a restore may have left it out."""
+    if applied > load_migrations(schema)[-1].version:
+        # A newer pgqueue may have dropped some of it.
+        return
+    made = made_by(each for each in load_migrations(schema) if each.version <= applied)
+    kinds, names, tables = (list(column) for column in zip(*made, strict=True))
+    rows = await connection.fetch(load_statements(schema)["find_missing_objects"], kinds, names, tables)
+    if rows:
+        missing = [str(made[row["place"] - 1]) for row in rows]
+        raise SchemaError(
+            f"schema {schema!r} is at version {applied}, but it lacks {listed(missing)}; if it was "
+            "restored from a dump, restore it again, as a role that may create all of it, and look for errors"
+        )
+
+
+async def find_missing_rights(connection: Connection, schema: str) -> list[str]:
+    """Return what the connection's role lacks to run a worker: 'insert on lease', for example."""
+    made = made_by(load_migrations(schema))
+    tables = [each.name for each in made if each.kind == "table" and each.name not in NOT_FOR_WORKERS]
+    functions = [each.name for each in made if each.kind == "function"]
+    rows = await connection.fetch(load_statements(schema)["find_missing_rights"], tables, functions)
+    return [row["missing"] for row in rows]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return *names* as a list for people, which ends after a few."""
+    shown = names[:LISTED]
+    return ", ".join(shown) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+
+
 async def applied_version(connection: Connection, schema: str) -> int:
     """Return the schema's version, or 0 if there is no schema."""
-    version, _ = await _read_version(connection, schema)
+    version, _ = await _read_version(connection, load_statements(schema)["read_version"])
     return version
 
 
-async def check_schema(connection: Connection, schema: str) -> None:
-    """Raise SchemaError unless this version of pgqueue can work with the database's schema.
+NOT_FOR_WORKERS: Final = frozenset({"job_default", "ended_session", "web_secret"})
+"""Tables that a worker does not touch; those that hold jobs it reaches by `job`."""
+LISTED: Final = 5
+"""Names in an error; more are counted."""
+
+
+class Rights(NamedTuple):
+    """What a role may do in the schema. Roles that may do less than a worker have other ways, or none."""
+
+    role: str
+    enters: bool
+    """Whether there is a schema of that name that it may use."""
+    reads_version: bool
+    reads: bool
+    writes: bool
+    """Whether it may write jobs itself."""
+    submits: bool
+    """Whether it may have the owner's function write jobs."""
+
+
+async def check_schema(connection: Connection, schema: str) -> Rights:
+    """Return what the connection's role may do, if this version of pgqueue can work with the schema.
 
     A newer schema is accepted if its migrations say that it works with this version. That lets workers of two
-    versions run side by side during a rolling deployment.
+    versions run side by side during a rolling deployment. Raises SchemaError, MissingPrivilegeError.
     """
     needed = load_migrations(schema)[-1].version
-    applied, works_with = await _read_version(connection, schema, since=needed)
+    sql = load_statements(schema)
+    row = await connection.fetchrow(sql["read_rights"])
+    assert row is not None
+    rights = Rights(*row)
+    applied, works_with = 0, 0
+    if rights.enters:
+        if not (rights.reads_version or rights.submits):
+            raise MissingPrivilegeError(
+                f"role {rights.role!r} may not read or enqueue anything in schema {schema!r}"
+            )
+        statement = sql["read_version"] if rights.reads_version else sql["read_version_by_function"]
+        applied, works_with = await _read_version(connection, statement, since=needed)
     if applied == 0:
         raise await missing_schema(connection, schema)
     if applied < needed:
@@ -100,11 +165,12 @@ async def check_schema(connection: Connection, schema: str) -> None:
             f"(made for {needed}); run `pip install --upgrade pgqueue`"
         )
     await warn_if_hidden(connection, schema)
+    return rights
 
 
-async def _read_version(connection: Connection, schema: str, *, since: int = 0) -> tuple[int, int]:
+async def _read_version(connection: Connection, statement: str, *, since: int = 0) -> tuple[int, int]:
     try:
-        row = await connection.fetchrow(load_statements(schema)["read_version"], since)
+        row = await connection.fetchrow(statement, since)
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.InsufficientPrivilegeError):
         return 0, 0
     assert row is not None

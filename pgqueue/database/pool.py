@@ -28,7 +28,7 @@ from pgqueue.database.outages import (
     unavailable,
 )
 from pgqueue.database.times import read_far_times
-from pgqueue.errors import ConfigurationError, NotOpenError, PgQueueError
+from pgqueue.errors import ConfigurationError, MissingPrivilegeError, NotOpenError, PgQueueError
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -147,7 +147,8 @@ class Database:
     async def acquire(self) -> AsyncIterator[Connection]:
         """Lend a connection from the pool, set up for pgqueue's statements.
 
-        Raises DatabaseUnavailableError if there is none within the connect timeout, or if it breaks.
+        Raises DatabaseUnavailableError if there is none within the connect timeout, or if it breaks, and
+        MissingPrivilegeError where the role may not do what is done with it.
         """
         with self.translated():
             async with self.lend() as connection:
@@ -184,6 +185,8 @@ class Database:
         try:
             async with self.in_session(connection):
                 yield connection
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise MissingPrivilegeError(str(error)) from error
         except PgQueueError:
             raise
         except CONNECTION_ERRORS as error:
@@ -432,6 +435,8 @@ class _Kept:
         if isinstance(error, CONNECTION_ERRORS):
             self._link.drop()
         self._take_back()
+        if isinstance(error, asyncpg.InsufficientPrivilegeError):
+            raise MissingPrivilegeError(str(error)) from error
 
     def _take_back(self) -> None:
         self.is_lent = False

@@ -23,6 +23,7 @@ ROOT: Traversable = _packaged if _packaged.is_dir() else Path(__file__).parents[
 # As the prefix of a name, alone as a literal (the notification channel), or at the end of a statement.
 _SCHEMA = re.compile(r"\bpgqueue(?=[.';])")
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,39}")
+_ROLE = re.compile(r"\bpgqueue(_enqueue|_worker|_read)?\b")
 _WORKS_WITH = re.compile(r"^-- works with: (\d+)$", re.MULTILINE)
 _NUMBERED = re.compile(r"(\d{4})_(\w+)\.sql")
 
@@ -78,3 +79,18 @@ def load_migrations(schema: str) -> tuple[Migration, ...]:
 
 def _for_schema(sql: str, schema: str) -> str:
     return sql if schema == "pgqueue" else _SCHEMA.sub(schema, sql)
+
+
+def load_roles(schema: str, prefix: str) -> str:
+    """Return the SQL that makes roles for *schema*, whose names begin with *prefix*.
+
+    Raises ConfigurationError.
+    """
+    check_schema_name(schema)
+    if not _PLAIN_NAME.fullmatch(prefix):
+        raise ConfigurationError(
+            "prefix must be at most 40 lower-case letters, digits and underscores, without a leading digit, "
+            f"got {prefix!r}"
+        )
+    sql = (ROOT / "roles.sql").read_text(encoding="utf-8")
+    return _ROLE.sub(lambda found: f"{prefix}{found[1]}" if found[1] else schema, sql)

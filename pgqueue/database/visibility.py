@@ -37,7 +37,7 @@ async def missing_schema(connection: Connection, schema: str) -> SchemaError:
     if row is not None and row["is_there"] and not row["is_usable"]:
         return SchemaError(
             f"this role may not use schema {schema!r}, which is there; run "
-            f"`grant usage on schema {schema} to ...` as its owner"
+            f"`grant usage on schema {schema} to ...` as its owner, or the SQL that `pgqueue roles` prints"
         )
     if row is not None and "migration" in row["hidden"]:
         return SchemaError(

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from pgqueue.errors import DuplicateKeyError, IdempotencyConflictError, InvalidOptionError
 from pgqueue.events.kinds import JobMoved
+from pgqueue.model.jobs import JobStatus
 from pgqueue.options.checks import OnConflict, Span
 from pgqueue.options.levels import Options
-from pgqueue.store import KeyHolder, KeyRow, Standing, Store, Template
+from pgqueue.store import KeyHolder, KeyRow, Standing, Store, Submitted, Template
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -163,6 +164,35 @@ async def settle(store: Store, connection: Connection, calls: Sequence[KeyedCall
         if len(taken) < len(chunk):
             held = [call for call in chunk if call.id not in taken]
             await _settle_held(store, connection, held, settlement)
+    return settlement
+
+
+def settled(calls: Mapping[UUID, KeyedCall], rows: Iterable[Submitted]) -> Settlement:
+    """Return what became of *calls*, by the ids of their jobs, which were submitted.
+
+    Raises DuplicateKeyError, IdempotencyConflictError.
+    """
+    settlement = Settlement()
+    for row in rows:
+        call = calls.get(row.id)
+        if call is None or row.holder is None:
+            continue
+        match row.outcome:
+            case "held":
+                # What the holder was enqueued with is not told.
+                call.check(KeyHolder(row.holder, call.fingerprint if row.agrees else ""))
+                settlement.holders[row.id] = row.holder
+            case "replaced":
+                assert row.was is not None
+                assert row.now is not None
+                was, now = JobStatus(row.was), JobStatus(row.now)
+                task, queue = call.template.task, call.template.lane[0]
+                settlement.holders[row.id] = row.holder
+                settlement.replaced[row.holder] = JobMoved(row.holder, task, queue, was, now)
+            case "follows":
+                settlement.follows[row.id] = row.holder
+            case _:
+                pass
     return settlement
 
 

@@ -30,7 +30,7 @@ from pgqueue.enqueueing.batch import Batch, Call, chunks
 from pgqueue.enqueueing.calls import Intake
 from pgqueue.errors import KeyInFlightError
 from pgqueue.flow.backpressure import Depth, Depths
-from pgqueue.store import Lane, NewJobs, Store
+from pgqueue.store import NewJobs, Store
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -261,13 +261,9 @@ class Writer:
         missing = batch.lanes - self._lanes.keys()
         if not missing:
             return
-
-        async def make(connection: Connection) -> list[Lane]:
-            await self._store.make_lanes(connection, [(queue, priority, "") for queue, priority in missing])
-            return await self._store.find_lanes(connection, {queue for queue, _ in missing}, ())
-
-        for lane in await self._database.repeat(make):
-            self._lanes[lane.queue, lane.priority] = lane.id
+        self._lanes |= await self._database.repeat(
+            lambda connection: self._store.learn_lanes(connection, missing)
+        )
 
 
 async def _while_sending(sending: Coroutine[Any, Any, None], work: Callable[[], None]) -> None:

@@ -23,6 +23,7 @@ from pgqueue.store.values import (
     Done,
     Estimate,
     Found,
+    Hold,
     KeyHolder,
     KeyRow,
     Lane,
@@ -34,6 +35,7 @@ from pgqueue.store.values import (
     Rescued,
     Standing,
     Step,
+    Submitted,
     Template,
 )
 from pgqueue.store.web import WebStatements
@@ -47,6 +49,7 @@ __all__ = [
     "Estimate",
     "FirstOf",
     "Found",
+    "Hold",
     "KeyHolder",
     "KeyRow",
     "Lane",
@@ -59,6 +62,7 @@ __all__ = [
     "Standing",
     "Step",
     "Store",
+    "Submitted",
     "Template",
     "job_of",
 ]

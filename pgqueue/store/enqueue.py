@@ -11,7 +11,7 @@ from uuid import UUID
 from pgqueue.model.checks import MAX_INTEGER
 from pgqueue.model.jobs import JobStatus
 from pgqueue.store.base import Statements, id_list, used
-from pgqueue.store.values import KeyHolder, KeyRow, NewJobs, Standing, Template
+from pgqueue.store.values import Hold, KeyHolder, KeyRow, NewJobs, Standing, Submitted, Template
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -58,6 +58,28 @@ class EnqueueStatements(Statements):
         )
         return {UUID(row["id"]): int(row["lane"]) for row in rows}
 
+    async def submit(
+        self, connection: Connection, calls: Iterable[tuple[UUID, str, Template]], holds: Mapping[UUID, Hold]
+    ) -> list[Submitted]:
+        """Have the function of the tables' owner write new jobs, given with their arguments as JSON.
+
+        *holds*: the idempotency keys that they ask for, by job. All or nothing.
+        """
+        rows = await connection.fetch(
+            self._sql["submit"], json.dumps([_submission(call, holds.get(call[0])) for call in calls])
+        )
+        return [
+            Submitted(
+                UUID(row["id"]),
+                row["outcome"],
+                row["holder"] and UUID(row["holder"]),
+                row["agrees"] == "true",
+                row["was"],
+                row["now"],
+            )
+            for row in rows
+        ]
+
     async def count_depth(self, connection: Connection, queue: str, most: int) -> int:
         """Return how many jobs in *queue* are pending and unclaimed, counting to *most*."""
         counted: int = await connection.fetchval(self._sql["count_depth"], queue, most)
@@ -67,6 +89,15 @@ class EnqueueStatements(Statements):
         """Return those of *ids* that exist."""
         rows = await connection.fetch(self._sql["find_existing"], id_list(ids))
         return {UUID(row["id"]) for row in rows}
+
+    async def learn_lanes(
+        self, connection: Connection, lanes: Iterable[tuple[str, int]]
+    ) -> dict[tuple[str, int], int]:
+        """Return the ids of *lanes*, given as (queue, priority); make those that are missing."""
+        # In one order, because of two processes that make lanes, one waits for the other.
+        queues, priorities = zip(*sorted(lanes), strict=True)
+        rows = await connection.fetch(self._sql["learn_lanes"], queues, priorities)
+        return {(row["queue"], row["priority"]): row["id"] for row in rows}
 
     async def make_lanes(self, connection: Connection, lanes: Iterable[tuple[str, int, str]]) -> None:
         """Make the missing lanes among *lanes*, given as (queue, priority, task)."""
@@ -104,7 +135,7 @@ class EnqueueStatements(Statements):
         """
         rows = await connection.fetch(
             self._sql["replace_jobs"],
-            json.dumps([_replacement(job_id, document, template) for job_id, document, template in calls]),
+            json.dumps([_call(job_id, document, template) for job_id, document, template in calls]),
         )
         return {
             UUID(row["id"]): _replaced(JobStatus(row["was"]), is_timed=row["is_timed"] == "true")
@@ -173,6 +204,21 @@ def _key_rows(rows: Iterable[KeyRow]) -> str:
     )
 
 
+def _submission(call: tuple[UUID, str, Template], hold: Hold | None) -> dict[str, Any]:
+    if hold is None:
+        return _call(*call)
+    row = hold.row
+    key = {
+        "scope": row.scope,
+        "key": row.key,
+        "span": row.span,
+        "fingerprint": row.fingerprint,
+        "window": row.window,
+        "on_conflict": hold.on_conflict,
+    }
+    return {**_call(*call), "hold": key}
+
+
 def _replaced(was: JobStatus, *, is_timed: bool) -> tuple[JobStatus, JobStatus]:
     """Return the previous and the present status of a job; a blocked job stays blocked."""
     if was is JobStatus.BLOCKED:
@@ -180,7 +226,8 @@ def _replaced(was: JobStatus, *, is_timed: bool) -> tuple[JobStatus, JobStatus]:
     return was, JobStatus.SCHEDULED if is_timed else JobStatus.PENDING
 
 
-def _replacement(job_id: UUID, document: str, template: Template) -> dict[str, Any]:
+def _call(job_id: UUID, document: str, template: Template) -> dict[str, Any]:
+    """Return a call as the functions of the database take it."""
     return {
         "job_id": str(job_id),
         "task": template.task,

@@ -168,6 +168,26 @@ class KeyHolder(NamedTuple):
     fingerprint: str | None
 
 
+class Hold(NamedTuple):
+    """The idempotency key that a call asks for, and what it wants where another job holds it."""
+
+    row: KeyRow
+    on_conflict: str
+
+
+class Submitted(NamedTuple):
+    """What became of a submitted job: 'held', 'replaced', 'follows' or 'due' (see `pgqueue.submit`)."""
+
+    id: UUID
+    outcome: str
+    holder: UUID | None
+    agrees: bool
+    """Whether the holder was enqueued by the same call, as far as calls are compared."""
+    was: str | None
+    now: str | None
+    """Where the holder stands, and stood, if it was replaced."""
+
+
 class Standing(StrEnum):
     """Where a job stands, for another one that may join or follow it."""
 

@@ -256,6 +256,23 @@ begin
         raise exception 'pgqueue.submit: job % needs an id, a task, a queue, arguments that are an object or an array, '
             'and options and headers that are objects', call.job_id using errcode = 'invalid_parameter_value';
     end loop;
+    -- The function is a later migration's, as is whoever calls this.
+    for call in
+        select given.job_id, pgqueue.flaw_of(
+            given.task, given.queue, given.key,
+            case when given.tags is not null then array(select json_array_elements_text(given.tags::json)) end,
+            coalesce(given.run_at, now() + make_interval(secs => given.delay)),
+            coalesce(given.expires_at, now() + make_interval(secs => given.expires_after)),
+            given.hold ->> 'scope') as flaw
+        from json_to_recordset(calls) as given (
+            job_id uuid, task text, queue text, key text, tags text, run_at timestamptz, delay double precision,
+            expires_at timestamptz, expires_after double precision, hold json)
+    loop
+        if call.flaw is not null then
+            raise exception 'pgqueue.submit: job %: %', call.job_id, call.flaw
+                using errcode = 'invalid_parameter_value';
+        end if;
+    end loop;
     perform pgqueue.lane_of(lane.queue, lane.priority)
     from (
         select distinct given.queue, given.priority
@@ -272,8 +289,7 @@ begin
             where json_typeof(document -> 'hold') = 'object'
         ) as given
         cross join json_to_record(given.document -> 'hold') as hold (
-            scope text, key text, span text, fingerprint text, "window" double precision, compares boolean,
-            on_conflict text)
+            scope text, key text, span text, fingerprint text, "window" double precision, on_conflict text)
         order by key_id
     loop
         mark := call.job_id || ' ' || session_user;
@@ -292,7 +308,7 @@ begin
         job_id := call.job_id;
         outcome := 'held';
         holder := held.job_id;
-        agrees := coalesce(not call.compares or held.fingerprint = decode(call.fingerprint, 'hex'), true);
+        agrees := coalesce(held.fingerprint = decode(call.fingerprint, 'hex'), true);
         was := null;
         now := null;
         passes := false;

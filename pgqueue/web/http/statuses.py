@@ -23,6 +23,7 @@ from pgqueue.errors import (
     JobNotWaitingError,
     JobPurgedError,
     KeyInFlightError,
+    MissingPrivilegeError,
     NotADeadLetterError,
     NotOpenError,
     PayloadTooLargeError,
@@ -46,6 +47,8 @@ STATUSES: Final[Mapping[type[Exception], int]] = {
     IdempotencyConflictError: 422,
     JobNotFoundError: 404,
     JobPurgedError: 410,
+    # Of the service: it serves with a role that may only read, for example.
+    MissingPrivilegeError: 403,
     NotADeadLetterError: 409,
     JobNotWaitingError: 409,
     DuplicateJobError: 409,
