@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from pgqueue.model.checks import MAX_SECONDS
+from pgqueue.model.checks import FIRST_TIME, LAST_TIME, MAX_SECONDS
 
 
 def latest(times: Iterable[float | datetime | None]) -> tuple[float | None, datetime | None]:
@@ -41,7 +41,10 @@ def read_delay(value: object) -> float | datetime | None:
     if isinstance(value, str):
         value = _http_delay(value.strip())
     if isinstance(value, datetime):
-        return value if value.utcoffset() is not None else None
+        if value.utcoffset() is None:
+            return None
+        # The last of all times is infinity in PostgreSQL: such a job would never run.
+        return min(max(value, FIRST_TIME), LAST_TIME)
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):

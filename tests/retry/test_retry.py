@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from email.message import Message
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
@@ -362,6 +362,16 @@ def test_a_wish_is_a_delay_or_an_aware_time_or_nothing(wish: Any) -> None:
 )
 def test_a_wish_is_read_as_http_servers_and_programs_write_it(wish: Any, found: Any) -> None:
     assert read_delay(wish) == found
+
+
+@pytest.mark.contract("W9")
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=-14)), timezone(timedelta(hours=14))])
+def test_a_time_beyond_the_calendar_that_an_error_asks_for_is_one_that_can_be_stored(zone: timezone) -> None:
+    assert read_delay(END.replace(tzinfo=zone)) == datetime(9999, 12, 30, tzinfo=UTC)
+    assert read_delay(START.replace(tzinfo=zone)) == datetime(1, 1, 2, tzinfo=UTC)
+
+
+START, END = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
 
 @pytest.mark.contract("P2.27")
