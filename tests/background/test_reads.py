@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import anyio
-import asyncpg
 import pytest
 from kit import inside
 from kit.waiting import eventually
 
-from pgqueue import Job, JobNotFoundError, NotOpenError, PgQueue, Task
+from pgqueue import InvalidIdError, Job, JobNotFoundError, NotOpenError, PgQueue, Task
 from pgqueue.model.ids import new_id
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ async def test_one_that_cannot_be_read_spoils_it_for_nobody_else(pgq: PgQueue, w
 
     found = await answers(read(pgq, [job.id, "no id", other.id]))
 
-    assert found == [job.id, asyncpg.DataError, other.id]
+    assert found == [job.id, InvalidIdError, other.id]
 
 
 async def test_closing_ends_the_reads_that_are_under_way(

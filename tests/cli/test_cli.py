@@ -353,10 +353,10 @@ async def test_a_process_that_a_handler_blocks_past_its_limit_restarts_itself(
 ) -> None:
     sign, until = tmp_path / "sign", tmp_path / "until"
     options: CallOptions = {"queue": "other", "max_retries": 0}
-    held = await pgq.enqueue_by_name("hold", tmp_path / "held", until, options=options)
+    held = await pgq.enqueue_by_name("hold", str(tmp_path / "held"), str(until), options=options)
     process = processes.start("worker", "jobs_here:pgq", "--queues=other")
     await wrote_pid(tmp_path / "held", 1)
-    blocking = await pgq.enqueue_by_name("block", sign, options={"queue": "other"})
+    blocking = await pgq.enqueue_by_name("block", str(sign), options={"queue": "other"})
 
     after = await pgq.enqueue_by_name("elsewhere", options={"queue": "other"})
     # The process id stays the same: the process executes the program anew.
@@ -383,7 +383,7 @@ async def test_a_blocked_process_stops_after_a_signal(
     pgq: PgQueue, processes: Processes, tmp_path: Path
 ) -> None:
     sign = tmp_path / "sign"
-    job = await pgq.enqueue_by_name("block", sign, options={"queue": "other", "timeout": 3})
+    job = await pgq.enqueue_by_name("block", str(sign), options={"queue": "other", "timeout": 3})
     process = processes.start("worker", "jobs_here:pgq", "--queues=other")
     await wrote_pid(sign, 1)
 
@@ -399,7 +399,7 @@ async def test_a_blocked_process_of_several_is_replaced_at_once(
     pgq: PgQueue, processes: Processes, tmp_path: Path
 ) -> None:
     sign = tmp_path / "sign"
-    job = await pgq.enqueue_by_name("block", sign, options={"queue": "other"})
+    job = await pgq.enqueue_by_name("block", str(sign), options={"queue": "other"})
     process = processes.start("worker", "jobs_here:pgq", "--queues=other", "--processes=2")
     [pid] = await wrote_pid(sign, 1)
 
