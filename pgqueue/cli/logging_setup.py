@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from enum import StrEnum
+from typing import IO
 
 from rich.console import Console
 from rich.logging import RichHandler
 
+from pgqueue.background.log_writer import LogWriter, RawStream, StreamHandler
 from pgqueue.cli.output import plain
 from pgqueue.logs import JobLogFilter, JsonFormatter
 
@@ -47,19 +50,31 @@ def set_up_logging(level: Level, *, every_job: bool = False, form: LogFormat = L
 
 
 def _handler(form: LogFormat) -> logging.Handler:
-    is_terminal = sys.stderr.isatty()
-    handler: logging.Handler
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    stream = _own_stderr()
+    formatter: logging.Formatter
+    target: logging.Handler = StreamHandler(stream)
     if form is LogFormat.JSON or (form is LogFormat.AUTO and not is_terminal):
-        handler = logging.StreamHandler()
-        handler.setFormatter(JsonFormatter())
+        formatter = JsonFormatter()
     elif is_terminal:
-        handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="[%X]")
-        handler.setFormatter(_Line("%(message)s"))
+        target = RichHandler(console=Console(file=stream), show_path=False, log_time_format="[%X]")
+        formatter = _Line("%(message)s")
     else:
-        handler = logging.StreamHandler()
-        handler.setFormatter(_Line("%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"))
+        formatter = _Line("%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
+    # It may be a pipe that nobody reads: the event loop must not wait for it.
+    handler = LogWriter(target)
+    handler.setFormatter(formatter)
     handler.addFilter(JobLogFilter())
     return handler
+
+
+def _own_stderr() -> IO[str]:
+    own = sys.__stderr__
+    if sys.stderr is not own:
+        # Replaced, for example by a test.
+        return sys.stderr
+    # None: it was closed before the program started.
+    return io.StringIO() if own is None else RawStream(own.fileno(), own.encoding)
 
 
 class _Line(logging.Formatter):

@@ -27,6 +27,7 @@ from pgqueue.database.outages import (
     TRANSLATED,
     unavailable,
 )
+from pgqueue.database.resolving import resolve_apart
 from pgqueue.database.times import read_far_times
 from pgqueue.errors import ConfigurationError, MissingPrivilegeError, NotOpenError, PgQueueError
 
@@ -106,6 +107,7 @@ class Database:
     async def open(self) -> None:
         """Detect a pooler, and open the pool. Raises ConfigurationError, DatabaseUnavailableError."""
         began_at = time.monotonic()
+        resolve_apart()
         try:
             with anyio.fail_after(self.connect_timeout):
                 probe = await asyncpg.connect(**self._plain_arguments())
@@ -272,6 +274,7 @@ class Database:
         Run statements in `plain_transaction`: the connection may lead through a pooler.
         """
         began_at = time.monotonic()
+        resolve_apart()
         try:
             return await asyncpg.connect(timeout=self.connect_timeout, **self._plain_arguments())
         except CONNECT_ERRORS as error:
@@ -285,6 +288,7 @@ class Database:
         Raises the errors of asyncpg.
         """
         arguments = self._arguments(durable=durable, command_timeout=command_timeout)
+        resolve_apart()
         connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
             timeout=self.connect_timeout, **arguments
         )

@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Metric
 from prometheus_client.registry import Collector
 
 from pgqueue.app import PgQueue
+from pgqueue.background.log_writer import dropped_records
 from pgqueue.errors import ConfigurationError
 from pgqueue.events.kinds import (
     AttemptEnded,
@@ -168,28 +168,30 @@ class EventCounts:
 
 
 class WorkerGauges(Collector):
-    """Gauges of the workers of this process."""
+    """Gauges of the workers of this process, and what its log has dropped."""
 
     def __init__(self, pgq: PgQueue) -> None:
         self._pgq = pgq
 
-    def describe(self) -> Iterable[GaugeMetricFamily]:
+    def describe(self) -> Iterable[Metric]:
         """Return the families without their values."""
         return self._families([])
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
+    def collect(self) -> Iterable[Metric]:
         """Return the families; without live workers they have no values."""
         return self._families([worker for worker in self._pgq.workers if worker.is_alive])
 
     @staticmethod
-    def _families(workers: Sequence[Worker]) -> Iterable[GaugeMetricFamily]:
-        slots, running, lease_age = (
+    def _families(workers: Sequence[Worker]) -> Iterable[Metric]:
+        slots, running, lease_age, abandoned = (
             declared.WORKER_SLOTS.gauge(),
             declared.WORKER_RUNNING.gauge(),
             declared.WORKER_LEASE_AGE.gauge(),
+            declared.WORKER_ABANDONED_THREADS.gauge(),
         )
         if workers:
             slots.add_metric([], sum(worker.slots for worker in workers))
             running.add_metric([], sum(worker.running for worker in workers))
             lease_age.add_metric([], max(worker.lease_age or 0.0 for worker in workers))
-        return slots, running, lease_age
+            abandoned.add_metric([], sum(worker.abandoned_threads for worker in workers))
+        return slots, running, lease_age, abandoned, declared.LOG_RECORDS_DROPPED.counted(dropped_records())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,10 @@ class Declaration:
     def gauge(self) -> GaugeMetricFamily:
         """Return the family of a gauge, without series."""
         return GaugeMetricFamily(self.name, self.help_text, labels=self.labels)
+
+    def counted(self, count: int) -> CounterMetricFamily:
+        """Return the family of a counter that something else counts."""
+        return CounterMetricFamily(self.name, self.help_text, value=count)
 
     def histogram(self) -> HistogramMetricFamily:
         """Return the family of a histogram, without series."""
@@ -125,6 +129,18 @@ WORKER_LEASE_AGE: Final = Declaration(
     (),
     "Time since this process renewed its lease; the longest, if it has several",
 )
+WORKER_ABANDONED_THREADS: Final = Declaration(
+    "pgqueue_worker_abandoned_threads",
+    "gauge",
+    (),
+    "Threads of this process whose handlers run on although their attempts have ended",
+)
+LOG_RECORDS_DROPPED: Final = Declaration(
+    "pgqueue_log_records_dropped_total",
+    "counter",
+    (),
+    "Log records that `pgqueue worker` dropped because nothing read its stderr fast enough",
+)
 
 # Of the database
 
@@ -201,7 +217,8 @@ OF_A_PROCESS: Final = (
         BATCH_JOBS,
         BATCH_TIME,
     ),
-    *(EVENT_LOOP_LAG, WORKER_SLOTS, WORKER_RUNNING, WORKER_LEASE_AGE),
+    *(EVENT_LOOP_LAG, WORKER_SLOTS, WORKER_RUNNING, WORKER_LEASE_AGE, WORKER_ABANDONED_THREADS),
+    LOG_RECORDS_DROPPED,
 )
 OF_THE_DATABASE: Final = (
     *(DATABASE_UP, QUEUE_JOBS, QUEUE_OLDEST_PENDING, QUEUE_ENQUEUED, QUEUE_FINISHED, QUEUE_DRAIN),

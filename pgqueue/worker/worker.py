@@ -163,6 +163,11 @@ class Worker:
         return len(self._slots.attempts)
 
     @property
+    def abandoned_threads(self) -> int:
+        """The number of threads whose handlers run on although their attempts have ended."""
+        return self._slots.executor.abandoned_threads
+
+    @property
     def loop_lag(self) -> float:
         """Event-loop lag: the seconds that the loop took to turn when last asked, or has taken so far."""
         return 0.0 if self._watchdog is None else self._watchdog.lag

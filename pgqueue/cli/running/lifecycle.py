@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
 import typer
@@ -99,15 +100,24 @@ def leave(code: int) -> NoReturn:
 
 def restart() -> NoReturn:
     """Replace this process with a new one of the same command. Callable from any thread."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # our own command line
 
 
 def exit_now(code: int) -> NoReturn:
     """Flush the log and the output, then exit at once. Callable from any thread."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     os._exit(code)
+
+
+def _flush() -> None:
+    """Write out the log and the output, within PATIENCE: nobody may read them, and the disk may be full."""
+
+    def flush() -> None:
+        for each in (logging.shutdown, sys.stdout.flush, sys.stderr.flush):
+            with suppress(Exception):
+                each()
+
+    flushing = threading.Thread(target=flush, daemon=True)
+    flushing.start()
+    flushing.join(PATIENCE)

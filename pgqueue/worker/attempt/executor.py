@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from operator import attrgetter
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final
 from uuid import UUID
@@ -38,7 +39,7 @@ from pgqueue.tasks.wrapping import is_awaitable, is_deferred
 from pgqueue.worker.attempt.attempt import ProcessDiedError, RunningAttempt, Stop
 from pgqueue.worker.attempt.deadlines import NEAR, Deadlines
 from pgqueue.worker.attempt.frames import clear_frames
-from pgqueue.worker.attempt.soft_limit import ThreadCall, call, resume, soft_limit_exceeded
+from pgqueue.worker.attempt.soft_limit import PlainCall, ThreadCall, resume, soft_limit_exceeded
 
 _ENDED: Final = object()
 _READY: Final = frozenset({str, int, float, bool, bytes, dict, list, tuple, set, datetime, UUID})
@@ -77,6 +78,12 @@ class Executor:
         self._rng = rng
         # A thread whose attempt was stopped goes on until its function returns; its token is free at once.
         self._threads = anyio.CapacityLimiter(threads)
+        self._abandoned: list[PlainCall] = []
+
+    @property
+    def abandoned_threads(self) -> int:
+        """The number of threads whose handlers run on although their attempts have ended."""
+        return sum(map(_is_running, self._abandoned))
 
     async def run(self, attempt: RunningAttempt) -> Outcome:  # noqa: C901  # the path of every job, kept whole
         """Run the handler once. Whatever it raises becomes an outcome; this raises nothing.
@@ -185,11 +192,18 @@ class Executor:
         kwargs: Mapping[str, Any],
     ) -> Any:
         if policy.soft_timeout is None:
-            function: Callable[[], tuple[Any, BaseException | None]] = partial(call, handler, args, kwargs)
+            function = PlainCall(handler, args, kwargs)
         else:
             function = thread_call = ThreadCall(handler, args, kwargs)
             attempt.interrupt = thread_call.interrupt
-        value, error = await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=self._threads)
+        try:
+            value, error = await anyio.to_thread.run_sync(
+                function, abandon_on_cancel=True, limiter=self._threads
+            )
+        except BaseException:
+            if function.is_running:
+                self._abandoned = [*filter(_is_running, self._abandoned), function]
+            raise
         if error is not None:
             raise error
         return value
@@ -320,6 +334,9 @@ class Executor:
 
 async def _keep(coroutine: Awaitable[Any], returned: list[Any]) -> None:
     returned.append(await coroutine)
+
+
+_is_running: Final = attrgetter("is_running")
 
 
 def _nothing() -> None:

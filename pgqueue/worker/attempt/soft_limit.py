@@ -108,7 +108,22 @@ def call(
     return outcome
 
 
-class ThreadCall:
+class PlainCall:
+    """A call of a handler, in the thread that makes it; says whether it runs, should nobody wait for it."""
+
+    def __init__(self, handler: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self._call = (handler, args, kwargs)
+        self.is_running = False
+
+    def __call__(self) -> tuple[Any, BaseException | None]:
+        """Make the call; return its value, or what it raised."""
+        self.is_running = True
+        outcome = call(*self._call)
+        self.is_running = False
+        return outcome
+
+
+class ThreadCall(PlainCall):
     """A call of a handler, in the thread that makes it, that another thread can interrupt.
 
     Only the handler is hit: `interrupt` before its start takes effect when it starts, and after its end it
@@ -116,7 +131,7 @@ class ThreadCall:
     """
 
     def __init__(self, handler: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        self._call = (handler, args, kwargs)
+        super().__init__(handler, args, kwargs)
         self._lock = threading.Lock()
         self._thread: int | None = None
         self._is_interrupted = False
@@ -126,7 +141,7 @@ class ThreadCall:
         outcome: tuple[Any, BaseException | None] | None = None
         try:
             with self._lock:
-                self._thread = threading.get_ident()
+                self._thread, self.is_running = threading.get_ident(), True
                 if self._is_interrupted:
                     _raise_in(self._thread, SoftTimeLimitExceeded)
             outcome = call(*self._call)
@@ -152,6 +167,7 @@ class ThreadCall:
             if self._thread is not None:
                 _raise_in(self._thread, None)
             self._thread, self._is_interrupted = None, True
+        self.is_running = False
 
 
 def _raise_in(thread: int, error: type[BaseException] | None) -> None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import logging
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from uuid import UUID
 
+from pgqueue.background.log_writer import AsideLogger
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Link
 from pgqueue.events.observers import Observers
@@ -26,7 +26,8 @@ from pgqueue.worker.lease.giving_back import give_lease_back
 from pgqueue.worker.outcome.finisher import Finisher
 from pgqueue.worker.slots import Slots
 
-logger = logging.getLogger("pgqueue.worker")
+# A log handler of the program may block, and nothing here may wait for it.
+logger = AsideLogger("pgqueue.worker")
 
 
 class OutsideAnnouncer:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 import threading
 import time
@@ -20,6 +19,7 @@ from uuid import UUID, uuid4
 
 import anyio
 
+from pgqueue.background.log_writer import AsideLogger
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Link
 from pgqueue.upkeep.state import WorkerState
@@ -29,7 +29,8 @@ from pgqueue.worker.lease.giving_back import give_lease_back
 from pgqueue.worker.lease.loop_watchdog import Watchdog
 from pgqueue.worker.slots import Slots
 
-logger = logging.getLogger("pgqueue.worker")
+# A log handler of the program may block, and nothing here may wait for it.
+logger = AsideLogger("pgqueue.worker")
 
 RETRY_PAUSE = 0.2
 """Seconds between two attempts to renew while the database is unavailable. Short: a process whose connection

@@ -8,7 +8,6 @@ end a thread, so after that the process is replaced, if it is one of pgqueue's o
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import threading
 import time
@@ -16,13 +15,15 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
+from pgqueue.background.log_writer import AsideLogger
 from pgqueue.events.kinds import LoopTurned
 from pgqueue.events.observers import Observers
 from pgqueue.tasks.context import running_attempt
 from pgqueue.worker.attempt.attempt import RunningAttempt
 from pgqueue.worker.attempt.deadlines import hard_limit
 
-logger = logging.getLogger("pgqueue.worker")
+# A log handler of the program may block, and nothing here may wait for it.
+logger = AsideLogger("pgqueue.worker")
 
 BEAT: Final = 0.5
 """Seconds between two times that the loop is asked to turn."""
