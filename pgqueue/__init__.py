@@ -46,6 +46,7 @@ from pgqueue.errors import (
     SoftTimeLimitExceeded,
     UnknownQueueError,
     UnknownTaskError,
+    WrongEventLoopError,
 )
 from pgqueue.model.dead_letters import (
     DeadLetter,
@@ -135,5 +136,6 @@ __all__ = [
     "UnknownQueueError",
     "UnknownTaskError",
     "Worker",
+    "WrongEventLoopError",
     "current_job",
 ]

@@ -92,8 +92,8 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
     repeatable. *retention*: how long ended jobs are kept, by how they ended (RetentionOptions); workers
     remove them. *connect_options*: passed to `asyncpg.connect`. *version*: the version of your code, recorded
     with every attempt that does not succeed. *unknown_task_grace*: seconds after which jobs fail whose task
-    no live worker declares; None: never. *options*: apply to every job unless a more specific level sets
-    them.
+    no live worker declares, or that no worker can decode; None: never. *options*: apply to every job unless a
+    more specific level sets them.
     """
 
     def __init__(
@@ -474,6 +474,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
             codec=self._codec,
             rng=self._rng,
             result_limit=self.payload_limit,
+            grace=self._unknown_task_grace,
             main_thread=main_thread,
         )
 

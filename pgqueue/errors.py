@@ -335,6 +335,14 @@ class NotOpenError(PgQueueError):
     """The PgQueue is not open: use it inside `async with pgq:`."""
 
 
+class WrongEventLoopError(PgQueueError):
+    """The PgQueue was called in another event loop than the one that it was opened in. Nothing was done.
+
+    From a plain handler call it by `anyio.from_thread.run(task.enqueue, ...)`, which runs in the worker's
+    loop, and not by `asyncio.run`. From any other thread use `asyncio.run_coroutine_threadsafe`.
+    """
+
+
 class BackgroundError(PgQueueError):
     """A background loop of the open PgQueue has ended, or is stuck. The message names it.
 

@@ -59,6 +59,7 @@ class Parts:
     def _check_open(self) -> None:
         if self._host is None:
             raise NotOpenError("this PgQueue is not open: use it inside `async with pgq:`")
+        self._database.check_loop()
 
     def _check_reads(self) -> None:
         """Raise MissingPrivilegeError if the role may not read jobs: what it waits for would never come."""

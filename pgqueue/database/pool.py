@@ -6,6 +6,7 @@ settings, prepared statements, LISTEN and advisory locks do not work, and pgqueu
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -29,7 +30,13 @@ from pgqueue.database.outages import (
 )
 from pgqueue.database.resolving import resolve_apart
 from pgqueue.database.times import read_far_times
-from pgqueue.errors import ConfigurationError, MissingPrivilegeError, NotOpenError, PgQueueError
+from pgqueue.errors import (
+    ConfigurationError,
+    MissingPrivilegeError,
+    NotOpenError,
+    PgQueueError,
+    WrongEventLoopError,
+)
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -103,11 +110,23 @@ class Database:
         self._pool: Pool | None = None
         self._plain_pool: Pool | None = None
         self._kept = _Kept(self)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The event loop that its connections belong to."""
+
+    def check_loop(self) -> None:
+        """Raise WrongEventLoopError in another event loop than the one in which this was opened."""
+        if self._loop is not None and asyncio.get_running_loop() is not self._loop:
+            raise WrongEventLoopError(
+                "this PgQueue was opened in another event loop; call it there: from a plain handler by "
+                "`anyio.from_thread.run(task.enqueue, ...)`, from another thread by "
+                "`asyncio.run_coroutine_threadsafe`"
+            )
 
     async def open(self) -> None:
         """Detect a pooler, and open the pool. Raises ConfigurationError, DatabaseUnavailableError."""
         began_at = time.monotonic()
         resolve_apart()
+        self._loop = asyncio.get_running_loop()
         try:
             with anyio.fail_after(self.connect_timeout):
                 probe = await asyncpg.connect(**self._plain_arguments())
@@ -179,6 +198,7 @@ class Database:
         pool = self._pool
         if pool is None:
             raise NotOpenError("this PgQueue is not open: use it inside `async with pgq:`")
+        self.check_loop()
         began_at = time.monotonic()
         try:
             connection = await pool.acquire(timeout=self.connect_timeout)
@@ -231,6 +251,8 @@ class Database:
         """
         if self._pool is None or self.is_pooled or self._kept.is_lent:
             return self.lend()
+        if asyncio.get_running_loop() is not self._loop:
+            self.check_loop()
         return self._kept
 
     async def take_plain(self) -> PoolConnectionProxy[asyncpg.Record]:
@@ -241,6 +263,7 @@ class Database:
         """
         if self._pool is None:
             raise NotOpenError("this PgQueue is not open: use it inside `async with pgq:`")
+        self.check_loop()
         if self._plain_pool is None:
             # Opens no connection yet, because few programs need one.
             self._plain_pool = asyncpg.create_pool(

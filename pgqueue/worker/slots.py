@@ -78,6 +78,7 @@ class Slots:
             threads=settings.concurrency,
             rng=host.rng,
             watch=self.deadlines.watch,
+            grace=host.unknown_task_grace,
             run_isolated=self._run_isolated,
         )
         self._children = ChildProcesses(grace=settings.cancel_grace)
@@ -150,14 +151,14 @@ class Slots:
                 self._finisher.add(
                     attempt, PutAside(claimed.id, claimed.task, lane.queue, lane.priority, "paused")
                 )
-            elif attempt.policy is None:
-                error = JobError("Undecodable", f"the stored options cannot be read: {claimed.options}")
-                self._finisher.add(attempt, Ended(claimed.id, JobStatus.FAILED, "undecodable", error))
             elif lease_id != held:
                 # Lost while the claim was under way.
                 self._finisher.add(attempt, Released(claimed.id))
             elif claimed.expired:
                 self._finisher.add(attempt, Ended(claimed.id, JobStatus.EXPIRED, "expired", None))
+            elif attempt.policy is None:
+                message = f"the stored options cannot be read: {claimed.options}"
+                self._finisher.add(attempt, self.executor.undecodable(attempt, message))
             else:
                 started.append(attempt)
         self.attempts.update(started)

@@ -116,6 +116,7 @@ class Worker:
 
     def start(self) -> None:
         """Start working, in an asyncio task that `wait_stopped` waits for."""
+        self._host.database.check_loop()
         loop = asyncio.get_running_loop()
         forked.prepare(loop)
         self._running = loop.create_task(self._run(), name=f"pgqueue worker {self.name}")

@@ -328,7 +328,7 @@ async def test_a_codec_leaves_no_plain_text_in_the_database(dsn: str, db: Connec
 
 @pytest.mark.contract("P4.14")
 async def test_a_codec_that_cannot_read_fails_the_job_and_not_the_worker(dsn: str, db: Connection) -> None:
-    async with PgQueue(dsn, codec=Scrambling()) as pgq:
+    async with PgQueue(dsn, codec=Scrambling(), unknown_task_grace=0.001) as pgq:
         echo = declare_echo(pgq)
         async with pgq.worker():
             plain = await db.fetchval("""select pgqueue.enqueue('echo', '{"value": 1}')""")
@@ -346,7 +346,7 @@ async def test_a_codec_that_cannot_read_fails_the_job_and_not_the_worker(dsn: st
 
 @pytest.mark.contract("P4.14", "P1.9")
 async def test_a_job_that_a_codec_cannot_read_does_not_stop_other_waiters(dsn: str, db: Connection) -> None:
-    async with PgQueue(dsn, codec=Scrambling()) as pgq:
+    async with PgQueue(dsn, codec=Scrambling(), unknown_task_grace=0.001) as pgq:
         echo = declare_echo(pgq)
         async with pgq.worker():
             plain = await db.fetchval("""select pgqueue.enqueue('echo', '{"value": 1}')""")

@@ -137,6 +137,8 @@ async def test_a_timeout_that_exhausts_the_retries_is_one(pgq: PgQueue, retries:
 
 @pytest.mark.contract("P5.1", "P5.11")
 async def test_a_payload_that_cannot_be_decoded_is_one_and_stops_nobody(pgq: PgQueue, db: Connection) -> None:
+    inside.end_grace(pgq)
+
     @pgq.task
     async def work(number: int) -> int:
         return number
@@ -523,6 +525,8 @@ async def test_a_redrive_that_keeps_the_attempts_has_one_more(pgq: PgQueue) -> N
 async def test_a_redrive_with_other_arguments_mends_a_payload_that_could_not_be_decoded(
     pgq: PgQueue, db: Connection
 ) -> None:
+    inside.end_grace(pgq)
+
     @pgq.task
     async def work(number: int) -> int:
         return number

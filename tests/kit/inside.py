@@ -103,6 +103,11 @@ def stats(pgq: PgQueue) -> StatsWriter:
     return pgq._stats
 
 
+def end_grace(pgq: PgQueue) -> None:
+    """Have the workers of *pgq* fail what nobody can run, or decode, as soon as they have tried twice."""
+    pgq._unknown_task_grace = 0.001
+
+
 def statement(of: Store, name: str) -> str:
     """Return the SQL of the statement called *name*."""
     return of._sql[name]

@@ -144,7 +144,7 @@ async def test_what_another_codec_has_written_is_named_and_all_else_is_shown(dsn
 async def test_a_dead_letter_that_cannot_be_decoded_is_shown_as_it_is_stored(
     dsn: str, pgq: PgQueue, db: Connection
 ) -> None:
-    async with PgQueue(dsn, codec=Sealed(), redact=["secret"]) as sealed:
+    async with PgQueue(dsn, codec=Sealed(), redact=["secret"], unknown_task_grace=0.001) as sealed:
 
         @sealed.task(name="echo")
         async def echo(secret: str) -> None: ...

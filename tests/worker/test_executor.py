@@ -244,6 +244,7 @@ async def test_arguments_that_cannot_be_decoded_fail_their_job_and_never_the_wor
     pgq: PgQueue, db: Connection, arguments: str
 ) -> None:
     runs: list[int] = []
+    inside.end_grace(pgq)
 
     @pgq.task
     async def work(number: int) -> int:
@@ -273,6 +274,8 @@ async def test_arguments_that_cannot_be_decoded_fail_their_job_and_never_the_wor
 async def test_options_that_cannot_be_read_fail_the_job_and_never_the_worker(
     pgq: PgQueue, db: Connection, options: str
 ) -> None:
+    inside.end_grace(pgq)
+
     @pgq.task
     async def work() -> int:
         return 1

@@ -55,7 +55,7 @@ async def test_a_child_does_not_go_on_as_the_worker(
     pgq: PgQueue, processes: Processes, tmp_path: Path
 ) -> None:
     processes.start(*WORKER)
-    job = await pgq.enqueue_by_name("fork_and_await", tmp_path / "sign")
+    job = await pgq.enqueue_by_name("fork_and_await", str(tmp_path / "sign"))
 
     # It has no event loop: its await raises RuntimeError.
     assert await job.result(timeout=DEADLINE) == "1"
@@ -67,7 +67,7 @@ async def test_a_child_keeps_no_session_of_a_dead_worker(
     pgq: PgQueue, db: Connection, processes: Processes, tmp_path: Path
 ) -> None:
     worker = processes.start(*WORKER, "--lease-ttl", "60")
-    job = await pgq.enqueue_by_name("leave_a_child", tmp_path / "sign")
+    job = await pgq.enqueue_by_name("leave_a_child", str(tmp_path / "sign"))
     [child] = await wrote_pid(tmp_path / "sign")
     try:
         assert await locks(db) == 1

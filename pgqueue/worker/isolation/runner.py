@@ -132,6 +132,7 @@ class AttemptRunner:
         codec: Codec | None,
         rng: random.Random,
         result_limit: int,
+        grace: float | None,
         main_thread: MainThread,
     ) -> None:
         self._registry = registry
@@ -139,7 +140,12 @@ class AttemptRunner:
         # The worker abandons an attempt by killing this process.
         self._deadlines = Deadlines(self._attempts, grace=0.0, abandon=lambda attempt: None)  # noqa: ARG005
         self._executor = _Executor(
-            codec=codec, result_limit=result_limit, threads=1, rng=rng, watch=self._deadlines.watch
+            codec=codec,
+            result_limit=result_limit,
+            threads=1,
+            rng=rng,
+            watch=self._deadlines.watch,
+            grace=grace,
         )
         self._executor.main_thread = main_thread
         self._progress = ProgressWriter(database, store)

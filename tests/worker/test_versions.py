@@ -1,0 +1,146 @@
+"""Two versions of the code side by side: what one of them cannot decode is left for the other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from kit.waiting import eventually, over
+
+from pgqueue import JobHandle, JobStatus, PgQueue
+from pgqueue.events import AttemptsEnded, Event
+from pgqueue.model.ids import new_id
+from pgqueue.model.job_error import JobError
+from pgqueue.model.outcomes import Ended, Retried
+from pgqueue.retry.decision import JobSoFar
+from pgqueue.retry.undecodable import LONGEST, wait_or_fail
+
+if TYPE_CHECKING:
+    from conftest import Connection
+
+pytestmark = pytest.mark.handlers
+
+
+@asynccontextmanager
+async def versions(dsn: str, grace: float | None = 3600.0) -> AsyncIterator[tuple[PgQueue, PgQueue]]:
+    async with (
+        PgQueue(dsn, version="1", unknown_task_grace=grace) as old,
+        PgQueue(dsn, version="2", unknown_task_grace=grace) as new,
+    ):
+
+        @old.task(name="adds")
+        async def adds_old(user: int) -> str:
+            return f"1: {user}"
+
+        @new.task(name="adds")
+        async def adds_new(user: int, channel: str = "mail") -> str:
+            return f"2: {user} {channel}"
+
+        @old.task(name="drops")
+        async def drops_old(user: int, legacy: bool = False) -> str:
+            return f"1: {user} {legacy}"
+
+        @new.task(name="drops")
+        async def drops_new(user: int) -> str:
+            return f"2: {user}"
+
+        @old.task(name="renames")
+        async def renames_old(user: int) -> str:
+            return f"1: {user}"
+
+        @new.task(name="renames")
+        async def renames_new(user_id: int) -> str:
+            return f"2: {user_id}"
+
+        yield old, new
+
+
+CALLS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "adds": ("new", {"user": 1, "channel": "sms"}, "2: 1 sms"),
+    "drops": ("old", {"user": 1, "legacy": True}, "1: 1 True"),
+    "renames": ("new", {"user_id": 1}, "2: 1"),
+}
+"""By task: who calls, by which arguments, and what comes of it."""
+
+
+async def has_tried(pgq: PgQueue, job: JobHandle[object]) -> bool:
+    return bool(await pgq.attempts(job.id))
+
+
+@pytest.mark.contract("W22")
+@pytest.mark.parametrize("task", CALLS)
+async def test_a_job_waits_for_a_worker_that_can_decode_it(dsn: str, task: str) -> None:
+    caller, arguments, result = CALLS[task]
+    async with versions(dsn) as (old, new):
+        right, wrong = (new, old) if caller == "new" else (old, new)
+        job = await right.enqueue_by_name(task, **arguments)
+        async with wrong.worker(name="wrong"):
+            await eventually(lambda: has_tried(old, job))
+        waiting = await job.refresh()
+        async with right.worker(name="right"):
+            assert await job.result(timeout=60) == result
+        ended, attempts = await job.refresh(), await old.attempts(job.id)
+
+    assert (waiting.status, waiting.attempt) == (JobStatus.SCHEDULED, 0)
+    assert (ended.attempt, ended.worker) == (1, "right")
+    assert {(each.worker, each.reason) for each in attempts} == {("wrong", "undecodable")}
+
+
+@pytest.mark.contract("W22")
+async def test_an_option_that_cannot_be_read_waits_as_well(pgq: PgQueue, db: Connection) -> None:
+    """A later version may give it more values."""
+
+    @pgq.task
+    async def work() -> int:
+        return 1
+
+    job = await work.enqueue()
+    await db.execute("set pgqueue.writer to 'on'")
+    await db.execute(
+        'update pgqueue.job set options = \'{"max_retries": "as of tomorrow"}\' where id = $1', job.id
+    )
+    async with pgq.worker():
+        await eventually(lambda: has_tried(pgq, job))
+        assert await job.status() is JobStatus.SCHEDULED
+
+
+@pytest.mark.contract("W22")
+async def test_what_no_version_can_decode_fails_after_the_grace_with_the_reason(dsn: str) -> None:
+    heard: list[Event] = []
+    async with versions(dsn, grace=0.5) as (_, new), PgQueue(dsn) as client:
+        new.observe(heard.append, AttemptsEnded)
+        job = await client.enqueue_by_name("adds", nobody="knows this")
+        async with new.worker():
+            ended = await over(job)
+
+    assert (ended.status, ended.reason) == (JobStatus.FAILED, "undecodable")
+    assert ended.error is not None
+    assert "do not match the task" in ended.error.message
+    assert "user" in ended.error.message
+    # The first try and the last: it did not spin.
+    assert len(heard) == 2
+
+
+ERROR = JobError("Undecodable", "it does not fit")
+
+
+def so_far(age: float) -> JobSoFar:
+    return JobSoFar(new_id(), 0, age)
+
+
+@pytest.mark.contract("W22")
+@pytest.mark.parametrize("grace", [1.0, 3600.0, 24 * 3600.0, None])
+def test_the_pauses_grow_and_end_with_the_grace(grace: float | None) -> None:
+    age, tries = 0.0, 0
+    while isinstance(outcome := wait_or_fail(so_far(age), ERROR, grace), Retried):
+        assert 0 < outcome.delay <= LONGEST
+        assert not outcome.spent
+        age, tries = age + outcome.delay, tries + 1
+        if grace is None and age > 30 * 24 * 3600:
+            break
+
+    assert isinstance(outcome, Ended if grace is not None else Retried)
+    assert tries < 200 or grace is None
+    assert grace is None or age == pytest.approx(grace)
