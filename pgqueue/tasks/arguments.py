@@ -199,6 +199,10 @@ class Arguments:
         """Where stored arguments have secrets, by the annotations."""
         return self._form.secrets
 
+    def is_surplus(self, name: str) -> bool:
+        """Whether the handler has no parameter that takes the stored argument *name*."""
+        return self._named_rest is None and name not in (*self._names, self._rest, POSITIONAL)
+
     @property
     def parameters(self) -> Parameters:
         """How stored arguments become parameters."""

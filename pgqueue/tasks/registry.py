@@ -11,7 +11,7 @@ from pgqueue.options.levels import DEFAULTS, MAX_LOSSES, NO_OPTIONS, Options, ch
 from pgqueue.options.policy import Policy
 from pgqueue.tasks.arguments import POSITIONAL
 from pgqueue.tasks.definition import TaskDefinition
-from pgqueue.tasks.redaction import redact, redact_value
+from pgqueue.tasks.redaction import REDACTED, redact, redact_value
 
 
 class Registry:
@@ -108,6 +108,10 @@ class Registry:
         if definition is None:
             return redact(arguments, paths, positional=POSITIONAL)
         known = definition.arguments
+        if isinstance(arguments, dict) and any(map(known.is_surplus, arguments)) and (paths or known.secrets):
+            # What the task does not know may be a secret by another name, and so may the name itself.
+            kept = {name: value for name, value in arguments.items() if not known.is_surplus(name)}
+            arguments = {**kept, REDACTED: REDACTED}
         return redact(
             arguments, paths, positional=POSITIONAL, parameters=known.parameters, secrets=known.secrets
         )

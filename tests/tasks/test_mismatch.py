@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit.web_client import client_of
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
 from pgqueue import InvalidArgumentsError, PgQueue
 from pgqueue.tasks.mismatch import without_values
+from pgqueue.web import status_app
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -83,3 +85,24 @@ async def test_a_caller_reads_the_names_it_sent(pgq: PgQueue) -> None:
         await call.enqueue(pte={"kind": SECRET})
 
     assert SECRET not in str(raised.value)
+
+
+async def test_a_surplus_argument_may_be_the_secret_by_another_name(pgq: PgQueue, db: Connection) -> None:
+    @pgq.task(redact=["password"], max_retries=0)
+    async def login(password: str) -> None: ...
+
+    job_id = await db.fetchval(
+        "select pgqueue.enqueue('login', $1::json)",
+        f'{{"password": "p", "passwort": "{SECRET}", "{SECRET}": 1}}',
+    )
+    job = await pgq.get(job_id)
+    async with client_of(status_app(pgq, local_reading=True)) as client:
+        page = await client.get(f"/dashboard/jobs/{job_id}")
+    async with client_of(status_app(pgq, authorize=lambda *_: True)) as client:
+        refused = await client.post(
+            "/jobs", json={"task": "login", "arguments": {"password": "p", SECRET: 1}}
+        )
+
+    assert pgq.shown_arguments(job) == {"password": "[redacted]", "[redacted]": "[redacted]"}
+    assert (page.status_code, SECRET in page.text) == (200, False)
+    assert (refused.status_code, SECRET in refused.text) == (422, False)

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.app import PgQueue
-from pgqueue.errors import IdempotencyConflictError, JobNotFoundError
+from pgqueue.errors import IdempotencyConflictError, InvalidArgumentsError, JobNotFoundError
 from pgqueue.model.checks import MAX_KEY_LENGTH
 from pgqueue.model.jobs import Job, JobStatus
 from pgqueue.options.declared import CallOptions
@@ -30,7 +30,7 @@ from pgqueue.web.api.poll import measured_after
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.links import path_to
-from pgqueue.web.http.problems import NO_STORE, ProblemError
+from pgqueue.web.http.problems import NO_STORE, ProblemError, argument_errors
 from pgqueue.web.http.retry_after import Outlooks, retry_after, retry_after_submission
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
@@ -75,6 +75,11 @@ class Submissions:
             if key is None:
                 raise
             raise HTTPException(422, CONFLICT) from None
+        except InvalidArgumentsError as error:
+            if not error.errors or not self._redacts(signature):
+                raise
+            problem = f"task {body.task!r}: the arguments do not match its parameters"
+            raise ProblemError(422, problem, errors=argument_errors(error, names_extra=False)) from None
         options = self._pgq.registry.resolve(signature.task, signature.definition, signature.options)
         job = None if handle.created and _starts_pending(options) else await _read(handle)
         if not handle.created and job is not None:
@@ -124,6 +129,12 @@ class Submissions:
         if isinstance(body.arguments, dict):
             return Signature(body.task, (), body.arguments, call, checked)
         return Signature(body.task, tuple(body.arguments), {}, call, checked)
+
+    def _redacts(self, signature: Signature[Any]) -> bool:
+        """Whether some arguments of such calls are secret, so that a surplus one may be one of them."""
+        registry = self._pgq.registry
+        options = registry.resolve(signature.task, signature.definition, signature.options)
+        return registry.redacts(signature.task, options["queue"])
 
     def _scope_in(
         self, body: SubmitBody, definition: TaskDefinition | None, options: Mapping[str, Any]

@@ -72,18 +72,21 @@ def _members_of(error: Exception) -> dict[str, Any]:
     """Return what a problem says of *error* besides the usual members."""
     match error:
         case InvalidArgumentsError() if error.errors or error.argument is not None:
-            return {"errors": _argument_errors(error)}
+            return {"errors": argument_errors(error, names_extra=True)}
         case NotADeadLetterError() | JobNotWaitingError():
             return {"job_status": str(error.status)}
         case _:
             return {}
 
 
-def _argument_errors(error: InvalidArgumentsError) -> list[dict[str, str]]:
-    """Return which arguments are invalid, and why, without their values: they may be secret."""
+def argument_errors(error: InvalidArgumentsError, *, names_extra: bool) -> list[dict[str, str]]:
+    """Return which arguments are invalid, and why, without their values: they may be secret.
+
+    *names_extra*: whether to name arguments that the task does not know.
+    """
     if not error.errors:
         return [{"field": f"arguments.{error.argument}", "message": str(error)}]
     return [
         {"field": ".".join(map(str, ("arguments", *place))), "message": message}
-        for place, message in without_values(error.errors, names_extra=True)
+        for place, message in without_values(error.errors, names_extra=names_extra)
     ]
