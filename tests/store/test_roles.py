@@ -10,9 +10,10 @@ from uuid import UUID, uuid4
 import anyio
 import asyncpg
 import pytest
-from kit.roles import Roles, roles_of
+from kit.roles import KINDS, Roles, roles_of
 from kit.waiting import eventually
 from kit.web_client import client_of
+from typer.testing import CliRunner
 
 from pgqueue import (
     DuplicateJobError,
@@ -28,6 +29,7 @@ from pgqueue import (
     SchemaError,
     Snooze,
 )
+from pgqueue.cli import app
 from pgqueue.database.sql import load_roles
 from pgqueue.upkeep import retention as purger
 from pgqueue.upkeep import unknown_tasks
@@ -776,3 +778,31 @@ async def test_a_role_that_reads_serves_pages_and_polls(roles: Roles, pgq: PgQue
             assert answer.status_code == 200, (path, answer.text)
         answer = await client.post(f"/jobs/{waiting.id}/cancel")
         assert answer.status_code == 403, answer.text
+
+
+# The command
+
+
+@pytest.mark.contract("W2")
+async def test_the_command_prints_the_sql_of_a_schema_with_a_prefix(dsn: str, superuser_dsn: str) -> None:
+    prefix = f"t{uuid4().hex[:12]}"
+    await PgQueue(dsn, schema="other_jobs").migrate()
+
+    printed = CliRunner().invoke(app, ["roles", "--schema=other_jobs", f"--prefix={prefix}"])
+    refused = CliRunner().invoke(app, ["roles", "--prefix=x; drop table y"])
+
+    assert printed.exit_code == 0
+    assert "pgqueue" not in printed.stdout
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    connection = await asyncpg.connect(superuser_dsn)
+    try:
+        await connection.execute(printed.stdout)
+        for kind, may in (("enqueue", False), ("read", True), ("worker", True)):
+            found = await connection.fetchval(
+                "select has_table_privilege($1, 'other_jobs.job', 'select')", f"{prefix}_{kind}"
+            )
+            assert found is may
+    finally:
+        for kind in KINDS:
+            await connection.execute(f"drop owned by {prefix}_{kind}; drop role {prefix}_{kind}")
+        await connection.close()
