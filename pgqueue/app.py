@@ -263,6 +263,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         if self._host is not None:
             raise ConfigurationError("this PgQueue is already open")
         await self._database.open()
+        self._store.encoding = self._database.encoding
         # It may be another database by now. Not in `close`: calls under way there still use the lanes.
         self._writer.forget_lanes()
         try:
@@ -436,6 +437,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
             name=name,
             run_twice=run_twice or self._runs_twice,
         )
+        self._check_encoding(settings)
         host = WorkerHost(
             database=self._database,
             store=self._store,
@@ -455,6 +457,16 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         self._workers = [each for each in self._workers if not each.has_stopped]
         self._workers.append(worker)
         return worker
+
+    def _check_encoding(self, settings: WorkerSettings) -> None:
+        encoding = self._database.encoding
+        if encoding is None:
+            return
+        for name in (*settings.queues, *self.registry.names, settings.name or ""):
+            if not encoding.holds(name):
+                raise ConfigurationError(
+                    f"worker: the database's encoding {encoding.name} does not have a character of {name!r}"
+                )
 
     @contextmanager
     def running_twice(self) -> Iterator[None]:

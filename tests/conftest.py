@@ -207,9 +207,9 @@ class Databases:
         self._next_clone = self._portal.start_task_soon(self._make, self._from_template)
         return dsn
 
-    def make_empty(self) -> str:
+    def make_empty(self, options: str = "") -> str:
         """Return the DSN of a database without pgqueue's schema."""
-        return self._portal.call(self._make, "")
+        return self._portal.call(self._make, options)
 
     def drop(self, dsn: str) -> None:
         """Have a database dropped, whoever is connected; does not wait for it."""

@@ -14,7 +14,7 @@ import asyncpg
 from pgqueue.background.loop import Loop
 from pgqueue.database.outages import PASSING_ERRORS
 from pgqueue.database.pool import Database
-from pgqueue.errors import MissingPrivilegeError, NotOpenError
+from pgqueue.errors import InvalidOptionError, MissingPrivilegeError, NotOpenError
 from pgqueue.events.kinds import AttemptEnded, AttemptsEnded, Event, JobsClaimed, JobsEnqueued, JobsRescued
 from pgqueue.events.observers import Observers
 from pgqueue.model.estimates import BUCKETS, count_into
@@ -178,7 +178,7 @@ class StatsWriter:
                 await self._write()
         except (*PASSING_ERRORS, NotOpenError) as error:
             logger.debug("statistics not written yet, will retry (%s: %s)", type(error).__name__, error)
-        except (asyncpg.PostgresError, MissingPrivilegeError) as error:
+        except (asyncpg.PostgresError, MissingPrivilegeError, InvalidOptionError) as error:
             # A role without the right to write them, for example. Jobs must not fail because of that.
             self._unwritten = []
             level = logging.DEBUG if self.is_refused else logging.WARNING

@@ -21,6 +21,7 @@ import asyncpg
 from pgqueue.database import settings as session
 from pgqueue.database.connection import OwnConnection
 from pgqueue.database.dsn import read_dsn, refused_parameter
+from pgqueue.database.encoding import UNSTORABLE, Encoding, encoding_of, unstorable
 from pgqueue.database.outages import (
     CONNECTION_ERRORS,
     LOST_SESSIONS,
@@ -94,6 +95,8 @@ class Database:
     ) -> None:
         self._dsn = read_dsn(dsn)
         self.schema = schema
+        self.encoding: Encoding | None = None
+        """The database's encoding, once open; None: UTF8."""
         self.is_pooled = False
         """Whether the connection leads through a transaction-mode pooler; known once open."""
         self._max_connections = max_connections
@@ -135,6 +138,7 @@ class Database:
                     async with probe.transaction():
                         backend = await probe.fetchval("select pg_catalog.pg_backend_pid()")
                         self._settings = {**self._own_settings, **await session.read_meaning(probe)}
+                    self.encoding = encoding_of(probe.get_settings().server_encoding)
                     self.is_pooled = self._dsn.is_pooled or backend != probe.get_server_pid()
                 finally:
                     await probe.close()
@@ -147,6 +151,12 @@ class Database:
                 )
         except CONNECT_ERRORS as error:
             raise self.refusal(error, began_at) from error
+        if self.encoding is not None:
+            logger.warning(
+                "the database has the encoding %s, not UTF8: text that it does not have is replaced in "
+                "errors, and refused in tags, keys and names",
+                self.encoding.name,
+            )
         if self.is_pooled:
             logger.warning(
                 "connected through a transaction-mode pooler: no LISTEN and no advisory locks; "
@@ -211,6 +221,8 @@ class Database:
             raise MissingPrivilegeError(str(error)) from error
         except PgQueueError:
             raise
+        except UNSTORABLE as error:
+            raise unstorable(error) from error
         except CONNECTION_ERRORS as error:
             if not isinstance(error, ValueError):
                 connection.terminate()
@@ -464,6 +476,8 @@ class _Kept:
         self._take_back()
         if isinstance(error, asyncpg.InsufficientPrivilegeError):
             raise MissingPrivilegeError(str(error)) from error
+        if isinstance(error, UNSTORABLE):
+            raise unstorable(error) from error
 
     def _take_back(self) -> None:
         self.is_lent = False

@@ -24,6 +24,24 @@ ROOT: Traversable = _packaged if _packaged.is_dir() else Path(__file__).parents[
 _SCHEMA = re.compile(r"\bpgqueue(?=[.';])")
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 _ROLE = re.compile(r"\bpgqueue(_enqueue|_worker|_read)?\b")
+_WORDS = """
+    all analyse analyze and any array as asc asymmetric authorization between bigint binary bit boolean
+    both case cast char character check coalesce collate collation column concurrently constraint create
+    cross current_catalog current_date current_role current_schema current_time current_timestamp
+    current_user dec decimal default deferrable desc distinct do else end except exists extract false
+    fetch float for foreign freeze from full grant greatest group grouping having ilike in initially
+    inner inout int integer intersect interval into is isnull join json json_array json_arrayagg
+    json_exists json_object json_objectagg json_query json_scalar json_serialize json_table json_value
+    lateral leading least left like limit localtime localtimestamp merge_action national natural nchar
+    none normalize not notnull null nullif numeric offset on only or order out outer overlaps overlay
+    placing position precision primary real references returning right row select session_user setof
+    similar smallint some substring symmetric system_user table tablesample then time timestamp to
+    trailing treat trim true union unique user using values varchar variadic verbose when where window
+    with xmlattributes xmlconcat xmlelement xmlexists xmlforest xmlnamespaces xmlparse xmlpi xmlroot
+    xmlserialize xmltable information_schema plpgsql
+"""
+_RESERVED = frozenset(_WORDS.split())
+"""Words of SQL that name no schema without quotes, in any version, and schemas of the server's own."""
 _WORKS_WITH = re.compile(r"^-- works with: (\d+)$", re.MULTILINE)
 _NUMBERED = re.compile(r"(\d{4})_(\w+)\.sql")
 
@@ -46,6 +64,8 @@ def check_schema_name(schema: str) -> str:
             "schema must be at most 40 lower-case letters, digits and underscores, without a leading digit, "
             f"got {shown(schema)}"
         )
+    if schema in _RESERVED or schema.startswith("pg_"):
+        raise ConfigurationError(f"schema must not be a word that SQL or PostgreSQL reserves, got {schema!r}")
     return schema
 
 

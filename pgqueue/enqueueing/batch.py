@@ -62,7 +62,7 @@ class Call:
             expires_after=expires if isinstance(expires, float) else None,
             options=call.stored(),
             headers=json.dumps(options["headers"]) if options["headers"] else None,
-            tags=json.dumps(options["tags"]) if options["tags"] else None,
+            tags=json.dumps(options["tags"], ensure_ascii=False) if options["tags"] else None,
             key=options["key"],
         )
         return cls(

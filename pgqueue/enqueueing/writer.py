@@ -24,6 +24,7 @@ import anyio
 import asyncpg
 
 from pgqueue.background.notifications import Signals
+from pgqueue.database.encoding import UNSTORABLE, unstorable
 from pgqueue.database.outages import CONNECTION_ERRORS, RECONNECT_PAUSES, unavailable
 from pgqueue.database.pool import Database
 from pgqueue.enqueueing.batch import Batch, Call, chunks
@@ -226,6 +227,8 @@ class Writer:
                         schema = self._database.schema
                         await self._store.notify(connection, schema, [f"ready {lane}" for lane in lanes])
                 return
+            except UNSTORABLE as error:
+                raise unstorable(error) from error
             except asyncpg.UniqueViolationError:
                 # Another caller chose the same id just now: look again, unless looking found nothing new. To
                 # a snapshot that is older than that job, it stays invisible.

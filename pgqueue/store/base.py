@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from pgqueue.database.encoding import Encoding
 from pgqueue.database.sql import load_statements
 from pgqueue.events.kinds import JobMoved
 from pgqueue.model.jobs import JobStatus
@@ -20,6 +21,15 @@ class Statements:
 
     def __init__(self, schema: str) -> None:
         self._sql = load_statements(schema)
+        self.encoding: Encoding | None = None
+        """The database's encoding, once it is open; None: UTF8."""
+
+    def _document(self, document: str) -> str:
+        """Return a JSON document as the database can store it."""
+        return document if self.encoding is None else self.encoding.document(document)
+
+    def _documents(self, documents: Iterable[str | None]) -> list[str | None]:
+        return [None if each is None else self._document(each) for each in documents]
 
 
 def id_list(ids: Iterable[UUID | str]) -> str:

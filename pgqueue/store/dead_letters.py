@@ -88,7 +88,13 @@ class DeadLetterStatements(Statements):
     ) -> None:
         """Make a failed job pending again; *arguments* are JSON."""
         await connection.execute(
-            self._sql["redrive"], job_id, queue, arguments, reset_attempts, reason, actor
+            self._sql["redrive"],
+            job_id,
+            queue,
+            arguments and self._document(arguments),
+            reset_attempts,
+            reason,
+            actor,
         )
 
     async def discard(

@@ -32,7 +32,7 @@ class EndStatements(Statements):
             self._sql["finish"],
             lease_id,
             id_list(names),
-            None if results is None else f"[{','.join(results)}]",
+            None if results is None else self._document(f"[{','.join(results)}]"),
             worker,
             min(names, default=None),
             max(names, default=None),
@@ -53,11 +53,11 @@ class EndStatements(Statements):
             [interval(outcome.delay) for outcome in outcomes],
             worker,
             [outcome.reason for outcome in outcomes],
-            [_error_json(outcome.error) for outcome in outcomes],
+            [self._error_json(outcome.error) for outcome in outcomes],
             [outcome.spent for outcome in outcomes],
             used([outcome.not_before for outcome in outcomes]),
             used([outcome.options for outcome in outcomes]),
-            used([outcome.arguments for outcome in outcomes]),
+            used(self._documents(outcome.arguments for outcome in outcomes)),
         )
         return {row["id"]: row["is_doomed"] for row in rows}
 
@@ -72,7 +72,7 @@ class EndStatements(Statements):
             [outcome.status for outcome in outcomes],
             worker,
             [outcome.reason for outcome in outcomes],
-            [_error_json(outcome.error) for outcome in outcomes],
+            [self._error_json(outcome.error) for outcome in outcomes],
         )
         return {row[0] for row in rows}
 
@@ -87,7 +87,7 @@ class EndStatements(Statements):
     ) -> bool:
         """Fail a job at which a statement fails, wherever it waits, or runs under *lease_id*."""
         failed = await connection.fetchval(
-            self._sql["fail_broken"], job_id, reason, _error_json(error), worker, lease_id
+            self._sql["fail_broken"], job_id, reason, self._error_json(error), worker, lease_id
         )
         return failed is not None
 
@@ -139,7 +139,7 @@ class EndStatements(Statements):
     ) -> str | None:
         """Store a step's result; return the one that was stored first, or None if the lease was lost."""
         stored: str | None = await connection.fetchval(
-            self._sql["record_step"], job_id, lease_id, name, result
+            self._sql["record_step"], job_id, lease_id, name, self._document(result)
         )
         return stored
 
@@ -147,10 +147,15 @@ class EndStatements(Statements):
         self, connection: Connection, reports: Sequence[tuple[UUID, UUID, str]]
     ) -> None:
         """Store the progress of jobs, given as (lease id, job id, JSON)."""
+        if self.encoding is not None:
+            reports = [(lease_id, job_id, self._document(report)) for lease_id, job_id, report in reports]
         await connection.execute(self._sql["report_progress"], *zip(*reports, strict=True))
 
-
-def _error_json(error: JobError | None) -> str | None:
-    if error is None:
-        return None
-    return json.dumps({"type": error.type, "message": error.message, "traceback": error.traceback})
+    def _error_json(self, error: JobError | None) -> str | None:
+        if error is None:
+            return None
+        document = {"type": error.type, "message": error.message, "traceback": error.traceback}
+        if self.encoding is not None:
+            # Read by statements as text, not as JSON alone: an escape would not help.
+            document = {key: text and self.encoding.fit(text) for key, text in document.items()}
+        return json.dumps(document)

@@ -27,7 +27,7 @@ class EnqueueStatements(Statements):
                 connection, jobs.ids[0], jobs.documents[0], jobs.templates[jobs.numbers[0] - 1]
             )
             return
-        await connection.execute(self._sql["enqueue"], *_new_jobs(jobs))
+        await connection.execute(self._sql["enqueue"], *self._new_jobs(jobs))
 
     async def enqueue_one(
         self, connection: Connection, job_id: UUID, document: str, template: Template
@@ -39,7 +39,7 @@ class EnqueueStatements(Statements):
             template.lane[0],
             str(template.lane[1]),
             template.task,
-            document,
+            document if self.encoding is None else self.encoding.document(document),
             _time(template.expires_at),
             _seconds(template.expires_after),
             template.options,
@@ -52,7 +52,7 @@ class EnqueueStatements(Statements):
         """Write *jobs* with a time; return by id the lanes of those that are already due. All or nothing."""
         rows = await connection.fetch(
             self._sql["schedule"],
-            *_new_jobs(jobs),
+            *self._new_jobs(jobs),
             [_time(template.run_at) for template in jobs.templates],
             [_seconds(template.delay) for template in jobs.templates],
         )
@@ -66,7 +66,13 @@ class EnqueueStatements(Statements):
         *holds*: the idempotency keys that they ask for, by job. All or nothing.
         """
         rows = await connection.fetch(
-            self._sql["submit"], json.dumps([_submission(call, holds.get(call[0])) for call in calls])
+            self._sql["submit"],
+            json.dumps(
+                [
+                    _submission((job_id, self._document(document), template), holds.get(job_id))
+                    for job_id, document, template in calls
+                ]
+            ),
         )
         return [
             Submitted(
@@ -135,7 +141,9 @@ class EnqueueStatements(Statements):
         """
         rows = await connection.fetch(
             self._sql["replace_jobs"],
-            json.dumps([_call(job_id, document, template) for job_id, document, template in calls]),
+            json.dumps(
+                [_call(job_id, self._document(document), template) for job_id, document, template in calls]
+            ),
         )
         return {
             UUID(row["id"]): _replaced(JobStatus(row["was"]), is_timed=row["is_timed"] == "true")
@@ -160,6 +168,23 @@ class EnqueueStatements(Statements):
         )
         return bool(is_first == "true")
 
+    def _new_jobs(self, jobs: NewJobs) -> tuple[Any, ...]:
+        templates = jobs.templates
+        return (
+            id_list(jobs.ids),
+            self._document(f"[{','.join(jobs.documents)}]"),
+            f"{{{','.join(map(str, jobs.numbers))}}}" if len(templates) > 1 else None,
+            [template.lane[0] for template in templates],
+            [str(template.lane[1]) for template in templates],
+            [template.task for template in templates],
+            used([_time(template.expires_at) for template in templates]),
+            used([_seconds(template.expires_after) for template in templates]),
+            used([template.options for template in templates]),
+            used([template.headers for template in templates]),
+            used([template.tags for template in templates]),
+            used([template.key for template in templates]),
+        )
+
 
 def _time(at: datetime | None) -> str | None:
     return None if at is None else at.isoformat()
@@ -167,24 +192,6 @@ def _time(at: datetime | None) -> str | None:
 
 def _seconds(seconds: float | None) -> str | None:
     return None if seconds is None else repr(seconds)
-
-
-def _new_jobs(jobs: NewJobs) -> tuple[Any, ...]:
-    templates = jobs.templates
-    return (
-        id_list(jobs.ids),
-        f"[{','.join(jobs.documents)}]",
-        f"{{{','.join(map(str, jobs.numbers))}}}" if len(templates) > 1 else None,
-        [template.lane[0] for template in templates],
-        [str(template.lane[1]) for template in templates],
-        [template.task for template in templates],
-        used([_time(template.expires_at) for template in templates]),
-        used([_seconds(template.expires_after) for template in templates]),
-        used([template.options for template in templates]),
-        used([template.headers for template in templates]),
-        used([template.tags for template in templates]),
-        used([template.key for template in templates]),
-    )
 
 
 def _key_rows(rows: Iterable[KeyRow]) -> str:
@@ -200,7 +207,8 @@ def _key_rows(rows: Iterable[KeyRow]) -> str:
                 "window": row.window,
             }
             for row in rows
-        ]
+        ],
+        ensure_ascii=False,
     )
 
 

@@ -51,7 +51,7 @@ class MeasureStatements(Statements):
 
     async def record_stats(self, connection: Connection, rows: Collection[Mapping[str, object]]) -> None:
         """Store the statistics of a process. A row that is stored twice counts once, by its id."""
-        await connection.execute(self._sql["record_stats"], json.dumps(list(rows)))
+        await connection.execute(self._sql["record_stats"], json.dumps(list(rows), ensure_ascii=False))
 
     async def read_stats(
         self, connection: Connection, span: float, width: float, *, queue: str | None, by_queue: bool
