@@ -40,7 +40,8 @@ LIVES = {
     "is cancelled as it is released": [NEW, STARTED, "cancelled: running > cancelled"],
     # Claimed, and not to be run.
     "is claimed too late": [NEW, "expired: pending > expired"],
-    "cannot be read": [NEW, "failed: pending > failed"],
+    "cannot be read": [NEW, "retrying: pending > scheduled"],
+    "can never be read": [NEW, "failed: pending > failed"],
     "is unknown": [NEW, "released: pending > pending"],
     # With a worker that is lost; whose starts were its own to tell.
     "is lost": [NEW, "lost: running > pending", *RUN],
@@ -253,7 +254,8 @@ async def arrange(pgq: PgQueue, db: Connection, work: Task[[str], None]) -> dict
         await enqueue("follows later", **keyed("d"), delay=3600)
         await jobs["is cancelled and lost"].cancel()
         await dying.die()
-    await enqueue("succeeds", "fails", "snoozes", "is cancelled", "is released", "cannot be read")
+    await enqueue("succeeds", "fails", "snoozes", "is cancelled", "is released")
+    await enqueue("cannot be read", "can never be read")
     await enqueue("is cancelled as it is released", "is unwanted")
     await enqueue("fails again", "is cancelled as it fails", max_retries=1)
     await enqueue("is due", "is unwanted later", delay=3600)
@@ -290,7 +292,13 @@ async def have_time_come(db: Connection, ids: dict[str, UUID]) -> None:
         await db.execute("update pgqueue.expiry set check_at = now() where job_id = any($1)", never_come_to)
         await db.execute("update pgqueue.scheduled set scheduled_at = now() where job_id = $1", ids["is due"])
         await db.execute(
-            """update pgqueue.job set options = '{"timeout": "soon"}' where id = $1""", ids["cannot be read"]
+            """update pgqueue.job set options = '{"timeout": "soon"}' where id = any($1)""",
+            [ids["cannot be read"], ids["can never be read"]],
+        )
+        # Workers have met it again and again, for longer than the grace.
+        await db.execute(
+            "update pgqueue.job set started_at = now() - interval '1 year' where id = $1",
+            ids["can never be read"],
         )
         await db.execute(
             "insert into pgqueue.cancel_request (job_id, lease_id) values ($1, gen_random_uuid())",
