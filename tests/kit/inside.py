@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pgqueue.events.observers import Observers
     from pgqueue.options.run_time import Settings
     from pgqueue.store import Store
+    from pgqueue.tasks.arguments import Arguments
     from pgqueue.upkeep.retention import Purging
     from pgqueue.web.pages.login import Gate
     from pgqueue.worker.claim.claimer import Claimer
@@ -106,6 +107,11 @@ def stats(pgq: PgQueue) -> StatsWriter:
 def end_grace(pgq: PgQueue) -> None:
     """Have the workers of *pgq* fail what nobody can run, or decode, as soon as they have tried twice."""
     pgq._unknown_task_grace = 0.001
+
+
+def is_exact(arguments: Arguments) -> bool:
+    """Return whether what is called with them comes back as it went in, whatever it is."""
+    return arguments._is_exact
 
 
 def statement(of: Store, name: str) -> str:

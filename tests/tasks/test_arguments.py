@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import inside
 from pydantic import BaseModel, Field, NaiveDatetime
 
 from pgqueue import (
@@ -362,6 +363,7 @@ async def test_arguments_that_do_not_fit_fail_the_job_and_not_the_worker(
     async def work(number: int) -> int:
         return number
 
+    inside.end_grace(pgq)
     async with pgq.worker():
         broken = await db.fetchval("select pgqueue.enqueue('work', $1::json)", stored)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import inside
 from kit.web_client import client_of
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
@@ -67,6 +68,7 @@ async def test_what_is_stored_is_refused_without_its_values_and_names(pgq: PgQue
             ("adopt", f'{{"pet": {{"kind": "{SECRET}"}}}}'),
         )
     ]
+    inside.end_grace(pgq)
     async with pgq.worker():
         jobs = [await pgq.wait(each) for each in ids]
 

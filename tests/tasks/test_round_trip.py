@@ -19,6 +19,7 @@ import pytest
 from asyncpg.pgproto.pgproto import UUID as AsyncpgUUID  # noqa: N811  # a class, whatever its case
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from kit import inside
 from pydantic import (
     AfterValidator,
     AliasChoices,
@@ -115,6 +116,10 @@ class Noted(BaseModel):
     a: int
     _note: str = PrivateAttr("")
 
+    def with_note(self, note: str) -> Noted:
+        self._note = note
+        return self
+
 
 class Login(BaseModel):
     name: str
@@ -180,8 +185,7 @@ class Pair(NamedTuple):
     b: str
 
 
-noted = Noted(a=1)
-noted._note = "n"  # noqa: SLF001  # a private attribute is what it is about
+noted = Noted(a=1).with_note("n")
 AWARE = datetime(2030, 1, 1, 12, 30, 15, 123456, tzinfo=timezone(timedelta(hours=5, minutes=30)))
 
 CASES: dict[str, tuple[Any, Any, bool]] = {
@@ -451,7 +455,8 @@ LEAVES: list[tuple[Any, Any]] = [
     (bool, st.booleans()),
     (float, st.floats()),
     (bytes, st.binary(max_size=5)),
-    (Decimal, st.decimals(allow_nan=False)),
+    # An infinite one is no Decimal to pydantic: at the call already, a union takes it for a float.
+    (Decimal, st.decimals(allow_nan=False, allow_infinity=False)),
     (date, st.dates()),
     (datetime, st.datetimes(timezones=st.timezones())),
     (time, st.times()),
@@ -563,7 +568,7 @@ def test_a_value_of_any_type_arrives_as_it_was_or_is_refused(data: st.DataObject
     ],
 )
 def test_types_are_exact_or_checked(annotation: Any, exact: bool) -> None:
-    assert arguments_of(annotation)._form.is_exact is exact  # noqa: SLF001
+    assert inside.is_exact(arguments_of(annotation)) is exact
 
 
 def test_a_call_of_exact_types_is_not_read_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytest
+from kit import inside
 from kit.waiting import over
 from pydantic import AfterValidator, PlainSerializer
 
@@ -141,6 +142,7 @@ async def test_a_validator_that_ends_fails_its_own_job(
     async def work(value: Annotated[int, AfterValidator(lambda value: value if value < 5 else end())]) -> int:
         return value
 
+    inside.end_grace(pgq)
     async with PgQueue(dsn) as stranger:
         # It knows the task's name alone, and checks nothing.
         ended = await runs_on(pgq, work, 7, sender=stranger)
@@ -172,6 +174,7 @@ async def test_a_result_that_cannot_be_looked_at_ends_its_own_job(pgq: PgQueue, 
 async def test_arguments_of_a_retry_that_cannot_be_stored_fail_the_job(
     pgq: PgQueue, end: Callable[..., Any]
 ) -> None:
+    inside.end_grace(pgq)
     calls = 0
 
     def check(value: int) -> int:
