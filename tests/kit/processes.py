@@ -35,6 +35,11 @@ async def elsewhere() -> int:
     return os.getpid()
 
 
+@pgq.task(max_retries=0)
+async def fail() -> None:
+    raise ValueError("it always fails")
+
+
 @pgq.task
 async def hold(sign: Path, until: Path) -> str:
     """Write the process id to *sign*, then wait for *until* to exist."""

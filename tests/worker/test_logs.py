@@ -597,9 +597,9 @@ async def test_while_nobody_reads_what_goes_well_no_record_of_it_is_made(
     monkeypatch.setattr(Batch, "created_jobs", told.append)
     promote = inside.store(pgq).promote
 
-    async def watched(connection: Any, limit: int, *, names_jobs: bool) -> Promoted:
+    async def watched(*given: Any, names_jobs: bool) -> Promoted:
         told.extend([names_jobs] if names_jobs else [])
-        return await promote(connection, limit, names_jobs=names_jobs)
+        return await promote(*given, names_jobs=names_jobs)
 
     monkeypatch.setattr(inside.store(pgq), "promote", watched)
 
