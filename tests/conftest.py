@@ -78,7 +78,7 @@ LONG_FILES = frozenset(
 CORE_FILES = frozenset(
     f"test_{name}.py"
     for name in (
-        "acks", "backpressure", "cancel", "chores", "dead_letters", "enqueue", "expiry", "job_transactions",
+        "backpressure", "cancel", "chores", "dead_letters", "enqueue", "expiry", "job_transactions",
         "keys", "lists", "migrations", "pause", "rescue", "results", "retention",
         "retries", "signals", "smoke", "steps", "transactions", "unknown_tasks", "worker",
     )

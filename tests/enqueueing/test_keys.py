@@ -30,6 +30,7 @@ from pgqueue import (
     PgQueue,
     Task,
 )
+from pgqueue.database.encoding import encoding_of
 from pgqueue.enqueueing.idempotency import CHUNK, fingerprint_of, key_id
 from pgqueue.model.job_error import JobError
 from pgqueue.model.outcomes import Ended, Retried
@@ -412,8 +413,9 @@ async def test_other_tasks_with_the_same_arguments_are_other_calls(
 
 
 async def test_the_database_makes_the_same_digest_of_a_key(db: Connection) -> None:
-    for scope, key in [("task:work", "order-7"), ("tenant:é", "ключ " * 100)]:
-        assert await db.fetchval("select pgqueue.key_id($1, $2)", scope, key) == key_id(scope, key)
+    for scope, key in [("task:work", "order-7"), ("tenant:é", "clé " * 100), ("tenant:э", "ключ " * 100)]:
+        if await holds(db, scope + key):
+            assert await db.fetchval("select pgqueue.key_id($1, $2)", scope, key) == key_id(scope, key)
 
 
 # Windows
@@ -1187,11 +1189,18 @@ async def test_a_bad_key_is_refused_by_sql(db: Connection, bad: str) -> None:
     assert await db.fetchval(KEYS) == 0
 
 
-async def test_a_longest_key_in_a_longest_scope_can_be_stored(pgq: PgQueue) -> None:
+async def test_a_longest_key_in_a_longest_scope_can_be_stored(pgq: PgQueue, db: Connection) -> None:
     @pgq.task(name="t" * 255)
     async def work() -> None: ...
 
-    calls = work.options(idempotency_key="\N{GRINNING FACE}" * 512)
+    longest = "\N{GRINNING FACE}" if await holds(db, "\N{GRINNING FACE}") else "k"
+    calls = work.options(idempotency_key=longest * 512)
 
     assert (await calls.enqueue()).created
     assert not (await calls.enqueue()).created
+
+
+async def holds(db: Connection, text: str) -> bool:
+    """Whether the database's encoding has all characters of *text*."""
+    encoding = encoding_of(await db.fetchval("show server_encoding"))
+    return encoding is None or encoding.holds(text)
