@@ -79,7 +79,7 @@ CORE_FILES = frozenset(
     f"test_{name}.py"
     for name in (
         "backpressure", "cancel", "chores", "dead_letters", "enqueue", "expiry", "job_transactions",
-        "keys", "lists", "migrations", "pause", "rescue", "results", "retention",
+        "keys", "lists", "migrations", "pause", "rescue",
         "retries", "signals", "smoke", "steps", "transactions", "unknown_tasks", "worker",
     )
 )  # fmt: skip

@@ -546,7 +546,7 @@ async def test_the_end_of_the_calendar_is_a_time_that_does_not_come(pgq: PgQueue
 FLAWS = {
     "run_at => 'infinity'": "would start at infinity",
     "run_at => '-infinity'": "would start at -infinity",
-    "run_at => '20000-01-01'": "would start at 20000",
+    "run_at => '20000-01-01'": "would start at .*20000",
     "run_at => '0044-03-15 BC'": "would start at",
     "delay => interval '20000 years'": "would start at|out of range",
     "expires_at => 'infinity'": "would expire at infinity",

@@ -129,7 +129,7 @@ async def test_a_job_of_a_rolled_back_savepoint_leaves_no_row_and_wakes_nobody(
 ) -> None:
     work = declare_work(pgq)
 
-    async with db.transaction():
+    async with db.transaction(isolation="read_committed"):
         await db.execute("create table orders (id integer)")
         with suppress(RolledBackError):
             async with db.transaction():
@@ -150,7 +150,7 @@ async def test_a_committed_transaction_wakes_workers_once_a_lane(
 ) -> None:
     work = declare_work(pgq)
 
-    async with db.transaction():
+    async with db.transaction(isolation="read_committed"):
         for number in range(5):
             await work.options(connection=db).enqueue(number)
         await pgq.enqueue_many([work.options(queue="mail").s(number) for number in range(5)], connection=db)
@@ -215,13 +215,13 @@ async def test_two_transactions_that_choose_one_id_make_one_job(
     other = await asyncpg.connect(dsn)
 
     async def enqueue_in_other() -> JobHandle[int]:
-        async with other.transaction():
+        async with other.transaction(isolation="read_committed"):
             return await work.options(connection=other, id=chosen).enqueue(2)
 
     async def is_waiting() -> bool:
         return await db.fetchval("select exists (select from pg_locks where not granted)") is True
 
-    async with db.transaction():
+    async with db.transaction(isolation="read_committed"):
         first = await work.options(connection=db, id=chosen).enqueue(1)
         second = asyncio.create_task(enqueue_in_other())
         await eventually(is_waiting)

@@ -108,7 +108,8 @@ async def test_a_migration_that_fails_leaves_nothing_behind(empty_dsn: str) -> N
 
 async def test_pending_migrations_are_the_sql_that_would_run(empty_dsn: str) -> None:
     pgq = PgQueue(empty_dsn)
-    connection = await asyncpg.connect(empty_dsn)
+    # psql sends one statement after the other. Here all are parsed at once, before the script's settings.
+    connection = await asyncpg.connect(empty_dsn, server_settings={"standard_conforming_strings": "on"})
 
     sql = await pgq.pending_migrations()
     assert await connection.fetchval("select to_regnamespace('pgqueue')::text") is None
