@@ -66,7 +66,7 @@ async def serve(dsn: str) -> None:
     """
     pgq = PgQueue(dsn)
     listener = listen("127.0.0.1", 0)
-    async with pgq, serving(status_app(pgq), listener):
+    async with pgq, serving(status_app(pgq, open_reading=True), listener):
         print(listener.getsockname()[1], flush=True)
         while await asyncio.to_thread(sys.stdin.readline):
             print(time.process_time(), flush=True)
