@@ -324,7 +324,7 @@ class Claimer:
                     job = await self._store.claim_one(connection, lease_id, job_id)
             except Exception as error:
                 if is_away(error):
-                    self._start(lease_id, claimed)
+                    # Those before it have started already.
                     raise
                 failures += 1
                 await self._blame(lease_id, job_id, error)
