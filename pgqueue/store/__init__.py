@@ -10,6 +10,7 @@ from pgqueue.store.claim import ClaimStatements
 from pgqueue.store.dead_letters import DeadLetterStatements
 from pgqueue.store.end import EndStatements
 from pgqueue.store.enqueue import EnqueueStatements
+from pgqueue.store.graph import Barrier, Callback, Edge, Graph, NewJob, Node
 from pgqueue.store.jobs import JobStatements, job_of
 from pgqueue.store.lease import LeaseStatements
 from pgqueue.store.measure import MeasureStatements
@@ -41,20 +42,26 @@ from pgqueue.store.values import (
 from pgqueue.store.web import WebStatements
 
 __all__ = [
+    "Barrier",
+    "Callback",
     "Carried",
     "Claimed",
     "Countable",
     "DeadCount",
     "Done",
+    "Edge",
     "Estimate",
     "FirstOf",
     "Found",
+    "Graph",
     "Hold",
     "KeyHolder",
     "KeyRow",
     "Lane",
     "LaneCounts",
+    "NewJob",
     "NewJobs",
+    "Node",
     "Partition",
     "Promoted",
     "Requeued",
