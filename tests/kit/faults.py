@@ -90,6 +90,8 @@ class Loss:
     """Only on a connection that this has come by before."""
     is_carried_out: bool
     is_held: bool
+    skip: int = 0
+    """So many executions of the statement come by before."""
 
 
 class LossyProxy:
@@ -118,9 +120,20 @@ class LossyProxy:
         The server has carried it out by then. The connection is cut; where it *is_held*, it stays, and is
         silent.
         """
+        self.lose_statement(statement, is_carried_out=True, is_held=is_held)
+
+    def lose_statement(
+        self, statement: str, *, is_carried_out: bool, is_held: bool = False, skip: int = 0
+    ) -> None:
+        """Lose an execution of a statement of `sql/`, behind *skip* others of it on the same connection.
+
+        Or the answer to it, where it *is_carried_out*.
+        """
         self.lost.clear()
         text = f"-- {statement}:".encode()
-        self.loss = Loss(text, is_statement=True, after=b"", is_carried_out=True, is_held=is_held)
+        self.loss = Loss(
+            text, is_statement=True, after=b"", is_carried_out=is_carried_out, is_held=is_held, skip=skip
+        )
 
     def lose_text(self, text: str, *, is_carried_out: bool, after: str = "", is_held: bool = False) -> None:
         """Lose the next message with *text* in it; or the answer to it, where it *is_carried_out*.
@@ -204,7 +217,10 @@ class Wire:
             if named := re.search(STATEMENT_NAME + loss.text, data):
                 self._prepared = named[1]
             elif self._prepared and data.startswith(b"B") and self._prepared in data:
-                self._loss, self._proxy.loss = loss, None
+                if loss.skip:
+                    loss.skip -= 1
+                else:
+                    self._loss, self._proxy.loss = loss, None
         elif loss.text in data and (self._has_come or not loss.after):
             self._loss, self._proxy.loss = loss, None
         elif loss.after and loss.after in data:

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from kit import inside
 from kit.faults import expire_lease, ghost, lossy_proxy
-from kit.waiting import eventually
+from kit.waiting import eventually, over
 
 from pgqueue import JobStatus, PgQueue
 from pgqueue.worker.claim.lanes import LATE
@@ -95,6 +95,36 @@ async def test_the_jobs_of_a_claim_whose_answer_is_lost_are_given_back_and_run_o
     reads = [await pgq.get(job.id) for job in jobs]
     assert {(read.attempt, read.losses) for read in reads} == {(1, 0)}
     assert await db.fetchval("select count(*) from pgqueue.attempt") == 0
+
+
+@pytest.mark.contract("W8")
+@pytest.mark.parametrize("is_carried_out", [True, False], ids=["answer lost", "never sent"])
+async def test_a_connection_lost_between_two_single_claims_starts_no_job_twice(
+    dsn: str, db: Connection, is_carried_out: bool
+) -> None:
+    runs: Counter[int] = Counter()
+
+    async with lossy_proxy(dsn) as proxy, PgQueue(proxy.dsn) as queue:
+
+        @queue.task
+        async def work(number: int) -> int:
+            runs[number] += 1
+            return number
+
+        jobs = await queue.enqueue_many(work.s(number) for number in range(5))
+        # One that no claim can take: the batch fails at it, and the others are claimed one by one.
+        await db.execute("set pgqueue.writer to 'on'")
+        await db.execute("update pgqueue.ready set attempt = 2147483647 where job_id = $1", jobs[4].id)
+        proxy.lose_statement("claim_one", is_carried_out=is_carried_out, skip=2)
+        async with queue.worker(lease_ttl=600):
+            await proxy.lost.wait()
+            assert [await job.result(timeout=60) for job in jobs[:4]] == list(range(4))
+            broken = await over(jobs[4])
+        losses = [(await job.refresh()).losses for job in jobs]
+
+    assert runs == Counter(range(4))
+    assert (broken.status, broken.reason) == (JobStatus.FAILED, "broken_row")
+    assert losses == [0] * 5
 
 
 async def test_what_a_claim_takes_that_is_still_under_way_is_given_back_too(
