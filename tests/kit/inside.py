@@ -129,7 +129,7 @@ def lease_of(worker: Worker) -> UUID | None:
 
 def foreign_lanes(worker: Worker) -> int:
     """Return how many lanes *worker* remembers as those of others."""
-    return len(worker._claimer._foreign)
+    return len(worker._claimer._unknown)
 
 
 def claimer_of(worker: Worker) -> Claimer:
