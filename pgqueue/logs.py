@@ -371,8 +371,9 @@ class JsonFormatter(logging.Formatter):
     """Writes each record as a JSON object on its own line.
 
     Its keys are `time` (UTC, ISO 8601), `level`, `logger`, `process` and `message`; the attributes in RECORD
-    and those of JobLogFilter, if the record has them; and `exception` and `stack` as strings. The line is
-    ASCII, so that no logged text can break the line or send control sequences to a terminal.
+    and those of JobLogFilter, if the record has them; `statement`, the file of a statement of pgqueue's that
+    failed ("upkeep/promote"); and `exception` and `stack` as strings. The line is ASCII, so that no logged
+    text can break the line or send control sequences to a terminal.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -385,7 +386,9 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         attributes = vars(record)
-        values |= {name: value for name in RECORD if (value := attributes.get(name)) is not None}
+        values |= {
+            name: value for name in (*RECORD, "statement") if (value := attributes.get(name)) is not None
+        }
         if record.exc_info:
             values["exception"] = self.formatException(record.exc_info)
         if record.stack_info:

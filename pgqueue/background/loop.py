@@ -14,6 +14,7 @@ from typing import Final
 
 import anyio
 
+from pgqueue.database.failing import log_fields
 from pgqueue.database.outages import RECONNECT_PAUSES
 from pgqueue.errors import BackgroundError, NotOpenError, PgQueueError
 
@@ -120,4 +121,5 @@ class Loop:
             error,
             pause,
             exc_info=error,
+            extra=log_fields(error),
         )

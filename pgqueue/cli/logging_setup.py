@@ -78,7 +78,7 @@ def _own_stderr() -> IO[str]:
 
 
 class _Line(logging.Formatter):
-    """Appends the job to records that a handler logs.
+    """Appends the job to records that a handler logs, and the statement to those about one that failed.
 
     Text that a terminal would obey is escaped, and every line after the first is indented, so that no text
     can pass for a record.
@@ -90,6 +90,8 @@ class _Line(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's
         line = super().formatMessage(record)
+        if statement := getattr(record, "statement", None):
+            line = f"{line} [statement {statement}]"
         if getattr(record, "job_id", None) is None or hasattr(record, "event"):
             return line
         return f"{line} [job {record.job_id}, attempt {record.attempt}]"  # type: ignore[attr-defined]  # the filter's

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import anyio
 
+from pgqueue.database.failing import log_fields
 from pgqueue.database.outages import PASSING_ERRORS, RECONNECT_PAUSES, REMIND_AFTER
 
 logger = logging.getLogger("pgqueue.worker")
@@ -49,6 +50,7 @@ async def persist(
                 what,
                 type(error).__name__,
                 error,
+                extra=log_fields(error) if level > logging.DEBUG else None,
             )
             await anyio.sleep(pause)
         else:

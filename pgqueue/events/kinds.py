@@ -440,6 +440,8 @@ class WorkErrorIsolated:
     """The error's type."""
     job_ids: Sequence[UUID] = ()
     """Jobs that were set aside as failed for it."""
+    statement: str | None = None
+    """The statement that failed, by its file: "upkeep/promote". None: the error came from no statement."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from pgqueue.database.failing import log_fields, statement_of
 from pgqueue.database.outages import is_about_values, is_away
 from pgqueue.database.pool import Link
 from pgqueue.events.kinds import WorkErrorIsolated
@@ -126,8 +127,11 @@ class BrokenRows:
             type(error).__name__,
             error,
             pause,
+            extra=log_fields(error),
         )
-        self._observers.emit(WorkErrorIsolated(self._doing, type(error).__name__))
+        self._observers.emit(
+            WorkErrorIsolated(self._doing, type(error).__name__, statement=statement_of(error))
+        )
 
     async def _set_aside(self, link: Link, job_id: UUID, error: Exception, lease_id: UUID | None) -> None:
         store = self._store
@@ -153,10 +157,10 @@ class BrokenRows:
             "was set aside as failed" if is_failed else "was put right",
             type(error).__name__,
             error,
+            extra=log_fields(error),
         )
-        self._observers.emit(
-            WorkErrorIsolated(self._doing, type(error).__name__, [job_id] if is_failed else [])
-        )
+        ids = [job_id] if is_failed else []
+        self._observers.emit(WorkErrorIsolated(self._doing, type(error).__name__, ids, statement_of(error)))
 
     async def move(  # noqa: C901  # one loop: a batch that fails, and what is then done
         self,

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from pgqueue.database.failing import log_fields, statement_of
 from pgqueue.database.outages import is_away
 from pgqueue.events.kinds import JobMoved, JobsReopened, WorkErrorIsolated
 from pgqueue.upkeep.chore import TICK, Chore
@@ -74,6 +75,9 @@ class Redriving(Chore):
             else f"leaves job {job_id} out",
             type(error).__name__,
             error,
+            extra=log_fields(error),
         )
-        tools.observers.emit(WorkErrorIsolated(self.name, type(error).__name__))
+        tools.observers.emit(
+            WorkErrorIsolated(self.name, type(error).__name__, statement=statement_of(error))
+        )
         return True

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import anyio
 
+from pgqueue.database.failing import log_fields
 from pgqueue.database.outages import is_away
 from pgqueue.database.pool import Link
 from pgqueue.model.ids import new_id
@@ -138,6 +139,7 @@ class Purging(Chore):
                     broken,
                     type(error).__name__,
                     error,
+                    extra=log_fields(error),
                 )
                 start, size = _behind(broken), STEP
                 continue
@@ -159,6 +161,7 @@ class Purging(Chore):
                 partition.name,
                 type(error).__name__,
                 error,
+                extra=log_fields(error),
             )
             return False
 

@@ -18,6 +18,7 @@ from typing import Final
 
 import anyio
 
+from pgqueue.database.failing import log_fields, statement_of
 from pgqueue.database.outages import PASSING_ERRORS, RECONNECT_PAUSES, REMIND_AFTER, is_away
 from pgqueue.events.kinds import WorkErrorIsolated
 from pgqueue.events.observers import Observers
@@ -140,7 +141,9 @@ class Rounds:
         chore.due_at = time.monotonic() + pause
         chore.forget()
         _tell_failed(chore, error, pause)
-        self._observers.emit(WorkErrorIsolated(chore.name, type(error).__name__))
+        self._observers.emit(
+            WorkErrorIsolated(chore.name, type(error).__name__, statement=statement_of(error))
+        )
 
     def _tell_away(self, error: BaseException) -> None:
         self._outages += 1
@@ -153,6 +156,7 @@ class Rounds:
             "upkeep: the database is unavailable (%s: %s); trying again every second",
             type(error).__name__,
             error,
+            extra=log_fields(error),
         )
 
 
@@ -165,6 +169,7 @@ def _tell_failed(chore: Chore, error: BaseException, pause: float) -> None:
         type(error).__name__,
         error,
         pause,
+        extra=log_fields(error),
         # Once: later attempts would fill the log with the same traceback.
         exc_info=error if not is_passing and chore.failures == 1 else None,
     )

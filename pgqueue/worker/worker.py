@@ -26,6 +26,7 @@ from uuid import UUID
 
 import anyio
 
+from pgqueue.database.failing import log_fields, statement_of
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Link
 from pgqueue.errors import PgQueueError
@@ -291,8 +292,11 @@ class Worker:
                     self.name,
                     doing,
                     pause,
+                    extra=log_fields(error),
                 )
-                self._host.observers.emit(WorkErrorIsolated(doing, type(error).__name__))
+                self._host.observers.emit(
+                    WorkErrorIsolated(doing, type(error).__name__, statement=statement_of(error))
+                )
                 await anyio.sleep(pause)
             else:
                 return

@@ -8,9 +8,11 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+from pgqueue.database.sql import ROOT
+
 # For types alone: programs that tests start import this module, too.
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
     from typing import Any
     from uuid import UUID
 
@@ -119,6 +121,21 @@ def statement(of: Store, name: str) -> str:
     return of._sql[name]
 
 
+def break_statements(of: Store, *folders: str, but: Collection[str] = ()) -> dict[str, str]:
+    """Break all statements of these folders of `sql/`, but some; return them as they were, by name."""
+    names = {
+        file.name.removesuffix(".sql") for folder in folders for file in (ROOT / folder).iterdir()
+    }.difference(but)
+    whole = {name: of._sql[name] for name in names}
+    of._sql = {**of._sql, **{name: f"-- {name}: broken\n\nselect from where" for name in names}}
+    return whole
+
+
+def mend_statements(of: Store, whole: dict[str, str]) -> None:
+    """Have statements be again as they were."""
+    of._sql = {**of._sql, **whole}
+
+
 # A worker
 
 
@@ -141,6 +158,11 @@ def sleeps(worker: Worker, *, for_more_than: float = 1000.0) -> bool:
     """Return whether *worker* has found its lanes empty, and looks again only when told, or so much later."""
     claimer = worker._claimer
     return not claimer.book.has_active and claimer._sweep_in() > for_more_than
+
+
+def chores_of(worker: Worker) -> set[str]:
+    """Return what *worker* calls its chores."""
+    return {chore.name for each in (worker._rounds, worker._retention) for chore in each._chores}
 
 
 def slots_of(worker: Worker) -> Slots:

@@ -11,6 +11,7 @@ from kit import inside
 from kit.waiting import eventually
 
 from pgqueue import JobNotFoundError, PgQueue
+from pgqueue.database.failing import statement_of
 from pgqueue.database.sql import load_migrations, load_statements
 
 ROOT = Path(__file__).parents[2]
@@ -169,3 +170,20 @@ async def test_two_schemas_in_one_database_do_not_mix(empty_dsn: str) -> None:
             await job.result(timeout=60)
 
     assert ran == ["two", "one"]
+
+
+@pytest.mark.contract("W8")
+@pytest.mark.parametrize("raised_by", ["server", "driver"])
+async def test_an_error_names_its_statement_whoever_raised_it(pgq: PgQueue, raised_by: str) -> None:
+    store, known = inside.store(pgq), []
+    if raised_by == "server":
+        inside.break_statements(store, "upkeep")
+    else:
+        known.append(7)
+
+    with pytest.raises((asyncpg.PostgresError, asyncpg.DataError)) as raised:
+        async with inside.database(pgq).acquire() as connection:
+            await store.fail_unknown(connection, 1.0, known, 10)  # type: ignore[arg-type]  # on purpose
+
+    assert statement_of(raised.value) == "upkeep/fail_unknown"
+    assert statement_of(KeyError(7)) is None

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from kit import inside
 from kit.waiting import eventually
 
 from pgqueue import JobStatus, PgQueue
 from pgqueue.events import Event, Observers, WorkErrorIsolated
+from pgqueue.upkeep import placing, retention, rounds
 from pgqueue.upkeep.chore import Chore
 from pgqueue.upkeep.rounds import Rounds
 
@@ -229,6 +231,49 @@ async def test_a_worker_goes_on_while_the_statement_of_one_chore_fails_and_takes
         "upkeep: working on mass redrives"
     }
     assert "function pgqueue.carry_redrive(integer) does not exist" in failures[0].getMessage()
+    assert {each.statement for each in failures} == {"dead_letters/carry_redrive"}  # type: ignore[attr-defined]
+
+
+KEEPING_THE_LEASE = {"register_lease", "renew_lease", "hold_lock", "lock_lease", "delete_lease"}
+
+
+@pytest.mark.contract("W8")
+async def test_a_worker_works_while_all_statements_of_its_upkeep_fail_and_says_which(
+    pgq: PgQueue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "FAILURE_PAUSES", (0.2,))
+    monkeypatch.setattr(placing, "FIRST_PASS", 0.0)
+    monkeypatch.setattr(retention, "FIRST_PASS", 0.0)
+    caplog.set_level(logging.INFO, "pgqueue.worker")
+    heard: list[WorkErrorIsolated] = []
+    pgq.observe(heard.append, WorkErrorIsolated)  # type: ignore[arg-type]
+    store = inside.store(pgq)
+
+    @pgq.task
+    async def work() -> str:
+        return "done"
+
+    folders = ("upkeep", "lease", "dead_letters", "settings", "measure", "schema")
+    # Where what is paused is not known, nothing may start.
+    whole = inside.break_statements(store, *folders, but={*KEEPING_THE_LEASE, "read_settings", "notify"})
+    async with pgq.worker() as worker:
+        await worker.wait_ready()
+        whole |= inside.break_statements(store, "settings", but={"notify"})
+        names = inside.chores_of(worker)
+
+        async def have_all_failed() -> bool:
+            return {each.doing for each in heard} >= names
+
+        await eventually(have_all_failed)
+        assert await (await work.enqueue()).result(timeout=30) == "done"
+        inside.mend_statements(store, whole)
+        for name in names:
+            await eventually(logged(caplog, f"{name} works again"))
+        assert worker.is_consuming
+
+    assert {each.doing for each in heard if each.statement is None} == set()
+    said = {getattr(record, "statement", None) for record in caplog.records} - {None}
+    assert said == {each.statement for each in heard}
 
 
 def logged(caplog: pytest.LogCaptureFixture, text: str, *, times: int = 1) -> Callable[[], Awaitable[bool]]:

@@ -384,6 +384,11 @@ def test_records_are_for_eyes_on_a_terminal_and_json_elsewhere(
         root.setLevel(before)
 
     assert isinstance(handler.formatter, JsonFormatter) is is_json
+    # A statement that failed is named in either form.
+    record = logging.LogRecord("pgqueue.worker", logging.ERROR, "", 0, "it failed", (), None)
+    record.statement = "upkeep/promote"
+    line = handler.format(record)
+    assert json.loads(line)["statement"] == "upkeep/promote" if is_json else line.endswith("upkeep/promote]")
 
 
 HOSTILE = 'boom "\n2026-01-01 ERROR root: forged\r\x1b[2J\u2028\u202e\ud800\0'

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import anyio
 
+from pgqueue.database.failing import log_fields, statement_of
 from pgqueue.database.outages import is_away
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Link
@@ -130,9 +131,12 @@ class Claimer:
                 type(error).__name__,
                 error,
                 pause,
+                extra=log_fields(error),
                 exc_info=error if self._failures == 1 else None,
             )
-            self._observers.emit(WorkErrorIsolated("claiming", type(error).__name__))
+            self._observers.emit(
+                WorkErrorIsolated("claiming", type(error).__name__, statement=statement_of(error))
+            )
             await self._rest(pause)
             return 0.0
         self._failures = 0
@@ -256,7 +260,12 @@ class Claimer:
             if is_away(error):
                 raise
             # One of the jobs, perhaps. If it was read back that failed, they are claimed.
-            logger.warning("a claim failed (%s: %s); claiming job by job", type(error).__name__, error)
+            logger.warning(
+                "a claim failed (%s: %s); claiming job by job",
+                type(error).__name__,
+                error,
+                extra=log_fields(error),
+            )
             await self._returns.return_unknown(lease_id)
             return await self._claim_singly(lease_id, limit, walk)
         self._tell_sent(len(jobs), started_at)

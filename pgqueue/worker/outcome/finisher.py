@@ -19,6 +19,7 @@ from uuid import UUID
 
 import anyio
 
+from pgqueue.database.failing import log_fields, statement_of
 from pgqueue.database.outages import AWAY_ERRORS, REMIND_AFTER, is_about_values
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Link
@@ -281,8 +282,12 @@ class Finisher:
         job_id = attempt.claimed.id
         stuck = self._stuck.get(attempt) or Stuck()
         if is_about_values(error) or self._written_at > stuck.first_at:
-            logger.error("job %s: the database rejected its outcome: %s", job_id, error)
-            self._observers.emit(WorkErrorIsolated("finishing", type(error).__name__, [job_id]))
+            logger.error(
+                "job %s: the database rejected its outcome: %s", job_id, error, extra=log_fields(error)
+            )
+            self._observers.emit(
+                WorkErrorIsolated("finishing", type(error).__name__, [job_id], statement_of(error))
+            )
             if not isinstance(attempt.outcome, Ended):
                 described = JobError("UnstorableResult", f"the database rejected the outcome: {error}")
                 attempt.outcome = Ended(job_id, JobStatus.FAILED, "unstorable_result", described)
@@ -328,8 +333,11 @@ class Finisher:
             attempt.claimed.id,
             type(error).__name__,
             error,
+            extra=log_fields(error),
         )
-        self._observers.emit(WorkErrorIsolated("finishing", type(error).__name__))
+        self._observers.emit(
+            WorkErrorIsolated("finishing", type(error).__name__, statement=statement_of(error))
+        )
 
     def _skip(self, attempt: RunningAttempt) -> None:
         self._stuck.setdefault(attempt, Stuck()).fail()
