@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -170,6 +170,13 @@ class Batch:
         calls = [call for call in self.keyed.values() if call.job_id not in self.found]
         self.settlement = await settle(store, connection, calls)
         return self.settlement
+
+    def name_lanes(self, lanes: Mapping[tuple[str, int], int]) -> None:
+        """Have its jobs written to the lanes with these ids: the transaction may not see the lanes."""
+        for jobs in (self.ready, self.timed):
+            jobs.templates = [replace(each, lane_id=lanes[each.lane]) for each in jobs.templates]
+        for call in self.keyed.values():
+            call.template = replace(call.template, lane_id=lanes[call.template.lane])
 
     def handled(self) -> list[tuple[UUID, bool, bool]]:
         """Return, for each call, its job, whether it created that job, and whether it replaced another call.

@@ -27,7 +27,7 @@ class SubmittingWriter(Writer):
         """Write one job that can run now. Raises DatabaseUnavailableError, MissingPrivilegeError."""
         batch = Batch()
         batch.add(call, job_id, document)
-        await self._learn_lanes(batch)
+        await self._lanes.learn(batch.lanes)
         await self._write_own(batch, None, None)
 
     async def _write_on(
@@ -35,7 +35,7 @@ class SubmittingWriter(Writer):
     ) -> None:
         if intake is not None and not intake.is_whole:
             intake.take_all()
-            await self._learn_lanes(batch)
+            await self._lanes.learn(batch.lanes)
         await self._write_transaction(connection, batch, key_wait)
 
     async def _write_parts(self, connection: Connection, batch: Batch) -> list[int]:
@@ -50,12 +50,10 @@ class SubmittingWriter(Writer):
         batch.due.update(row.id for row in rows if row.outcome == "due")
         if keyed:
             batch.settlement = settled(keyed, rows)
-        lanes = {self._lanes[template.lane] for template in batch.ready.templates if batch.ready.ids}
         timed = batch.timed
-        for job_id, number in zip(timed.ids, timed.numbers, strict=True):
-            if job_id in batch.due:
-                lanes.add(self._lanes[timed.templates[number - 1].lane])
-        return sorted(lanes)
+        due = {number for job_id, number in zip(timed.ids, timed.numbers, strict=True) if job_id in batch.due}
+        lanes = self._lanes_of(batch.ready.templates) if batch.ready.ids else set()
+        return sorted(lanes | self._lanes_of(timed.templates[number - 1] for number in due))
 
 
 def _parts(batch: Batch, keyed: Mapping[UUID, KeyedCall]) -> Iterator[list[tuple[UUID, str, Template]]]:

@@ -6,15 +6,14 @@ again with the same ids, and an id that exists by then is one that the first try
 A large enqueue overlaps itself: while the server writes one part of it, the next part is checked and
 encoded. That takes a transaction, which is rolled back if a later call is refused. Where calls have chosen
 ids, idempotency keys or start times, where queues are limited, and on a caller's connection, all calls are
-checked before anything is sent: what is written first depends on what comes later, and a lane that is made
-for a later part is invisible to a caller's repeatable read.
+checked before anything is sent: what is written first depends on what comes later.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Final
@@ -29,9 +28,10 @@ from pgqueue.database.outages import CONNECTION_ERRORS, RECONNECT_PAUSES, unavai
 from pgqueue.database.pool import Database
 from pgqueue.enqueueing.batch import Batch, Call, chunks
 from pgqueue.enqueueing.calls import Intake
+from pgqueue.enqueueing.lanes import Lanes
 from pgqueue.errors import KeyInFlightError
 from pgqueue.flow.backpressure import Depth, Depths
-from pgqueue.store import NewJobs, Store
+from pgqueue.store import NewJobs, Store, Template
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -60,18 +60,19 @@ class Writer:
         self._signals = signals
         self._depths = depths
         self._counting = anyio.Lock()
-        self._lanes: dict[tuple[str, int], int] = {}
+        self._lanes = Lanes(database, store)
+        self._known = self._lanes.known
 
     def forget_lanes(self) -> None:
         """Ask for lanes anew: the database may be another one."""
-        self._lanes.clear()
+        self._lanes.forget()
 
     async def write_one(self, call: Call, job_id: UUID, document: str) -> None:
         """Write one job that can run now, with a fresh id and no key, to a queue without a limit.
 
         Raises DatabaseUnavailableError.
         """
-        lane = self._lanes.get(call.template.lane)
+        lane = self._known.get(call.template.lane)
         if lane is not None:
             try:
                 async with self._database.writer() as connection:
@@ -81,12 +82,12 @@ class Writer:
             except _RETRIED as error:
                 is_unsure = isinstance(error, CONNECTION_ERRORS)
                 if isinstance(error, asyncpg.NotNullViolationError):
-                    self._lanes.clear()
+                    self._lanes.forget()
         else:
             is_unsure = False
         batch = Batch(is_unsure=is_unsure)
         batch.add(call, job_id, document)
-        await self._learn_lanes(batch)
+        await self._lanes.learn(batch.lanes)
         await self._write_own(batch, None, None)
 
     async def write(self, intake: Intake, connection: Connection | None, key_wait: float | None) -> None:
@@ -95,7 +96,8 @@ class Writer:
         intake.take(PART)
         if connection is not None or self._depths.is_limited or not batch.is_plain:
             intake.take_all()
-        await self._learn_lanes(batch)
+        if connection is None:
+            await self._lanes.learn(batch.lanes)
         if self._depths.is_limited:
             await self._write_where_room(batch, connection, key_wait)
         elif connection is not None:
@@ -152,16 +154,16 @@ class Writer:
                 if time.monotonic() >= deadline:
                     raise unavailable(error, time.monotonic() - began_at) from error
             except asyncpg.NotNullViolationError:
-                # The lane is gone: the database is not the one it was.
-                self._lanes.clear()
-                await self._learn_lanes(batch)
+                # The lane was removed, or the database is not the one it was.
+                self._lanes.forget()
+                await self._lanes.learn(batch.lanes)
             except CONNECTION_ERRORS as error:
                 batch.is_unsure = True
                 if time.monotonic() >= deadline:
                     raise unavailable(error, time.monotonic() - began_at) from error
                 await anyio.sleep(pause)
-        for lane in batch.lanes:
-            self._signals.publish(f"ready {self._lanes[lane]}")
+        for lane in self._lanes_of((*batch.ready.templates, *batch.timed.templates)):
+            self._signals.publish(f"ready {lane}")
 
     async def _write_on(
         self, connection: Connection, batch: Batch, intake: Intake | None, key_wait: float | None
@@ -173,7 +175,7 @@ class Writer:
                 return
             except _NotPlainError:
                 intake.take_all()
-                await self._learn_lanes(batch)
+                await self._lanes.learn(batch.lanes)
         if batch.is_one_statement:
             await self._store.enqueue(connection, batch.ready)
         else:
@@ -195,7 +197,7 @@ class Writer:
             await _while_sending(self._write_ready(connection, part), partial(intake.take, PART))
             if not batch.is_plain:
                 raise _NotPlainError
-            await self._learn_lanes(batch)
+            await self._lanes.learn(batch.lanes)
 
     async def _write_ready(self, connection: Connection, jobs: NewJobs) -> None:
         for each in chunks(jobs):
@@ -217,7 +219,9 @@ class Writer:
 
     async def _write_for_caller(self, batch: Batch, connection: Connection) -> None:
         """Write in the caller's transaction; if the write fails, a savepoint keeps the rest of it whole."""
-        known = -1
+        if not batch.lanes <= self._known.keys():
+            batch.name_lanes(await self._lanes.learn_beside(connection, batch.lanes))
+        known, is_named = -1, False
         while True:
             try:
                 async with connection.transaction():
@@ -229,6 +233,12 @@ class Writer:
                 return
             except UNSTORABLE as error:
                 raise unstorable(error) from error
+            except (asyncpg.NotNullViolationError, asyncpg.SerializationError):
+                # A lane was removed, or is younger than the transaction's snapshot: by its id it can be used.
+                if is_named:
+                    raise
+                is_named = True
+                batch.name_lanes(await self._lanes.learn_beside(connection, batch.lanes))
             except asyncpg.UniqueViolationError:
                 # Another caller chose the same id just now: look again, unless looking found nothing new. To
                 # a snapshot that is older than that job, it stays invisible.
@@ -244,7 +254,7 @@ class Writer:
         if batch.chosen or (batch.keyed and batch.is_unsure):
             await batch.find_existing(self._store, connection)
         ready, timed, follows = batch.ready, batch.timed, {}
-        lanes = {self._lanes[template.lane] for template in ready.templates if ready.ids}
+        lanes = self._lanes_of(ready.templates) if ready.ids else set()
         if batch.keyed:
             settlement = await batch.settle_keys(self._store, connection)
             follows = settlement.follows
@@ -259,14 +269,10 @@ class Writer:
             await self._store.block_on(connection, follows)
         return sorted(lanes)
 
-    async def _learn_lanes(self, batch: Batch) -> None:
-        """Make the lanes of a batch. Never in the caller's transaction: others would wait for its end."""
-        missing = batch.lanes - self._lanes.keys()
-        if not missing:
-            return
-        self._lanes |= await self._database.repeat(
-            lambda connection: self._store.learn_lanes(connection, missing)
-        )
+    def _lanes_of(self, templates: Iterable[Template]) -> set[int]:
+        """Return the lanes to announce. One that was forgotten meanwhile is found by polling."""
+        ids = (template.lane_id or self._known.get(template.lane) for template in templates)
+        return {lane for lane in ids if lane is not None}
 
 
 async def _while_sending(sending: Coroutine[Any, Any, None], work: Callable[[], None]) -> None:

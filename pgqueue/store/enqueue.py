@@ -22,7 +22,7 @@ class EnqueueStatements(Statements):
 
     async def enqueue(self, connection: Connection, jobs: NewJobs) -> None:
         """Write pending *jobs*. All or nothing."""
-        if len(jobs.ids) == 1:
+        if len(jobs.ids) == 1 and jobs.templates[jobs.numbers[0] - 1].lane_id is None:
             await self.enqueue_one(
                 connection, jobs.ids[0], jobs.documents[0], jobs.templates[jobs.numbers[0] - 1]
             )
@@ -99,11 +99,13 @@ class EnqueueStatements(Statements):
     async def learn_lanes(
         self, connection: Connection, lanes: Iterable[tuple[str, int]]
     ) -> dict[tuple[str, int], int]:
-        """Return the ids of *lanes*, given as (queue, priority); make those that are missing."""
+        """Return the ids of *lanes*, given as (queue, priority); make those that are missing or removed."""
         # In one order, because of two processes that make lanes, one waits for the other.
-        queues, priorities = zip(*sorted(lanes), strict=True)
-        rows = await connection.fetch(self._sql["learn_lanes"], queues, priorities)
-        return {(row["queue"], row["priority"]): row["id"] for row in rows}
+        names = sorted(lanes)
+        rows = await connection.fetch(
+            self._sql["learn_lanes"], [queue for queue, _ in names], [str(priority) for _, priority in names]
+        )
+        return {name: int(row["id"]) for name, row in zip(names, rows, strict=True)}
 
     async def make_lanes(self, connection: Connection, lanes: Iterable[tuple[str, int, str]]) -> None:
         """Make the missing lanes among *lanes*, given as (queue, priority, task)."""
@@ -183,6 +185,7 @@ class EnqueueStatements(Statements):
             used([template.headers for template in templates]),
             used([template.tags for template in templates]),
             used([template.key for template in templates]),
+            used([None if template.lane_id is None else str(template.lane_id) for template in templates]),
         )
 
 
@@ -250,4 +253,5 @@ def _call(job_id: UUID, document: str, template: Template) -> dict[str, Any]:
         "headers": template.headers,
         "tags": template.tags,
         "key": template.key,
+        "lane": template.lane_id,
     }

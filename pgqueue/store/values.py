@@ -27,6 +27,8 @@ class Template:
     headers: str | None = None
     tags: str | None = None
     key: str | None = None
+    lane_id: int | None = None
+    """The lane's id, where the transaction that writes the job cannot see the lane."""
 
     @property
     def is_timed(self) -> bool:

@@ -8,7 +8,8 @@ with added as (
     insert into pgqueue.job (id, lane, task, arguments, expires_at, options, headers, tags, key)
     values (
         $1::text::uuid,
-        (select id from pgqueue.lane where queue = $2::text and priority = $3::text::smallint and task = ''),
+        (select id from pgqueue.lane
+         where queue = $2::text and priority = $3::text::smallint and task = '' and removed_at is null),
         $4::text,
         $5::text::json,
         coalesce($6::text::timestamptz, pg_catalog.now() + pg_catalog.make_interval(secs => $7::text::float8)),

@@ -1,9 +1,9 @@
--- schedule: add jobs as enqueue does ($1 to $12), from templates that start at $13 or after $14.
+-- schedule: add jobs as enqueue does ($1 to $13), from templates that start at $14 or after $15.
 --
 -- Jobs whose time has already come are pending at once; returns these jobs and their lanes.
 
 with template as materialized (
-    select given.number, lane.id as lane, given.task,
+    select given.number, coalesce(lane.id, given.lane) as lane, given.task,
            coalesce(
                given.expires_at,
                pg_catalog.now() + pg_catalog.make_interval(secs => given.expires_after)) as expires_at,
@@ -16,12 +16,13 @@ with template as materialized (
              pg_catalog.unnest($6::text[]), pg_catalog.unnest($7::text[]::timestamptz[]),
              pg_catalog.unnest($8::text[]::float8[]), pg_catalog.unnest($9::text[]),
              pg_catalog.unnest($10::text[]), pg_catalog.unnest($11::text[]), pg_catalog.unnest($12::text[]),
-             pg_catalog.unnest($13::text[]::timestamptz[]), pg_catalog.unnest($14::text[]::float8[])
+             pg_catalog.unnest($13::text[]::integer[]),
+             pg_catalog.unnest($14::text[]::timestamptz[]), pg_catalog.unnest($15::text[]::float8[])
          ) with ordinality
-         as given (queue, priority, task, expires_at, expires_after, options, headers, tags, key,
+         as given (queue, priority, task, expires_at, expires_after, options, headers, tags, key, lane,
                    run_at, delay, number)
     left join pgqueue.lane
-        on lane.queue = given.queue and lane.priority = given.priority and lane.task = ''
+        on lane.queue = given.queue and lane.priority = given.priority and lane.task = '' and lane.removed_at is null
 ),
 added as (
     insert into pgqueue.job (id, lane, task, arguments, expires_at, options, headers, tags, key, run_at)

@@ -129,7 +129,7 @@ async def test_a_job_of_a_rolled_back_savepoint_leaves_no_row_and_wakes_nobody(
 ) -> None:
     work = declare_work(pgq)
 
-    async with db.transaction(isolation="read_committed"):
+    async with db.transaction():
         await db.execute("create table orders (id integer)")
         with suppress(RolledBackError):
             async with db.transaction():
@@ -150,7 +150,7 @@ async def test_a_committed_transaction_wakes_workers_once_a_lane(
 ) -> None:
     work = declare_work(pgq)
 
-    async with db.transaction(isolation="read_committed"):
+    async with db.transaction():
         for number in range(5):
             await work.options(connection=db).enqueue(number)
         await pgq.enqueue_many([work.options(queue="mail").s(number) for number in range(5)], connection=db)
