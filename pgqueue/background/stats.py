@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from time import monotonic
 from typing import Final
@@ -12,7 +12,8 @@ import anyio
 import asyncpg
 
 from pgqueue.background.loop import Loop
-from pgqueue.database.outages import PASSING_ERRORS
+from pgqueue.database.failing import log_fields
+from pgqueue.database.outages import PASSING_ERRORS, is_about_values
 from pgqueue.database.pool import Database
 from pgqueue.errors import InvalidOptionError, MissingPrivilegeError, NotOpenError
 from pgqueue.events.kinds import AttemptEnded, AttemptsEnded, Event, JobsClaimed, JobsEnqueued, JobsRescued
@@ -31,6 +32,8 @@ LAST_WITHIN: Final = 1.0
 MAX_QUEUES: Final = 1000
 """Maximum number of queues counted between two writes; further queues are not counted."""
 MAX_COUNT: Final = 2**31 - 1
+_REFUSALS: Final = (asyncpg.PostgresError, MissingPrivilegeError, InvalidOptionError)
+"""How the database, or what it cannot store, keeps statistics from being written."""
 
 
 @dataclass(slots=True)
@@ -178,17 +181,39 @@ class StatsWriter:
                 await self._write()
         except (*PASSING_ERRORS, NotOpenError) as error:
             logger.debug("statistics not written yet, will retry (%s: %s)", type(error).__name__, error)
-        except (asyncpg.PostgresError, MissingPrivilegeError, InvalidOptionError) as error:
+        except _REFUSALS as error:
             # A role without the right to write them, for example. Jobs must not fail because of that.
             self._unwritten = []
-            level = logging.DEBUG if self.is_refused else logging.WARNING
-            self.is_refused = True
-            logger.log(level, "statistics cannot be written: %s: %s", type(error).__name__, error)
+            self._tell_refused(error)
 
     async def _write(self) -> None:
-        async with self._database.acquire() as connection:
-            await self._store.record_stats(connection, self._unwritten)
+        try:
+            await self._record(self._unwritten)
+        except _REFUSALS as error:
+            if not is_about_values(error):
+                raise
+            # The counts of one queue, perhaps: only those are lost.
+            for row in self._unwritten:
+                try:
+                    await self._record([row])
+                except _REFUSALS as second:
+                    self._tell_refused(second)
         self._unwritten = []
+
+    async def _record(self, rows: Sequence[dict[str, object]]) -> None:
+        async with self._database.acquire() as connection:
+            await self._store.record_stats(connection, rows)
+
+    def _tell_refused(self, error: Exception) -> None:
+        level = logging.DEBUG if self.is_refused else logging.WARNING
+        self.is_refused = True
+        logger.log(
+            level,
+            "statistics cannot be written: %s: %s",
+            type(error).__name__,
+            error,
+            extra=log_fields(error),
+        )
 
     def _observe(self, event: Event) -> None:
         if not self._tallies:

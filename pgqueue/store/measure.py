@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -68,13 +68,13 @@ class MeasureStatements(Statements):
         assert row is not None
         return row["now"], row["seconds"]
 
-    async def merge_stats(self, connection: Connection, limit: int) -> int:
+    async def merge_stats(self, connection: Connection, limit: int, without: Iterable[UUID] = ()) -> int:
         """Merge up to *limit* older rows into one per queue and minute; return how many were merged."""
-        return int(await connection.fetchval(self._sql["merge_stats"], limit, STAT_MERGE_AGE))
+        return int(await connection.fetchval(self._sql["merge_stats"], limit, STAT_MERGE_AGE, list(without)))
 
-    async def purge_stats(self, connection: Connection, limit: int) -> int:
+    async def purge_stats(self, connection: Connection, limit: int, without: Iterable[UUID] = ()) -> int:
         """Remove old rows; return how many."""
-        return int(await connection.fetchval(self._sql["purge_stats"], limit, STAT_AGE))
+        return int(await connection.fetchval(self._sql["purge_stats"], limit, STAT_AGE, list(without)))
 
     async def list_workers(
         self, connection: Connection, *, most_running: int, jobs: int, limit: int

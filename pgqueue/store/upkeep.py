@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 from uuid import UUID
@@ -12,14 +12,19 @@ from pgqueue.events.kinds import JobMoved
 from pgqueue.model.jobs import JobStatus
 from pgqueue.options.retention import Retention
 from pgqueue.store.base import Statements, interval, job_moved
+from pgqueue.store.measure import STAT_AGE, STAT_MERGE_AGE
 from pgqueue.store.values import Partition, Promoted, Step
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
 
 
-FirstOf = Literal["promote", "expire", "unblock", "cancel"]
+FirstOf = Literal[
+    "promote", "expire", "unblock", "cancel", "purge_keys", "purge_inbox", "purge_stats", "merge_stats"
+]
 """The chores whose first row can be looked for."""
+_AGES: Mapping[FirstOf, timedelta] = {"purge_stats": STAT_AGE, "merge_stats": STAT_MERGE_AGE}
+"""How old a row is with which they work."""
 
 
 class UpkeepStatements(Statements):
@@ -28,8 +33,10 @@ class UpkeepStatements(Statements):
     async def find_first(
         self, connection: Connection, chore: FirstOf, without: Iterable[UUID]
     ) -> UUID | None:
-        """Return the job with which a batch of a chore begins that skips *without*."""
-        found: UUID | None = await connection.fetchval(self._sql["find_first"], chore, list(without))
+        """Return the row with which a batch of a chore begins that skips *without*."""
+        found: UUID | None = await connection.fetchval(
+            self._sql["find_first"], chore, list(without), _AGES.get(chore)
+        )
         return found
 
     async def promote(
@@ -45,11 +52,27 @@ class UpkeepStatements(Statements):
         return Promoted(row["promoted"], row["lanes"], row["next_in"], jobs)
 
     async def fail_unknown(
-        self, connection: Connection, grace: float, known: Iterable[str], limit: int
+        self,
+        connection: Connection,
+        grace: float,
+        known: Iterable[str],
+        limit: int,
+        without: Iterable[UUID] = (),
     ) -> list[tuple[UUID, str]]:
-        """Fail jobs that were put aside more than *grace* seconds ago; return (job id, task) for each."""
-        rows = await connection.fetch(self._sql["fail_unknown"], timedelta(seconds=grace), list(known), limit)
+        """Fail jobs, except *without*, put aside more than *grace* seconds ago; return (job id, task)."""
+        rows = await connection.fetch(
+            self._sql["fail_unknown"], timedelta(seconds=grace), list(known), limit, list(without)
+        )
         return [tuple(row) for row in rows]
+
+    async def find_first_unknown(
+        self, connection: Connection, grace: float, known: Iterable[str], without: Iterable[UUID]
+    ) -> UUID | None:
+        """Return the job with which a batch of `fail_unknown` begins that skips *without*."""
+        found: UUID | None = await connection.fetchval(
+            self._sql["find_first_unknown"], timedelta(seconds=grace), list(known), list(without)
+        )
+        return found
 
     async def find_waiting_aside(self, connection: Connection, seconds: float) -> list[str]:
         """Return the tasks whose jobs were put aside more than *seconds* seconds ago."""
@@ -83,13 +106,13 @@ class UpkeepStatements(Statements):
             for row in rows
         ]
 
-    async def purge_keys(self, connection: Connection, limit: int) -> int:
-        """Remove idempotency keys that are no longer held; return how many keys were examined."""
-        return int(await connection.fetchval(self._sql["purge_keys"], limit))
+    async def purge_keys(self, connection: Connection, limit: int, without: Iterable[UUID] = ()) -> int:
+        """Remove keys that are no longer held, except *without*; return how many were examined."""
+        return int(await connection.fetchval(self._sql["purge_keys"], limit, list(without)))
 
-    async def purge_inbox(self, connection: Connection, limit: int) -> int:
-        """Remove expired records of processed events; return how many."""
-        return int(await connection.fetchval(self._sql["purge_inbox"], limit))
+    async def purge_inbox(self, connection: Connection, limit: int, without: Iterable[UUID] = ()) -> int:
+        """Remove expired records of processed events, except *without*; return how many."""
+        return int(await connection.fetchval(self._sql["purge_inbox"], limit, list(without)))
 
     async def take_chore(self, connection: Connection, name: str, holder: UUID, seconds: float) -> bool:
         """Begin or keep a chore that one worker does at a time; return False if it is not due."""

@@ -22,7 +22,9 @@ from collections.abc import Collection, Iterable
 from typing import Final
 from uuid import UUID
 
-from pgqueue.events.kinds import StraysFound
+from pgqueue.database.failing import log_fields, statement_of
+from pgqueue.database.outages import is_away
+from pgqueue.events.kinds import StraysFound, WorkErrorIsolated
 from pgqueue.model.ids import new_id
 from pgqueue.model.job_error import JobError
 from pgqueue.tasks.registry import Registry
@@ -148,7 +150,32 @@ class Placing(Chore):
             if seen[job_id] == kind:
                 by_kind.setdefault(kind, []).append(job_id)
         for kind, ids in by_kind.items():
-            await self._put_right(kind, ids)
+            try:
+                await self._put_right(kind, ids)
+            except Exception as error:
+                if is_away(error):
+                    raise
+                # At one of them, perhaps.
+                for job_id in ids:
+                    await self._put_one_right(kind, job_id)
+
+    async def _put_one_right(self, kind: str, job_id: UUID) -> None:
+        try:
+            await self._put_right(kind, [job_id])
+        except Exception as error:
+            if is_away(error):
+                raise
+            logger.error(  # what fails is a statement: its stack says nothing
+                "row %s fits nowhere (%s) and cannot be put right (%s: %s); the next pass tries again",
+                job_id,
+                kind,
+                type(error).__name__,
+                error,
+                extra=log_fields(error),
+            )
+            self._tools.observers.emit(
+                WorkErrorIsolated(self.name, type(error).__name__, statement=statement_of(error))
+            )
 
     async def _put_right(self, kind: str, ids: Collection[UUID]) -> None:
         tools, store = self._tools, self._tools.store

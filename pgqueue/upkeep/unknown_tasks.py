@@ -9,12 +9,16 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from typing import Final
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from pgqueue.tasks.registry import Registry
 from pgqueue.upkeep.chore import Chore
 from pgqueue.upkeep.tools import Tools
+
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -36,6 +40,7 @@ class UnknownTasks(Chore):
         self._tools = tools
         self._registry = registry
         self._grace = grace
+        self._broken = tools.broken_rows(self.name)
         self._alerted: dict[str, float] = {}
 
     async def run(self) -> float:
@@ -47,17 +52,23 @@ class UnknownTasks(Chore):
 
     async def _fail(self, grace: float) -> None:
         tools, known = self._tools, list(self._registry.names)
-        failed: list[tuple[UUID, str]] = []
-        is_more = True
-        while is_more:
+        failed: Counter[str] = Counter()
+
+        async def fail(limit: int, without: Collection[UUID]) -> int:
             async with tools.link.use() as connection:
-                batch = await tools.store.fail_unknown(connection, grace, known, LIMIT)
+                batch = await tools.store.fail_unknown(connection, grace, known, limit, without)
             ids = [job_id for job_id, _ in batch]
             tools.announcer.committed(ended=ids)
             tools.announcer.failed(ids)
-            failed += batch
-            is_more = len(batch) == LIMIT
-        for task, count in Counter(task for _, task in failed).items():
+            failed.update(task for _, task in batch)
+            return len(batch)
+
+        async def find(connection: Connection, without: Collection[UUID]) -> UUID | None:
+            return await tools.store.find_first_unknown(connection, grace, known, without)
+
+        while await self._broken.move(tools.link, LIMIT, fail, find):
+            pass
+        for task, count in failed.items():
             logger.error(
                 "task %r: %d jobs failed (unknown_task): no live worker declares this task", task, count
             )

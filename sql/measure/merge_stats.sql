@@ -1,10 +1,10 @@
--- merge_stats: merge up to $1 rows that were written more than $2 ago into one per queue and minute.
+-- merge_stats: merge up to $1 rows, but for $3, that were written more than $2 ago into one per queue and minute.
 --
 -- So the table grows with the number of queues, and not of processes. Returns how many rows were merged.
 
 with chosen as materialized (
     select id from pgqueue.stat
-    where not merged and at < date_trunc('minute', now() - $2::interval)
+    where not merged and at < date_trunc('minute', now() - $2::interval) and id <> all($3::uuid[])
     order by at limit $1
     for update skip locked
 ),

@@ -1,4 +1,4 @@
--- fail_unknown: fail up to $3 jobs that were put aside more than $1 ago for tasks that neither a live worker nor this
+-- fail_unknown: fail up to $3 jobs, but for $4, that were put aside more than $1 ago for tasks that neither a live worker nor this
 -- process, which declares tasks $2, declares.
 --
 -- A live worker that does not say which tasks it declares may declare any. Returns the jobs and their tasks.
@@ -20,7 +20,7 @@ chosen as materialized (
     from aside
     cross join lateral (
         select ready.job_id, ready.ready_at from pgqueue.ready
-        where ready.lane = aside.id
+        where ready.lane = aside.id and ready.job_id <> all($4::uuid[])
         order by ready.position
         limit $3
     ) as candidate

@@ -1,9 +1,10 @@
--- find_first: the job with which a batch of chore $1 ('promote', 'expire', 'unblock' or 'cancel') begins that
--- skips jobs $2.
+-- find_first: the row with which a batch of chore $1 begins that skips rows $2: a job ('promote', 'expire', 'unblock',
+-- 'cancel'), a key ('purge_keys'), an event ('purge_inbox'), or a statistic of more than $3 ago ('purge_stats',
+-- 'merge_stats').
 
-select job_id
+select id
 from (
-    (select job_id from pgqueue.scheduled
+    (select job_id as id from pgqueue.scheduled
      where $1 = 'promote' and scheduled_at <= now() and job_id <> all($2::uuid[])
      order by scheduled_at limit 1)
     union all
@@ -23,4 +24,21 @@ from (
            where running.job_id = cancel_request.job_id and running.lease_id = cancel_request.lease_id
        )
      order by job_id limit 1)
+    union all
+    (select id from pgqueue.idempotency_key
+     where $1 = 'purge_keys' and expires_at <= now() and id <> all($2::uuid[])
+     order by expires_at limit 1)
+    union all
+    (select id from pgqueue.inbox
+     where $1 = 'purge_inbox' and expires_at <= now() and id <> all($2::uuid[])
+     order by expires_at limit 1)
+    union all
+    (select id from pgqueue.stat
+     where $1 = 'purge_stats' and at < now() - $3::interval and id <> all($2::uuid[])
+     order by at limit 1)
+    union all
+    (select id from pgqueue.stat
+     where $1 = 'merge_stats' and not merged and at < date_trunc('minute', now() - $3::interval)
+       and id <> all($2::uuid[])
+     order by at limit 1)
 ) as first

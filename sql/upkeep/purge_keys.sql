@@ -1,11 +1,11 @@
--- purge_keys: remove up to $1 idempotency keys that are no longer held.
+-- purge_keys: remove up to $1 idempotency keys, but for $2, that are no longer held.
 --
 -- A key that a job holds until it ends is examined again in an hour. Returns how many were examined.
 
 with due as materialized (
     select id, span, job_id
     from pgqueue.idempotency_key
-    where expires_at <= now()
+    where expires_at <= now() and id <> all($2::uuid[])
     order by expires_at
     limit $1
     for update skip locked

@@ -344,6 +344,19 @@ async def test_what_could_not_be_written_is_written_once_when_it_can_be(
     assert [row[0] for row in await db.fetch("select enqueued from pgqueue.stat")] == [1, 1]
 
 
+@pytest.mark.contract("W8")
+async def test_a_queue_whose_counts_cannot_be_written_costs_no_other_its_own(
+    pgq: PgQueue, db: Connection
+) -> None:
+    await db.execute("alter table pgqueue.stat add constraint refused check (queue <> 'bad')")
+
+    for queue in ("good", "bad", "better"):
+        await pgq.enqueue_by_name("work", options={"queue": queue})
+    await written(pgq)
+
+    assert {row[0] for row in await db.fetch("select queue from pgqueue.stat")} == {"good", "better"}
+
+
 async def test_jobs_do_not_suffer_where_nothing_can_be_written_down(
     pgq: PgQueue, db: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import anyio
 import pytest
+from kit import inside
 from kit.faults import expire_lease, ghost
 from kit.waiting import eventually
 
@@ -23,8 +25,15 @@ pytestmark = pytest.mark.contract("P5.9")
 
 async def fail_one(pgq: PgQueue) -> DeadLetter:
     """Have one job fail in a worker that is stopped afterwards; return its dead letter."""
+    job_id = await fail_job(pgq, "fail")
+    [letter] = [each for each in (await pgq.dead_letters()).letters if each.job_id == job_id]
+    return letter
 
-    @pgq.task(max_retries=0, name="fail")
+
+async def fail_job(pgq: PgQueue, name: str) -> UUID:
+    """Have one job fail in a worker that is stopped afterwards; return its id."""
+
+    @pgq.task(max_retries=0, name=name)
     async def fail() -> None:
         raise ValueError("no")
 
@@ -32,8 +41,7 @@ async def fail_one(pgq: PgQueue) -> DeadLetter:
     async with pgq.worker():
         with pytest.raises(JobFailed):
             await job.result(timeout=60)
-    [letter] = (await pgq.dead_letters()).letters
-    return letter
+    return job.id
 
 
 async def test_a_hook_is_called_with_the_dead_letter_once_it_is_committed(
@@ -82,6 +90,21 @@ async def test_a_hook_that_fails_is_logged_and_the_others_are_called(
     assert heard == [letter]
     assert "the pager is away" in caplog.text
     assert str(letter.job_id) in caplog.text
+
+
+@pytest.mark.contract("W8")
+async def test_dead_letters_that_cannot_be_read_are_said_so_and_the_next_are_told_of(
+    pgq: PgQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[DeadLetter] = []
+    pgq.on_dead(heard.append)
+    whole = inside.break_statements(inside.store(pgq), "dead_letters")
+    unread = await fail_job(pgq, "unread")
+    inside.mend_statements(inside.store(pgq), whole)
+    letter = await fail_one(pgq)
+
+    assert heard == [letter]
+    assert f"dead letter {unread} cannot be read (PostgresSyntaxError" in caplog.text
 
 
 async def test_a_hook_that_hangs_delays_no_job_and_is_given_up(

@@ -6,16 +6,17 @@ import math
 from collections.abc import AsyncIterator, Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from kit import inside
 from kit.dead import fail_jobs
 from kit.faults import ghost
+from kit.waiting import eventually
 
 from pgqueue import JobHandle, JobStatus, PgQueue
 from pgqueue.database.pool import Link
-from pgqueue.upkeep import expiring, promoting, tidying
+from pgqueue.upkeep import broken_rows, expiring, promoting, tidying
 from pgqueue.upkeep.cancelling import Cancelling
 from pgqueue.upkeep.chore import TICK
 from pgqueue.upkeep.expiring import Expiring
@@ -291,6 +292,83 @@ async def test_tidying_comes_back_soon_while_there_is_more_than_it_does_at_a_tim
 
     assert pauses == [TICK, tidying.INTERVAL]
     assert await db.fetchval("select count(*) from pgqueue.inbox") == 0
+
+
+OLD = "now() - interval '2 days'"
+ROWS_TO_REMOVE = {
+    "no longer held": (
+        "idempotency_key",
+        f"(id, scope, key, job_id, span, expires_at) values ($1, 'g', 'k', $1, 'window', {OLD})",
+    ),
+    "processed long ago": (
+        "inbox",
+        f"(id, source, event_id, marker, expires_at) values ($1, 's', 'e', $1, {OLD})",
+    ),
+    "removing old statistics": ("stat", f"(id, at, {{}}) values ($1, {OLD}, {{}})"),
+    "by merging them": ("stat", "(id, at, {}) values ($1, now() - interval '1 hour', {})"),
+}
+STAT = ("seconds", "enqueued", "claimed", "succeeded", "failed", "cancelled", "expired", "retried", "lost")
+
+
+@pytest.mark.contract("W8")
+@pytest.mark.parametrize("what", ROWS_TO_REMOVE)
+async def test_a_row_that_cannot_be_tidied_up_is_skipped_for_a_while_and_the_others_go(
+    tools: Tools, db: Connection, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(broken_rows, "PAUSES", (0.5,))
+    table, row = ROWS_TO_REMOVE[what]
+    row = row.format(", ".join(("queue", *STAT)), ", ".join(("'default'", *("1" for _ in STAT))))
+    ids = sorted(uuid4() for _ in range(20))
+    for each in ids:
+        await db.execute(f"insert into pgqueue.{table} {row}", each)
+    await refuse_to_delete(db, table, "id", ids[7])
+    [chore] = [chore for chore in tidying_chores(tools) if chore.name.endswith(what)]
+
+    await chore.run()
+    left = await db.fetch(f"select id from pgqueue.{table} where id = any($1)", ids)
+    await db.execute(f"drop trigger refuse on pgqueue.{table}")
+
+    async def are_gone() -> bool:
+        # Statistics are merged by one worker for all, and then not for a while.
+        await db.execute("delete from pgqueue.chore")
+        await chore.run()
+        return not await db.fetchval(f"select count(*) from pgqueue.{table} where id = any($1)", ids)
+
+    assert [each["id"] for each in left] == [ids[7]]
+    await eventually(are_gone)
+
+
+@pytest.mark.contract("W8")
+async def test_a_job_of_an_unknown_task_that_cannot_be_failed_is_skipped_and_the_others_fail(
+    pgq: PgQueue, tools: Tools, heard: Heard, db: Connection
+) -> None:
+    jobs = await enqueued(pgq, 20)
+    await db.execute("set pgqueue.writer to 'on'")
+    lane = await db.fetchval(
+        "insert into pgqueue.lane (queue, priority, task) values ('default', 0, 'work') returning id"
+    )
+    await db.execute("update pgqueue.ready set lane = $1, ready_at = now() - interval '1 hour'", lane)
+    await refuse_to_delete(db, "ready", "job_id", jobs[7].id)
+
+    assert await UnknownTasks(tools, pgq.registry, grace=60).run() == 60
+
+    expected = [JobStatus.PENDING if n == 7 else JobStatus.FAILED for n in range(20)]
+    assert await statuses(jobs) == expected
+    assert {*heard.dead} == {job.id for n, job in enumerate(jobs) if n != 7}
+
+
+async def refuse_to_delete(db: Connection, table: str, column: str, row: UUID) -> None:
+    """Have a trigger, as a user may add one, refuse to have one row deleted."""
+    await db.execute(
+        f"""
+        create function public.refuse() returns trigger language plpgsql as $$
+        begin
+            if old.{column} = '{row}' then raise exception 'this row stays'; end if;
+            return old;
+        end $$;
+        create trigger refuse before delete on pgqueue.{table} for each row execute function public.refuse();
+        """
+    )
 
 
 async def test_every_chore_has_a_name_of_its_own_and_a_finite_interval(tools: Tools) -> None:

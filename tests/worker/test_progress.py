@@ -21,6 +21,7 @@ from kit.waiting import eventually, has_status
 from pgqueue import InvalidProgressError, JobContext, JobHandle, JobStatus, LeaseLostError, PgQueue, Progress
 from pgqueue.model.progress import decode_progress, encode_progress
 from pgqueue.web import status_app
+from pgqueue.worker.services.progress import ProgressWriter
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -200,6 +201,29 @@ async def test_a_database_that_refuses_reports_ends_neither_job_nor_worker(
     async with pgq.worker() as worker:
         assert await (await work.enqueue()).result(timeout=60) == "done"
         assert worker.is_alive
+
+
+@pytest.mark.contract("W8")
+async def test_a_report_that_the_database_refuses_costs_no_other_job_its_own(
+    pgq: PgQueue, db: Connection
+) -> None:
+    await db.execute(
+        "alter table pgqueue.progress add constraint refused check (value::text not like '%bad%')"
+    )
+    jobs = [await pgq.enqueue_by_name("work") for _ in range(3)]
+    writer = ProgressWriter(inside.database(pgq), inside.store(pgq))
+    async with ghost(pgq) as holder:
+        await holder.claim()
+        for job, meta in zip(jobs, ("good", "bad", "better"), strict=True):
+            writer.report(job.id, holder.lease_id, encode_progress(1, 2, meta))
+        writing = asyncio.ensure_future(writer.run())
+
+        async def are_written() -> bool:
+            progress = [(await job.refresh()).progress for job in jobs]
+            return progress == [Progress(1, 2, "good"), None, Progress(1, 2, "better")]
+
+        await eventually(are_written)
+        writing.cancel()
 
 
 @pytest.mark.contract("P4.8")

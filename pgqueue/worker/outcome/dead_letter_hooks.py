@@ -17,6 +17,7 @@ from uuid import UUID
 import anyio
 import anyio.to_thread
 
+from pgqueue.database.failing import log_fields
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Link
 from pgqueue.events.kinds import DeadLettersEntered
@@ -80,12 +81,7 @@ class DeadLetterHooks:
                 await self._wakeup.wait()
             self._is_telling = True
             ids = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-
-            async def read(ids: Sequence[UUID] = ids) -> list[DeadLetter]:
-                async with self._link.use() as connection:
-                    return await self._store.read_letters(connection, ids)
-
-            letters = await persist("reading dead letters", read)
+            letters = await self._read(ids)
             if letters:
                 self._observers.emit(DeadLettersEntered(letters))
             for letter in letters:
@@ -93,6 +89,27 @@ class DeadLetterHooks:
                     await self._call(hook, letter)
             self._is_telling = False
             self._idle.set()
+
+    async def _read(self, ids: Sequence[UUID]) -> list[DeadLetter]:
+        """Read dead letters; leave out those that cannot be read."""
+
+        async def read() -> list[DeadLetter]:
+            async with self._link.use() as connection:
+                return await self._store.read_letters(connection, ids)
+
+        try:
+            return await persist("reading dead letters", read)
+        except Exception as error:
+            if len(ids) != 1:
+                return [letter for job_id in ids for letter in await self._read([job_id])]
+            logger.error(  # what fails is a statement: its stack says nothing
+                "dead letter %s cannot be read (%s: %s); its hooks are not called",
+                ids[0],
+                type(error).__name__,
+                error,
+                extra=log_fields(error),
+            )
+            return []
 
     async def _call(self, hook: Hook, letter: DeadLetter) -> None:
         # In an asyncio task of its own: the hook may cancel the one that runs it.

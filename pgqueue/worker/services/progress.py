@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from uuid import UUID
 
 import anyio
 import asyncpg
 
+from pgqueue.database.failing import log_fields
 from pgqueue.database.outages import PASSING_ERRORS
 from pgqueue.database.pool import Database
 from pgqueue.store import Store
@@ -89,17 +91,31 @@ class ProgressWriter:
                 taken = {job_id: self._reports.pop(job_id) for job_id in ids}
             if not taken:
                 return
-            reports = [(lease_id, job_id, report) for job_id, (lease_id, report) in taken.items()]
-            try:
-                async with self._database.acquire() as connection:
-                    await self._store.report_progress(connection, reports)
-            except PASSING_ERRORS as error:
-                logger.debug("progress: the database is unavailable: %s", error)
-                with self._lock:
-                    # What was reported meanwhile is newer.
-                    self._reports = {**taken, **self._reports}
-            except asyncpg.PostgresError as error:
-                logger.warning("progress: the database rejected %d reports: %s", len(reports), error)
+            await self._send(taken)
+
+    async def _send(self, taken: Mapping[UUID, tuple[UUID, str]]) -> None:
+        reports = [(lease_id, job_id, report) for job_id, (lease_id, report) in taken.items()]
+        try:
+            async with self._database.acquire() as connection:
+                await self._store.report_progress(connection, reports)
+        except PASSING_ERRORS as error:
+            logger.debug("progress: the database is unavailable: %s", error)
+            with self._lock:
+                # What was reported meanwhile is newer.
+                self._reports = {**taken, **self._reports}
+        except asyncpg.PostgresError as error:
+            if len(taken) > 1:
+                # One of them, perhaps: only that is lost.
+                for job_id, report in taken.items():
+                    await self._send({job_id: report})
+                return
+            [job_id] = taken
+            logger.warning(
+                "progress: the database rejected a report of job %s: %s",
+                job_id,
+                error,
+                extra=log_fields(error),
+            )
 
     def _wake(self) -> None:
         self._wakeup.set()
