@@ -49,6 +49,7 @@ from pgqueue.options.declared import TaskOptions
 from pgqueue.options.levels import read_options
 from pgqueue.options.retention import RetentionOptions, read_retention
 from pgqueue.options.table import Level
+from pgqueue.own_tasks import own_task, owning_tasks
 from pgqueue.store import Store
 from pgqueue.tasks.codec import Codec
 from pgqueue.tasks.context import JobContext
@@ -282,7 +283,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
         self._closing = anyio.Event()
         for loop in self._loops:
             loop.prepare()
-        self._host = asyncio.get_running_loop().create_task(self._run(), name="pgqueue")
+        self._host = own_task(self._run(), name="pgqueue")
 
     async def close(self) -> None:
         """Close everything that `open` opened."""
@@ -311,10 +312,11 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
     async def _run(self) -> None:
         # A task of its own owns the background, because open and close may be called from different ones.
         async with anyio.create_task_group() as group:
-            group.start_soon(self._signals.run)
-            group.start_soon(self._watches.run)
-            group.start_soon(self._reads.run)
-            group.start_soon(self._stats.run)
+            with owning_tasks():
+                group.start_soon(self._signals.run)
+                group.start_soon(self._watches.run)
+                group.start_soon(self._reads.run)
+                group.start_soon(self._stats.run)
             await self._closing.wait()
             # A program that enqueues a job and exits still notifies the worker. A connection that is being
             # opened for that is not cut off either: asyncio would complain on stderr.

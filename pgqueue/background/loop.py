@@ -6,6 +6,7 @@ on after a pause. What ends a loop all the same (a cancellation that nobody mean
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -17,6 +18,7 @@ import anyio
 from pgqueue.database.failing import log_fields
 from pgqueue.database.outages import RECONNECT_PAUSES
 from pgqueue.errors import BackgroundError, NotOpenError, PgQueueError
+from pgqueue.own_tasks import was_asked
 
 logger = logging.getLogger("pgqueue.background")
 
@@ -97,7 +99,9 @@ class Loop:
             began = time.monotonic()
             try:
                 await serve()
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and was_asked():
+                    raise
                 # After a while without errors, the next one is the first of its kind again.
                 failures = 0 if time.monotonic() - began > SAID_EVERY else failures + 1
                 pause = RECONNECT_PAUSES[min(failures, len(RECONNECT_PAUSES) - 1)]
@@ -106,7 +110,7 @@ class Loop:
             else:
                 return
 
-    def _say(self, error: Exception, pause: float) -> None:
+    def _say(self, error: BaseException, pause: float) -> None:
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now

@@ -19,6 +19,7 @@ import anyio
 from pgqueue.background.loop import Loop
 from pgqueue.background.row_errors import is_of_a_row, reading_error
 from pgqueue.database.pool import Database
+from pgqueue.own_tasks import owning_tasks, was_asked
 from pgqueue.store import Store
 
 if TYPE_CHECKING:
@@ -62,8 +63,9 @@ class Reads:
         try:
             with self.loop.lifetime():
                 async with anyio.create_task_group() as group:
-                    for _ in range(READERS):
-                        group.start_soon(self.loop.outlive, self._run_reader)
+                    with owning_tasks():
+                        for _ in range(READERS):
+                            group.start_soon(self.loop.outlive, self._run_reader)
         finally:
             self._refuse(self._asked)
             self._asked.clear()
@@ -85,6 +87,11 @@ class Reads:
         try:
             async with self._database.acquire() as connection:
                 rows = await self._store.read_job_rows(connection, {each.job_id for each in asked})
+        except asyncio.CancelledError:
+            if was_asked():
+                raise
+            # Something that it uses was cancelled.
+            await self._answer(asked)
         except Exception as error:
             if not is_of_a_row(error):
                 for each in asked:

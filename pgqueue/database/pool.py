@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from itertools import chain, repeat
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -38,6 +38,7 @@ from pgqueue.errors import (
     PgQueueError,
     WrongEventLoopError,
 )
+from pgqueue.own_tasks import was_asked
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -232,7 +233,18 @@ class Database:
             raise
         finally:
             with anyio.CancelScope(shield=True):
-                await pool.release(connection, timeout=self.connect_timeout)
+                await self._return(pool, connection)
+
+    async def _return(self, pool: Pool, connection: PoolConnectionProxy[asyncpg.Record]) -> None:
+        try:
+            await pool.release(connection, timeout=self.connect_timeout)
+        except asyncio.CancelledError:
+            if was_asked():
+                raise
+            # asyncpg does that in a task of its own, which code that cancels all tasks has hit. The pool has
+            # its place back when the connection is gone; it may have been returned already.
+            with suppress(asyncpg.InterfaceError):
+                connection.terminate()
 
     async def repeat(self, step: Callable[[Connection], Awaitable[T]]) -> T:
         """Call *step* with a connection, and again if that breaks: for statements that may run twice.
@@ -299,7 +311,7 @@ class Database:
             return
         try:
             with anyio.CancelScope(shield=True):
-                await pool.release(connection, timeout=self.connect_timeout)
+                await self._return(pool, connection)
         except (*CONNECTION_ERRORS, asyncpg.PostgresError):
             logger.debug("a connection could not be returned to the pool, and was closed", exc_info=True)
 

@@ -22,6 +22,7 @@ from pgqueue.metrics.counters import count_events
 from pgqueue.metrics.gauges import Snapshot, families
 from pgqueue.metrics.labels import Cap
 from pgqueue.metrics.multiprocess import ProcessReports
+from pgqueue.own_tasks import owning_tasks
 
 logger = logging.getLogger("pgqueue.metrics")
 
@@ -62,7 +63,8 @@ class DatabaseMetrics:
         cannot await. You do not need it if each scrape calls `render`.
         """
         async with anyio.create_task_group() as group:
-            group.start_soon(self._refresh, every)
+            with owning_tasks():
+                group.start_soon(self._refresh, every)
             yield
             group.cancel_scope.cancel()
 

@@ -16,6 +16,7 @@ from pgqueue.model.checks import Duration
 from pgqueue.model.job_info import JobInfo
 from pgqueue.model.progress import encode_progress
 from pgqueue.model.unset import UNSET, Unset
+from pgqueue.own_tasks import current_attempt
 from pgqueue.retry.control import ControlFlow, Retry, Snooze
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ class HasContext(Protocol):
 
 
 # Holds the attempt and not its context: most handlers never ask for one, so none is created.
-running_attempt: ContextVar[HasContext | None] = ContextVar("pgqueue_running_attempt", default=None)
+running_attempt: ContextVar[HasContext | None] = current_attempt
 
 
 def current_job() -> JobContext:

@@ -22,6 +22,7 @@ from pgqueue.database.failing import log_fields, statement_of
 from pgqueue.database.outages import PASSING_ERRORS, RECONNECT_PAUSES, REMIND_AFTER, is_away
 from pgqueue.events.kinds import WorkErrorIsolated
 from pgqueue.events.observers import Observers
+from pgqueue.own_tasks import was_asked
 from pgqueue.tasks.registry import Registry
 from pgqueue.upkeep.cancelling import Attempts, Cancelling
 from pgqueue.upkeep.chore import TICK, Chore
@@ -109,8 +110,7 @@ class Rounds:
         try:
             pause = await chore.run()
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if was_asked():
                 raise
             # Nobody has cancelled this worker: a library lost a cancellation of its own.
             self._put_off(chore, error)

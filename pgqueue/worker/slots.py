@@ -27,10 +27,12 @@ from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, Outcome, PutAside, Released, Succeeded
 from pgqueue.options.levels import restore_options
+from pgqueue.own_tasks import on_behalf_of
 from pgqueue.store import Claimed, Lane
 from pgqueue.tasks.redaction import NOTHING
 from pgqueue.upkeep.state import WorkerState
 from pgqueue.worker.attempt.attempt import Phase, RunningAttempt, Stop
+from pgqueue.worker.attempt.bystanders import Bystanders
 from pgqueue.worker.attempt.deadlines import Deadlines
 from pgqueue.worker.attempt.eager_start import task_starter
 from pgqueue.worker.attempt.executor import Executor
@@ -71,7 +73,10 @@ class Slots:
         self._settings = settings
         self.worker = scopes.worker
         self.attempts: set[RunningAttempt] = set()
-        self.deadlines = Deadlines(self.attempts, grace=settings.cancel_grace, abandon=self.abandon)
+        self.deadlines = Deadlines(
+            self.attempts, grace=settings.cancel_grace, abandon=self.abandon, lost=self._return_lost
+        )
+        self.bystanders = Bystanders(self.attempts, self.deadlines)
         self.executor = Executor(
             codec=scopes.codec,
             result_limit=settings.result_limit,
@@ -329,7 +334,19 @@ class Slots:
         was_concluding = attempt.phase is Phase.CONCLUDING
         self._end(attempt, self.executor.abandon(attempt))
         if was_concluding and attempt.runner is not None:
-            attempt.runner.cancel()
+            with on_behalf_of(attempt):
+                attempt.runner.cancel()
+
+    def _return_lost(self, attempt: RunningAttempt) -> None:
+        """Return the job of an attempt to the queue whose asyncio task has ended without an outcome."""
+        logger.warning(
+            "job %s (%s), attempt %d: its asyncio task was cancelled before it began; the job returns to the "
+            "queue",
+            attempt.claimed.id,
+            attempt.claimed.task,
+            attempt.claimed.attempt,
+        )
+        self._end(attempt, self.executor.abandon(attempt))
 
     async def _conclude(self, attempt: RunningAttempt, scope: JobScope, outcome: Outcome) -> None:
         """Write what the handler left to be written with its outcome, and end the attempt."""

@@ -32,6 +32,7 @@ from pgqueue.database.pool import Link
 from pgqueue.errors import PgQueueError
 from pgqueue.events.kinds import WorkErrorIsolated
 from pgqueue.model.ids import new_id
+from pgqueue.own_tasks import own_task, owning_tasks, telling, was_asked
 from pgqueue.upkeep.announcing import WorkerAnnouncer
 from pgqueue.upkeep.retention import Purging
 from pgqueue.upkeep.rounds import Rounds, chores_of
@@ -120,7 +121,7 @@ class Worker:
         self._host.database.check_loop()
         loop = asyncio.get_running_loop()
         forked.prepare(loop)
-        self._running = loop.create_task(self._run(), name=f"pgqueue worker {self.name}")
+        self._running = own_task(self._run(), name=f"pgqueue worker {self.name}")
 
     def stop(self) -> None:
         """Claim nothing more; attempts under way may finish within the grace."""
@@ -209,23 +210,11 @@ class Worker:
     async def _run(self) -> None:
         slots = self._slots
         self._watchdog = Watchdog(slots.attempts, observers=self._host.observers, on_overrun=self._evacuate)
+        slots.bystanders.begin()
         self._blocked_loop = BlockedLoop(self._host, slots, self._finisher, self._announcer)
         try:
-            async with (
-                anyio.create_task_group() as group,
-                self._host.signals.listen(self._hear, self._claimer.look),
-            ):
-                for doing, run in self._loops(self._watchdog).items():
-                    group.start_soon(self._outlive_errors, doing, run)
-                logger.info(
-                    "worker %s: started on queues %s, concurrency %d",
-                    self.name,
-                    ", ".join(self._settings.queues),
-                    self._settings.concurrency,
-                )
-                await self._stop_event.wait()
-                await self._wind_down()
-                group.cancel_scope.cancel()
+            with telling(slots.bystanders.spare):
+                await self._work(self._watchdog)
         except BaseException as error:
             is_error = isinstance(error, Exception)
             logger.log(
@@ -244,6 +233,25 @@ class Worker:
                 for link in self._links:
                     await link.close()
             logger.info("worker %s: stopped", self.name)
+
+    async def _work(self, watchdog: Watchdog) -> None:
+        """Run the loops until the worker is stopped, and wind down."""
+        async with (
+            anyio.create_task_group() as group,
+            self._host.signals.listen(self._hear, self._claimer.look),
+        ):
+            with owning_tasks():
+                for doing, run in self._loops(watchdog).items():
+                    group.start_soon(self._outlive_errors, doing, run)
+            logger.info(
+                "worker %s: started on queues %s, concurrency %d",
+                self.name,
+                ", ".join(self._settings.queues),
+                self._settings.concurrency,
+            )
+            await self._stop_event.wait()
+            await self._wind_down()
+            group.cancel_scope.cancel()
 
     async def _wind_down(self) -> None:
         """Let attempts finish within the grace, stop the others, write what is left, give the lease back."""
@@ -286,7 +294,9 @@ class Worker:
         for pause in chain(LOOP_PAUSES, repeat(LOOP_PAUSES[-1])):
             try:
                 await run()
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and was_asked():
+                    raise
                 logger.exception(
                     "worker %s: %s failed; starting it again in %g s, the rest continues",
                     self.name,
@@ -318,7 +328,8 @@ class Worker:
             link.drop()
         with anyio.move_on_after(self._settings.lease_ttl / 3):
             async with anyio.create_task_group() as group:
-                group.start_soon(self._finisher.run)
+                with owning_tasks():
+                    group.start_soon(self._finisher.run)
                 await self._finisher.flush()
                 group.cancel_scope.cancel()
         with anyio.move_on_after(self._settings.lease_ttl / 3) as patience:
@@ -339,7 +350,8 @@ class Worker:
         """Wait for the attempts within the grace; then stop them, and abandon those that do not stop."""
         slots = self._slots
         async with anyio.create_task_group() as group:
-            group.start_soon(self._cut_short, group.cancel_scope)
+            with owning_tasks():
+                group.start_soon(self._cut_short, group.cancel_scope)
             with anyio.move_on_after(self._settings.grace):
                 await slots.wait_empty()
             group.cancel_scope.cancel()

@@ -14,7 +14,15 @@ import typer
 
 from pgqueue import DatabaseUnavailableError, PgQueue, Worker
 from pgqueue.cli.logging_setup import Level, LogFormat, set_up_logging
-from pgqueue.cli.running.lifecycle import exit_now, leave, leave_if_stuck, restart, run, tune_collector
+from pgqueue.cli.running.lifecycle import (
+    exit_now,
+    leave,
+    leave_if_stuck,
+    restart,
+    run,
+    run_with_handlers,
+    tune_collector,
+)
 from pgqueue.cli.running.metrics_port import MetricsPort, PublishMetrics, publish_process, publish_processes
 from pgqueue.cli.running.sockets import is_loopback, listen
 from pgqueue.cli.target import load
@@ -131,7 +139,7 @@ def work(
         grace=grace,
     )
     publish = publish_process(pgq, port, report_to)
-    leave(run(partial(_work, pgq, make_worker, supervisor_pipe, publish), uvloop=uvloop))
+    leave(run_with_handlers(partial(_work, pgq, make_worker, supervisor_pipe, publish), uvloop=uvloop))
 
 
 def _metrics_port(host: str, number: int | None, token: str | None, *, is_open: bool) -> MetricsPort | None:

@@ -6,7 +6,6 @@ Import this module only where something is served.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 
 import uvicorn
 
+from pgqueue.own_tasks import own_task
 from pgqueue.web import end_streams
 
 
@@ -34,7 +34,7 @@ async def serving(app: Callable[..., Any], listener: socket.socket, *, grace: in
         timeout_graceful_shutdown=grace,
     )
     server = _Server(config)
-    task = asyncio.create_task(server.serve(sockets=[listener]))
+    task = own_task(server.serve(sockets=[listener]))
     host, port = listener.getsockname()[:2]
     try:
         yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -10,6 +10,7 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -21,8 +22,11 @@ from typing import Any, NoReturn, TypeVar
 import typer
 
 from pgqueue.errors import ConfigurationError
+from pgqueue.own_tasks import OwnTask, on_behalf_of
 
 T = TypeVar("T")
+
+logger = logging.getLogger("pgqueue.cli")
 
 PATIENCE = 1.0
 """Seconds that remaining asyncio tasks and threads have to end by themselves."""
@@ -42,13 +46,40 @@ def run(main: Callable[[], Coroutine[Any, Any, T]], *, uvloop: bool | None = Non
 
     Raises ConfigurationError if it is wanted and not installed.
     """
-
-    async def with_executor() -> T:
-        asyncio.get_running_loop().set_default_executor(_AbandoningExecutor())
-        return await main()
-
     with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
-        return runner.run(with_executor())
+        return runner.run(_with_executor(main))
+
+
+def run_with_handlers(main: Callable[[], Coroutine[Any, Any, T]], *, uvloop: bool | None = None) -> T:
+    """Run *main* as `run` does, whatever is done to its loop by the handlers that share it."""
+    with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
+        loop = runner.get_loop()
+        running = OwnTask(_with_executor(main), loop=loop)
+        while True:
+            try:
+                value: T = loop.run_until_complete(running)
+            except (SystemExit, KeyboardInterrupt, RuntimeError) as error:
+                if running.done() or loop.is_closed() or not _is_of_a_handler(error):
+                    raise
+                # Raised in an asyncio task or a callback, these leave the loop, which can go on.
+                logger.error(
+                    "%s stopped the event loop: code in a handler raised it, or called loop.stop(); going on",
+                    type(error).__name__,
+                    exc_info=error,
+                )
+            else:
+                return value
+
+
+async def _with_executor(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    asyncio.get_running_loop().set_default_executor(_AbandoningExecutor())
+    return await main()
+
+
+def _is_of_a_handler(error: BaseException) -> bool:
+    # While this is the handler of the signal, Ctrl-C raises a KeyboardInterrupt of its own. No worker has it.
+    is_of_the_user = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return not (isinstance(error, KeyboardInterrupt) and is_of_the_user)
 
 
 def tune_collector() -> None:
@@ -81,8 +112,10 @@ def _loop_factory(uvloop: bool | None) -> Callable[[], asyncio.AbstractEventLoop
 async def leave_if_stuck(code: int) -> None:
     """Cancel all other asyncio tasks, and exit if some ignore it: the loop would wait for them."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
+    # Not as this one: a handler that was abandoned may await it, and would pass its cancellation on.
+    with on_behalf_of("the end of the process"):
+        for task in others:
+            task.cancel()
     if others and (await asyncio.wait(others, timeout=PATIENCE))[1]:
         exit_now(code)
 

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from pgqueue.model.outcomes import Outcome
 from pgqueue.options.policy import Policy
+from pgqueue.own_tasks import on_behalf_of
 from pgqueue.retry.decision import JobSoFar
 from pgqueue.store import Claimed, Lane
 from pgqueue.tasks.context import JobContext
@@ -208,7 +209,8 @@ class RunningAttempt:
             self.interrupt()
         else:
             self.is_soft_due = True
-            self.runner.cancel()
+            with on_behalf_of(self):
+                self.runner.cancel()
 
     def stop(self, reason: Stop) -> None:
         """Cancel the handler. The first reason counts."""
@@ -219,7 +221,8 @@ class RunningAttempt:
             # Cancelled before its first step, the runner would end without an outcome: the executor looks
             # at the reason first.
             if self.started:
-                self.runner.cancel()
+                with on_behalf_of(self):
+                    self.runner.cancel()
 
 
 class ProcessDiedError(Exception):

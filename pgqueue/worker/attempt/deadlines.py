@@ -40,15 +40,21 @@ class Deadlines:
     """Interrupts attempts at their soft limit, stops them at the hard one, abandons those that do not stop.
 
     *attempts* are those under way; *grace* is the seconds that a stopped one has to end; *abandon* is called
-    with one that did not.
+    with one that did not, *lost* with one whose asyncio task has ended without an outcome.
     """
 
     def __init__(
-        self, attempts: Collection[RunningAttempt], *, grace: float, abandon: Callable[[RunningAttempt], None]
+        self,
+        attempts: Collection[RunningAttempt],
+        *,
+        grace: float,
+        abandon: Callable[[RunningAttempt], None],
+        lost: Callable[[RunningAttempt], None] | None = None,
     ) -> None:
         self._attempts = attempts
         self._grace = grace
         self._abandon = abandon
+        self._lost = lost
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -58,9 +64,16 @@ class Deadlines:
 
     def scan(self, now: float) -> None:
         """Set the timers of limits that are near."""
+        lost: list[RunningAttempt] = []
         for attempt in self._attempts:
             if attempt.timer is None and next_limit(attempt) - now <= NEAR:
                 self.watch(attempt)
+            if attempt.runner is not None and attempt.runner.done():
+                # Cancelled by another handler before its first step.
+                lost.append(attempt)
+        if self._lost is not None:
+            for attempt in lost:
+                self._lost(attempt)
 
     def watch(self, attempt: RunningAttempt) -> None:
         """Set the timer for the next limit of *attempt*, whose first may come before the next scan."""
@@ -73,8 +86,12 @@ class Deadlines:
         was_stopped = attempt.is_stopped
         attempt.stop(reason)
         if attempt.is_stopped and not was_stopped:
-            self.forget(attempt)
-            attempt.timer = asyncio.get_running_loop().call_later(self._grace, self._abandon, attempt)
+            self.expect_end(attempt)
+
+    def expect_end(self, attempt: RunningAttempt) -> None:
+        """Abandon an attempt that was stopped, if it has not ended after the grace."""
+        self.forget(attempt)
+        attempt.timer = asyncio.get_running_loop().call_later(self._grace, self._abandon, attempt)
 
     @staticmethod
     def forget(attempt: RunningAttempt) -> None:

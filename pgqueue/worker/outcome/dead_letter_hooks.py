@@ -23,6 +23,7 @@ from pgqueue.database.pool import Link
 from pgqueue.events.kinds import DeadLettersEntered
 from pgqueue.events.observers import Observers
 from pgqueue.model.dead_letters import DeadLetter
+from pgqueue.own_tasks import on_behalf_of
 from pgqueue.store import Store
 from pgqueue.tasks.wrapping import is_awaitable, is_coroutine_function
 
@@ -113,11 +114,13 @@ class DeadLetterHooks:
 
     async def _call(self, hook: Hook, letter: DeadLetter) -> None:
         # In an asyncio task of its own: the hook may cancel the one that runs it.
-        running = asyncio.create_task(_run(hook, letter))
+        with on_behalf_of(f"on_dead hook {hook!r}") as who:
+            running = asyncio.create_task(_run(hook, letter))
         try:
             await asyncio.wait((running,), timeout=HOOK_LIMIT)
         finally:
-            running.cancel()
+            with on_behalf_of(who):
+                running.cancel()
         if not running.done():
             # Cancelled now; one that ignores that goes on, and the next hook need not wait for it.
             logger.error("on_dead hook %r took longer than %g s for job %s", hook, HOOK_LIMIT, letter.job_id)
