@@ -31,6 +31,7 @@ from pgqueue.errors import InvalidArgumentsError, InvalidTaskError, PayloadTooLa
 from pgqueue.tasks.mismatch import without_values
 from pgqueue.tasks.redaction import Parameters, Paths
 from pgqueue.tasks.round_trip import MAX_DIGITS, Form, find_changed
+from pgqueue.tasks.unions import keep_kinds
 
 POSITIONAL: Final = "*"
 """The key of positional arguments whose names the caller did not know. No parameter can have this name."""
@@ -81,7 +82,7 @@ class Arguments:
                 f"task {task!r} takes *{rest}: declare {self.context_parameter!r} after it, keyword-only"
             )
         self._names = shape.keys() - {self._rest, self._named_rest}
-        schema = _adapter(task, "a parameter", _typed_dict(task, shape)).core_schema
+        schema = keep_kinds(_adapter(task, "a parameter", _typed_dict(task, shape)).core_schema)
         # A TypedDict's own configuration does not apply to the serialisation of its fields: pass it again.
         self._form = Form(schema, SchemaValidator(schema), SchemaSerializer(schema, _CORE_CONFIG))
         self._validate, self._to_json, self._from_json = self._form.calls
@@ -139,18 +140,29 @@ class Arguments:
         named = self._by_name(args, kwargs) if args or self._named_rest else kwargs
         try:
             values = self._validate(named)
-            encoded = self._to_json(values)
         except ValidationError as error:
             raise _call_error(self._task, error) from error
+        try:
+            encoded = self._to_json(values)
+        except (PydanticSerializationError, UnicodeEncodeError):
+            encoded = self._checked(values, self._write_anyway(values))
+        else:
+            if not (
+                (self._is_exact and len(encoded) <= MAX_DIGITS) or self._form.comes_back(values, encoded)
+            ):
+                encoded = self._checked(values, encoded)
+        return check_payload(self._task, encoded, limit)
+
+    def _write_anyway(self, values: dict[str, Any]) -> bytes:
+        """Return the JSON of *values*, of which some are not of their types. Raises InvalidArgumentsError."""
+        try:
+            return self._form.write_anyway(values)
         except (PydanticSerializationError, UnicodeEncodeError) as error:
-            culprit = self._culprit(named)
+            culprit = self._culprit(values)
             what = "the arguments" if culprit is None else f"argument {culprit!r}"
             raise InvalidArgumentsError(
                 self._task, f"{what} cannot be stored as JSON: {error}", argument=culprit
             ) from error
-        if not self._is_exact or len(encoded) > MAX_DIGITS:
-            encoded = self._checked(values, encoded)
-        return check_payload(self._task, encoded, limit)
 
     def _checked(self, values: dict[str, Any], encoded: bytes) -> bytes:
         """Return what to store so that the handler gets *values*. Raises InvalidArgumentsError."""
@@ -212,10 +224,10 @@ class Arguments:
         """Raise InvalidArgumentsError for a call that is invalid for the handler."""
         self.encode(args, kwargs, limit=sys.maxsize)
 
-    def _culprit(self, named: Mapping[str, Any]) -> str | None:
-        for name, value in named.items():
+    def _culprit(self, values: Mapping[str, Any]) -> str | None:
+        for name, value in values.items():
             try:
-                _ANY.serializer.to_json(value)
+                self._form.write_anyway({name: value})
             except (PydanticSerializationError, UnicodeEncodeError):
                 return name
         return None
@@ -293,7 +305,14 @@ class Result:
     def __init__(self, task: str, handler: Callable[..., Any]) -> None:
         annotation = _hints(task, handler).get("return", Any)
         adapter = _ANY if annotation is Any else _adapter(task, "its result", annotation)
-        self._form = Form(adapter.core_schema, cast(SchemaValidator, adapter.validator), adapter.serializer)
+        validator, serializer = cast(SchemaValidator, adapter.validator), adapter.serializer
+        schema = keep_kinds(adapter.core_schema)
+        if schema is not adapter.core_schema:
+            validator, serializer = (
+                SchemaValidator(schema, _CORE_CONFIG),
+                SchemaSerializer(schema, _CORE_CONFIG),
+            )
+        self._form = Form(schema, validator, serializer)
         self._validate, self._to_json, self._from_json = self._form.calls
         self._is_exact = self._form.is_exact
         self._may_be_none = self._keeps_none()
@@ -320,14 +339,22 @@ class Result:
             return "null"
         try:
             checked = self._validate(value)
-            encoded = self._to_json(checked)
         except ValidationError as error:
             raise ValueError(
                 f"the result does not match the task's annotation: {_describe(error)}"
             ) from error
-        except (PydanticSerializationError, UnicodeEncodeError) as error:
-            raise ValueError(f"the result cannot be stored as JSON: {error}") from error
-        if not self._is_exact or len(encoded) > MAX_DIGITS:
+        is_sure = False
+        try:
+            encoded = self._to_json(checked)
+            is_sure = (self._is_exact and len(encoded) <= MAX_DIGITS) or self._form.comes_back(
+                checked, encoded
+            )
+        except (PydanticSerializationError, UnicodeEncodeError):
+            try:
+                encoded = self._form.write_anyway(checked)
+            except (PydanticSerializationError, UnicodeEncodeError) as error:
+                raise ValueError(f"the result cannot be stored as JSON: {error}") from error
+        if not is_sure:
             try:
                 encoded, changed = self._form.check(checked, encoded)
             except Exception as error:

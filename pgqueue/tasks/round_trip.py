@@ -1,7 +1,8 @@
 """Whether a value comes back from JSON as it was. Knows pydantic's schemas, and no tasks.
 
 Most types are exact: every value of theirs comes back, so that nothing has to be compared. This is found once
-a type. Values of other types are decoded again where they enter, and compared with what was given.
+a type. Of most others a look at the values is enough (`certainty`). What is left is decoded again where it
+enters, and compared with what was given.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import marshal
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -21,14 +22,12 @@ from uuid import UUID
 from pydantic import BaseModel
 from pydantic_core import SchemaSerializer, SchemaValidator, from_json, to_json
 
-from pgqueue.tasks.redaction import Paths
+from pgqueue.tasks.certainty import MAX_LEVELS, are_json, find_check, has_long_integer
+from pgqueue.tasks.core_schema import Schema, children
+from pgqueue.tasks.secret_places import find_secrets, reveal
 
-Path = tuple[str, ...]
 Read = Callable[[Any], Any]
 Compare = Callable[[Any, Any, list[type]], bool]
-
-Schema = Mapping[str, Any]
-"""A node of a core schema."""
 
 MAX_DIGITS: Final = 4_300
 """Of an integer: Python, and pydantic's parser, read no more. A shorter document can have no longer one."""
@@ -44,14 +43,10 @@ _CHANGES: Final = frozenset(
     }
 )
 _CONTAINERS: Final = frozenset({"list", "set", "frozenset", "tuple", "dict"})
-_NOT_SCHEMAS: Final = frozenset(
-    {"metadata", "serialization", "expected", "default", "config", "computed_fields"}
-)
 _BUILTIN: Final = frozenset({str, int, bool, type(None)})
 _MARSHALLED: Final = _BUILTIN | {float, list, dict, tuple}
 _BY_VALUE: Final = (UUID, datetime, date, time, timedelta, Decimal)
 """A subclass of one of these stands for its value: pendulum's and freezegun's times, asyncpg's UUID."""
-_ARRAYS: Final = (list, tuple, AbstractSet, deque)
 _VERSION: Final = 2
 """Of marshal: the last one without references, so that equal values have equal bytes."""
 
@@ -75,7 +70,8 @@ def is_exact(schema: Schema) -> bool:
             inner = schema.get("items_schema", {})
             return all(map(is_exact, inner)) if isinstance(inner, list) else is_exact(inner)
         case kind:
-            return kind in _EXACT
+            # An infinite float is written as a string, which is no float to a strict reader.
+            return kind in _EXACT and not (kind == "float" and schema.get("strict"))
 
 
 def takes_anything(node: Any) -> bool:
@@ -85,7 +81,7 @@ def takes_anything(node: Any) -> bool:
         is_bare = kind in _CONTAINERS and not node.keys() & {"items_schema", "values_schema"}
         if kind == "any" or is_bare:
             return True
-    return any(map(takes_anything, _children(node)))
+    return any(map(takes_anything, children(node)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,14 +119,34 @@ class Form:
         self.secrets = find_secrets(schema)
         self._to_python = partial(serializer.to_python, by_alias=False, round_trip=True, warnings=False)
         validate, read, write = validator.validate_python, validator.validate_json, serializer.to_json
+        self.write_anyway: Callable[[Any], bytes] = write
+        """As the second of `calls`, also what is of another type than its annotation."""
         if any(map(_has_options, fields.values())):
             # By the names of fields, which are unique, where pydantic's default is to write names and to read
             # aliases; and without what is computed, which cannot be read.
             validate = partial(validate, by_alias=True, by_name=True)
             read = partial(read, by_alias=True, by_name=True)
-            write = partial(write, by_alias=False, round_trip=True, warnings=False)
+            self.write_anyway = partial(write, by_alias=False, round_trip=True, warnings=False)
+            write = partial(write, by_alias=False, round_trip=True, warnings="error")
         self.calls: tuple[Read, Callable[[Any], bytes], Read] = validate, write, read
         """How values are validated, written as JSON and read from it; with options only where they matter."""
+        found = {name: find_check(fields[name], schema.get("definitions", ())) for name in self._fields}
+        self._checks = {name: check for name, check in found.items() if check is not None}
+        self._is_checked = len(self._checks) == len(found) and not self.secrets
+
+    def comes_back(self, value: Any, encoded: bytes) -> bool:
+        """Return whether *value*, written without a warning, surely comes back; if not, `check` tells."""
+        if not self._is_checked or has_long_integer(encoded, MAX_DIGITS):
+            return False
+        try:
+            return all(
+                check([value if name is None else value[name]], MAX_LEVELS)
+                for name, check in self._checks.items()
+                if name is None or name in value
+            )
+        except Exception:
+            # What a user's type holds may be anything.
+            return False
 
     def check(self, value: Any, encoded: bytes) -> tuple[bytes, Change | None]:
         """Return the JSON to store for *value*, with its secrets, and what would not come back.
@@ -149,7 +165,7 @@ class Form:
         return self._compare(value, encoded, self._reveal(value, encoded, "base64"))
 
     def _compare(self, value: Any, encoded: bytes, stored: bytes) -> tuple[bytes, Change | None]:
-        _, write, read = self.calls
+        _, _, read = self.calls
         back = read(stored)
         doubtful = []
         for name, is_untyped in self._fields.items():
@@ -161,7 +177,7 @@ class Form:
                 return stored, Change(name, is_untyped, type(one).__name__, type(other).__name__)
             if doubts:
                 doubtful.append(name)
-        if doubtful and write(back) != encoded:
+        if doubtful and self.write_anyway(back) != encoded:
             name = doubtful[0]
             kind = type(value if name is None else value[name]).__name__
             return stored, Change(name, is_untyped=False, given=kind, back=kind)
@@ -178,7 +194,7 @@ def _has_options(node: Any) -> bool:
         or "validation_alias" in node
     ):
         return True
-    return any(map(_has_options, _children(node)))
+    return any(map(_has_options, children(node)))
 
 
 def _fields_of(schema: Schema) -> Mapping[str | None, Schema]:
@@ -189,6 +205,8 @@ def _fields_of(schema: Schema) -> Mapping[str | None, Schema]:
 
 def find_changed(values: Mapping[str, Any], encoded: bytes) -> str | None:
     """Return the name of a value that is not one of JSON's own; *encoded*: all of them as JSON."""
+    if are_json([values]) and not has_long_integer(encoded, MAX_DIGITS):
+        return None
     try:
         back = from_json(encoded, allow_inf_nan=False)
     except ValueError:
@@ -324,109 +342,3 @@ def _moment(when: datetime) -> tuple[datetime, bool]:
         return (naive, False) if offset is None else (naive - offset, True)
     except OverflowError:
         return naive, True
-
-
-def reveal(shown: Any, values: Any, bytes_mode: Literal["utf8", "base64"]) -> Any:
-    """Return *shown*, the JSON of *values*, with its secrets in plain: pydantic writes asterisks.
-
-    *values*: the same document with the secrets as objects.
-    """
-    if is_secret(type(values)):
-        return from_json(to_json(values.get_secret_value(), inf_nan_mode="strings", bytes_mode=bytes_mode))
-    if isinstance(shown, dict) and isinstance(values, dict) and len(shown) == len(values):
-        pairs = zip(shown.items(), values.values(), strict=True)
-        return {name: reveal(each, value, bytes_mode) for (name, each), value in pairs}
-    if isinstance(shown, list) and isinstance(values, _ARRAYS) and len(shown) == len(values):
-        return [reveal(each, value, bytes_mode) for each, value in zip(shown, values, strict=True)]
-    return shown
-
-
-def is_secret(kind: type) -> bool:
-    """Return whether values of the type *kind* hide what they hold, as pydantic's SecretStr does."""
-    return hasattr(kind, "get_secret_value")
-
-
-def find_secrets(schema: Schema) -> Paths:
-    """Return the paths at which the JSON of values of *schema* has secrets; () is the value itself."""
-    definitions: dict[str, Schema] = {}
-    # Few types have any, and only theirs are walked by path.
-    return frozenset(_walk(schema, definitions, {})) if _has_secrets(schema, definitions) else frozenset()
-
-
-def _has_secrets(node: Any, definitions: dict[str, Schema]) -> bool:
-    """Return whether there is a secret at all, and note the definitions."""
-    found = isinstance(node, Mapping) and _is_secret_schema(node)
-    if isinstance(node, Mapping) and isinstance(node.get("ref"), str):
-        definitions[node["ref"]] = node
-    for child in _children(node):
-        found |= _has_secrets(child, definitions)
-    return found
-
-
-def _walk(node: Any, definitions: Mapping[str, Schema], around: Mapping[str, set[str]]) -> set[Path]:
-    """Return the paths below *node*. *around*: the definitions that it is in, which note their recursion."""
-    if not isinstance(node, Mapping):
-        return {path for child in _children(node) for path in _walk(child, definitions, around)}
-    if _is_secret_schema(node):
-        return {()}
-    kind = node.get("type")
-    ref = node.get("schema_ref") if kind == "definition-ref" else node.get("ref")
-    if isinstance(ref, str) and ref in around:
-        around[ref].add(ref)
-        return set()
-    if kind == "definition-ref":
-        return _walk(definitions.get(str(ref), {}), definitions, around)
-    if kind == "definitions":
-        return _walk(node["schema"], definitions, around)
-    repeats: set[str] = set()
-    if isinstance(ref, str):
-        around = {**around, ref: repeats}
-    if kind == "dict":
-        found = {("*", *path) for path in _walk(node.get("values_schema", {}), definitions, around)}
-        found |= {() for _ in _walk(node.get("keys_schema", {}), definitions, around)}
-    else:
-        found = set()
-        for names, child in _named_children(node):
-            below = _walk(child, definitions, around)
-            found |= {(*name, *path) for name in names for path in below}
-    return found | {("**", *path) for path in found} if repeats else found
-
-
-def _named_children(node: Schema) -> Iterator[tuple[list[Path], Any]]:
-    """Yield the nodes in *node*, each with the paths at which its values can be in the JSON."""
-    fields = node.get("fields")
-    if isinstance(fields, Mapping):
-        yield from ((_names(name, field), field.get("schema")) for name, field in fields.items())
-    elif isinstance(fields, list) and all(isinstance(field, Mapping) for field in fields):
-        yield from ((_names(field["name"], field), field.get("schema")) for field in fields)
-    else:
-        # Those of a dataclass are names, and its schema has the fields.
-        itself: Path = ()
-        yield from (([itself], child) for child in _children(node))
-
-
-def _names(name: str, field: Schema) -> list[Path]:
-    """Return the paths at which a field's value can be: its name, and its aliases, which may be paths."""
-    match field.get("validation_alias"):
-        case str() as alias:
-            aliases: list[list[Any]] = [[alias]]
-        case [list(), *_] as choices:
-            aliases = choices
-        case list() as path:
-            aliases = [path]
-        case _:
-            aliases = []
-    return [(name,), *(tuple(each for each in path if isinstance(each, str)) for path in aliases)]
-
-
-def _children(node: Any) -> list[Any]:
-    if isinstance(node, Mapping):
-        return [child for key, child in node.items() if key not in _NOT_SCHEMAS]
-    return list(node) if isinstance(node, list | tuple) else []
-
-
-def _is_secret_schema(node: Schema) -> bool:
-    if node.get("type") == "is-instance":
-        return is_secret(node["cls"])
-    function = node.get("serialization", {}).get("function")
-    return getattr(function, "__module__", "") == "pydantic.types" and "secret" in function.__name__

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pgqueue.options.run_time import Settings
     from pgqueue.store import Store
     from pgqueue.tasks.arguments import Arguments
+    from pgqueue.tasks.round_trip import Form
     from pgqueue.upkeep.retention import Purging
     from pgqueue.web.pages.login import Gate
     from pgqueue.worker.claim.claimer import Claimer
@@ -114,6 +115,11 @@ def end_grace(pgq: PgQueue) -> None:
 def is_exact(arguments: Arguments) -> bool:
     """Return whether what is called with them comes back as it went in, whatever it is."""
     return arguments._is_exact
+
+
+def form(arguments: Arguments) -> Form:
+    """Return what compares the values that *arguments* are not sure of."""
+    return arguments._form
 
 
 def statement(of: Store, name: str) -> str:
