@@ -488,7 +488,6 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
             codec=self._codec,
             rng=self._rng,
             result_limit=self.payload_limit,
-            grace=self._unknown_task_grace,
             main_thread=main_thread,
         )
 

@@ -105,6 +105,11 @@ class EndStatements(Statements):
         """Return which of these jobs were released by each of their last so many attempts."""
         return {row["id"] for row in await connection.fetch(self._sql["find_often_released"], ids, times)}
 
+    async def find_undecodable(self, connection: Connection, ids: Sequence[UUID]) -> dict[UUID, float]:
+        """Return for how many seconds these jobs have been met as ones that no worker could decode."""
+        rows = await connection.fetch(self._sql["find_undecodable"], ids)
+        return {row["id"]: row["waited"] for row in rows}
+
     async def release_unknown(
         self, connection: Connection, lease_id: UUID, known: Iterable[UUID]
     ) -> list[UUID]:

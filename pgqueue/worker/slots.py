@@ -83,7 +83,6 @@ class Slots:
             threads=settings.concurrency,
             rng=host.rng,
             watch=self.deadlines.watch,
-            grace=host.unknown_task_grace,
             run_isolated=self._run_isolated,
         )
         self._children = ChildProcesses(grace=settings.cancel_grace)

@@ -92,7 +92,14 @@ class Worker:
         self._letters = DeadLetterHooks(store, letters_link, host.observers, host.on_dead)
         self._announcer = WorkerAnnouncer(state, host.signals, host.watches, self._letters)
         self._finisher = Finisher(
-            store, finish_link, state, self._announcer, host.observers, worker=name, queues=settings.queues
+            store,
+            finish_link,
+            state,
+            self._announcer,
+            host.observers,
+            worker=name,
+            grace=host.unknown_task_grace,
+            queues=settings.queues,
         )
         scopes = Scopes(database, store, host.codec, settings.result_limit, self._progress, name)
         book = LaneBook()

@@ -14,8 +14,7 @@ from pgqueue.events import AttemptsEnded, Event
 from pgqueue.model.ids import new_id
 from pgqueue.model.job_error import JobError
 from pgqueue.model.outcomes import Ended, Retried
-from pgqueue.retry.decision import JobSoFar
-from pgqueue.retry.undecodable import LONGEST, wait_or_fail
+from pgqueue.retry.undecodable import LONGEST, met_undecodable, wait_or_fail
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -126,21 +125,88 @@ async def test_what_no_version_can_decode_fails_after_the_grace_with_the_reason(
 ERROR = JobError("Undecodable", "it does not fit")
 
 
-def so_far(age: float) -> JobSoFar:
-    return JobSoFar(new_id(), 0, age)
-
-
 @pytest.mark.contract("W22")
 @pytest.mark.parametrize("grace", [1.0, 3600.0, 24 * 3600.0, None])
 def test_the_pauses_grow_and_end_with_the_grace(grace: float | None) -> None:
-    age, tries = 0.0, 0
-    while isinstance(outcome := wait_or_fail(so_far(age), ERROR, grace), Retried):
+    waited, tries = 0.0, 0
+    met = met_undecodable(new_id(), ERROR)
+    while isinstance(outcome := wait_or_fail(met, waited, grace), Retried):
         assert 0 < outcome.delay <= LONGEST
         assert not outcome.spent
-        age, tries = age + outcome.delay, tries + 1
-        if grace is None and age > 30 * 24 * 3600:
+        waited, tries = waited + outcome.delay, tries + 1
+        if grace is None and waited > 30 * 24 * 3600:
             break
 
     assert isinstance(outcome, Ended if grace is not None else Retried)
     assert tries < 200 or grace is None
-    assert grace is None or age == pytest.approx(grace)
+    assert grace is None or waited == pytest.approx(grace)
+
+
+EARLIER: dict[str, list[tuple[str, float]]] = {
+    "retried": [("exception", 7200)],
+    "snoozed": [("snoozed", 7200), ("snoozed", 3700)],
+    "decoded in between": [("undecodable", 7200), ("exception", 3700)],
+    "redriven": [("undecodable", 9000)],
+    "times that no clock has shown": [("undecodable", float("-inf")), ("undecodable", float("inf"))],
+}
+"""By what happened: the reasons of earlier attempts, and the seconds for which they are past."""
+
+
+@pytest.mark.contract("W22")
+@pytest.mark.parametrize("earlier", EARLIER)
+async def test_the_grace_counts_from_when_the_job_was_first_met_so(
+    dsn: str, db: Connection, earlier: str
+) -> None:
+    """And not from its first start: it may have been retried or snoozed for longer than the grace."""
+    async with versions(dsn) as (old, new):
+        job = await old.enqueue_by_name("renames", user=1)
+        await age(db, job, 8000, EARLIER[earlier])
+        async with new.worker(name="wrong"):
+            await eventually(lambda: has_met(old, job))
+        assert await job.status() is JobStatus.SCHEDULED
+        async with old.worker(name="right"):
+            assert await job.result(timeout=60) == "1: 1"
+
+
+@pytest.mark.contract("W22")
+@pytest.mark.parametrize("between", [[], [("released", 3000), ("lost", 2000)]], ids=["", "stopped between"])
+async def test_the_grace_ends_for_a_job_that_was_met_so_throughout(
+    dsn: str, db: Connection, between: list[tuple[str, float]]
+) -> None:
+    async with versions(dsn) as (old, new):
+        job = await old.enqueue_by_name("renames", user=1)
+        await age(db, job, 8000, [("exception", 7200), ("undecodable", 3700), *between])
+        async with new.worker():
+            ended = await over(job)
+
+    assert (ended.status, ended.reason) == (JobStatus.FAILED, "undecodable")
+
+
+async def age(
+    db: Connection, job: JobHandle[object], first_start: float, attempts: list[tuple[str, float]]
+) -> None:
+    """Give *job* a past: seconds since its first start, and its attempts."""
+    await db.execute("set pgqueue.writer to 'on'")
+    await db.execute(
+        "update pgqueue.job set started_at = now() - make_interval(secs => $2) where id = $1",
+        job.id,
+        first_start,
+    )
+    for reason, seconds in attempts:
+        await db.execute(
+            """
+            insert into pgqueue.attempt (job_id, attempt, reason, started_at)
+            values ($1, 1, $2, case $3::float8
+                when 'infinity' then '-infinity'
+                when '-infinity' then 'infinity'
+                else now() - make_interval(secs => $3)
+            end)
+            """,
+            job.id,
+            reason,
+            seconds,
+        )
+
+
+async def has_met(pgq: PgQueue, job: JobHandle[object]) -> bool:
+    return any(each.worker == "wrong" for each in await pgq.attempts(job.id))

@@ -31,7 +31,7 @@ from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, Outcome, Released, Succeeded
 from pgqueue.options.policy import Policy
 from pgqueue.retry.decision import decide, decide_after
-from pgqueue.retry.undecodable import wait_or_fail
+from pgqueue.retry.undecodable import met_undecodable
 from pgqueue.tasks.arguments import UndecodableError
 from pgqueue.tasks.codec import Codec, encode_document
 from pgqueue.tasks.context import running_attempt
@@ -59,7 +59,6 @@ class Executor:
     """Runs attempts, each in the asyncio task that calls `run`.
 
     *watch* is called with an attempt that starts with a limit so near that its timer must be set at once.
-    *grace*: seconds for which a job that cannot be decoded waits for a worker that can; None: for ever.
     *run_isolated* runs one in a child process; None: this executor has no child processes.
     """
 
@@ -71,7 +70,6 @@ class Executor:
         threads: int,
         rng: random.Random,
         watch: Callable[[RunningAttempt], None],
-        grace: float | None,
         run_isolated: RunIsolated | None = None,
     ) -> None:
         self._run_isolated = run_isolated
@@ -79,7 +77,6 @@ class Executor:
         self._codec = codec
         self._result_limit = result_limit
         self._rng = rng
-        self._grace = grace
         # A thread whose attempt was stopped goes on until its function returns; its token is free at once.
         self._threads = anyio.CapacityLimiter(threads)
         self._abandoned: list[PlainCall] = []
@@ -333,7 +330,7 @@ class Executor:
 
     def undecodable(self, attempt: RunningAttempt, message: str) -> Outcome:
         """Return the outcome of an attempt whose job this version of the code cannot decode."""
-        return wait_or_fail(attempt.so_far, JobError("Undecodable", message), self._grace)
+        return met_undecodable(attempt.claimed.id, JobError("Undecodable", message))
 
     def _failed(self, attempt: RunningAttempt, reason: str, error: JobError) -> Outcome:
         return Ended(attempt.claimed.id, JobStatus.FAILED, reason, error)

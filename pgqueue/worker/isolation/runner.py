@@ -132,7 +132,6 @@ class AttemptRunner:
         codec: Codec | None,
         rng: random.Random,
         result_limit: int,
-        grace: float | None,
         main_thread: MainThread,
     ) -> None:
         self._registry = registry
@@ -145,7 +144,6 @@ class AttemptRunner:
             threads=1,
             rng=rng,
             watch=self._deadlines.watch,
-            grace=grace,
         )
         self._executor.main_thread = main_thread
         self._progress = ProgressWriter(database, store)

@@ -89,7 +89,15 @@ class BlockedLoop:
     ) -> None:
         store, link = self._host.store, Link(self._host.database, durable=True)
         # Observers belong to the blocked loop, too.
-        finisher = Finisher(store, link, WorkerState(), self._announcer, Observers(), worker=self._worker)
+        finisher = Finisher(
+            store,
+            link,
+            WorkerState(),
+            self._announcer,
+            Observers(),
+            worker=self._worker,
+            grace=self._host.unknown_task_grace,
+        )
         executor = self._slots.executor
         for attempt in (*unwritten, *attempts):
             if attempt.lease_id != blocking.lease_id:

@@ -29,6 +29,7 @@ from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, Outcome, Released, Retried, Succeeded, next_in, status_after
 from pgqueue.retry.decision import released_too_often
+from pgqueue.retry.undecodable import is_undecodable, wait_or_fail
 from pgqueue.store import Store
 from pgqueue.upkeep.announcing import Announcer
 from pgqueue.upkeep.broken_rows import DOUBTFUL, Stuck
@@ -57,7 +58,10 @@ class Written(NamedTuple):
 
 
 class Finisher:
-    """Owns the outcomes of a worker until they are committed. *queues*: those of its jobs, if known."""
+    """Owns the outcomes of a worker until they are committed. *queues*: those of its jobs, if known.
+
+    *grace*: seconds for which a job that cannot be decoded waits for a worker that can; None: for ever.
+    """
 
     def __init__(
         self,
@@ -68,6 +72,7 @@ class Finisher:
         observers: Observers,
         *,
         worker: str,
+        grace: float | None,
         queues: Sequence[str] = (),
     ) -> None:
         self._store = store
@@ -76,6 +81,7 @@ class Finisher:
         self._announcer = announcer
         self._observers = observers
         self._worker = worker
+        self._grace = grace
         self._queues = queues
         self._waiting: list[RunningAttempt] = []
         self._stuck: dict[RunningAttempt, Stuck] = {}
@@ -147,6 +153,8 @@ class Finisher:
             for same in _groups(self._writing):
                 if type(same[0].outcome) is Released:
                     await self._write_released(same)
+                elif is_undecodable(same[0].outcome):
+                    await self._write_undecodable(same)
                 else:
                     await self._write(same)
             self._writing = ()
@@ -234,6 +242,20 @@ class Finisher:
             if attempt.claimed.id in often:
                 retry = None if attempt.policy is None else attempt.policy.retry
                 attempt.outcome = released_too_often(attempt.so_far, retry, MAX_RELEASES)
+        for same in _groups(batch):
+            await self._write(same)
+
+    async def _write_undecodable(self, batch: Sequence[RunningAttempt]) -> None:
+        """Have jobs wait for a worker that can decode them, or fail once they have waited for the grace."""
+
+        async def read() -> dict[UUID, float]:
+            async with self._link.use() as connection:
+                return await self._store.find_undecodable(connection, [each.claimed.id for each in batch])
+
+        waited = await persist("finding jobs that could not be decoded", read)
+        for attempt in batch:
+            assert isinstance(attempt.outcome, Retried)
+            attempt.outcome = wait_or_fail(attempt.outcome, waited.get(attempt.claimed.id, 0.0), self._grace)
         for same in _groups(batch):
             await self._write(same)
 
@@ -417,9 +439,9 @@ def _groups(attempts: Sequence[RunningAttempt]) -> Collection[Sequence[RunningAt
     groups: defaultdict[object, list[RunningAttempt]] = defaultdict(list)
     for attempt in attempts:
         outcome = attempt.outcome
-        has_no_result = type(outcome) is Succeeded and outcome.result is None
+        is_special = outcome.result is None if type(outcome) is Succeeded else is_undecodable(outcome)
         # The number: the hash of a UUID itself is made in Python, each time.
-        groups[attempt.lease_id.int, type(outcome), has_no_result].append(attempt)
+        groups[attempt.lease_id.int, type(outcome), is_special].append(attempt)
     return groups.values()
 
 
