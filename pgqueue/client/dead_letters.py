@@ -21,7 +21,7 @@ from pgqueue.errors import (
     RedactedArgumentsError,
 )
 from pgqueue.events.kinds import JobMoved, JobsReopened
-from pgqueue.model.checks import check_notes, flag, number, shown
+from pgqueue.model.checks import check_notes, flag, number, shown, text
 from pgqueue.model.dead_letters import (
     MAX_COUNT,
     MAX_PAGE,
@@ -63,12 +63,27 @@ class DeadLetterInterface(Parts):
 
         *cursor*: that of the previous page. Raises InvalidFilterError.
         """
+        return await self._letters(wanted, limit, cursor, None)
+
+    async def owned_letters(
+        self, owner: str, wanted: DeadLetterFilter = NO_FILTER, *, limit: int = 100, cursor: str | None = None
+    ) -> DeadLetterPage:
+        """Return a page of the dead letters of jobs whose header `owner` is *owner*. See `owned_jobs`.
+
+        Raises InvalidFilterError.
+        """
+        text("owned_letters: owner", owner)
+        return await self._letters(wanted, limit, cursor, owner)
+
+    async def _letters(
+        self, wanted: DeadLetterFilter, limit: int, cursor: str | None, owner: str | None
+    ) -> DeadLetterPage:
         check_filter("dead_letters", wanted, DeadLetterFilter)
         check_limit(limit)
         behind = None if cursor is None else decode_cursor(cursor)
         async with self._database.acquire() as connection:
             # One more shows whether there is a next page.
-            letters = await self._store.list_letters(connection, wanted, behind, limit + 1)
+            letters = await self._store.list_letters(connection, wanted, behind, limit + 1, owner=owner)
         is_last = len(letters) <= limit
         letters = letters[:limit]
         return DeadLetterPage(letters, None if is_last else encode_cursor(letters[-1]))

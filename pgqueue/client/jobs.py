@@ -12,7 +12,7 @@ from uuid import UUID
 from pgqueue.client.parts import Parts
 from pgqueue.errors import CodecError, InvalidFilterError
 from pgqueue.events.kinds import CancelsRequested, JobMoved, JobsCancelled, JobsReopened
-from pgqueue.model.checks import check_notes
+from pgqueue.model.checks import check_notes, text
 from pgqueue.model.filters import (
     FIRST_ID,
     JobCriteria,
@@ -186,9 +186,23 @@ class JobInterface(Parts):
             chosen = JobFilter.of(**criteria)
         elif criteria:
             raise InvalidFilterError(f"jobs: pass a JobFilter or {', '.join(sorted(criteria))}, not both")
+        return await self._page(chosen, limit, cursor, None)
+
+    async def owned_jobs(
+        self, owner: str, chosen: JobFilter, *, limit: int = 100, cursor: str | None = None
+    ) -> Page:
+        """Return a page of the jobs whose header `owner` is *owner*, as `jobs` does.
+
+        It looks at no job of another owner, which takes the index that `index_owners` makes: without that, it
+        reads all jobs. Raises InvalidFilterError.
+        """
+        text("owned_jobs: owner", owner)
+        return await self._page(chosen, limit, cursor, owner)
+
+    async def _page(self, chosen: JobFilter, limit: int, cursor: str | None, owner: str | None) -> Page:
         check_filter("jobs", chosen, JobFilter)
         check_limit(limit)
-        ids, next_cursor = await self._find(chosen, limit, cursor)
+        ids, next_cursor = await self._find(chosen, limit, cursor, owner)
         async with self._database.acquire() as connection:
             found = await self._store.read_jobs(connection, ids)
         # One that changed since it was found may no longer match, or no longer exist.
@@ -281,14 +295,16 @@ class JobInterface(Parts):
         chosen = replace(chosen, statuses=statuses)
         cursor: str | None = None
         while True:
-            ids, cursor = await self._find(chosen, BATCH, cursor)
+            ids, cursor = await self._find(chosen, BATCH, cursor, None)
             if ids:
                 yield ids
             if cursor is None:
                 return
 
-    async def _find(self, chosen: JobFilter, limit: int, cursor: str | None) -> tuple[list[UUID], str | None]:
-        """Return up to *limit* jobs from *cursor* on, and the cursor of those after them."""
+    async def _find(
+        self, chosen: JobFilter, limit: int, cursor: str | None, owner: str | None
+    ) -> tuple[list[UUID], str | None]:
+        """Return up to *limit* jobs (of *owner*) from *cursor* on, and the cursor of those after them."""
         high = decode_cursor(cursor)
         ids: list[UUID] = []
         looks = max(FIRST_LOOKS, limit)
@@ -296,9 +312,15 @@ class JobInterface(Parts):
         async with self._database.acquire() as connection:
             while high is not None and left > 0:
                 looks = min(looks, left, LOOKS)
-                found = await self._store.list_jobs(
-                    connection, chosen, FIRST_ID, high, looks=looks, limit=limit - len(ids)
-                )
+                room = limit - len(ids)
+                if owner is None:
+                    found = await self._store.list_jobs(
+                        connection, chosen, FIRST_ID, high, looks=looks, limit=room
+                    )
+                else:
+                    found = await self._store.list_owned(
+                        connection, owner, chosen, high, looks=looks, limit=room
+                    )
                 ids += found.ids
                 if len(ids) == limit:
                     return ids, encode_cursor(ids[-1])

@@ -14,6 +14,20 @@ class WebInterface(Parts):
         async with self._database.acquire() as connection:
             return (await self._store.read_web_secret(connection)).encode()
 
+    async def index_owners(self) -> None:
+        """Make the index by which a status app with `owner_header=True` finds the jobs of one user.
+
+        Only jobs with headers are in it. Needs the role that owns the tables. Making it reads all jobs, and
+        enqueueing waits for that; with millions of jobs, run it when there is little to do.
+        """
+        async with self._database.acquire() as connection:
+            await self._store.index_owners(connection)
+
+    async def has_owner_index(self) -> bool:
+        """Return whether there is the index that `index_owners` makes."""
+        async with self._database.acquire() as connection:
+            return await self._store.has_owner_index(connection)
+
     async def end_web_session(self, session: str, *, valid_until: float) -> None:
         """End the login *session*, which is valid until then (seconds since 1970), in every process.
 

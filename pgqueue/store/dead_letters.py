@@ -34,10 +34,16 @@ class DeadLetterStatements(Statements):
         wanted: DeadLetterFilter,
         behind: tuple[datetime, UUID] | None,
         limit: int,
+        *,
+        owner: str | None = None,
     ) -> list[DeadLetter]:
-        """Return dead letters, newest first, older than *behind*."""
+        """Return dead letters, of *owner* or of all, newest first, older than *behind*."""
         at, job_id = behind or (None, None)
-        rows = await connection.fetch(self._sql["list_dead_letters"], wanted.to_json(), at, job_id, limit)
+        if owner is None:
+            rows = await connection.fetch(self._sql["list_dead_letters"], wanted.to_json(), at, job_id, limit)
+        else:
+            sql = self._sql["list_owned_letters"]
+            rows = await connection.fetch(sql, wanted.to_json(), at, job_id, limit, owner)
         return [DeadLetter(*row) for row in rows]
 
     async def read_letters(self, connection: Connection, ids: Iterable[UUID]) -> list[DeadLetter]:

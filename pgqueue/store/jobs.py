@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from pgqueue.events.kinds import JobMoved
-from pgqueue.model.filters import JobFilter
+from pgqueue.model.filters import FIRST_ID, JobFilter
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import Attempt, Job, JobStatus
 from pgqueue.model.progress import decode_progress
@@ -77,6 +77,16 @@ class JobStatements(Statements):
             high,
             limit,
             *(() if chosen.has_tables else chosen.window),
+        )
+        assert row is not None
+        return Found._make(row)
+
+    async def list_owned(
+        self, connection: Connection, owner: str, chosen: JobFilter, high: UUID, *, looks: int, limit: int
+    ) -> Found:
+        """Look at the *looks* newest jobs of *owner* up to *high*; find up to *limit* that match."""
+        row = await connection.fetchrow(
+            self._sql["list_owned"], *chosen.as_arguments(), looks, FIRST_ID, high, limit, owner
         )
         assert row is not None
         return Found._make(row)

@@ -76,7 +76,12 @@ class WebSettings:
     """The host service's hook. Called for every request without a valid token. An error in it refuses the
     request; an HTTPException is its response."""
     owns: Owns | None = None
-    """None: jobs have no owners. It needs `actor`."""
+    """Whether the requester owns a job, by any rule. Lists read the jobs of all owners and ask about each.
+    With neither it nor `owner_header`, jobs have no owners. It needs `actor`."""
+    owner_header: bool = False
+    """Whether a job belongs to the user whom its header `owner` names, as `actor` does. What a request
+    submits belongs to its actor. Lists are narrowed by the database, once `PgQueue.index_owners` has run.
+    It takes the place of `owns`, and needs `actor`."""
     authorize_shared: Authorize | None = None
     """Where jobs have owners: the hook for what spans all of them, which is asked instead of `authorize`.
     That is every collection but the lists of the requester's own jobs and dead letters, every queue, every
@@ -111,12 +116,15 @@ class WebSettings:
         """Raise ConfigurationError for settings that are invalid, or would leave the app open."""
         if self.token is not None:
             check_token(self.token)
-        if self.owns is not None and self.actor is None:
+        if self.owns is not None and self.owner_header:
+            raise ConfigurationError("the status app takes owns=... or owner_header=True, and not both")
+        if self.has_owners and self.actor is None:
+            what = "owner_header=True" if self.owner_header else "owns=..."
             raise ConfigurationError(
-                "the status app has owns=... and no actor=...: idempotency keys could not be kept apart by "
+                f"the status app has {what} and no actor=...: idempotency keys could not be kept apart by "
                 "owner; pass actor, which returns the name of the user that a request is from"
             )
-        if self.authorize_shared is not None and self.owns is None:
+        if self.authorize_shared is not None and not self.has_owners:
             raise ConfigurationError(
                 "the status app has authorize_shared=... and no owns=...: without owners, authorize decides"
             )
@@ -126,6 +134,11 @@ class WebSettings:
             raise ConfigurationError(
                 f"the status app's allowed_hosts must be a list of names, got {self.allowed_hosts!r}"
             )
+
+    @property
+    def has_owners(self) -> bool:
+        """Whether jobs have owners."""
+        return self.owns is not None or self.owner_header
 
 
 def takes(

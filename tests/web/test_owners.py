@@ -41,17 +41,28 @@ def user_of(request: Request) -> str:
     return request.headers.get("x-user", "")
 
 
-def owned_app(pgq: PgQueue, **options: Any) -> Starlette:
-    """The app as the documentation has it."""
+def owned_app(pgq: PgQueue, rule: str = "hook", **options: Any) -> Starlette:
+    """The app as the documentation has it; *rule*: how it says whose a job is."""
+    by_rule: dict[str, Any] = {
+        "job_headers": lambda request: {"user": user_of(request)},
+        "owns": lambda request, job: job.headers.get("user") == user_of(request),
+    }
     return status_app(
         pgq,
         authorize=lambda request, _action, _resource: bool(user_of(request)),
         actor=user_of,
-        job_headers=lambda request: {"user": user_of(request)},
-        owns=lambda request, job: job.headers.get("user") == user_of(request),
         allow_unknown_tasks=True,
+        **(by_rule if rule == "hook" else {"owner_header": True}),
         **options,
     )
+
+
+@pytest.fixture(params=["hook", "index"])
+async def rule(request: pytest.FixtureRequest, pgq: PgQueue) -> str:
+    """How the app says whose a job is. "index": by a header that has an index."""
+    if request.param == "index":
+        await pgq.index_owners()
+    return str(request.param)
 
 
 def as_user(app: Starlette, user: str) -> httpx.AsyncClient:
@@ -66,7 +77,7 @@ async def failed(pgq: PgQueue) -> UUID:
     async def fail() -> None:
         raise ValueError("her secret")
 
-    job = await fail.options(headers={"user": "alice"}).enqueue()
+    job = await fail.options(headers={"user": "alice", "owner": "alice"}).enqueue()
     async with pgq.worker():
         with anyio.fail_after(60):
             await pgq.wait(job.id)
@@ -89,8 +100,10 @@ async def answers(app: Starlette, user: str, job: UUID) -> dict[tuple[str, str],
     return found
 
 
-async def test_to_others_each_route_is_as_if_the_job_were_not_there(pgq: PgQueue, failed: UUID) -> None:
-    app = owned_app(pgq)
+async def test_to_others_each_route_is_as_if_the_job_were_not_there(
+    pgq: PgQueue, failed: UUID, rule: str
+) -> None:
+    app = owned_app(pgq, rule)
 
     theirs = await answers(app, "mallory", failed)
     nothing = await answers(app, "mallory", new_id())
@@ -127,8 +140,8 @@ async def test_nobody_gets_anything(pgq: PgQueue, failed: UUID) -> None:
     assert {path for path in readable if not path.startswith("/dashboard/static/")} <= PUBLIC
 
 
-async def test_an_owner_sees_and_does_what_there_is_to_one_job(pgq: PgQueue, failed: UUID) -> None:
-    async with as_user(owned_app(pgq), "alice") as client:
+async def test_an_owner_sees_and_does_what_there_is_to_one_job(pgq: PgQueue, failed: UUID, rule: str) -> None:
+    async with as_user(owned_app(pgq, rule), "alice") as client:
         shown = [
             await client.get(f"{path}/{failed}") for path in ("/jobs", "/dead-letters", "/dashboard/jobs")
         ]
@@ -173,14 +186,18 @@ async def test_a_hook_of_its_own_allows_what_spans_all_owners(pgq: PgQueue, fail
 
 
 async def of_others(pgq: PgQueue, count: int) -> None:
-    options: CallOptions = {"headers": {"user": "alice"}, "key": "payroll-alice", "tags": ["merger"]}
+    options: CallOptions = {
+        "headers": {"user": "alice", "owner": "alice"},
+        "key": "payroll-alice",
+        "tags": ["merger"],
+    }
     for _ in range(count):
         await pgq.enqueue_by_name("send", options=options)
 
 
-async def test_a_filter_does_not_test_the_jobs_of_others(pgq: PgQueue) -> None:
+async def test_a_filter_does_not_test_the_jobs_of_others(pgq: PgQueue, rule: str) -> None:
     await of_others(pgq, 3)
-    async with as_user(owned_app(pgq), "mallory") as client:
+    async with as_user(owned_app(pgq, rule), "mallory") as client:
         pages = [
             (await client.get(f"/jobs?limit=1&{query}")).text
             for query in (
@@ -199,12 +216,16 @@ async def test_a_filter_does_not_test_the_jobs_of_others(pgq: PgQueue) -> None:
     assert (len(mine["jobs"]), mine["cursor"]) == (1, None)
 
 
+@pytest.mark.parametrize("rule", ["hook", "header", "index"], indirect=True)
 async def test_pages_go_on_to_the_end_and_their_cursors_say_nothing(
-    pgq: PgQueue, monkeypatch: pytest.MonkeyPatch
+    pgq: PgQueue, rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(own_lists, "PART", 3)
     ids: list[str] = []
-    async with as_user(owned_app(pgq), "bob") as bob, as_user(owned_app(pgq), "mallory") as mallory:
+    async with (
+        as_user(owned_app(pgq, rule), "bob") as bob,
+        as_user(owned_app(pgq, rule), "mallory") as mallory,
+    ):
         for _ in range(5):
             ids.append((await bob.post("/jobs", json={"task": "mine"})).json()["job_id"])
             await of_others(pgq, 4)
@@ -279,7 +300,7 @@ async def test_own_pages_are_the_own_rows_in_order_each_full_but_the_last(
 # Submissions
 
 
-async def test_a_key_of_a_task_is_kept_apart_by_owner(pgq: PgQueue) -> None:
+async def test_a_key_of_a_task_is_kept_apart_by_owner(pgq: PgQueue, rule: str) -> None:
     @pgq.task(idempotency_key="report", on_conflict="replace", idempotency_fingerprint=False)
     async def report(to: str) -> None: ...
 
@@ -289,7 +310,7 @@ async def test_a_key_of_a_task_is_kept_apart_by_owner(pgq: PgQueue) -> None:
     @pgq.task(idempotency_key=FROM_ARGUMENTS)
     async def once(to: str) -> None: ...
 
-    app = owned_app(pgq)
+    app = owned_app(pgq, rule)
     for task in ("report", "rebuild", "once"):
         body = {"task": task, "arguments": {"to": "x"}, "delay": 3600}
         async with as_user(app, "alice") as alice, as_user(app, "mallory") as mallory:
@@ -299,7 +320,7 @@ async def test_a_key_of_a_task_is_kept_apart_by_owner(pgq: PgQueue) -> None:
 
         assert [each.status_code for each in (hers, his, again)] == [202] * 3
         job = await pgq.get(UUID(hers.json()["job_id"]))
-        assert (job.status, job.headers["user"]) == ("scheduled", "alice")
+        assert (job.status, job.headers["user" if rule == "hook" else "owner"]) == ("scheduled", "alice")
         assert hers.json()["job_id"] != his.json()["job_id"] == again.json()["job_id"]
 
 

@@ -32,7 +32,7 @@ from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.links import path_to
 from pgqueue.web.http.problems import NO_STORE, ProblemError, argument_errors
 from pgqueue.web.http.retry_after import Outlooks, retry_after, retry_after_submission
-from pgqueue.web.security.access import Access
+from pgqueue.web.security.access import OWNER, Access
 from pgqueue.web.settings import WebSettings
 
 KEY_WAIT: Final = 1.0
@@ -108,6 +108,9 @@ class Submissions:
         stamps: dict[str, str] = {}
         if self._settings.job_headers is not None:
             stamps |= self._settings.job_headers(request)
+        owner = self._access.owner_of(request)
+        if owner is not None:
+            stamps[OWNER] = owner
         options: dict[str, Any] = dict(given)
         if key is not None:
             options |= _hold(key, self._access.key_scope(request))

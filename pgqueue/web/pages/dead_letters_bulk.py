@@ -145,7 +145,7 @@ class BulkPages:
         return chosen, form
 
     def _check_not_owned(self, verb: Verb) -> None:
-        if self._pages.settings.owns is not None:
+        if self._pages.settings.has_owners:
             raise HTTPException(
                 403, f"jobs have owners here; {verb} dead letters one at a time, on the pages of their jobs"
             )

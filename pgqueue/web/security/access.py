@@ -17,6 +17,8 @@ from pgqueue.web.security import origins, sessions
 from pgqueue.web.security.origins import Origin
 from pgqueue.web.settings import Action, Authorize, WebSettings
 
+OWNER = "owner"
+"""The header that names the owner of a job, where the settings say that a header does."""
 MAX_ACTOR = 200
 """Characters of an actor's name, as the history stores it."""
 
@@ -76,18 +78,25 @@ class Access:
     @property
     def has_owners(self) -> bool:
         """Whether jobs have owners."""
-        return self._settings.owns is not None
+        return self._settings.has_owners
+
+    def owner_of(self, request: Request) -> str | None:
+        """Return the header `owner` of the jobs of *request*; None: another rule says whose a job is."""
+        return self._named_by(request) if self._settings.owner_header else None
 
     async def owns(self, request: Request, job: Job) -> bool:
         """Whether the requester may see *job*."""
-        if self._settings.owns is None:
+        if not self.has_owners:
             return True
         try:
+            if self._settings.owns is None:
+                owner = self.owner_of(request)
+                return bool(owner) and job.headers.get(OWNER) == owner
             answer = self._settings.owns(request, job)
             return bool(await answer if inspect.isawaitable(answer) else answer)
         except Exception:
             # An error would tell this job from one that does not exist.
-            logger.exception("the owns hook raised an error; hiding job %s", job.id)
+            logger.exception("the hook that says whose jobs are raised an error; hiding job %s", job.id)
             return False
 
     def key_scope(self, request: Request) -> str:
