@@ -283,6 +283,8 @@ class WorkerDocument(TypedDict):
     lease_age: Seconds
     lease_left: Seconds
     loop_lag: Seconds | None
+    abandoned_threads: int | None
+    """Threads that run on although their attempts have ended; null: the worker has not said."""
     running: int
     prefetched: int
     jobs: list[RunningDocument]
@@ -486,6 +488,7 @@ def worker_document(worker: WorkerMeasure) -> WorkerDocument:
         "lease_age": worker.lease_age,
         "lease_left": worker.lease_left,
         "loop_lag": worker.loop_lag,
+        "abandoned_threads": worker.abandoned_threads,
         "running": worker.running,
         "prefetched": worker.prefetched,
         "jobs": [running_document(job) for job in worker.jobs],

@@ -108,6 +108,8 @@ class WorkerMeasure:
     """Seconds until its lease expires; negative if it has expired and its jobs are about to be rescued."""
     loop_lag: float | None
     """Event-loop lag in seconds; None if the worker has not reported it yet, or its version does not."""
+    abandoned_threads: int | None
+    """Threads that run on although their attempts have ended, when the lease was renewed; None: as above."""
     running: int
     prefetched: int
     jobs: Sequence[RunningJob]

@@ -48,11 +48,17 @@ class LeaseStatements(Statements):
         )
 
     async def renew_lease(
-        self, connection: Connection, lease_id: UUID, ttl: float, *, loop_lag: float | None = None
+        self,
+        connection: Connection,
+        lease_id: UUID,
+        ttl: float,
+        *,
+        loop_lag: float | None = None,
+        abandoned_threads: int | None = None,
     ) -> bool:
-        """Renew a lease, and store its event-loop lag; return whether the lease is still valid."""
+        """Renew a lease, and store what its worker says of itself; return whether it is still valid."""
         renewed = await connection.fetchval(
-            self._sql["renew_lease"], lease_id, timedelta(seconds=ttl), loop_lag
+            self._sql["renew_lease"], lease_id, timedelta(seconds=ttl), loop_lag, abandoned_threads
         )
         return renewed is not None
 

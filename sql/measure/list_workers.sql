@@ -14,6 +14,7 @@ select lease.id as lease_id, lease.worker as name, lease.version, lease.queues, 
            extract(epoch from lease.expires_at)::float8 - extract(epoch from now())::float8)) as lease_left,
        -- Null stays null, which greatest() would pass over.
        case when lease.loop_lag <> 'NaN' then least(1e12, greatest(0, lease.loop_lag)) end as loop_lag,
+       case when lease.abandoned_threads is not null then greatest(0, lease.abandoned_threads) end as abandoned_threads,
        coalesce(held.running, 0)::integer as running,
        coalesce(held.claimed - held.running, 0)::integer as prefetched
 from pgqueue.lease

@@ -244,7 +244,7 @@ async def test_a_worker_whose_lease_has_run_out_is_listed_as_dead(pgq: PgQueue, 
     assert not seen.is_alive
     assert seen.lease_left < -4
     assert seen.lease_age > 19
-    assert (seen.version, seen.loop_lag, seen.running) == (None, None, 0)
+    assert (seen.version, seen.loop_lag, seen.abandoned_threads, seen.running) == (None, None, None, 0)
 
 
 async def test_a_renewal_says_in_what_time_the_event_loop_turns(pgq: PgQueue) -> None:

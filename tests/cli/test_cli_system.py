@@ -266,7 +266,7 @@ def a_worker(name: str, jobs: int) -> WorkerMeasure:
         RunningJob(UUID(int=number), HOSTILE, "default", 1, NOON, 1.0 * number, None)
         for number in range(jobs)
     ]
-    return WorkerMeasure(UUID(int=1), name, None, (HOSTILE,), NOON, 1.0, 10.0, None, jobs, 0, running)
+    return WorkerMeasure(UUID(int=1), name, None, (HOSTILE,), NOON, 1.0, 10.0, None, None, jobs, 0, running)
 
 
 def lines_of(snapshot: Snapshot, *, height: int, width: int = 100) -> list[str]:

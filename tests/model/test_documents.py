@@ -50,6 +50,7 @@ def test_a_worker_is_shown_with_what_it_runs() -> None:
         lease_age=1.0,
         lease_left=-0.5,
         loop_lag=None,
+        abandoned_threads=2,
         running=1,
         prefetched=0,
         jobs=[running],
@@ -58,6 +59,7 @@ def test_a_worker_is_shown_with_what_it_runs() -> None:
     document = json.loads(json.dumps(worker_document(worker), allow_nan=False))
 
     assert document["is_alive"] is False
+    assert document["abandoned_threads"] == 2
     assert document["jobs"][0]["job_id"] == str(UUID(int=7))
     assert document["jobs"][0]["progress"] == {"current": 1, "total": None, "meta": None}
 

@@ -16,12 +16,14 @@ from pathlib import Path
 import pytest
 from kit.processes import DEADLINE, Processes, lines_of, processes_in
 from kit.waiting import eventually, is_terminal
+from kit.web_client import client_of
 
 from pgqueue import JobHandle, PgQueue
 from pgqueue.background import log_writer
 from pgqueue.background.log_writer import LogWriter, RawStream, StreamHandler
 from pgqueue.database.resolving import resolve_apart
 from pgqueue.metrics import Metrics
+from pgqueue.web import status_app
 
 pytestmark = pytest.mark.handlers
 
@@ -212,15 +214,25 @@ async def test_threads_that_run_on_are_counted_until_they_end(pgq: PgQueue) -> N
     def with_both() -> None:
         go_on.wait()
 
-    async with pgq.worker(cancel_grace=0.1) as worker:
+    async def are_listed(number: int) -> bool:
+        return [each.abandoned_threads for each in await pgq.list_workers()] == [number]
+
+    async with pgq.worker(cancel_grace=0.1, lease_ttl=1.5) as worker:
         jobs = [await with_a_hard_limit.enqueue(), await with_both.enqueue()]
         for job in jobs:
             await eventually(lambda job=job: is_terminal(job))  # type: ignore[misc]
         assert worker.abandoned_threads == 2
         assert "pgqueue_worker_abandoned_threads 2.0" in (await Metrics(pgq).render()).decode()
+        await eventually(lambda: are_listed(2))
+        async with client_of(status_app(pgq, local_reading=True)) as client:
+            [shown] = (await client.get("/workers")).json()["workers"]
+            page = (await client.get("/dashboard/workers")).text
+        assert shown["abandoned_threads"] == 2
+        assert 'Abandoned threads</dt><dd class="warn">2:' in page
         go_on.set()
 
         async def none_is_left() -> bool:
             return worker.abandoned_threads == 0
 
         await eventually(none_is_left)
+        await eventually(lambda: are_listed(0))

@@ -41,7 +41,7 @@ def workers(
 
 def worker_table(found: Sequence[WorkerMeasure], *, one_line: bool = False) -> Table:
     """Return workers, a row each."""
-    numbers = ["running", "prefetched", "loop lag", "renewed", "lease"]
+    numbers = ["running", "prefetched", "abandoned", "loop lag", "renewed", "lease"]
     return table(
         ["worker", *numbers, "version", "since", "queues"],
         [
@@ -49,6 +49,7 @@ def worker_table(found: Sequence[WorkerMeasure], *, one_line: bool = False) -> T
                 each.name,
                 count(each.running),
                 count(each.prefetched),
+                known(count, each.abandoned_threads),
                 known(duration, each.loop_lag),
                 f"{duration(each.lease_age)} ago",
                 duration(each.lease_left) if each.is_alive else "lost",

@@ -229,7 +229,11 @@ class LeaseKeeper:
                     ):
                         locked_by = session
                     renewed = await self._store.renew_lease(
-                        connection, lease_id, self._ttl, loop_lag=watchdog.lag
+                        connection,
+                        lease_id,
+                        self._ttl,
+                        loop_lag=watchdog.lag,
+                        abandoned_threads=self._slots.executor.abandoned_threads,
                     )
             except Exception as error:
                 # Whatever it is: as long as the lease lasts, the next renewal may succeed.
