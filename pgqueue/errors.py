@@ -303,6 +303,14 @@ class SchemaError(PgQueueError):
     """This version of pgqueue cannot work with the database's schema."""
 
 
+class RefusedByDatabaseError(PgQueueError):
+    """The database refused the call, for a reason that is not pgqueue's. Nothing was changed.
+
+    A trigger, a constraint or an extension that was added to pgqueue's tables may be the reason. The message
+    is the server's, and `__cause__` is the driver's error.
+    """
+
+
 class SchemaLockedError(SchemaError):
     """A migration waited too long for the lock of another session, and changed nothing."""
 

@@ -158,17 +158,18 @@ class AsideLogger:
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
 
+    def log(self, level: int, text: str, *args: object) -> None:
+        """Log at *level*."""
+        if self._logger.isEnabledFor(level):
+            _aside.call(self._logger, level, text, args)
+
     def warning(self, text: str, *args: object) -> None:
         """Log a warning."""
-        self._log(logging.WARNING, text, args)
+        self.log(logging.WARNING, text, *args)
 
     def error(self, text: str, *args: object) -> None:
         """Log an error."""
-        self._log(logging.ERROR, text, args)
-
-    def _log(self, level: int, text: str, args: tuple[object, ...]) -> None:
-        if self._logger.isEnabledFor(level):
-            _aside.call(self._logger, level, text, args)
+        self.log(logging.ERROR, text, *args)
 
 
 class _Aside:

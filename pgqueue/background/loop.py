@@ -16,7 +16,8 @@ from typing import Final
 import anyio
 
 from pgqueue.database.failing import log_fields
-from pgqueue.database.outages import RECONNECT_PAUSES
+from pgqueue.database.outages import RECONNECT_PAUSES, REMIND_AFTER
+from pgqueue.database.patience import Reminder
 from pgqueue.errors import BackgroundError, NotOpenError, PgQueueError
 from pgqueue.own_tasks import was_asked
 
@@ -24,8 +25,6 @@ logger = logging.getLogger("pgqueue.background")
 
 STUCK_AFTER: Final = 60.0
 """Seconds after which a step that has not ended counts as stuck. A statement is given up much sooner."""
-SAID_EVERY: Final = 60.0
-"""Seconds between two warnings about a loop that keeps failing."""
 
 
 class Loop:
@@ -38,7 +37,7 @@ class Loop:
         self._has_ended = False
         self._steps: dict[object, float] = {}
         self._failing_since: float | None = None
-        self._said_at = float("-inf")
+        self._reminder = Reminder()
 
     def prepare(self) -> None:
         """Forget the life before: the loop is about to start."""
@@ -103,7 +102,7 @@ class Loop:
                 if isinstance(error, asyncio.CancelledError) and was_asked():
                     raise
                 # After a while without errors, the next one is the first of its kind again.
-                failures = 0 if time.monotonic() - began > SAID_EVERY else failures + 1
+                failures = 0 if time.monotonic() - began > REMIND_AFTER else failures + 1
                 pause = RECONNECT_PAUSES[min(failures, len(RECONNECT_PAUSES) - 1)]
                 self._say(error, pause)
                 await anyio.sleep(pause)
@@ -111,14 +110,10 @@ class Loop:
                 return
 
     def _say(self, error: BaseException, pause: float) -> None:
-        now = time.monotonic()
         if self._failing_since is None:
-            self._failing_since = now
-        is_new = now - self._said_at >= SAID_EVERY
-        if is_new:
-            self._said_at = now
+            self._failing_since = time.monotonic()
         logger.log(
-            logging.ERROR if is_new else logging.DEBUG,
+            self._reminder.level(logging.ERROR),
             "%s: %s: %s; trying again in %g s",
             self.name,
             type(error).__name__,

@@ -20,7 +20,12 @@ import anyio
 import asyncpg
 
 from pgqueue.background.loop import Loop
-from pgqueue.database.outages import CONNECTION_ERRORS, RECONNECT_PAUSES
+from pgqueue.database.outages import (
+    AWAY_ERRORS,
+    RECONNECT_PAUSES,
+    is_of_notifications,
+)
+from pgqueue.database.patience import Reminder
 from pgqueue.database.pool import Database, Link
 from pgqueue.store import Store
 
@@ -30,8 +35,6 @@ FINISHED_IDS = 200
 """Job ids in one notification, whose payload may have 8,000 bytes at most."""
 NOTIFY_PAUSE = 0.015
 """Seconds between two notifying transactions of a process."""
-COMPLAINT_INTERVAL = 60.0
-"""Seconds between two log records about malformed notifications."""
 STANDBY_PAUSES = (*RECONNECT_PAUSES, 2.0, 5.0, 10.0)
 """Seconds between attempts to connect again where the server takes no LISTEN; the last pause repeats.
 
@@ -54,7 +57,8 @@ class Signals:
         self._outgoing: dict[str, dict[str, None]] = {}
         self._wakeup = anyio.Event()
         self._sent = anyio.Event()
-        self._complained_at = float("-inf")
+        self._malformed = Reminder()
+        self._waiting = Reminder()
         self._is_sending = False
         self._works_since = float("inf")
         self._listening_on: asyncpg.Connection[asyncpg.Record] | None = None
@@ -136,7 +140,9 @@ class Signals:
                     else:
                         async with self._link.use() as connection:
                             await self._serve(connection)
-                except CONNECTION_ERRORS as error:
+                except (*AWAY_ERRORS, asyncpg.ProgramLimitExceededError) as error:
+                    if not isinstance(error, AWAY_ERRORS) and not is_of_notifications(error):
+                        raise
                     # A connection that ends at once counts as a failure, too, and so does one that is not
                     # allowed to listen; otherwise the server would be asked for twenty per second.
                     if time.monotonic() - self._works_since > RECONNECT_PAUSES[-1]:
@@ -145,10 +151,8 @@ class Signals:
                     pauses = STANDBY_PAUSES if is_refused else RECONNECT_PAUSES
                     pause = pauses[min(failures, len(pauses) - 1)]
                     failures += 1
-                    # One warning at the start of an outage, then one about every half minute.
-                    level = logging.WARNING if failures % 30 == 1 else logging.DEBUG
                     logger.log(
-                        level,
+                        self._waiting.level(),
                         "notifications: waiting for the database (%s: %s); polling continues, "
                         "next attempt in %g s",
                         type(error).__name__,
@@ -223,8 +227,9 @@ class Signals:
 
     def _complain(self, message: str, channel: str) -> None:
         """Log a malformed notification, at most once a minute: any role may send any number of them."""
-        now = time.monotonic()
-        if now - self._complained_at < COMPLAINT_INTERVAL:
-            return
-        self._complained_at = now
-        logger.warning("ignoring malformed notifications on channel %s, such as %.100r", channel, message)
+        logger.log(
+            self._malformed.level(),
+            "ignoring malformed notifications on channel %s, such as %.100r",
+            channel,
+            message,
+        )

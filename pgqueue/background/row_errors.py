@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
 from uuid import UUID
 
 import asyncpg
 
+from pgqueue.database.outages import is_of_a_value
 from pgqueue.errors import CodecError, PgQueueError
-
-_OF_A_ROW: Final = ("22", "XX")
-"""Classes of SQLSTATE that a stored value causes: data exceptions, and damaged pages."""
 
 
 def is_of_a_row(error: Exception) -> bool:
@@ -19,7 +16,7 @@ def is_of_a_row(error: Exception) -> bool:
     Python's own errors are (a year after 9999, for example), and asyncpg's when it decodes.
     """
     if isinstance(error, asyncpg.PostgresError):
-        return str(error.sqlstate)[:2] in _OF_A_ROW
+        return is_of_a_value(error)
     # asyncpg's DataError, which is a ValueError, is an InterfaceError as "connection is closed" is.
     return isinstance(error, ValueError) or not isinstance(
         error, (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, PgQueueError)

@@ -15,7 +15,12 @@ from pgqueue.background.loop import Loop
 from pgqueue.database.failing import log_fields
 from pgqueue.database.outages import PASSING_ERRORS, is_about_values
 from pgqueue.database.pool import Database
-from pgqueue.errors import InvalidOptionError, MissingPrivilegeError, NotOpenError
+from pgqueue.errors import (
+    InvalidOptionError,
+    MissingPrivilegeError,
+    NotOpenError,
+    RefusedByDatabaseError,
+)
 from pgqueue.events.kinds import AttemptEnded, AttemptsEnded, Event, JobsClaimed, JobsEnqueued, JobsRescued
 from pgqueue.events.observers import Observers
 from pgqueue.model.estimates import BUCKETS, count_into
@@ -32,7 +37,12 @@ LAST_WITHIN: Final = 1.0
 MAX_QUEUES: Final = 1000
 """Maximum number of queues counted between two writes; further queues are not counted."""
 MAX_COUNT: Final = 2**31 - 1
-_REFUSALS: Final = (asyncpg.PostgresError, MissingPrivilegeError, InvalidOptionError)
+_REFUSALS: Final = (
+    asyncpg.PostgresError,
+    InvalidOptionError,
+    MissingPrivilegeError,
+    RefusedByDatabaseError,
+)
 """How the database, or what it cannot store, keeps statistics from being written."""
 
 
@@ -179,12 +189,12 @@ class StatsWriter:
                 seconds, self._since = now - self._since, now
                 self._unwritten = _rows(self._tallies.take(), seconds)
                 await self._write()
-        except (*PASSING_ERRORS, NotOpenError) as error:
-            logger.debug("statistics not written yet, will retry (%s: %s)", type(error).__name__, error)
         except _REFUSALS as error:
             # A role without the right to write them, for example. Jobs must not fail because of that.
             self._unwritten = []
             self._tell_refused(error)
+        except (*PASSING_ERRORS, NotOpenError) as error:
+            logger.debug("statistics not written yet, will retry (%s: %s)", type(error).__name__, error)
 
     async def _write(self) -> None:
         try:

@@ -20,11 +20,12 @@ import anyio
 from pgqueue.background.loop import Loop
 from pgqueue.background.notifications import Signals
 from pgqueue.background.row_errors import is_of_a_row
-from pgqueue.database.outages import CONNECTION_ERRORS
+from pgqueue.database.outages import PASSING_ERRORS
+from pgqueue.database.patience import Reminder
 from pgqueue.database.pool import Database
+from pgqueue.database.visibility import hidden_job, may_hide_jobs
 from pgqueue.errors import (
     CodecError,
-    DatabaseUnavailableError,
     JobNotFoundError,
     PgQueueError,
 )
@@ -61,6 +62,7 @@ class Watches:
         self._is_listening = False
         self._polled_at = float("-inf")
         self._reminded_at = float("-inf")
+        self._reminder = Reminder()
 
     @property
     def is_watching(self) -> bool:
@@ -148,8 +150,12 @@ class Watches:
             if self._seconds_to_poll() <= 0:
                 self._polled_at = time.monotonic()
                 await self._poll()
-        except (*CONNECTION_ERRORS, DatabaseUnavailableError) as error:
-            logger.warning("watches: waiting for the database: %s; trying again at the next poll", error)
+        except PASSING_ERRORS as error:
+            logger.log(
+                self._reminder.level(),
+                "watches: waiting for the database: %s; trying again at the next poll",
+                error,
+            )
             await anyio.sleep(POLL_INTERVAL_UNHEARD)
 
     async def _poll(self) -> None:
@@ -186,13 +192,14 @@ class Watches:
     async def _read_together(self, asked: Sequence[UUID]) -> None:
         async with self._database.acquire() as connection:
             jobs = await self._store.read_jobs(connection, asked)
+            is_hidden = len(jobs) < len(asked) and await may_hide_jobs(connection, self._database.schema)
         for job_id in asked:
             watched = self._watched.get(job_id)
             if watched is None:
                 continue
             job = jobs.get(job_id)
             if job is None:
-                watched.fail(partial(JobNotFoundError, job_id))
+                watched.fail(partial(hidden_job if is_hidden else JobNotFoundError, job_id))
             else:
                 watched.tell(job)
 

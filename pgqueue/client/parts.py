@@ -12,6 +12,7 @@ from pgqueue.background.notifications import Signals
 from pgqueue.background.reading import Reads
 from pgqueue.background.watching import Watches
 from pgqueue.database.pool import Database
+from pgqueue.database.visibility import hidden_job, may_hide_jobs
 from pgqueue.enqueueing.calls import CallReader
 from pgqueue.enqueueing.inbox import Inbox
 from pgqueue.enqueueing.writer import Writer
@@ -99,8 +100,12 @@ class Parts:
         shown = self.registry.redact_result(job.task, job.result)
         return job if shown is UNSET else replace(job, redacted_result=shown)
 
-    async def _missing(self, connection: Connection, job_id: UUID) -> JobNotFoundError:
-        """Return the error for a job that does not exist."""
+    async def _missing(
+        self, connection: Connection, job_id: UUID
+    ) -> JobNotFoundError | MissingPrivilegeError:
+        """Return the error for a job that does not exist, or that is hidden from this role."""
+        if await may_hide_jobs(connection, self.schema):
+            return hidden_job(job_id)
         if await self._store.is_day_removed(connection, job_id):
             return JobPurgedError(job_id)
         return JobNotFoundError(job_id)

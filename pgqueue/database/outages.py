@@ -6,7 +6,13 @@ from typing import Final
 
 import asyncpg
 
-from pgqueue.errors import DatabaseUnavailableError
+from pgqueue.errors import (
+    DatabaseUnavailableError,
+    MissingPrivilegeError,
+    PgQueueError,
+    RefusedByDatabaseError,
+    SchemaError,
+)
 
 CONNECTION_ERRORS: Final = (
     OSError,  # TimeoutError is one
@@ -36,18 +42,28 @@ AWAY_ERRORS: Final = (
 )
 """Errors that say nothing of a statement or of its rows."""
 
-PASSING_ERRORS: Final = (
-    *AWAY_ERRORS,
-    asyncpg.InsufficientPrivilegeError,  # row-level security, too
+_OF_THE_SCHEMA: Final = (
     asyncpg.InvalidSchemaNameError,  # dropped, and about to be made again
     asyncpg.UndefinedTableError,
     asyncpg.UndefinedColumnError,
     asyncpg.UndefinedFunctionError,
     asyncpg.UndefinedObjectError,
     asyncpg.FeatureNotSupportedError,  # a plan of before a migration
+)
+"""Errors of a schema that lacks something, or is another one than it was."""
+
+PASSING_ERRORS: Final = (
+    *AWAY_ERRORS,
+    *_OF_THE_SCHEMA,
+    SchemaError,
+    MissingPrivilegeError,
+    asyncpg.InsufficientPrivilegeError,  # row-level security, too
     asyncpg.PostgresSystemError,  # the server's disk
 )
 """Errors that pass, or that are mended: the same call, made again, can succeed. A worker waits for that."""
+
+ANY_REFUSAL: Final = (*PASSING_ERRORS, asyncpg.PostgresError)
+"""Errors of a statement without which a worker can do nothing else. A user's trigger raises what it likes."""
 
 _ABOUT_VALUES: Final = frozenset({"21", "22", "23", "54", "XX"})
 """The classes of SQLSTATE that are about values: cardinality, data, constraints, limits, damaged rows."""
@@ -66,12 +82,21 @@ def is_about_values(error: BaseException) -> bool:
     """
     if is_away(error) or (isinstance(error, PASSING_ERRORS) and not isinstance(error, ValueError)):
         return False
-    if getattr(error, "server_source_filename", None) == "async.c":
-        # The queue of notifications is full, because somebody's session neither reads nor ends.
+    if is_of_notifications(error):
         return False
     sqlstate = getattr(error, "sqlstate", None)
     # Without one, it is Python's: what was stored cannot be decoded.
     return sqlstate is None or str(sqlstate)[:2] in _ABOUT_VALUES
+
+
+def is_of_a_value(error: asyncpg.PostgresError) -> bool:
+    """Whether a stored value may have caused *error*: a data exception, or a damaged page."""
+    return str(error.sqlstate)[:2] in ("22", "XX")
+
+
+def is_of_notifications(error: BaseException) -> bool:
+    """Whether the queue of notifications is full: somebody's session listens, and neither reads nor ends."""
+    return getattr(error, "server_source_filename", None) == "async.c"
 
 
 TRANSLATED: Final = (*CONNECTION_ERRORS, asyncpg.TransactionRollbackError)
@@ -105,4 +130,20 @@ def unavailable(error: BaseException, seconds: float) -> DatabaseUnavailableErro
     return DatabaseUnavailableError(
         f"the database is unavailable, after {seconds:.1f} s: {type(error).__name__}: {error}; "
         "check that it is running and that the DSN is correct"
+    )
+
+
+def refused(error: asyncpg.PostgresError, seconds: float) -> PgQueueError:
+    """Return the error to raise when a statement of pgqueue's own, for a caller, met *error*."""
+    if isinstance(error, _OF_THE_SCHEMA):
+        return SchemaError(
+            f"the schema is not what this pgqueue needs ({type(error).__name__}: {error}); it may have been "
+            "dropped, renamed or restored in part: run `pgqueue migrate`, or restore it"
+        )
+    if isinstance(error, PASSING_ERRORS) or is_of_notifications(error):
+        return unavailable(error, seconds)
+    # The first line: details show the row, and with it what is to be redacted.
+    said = str(error).partition("\n")[0]
+    return RefusedByDatabaseError(
+        f"the database refused this call: {type(error).__name__}: {said}; nothing was changed"
     )

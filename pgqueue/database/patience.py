@@ -1,4 +1,4 @@
-"""Repeats a database operation until it succeeds."""
+"""Repeats a database operation until it succeeds, and says once a minute what it waits for."""
 
 from __future__ import annotations
 
@@ -18,6 +18,23 @@ logger = logging.getLogger("pgqueue.worker")
 T = TypeVar("T")
 
 
+class Reminder:
+    """Chooses the level at which to log something that goes on: a loud one once a minute, or else DEBUG."""
+
+    __slots__ = ("_told_at",)
+
+    def __init__(self) -> None:
+        self._told_at = float("-inf")
+
+    def level(self, loud: int = logging.WARNING) -> int:
+        """Return *loud* if the last time was REMIND_AFTER ago, and otherwise DEBUG."""
+        now = time.monotonic()
+        if now - self._told_at < REMIND_AFTER:
+            return logging.DEBUG
+        self._told_at = now
+        return loud
+
+
 async def persist(
     what: str,
     step: Callable[[], Awaitable[T]],
@@ -31,7 +48,7 @@ async def persist(
     """
     pauses = chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1]))
     failures = 0
-    told_at = float("-inf")
+    reminder = Reminder()
     while True:
         try:
             value = await step()
@@ -41,16 +58,13 @@ async def persist(
                 raise
             failures += 1
             pause = next(pauses)
-            level = logging.DEBUG
-            if time.monotonic() - told_at >= REMIND_AFTER:
-                told_at, level = time.monotonic(), logging.WARNING
             logger.log(
-                level,
+                reminder.level(),
                 "%s: waiting for the database (%s: %s); trying again every second",
                 what,
                 type(error).__name__,
                 error,
-                extra=log_fields(error) if level > logging.DEBUG else None,
+                extra=log_fields(error),
             )
             await anyio.sleep(pause)
         else:

@@ -27,6 +27,8 @@ from pgqueue.database.outages import (
     LOST_SESSIONS,
     RECONNECT_PAUSES,
     TRANSLATED,
+    is_of_a_value,
+    refused,
     unavailable,
 )
 from pgqueue.database.resolving import resolve_apart
@@ -188,7 +190,7 @@ class Database:
 
     @contextmanager
     def translated(self) -> Iterator[None]:
-        """Raise DatabaseUnavailableError instead of the errors of a lost connection."""
+        """Raise errors of pgqueue's own instead of the driver's: of lost connections, schemas, refusals."""
         began_at = time.monotonic()
         try:
             yield
@@ -199,6 +201,11 @@ class Database:
                 # A value that asyncpg cannot send. The connection is whole.
                 raise
             raise unavailable(error, time.monotonic() - began_at) from error
+        except asyncpg.PostgresError as error:
+            if isinstance(error, asyncpg.InsufficientPrivilegeError) or is_of_a_value(error):
+                # Migrations say more of the former; readers look for the row that the latter comes from.
+                raise
+            raise refused(error, time.monotonic() - began_at) from error
 
     @asynccontextmanager
     async def lend(self) -> AsyncIterator[Connection]:
@@ -226,7 +233,9 @@ class Database:
             raise unstorable(error) from error
         except CONNECTION_ERRORS as error:
             if not isinstance(error, ValueError):
-                connection.terminate()
+                # Its pool may have seen its end already, and taken it back.
+                with suppress(asyncpg.InterfaceError):
+                    connection.terminate()
             if isinstance(error, LOST_SESSIONS):
                 # Otherwise the next callers would find one lost connection each.
                 await pool.expire_connections()
@@ -265,6 +274,8 @@ class Database:
                 if seconds >= self.connect_timeout:
                     raise unavailable(error, seconds) from error
                 await anyio.sleep(pause)
+            except asyncpg.PostgresError as error:
+                raise refused(error, time.monotonic() - began_at) from error
         raise AssertionError("unreachable")
 
     def writer(self) -> AbstractAsyncContextManager[Connection]:

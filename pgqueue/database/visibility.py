@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import asyncpg
 
 from pgqueue.database.sql import load_statements
-from pgqueue.errors import SchemaError
+from pgqueue.errors import MissingPrivilegeError, SchemaError
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -26,6 +27,20 @@ async def warn_if_hidden(connection: Connection, schema: str) -> None:
             schema,
             ", ".join(row["hidden"]),
         )
+
+
+async def may_hide_jobs(connection: Connection, schema: str) -> bool:
+    """Whether row-level security may hide jobs from this role: then one that is not found may be there."""
+    row = await connection.fetchrow(load_statements(schema)["find_hidden"])
+    return row is not None and "job" in row["hidden"]
+
+
+def hidden_job(job_id: UUID) -> MissingPrivilegeError:
+    """Return the error for a job that was not found where row-level security may hide jobs."""
+    return MissingPrivilegeError(
+        f"job {job_id} was not found, but row-level security may hide it from this role",
+        now="let the role bypass it (alter role ... bypassrls)",
+    )
 
 
 async def missing_schema(connection: Connection, schema: str) -> SchemaError:

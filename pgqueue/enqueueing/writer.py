@@ -24,7 +24,7 @@ import asyncpg
 
 from pgqueue.background.notifications import Signals
 from pgqueue.database.encoding import UNSTORABLE, unstorable
-from pgqueue.database.outages import CONNECTION_ERRORS, RECONNECT_PAUSES, unavailable
+from pgqueue.database.outages import CONNECTION_ERRORS, RECONNECT_PAUSES, refused, unavailable
 from pgqueue.database.pool import Database
 from pgqueue.enqueueing.batch import Batch, Call, chunks
 from pgqueue.enqueueing.calls import Intake
@@ -83,6 +83,8 @@ class Writer:
                 is_unsure = isinstance(error, CONNECTION_ERRORS)
                 if isinstance(error, asyncpg.NotNullViolationError):
                     self._lanes.forget()
+            except asyncpg.PostgresError as error:
+                raise refused(error, 0.0) from error
         else:
             is_unsure = False
         batch = Batch(is_unsure=is_unsure)
@@ -135,7 +137,9 @@ class Writer:
                 found = await self._store.count_depth(connection, queue, limit)
             known.count(found, at=at, took=time.monotonic() - at)
 
-    async def _write_own(self, batch: Batch, intake: Intake | None, key_wait: float | None) -> None:
+    async def _write_own(  # noqa: C901  # a case for each kind of error
+        self, batch: Batch, intake: Intake | None, key_wait: float | None
+    ) -> None:
         """Write on a connection of ours; *intake* has more calls. Repeats a write whose answer was lost."""
         began_at = time.monotonic()
         deadline = began_at + self._database.connect_timeout
@@ -162,6 +166,8 @@ class Writer:
                 if time.monotonic() >= deadline:
                     raise unavailable(error, time.monotonic() - began_at) from error
                 await anyio.sleep(pause)
+            except asyncpg.PostgresError as error:
+                raise refused(error, time.monotonic() - began_at) from error
         for lane in self._lanes_of((*batch.ready.templates, *batch.timed.templates)):
             self._signals.publish(f"ready {lane}")
 

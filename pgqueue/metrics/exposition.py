@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from pgqueue.app import PgQueue
 from pgqueue.database.outages import CONNECTION_ERRORS
-from pgqueue.errors import DatabaseUnavailableError, NotOpenError
+from pgqueue.errors import DatabaseUnavailableError, NotOpenError, PgQueueError
 from pgqueue.metrics import declared
 from pgqueue.metrics.counters import count_events
 from pgqueue.metrics.gauges import Snapshot, families
@@ -90,7 +90,7 @@ class DatabaseMetrics:
                     )
             except AWAY:
                 self._database.take(None)
-            except asyncpg.PostgresError as error:
+            except (asyncpg.PostgresError, PgQueueError) as error:
                 # Not raised: a service refreshes in the background, and its own work must go on.
                 logger.warning("the queues cannot be measured: %s", error)
                 self._database.take(None)

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from pgqueue.database.failing import log_fields, statement_of
 from pgqueue.database.outages import is_about_values, is_away
+from pgqueue.database.patience import Reminder
 from pgqueue.database.pool import Link
 from pgqueue.events.kinds import WorkErrorIsolated
 from pgqueue.events.observers import Observers
@@ -73,6 +74,7 @@ class BrokenRows:
         self._worker = worker
         self._stuck: dict[UUID, Stuck] = {}
         self._went_through_at = float("-inf")
+        self._reminder = Reminder()
 
     @property
     def skipped(self) -> list[UUID]:
@@ -119,8 +121,12 @@ class BrokenRows:
     def _skip(self, row: UUID, stuck: Stuck, error: Exception) -> None:
         pause = stuck.fail()
         self._stuck[row] = stuck
+        level = logging.ERROR if stuck.is_news else logging.DEBUG
+        if stuck.is_news and not is_about_values(error):
+            # Perhaps it is about all rows, of which there may be thousands.
+            level = self._reminder.level(logging.ERROR)
         logger.log(
-            logging.ERROR if stuck.is_news else logging.DEBUG,
+            level,
             "%s: row %s cannot be worked on (%s: %s); the others continue; trying it again in %g s",
             self._doing,
             row,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Final
 
+from pgqueue.database.patience import Reminder
+
 TICK: Final = 1.0
 """Seconds between two runs of most chores."""
 
@@ -24,6 +26,7 @@ class Chore(ABC):
         """The monotonic time from which on it is to be done."""
         self.failures = 0
         """How often it has failed since it last succeeded."""
+        self.reminder = Reminder()
 
     @abstractmethod
     async def run(self) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from pgqueue.database.failing import log_fields, statement_of
-from pgqueue.database.outages import is_away
+from pgqueue.database.outages import is_about_values, is_away
 from pgqueue.events.kinds import JobMoved, JobsReopened, WorkErrorIsolated
 from pgqueue.upkeep.chore import TICK, Chore
 from pgqueue.upkeep.tools import Tools
@@ -56,7 +56,12 @@ class Redriving(Chore):
         return await self._tools.store.find_redriving(connection)
 
     async def _skip(self, redrive_id: UUID, error: Exception) -> bool:
-        """Leave out the dead letter at which a redrive fails; end a redrive that fails without one."""
+        """Leave out the dead letter at which a redrive fails; end a redrive that fails without one.
+
+        Raises *error* if it may be about all rows: then the redrive waits, and so do others.
+        """
+        if not is_about_values(error):
+            raise error
         tools = self._tools
         job_id: UUID | None = None
         async with tools.link.use() as connection:

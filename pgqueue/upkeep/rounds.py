@@ -19,7 +19,8 @@ from typing import Final
 import anyio
 
 from pgqueue.database.failing import log_fields, statement_of
-from pgqueue.database.outages import PASSING_ERRORS, RECONNECT_PAUSES, REMIND_AFTER, is_away
+from pgqueue.database.outages import PASSING_ERRORS, RECONNECT_PAUSES, is_away
+from pgqueue.database.patience import Reminder
 from pgqueue.events.kinds import WorkErrorIsolated
 from pgqueue.events.observers import Observers
 from pgqueue.own_tasks import was_asked
@@ -42,6 +43,8 @@ logger = logging.getLogger("pgqueue.worker")
 
 FAILURE_PAUSES: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Seconds until a chore that failed is tried again; the last one repeats."""
+PASSING_PAUSES: Final = (1.0, 2.0, 5.0)
+"""The same where it lacks a privilege or a table, for example: it goes on soon after that was mended."""
 
 
 def chores_of(
@@ -81,7 +84,7 @@ class Rounds:
         self._wakeup = asyncio.Event() if wakeup is None else wakeup
         self._outages = 0
         """How many runs in a row failed because the database was unavailable."""
-        self._warned_at = float("-inf")
+        self._reminder = Reminder()
 
     async def run(self) -> None:
         """Do each chore when it is due, and when it is called for."""
@@ -137,7 +140,8 @@ class Rounds:
 
     def _put_off(self, chore: Chore, error: BaseException) -> None:
         chore.failures += 1
-        pause = FAILURE_PAUSES[min(chore.failures, len(FAILURE_PAUSES)) - 1]
+        pauses = PASSING_PAUSES if isinstance(error, PASSING_ERRORS) else FAILURE_PAUSES
+        pause = pauses[min(chore.failures, len(pauses)) - 1]
         chore.due_at = time.monotonic() + pause
         chore.forget()
         _tell_failed(chore, error, pause)
@@ -147,12 +151,8 @@ class Rounds:
 
     def _tell_away(self, error: BaseException) -> None:
         self._outages += 1
-        now = time.monotonic()
-        is_news = now - self._warned_at >= REMIND_AFTER
-        if is_news:
-            self._warned_at = now
         logger.log(
-            logging.WARNING if is_news else logging.DEBUG,
+            self._reminder.level(),
             "upkeep: the database is unavailable (%s: %s); trying again every second",
             type(error).__name__,
             error,
@@ -163,7 +163,7 @@ class Rounds:
 def _tell_failed(chore: Chore, error: BaseException, pause: float) -> None:
     is_passing = isinstance(error, PASSING_ERRORS)
     logger.log(
-        logging.WARNING if is_passing else logging.ERROR,
+        chore.reminder.level(logging.WARNING if is_passing else logging.ERROR),
         "upkeep: %s failed (%s: %s); trying again in %g s, other chores continue",
         chore.name,
         type(error).__name__,

@@ -27,6 +27,7 @@ from uuid import UUID
 import anyio
 
 from pgqueue.database.failing import log_fields, statement_of
+from pgqueue.database.outages import ANY_REFUSAL
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Link
 from pgqueue.errors import PgQueueError
@@ -265,7 +266,7 @@ class Worker:
         settings = self._settings
         with anyio.move_on_after(settings.cancel_grace) as last_claim:
             await self._claimer.wait_ended()
-            await persist("returning prefetched jobs", self._claimer.return_prefetched)
+            await persist("returning prefetched jobs", self._claimer.return_prefetched, errors=ANY_REFUSAL)
         await self._end_attempts()
         with anyio.move_on_after(settings.lease_ttl) as flushing:
             await self._finisher.flush()
@@ -281,7 +282,7 @@ class Worker:
         # A claim that is still under way may bring jobs: then the lease expires, and they are rescued.
         if not last_claim.cancelled_caught:
             with suppress(TimeoutError), anyio.fail_after(settings.cancel_grace):
-                await persist("giving the lease back", self._claimer.return_lease)
+                await persist("giving the lease back", self._claimer.return_lease, errors=ANY_REFUSAL)
 
     def _loops(self, watchdog: Watchdog) -> dict[str, Callable[[], Awaitable[object]]]:
         """The loops of this worker, by what they do."""
@@ -344,7 +345,7 @@ class Worker:
                 give_back = partial(
                     give_lease_back, self._host.store, self._links[0], lease_id, with_jobs=True
                 )
-                await persist("giving the lease back", give_back)
+                await persist("giving the lease back", give_back, errors=ANY_REFUSAL)
         if patience.cancelled_caught:
             logger.error(
                 "worker %s: the database is unavailable: %d outcomes were not written, and its jobs count as "

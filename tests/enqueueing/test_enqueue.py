@@ -23,6 +23,7 @@ from pgqueue import (
     JobStatus,
     NotOpenError,
     PgQueue,
+    RefusedByDatabaseError,
     UnknownQueueError,
     UnknownTaskError,
 )
@@ -72,7 +73,7 @@ async def test_neither_record_nor_queue_entry_exists_without_the_other(
         """
     )
 
-    with pytest.raises(asyncpg.RaiseError, match="refused"):
+    with pytest.raises(RefusedByDatabaseError, match="refused"):
         await work.enqueue(1)
 
     assert await db.fetchval(COUNT) == 0
@@ -342,7 +343,7 @@ async def test_a_bulk_call_whose_second_statement_fails_writes_none(pgq: PgQueue
         """
     )
 
-    with pytest.raises(asyncpg.RaiseError, match="refused"):
+    with pytest.raises(RefusedByDatabaseError, match="refused"):
         await pgq.enqueue_many([work.s(number) for number in range(CHUNK + 10)])
 
     assert await db.fetchval(COUNT) == 0

@@ -10,7 +10,7 @@ import anyio
 import asyncpg
 import pytest
 
-from pgqueue import JobStatus, PgQueue, SchemaError
+from pgqueue import JobStatus, PgQueue, RefusedByDatabaseError, SchemaError
 from pgqueue.database.sql import load_migrations
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind(empty_dsn: str) -> N
     # A table of this name is in the way of the last ones that are made.
     await connection.execute("create schema pgqueue; create view pgqueue.jobs as select 1 as id")
 
-    with pytest.raises(asyncpg.PostgresError):
+    with pytest.raises(RefusedByDatabaseError, match='"jobs" already exists'):
         await PgQueue(empty_dsn).migrate()
 
     assert await connection.fetchval("select to_regclass('pgqueue.job')") is None

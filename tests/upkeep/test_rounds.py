@@ -204,7 +204,7 @@ async def test_a_chore_survives_any_error_and_the_others_go_on(error: BaseExcept
 async def test_a_worker_goes_on_while_the_statement_of_one_chore_fails_and_takes_it_up_again(
     pgq: PgQueue, db: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "pgqueue.worker")
+    caplog.set_level(logging.DEBUG, "pgqueue.worker")
 
     @pgq.task
     async def work() -> None: ...

@@ -20,12 +20,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pgqueue import DatabaseUnavailableError, PgQueue
+from pgqueue import PgQueue
 from pgqueue.cli.commands.queues import queue_table
 from pgqueue.cli.commands.workers import running_table, worker_table
 from pgqueue.cli.output import known, plain, print_json, print_table, table
 from pgqueue.cli.parameters import App, AsJson, Dsn, Schema, call
-from pgqueue.database.outages import CONNECTION_ERRORS
+from pgqueue.database.outages import PASSING_ERRORS
 from pgqueue.model.documents import queue_document, worker_document
 from pgqueue.model.figures import count, duration, rate
 from pgqueue.model.measures import Count, QueueMeasure, WorkerMeasure
@@ -96,7 +96,7 @@ async def follow(pgq: PgQueue, interval: float) -> None:
         while True:
             try:
                 snapshot = await look(pgq)
-            except (DatabaseUnavailableError, *CONNECTION_ERRORS) as error:
+            except PASSING_ERRORS as error:
                 # Keep going: the screen is to show when the database is available again.
                 snapshot = replace(snapshot, problem=str(error) or type(error).__name__)
             screen.update(view(snapshot, console.height), refresh=True)

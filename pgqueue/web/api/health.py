@@ -11,8 +11,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pgqueue.app import PgQueue
-from pgqueue.database.outages import CONNECTION_ERRORS
-from pgqueue.errors import BackgroundError, DatabaseUnavailableError, NotOpenError
+from pgqueue.database.outages import PASSING_ERRORS
+from pgqueue.errors import BackgroundError, NotOpenError
 from pgqueue.web.api.outputs import Health
 from pgqueue.web.http.problems import NO_STORE, Problem
 
@@ -65,6 +65,6 @@ async def check_problems(pgq: PgQueue) -> list[str]:
         return ["pgqueue is not open"]
     except BackgroundError as error:
         return [str(error)]
-    except (DatabaseUnavailableError, *CONNECTION_ERRORS):
+    except PASSING_ERRORS:
         return ["the database is unavailable"]
     return []

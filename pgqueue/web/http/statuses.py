@@ -28,12 +28,14 @@ from pgqueue.errors import (
     NotOpenError,
     PayloadTooLargeError,
     QueueFullError,
+    RefusedByDatabaseError,
+    SchemaError,
     UnknownQueueError,
     UnknownTaskError,
 )
 
-OUTAGES: Final = (DatabaseUnavailableError, *CONNECTION_ERRORS)
-"""What is raised while the database is unavailable."""
+OUTAGES: Final = (DatabaseUnavailableError, SchemaError, *CONNECTION_ERRORS)
+"""What is raised while the database, or pgqueue's schema in it, is unavailable."""
 
 STATUSES: Final[Mapping[type[Exception], int]] = {
     # At run time the caller has named an option, a queue or a filter that is not possible.
@@ -53,6 +55,7 @@ STATUSES: Final[Mapping[type[Exception], int]] = {
     JobNotWaitingError: 409,
     DuplicateJobError: 409,
     KeyInFlightError: 409,
+    RefusedByDatabaseError: 503,
     CodecError: 500,
     NotOpenError: 503,
     BackgroundError: 503,
@@ -96,6 +99,8 @@ def _detail_of(error: Exception) -> str:
         case _ if isinstance(error, OUTAGES):
             # The error itself may name hosts and users.
             return "the database is unavailable"
+        case RefusedByDatabaseError():
+            return "the database refused this"
         case _:
             return str(error)
 

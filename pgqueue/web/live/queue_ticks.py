@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 
 import anyio
 
-from pgqueue.database.outages import CONNECTION_ERRORS
-from pgqueue.errors import DatabaseUnavailableError, PgQueueError
+from pgqueue.database.outages import PASSING_ERRORS
+from pgqueue.database.patience import Reminder
+from pgqueue.errors import PgQueueError, RefusedByDatabaseError
 from pgqueue.model.documents import queue_document
 from pgqueue.model.measures import QueueMeasure
 from pgqueue.web.http.etags import encode, version_of
@@ -71,6 +72,7 @@ class Ticker:
         self._measure = measure
         self._turn = anyio.Lock()
         self._snapshot: Snapshot | None = None
+        self._reminder = Reminder()
         self._due = float("-inf")
 
     async def listen(self, *, seen: str | None) -> AsyncGenerator[Event]:
@@ -111,8 +113,13 @@ class Ticker:
         started = time.monotonic()
         try:
             self._snapshot = snapshot_of(await self._measure())
-        except (*CONNECTION_ERRORS, DatabaseUnavailableError) as error:
-            logger.warning("the queues could not be measured: %s; next try in %g s", error, INTERVAL)
+        except (*PASSING_ERRORS, RefusedByDatabaseError) as error:
+            logger.log(
+                self._reminder.level(),
+                "the queues could not be measured: %s; next try in %g s",
+                error,
+                INTERVAL,
+            )
         # Only here: after a closed PgQueue has raised, other listeners must not wait before they raise too.
         ended = time.monotonic()
         self._due = ended + max(INTERVAL, REST_FACTOR * (ended - started))

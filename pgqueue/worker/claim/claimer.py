@@ -18,7 +18,7 @@ import anyio
 
 from pgqueue.database.failing import log_fields, statement_of
 from pgqueue.database.outages import is_away
-from pgqueue.database.patience import persist
+from pgqueue.database.patience import Reminder, persist
 from pgqueue.database.pool import Link
 from pgqueue.events.kinds import BatchSent, WorkErrorIsolated
 from pgqueue.options.run_time import Settings
@@ -84,6 +84,7 @@ class Claimer:
         self._broken = BrokenRows("claiming", host.store, announcer, host.observers, worker=slots.worker)
         self._singly = SingleClaims(host.store, link, self._broken, self._returns, self.look)
         self._failures = 0
+        self._reminder = Reminder()
         self.book = book
 
     @property
@@ -126,7 +127,8 @@ class Claimer:
         except Exception as error:
             self._failures += 1
             pause = FAILURE_PAUSES[min(self._failures, len(FAILURE_PAUSES)) - 1]
-            logger.error(
+            logger.log(
+                self._reminder.level(logging.ERROR),
                 "claiming failed (%s: %s); trying again in %g s, running jobs continue",
                 type(error).__name__,
                 error,

@@ -10,7 +10,7 @@ import asyncpg
 from pgqueue.database.outages import is_away
 from pgqueue.database.pool import Link
 from pgqueue.store import Claimed, Store
-from pgqueue.upkeep.broken_rows import BrokenRows
+from pgqueue.upkeep.broken_rows import DOUBTFUL, BrokenRows
 from pgqueue.worker.claim.returning import Returns
 
 
@@ -39,9 +39,10 @@ class SingleClaims:
     async def claim(
         self, lease_id: UUID, limit: int, walk: Sequence[tuple[int, int]]
     ) -> AsyncIterator[Claimed]:
-        """Claim up to *limit* ready jobs."""
+        """Claim up to *limit* ready jobs. Raises an error that seems to be about all of them."""
         async with self._link.use() as connection:
             found = await self._store.find_claimable(connection, limit, walk, self._broken.skipped)
+        failures, has_claimed = 0, False
         for job_id in found:
             try:
                 async with self._link.use() as connection:
@@ -52,10 +53,15 @@ class SingleClaims:
                 if not isinstance(error, asyncpg.PostgresError):
                     # It could not be read back. The claim itself is committed.
                     await self._returns.return_unknown(lease_id)
-                await self._broken.blame(self._link, job_id, error, lease_id)
                 self._look()
+                failures += 1
+                is_set_aside = await self._broken.blame(self._link, job_id, error, lease_id)
+                if not (is_set_aside or has_claimed) and failures >= DOUBTFUL:
+                    # It is about all of them: the others would fail as well, one after the other.
+                    raise
                 continue
             if job is not None:
+                has_claimed = True
                 self._broken.went_through([job_id])
                 yield job
 

@@ -20,7 +20,8 @@ from uuid import UUID, uuid4
 import anyio
 
 from pgqueue.background.log_writer import AsideLogger
-from pgqueue.database.patience import persist
+from pgqueue.database.outages import ANY_REFUSAL
+from pgqueue.database.patience import Reminder, persist
 from pgqueue.database.pool import Link
 from pgqueue.upkeep.state import WorkerState
 from pgqueue.worker.attempt.attempt import Stop
@@ -83,6 +84,7 @@ class LeaseKeeper:
         self._stopping: asyncio.Event | None = None
         self._dropped: asyncio.Event | None = None
         self._latest: UUID | None = None
+        self._reminder = Reminder()
         self._must_stop = False
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -174,7 +176,11 @@ class LeaseKeeper:
         while True:
             lease_id = self._latest = uuid4()
             lock_key = None if self._database.is_pooled else secrets.randbits(63)
-            deadline = await persist("taking a lease", lambda: self._take(link, lease_id, lock_key))  # noqa: B023
+            deadline = await persist(
+                "taking a lease",
+                lambda: self._take(link, lease_id, lock_key),  # noqa: B023
+                errors=ANY_REFUSAL,
+            )
             worker_loop.call_soon_threadsafe(self._state.use_lease, lease_id)
             await self._renew_until_lost(link, lease_id, lock_key, deadline, watchdog)
             worker_loop.call_soon_threadsafe(self._lose, lease_id)
@@ -238,7 +244,8 @@ class LeaseKeeper:
             except Exception as error:
                 # Whatever it is: as long as the lease lasts, the next renewal may succeed.
                 link.drop()
-                logger.warning(
+                logger.log(
+                    self._reminder.level(),
                     "lease %s: the database is unavailable (%s: %s); %.1f s left to renew it",
                     lease_id,
                     type(error).__name__,

@@ -20,8 +20,8 @@ from uuid import UUID
 import anyio
 
 from pgqueue.database.failing import log_fields, statement_of
-from pgqueue.database.outages import AWAY_ERRORS, REMIND_AFTER, is_about_values
-from pgqueue.database.patience import persist
+from pgqueue.database.outages import AWAY_ERRORS, is_about_values
+from pgqueue.database.patience import Reminder, persist
 from pgqueue.database.pool import Link
 from pgqueue.events.kinds import AttemptsEnded, AttemptsFenced, BatchSent, WorkErrorIsolated
 from pgqueue.events.observers import Observers
@@ -90,7 +90,7 @@ class Finisher:
         """Those of them that are skipped for a while."""
         self._written_at = float("-inf")
         self._failed_in_a_row = 0
-        self._warned_at = float("-inf")
+        self._reminder = Reminder()
         self._writing: Sequence[RunningAttempt] = ()
         self._wakeup = asyncio.Event()
         self._idle = asyncio.Event()
@@ -345,12 +345,8 @@ class Finisher:
         self._stuck[attempt] = stuck
         self._failed_in_a_row += 1
         self._skip(attempt)
-        now = time.monotonic()
-        is_news = now - self._warned_at >= REMIND_AFTER
-        if is_news:
-            self._warned_at = now
         logger.log(
-            logging.ERROR if is_news else logging.DEBUG,
+            self._reminder.level(logging.ERROR),
             "finishing: the outcome of job %s cannot be written (%s: %s); it is kept and tried again",
             attempt.claimed.id,
             type(error).__name__,

@@ -19,6 +19,7 @@ import asyncpg
 from pgqueue.database.failing import log_fields
 from pgqueue.database.outages import PASSING_ERRORS
 from pgqueue.database.pool import Database
+from pgqueue.errors import PgQueueError
 from pgqueue.store import Store
 
 logger = logging.getLogger("pgqueue.worker")
@@ -103,7 +104,7 @@ class ProgressWriter:
             with self._lock:
                 # What was reported meanwhile is newer.
                 self._reports = {**taken, **self._reports}
-        except asyncpg.PostgresError as error:
+        except (asyncpg.PostgresError, PgQueueError) as error:
             if len(taken) > 1:
                 # One of them, perhaps: only that is lost.
                 for job_id, report in taken.items():
