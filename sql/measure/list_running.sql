@@ -12,7 +12,7 @@ longest as materialized (
     where place <= $2
 )
 select longest.lease_id, longest.job_id, job.task,
-       (select lane.queue from pgqueue.lane where lane.id = longest.lane) as queue,
+       coalesce((select lane.queue from pgqueue.lane where lane.id = longest.lane), '') as queue,
        longest.attempt, longest.started_at,
        least(1e12, greatest(-1e12,
            extract(epoch from now())::float8 - extract(epoch from longest.started_at)::float8)) as seconds,

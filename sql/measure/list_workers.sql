@@ -6,7 +6,10 @@ with held as materialized (
     from (select lease_id, started_at from pgqueue.running order by job_id limit $1) as first
     group by first.lease_id
 )
-select lease.id as lease_id, lease.worker as name, lease.version, lease.queues, lease.started_at,
+select lease.id as lease_id, lease.worker as name, lease.version,
+       -- Written by hand, an array can hold nulls, and arrays.
+       array(select queue from unnest(lease.queues) as queue where queue is not null) as queues,
+       lease.started_at,
        -- Extracted separately, and bounded: a time written by hand can be infinite, which JSON has no number for.
        least(1e12, greatest(-1e12,
            extract(epoch from now())::float8 - extract(epoch from lease.renewed_at)::float8)) as lease_age,

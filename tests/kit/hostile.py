@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import asyncpg
+from hypothesis import strategies as st
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -124,6 +125,7 @@ ROWS: Mapping[str, Mapping[str, str]] = {
     "setting": {"kind": "'task'", "name": "ID::text"},
     "expiry": {"job_id": "ID", "check_at": "now()"},
     "chore": {"name": "'a chore ' || ID", "holder": "gen_random_uuid()", "until_at": "now()"},
+    "lane": {"queue": "ID::text", "priority": "0"},
     "stat": {"id": "gen_random_uuid()", "seconds": "10", "queue": "'default'", **STAT},
 }
 """What a row of a table looks like, as SQL by column, where plain values would not do."""
@@ -152,27 +154,47 @@ STANDS: Mapping[str, Sequence[tuple[str, Mapping[str, str]]]] = {
     "ended": [("dead_letter", {})],
 }
 """The rows, by the place where a job stands, that say so."""
-OWN_RULES = frozenset({"migration", "lane"})
-"""Tables whose rows are not about one job: what is wrong there is wrong for all."""
+OWN_RULES = frozenset({"migration"})
+"""Tables whose rows are not about one job, or one lane: what is wrong there is wrong for all."""
+
+OF_ONE_ROW = frozenset({"web_secret"})
+"""Tables that never have a second row."""
 
 
-@dataclass(frozen=True)
-class Plant:
-    """One hostile value in one column of one table; *place*: where its job stands."""
+@dataclass(frozen=True, repr=False)
+class Table:
+    """One table, as the catalog knows it."""
 
-    table: str
+    name: str
+    columns: Mapping[str, str]
+    """The type of each column."""
     row: Mapping[str, str]
-    """A row of the table that is as it should be."""
-    column: str
-    value: str
+    """A row that is as it should be."""
+
+    def __repr__(self) -> str:
+        return self.name
+
+    @property
+    def places(self) -> Sequence[str]:
+        """Where the job may stand that a row is about."""
+        return list(STANDS) if self.name == "job" else ["ready"]
+
+
+@dataclass(frozen=True, repr=False)
+class Plant:
+    """A row with hostile values in some of its columns; *place*: where its job stands."""
+
+    table: Table
+    hostile: Mapping[str, str]
     place: str
 
-    def __str__(self) -> str:
-        return f"{self.table}.{self.column} = {self.value[:40]} ({self.place})"
+    def __repr__(self) -> str:
+        values = ", ".join(f"{column} = {value[:20]}" for column, value in self.hostile.items())
+        return f"{self.table.name}: {values} ({self.place})"
 
 
-async def plants(db: Connection) -> list[Plant]:
-    """Return all that can be planted, for the tables and columns that there are."""
+async def tables(db: Connection) -> list[Table]:
+    """Return the tables that there are, those of later migrations too."""
     columns = await db.fetch(
         """
         select table_name, column_name, data_type,
@@ -182,49 +204,71 @@ async def plants(db: Connection) -> list[Plant]:
         order by table_name, ordinal_position
         """
     )
-    rows: dict[str, dict[str, str]] = {}
+    types: dict[str, dict[str, str]] = {}
+    needed: dict[str, dict[str, str]] = {}
     for row in columns:
-        needed = {row["column_name"]: PLAIN[row["data_type"]]} if row["is_needed"] else {}
-        rows.setdefault(row["table_name"], {}).update(needed)
+        name, column, kind = row["table_name"], row["column_name"], row["data_type"]
+        types.setdefault(name, {})[column] = kind
+        needed.setdefault(name, {}).update({column: PLAIN[kind]} if row["is_needed"] else {})
     return [
-        Plant(row["table_name"], {**rows[row["table_name"]], **ROWS.get(row["table_name"], {})}, *each)
-        for row in columns
-        if row["table_name"] not in OWN_RULES
-        for each in _of_column(row["table_name"], row["column_name"], row["data_type"])
+        Table(name, kinds, {**needed[name], **ROWS.get(name, {})})
+        for name, kinds in types.items()
+        if name not in OWN_RULES
     ]
 
 
-def _of_column(table: str, column: str, data_type: str) -> Iterator[tuple[str, str, str]]:
-    # A type that is new has to be thought of here: a KeyError says so.
-    for value in VALUES[data_type]:
-        for place in STANDS if table == "job" else ("ready",):
-            yield column, value, place
+def single_plants(of: Sequence[Table]) -> Iterator[Plant]:
+    """Yield all rows with one hostile value."""
+    for table in of:
+        for column, kind in table.columns.items():
+            # A type that is new has to be thought of here: a KeyError says so.
+            for value in VALUES[kind]:
+                for place in table.places:
+                    yield Plant(table, {column: value}, place)
+
+
+def several_plants(of: Sequence[Table]) -> st.SearchStrategy[list[Plant]]:
+    """Rows with several hostile values each, several of them."""
+
+    def rows(table: Table) -> st.SearchStrategy[Plant]:
+        columns = st.lists(st.sampled_from(sorted(table.columns)), min_size=1, max_size=4, unique=True)
+        hostile = columns.flatmap(
+            lambda names: st.fixed_dictionaries(
+                {name: st.sampled_from(VALUES[table.columns[name]]) for name in names}
+            )
+        )
+        return st.builds(Plant, st.just(table), hostile, st.sampled_from(table.places))
+
+    return st.lists(st.sampled_from(of).flatmap(rows), min_size=50, max_size=100)
 
 
 async def plant(db: Connection, what: Plant, lease: str) -> bool:
     """Plant it, with a job to it; return False if the database refuses it, which is as well."""
-    hostile = {what.column: what.value}
+    name, row = what.table.name, {**what.table.row, **what.hostile}
     job: dict[str, str] = {**JOB, **(ENDED if what.place == "ended" else {})}
-    if what.table == "job":
-        job |= hostile
+    if name == "job":
+        job |= what.hostile
     rows: list[tuple[str, Mapping[str, str]]] = [("job", job)]
-    if what.table in PLACED_IN.values():
-        rows.append((what.table, {**what.row, **hostile}))
+    if name in PLACED_IN.values():
+        rows.append((name, row))
     else:
         rows += [(table, {**ROWS[table], **more}) for table, more in STANDS[what.place]]
-        if what.table != "job":
-            rows.append((what.table, {**what.row, **hostile}))
+        if name != "job":
+            rows.append((name, row))
     job_id = await db.fetchval("select pgqueue.uuid7()")
     words = {"ID": f"'{job_id}'::uuid", "LEASE": lease}
-    if what.table == "job" and what.column == "id":
-        words["ID"] = f"'{await db.fetchval(f'select ({what.value})::uuid')}'::uuid"
+    if name == "job" and "id" in what.hostile:
+        given = await db.fetchval("select ({})::uuid".format(what.hostile["id"]))
+        words["ID"] = f"'{given}'::uuid"
     try:
         async with db.transaction():
-            for table, row in rows:
-                values = ", ".join(row.values())
+            if name in OF_ONE_ROW:
+                await db.execute(f"delete from pgqueue.{name}")
+            for table, columns in rows:
+                values = ", ".join(columns.values())
                 for word, meaning in words.items():
                     values = re.sub(rf"\b{word}\b", meaning, values)
-                into = f"pgqueue.{table} ({', '.join(row)})"
+                into = f"pgqueue.{table} ({', '.join(columns)})"
                 await db.execute(f"insert into {into} overriding system value values ({values})")
     except asyncpg.PostgresError:
         return False
