@@ -76,7 +76,7 @@ class InvalidArgumentsError(PgQueueError):
     """The arguments do not match the task's parameters. Nothing was written.
 
     `task` is the task's name. `argument` is the argument at fault, or None. `errors` is pydantic's list of
-    errors; it is empty if pydantic did not find the fault.
+    errors; it is empty if pydantic did not find the fault, or found more than a hundred.
     """
 
     def __init__(

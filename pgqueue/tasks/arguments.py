@@ -28,7 +28,7 @@ from pydantic_core import (
 from typing_extensions import TypedDict
 
 from pgqueue.errors import InvalidArgumentsError, InvalidTaskError, PayloadTooLargeError
-from pgqueue.tasks.mismatch import without_values
+from pgqueue.tasks.mismatch import MOST_TOLD, without_values
 from pgqueue.tasks.redaction import Parameters, Paths
 from pgqueue.tasks.round_trip import MAX_DIGITS, Form, find_changed
 from pgqueue.tasks.unions import keep_kinds
@@ -181,7 +181,7 @@ class Arguments:
 
     def _unreadable(self, values: dict[str, Any], error: Exception) -> str | None:
         """Return the argument because of which *values* cannot be read back, if it can be told."""
-        if isinstance(error, ValidationError):
+        if isinstance(error, ValidationError) and error.error_count() <= MOST_TOLD:
             place = error.errors(include_input=False, include_url=False, include_context=False)[0]["loc"]
             if place:
                 return str(place[0])
@@ -485,6 +485,8 @@ def _aware_datetimes(annotation: Any) -> Any:
 
 
 def _call_error(task: str, error: ValidationError) -> InvalidArgumentsError:
+    if error.error_count() > MOST_TOLD:
+        return InvalidArgumentsError(task, _describe(error))
     first = error.errors(include_url=False)[0]
     argument = str(first["loc"][0]) if first["loc"] else None
     return InvalidArgumentsError(task, _describe(error), argument=argument, cause=error)
@@ -497,6 +499,8 @@ def describe_mismatch(error: Exception) -> str:
 
 def _describe(error: ValidationError, *, names_extra: bool = True) -> str:
     """Return pydantic's errors on one line, by argument, without the values: they may be secret."""
+    if (count := error.error_count()) > MOST_TOLD:
+        return f"{count:,} values do not fit"
     errors = error.errors(include_url=False, include_context=False)
     return "; ".join(
         f"argument {'.'.join(map(str, place))!r}: {message}" if place else message

@@ -11,6 +11,8 @@ SHORTEST: Final = 3
 """Characters of a value that is looked for in a message. Shorter ones are parts of too many words."""
 MOST: Final = 1000
 """Values within one input that are looked for."""
+MOST_TOLD: Final = 100
+"""Faults of one value that are told one by one. To list 50,000 takes a second, in which nothing else runs."""
 EXTRA: Final = ("extra_forbidden", "unexpected_keyword_argument", "unexpected_positional_argument")
 """Types of errors whose place is a name that the sender chose."""
 

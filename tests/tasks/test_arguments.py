@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import json
 import math
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -26,7 +27,7 @@ from pgqueue import (
     PayloadTooLargeError,
     PgQueue,
 )
-from pgqueue.tasks.arguments import Arguments, encode_by_name
+from pgqueue.tasks.arguments import Arguments, UndecodableError, encode_by_name
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -151,6 +152,38 @@ async def test_a_wrong_call_names_task_and_argument_and_writes_nothing(
         assert argument in str(raised.value)
     assert await db.fetchval("select count(*) from pgqueue.job") == 0
     assert await db.fetchval("select count(*) from pgqueue.ready") == 0
+
+
+@pytest.mark.contract("W21")
+@pytest.mark.parametrize("faults", [100, 101])
+def test_many_faults_are_counted_and_not_listed(faults: int) -> None:
+    pgq = PgQueue(DSN)
+
+    @pgq.task
+    async def work(numbers: list[int]) -> list[int]:
+        return numbers
+
+    arguments, result = work.definition.arguments, work.definition.result
+    wrong = ["x"] * faults
+    surplus = {"numbers": [], **{f"surplus_{number}": 1 for number in range(faults)}}
+    said: dict[str, str] = {}
+    doors: dict[str, Callable[[], object]] = {
+        "a call": lambda: arguments.encode((wrong,), {}, limit=LIMIT),
+        "a surplus": lambda: arguments.encode((), surplus, limit=LIMIT),
+        "a job": lambda: arguments.decode(json.dumps({"numbers": wrong})),
+        "a job by position": lambda: arguments.decode(json.dumps([wrong])),
+        "a surplus of a job": lambda: arguments.decode(json.dumps(surplus)),
+        "a result": lambda: result.encode(wrong, limit=LIMIT),
+    }
+    for what, do in doors.items():
+        with pytest.raises((InvalidArgumentsError, UndecodableError, ValueError)) as raised:
+            do()
+        said[what] = str(raised.value)
+        assert len(getattr(raised.value, "errors", [])) in ({0, faults} if faults <= 100 else {0})
+
+    assert {what for what, text in said.items() if f"{faults} values do not fit" not in text} == (
+        set(said) if faults <= 100 else set()
+    )
 
 
 @pytest.mark.contract("P1.4")
