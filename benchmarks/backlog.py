@@ -107,7 +107,7 @@ class Scene:
         store, book = Store("pgqueue"), LaneBook()
         async with bare.connect(self._dsn, durable=False) as connection, bare.lease(connection) as lease_id:
             book.learn(await store.find_lanes(connection, self._case.queues, ["noop"]))
-            book.swept(await store.sweep(connection, book.ids))
+            book.swept(await store.sweep(connection, book.ids), book.ids)
             return await bare.claim_buffers(connection, lease_id, book.walk())
 
     async def _add(self, jobs: int) -> None:

@@ -162,6 +162,19 @@ class QueueFullError(PgQueueError):
         )
 
 
+class QueueNotEmptyError(PgQueueError):
+    """The queue has jobs that have not ended, so it was not removed. `jobs` is how many, up to 10,000."""
+
+    def __init__(self, queue: str, *, jobs: int, limit: int) -> None:
+        self.queue = queue
+        self.jobs = jobs
+        count = f"{jobs:,} or more" if jobs >= limit else f"{jobs:,}"
+        super().__init__(
+            f"queue {queue!r} has jobs that have not ended ({count}): cancel them, or wait for their end, "
+            "then remove the queue"
+        )
+
+
 class InvalidIdError(PgQueueError, ValueError):
     """What was passed as an id is neither a UUID nor the string of one. Nothing was changed."""
 

@@ -62,7 +62,8 @@ class MeasureInterface(Parts):
         failed = {each.queue: each for each in dead}
         return [
             _measure(queue, by_queue[queue], failed.get(queue), estimates, done_by[queue], seconds)
-            for queue in sorted(by_queue)
+            # One that was removed is shown while it has dead letters.
+            for queue in sorted(by_queue.keys() | {each.queue for each in dead if each.letters})
         ]
 
     async def list_workers(self, *, jobs: int = 10) -> list[WorkerMeasure]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pgqueue.client.parts import Parts
-from pgqueue.errors import ConfigurationError
+from pgqueue.errors import ConfigurationError, QueueNotEmptyError
 from pgqueue.model.checks import MAX_TASK_LENGTH, check_notes, text
 from pgqueue.model.setting import Kind, Setting
 from pgqueue.options.declared import AttemptOptions
@@ -14,6 +14,9 @@ from pgqueue.options.table import Level
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+MOST_COUNTED: Final = 10_000
+"""Jobs that are counted in a queue that is to be removed."""
 
 
 class SettingInterface(Parts):
@@ -68,6 +71,21 @@ class SettingInterface(Parts):
         async with self._database.acquire() as connection:
             await self._store.configure(connection, name, level.stored(), actor=actor, reason=reason)
         self._signals.publish("settings")
+
+    async def remove_queue(self, queue: str, /) -> bool:
+        """Remove a queue that nobody uses any more, and its pause; False: there is no such queue.
+
+        Its ended jobs stay, and show its name. It comes back with the next job that is enqueued to it. By
+        itself a queue goes after a day without a job, if no worker serves it and it is not paused. Raises
+        QueueNotEmptyError if it has jobs that have not ended, and InvalidOptionError.
+        """
+        read_options("remove_queue", {"queue": queue}, Level.CALL)
+        async with self._database.acquire() as connection:
+            jobs, is_removed = await self._store.remove_queue(connection, queue, MOST_COUNTED)
+        if jobs:
+            raise QueueNotEmptyError(queue, jobs=jobs, limit=MOST_COUNTED)
+        self._signals.publish("settings")
+        return is_removed
 
     async def settings(self) -> list[Setting]:
         """Return the queues and tasks that are paused or configured: who changed them, why and when."""

@@ -130,7 +130,7 @@ class JobsClaimed:
 
     jobs: Sequence[ClaimedJob]
     lanes: Mapping[int, ClaimedLane]
-    """By id, at least those that the jobs come from."""
+    """By id, those that the jobs come from."""
     queues: Sequence[str] = ()
     """The queues that they can come from, if those are known."""
 
@@ -147,7 +147,7 @@ class JobsClaimed:
             by_lane[job.task, job.lane].append(job.waited)
         waits: defaultdict[TaskAndQueue, list[float]] = defaultdict(list)
         for (task, lane), waited in by_lane.items():
-            waits[task, self.lanes[lane].queue] += waited
+            waits[task, self._queue_of(lane)] += waited
         return waits
 
     @property
@@ -157,10 +157,15 @@ class JobsClaimed:
             return shares(self.jobs, _lane_of, _waited_of, keys=self.queues)
         found: dict[str, Share] = {}
         for lane, share in shares(self.jobs, _lane_of, _waited_of).items():
-            queue = self.lanes[lane].queue
+            queue = self._queue_of(lane)
             known = found.get(queue, Share(0, ()))
             found[queue] = Share(known.size + share.size, (*known.seconds, *share.seconds))
         return found
+
+    def _queue_of(self, lane_id: int) -> str:
+        # Its lane may have been removed since it was prefetched.
+        lane = self.lanes.get(lane_id)
+        return "" if lane is None else lane.queue
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from pgqueue.model.checks import MAX_INTEGER
 from pgqueue.store.base import Statements
 from pgqueue.store.values import Claimed, Lane
 
@@ -17,10 +18,15 @@ class ClaimStatements(Statements):
     """Statements that claim jobs."""
 
     async def find_lanes(
-        self, connection: Connection, queues: Iterable[str], tasks: Iterable[str]
+        self,
+        connection: Connection,
+        queues: Iterable[str],
+        tasks: Iterable[str],
+        after: int = 0,
+        limit: int = MAX_INTEGER,
     ) -> list[Lane]:
-        """Return the lanes that a worker walks."""
-        rows = await connection.fetch(self._sql["find_lanes"], list(queues), list(tasks))
+        """Return the first *limit* lanes that a worker walks with ids above *after*, by id."""
+        rows = await connection.fetch(self._sql["find_lanes"], list(queues), list(tasks), after, limit)
         return [Lane(*row) for row in rows]
 
     async def claim(

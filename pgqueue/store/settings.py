@@ -38,6 +38,12 @@ class SettingStatements(Statements):
         """Give back what workers have prefetched of paused lanes."""
         await connection.execute(self._sql["return_paused"])
 
+    async def remove_queue(self, connection: Connection, queue: str, most: int) -> tuple[int, bool]:
+        """Remove a queue without live jobs; return how many it has, to *most*, and whether it was removed."""
+        row = await connection.fetchrow(self._sql["remove_queue"], queue, most)
+        assert row is not None
+        return row["jobs"], row["is_removed"]
+
     async def configure(
         self, connection: Connection, task: str, options: str | None, *, actor: str | None, reason: str | None
     ) -> None:

@@ -13,7 +13,7 @@ from pgqueue.model.jobs import JobStatus
 from pgqueue.options.retention import Retention
 from pgqueue.store.base import Statements, interval, job_moved
 from pgqueue.store.measure import STAT_AGE, STAT_MERGE_AGE
-from pgqueue.store.values import Partition, Promoted, Step
+from pgqueue.store.values import LanesSeen, Partition, Promoted, Step
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -186,6 +186,20 @@ class UpkeepStatements(Statements):
     async def remake_lanes(self, connection: Connection, ids: Iterable[UUID]) -> list[int]:
         """Make the lanes that jobs name and that there are not; return these."""
         return [row["id"] for row in await connection.fetch(self._sql["remake_lanes"], list(ids))]
+
+    async def look_at_lanes(self, connection: Connection, after: int, limit: int) -> LanesSeen:
+        """Note which of the next lanes have no jobs; bring back removed ones that have."""
+        row = await connection.fetchrow(self._sql["look_at_lanes"], after, limit)
+        assert row is not None
+        return LanesSeen(*row)
+
+    async def remove_lanes(self, connection: Connection, idle: float, limit: int) -> int:
+        """Remove lanes that have had no job for *idle* seconds and that nobody needs; return how many."""
+        return int(await connection.fetchval(self._sql["remove_lanes"], timedelta(seconds=idle), limit))
+
+    async def delete_lanes(self, connection: Connection, removed: float, limit: int) -> int:
+        """Delete lanes, removed *removed* seconds ago, whose jobs are gone; return how many."""
+        return int(await connection.fetchval(self._sql["delete_lanes"], timedelta(seconds=removed), limit))
 
     async def find_cancel_requests(self, connection: Connection, lease_id: UUID) -> list[UUID]:
         """Return the jobs under a lease that have a request to cancel them."""

@@ -79,6 +79,15 @@ class NewJobs:
         )
 
 
+class LanesSeen(NamedTuple):
+    """A part of all lanes, in the order of their ids."""
+
+    reached: int | None
+    looked: int
+    brought_back: Sequence[int]
+    """Those that were removed, and have a job."""
+
+
 class Claimed(NamedTuple):
     """A claimed job, as a worker gets it. A tuple, because one is made per job, and tuples are made in C."""
 

@@ -33,6 +33,7 @@ from pgqueue.upkeep.placing import Placing
 from pgqueue.upkeep.promoting import Promoting
 from pgqueue.upkeep.reconfiguring import Reconfiguring
 from pgqueue.upkeep.redriving import Redriving
+from pgqueue.upkeep.removing_lanes import RemovingLanes
 from pgqueue.upkeep.rescuing import Rescuing
 from pgqueue.upkeep.tidying import tidying_chores
 from pgqueue.upkeep.tools import Tools
@@ -66,6 +67,7 @@ def chores_of(
         UnknownTasks(tools, registry, unknown_task_grace),
         Partitioning(tools),
         Placing(tools, registry, lease_ttl),
+        RemovingLanes(tools),
         *tidying_chores(tools),
     ]
 

@@ -31,6 +31,7 @@ Action = Literal[
     "pause",
     "resume",
     "configure",
+    "remove",
 ]
 """What a request asks for. All but "read" change something."""
 

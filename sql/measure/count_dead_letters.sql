@@ -1,7 +1,7 @@
 -- count_dead_letters: how many dead letters each of at most $2 queues has, counting to $1.
 --
 -- With many queues the cap of each is lower, so that the total is never higher than for ten queues. Those that workers
--- serve or that are paused come first, as in measure.
+-- serve or that are paused come first, as in measure, and those that were removed last.
 
 with served as materialized (
     select array(
@@ -12,7 +12,8 @@ queues as materialized (
     select lane.queue
     from pgqueue.lane, served
     group by lane.queue, served.queues
-    order by lane.queue = any(served.queues) or bool_or(lane.paused) desc, lane.queue
+    order by lane.queue = any(served.queues) or bool_or(lane.paused) desc,
+             bool_and(lane.removed_at is not null), lane.queue
     limit $2
 ),
 counted as materialized (

@@ -13,6 +13,7 @@ with served as materialized (
 shown as materialized (
     select lane.id, lane.queue
     from pgqueue.lane, served
+    where lane.removed_at is null
     order by lane.queue = any(served.queues) or lane.paused desc, lane.queue, lane.id
     limit $3
 ),

@@ -596,3 +596,7 @@ async def test_names_that_clients_make_up_cost_neither_claims_nor_pages(pgq: PgQ
     assert measures["yak"].is_paused
     assert measures["yak"].pending.value == 1
     assert len(known) <= 2, "a worker walks the lanes of its own queues"
+
+    # Their lanes take no room on pages once they were removed.
+    await db.execute("update pgqueue.lane set removed_at = now() where queue like 'made up %'")
+    assert {each.queue for each in await pgq.measure()} == {"default", "yak", "zebra"}

@@ -110,6 +110,24 @@ async def test_a_queue_is_paused_and_resumed(cli: Cli, pgq: PgQueue) -> None:
     assert [each.paused_at for each in await pgq.settings()] in ([], [None])
 
 
+@pytest.mark.contract("W13")
+async def test_a_queue_without_live_jobs_is_removed(cli: Cli, pgq: PgQueue) -> None:
+    job = await pgq.enqueue_by_name("work", options={"queue": "mail"})
+
+    refused = await cli("queues", "remove", "mail")
+    await pgq.cancel(job.id)
+    removed = await cli("queues", "remove", "mail")
+    again = await cli.json("queues", "remove", "mail")
+    listed = await cli.json("queues")
+
+    assert refused[:2] == (1, "")
+    assert "queue 'mail' has jobs that have not ended (1)" in refused[2]
+    assert removed == (0, "removed: queue 'mail'\n", "")
+    assert again == {"queue": "mail", "changed": False}
+    assert listed == await cli.json("queues", "list")
+    assert [each["queue"] for each in listed["queues"]] == ["default"]
+
+
 async def test_a_task_is_paused_and_resumed(cli: Cli, pgq: PgQueue) -> None:
     paused = await cli.json("pause", "--task=send_email")
     [setting] = await pgq.settings()

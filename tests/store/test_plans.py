@@ -17,7 +17,9 @@ from conftest import Databases
 from kit.plans import BATCH, FILL, Bench, connected, freeze_statistics
 
 from pgqueue import PgQueue
-from pgqueue.worker.claim.lanes import WALK_LIMIT
+from pgqueue.model.ids import new_id
+from pgqueue.store import NewJobs, Template
+from pgqueue.worker.claim.lanes import PAGE, WALK_LIMIT
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -161,6 +163,54 @@ async def test_many_lanes_cost_a_look_at_each_and_not_their_jobs(dsn: str, *, is
         assert sweep <= PER_LANE * LANES
         assert past_exhausted <= 2 * few["claim"] + PER_LANE * WALK_LIMIT
         assert of_full <= 3 * few["claim"]
+
+
+MADE_UP = (
+    "insert into pgqueue.lane (queue, priority) select 'made up ' || n, 0 from generate_series(1, 20000) as n"
+)
+OF_THE_QUEUE = (
+    "insert into pgqueue.lane (queue, priority) select 'default', n from generate_series(1, 20000) as n"
+)
+
+
+@pytest.mark.contract("W13")
+async def test_names_that_clients_make_up_are_not_read_for_a_claim(dsn: str) -> None:
+    async def enqueue(connection: Any, jobs: NewJobs) -> None:
+        await bench.store.enqueue(connection, jobs)
+
+    async def look(bench: Bench) -> dict[str, int]:
+        for _ in range(2):
+            jobs = NewJobs()
+            jobs.add(new_id(), "{}", Template(("default", 0), "work"))
+            await bench.explain(
+                "lanes", lambda connection: bench.store.find_lanes(connection, ["default"], ["work"], 0, PAGE)
+            )
+            await bench.explain("enqueue_one", partial(enqueue, jobs=jobs))
+            await bench.claim_and_finish()
+        return dict(bench.costs)
+
+    async with connected(dsn) as bench:
+        await freeze_statistics(bench.connection)
+        await bench.connection.execute(FILL, 500)
+        few = await look(bench)
+        for is_analysed in (False, True):
+            if is_analysed:
+                await bench.connection.execute("analyze pgqueue.lane")
+            else:
+                await bench.connection.execute(MADE_UP)
+            many = await look(bench)
+            for name, buffers in many.items():
+                # An index of more rows is a level or two deeper.
+                assert buffers <= 1.2 * few[name] + 15, (name, few, many)
+
+        # Priorities of the worker's own queue: as many at a time as a sweep takes.
+        await bench.connection.execute(OF_THE_QUEUE)
+        page = await bench.store.find_lanes(bench.connection, ["default"], ["work"], 0, PAGE)
+        await bench.explain(
+            "sweep", lambda connection: bench.store.sweep(connection, [lane.id for lane in page])
+        )
+        assert len(page) == PAGE
+        assert bench.costs["sweep"] <= PER_LANE * PAGE
 
 
 # A million

@@ -865,6 +865,27 @@ async def test_a_queue_is_paused_and_resumed_with_a_reason(pgq: PgQueue, client:
     assert not [each for each in await pgq.settings() if each.paused_at]
 
 
+@pytest.mark.contract("W13")
+async def test_a_queue_that_holds_nothing_is_removed(pgq: PgQueue, client: httpx.AsyncClient) -> None:
+    job = await pgq.enqueue_by_name("work", options={"queue": "a/b <c>"})
+
+    before = await page_at(client, "/queues")
+    refused = await send(client, "/queues/remove", queue="a/b <c>")
+    await pgq.cancel(job.id)
+    empty = await page_at(client, "/queues")
+    removed = await send(client, "/queues/remove", queue="a/b <c>")
+    again = await send(client, "/queues/remove", queue="a/b <c>")
+    after = await page_at(client, "/queues")
+    neither = await send(client, "/queues/remove", task="work")
+
+    offered = [len(page.all("form", action="/dashboard/queues/remove")) for page in (before, empty, after)]
+    # The default queue is empty from the start.
+    assert offered == [1, 2, 1]
+    assert (refused.status_code, neither.status_code) == (409, 422)
+    locations = [each.headers["location"].rpartition("?")[2] for each in (removed, again)]
+    assert locations == ["done=removed", "done=nothing"]
+
+
 async def test_a_task_is_paused_and_resumed(pgq: PgQueue, client: httpx.AsyncClient) -> None:
     @pgq.task(name="work")
     async def work() -> None: ...

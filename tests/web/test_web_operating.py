@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Mount
 
-from pgqueue import JobHandle, JobStatus, PgQueue
+from pgqueue import JobFilter, JobHandle, JobStatus, PgQueue
 from pgqueue.model.jobs import Job
 from pgqueue.web import status_app
 
@@ -455,6 +455,12 @@ async def test_queues_are_measured_paused_and_resumed(pgq: PgQueue, client: http
     assert resumed.json()["is_paused"] is False
     assert is_problem(await client.get("/queues/none"), 404, "unknown queue 'none'")
     assert is_problem(await client.post("/queues/%00/pause"), 422, "NUL")
+
+    assert is_problem(await client.delete(path), 409, "have not ended (1)")
+    assert [each async for each in pgq.cancel_many(JobFilter(queue="mail/eu\n"))] == [1]
+    assert (await client.delete(path)).status_code == 204
+    assert is_problem(await client.delete(path), 404, "nothing to remove")
+    assert is_problem(await client.delete("/queues/%00"), 422, "NUL")
     assert is_problem(await client.post(f"/queues/{'long' * 100}/pause"), 422, "200")
 
 
@@ -513,6 +519,7 @@ async def test_without_the_token_nothing_is_changed_or_seen(pgq: PgQueue) -> Non
                 ("GET", "/queues/mail"),
                 ("POST", "/queues/mail/pause"),
                 ("POST", "/queues/mail/resume"),
+                ("DELETE", "/queues/mail"),
                 ("GET", "/workers"),
             ]
         }

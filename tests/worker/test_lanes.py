@@ -98,7 +98,7 @@ def test_a_sweep_corrects_a_position_that_was_too_high() -> None:
     book = book_of(0)
     book.claimed(book.walk(), [(1, 10_000)], limit=2)
 
-    book.swept({1: 17})
+    book.swept({1: 17}, book.ids)
 
     assert book.walk() == [(1, 17)]
 
@@ -106,7 +106,7 @@ def test_a_sweep_corrects_a_position_that_was_too_high() -> None:
 def test_a_sweep_says_which_lanes_have_jobs() -> None:
     book = book_of(0, 0, 0)
 
-    book.swept({2: 5})
+    book.swept({2: 5}, book.ids)
 
     assert [lane_id for lane_id, _ in book.walk()] == [2]
 
@@ -116,7 +116,7 @@ def test_a_sweep_leaves_whose_turn_it_is_as_it_was() -> None:
 
     firsts = []
     for _ in range(3 * WALK_LIMIT):
-        book.swept(dict.fromkeys(book.ids, 1))
+        book.swept(dict.fromkeys(book.ids, 1), book.ids)
         firsts.append(book.walk()[0][0])
 
     assert sorted(firsts) == book.ids
@@ -135,7 +135,7 @@ def test_a_lane_that_was_exhausted_and_is_woken_waits_for_its_turn() -> None:
 def test_a_paused_lane_is_walked_no_more_and_the_others_are() -> None:
     book = LaneBook()
     book.learn([Lane(1, "mail", 0, ""), Lane(2, "default", 0, "")])
-    book.swept({1: 5, 2: 5})
+    book.swept({1: 5, 2: 5}, book.ids)
 
     book.heed(Settings(paused_queues=frozenset({"mail"})))
 

@@ -1,12 +1,13 @@
-"""`pgqueue queues`, `pause` and `resume`: show queues, and pause or resume queues and tasks."""
+"""`pgqueue queues`, `pause` and `resume`: show and remove queues, and pause or resume queues and tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from typer.core import TyperGroup
 
 from pgqueue import PgQueue, Setting, UnknownQueueError
 from pgqueue.cli.output import known, plain, print_json, print_lines, print_table, say, table
@@ -19,7 +20,27 @@ OneQueue = Annotated[str | None, typer.Argument(metavar="[QUEUE]", help="Queue n
 OneTask = Annotated[str | None, typer.Option("--task", help="Task name, instead of QUEUE.")]
 
 
-def queues(
+class ListOr(TyperGroup):
+    """Lists where no command is named: `pgqueue queues mail` is `pgqueue queues list mail`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the name of the command before *args* if it is left out."""
+        # Any: newer versions of typer bring a click of their own.
+        first = next((place for place, each in enumerate(args) if not each.startswith("-")), None)
+        if first is not None and args[first] in self.commands:
+            # Options may stand before it, as `--json`.
+            args = [args[first], *args[:first], *args[first + 1 :]]
+        elif not set(args) & set(ctx.help_option_names):
+            args = ["list", *args]
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
+
+queues = typer.Typer(cls=ListOr, help="List queues (the default), or remove one that nobody uses any more.")
+
+
+@queues.command("list")
+def list_queues(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[QUEUE]...", help="Queue names (default: all).")
     ] = None,
@@ -54,6 +75,22 @@ def queues(
         return
     print_table(queue_table(found))
     print_lines(describe_setting(setting) for setting in settings)
+
+
+@queues.command()
+def remove(
+    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="Queue name.")],
+    app: App = None,
+    dsn: Dsn = None,
+    schema: Schema = "pgqueue",
+    as_json: AsJson = False,
+) -> None:
+    """Remove QUEUE and its pause, if no job that has not ended is there. Its ended jobs stay.
+
+    The queue comes back with the next job that is enqueued to it. Exit codes: 0 it is gone, 1 it has jobs.
+    """
+    changed = call(app, dsn, schema, lambda pgq: pgq.remove_queue(queue))
+    _report(queue, None, "removed" if changed else "there was nothing to remove", changed, as_json=as_json)
 
 
 def pause(

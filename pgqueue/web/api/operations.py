@@ -213,6 +213,11 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "pause_queue": Operation("Pause a queue", _shows(outputs.QueueSetting), body=inputs.Because),
     "resume_queue": Operation("Resume a queue", _shows(outputs.QueueSetting), body=inputs.Because),
+    "remove_queue": Operation(
+        "Remove a queue without jobs that have not ended",
+        {204: Response("The queue was removed. It comes back with the next job.", None, None)},
+        {404: "There is no such queue.", 409: "The queue has jobs that have not ended."},
+    ),
     "tasks": Operation("List tasks", _shows(outputs.Tasks)),
     "pause_task": Operation("Pause a task", _shows(documents.TaskDocument), body=inputs.Because),
     "resume_task": Operation("Resume a task", _shows(documents.TaskDocument), body=inputs.Because),

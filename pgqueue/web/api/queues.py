@@ -1,4 +1,4 @@
-"""`/queues`: what queues hold and how fast they move; pausing and resuming them."""
+"""`/queues`: what queues hold and how fast they move; pausing, resuming and removing them."""
 
 from __future__ import annotations
 
@@ -61,10 +61,19 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         document: QueueSetting = {"queue": name, **setting_document(known.get(name))}
         return JsonResponse(document, headers=NO_STORE)
 
+    async def remove(request: Request) -> Response:
+        name = request.path_params["queue"]
+        await access.check(request, "remove", f"queue:{name}")
+        read_query(request, NoQuery)
+        if not await pgq.remove_queue(name):
+            raise HTTPException(404, f"unknown queue {name!r}: there is nothing to remove")
+        return Response(status_code=204, headers=NO_STORE)
+
     # A queue's name can be any text.
     return [
         Route("/queues", list_queues, name="queues"),
         FixedRoute("/queues/{queue:name}/pause", pause, methods=["POST"], name="pause_queue"),
         FixedRoute("/queues/{queue:name}/resume", resume, methods=["POST"], name="resume_queue"),
         Route("/queues/{queue:name}", show, name="queue"),
+        Route("/queues/{queue:name}", remove, methods=["DELETE"], name="remove_queue"),
     ]

@@ -35,6 +35,7 @@ DONE: Final = {
     "nothing": "Nothing to do; nothing was changed.",
     "paused": "Paused. Jobs can still be enqueued, and running jobs finish.",
     "resumed": "Resumed.",
+    "removed": "Removed. The queue comes back with the next job that is enqueued to it.",
     "stopped": "Stopped. Jobs that are already pending again stay pending.",
 }
 """What a page says after an action, by the word in its address. No other text can get there."""

@@ -1,4 +1,4 @@
-"""The page of queues and tasks: what they hold, and their pauses."""
+"""The page of queues and tasks: what they hold, and their pauses. A queue that is empty can be removed."""
 
 from __future__ import annotations
 
@@ -127,8 +127,19 @@ def routes(pages: Pages) -> list[Route]:
         )
         return pages.go(request, f"/queues?done={f'{verb}d' if done else 'nothing'}")
 
+    async def remove(request: Request) -> Response:
+        await pages.access.check(request, "read", "queues")
+        form = await read_form(request, pages.settings)
+        kind, name = named(form)
+        if kind != "queue":
+            raise HTTPException(422, "the form must name a queue")
+        await pages.access.check(request, "remove", f"queue:{name}")
+        done = await pages.pgq.remove_queue(name)
+        return pages.go(request, f"/queues?done={'removed' if done else 'nothing'}")
+
     return [
         Route("/queues", show),
+        Route("/queues/remove", remove, methods=["POST"]),
         Route("/queues/pause", pause, methods=["POST"]),
         Route("/queues/resume", resume, methods=["POST"]),
     ]

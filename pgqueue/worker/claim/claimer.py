@@ -27,7 +27,7 @@ from pgqueue.upkeep.announcing import Announcer
 from pgqueue.upkeep.broken_rows import BrokenRows
 from pgqueue.upkeep.state import WorkerState
 from pgqueue.worker.claim.hints import SWEEP_GAP, UnknownLanes
-from pgqueue.worker.claim.lanes import LaneBook
+from pgqueue.worker.claim.lanes import PAGE, LaneBook
 from pgqueue.worker.claim.returning import Held, Returns
 from pgqueue.worker.claim.single_claims import SingleClaims
 from pgqueue.worker.host import WorkerHost
@@ -76,6 +76,8 @@ class Claimer:
         self._ended = asyncio.Event()
         self._held = held = Held()
         self._swept_at = float("-inf")
+        self._swept: list[int] = []
+        """The lanes that the last sweep looked at."""
         self._must_sweep = True
         self._sweep_seconds = 0.0
         self._has_claimed_since_sweep = False
@@ -190,10 +192,11 @@ class Claimer:
         """Return the seconds until the lanes are to be swept."""
         if self._must_sweep:
             return 0.0
-        if self.book.has_active:
+        if self.book.has_active and not self.book.after:
             interval = SWEEP_INTERVAL
-        elif self._has_claimed_since_sweep:
+        elif self._has_claimed_since_sweep or self.book.after:
             # They look empty, from positions that are only remembered: make sure before a long sleep.
+            # Or there are more to look at.
             interval = SWEEP_GAP
         else:
             interval = self._poll_interval
@@ -243,8 +246,12 @@ class Claimer:
         async with self._link.use() as connection:
             # Without the time to open the connection, which has nothing to do with sweeps.
             started_at = time.monotonic()
-            self.book.learn(await self._store.find_lanes(connection, self._queues, self._registry.names))
-            self.book.swept(await self._store.sweep(connection, self.book.ids))
+            page = await self._store.find_lanes(
+                connection, self._queues, self._registry.names, self.book.after, PAGE
+            )
+            self._swept = self.book.learn_page(page)
+            self.book.swept(await self._store.sweep(connection, self._swept), self._swept)
+            self._unknown.forget(self._swept)
         self._swept_at = time.monotonic()
         self._sweep_seconds = self._swept_at - started_at
         self._has_claimed_since_sweep = False
@@ -305,7 +312,7 @@ class Claimer:
     async def _take_over(self, lease_id: UUID, limit: int) -> None:
         """Take over what other workers have prefetched: there is nothing else to do."""
         async with self._link.use() as connection:
-            taken = await self._store.take_over_prefetched(connection, lease_id, limit, self.book.ids)
+            taken = await self._store.take_over_prefetched(connection, lease_id, limit, self._swept)
         self._held.take((job_id, losses) for job_id, _, _, losses in taken)
 
     async def _start_prefetched(self, lease_id: UUID, count: int) -> int:

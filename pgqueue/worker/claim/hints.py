@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 SWEEP_GAP: Final = 0.05
@@ -35,6 +35,10 @@ class UnknownLanes:
                 self._foreign.clear()
             self._foreign.add(lane_id)
             self._look_soon()
+
+    def forget(self, lane_ids: Iterable[int]) -> None:
+        """Forget lanes that are known now: when they are removed and come back, they are looked for again."""
+        self._foreign.difference_update(lane_ids)
 
     def _look_soon(self) -> None:
         """Sweep at once, or a moment after the last sweep for a lane that was unknown."""

@@ -7,7 +7,7 @@ thousand of them for each claim took as long as the claim.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from itertools import islice
 
 from pgqueue.options.run_time import Settings
@@ -18,6 +18,8 @@ LATE = 256
 order of their positions; a sweep finds the jobs that commit even later than this."""
 WALK_LIMIT = 64
 """Maximum number of lanes that one claim walks. The next claim continues behind them."""
+PAGE = 2000
+"""Maximum number of lanes that one sweep looks at. The next sweep continues behind them."""
 
 
 class LaneBook:
@@ -34,11 +36,29 @@ class LaneBook:
         self._active: dict[int, OrderedDict[int, None]] = {}
         """By priority, the lanes that are believed to have jobs; the one whose turn is next comes first."""
         self._settings = Settings()
+        self.after = 0
+        """The lane behind which the next sweep goes on; 0: it begins anew."""
 
     def learn(self, lanes: Iterable[Lane]) -> None:
         """Take note of the lanes that there are."""
         for lane in lanes:
             self.lanes.setdefault(lane.id, lane)
+
+    def learn_page(self, page: Sequence[Lane]) -> list[int]:
+        """Take note of the first lanes behind `after`, at most PAGE; return those to sweep.
+
+        Known lanes that would be among them and are not were removed: they are forgotten.
+        """
+        first, there = self.after, {lane.id for lane in page}
+        self.after = page[-1].id if len(page) == PAGE else 0
+        for lane_id in [each for each in self.lanes if each > first and each not in there]:
+            if not self.after or lane_id < self.after:
+                self._rest(lane_id)
+                self._positions.pop(lane_id, None)
+                del self.lanes[lane_id]
+        self.learn(page)
+        stops = self._settings.stops
+        return [lane.id for lane in page if not stops(lane.queue, lane.task)]
 
     def heed(self, settings: Settings) -> None:
         """Skip the lanes that *settings* pause, from now on."""
@@ -100,10 +120,12 @@ class LaneBook:
         for lane_id in walked:
             self._rest(lane_id)
 
-    def swept(self, firsts: Mapping[int, int]) -> None:
-        """Learn from a sweep of all lanes: the first position of each that has jobs."""
+    def swept(self, firsts: Mapping[int, int], looked_at: Collection[int]) -> None:
+        """Learn from a sweep of the lanes *looked_at*: the first position of each that has jobs."""
         self._positions.update(firsts)
-        self._keep_active(firsts.keys())
+        for lane_id in looked_at:
+            if lane_id not in firsts:
+                self._rest(lane_id)
         # Lanes that are active already keep their places, or the first ones would have all the turns.
         for lane_id in firsts:
             self.wake(lane_id)
