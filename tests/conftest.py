@@ -69,7 +69,7 @@ LONG_FILES = frozenset(
     for name in (
         "api_as_described", "blocked_loop", "browser", "cli", "demo", "examples", "kill", "leases",
         "metrics_processes", "metrics_prometheus", "migrations", "packaging", "plans", "pooler", "processes",
-        "restart", "streams", "tutorial",
+        "restart", "streams", "stress", "tutorial",
     )
 )  # fmt: skip
 """Files whose few tests take long: they start processes and servers, or fill large tables."""

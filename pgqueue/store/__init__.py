@@ -34,15 +34,28 @@ from pgqueue.store.values import (
     Promoted,
     Requeued,
     Rescued,
+    Settled,
     Standing,
     Step,
     Submitted,
     Template,
 )
 from pgqueue.store.web import WebStatements
+from pgqueue.store.workflows import (
+    Attended,
+    BarrierRow,
+    EdgeRow,
+    Input,
+    NodeRow,
+    Swept,
+    WorkflowRow,
+    WorkflowStatements,
+)
 
 __all__ = [
+    "Attended",
     "Barrier",
+    "BarrierRow",
     "Callback",
     "Carried",
     "Claimed",
@@ -50,11 +63,13 @@ __all__ = [
     "DeadCount",
     "Done",
     "Edge",
+    "EdgeRow",
     "Estimate",
     "FirstOf",
     "Found",
     "Graph",
     "Hold",
+    "Input",
     "KeyHolder",
     "KeyRow",
     "Lane",
@@ -62,15 +77,19 @@ __all__ = [
     "NewJob",
     "NewJobs",
     "Node",
+    "NodeRow",
     "Partition",
     "Promoted",
     "Requeued",
     "Rescued",
+    "Settled",
     "Standing",
     "Step",
     "Store",
     "Submitted",
+    "Swept",
     "Template",
+    "WorkflowRow",
     "job_of",
 ]
 
@@ -86,5 +105,6 @@ class Store(
     WebStatements,
     DeadLetterStatements,
     MeasureStatements,
+    WorkflowStatements,
 ):
     """The statements for one schema."""

@@ -10,8 +10,11 @@ from uuid import UUID
 from pgqueue.model.job_error import JobError
 from pgqueue.model.outcomes import Ended, PutAside, Retried
 from pgqueue.store.base import Statements, id_list, interval, used
+from pgqueue.store.values import Settled
 
 if TYPE_CHECKING:
+    from asyncpg import Record
+
     from pgqueue.database.connection import Connection
 
 
@@ -25,8 +28,13 @@ class EndStatements(Statements):
         worker: str,
         ids: Sequence[UUID],
         results: Sequence[str] | None,
+        settled: Settled | None = None,
     ) -> Collection[UUID]:
-        """Record successes; return the ids of the recorded ones. *results*: JSON, or None to store none."""
+        """Record successes; return the ids of the recorded ones. *results*: JSON, or None to store none.
+
+        To *settled* is added, here and below, what is to be done for jobs that wait for these. Without it,
+        the upkeep finds that within a second.
+        """
         names = list(map(str, ids))
         row = await connection.fetchrow(
             self._sql["finish"],
@@ -38,12 +46,18 @@ class EndStatements(Statements):
             max(names, default=None),
         )
         assert row is not None
+        _add(settled, row)
         if row["count"] == len(ids):
             return ids
         return set(row["ids"] or ())
 
     async def retry(
-        self, connection: Connection, lease_id: UUID, worker: str, outcomes: Sequence[Retried]
+        self,
+        connection: Connection,
+        lease_id: UUID,
+        worker: str,
+        outcomes: Sequence[Retried],
+        settled: Settled | None = None,
     ) -> dict[UUID, bool]:
         """Schedule the next attempts; return for each job id whether the job was cancelled instead."""
         rows = await connection.fetch(
@@ -59,10 +73,16 @@ class EndStatements(Statements):
             used([outcome.options for outcome in outcomes]),
             used(self._documents(outcome.arguments for outcome in outcomes)),
         )
+        _add(settled, *rows[:1])
         return {row["id"]: row["is_doomed"] for row in rows}
 
     async def fail(
-        self, connection: Connection, lease_id: UUID, worker: str, outcomes: Sequence[Ended]
+        self,
+        connection: Connection,
+        lease_id: UUID,
+        worker: str,
+        outcomes: Sequence[Ended],
+        settled: Settled | None = None,
     ) -> set[UUID]:
         """End jobs that did not succeed; return the ids of those that were ended."""
         rows = await connection.fetch(
@@ -74,6 +94,7 @@ class EndStatements(Statements):
             [outcome.reason for outcome in outcomes],
             [self._error_json(outcome.error) for outcome in outcomes],
         )
+        _add(settled, *rows[:1])
         return {row[0] for row in rows}
 
     async def fail_broken(
@@ -92,13 +113,19 @@ class EndStatements(Statements):
         return failed is not None
 
     async def release(
-        self, connection: Connection, lease_id: UUID, worker: str, ids: Sequence[UUID]
+        self,
+        connection: Connection,
+        lease_id: UUID,
+        worker: str,
+        ids: Sequence[UUID],
+        settled: Settled | None = None,
     ) -> dict[UUID, int | None]:
         """Return jobs to their queues without counting the attempt.
 
         Returns their lanes by job id, or None for a job that was cancelled instead.
         """
         rows = await connection.fetch(self._sql["release"], lease_id, ids, worker)
+        _add(settled, *rows[:1])
         return {row["id"]: None if row["is_cancelled"] else row["lane"] for row in rows}
 
     async def find_often_released(self, connection: Connection, ids: Sequence[UUID], times: int) -> set[UUID]:
@@ -164,3 +191,10 @@ class EndStatements(Statements):
             # Read by statements as text, not as JSON alone: an escape would not help.
             document = {key: text and self.encoding.fit(text) for key, text in document.items()}
         return json.dumps(document)
+
+
+def _add(settled: Settled | None, *rows: Record) -> None:
+    """Add what the rows of a statement say, all of them the same, of jobs that wait for others."""
+    if settled is not None:
+        for row in rows:
+            settled.add(row["settled"])

@@ -63,7 +63,7 @@ class UpkeepStatements(Statements):
         rows = await connection.fetch(
             self._sql["fail_unknown"], timedelta(seconds=grace), list(known), limit, list(without)
         )
-        return [tuple(row) for row in rows]
+        return [(row["id"], row["task"]) for row in rows]
 
     async def find_first_unknown(
         self, connection: Connection, grace: float, known: Iterable[str], without: Iterable[UUID]

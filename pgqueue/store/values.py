@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -106,6 +107,23 @@ class Claimed(NamedTuple):
     """Seconds from ready to claimed."""
     age: float | None
     """Seconds from the start of the first attempt to this claim; None if this is the first."""
+
+
+@dataclass(slots=True)
+class Settled:
+    """What statements that end jobs leave to be done for those that wait for them."""
+
+    notes: list[int] = field(default_factory=list)
+    """To be attended to."""
+    lanes: set[int] = field(default_factory=set)
+    """Lanes that have new ready jobs."""
+
+    def add(self, document: str | None) -> None:
+        """Add what a statement returned; None: nobody waits for those jobs."""
+        if document is not None:
+            settled = json.loads(document)
+            self.notes += settled["notes"]
+            self.lanes.update(settled["lanes"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,16 +21,24 @@ history as (
     insert into pgqueue.attempt (job_id, attempt, started_at, worker, version, reason, error)
     select job_id, attempt, started_at, $4, (select lease.version from pgqueue.lease where lease.id = $1), reason, error
     from outcome where status <> 'expired'
+),
+over as (
+    update pgqueue.job
+    set status       = outcome.status,
+        started_at   = coalesce(job.started_at, outcome.started_at),
+        completed_at = greatest(now(), outcome.started_at),
+        attempt      = outcome.attempt,
+        worker       = $4,
+        reason       = outcome.reason,
+        error        = outcome.error
+    from outcome
+    where job.id = outcome.job_id
+      and job.id = any($2::uuid[])
+    returning job.id, job.hooks
+),
+settled as materialized (
+    select case when count(hooks) > 0
+                then pgqueue.settle(array_agg(id) filter (where hooks is not null), bit_or(hooks)) end::text as settled
+    from over
 )
-update pgqueue.job
-set status       = outcome.status,
-    started_at   = coalesce(job.started_at, outcome.started_at),
-    completed_at = greatest(now(), outcome.started_at),
-    attempt      = outcome.attempt,
-    worker       = $4,
-    reason       = outcome.reason,
-    error        = outcome.error
-from outcome
-where job.id = outcome.job_id
-  and job.id = any($2::uuid[])
-returning job.id
+select over.id, settled.settled from over cross join settled

@@ -43,11 +43,19 @@ judged as materialized (
 history as (
     insert into pgqueue.attempt (job_id, attempt, started_at, worker, reason, error)
     select id, attempt, started_at, $4, $2, $3::json from judged
+),
+over as (
+    update pgqueue.job
+    set status = 'failed', completed_at = now(), attempt = nullif(judged.attempt, 0), worker = $4, reason = $2,
+        error = $3::json
+    from judged
+    where job.id = judged.id
+      and job.id = $1
+    returning job.id, job.hooks
+),
+settled as materialized (
+    select case when count(hooks) > 0
+                then pgqueue.settle(array_agg(id) filter (where hooks is not null), bit_or(hooks)) end::text as settled
+    from over
 )
-update pgqueue.job
-set status = 'failed', completed_at = now(), attempt = nullif(judged.attempt, 0), worker = $4, reason = $2,
-    error = $3::json
-from judged
-where job.id = judged.id
-  and job.id = $1
-returning job.id
+select over.id, settled.settled from over cross join settled

@@ -35,5 +35,12 @@ cancelled as (
     from ended
     where job.id = ended.job_id
       and job.id = any(array(select job_id from doomed))
+    returning job.id, job.hooks
+),
+settled as materialized (
+    select case when count(hooks) > 0
+                then pgqueue.settle(array_agg(id) filter (where hooks is not null), bit_or(hooks)) end::text as settled
+    from cancelled
 )
-select job_id as id, lane, job_id = any(array(select job_id from doomed)) as is_cancelled from ended
+select job_id as id, lane, job_id = any(array(select job_id from doomed)) as is_cancelled, settled.settled
+from ended cross join settled

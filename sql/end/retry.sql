@@ -35,20 +35,28 @@ history as (
     select job_id, attempt, started_at, $4, (select lease.version from pgqueue.lease where lease.id = $1), reason,
            error
     from outcome
+),
+over as (
+    update pgqueue.job
+    set started_at   = coalesce(job.started_at, outcome.started_at),
+        options      = coalesce(outcome.options, job.options),
+        arguments    = coalesce(outcome.arguments, job.arguments),
+        status       = case when outcome.is_doomed then 'cancelled'::pgqueue.job_status end,
+        completed_at = case when outcome.is_doomed then greatest(now(), outcome.started_at) end,
+        attempt      = case when outcome.is_doomed then outcome.attempt end,
+        worker       = case when outcome.is_doomed then $4 end,
+        reason       = case when outcome.is_doomed then coalesce((
+            select cancel_request.reason from pgqueue.cancel_request where cancel_request.job_id = job.id), 'cancelled') end
+    from (
+        select outcome.*, job_id = any(array(select job_id from doomed)) as is_doomed from outcome
+    ) as outcome
+    where job.id = outcome.job_id
+      and job.id = any($2::uuid[])
+    returning job.id, outcome.is_doomed, case when outcome.is_doomed then job.hooks end as hooks
+),
+settled as materialized (
+    select case when count(hooks) > 0
+                then pgqueue.settle(array_agg(id) filter (where hooks is not null), bit_or(hooks)) end::text as settled
+    from over
 )
-update pgqueue.job
-set started_at   = coalesce(job.started_at, outcome.started_at),
-    options      = coalesce(outcome.options, job.options),
-    arguments    = coalesce(outcome.arguments, job.arguments),
-    status       = case when outcome.is_doomed then 'cancelled'::pgqueue.job_status end,
-    completed_at = case when outcome.is_doomed then greatest(now(), outcome.started_at) end,
-    attempt      = case when outcome.is_doomed then outcome.attempt end,
-    worker       = case when outcome.is_doomed then $4 end,
-    reason       = case when outcome.is_doomed then coalesce((
-        select cancel_request.reason from pgqueue.cancel_request where cancel_request.job_id = job.id), 'cancelled') end
-from (
-    select outcome.*, job_id = any(array(select job_id from doomed)) as is_doomed from outcome
-) as outcome
-where job.id = outcome.job_id
-  and job.id = any($2::uuid[])
-returning job.id, outcome.is_doomed
+select over.id, over.is_doomed, settled.settled from over cross join settled

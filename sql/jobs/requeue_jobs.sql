@@ -4,10 +4,14 @@
 -- They are locked here first, so that exactly the listed jobs are requeued. Returns how many, their lanes, and the
 -- id, task and queue of each as JSON (null: not requested, or none).
 
-with locked as materialized (
+with held as materialized (
+    -- Workflows are locked before records.
+    select pgqueue.hold_workflows($1::uuid[])
+),
+locked as materialized (
     select job.id, job.task, job.lane
     from pgqueue.job
-    where job.id = any($1::uuid[]) and job.status::text = any($2::text[])
+    where job.id = any($1::uuid[]) and (select count(*) from held) = 1 and job.status::text = any($2::text[])
     order by job.id
     for update
 )

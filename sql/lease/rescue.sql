@@ -77,8 +77,15 @@ ended as (
     where job.id = judged.job_id
       and job.id = any(array(select job_id from held))
       and judged.started_at is not null
+    returning job.id, case when judged.is_lost or judged.is_doomed then job.hooks end as hooks
+),
+settled as materialized (
+    select case when count(hooks) > 0
+                then pgqueue.settle(array_agg(id) filter (where hooks is not null), bit_or(hooks)) end::text as settled
+    from ended
 )
 select job_id as id, task, lane, case when is_doomed then 'cancelled' when is_lost then 'failed' else 'pending' end as status, attempt,
        started_at is not null as was_running,
-       (select lane.queue from pgqueue.lane where lane.id = judged.lane) as queue
-from judged
+       (select lane.queue from pgqueue.lane where lane.id = judged.lane) as queue,
+       settled.settled
+from judged cross join settled

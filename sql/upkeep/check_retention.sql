@@ -2,7 +2,9 @@
 -- of succeeded ($4), failed ($5), cancelled ($6) and expired jobs ($7), and the last of them.
 
 with looked as materialized (
-    select id, pgqueue.is_past(status, completed_at, $4, $5, $6, $7) as is_past
+    select id,
+           pgqueue.is_past(status, completed_at, $4, $5, $6, $7)
+           and (hooks is null or not pgqueue.is_needed(id)) as is_past
     from pgqueue.job
     where id >= $1
       and id < $2

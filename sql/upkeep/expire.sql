@@ -69,11 +69,19 @@ postponed as (
     where expiry.job_id = live.id
       and expiry.job_id = any(array(select job_id from due))
       and expiry.job_id <> all(array(select job_id from ended))
+),
+over as (
+    update pgqueue.job
+    set status = 'expired', completed_at = now(), attempt = nullif(ended.attempt, 0), reason = 'expired'
+    from ended
+    where job.id = ended.job_id
+      and job.id = any(array(select id from locked))
+    returning job.id, job.task, (select lane.queue from pgqueue.lane where lane.id = job.lane) as queue, ended.attempt,
+              ended.was, job.hooks
+),
+settled as materialized (
+    select case when count(hooks) > 0
+                then pgqueue.settle(array_agg(id) filter (where hooks is not null), bit_or(hooks)) end::text as settled
+    from over
 )
-update pgqueue.job
-set status = 'expired', completed_at = now(), attempt = nullif(ended.attempt, 0), reason = 'expired'
-from ended
-where job.id = ended.job_id
-  and job.id = any(array(select id from locked))
-returning job.id, job.task, (select lane.queue from pgqueue.lane where lane.id = job.lane) as queue, ended.attempt,
-          ended.was
+select over.id, over.task, over.queue, over.attempt, over.was, settled.settled from over cross join settled

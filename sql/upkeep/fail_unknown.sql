@@ -46,14 +46,22 @@ judged as materialized (
 history as (
     insert into pgqueue.attempt (job_id, attempt, reason, error)
     select job_id, attempt, 'unknown_task', error from judged
+),
+over as (
+    update pgqueue.job
+    set status       = 'failed',
+        completed_at = now(),
+        attempt      = nullif(judged.attempt, 0),
+        reason       = 'unknown_task',
+        error        = judged.error
+    from judged
+    where job.id = judged.job_id
+      and job.id = any(array(select job_id from chosen))
+    returning job.id, judged.task, job.hooks
+),
+settled as materialized (
+    select case when count(hooks) > 0
+                then pgqueue.settle(array_agg(id) filter (where hooks is not null), bit_or(hooks)) end::text as settled
+    from over
 )
-update pgqueue.job
-set status       = 'failed',
-    completed_at = now(),
-    attempt      = nullif(judged.attempt, 0),
-    reason       = 'unknown_task',
-    error        = judged.error
-from judged
-where job.id = judged.job_id
-  and job.id = any(array(select job_id from chosen))
-returning job.id, judged.task
+select over.id, over.task, settled.settled from over cross join settled

@@ -5,7 +5,9 @@
 -- examined and removed, and the last one examined.
 
 with looked as materialized (
-    select id, pgqueue.is_past(status, completed_at, $4, $5, $6, $7) as is_past
+    select id,
+           pgqueue.is_past(status, completed_at, $4, $5, $6, $7)
+           and (hooks is null or not pgqueue.is_needed(id)) as is_past
     from pgqueue.job
     where id >= $1
       and id < $2
@@ -16,6 +18,7 @@ gone as (
     delete from pgqueue.job
     where id = any(array(select id from looked where is_past))
       and pgqueue.is_past(status, completed_at, $4, $5, $6, $7)
+      and (hooks is null or not pgqueue.is_needed(id))
     returning id
 )
 select (select count(*) from looked) as looked,

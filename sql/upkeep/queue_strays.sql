@@ -6,6 +6,9 @@
 
 with stray as materialized (
     select job.id, job.lane, job.run_at,
+           -- What waits for others goes on waiting: the sweep finds out for how long.
+           job.workflow_id is not null and exists (
+               select from pgqueue.edge where edge.downstream = job.id and edge.outcome is null) as waits,
            (select coalesce(max(attempt.attempt), 0) from pgqueue.attempt where attempt.job_id = job.id) as attempt
     from pgqueue.job
     where job.id = any($1::uuid[])
@@ -16,14 +19,19 @@ with stray as materialized (
       and not exists (select from pgqueue.blocked where blocked.job_id = job.id)
     for update skip locked
 ),
+blocked as (
+    insert into pgqueue.blocked (job_id, lane, attempt)
+    select id, lane, attempt from stray where waits
+    on conflict do nothing
+),
 waiting as (
     insert into pgqueue.scheduled (job_id, scheduled_at, lane, attempt)
-    select id, run_at, lane, attempt from stray where run_at > now()
+    select id, run_at, lane, attempt from stray where not waits and run_at > now()
     on conflict do nothing
 ),
 queued as (
     insert into pgqueue.ready (job_id, lane, attempt)
-    select id, lane, attempt from stray where run_at is null or run_at <= now() order by id
+    select id, lane, attempt from stray where not waits and (run_at is null or run_at <= now()) order by id
     on conflict do nothing
 )
 select id, lane from stray

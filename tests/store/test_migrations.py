@@ -290,4 +290,4 @@ async def test_ids_of_days_to_come_do_not_keep_their_partitions_from_being_made(
     with pytest.raises(asyncpg.RestrictViolationError):
         await db.execute("delete from pgqueue.job where id = $1", chosen)
     plan = await db.fetchval("select count(*) from pg_index where indrelid = $1::text::regclass", place)
-    assert plan == 1
+    assert plan == 2

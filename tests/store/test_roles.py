@@ -40,7 +40,15 @@ if TYPE_CHECKING:
 
 TOKEN = "a-token-for-the-tests-of-roles"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
-ENTRY_POINTS = {"enqueue", "submit", "lane_of", "count_depth", "find_existing", "read_version"}
+ENTRY_POINTS = {
+    "enqueue",
+    "submit",
+    "submit_workflow",
+    "lane_of",
+    "count_depth",
+    "find_existing",
+    "read_version",
+}
 """What the enqueueing role may call that runs as the owner."""
 BY_FUNCTION_ONLY = {"make_partition", "drop_partition"}
 """What workers call, because it needs the owner."""

@@ -1,0 +1,285 @@
+"""Statements on workflows: write them, attend to what has ended, read, cancel and pause them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+from pgqueue.events.kinds import JobMoved
+from pgqueue.model.jobs import JobStatus
+from pgqueue.store.base import Statements, id_list, job_moved
+from pgqueue.store.graph import Barrier, Graph
+from pgqueue.store.values import Settled, Template
+
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
+
+
+class Attended(NamedTuple):
+    """What attending to notes has brought about. `more`: the notes that follow from it."""
+
+    taken: int
+    more: Sequence[int]
+    lanes: Sequence[int]
+    cancelled: Sequence[UUID]
+
+
+class WorkflowRow(NamedTuple):
+    """A workflow. `status`: that of its root, or None if the root was removed."""
+
+    id: UUID
+    root: UUID
+    name: str | None
+    parent_job: UUID | None
+    created_at: datetime
+    paused_at: datetime | None
+    status: str | None
+
+
+class NodeRow(NamedTuple):
+    """A job of a workflow."""
+
+    id: UUID
+    task: str
+    status: str | None
+    reason: str | None
+    created_at: datetime
+    completed_at: datetime | None
+
+
+class EdgeRow(NamedTuple):
+    """An edge of a workflow. `outcome`: of the upstream, once it was counted."""
+
+    upstream: UUID
+    downstream: UUID
+    position: int
+    outcome: str | None
+    to_join: bool
+
+
+class BarrierRow(NamedTuple):
+    """A barrier, and how far it is. `state`: 'fired', 'failed', or None while it is open."""
+
+    id: UUID
+    is_join: bool
+    needs: int | None
+    runs_anyway: bool
+    fail_fast: bool
+    total: int
+    open: int
+    failed: int
+    state: str | None
+
+
+class Input(NamedTuple):
+    """What one node before another has come to. One that `is_join` has inputs of its own.
+
+    `status`: None, if it has not ended or was removed. `result`, `error`: JSON.
+    """
+
+    upstream: UUID
+    position: int
+    is_join: bool
+    status: str | None
+    result: str | None
+    reason: str | None
+    error: str | None
+
+
+class Swept(NamedTuple):
+    """One step through what waits. `reached`: the last node looked at; None: there was none."""
+
+    looked: int
+    reached: UUID | None
+    noted: int
+
+
+class WorkflowStatements(Statements):
+    """Statements on workflows."""
+
+    async def submit_workflow(self, connection: Connection, graph: Graph) -> Settled:
+        """Write a workflow, in one statement. All or nothing.
+
+        Returns the lanes that have new ready jobs; and notes, if it waits for jobs that were there before.
+        Raises asyncpg.UniqueViolationError if the workflow, or one of its jobs, exists.
+        """
+        settled = Settled()
+        settled.add(await connection.fetchval(self._sql["submit_workflow"], *self._columns(graph)))
+        return settled
+
+    async def find_workflows(self, connection: Connection, ids: Iterable[UUID]) -> set[UUID]:
+        """Return those of *ids* that are workflows'."""
+        rows = await connection.fetch(self._sql["find_workflows"], id_list(ids))
+        return {UUID(row["id"]) for row in rows}
+
+    async def find_notes(self, connection: Connection, limit: int, without: Iterable[int]) -> list[int]:
+        """Return up to *limit* notes, oldest first, except *without*."""
+        return [row["id"] for row in await connection.fetch(self._sql["find_notes"], limit, list(without))]
+
+    async def attend(self, connection: Connection, notes: Sequence[int] | None, most: int) -> Attended:
+        """Attend to up to *most* of *notes*; None: of whatever was noted. In a transaction of its own."""
+        row = await connection.fetchrow(self._sql["attend"], notes, most)
+        assert row is not None
+        return Attended(row["taken"], row["more"] or (), row["lanes"], row["cancelled"])
+
+    async def sweep_edges(self, connection: Connection, after: UUID, limit: int, older_than: float) -> Swept:
+        """Note what ended *older_than* seconds ago, and was not counted, before the next waiting nodes."""
+        row = await connection.fetchrow(self._sql["sweep_edges"], after, limit, timedelta(seconds=older_than))
+        assert row is not None
+        return Swept(row["looked"], row["reached"], row["noted"])
+
+    async def read_workflow(self, connection: Connection, workflow_id: UUID) -> WorkflowRow | None:
+        """Return a workflow, or None."""
+        row = await connection.fetchrow(self._sql["read_workflow"], workflow_id)
+        return None if row is None else WorkflowRow._make(row)
+
+    async def count_nodes(self, connection: Connection, workflow_id: UUID) -> dict[JobStatus, int]:
+        """Return how many jobs of a workflow have each status."""
+        rows = await connection.fetch(self._sql["count_nodes"], workflow_id)
+        return {JobStatus(row["status"]): row["jobs"] for row in rows}
+
+    async def list_nodes(
+        self,
+        connection: Connection,
+        workflow_id: UUID,
+        after: UUID,
+        limit: int,
+        status: JobStatus | None = None,
+    ) -> list[NodeRow]:
+        """Return the next jobs of a workflow behind id *after*."""
+        rows = await connection.fetch(
+            self._sql["list_nodes"], workflow_id, after, limit, None if status is None else status.value
+        )
+        return [NodeRow._make(row) for row in rows]
+
+    async def list_edges(self, connection: Connection, nodes: Iterable[UUID]) -> list[EdgeRow]:
+        """Return the edges that lead from *nodes*, by what they lead to and in the order of inputs."""
+        return [EdgeRow._make(row) for row in await connection.fetch(self._sql["list_edges"], list(nodes))]
+
+    async def read_barrier(self, connection: Connection, node_id: UUID) -> BarrierRow | None:
+        """Return the barrier of a node; None: it is a link of a chain, waits for nothing, or is gone."""
+        row = await connection.fetchrow(self._sql["read_barrier"], node_id)
+        return None if row is None else BarrierRow._make(row)
+
+    async def read_inputs(
+        self, connection: Connection, node_id: UUID, after: int = -1, limit: int = 1000
+    ) -> list[Input]:
+        """Return the next inputs of a node behind position *after*, in order."""
+        rows = await connection.fetch(self._sql["read_inputs"], node_id, after, limit)
+        return [Input._make(row) for row in rows]
+
+    async def cancel_workflow(
+        self,
+        connection: Connection,
+        workflow_id: UUID,
+        after: UUID,
+        limit: int,
+        reason: str | None,
+        actor: str | None,
+    ) -> tuple[list[JobMoved], list[JobMoved]]:
+        """Cancel the next live jobs of a workflow behind id *after*; idempotent.
+
+        Returns those that were waiting, and those that are running. Call it again behind the last of them,
+        in another transaction, until there are none.
+        """
+        rows = await connection.fetch(self._sql["cancel_workflow"], workflow_id, after, limit, reason, actor)
+        return (
+            [job_moved(row, JobStatus.CANCELLED) for row in rows if row["answer"] == "cancelled"],
+            [
+                job_moved(row, JobStatus.RUNNING)._replace(before=JobStatus.RUNNING)
+                for row in rows
+                if row["answer"] != "cancelled"
+            ],
+        )
+
+    async def pause_workflow(
+        self, connection: Connection, workflow_id: UUID, *, paused: bool
+    ) -> list[int] | None:
+        """Pause a workflow or let it go on; return lanes with new ready jobs, or None if there is none."""
+        lanes: list[int] | None = await connection.fetchval(self._sql["pause_workflow"], workflow_id, paused)
+        return lanes
+
+    def _columns(self, graph: Graph) -> tuple[str, ...]:
+        graph = _without_timed_links(graph)
+        templates: dict[Template, int] = {}
+        jobs = [(node, node.job) for node in graph.nodes if node.job is not None]
+        calls = [each.job for each in graph.callbacks]
+        numbers = [templates.setdefault(job.template, len(templates) + 1) for _, job in jobs]
+        called = [templates.setdefault(job.template, len(templates) + 1) for job in calls]
+        return (
+            json.dumps(
+                {
+                    "id": str(graph.workflow_id),
+                    "root": str(graph.root),
+                    "name": graph.name,
+                    "parent_job": graph.parent_job and str(graph.parent_job),
+                }
+            ),
+            id_list(node.id for node, _ in jobs),
+            self._document(f"[{','.join(job.document for _, job in jobs)}]"),
+            f"{{{','.join(map(str, numbers))}}}",
+            id_list(node.id for node, _ in jobs if node.takes_inputs),
+            json.dumps([_template(template) for template in templates]),
+            json.dumps([_barrier(barrier) for barrier in graph.barriers]),
+            id_list(edge.upstream for edge in graph.edges),
+            id_list(edge.downstream for edge in graph.edges),
+            f"{{{','.join(str(edge.position) for edge in graph.edges)}}}",
+            f"{{{','.join('t' if edge.direct else 'f' for edge in graph.edges)}}}",
+            json.dumps(
+                [
+                    {
+                        "node_id": str(callback.node_id),
+                        "number": callback.number,
+                        "on_end": callback.on,
+                        "takes_inputs": callback.takes_inputs,
+                        "template": number,
+                        "arguments": self._document(callback.job.document),
+                    }
+                    for callback, number in zip(graph.callbacks, called, strict=True)
+                ]
+            ),
+        )
+
+
+def _without_timed_links(graph: Graph) -> Graph:
+    """Give links that have a time a barrier: a link moves on without a look at the clock."""
+    timed = {node.id for node in graph.nodes if node.job is not None and node.job.template.is_timed}
+    links = {edge.downstream for edge in graph.edges if edge.direct} & timed
+    if not links:
+        return graph
+    return replace(
+        graph,
+        edges=[replace(edge, direct=False) if edge.downstream in links else edge for edge in graph.edges],
+        barriers=[*graph.barriers, *(Barrier(link, is_join=False, total=1) for link in sorted(links))],
+    )
+
+
+def _barrier(barrier: Barrier) -> dict[str, Any]:
+    return {
+        "id": str(barrier.id),
+        "is_join": barrier.is_join,
+        "needs": barrier.needs,
+        "runs_anyway": barrier.runs_anyway,
+        "fail_fast": barrier.fail_fast,
+    }
+
+
+def _template(template: Template) -> dict[str, Any]:
+    return {
+        "queue": template.lane[0],
+        "priority": template.lane[1],
+        "task": template.task,
+        "run_at": template.run_at and template.run_at.isoformat(),
+        "delay": template.delay,
+        "expires_at": template.expires_at and template.expires_at.isoformat(),
+        "expires_after": template.expires_after,
+        "options": template.options,
+        "headers": template.headers,
+        "tags": template.tags,
+        "key": template.key,
+        "lane": template.lane_id,
+    }
