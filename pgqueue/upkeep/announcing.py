@@ -22,6 +22,9 @@ class Announcer(Protocol):
     def failed(self, job_ids: Collection[UUID]) -> None:
         """Tell of jobs that have failed permanently."""
 
+    def noted(self, notes: Collection[int]) -> None:
+        """Tell of notes that are to be attended to, because jobs that have ended are waited for."""
+
     def due_in(self, delay: float) -> None:
         """Tell of a job that is due in *delay* seconds."""
 
@@ -33,16 +36,29 @@ class DeadLetterReader(Protocol):
         """Take note of jobs whose failure is committed."""
 
 
+class NoteReader(Protocol):
+    """Attends to notes."""
+
+    def add(self, notes: Iterable[int]) -> None:
+        """Attend to committed *notes*."""
+
+
 class WorkerAnnouncer:
     """Announces what the parts of one worker have committed."""
 
     def __init__(
-        self, state: WorkerState, signals: Signals, watches: Watches, dead_letters: DeadLetterReader
+        self,
+        state: WorkerState,
+        signals: Signals,
+        watches: Watches,
+        dead_letters: DeadLetterReader,
+        attender: NoteReader,
     ) -> None:
         self._state = state
         self._signals = signals
         self._watches = watches
         self._dead_letters = dead_letters
+        self._attender = attender
         self.awaited_until = float("-inf")
         """The monotonic time until which another process awaits results."""
 
@@ -62,6 +78,10 @@ class WorkerAnnouncer:
     def failed(self, job_ids: Collection[UUID]) -> None:
         """See Announcer."""
         self._dead_letters.add(job_ids)
+
+    def noted(self, notes: Collection[int]) -> None:
+        """See Announcer."""
+        self._attender.add(notes)
 
     def due_in(self, delay: float) -> None:
         """See Announcer."""

@@ -25,6 +25,7 @@ from pgqueue.events.kinds import WorkErrorIsolated
 from pgqueue.events.observers import Observers
 from pgqueue.own_tasks import was_asked
 from pgqueue.tasks.registry import Registry
+from pgqueue.upkeep.attending import Attending, Attends, Sweeping
 from pgqueue.upkeep.cancelling import Attempts, Cancelling
 from pgqueue.upkeep.chore import TICK, Chore
 from pgqueue.upkeep.expiring import Expiring
@@ -52,6 +53,7 @@ def chores_of(
     tools: Tools,
     registry: Registry,
     attempts: Attempts,
+    attender: Attends,
     unknown_task_grace: float | None,
     lease_ttl: float,
 ) -> list[Chore]:
@@ -62,6 +64,8 @@ def chores_of(
         Cancelling(tools, attempts),
         Rescuing(tools),
         Unblocking(tools),
+        Attending(tools, attender),
+        Sweeping(tools),
         Redriving(tools),
         Expiring(tools),
         UnknownTasks(tools, registry, unknown_task_grace),

@@ -48,6 +48,7 @@ from pgqueue.worker.lease.blocked_loop import BlockedLoop
 from pgqueue.worker.lease.giving_back import give_lease_back
 from pgqueue.worker.lease.keeper import Holder, LeaseKeeper
 from pgqueue.worker.lease.loop_watchdog import Watchdog
+from pgqueue.worker.outcome.attender import Attender
 from pgqueue.worker.outcome.dead_letter_hooks import DeadLetterHooks
 from pgqueue.worker.outcome.finisher import Finisher
 from pgqueue.worker.services.progress import ProgressWriter
@@ -87,11 +88,15 @@ class Worker:
         self._watchdog: Watchdog | None = None
         # A connection for each loop. Claims need not be on the disk before their jobs start; outcomes must
         # be.
-        self._links = [Link(database, durable=durable) for durable in (False, True, True, False, False)]
-        claim_link, finish_link, upkeep_link, letters_link, purge_link = self._links
+        self._links = [
+            Link(database, durable=durable) for durable in (False, True, True, False, False, False)
+        ]
+        claim_link, finish_link, upkeep_link, letters_link, purge_link, attend_link = self._links
         self._progress = ProgressWriter(database, store)
         self._letters = DeadLetterHooks(store, letters_link, host.observers, host.on_dead)
-        self._announcer = WorkerAnnouncer(state, host.signals, host.watches, self._letters)
+        self._attender = Attender(store, attend_link, host.observers)
+        self._announcer = WorkerAnnouncer(state, host.signals, host.watches, self._letters, self._attender)
+        self._attender.announcer = self._announcer
         self._finisher = Finisher(
             store,
             finish_link,
@@ -108,7 +113,9 @@ class Worker:
         self._claimer = Claimer(host, claim_link, state, self._slots, self._announcer, book, settings)
         self._keeper = LeaseKeeper(host, self._holder(), state, self._slots, ttl=settings.lease_ttl)
         tools = Tools(store, upkeep_link, host.observers, self._announcer, state, name)
-        chores = chores_of(tools, host.registry, self._slots, host.unknown_task_grace, settings.lease_ttl)
+        chores = chores_of(
+            tools, host.registry, self._slots, self._attender, host.unknown_task_grace, settings.lease_ttl
+        )
         self._rounds = Rounds(chores, state.upkeep, host.observers)
         self._retention = Rounds([Purging(store, purge_link, host.retention)], observers=host.observers)
 
@@ -279,6 +286,8 @@ class Worker:
             )
         with anyio.move_on_after(settings.cancel_grace):
             await self._letters.flush()
+        with anyio.move_on_after(settings.cancel_grace):
+            await self._attender.flush()
         # A claim that is still under way may bring jobs: then the lease expires, and they are rescued.
         if not last_claim.cancelled_caught:
             with suppress(TimeoutError), anyio.fail_after(settings.cancel_grace):
@@ -289,6 +298,7 @@ class Worker:
         return {
             "keeping the lease": partial(self._keeper.run, watchdog),
             "finishing": self._finisher.run,
+            "attending to workflows": self._attender.run,
             "upkeep": self._rounds.run,
             "retention": self._retention.run,
             "storing progress": self._progress.run,

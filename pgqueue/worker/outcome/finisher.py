@@ -30,7 +30,7 @@ from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, Outcome, Released, Retried, Succeeded, next_in, status_after
 from pgqueue.retry.decision import released_too_often
 from pgqueue.retry.undecodable import is_undecodable, wait_or_fail
-from pgqueue.store import Store
+from pgqueue.store import Settled, Store
 from pgqueue.upkeep.announcing import Announcer
 from pgqueue.upkeep.broken_rows import DOUBTFUL, Stuck
 from pgqueue.upkeep.state import WorkerState
@@ -55,6 +55,8 @@ class Written(NamedTuple):
     lanes: Collection[int] = ()
     cancelled: Collection[UUID] = ()
     """Jobs that were to run again, and were cancelled instead."""
+    notes: Sequence[int] = ()
+    """What is to be attended to, because jobs that have ended are waited for."""
 
 
 class Finisher:
@@ -189,7 +191,7 @@ class Finisher:
             return
         started_at = time.monotonic()
         try:
-            kept, lanes, cancelled = await self._commit(batch)
+            kept, lanes, cancelled, notes = await self._commit(batch)
         except Exception as error:
             if len(batch) == 1:
                 await self._write_broken(batch[0], error)
@@ -199,6 +201,8 @@ class Finisher:
         self._written_at, self._failed_in_a_row = started_at, 0
         if self._stuck:
             self._stuck = {attempt: stuck for attempt, stuck in self._stuck.items() if attempt not in batch}
+        if notes:
+            self._announcer.noted(notes)
         if cancelled and not isinstance(batch[0].outcome, Ended):
             batch = self._report_cancelled(batch, cancelled)
         if batch:
@@ -226,7 +230,7 @@ class Finisher:
             # A commit whose acknowledgement was lost looks like a fence; the job itself tells.
             earlier = await self._already_written(batch, written.kept)
             cancelled = {job_id for job_id, status in earlier.items() if status is JobStatus.CANCELLED}
-            return Written({*written.kept, *earlier}, written.lanes, cancelled)
+            return Written({*written.kept, *earlier}, written.lanes, cancelled, written.notes)
         return written
 
     async def _write_released(self, batch: Sequence[RunningAttempt]) -> None:
@@ -274,24 +278,27 @@ class Finisher:
         # One kind: see _groups.
         outcomes: list[Any] = [attempt.outcome for attempt in batch]
         ids = [attempt.claimed.id for attempt in batch]
+        settled = Settled()
         match outcomes[0]:
             case Succeeded(result=result):
                 results = None if result is None else [outcome.result for outcome in outcomes]
-                return Written(await store.finish(connection, lease_id, self._worker, ids, results))
+                kept = await store.finish(connection, lease_id, self._worker, ids, results, settled)
+                return Written(kept, settled.lanes, (), settled.notes)
             case Retried():
-                ends = await store.retry(connection, lease_id, self._worker, outcomes)
-                return Written(
-                    ends.keys(), (), {job_id for job_id, is_cancelled in ends.items() if is_cancelled}
-                )
+                ends = await store.retry(connection, lease_id, self._worker, outcomes, settled)
+                cancelled = {job_id for job_id, is_cancelled in ends.items() if is_cancelled}
+                return Written(ends.keys(), (), cancelled, settled.notes)
             case Ended():
-                return Written(await store.fail(connection, lease_id, self._worker, outcomes))
+                failed = await store.fail(connection, lease_id, self._worker, outcomes, settled)
+                return Written(failed, (), (), settled.notes)
             case Released():
-                moved = await store.release(connection, lease_id, self._worker, ids)
+                moved = await store.release(connection, lease_id, self._worker, ids, settled)
                 cancelled = {job_id for job_id, lane in moved.items() if lane is None}
-                return Written(moved.keys(), {lane for lane in moved.values() if lane is not None}, cancelled)
+                lanes = {lane for lane in moved.values() if lane is not None}
+                return Written(moved.keys(), lanes, cancelled, settled.notes)
             case _:
-                lanes = {(outcome.queue, outcome.priority, outcome.task) for outcome in outcomes}
-                await store.make_lanes(connection, lanes)
+                wanted = {(outcome.queue, outcome.priority, outcome.task) for outcome in outcomes}
+                await store.make_lanes(connection, wanted)
                 aside = await store.put_aside(connection, lease_id, outcomes)
                 return Written(aside.keys(), set(aside.values()))
 

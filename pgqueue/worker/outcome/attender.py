@@ -1,0 +1,118 @@
+"""Attends to what has ended: counts it at barriers, and moves on what waited for it.
+
+The finisher hands over the notes that its statements wrote, right after their commit. One note of a member of
+a group is one row that is counted under the lock of its workflow, so the finisher never waits for that. What
+follows from it (a join has ended, a job was cancelled) is a note again, attended to in the next transaction.
+
+These transactions need not be on the disk, and may fail: a note is there until it was attended to. A chore of
+any worker, `upkeep/attending`, hands over again what it finds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
+
+from pgqueue.database.outages import is_away
+from pgqueue.database.pool import Link
+from pgqueue.events.kinds import WorkErrorIsolated
+from pgqueue.events.observers import Observers
+from pgqueue.store import Store
+from pgqueue.upkeep.announcing import Announcer
+from pgqueue.upkeep.broken_rows import Stuck
+
+logger = logging.getLogger("pgqueue.worker")
+
+MOST: Final = 1000
+"""Notes of one transaction."""
+DOING: Final = "attending to workflows"
+
+
+class Attender:
+    """Owns the notes of a worker until they were attended to."""
+
+    def __init__(self, store: Store, link: Link, observers: Observers) -> None:
+        self.announcer: Announcer | None = None
+        """Is told what became ready and what ended. Set once it is there: it hands notes to this."""
+        self._store = store
+        self._link = link
+        self._observers = observers
+        self._waiting: dict[int, None] = {}
+        self._stuck: dict[int, Stuck] = {}
+        """Notes that cannot be attended to, and are skipped for a while."""
+        self._wakeup = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all notes that were handed over were attended to."""
+        return self._idle.is_set()
+
+    @property
+    def skipped(self) -> Collection[int]:
+        """The notes that are not to be tried now."""
+        now = time.monotonic()
+        return [note for note, stuck in self._stuck.items() if stuck.until > now]
+
+    def add(self, notes: Iterable[int]) -> None:
+        """Attend to committed *notes*."""
+        self._waiting |= dict.fromkeys(notes)
+        if self._waiting:
+            self._idle.clear()
+            self._wakeup.set()
+
+    async def flush(self) -> None:
+        """Wait until all that was handed over was attended to, or has failed."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Attend to what has collected, then to what has collected meanwhile, until cancelled."""
+        while True:
+            if not self._waiting:
+                self._wakeup.clear()
+                self._idle.set()
+                await self._wakeup.wait()
+            notes = list(self._waiting)[:MOST]
+            for note in notes:
+                del self._waiting[note]
+            await self._attend(notes)
+
+    async def _attend(self, notes: Sequence[int]) -> None:
+        """Attend to notes, in parts if that fails, so that one that cannot be attended to stops no other."""
+        try:
+            async with self._link.use() as connection:
+                attended = await self._store.attend(connection, notes, MOST)
+        except Exception as error:
+            if is_away(error):
+                # The notes are there, and found again when the database is.
+                logger.debug("%s: the database is unavailable: %s", DOING, error)
+            elif len(notes) == 1:
+                self._skip(notes[0], error)
+            else:
+                half = len(notes) // 2
+                await self._attend(notes[:half])
+                await self._attend(notes[half:])
+            return
+        for note in notes:
+            self._stuck.pop(note, None)
+        self.add(attended.more)
+        if self.announcer is not None and (attended.cancelled or attended.lanes):
+            self.announcer.committed(ended=attended.cancelled, ready=attended.lanes)
+
+    def _skip(self, note: int, error: Exception) -> None:
+        stuck = self._stuck.setdefault(note, Stuck())
+        pause = stuck.fail()
+        logger.log(
+            logging.ERROR if stuck.is_news else logging.DEBUG,
+            "%s: note %d cannot be attended to (%s: %s); the others continue; trying it again in %g s",
+            DOING,
+            note,
+            type(error).__name__,
+            error,
+            pause,
+        )
+        self._observers.emit(WorkErrorIsolated(DOING, type(error).__name__))
