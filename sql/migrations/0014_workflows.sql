@@ -1,4 +1,4 @@
--- 0013 workflows: jobs that wait for the ends of others, in graphs that are written at once.
+-- 0014 workflows: jobs that wait for the ends of others, in graphs that are written at once.
 -- works with: 1
 -- Workers may keep running: what they end is noticed within a minute. Each partition of the jobs is read once, for an
 -- index; enqueues wait for that.
