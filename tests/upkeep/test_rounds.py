@@ -253,7 +253,7 @@ async def test_a_worker_works_while_all_statements_of_its_upkeep_fail_and_says_w
     async def work() -> str:
         return "done"
 
-    folders = ("upkeep", "lease", "dead_letters", "settings", "measure", "schema")
+    folders = ("upkeep", "workflows", "lease", "dead_letters", "settings", "measure", "schema")
     # Where what is paused is not known, nothing may start.
     whole = inside.break_statements(store, *folders, but={*KEEPING_THE_LEASE, "read_settings", "notify"})
     async with pgq.worker() as worker:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
+from pgqueue.database.failing import log_fields, statement_of
 from pgqueue.database.outages import is_away
 from pgqueue.database.pool import Link
 from pgqueue.events.kinds import WorkErrorIsolated
@@ -114,5 +115,6 @@ class Attender:
             type(error).__name__,
             error,
             pause,
+            extra=log_fields(error),
         )
-        self._observers.emit(WorkErrorIsolated(DOING, type(error).__name__))
+        self._observers.emit(WorkErrorIsolated(DOING, type(error).__name__, statement=statement_of(error)))
