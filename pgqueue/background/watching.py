@@ -42,6 +42,8 @@ WATCH_INTERVAL = 10.0
 """Seconds between two reminders to workers that this process watches jobs."""
 WATCH_TTL = 30.0
 """Seconds for which a worker heeds such a reminder."""
+MAX_HINTS = 3
+"""Notifications that one watched job has ended, between two polls, for which it is read."""
 VERSIONS_LIMIT = 10_000
 """Maximum number of versions that one statement reads."""
 READ_LIMIT = 200
@@ -166,6 +168,8 @@ class Watches:
                 found = await self._store.read_versions(connection, asked)
             moved: dict[UUID, str | None] = {}
             for job_id in asked:
+                if watched := self._watched.get(job_id):
+                    watched.hints = 0
                 # A job that is gone counts as ended: it will not change any more.
                 is_terminal, version = found.get(job_id, (True, None))
                 watched = self._watched.get(job_id)
@@ -214,13 +218,15 @@ class Watches:
                 watched.fail(partial(CodecError.of_row, job_id, error))
 
     def _hear(self, message: str) -> None:
+        # Any role can send the ids of jobs that have not ended, and what is not heeded is found by the poll.
         names = message.split()
         if len(self._watched) < len(names):
             # A busy worker announces thousands of jobs per second, and few of them are watched here.
             heard = set(names)
-            self.hint(job_id for job_id in list(self._watched) if str(job_id) in heard)
+            told = [job_id for job_id in self._watched if str(job_id) in heard]
         else:
-            self.hint(map(UUID, names))
+            told = [job_id for job_id in map(UUID, names) if job_id in self._watched]
+        self.hint(job_id for job_id in told if self._watched[job_id].heeds_hint())
 
 
 class _Watcher:
@@ -257,6 +263,13 @@ class _Watched:
     watchers: set[_Watcher] = field(default_factory=set)
     job: Job | None = None
     version: str | None = None
+    hints: int = 0
+    """Notifications of its end since the last poll."""
+
+    def heeds_hint(self) -> bool:
+        """Whether to read the job because a notification says that it has ended."""
+        self.hints += 1
+        return self.hints <= MAX_HINTS
 
     def needs_reading(self, version: str | None, *, is_terminal: bool) -> bool:
         """Whether a watcher wants to see the job, now that it has this version."""

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Final
 from uuid import UUID
 
 from pgqueue.options.run_time import Settings
+
+REQUEST_PAUSE: Final = 0.1
+"""Seconds between two looks at what operators ask for, however often it is announced."""
 
 
 @dataclass(slots=True, eq=False)
@@ -34,15 +38,36 @@ class WorkerState:
     soon_due: int = 0
     """How often a job was scheduled that is due before the next round."""
 
+    _heeding: asyncio.TimerHandle | None = None
+    """Runs out when the next request may be heeded. None: it may be now."""
+    _is_heard: bool = False
+    """Whether a request was announced meanwhile."""
+
     @property
     def paused_tasks(self) -> frozenset[str]:
         """The tasks of which nothing may start."""
         return frozenset() if self.settings is None else self.settings.paused_tasks
 
     def hear_request(self) -> None:
-        """Take note that an operator asked for something: a cancellation, or a change of settings."""
+        """Take note that an operator asked for something: a cancellation, or a change of settings.
+
+        Heeded at once, and then once per REQUEST_PAUSE: any role can announce any number of requests.
+        """
+        if self._heeding is None:
+            self._heed()
+            self._heeding = asyncio.get_running_loop().call_later(REQUEST_PAUSE, self._heed_later)
+        else:
+            self._is_heard = True
+
+    def _heed(self) -> None:
         self.requests += 1
         self.upkeep.set()
+
+    def _heed_later(self) -> None:
+        self._heeding = None
+        if self._is_heard:
+            self._is_heard = False
+            self.hear_request()
 
     def use_lease(self, lease_id: UUID | None) -> None:
         """Claim under this lease from now on; None: there is none, so claim nothing."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import asyncpg
 import pytest
 from kit import inside
@@ -198,33 +200,59 @@ async def test_forged_notifications_cost_a_look_and_no_memory(
     async def work() -> str:
         return "done"
 
-    looks = 0
-    find_lanes = inside.store(pgq).find_lanes
+    @pgq.task
+    async def stay() -> None:
+        started.set()
+        await go_on.wait()
 
-    async def count(*arguments: Any) -> Any:
-        nonlocal looks
-        looks += 1
-        return await find_lanes(*arguments)
+    started, go_on = anyio.Event(), anyio.Event()
+    statements: Counter[str] = Counter()
 
-    monkeypatch.setattr(inside.store(pgq), "find_lanes", count)
-    async with pgq.worker() as worker:
+    def count(name: str) -> None:
+        call = getattr(inside.store(pgq), name)
+
+        async def counted(*arguments: Any) -> Any:
+            statements[name] += 1
+            return await call(*arguments)
+
+        monkeypatch.setattr(inside.store(pgq), name, counted)
+
+    # Each is what one kind of notification has a process read.
+    for name in ("find_lanes", "read_settings", "find_cancel_requests", "read_jobs"):
+        count(name)
+    async with pgq.worker() as worker, anyio.create_task_group() as watching:
         await (await work.enqueue()).result(timeout=60)
-        before = looks
-        # Any role that may connect can send these.
+        staying = await stay.enqueue()
+        watching.start_soon(pgq.wait, staying.id)
+        await started.wait()
+        before, began_at = statements.copy(), time.monotonic()
+        # Any role that may connect can send these, as many as it likes, and knows ids by listening.
         for channel, message in (
             ("pgqueue", "'ready ' || number"),
             ("pgqueue", "'ready ' || -number"),
             ("pgqueue", "'ready ' || repeat('9', 4000)"),
             ("pgqueue", "repeat('7', 4000)"),
             ("pgqueue", "'cancel ' || number"),
+            ("pgqueue", f"'cancel {staying.id}'"),
+            ("pgqueue", "'settings ' || number"),
+            ("pgqueue", "'watch ' || number"),
             ("pgqueue_finished", "'x' || number"),
+            ("pgqueue_finished", f"'{staying.id}' || repeat(' ', number % 100)"),
         ):
-            await db.execute(
-                f"select pg_notify('{channel}', {message}) from generate_series(100000, 103000) as number"
-            )
+            for _ in range(20):
+                await db.execute(
+                    f"select pg_notify('{channel}', {message}) from generate_series(100000, 100500) as number"
+                )
         assert await (await work.enqueue()).result(timeout=60) == "done"
+        # Of what comes again and again, so many looks per second.
+        seconds = time.monotonic() - began_at
+        looks = statements - before
         remembered = inside.foreign_lanes(worker)
+        go_on.set()
 
-    assert looks - before < 50
+    assert looks["find_lanes"] < 50 + 2 * seconds
+    assert looks["read_settings"] < 5 + 12 * seconds
+    assert looks["find_cancel_requests"] < 5 + 12 * seconds
+    assert looks["read_jobs"] < 10 + 5 * seconds
     assert remembered <= 1000
     assert sum("malformed" in record.message for record in caplog.records) == 1
