@@ -99,3 +99,14 @@ def _close_sockets() -> None:
                     os.dup2(empty, descriptor, inheritable=False)
     finally:
         os.close(empty)
+
+
+def how_ended(code: int) -> str:
+    """Return how a process ended, for the log. *code* is as in subprocess: negative for a signal."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        # A real-time signal has no name.
+        return f"signal {-code}"

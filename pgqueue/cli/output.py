@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
@@ -17,6 +18,16 @@ T = TypeVar("T")
 
 LONGEST = 10_000
 """Characters of one text that are shown. JSON has them all."""
+
+
+def announce(text: str) -> None:
+    """Print a line of a program that goes on whether anybody reads it or not."""
+    try:
+        typer.echo(text)
+    except OSError:
+        # What is left in the buffer would fail again at the end, and with it the exit code.
+        with open(os.devnull, "w") as nothing:  # noqa: PTH123  # no path of the user's
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 
 def plain(text: str, *, keep_lines: bool = False) -> str:

@@ -103,7 +103,10 @@ class Supervisor:
         self._pipe = -1
 
     async def run(self) -> bool:
-        """Run until all processes have ended. Return whether all of them stopped without an error."""
+        """Run until all processes have ended. Return whether all of them stopped without an error.
+
+        One that had ended by an error, and was not started anew when the signal came, has not.
+        """
         self._pipe, held = os.pipe()
         with on_signals(self._stop, self._terminate), os.fdopen(self._pipe), os.fdopen(held, "w"):
             async with anyio.create_task_group() as group:
@@ -124,10 +127,19 @@ class Supervisor:
         pauses = chain(RESTART_PAUSES, repeat(RESTART_PAUSES[-1]))
         while not self._stopping.is_set():
             started_at = time.monotonic()
-            code = await self._run_child()
+            try:
+                code = await self._run_child()
+            except OSError as error:
+                # No memory or descriptor is free, or the program is being replaced. The others go on.
+                pause = next(pauses)
+                logger.error(  # what fails is a call of the system: its stack says nothing
+                    "a worker process cannot be started (%s); trying again in %g s", error, pause
+                )
+                await self._pause(pause)
+                continue
             if self._stopping.is_set():
                 if code not in (*STOPPED, RECYCLE):
-                    logger.error("a worker process ended with %s", _ending(code))
+                    logger.error("a worker process ended with %s", forks.how_ended(code))
                     self._has_failed = True
                 return
             if code == RECYCLE:
@@ -136,9 +148,16 @@ class Supervisor:
             if time.monotonic() - started_at >= HEALTHY_AFTER:
                 pauses = chain(RESTART_PAUSES, repeat(RESTART_PAUSES[-1]))
             pause = next(pauses)
-            logger.error("a worker process ended with %s; starting another in %g s", _ending(code), pause)
-            with anyio.move_on_after(pause):
-                await self._stopping.wait()
+            logger.error(
+                "a worker process ended with %s; starting another in %g s", forks.how_ended(code), pause
+            )
+            await self._pause(pause)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before a process is started anew. One that is stopped meanwhile has ended by its error."""
+        with anyio.move_on_after(seconds):
+            await self._stopping.wait()
+            self._has_failed = True
 
     async def _run_child(self) -> int:
         if self._attach is None:
@@ -161,7 +180,3 @@ class Supervisor:
             return await child.wait()
         finally:
             self._children.discard(child)
-
-
-def _ending(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"

@@ -10,11 +10,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
+from kit.waiting import eventually
 from typer.testing import CliRunner
 
 from pgqueue import PgQueue
@@ -94,6 +95,41 @@ async def test_without_a_token_it_makes_one_and_prints_the_address_to_open(dsn: 
     assert (code, status) == (0, "cancelled")
     assert "Traceback" not in stderr
     assert opened[2] not in stderr
+
+
+@pytest.mark.contract("W11")
+async def test_it_serves_on_when_nobody_reads_what_it_prints_and_stops_at_two_signals(dsn: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pgqueue", "web", f"--dsn={dsn}", f"--port={(port := free_port())}"),
+        stdout=writing,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(writing)
+
+    async def is_ready() -> bool:
+        assert process.returncode is None
+        with suppress(httpx.TransportError):
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+                return (await client.get("/readyz")).status_code == 200
+        return False
+
+    try:
+        await eventually(is_ready)
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        _, stderr = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+
+    assert (process.returncode, b"Traceback" in stderr, b"BrokenPipe" in stderr) == (0, False, False)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 async def test_with_a_token_it_serves_every_machine_that_presents_it(dsn: str, tmp_path: Path) -> None:

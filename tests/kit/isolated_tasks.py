@@ -107,6 +107,8 @@ def die(how: str) -> None:
         os._exit(3)
     if how == "segfault":
         ctypes.string_at(0)
+    if how == "realtime":
+        os.kill(os.getpid(), 40)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

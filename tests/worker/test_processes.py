@@ -95,7 +95,13 @@ async def test_an_error_of_a_handler_in_a_child_is_the_error_of_its_attempt(task
 
 @pytest.mark.contract("P2.8", "P2.11")
 @pytest.mark.parametrize(
-    ("how", "message"), [("exit", "exit code 3"), ("segfault", "signal SIGSEGV"), ("kill", "signal SIGKILL")]
+    ("how", "message"),
+    [
+        ("exit", "exit code 3"),
+        ("segfault", "signal SIGSEGV"),
+        ("kill", "signal SIGKILL"),
+        ("realtime", "signal 40"),
+    ],
 )
 async def test_a_child_that_dies_is_a_failed_attempt_and_never_harms_the_worker(
     tasks: Any, how: str, message: str

@@ -14,6 +14,7 @@ import typer
 from pgqueue import PgQueue
 from pgqueue.cli.commands.worker import open_when_up
 from pgqueue.cli.logging_setup import Level, set_up_logging
+from pgqueue.cli.output import announce
 from pgqueue.cli.parameters import Schema, ShowArguments, find_pgqueue
 from pgqueue.cli.running.lifecycle import leave, leave_if_stuck, run
 from pgqueue.cli.running.sockets import is_loopback, listen
@@ -122,9 +123,9 @@ async def _serve(
             return 0
         try:
             async with serving(app, listen(host, port), grace=GRACE) as address:
-                typer.echo(f"dashboard: {address}/dashboard/")
+                announce(f"dashboard: {address}/dashboard/")
                 if token is not None:
-                    typer.echo(f"open it with this start's token: {address}/?token={token}")
+                    announce(f"open it with this start's token: {address}/?token={token}")
                 await stopped.wait()
         finally:
             await pgq.close()

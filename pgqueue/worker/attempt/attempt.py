@@ -9,12 +9,12 @@ worker's processor time.
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections.abc import Callable
 from enum import Enum, IntEnum
 from uuid import UUID
 
+from pgqueue.forks import how_ended
 from pgqueue.model.outcomes import Outcome
 from pgqueue.options.policy import Policy
 from pgqueue.own_tasks import on_behalf_of
@@ -230,5 +230,4 @@ class ProcessDiedError(Exception):
 
     def __init__(self, code: int) -> None:
         self.code = code
-        how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-        super().__init__(f"the process that ran the handler ended with {how}")
+        super().__init__(f"the process that ran the handler ended with {how_ended(code)}")
