@@ -147,25 +147,38 @@ def _split(rest: str) -> tuple[str, re.Match[str]]:
     """Take apart what follows the scheme: user and password, and what is behind them.
 
     A password that was not quoted may contain whatever else separates the parts. Read as it is meant to be
-    quoted first; then with the last `@` that has something possible behind it.
+    quoted first; then with the last `@` that has something possible behind it. Where both may be meant, it is
+    refused: what is a password to one reading is a host to the other, and would be asked for.
     """
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     userinfo, at, _ = authority.rpartition("@")
     behind = _BEHIND_USER.fullmatch(rest, len(userinfo) + len(at))
     # An `@` only behind a `?` may as well end a password that begins before it.
     is_clear = bool(at) or "@" not in rest
+    unquoted = _split_unquoted(rest)
     if behind is not None and _has_parameters_only(behind, of=None if is_clear else _KNOWN):
+        if not is_clear and ":" in authority and unquoted is not None:
+            raise ConfigurationError(
+                "invalid DSN: it is unclear whether an '@' behind the '?' ends a password or belongs to a "
+                "parameter; quote it (@ as %40), and in a password quote ? as %3F and = as %3D"
+            )
         return userinfo, behind
+    if unquoted is not None:
+        return unquoted
+    raise ConfigurationError(
+        "invalid DSN: it must have the form postgresql://user:password@host:port/database?name=value; "
+        "quote special characters in the user name and the password (@ as %40, / as %2F)"
+    )
+
+
+def _split_unquoted(rest: str) -> tuple[str, re.Match[str]] | None:
     place = rest.rfind("@")
     while place >= 0:
         behind = _BEHIND_USER.fullmatch(rest, place + 1)
         if behind is not None and _has_parameters_only(behind):
             return rest[:place], behind
         place = rest.rfind("@", 0, place)
-    raise ConfigurationError(
-        "invalid DSN: it must have the form postgresql://user:password@host:port/database?name=value; "
-        "quote special characters in the user name and the password (@ as %40, / as %2F)"
-    )
+    return None
 
 
 def _has_parameters_only(behind: re.Match[str], *, of: Collection[str] | None = None) -> bool:
@@ -205,7 +218,7 @@ def _sort(hosts: str, given: Mapping[str, str]) -> Dsn:  # noqa: C901, PLR0912  
     parts: dict[str, str] = {}
     connect_timeout: float | None = None
     search_path: str | None = None
-    is_pooled = False
+    is_pooled = must_encrypt = False
     for given_name, value in given.items():
         match name := given_name.lower():
             case "user" | "password":
@@ -225,11 +238,7 @@ def _sort(hosts: str, given: Mapping[str, str]) -> Dsn:  # noqa: C901, PLR0912  
             case "pgbouncer":
                 is_pooled = value.lower() in _TRUE
             case "channel_binding":
-                if _choice(name, value, (*_USUAL, "require")) == "require":
-                    logger.warning(
-                        "the DSN has channel_binding=require, which asyncpg cannot do: connecting without; "
-                        "sslmode=verify-full checks that the server is the right one"
-                    )
+                must_encrypt = _choice(name, value, (*_USUAL, "require")) == "require"
             case "gssencmode":
                 _choice(name, value, _USUAL)
             case "schema" | "currentschema":
@@ -239,12 +248,15 @@ def _sort(hosts: str, given: Mapping[str, str]) -> Dsn:  # noqa: C901, PLR0912  
             case "fallback_application_name":
                 settings.setdefault("application_name", value)
             case _ if name in _OF_ASYNCPG:
-                passed[name] = value
+                if value:
+                    passed[name] = value
             case _ if name in _REFUSED:
                 raise ConfigurationError(f"invalid DSN: parameter {given_name!r} is not supported; remove it")
             case _ if name not in _IGNORED:
                 # The server knows whether it is a setting: see `refused_parameter`.
                 settings[given_name] = value
+    if must_encrypt:
+        _encrypt(passed)
     options: dict[str, Any] = {}
     if passed.get("sslrootcert") == "system":
         # libpq's name for the certificates that the operating system trusts.
@@ -254,6 +266,18 @@ def _sort(hosts: str, given: Mapping[str, str]) -> Dsn:  # noqa: C901, PLR0912  
         options["ssl"] = ssl.create_default_context()
     return Dsn(
         _address(hosts, parts, passed), settings, search_path, options, connect_timeout, is_pooled=is_pooled
+    )
+
+
+def _encrypt(passed: dict[str, str]) -> None:
+    """Do what can be done for channel_binding=require: encrypt, and never fall back to plain text."""
+    if passed.get("sslmode") == "disable":
+        raise ConfigurationError("invalid DSN: channel_binding=require needs sslmode=require or stricter")
+    if passed.get("sslmode") not in ("verify-ca", "verify-full"):
+        passed["sslmode"] = "require"
+    logger.warning(
+        "the DSN has channel_binding=require, which asyncpg cannot do: connecting over TLS without it; "
+        "sslmode=verify-full checks that the server is the right one"
     )
 
 

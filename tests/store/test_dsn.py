@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.contract("W5")
 SECRET = "s3cr3tPW"
 
 AS_PRINTED = {
-    "Neon": "sslmode=prefer&channel_binding=require&connect_timeout=15",
+    "Neon": "sslmode=prefer&channel_binding=prefer&connect_timeout=15",
     "Supabase": "pgbouncer=true&connection_limit=1&workaround=supabase-pooler.vercel&supa=base-pooler.x",
     "Prisma": "schema=app&connection_limit=5&pool_timeout=10&socket_timeout=3&sslaccept=strict",
     "libpq": "keepalives=1&keepalives_idle=30&keepalives_interval=10&keepalives_count=5&tcp_user_timeout=9",
@@ -132,6 +133,67 @@ def test_a_quoted_password_is_what_was_quoted(password: str) -> None:
 def test_a_password_with_a_question_mark_is_what_was_meant(password: str) -> None:
     read = read_dsn(f"postgresql://u:{password}@h/db?sslmode=require")
     assert read.address == f"postgresql://u:{quote(password, safe='')}@h/db?sslmode=require"
+
+
+HOSTED: Mapping[str, tuple[str, str]] = {
+    "Supabase": ("postgres://postgres.ref:pa%24s@aws-0-eu.pooler.supabase.com:6543/postgres", ""),
+    "Neon": ("postgresql://o:npg_x@ep-1-pooler.aws.neon.tech/neondb?sslmode=require&channel_binding=require",
+             "postgresql://o:npg_x@ep-1-pooler.aws.neon.tech/neondb?sslmode=require"),
+    "RDS": ("postgresql://m:p@db.c1.rds.amazonaws.com:5432/app?sslmode=verify-full&sslrootcert=/a/b.pem", ""),
+    "Cloud SQL": ("postgresql://u:p@/db?host=/cloudsql/project:region:instance",
+                  "postgresql://u:p@/db?host=/cloudsql/project%3Aregion%3Ainstance"),
+    "a quoted socket": ("postgresql://u:p@%2Fvar%2Frun%2Fpostgresql:5433/db", ""),
+    "Azure": ("postgresql://user@server:p@server.postgres.database.azure.com:5432/db?sslmode=require",
+              "postgresql://user%40server:p@server.postgres.database.azure.com:5432/db?sslmode=require"),
+    "Azure, in words": ("host=s.azure.com port=5432 dbname=db user=user@server password=p sslmode=require",
+                        "postgresql://user%40server:p@/db?host=s.azure.com&port=5432&sslmode=require"),
+    "Heroku": ("postgres://u:p1@ec2-1-2-3-4.compute-1.amazonaws.com:5432/d1", ""),
+    "Aiven": ("postgres://avnadmin:AVNS_x@pg-1.a.aivencloud.com:12345/defaultdb?sslmode=require", ""),
+    "PlanetScale": ("postgresql://p.x:w@a.psdb.cloud:6432/db?sslnegotiation=direct&sslmode=verify-full", ""),
+    "several hosts": ("postgresql://u:p@h1:5432,h2:5432/db?target_session_attrs=read-write", ""),
+    "IPv6": ("postgresql://u:p@[fe80::1%25eth0]:5432/db", ""),
+    "a service": ("service=prod dbname=x", "postgresql:///x?service=prod"),
+    "a file of passwords": ("postgresql://u@h/db?passfile=/home/x/.pgpass", ""),
+    "empty parameters": ("postgresql://u:p@h/db?sslmode=require&sslcert=&sslkey=",
+                         "postgresql://u:p@h/db?sslmode=require"),
+}  # fmt: skip
+"""What providers print, and what asyncpg is given of it, where that is not the same."""
+
+
+@pytest.mark.parametrize("provider", HOSTED)
+def test_asyncpg_is_given_what_a_provider_prints(provider: str) -> None:
+    printed, address = HOSTED[provider]
+    expected = address or printed.replace("postgres://", "postgresql://")
+    assert read_dsn(printed).address == expected
+
+
+@pytest.mark.parametrize("option", ["project%3Dep-1", "endpoint=ep-1", "-csearch_path%3Da%20-c%20geqo%3Doff"])
+def test_the_options_of_a_dsn_go_to_the_server_as_they_are(option: str) -> None:
+    read = read_dsn(f"postgresql://u:p@h/db?options={option}")
+    assert read.server_settings == {"options": unquote(option)}
+
+
+@pytest.mark.parametrize("given", ["", "sslmode=prefer&", "sslmode=allow&", "sslmode=verify-full&"])
+def test_where_channel_binding_is_required_tls_is_and_a_warning_says_what_is_missing(
+    given: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    read = read_dsn(f"postgresql://u:p@h/db?{given}channel_binding=require")
+    assert "sslmode=verify-full" in read.address or "sslmode=require" in read.address
+    assert caplog.text.count("channel_binding=require") == 1
+
+
+def test_channel_binding_without_tls_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="channel_binding=require needs sslmode"):
+        read_dsn("postgresql://u:p@h/db?channel_binding=require&sslmode=disable")
+
+
+@pytest.mark.parametrize("before", ["12", "5432/x", "12/"])
+@pytest.mark.parametrize("name", ["host", "password", "sslmode", "options"])
+def test_a_dsn_that_can_be_read_in_two_ways_is_refused(before: str, name: str) -> None:
+    # A password in which a parameter seems to be, or a parameter with an @ in it.
+    with pytest.raises(ConfigurationError, match="it is unclear whether an '@'") as caught:
+        read_dsn(f"postgresql://u:{before}?{name}={SECRET}@h/db")
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize(
