@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import anyio
 import asyncpg
+import pytest
 
 from kit.waiting import eventually
 from pgqueue.embedded import embedded_server
@@ -133,6 +134,17 @@ def crashable_server() -> Iterator[CrashableServer]:
 def find_pgbouncer() -> str | None:
     """Return the path of PgBouncer, if it is installed."""
     return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+def needed_pgbouncer() -> str:
+    """Return the path of PgBouncer; skip the test where it is not installed, or fail it in CI."""
+    program = find_pgbouncer()
+    if program is None:
+        message = "PgBouncer is not installed (Debian: `apt-get install pgbouncer`)"
+        if os.environ.get("PGQUEUE_CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return program
 
 
 @contextmanager

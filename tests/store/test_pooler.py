@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 import asyncpg
 import pytest
-from kit.servers import POOL_SIZE, find_pgbouncer, pgbouncer
+from kit.servers import POOL_SIZE, needed_pgbouncer, pgbouncer
 
 from pgqueue import DeadLetter, JobContext, JobFailed, JobNotFoundError, JobStatus, PgQueue, Progress
 from pgqueue.events import AttemptsFenced
@@ -39,13 +38,7 @@ asyncio.run(main())
 @pytest.fixture
 async def pooled_dsn(dsn: str) -> AsyncIterator[str]:
     """The test's database, by way of PgBouncer."""
-    program = find_pgbouncer()
-    if program is None:
-        message = "PgBouncer is not installed (Debian: `apt-get install pgbouncer`)"
-        if os.environ.get("PGQUEUE_CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    with pgbouncer(program, dsn) as pooled:
+    with pgbouncer(needed_pgbouncer(), dsn) as pooled:
         async with AsyncExitStack() as stack:
             # As many transactions at once as there are sessions: from now on they change hands.
             for _ in range(POOL_SIZE):

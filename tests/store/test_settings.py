@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from conftest import with_database
+from kit.servers import needed_pgbouncer, pgbouncer
 
 from pgqueue import ConfigurationError, JobFailed, JobFilter, JobStatus, PgQueue
 from pgqueue.database.sql import check_schema_name
@@ -37,16 +39,30 @@ TEXTS: Mapping[str, str] = {
 """Other values for settings that are texts."""
 TIMEOUTS = "200ms"
 """For each timeout: what pgqueue does in a test takes longer, now and then."""
+EXTREMES: Mapping[str, tuple[str, str]] = {
+    # Its least would have each page written, and its most is more memory than there is.
+    "work_mem": ("64kB", "1GB"),
+    "maintenance_work_mem": ("1MB", "1GB"),
+    "temp_buffers": ("100", "16384"),
+    "logical_decoding_work_mem": ("64kB", "1GB"),
+    # Limits of what a client may be sent, and of what may be asked for: they forbid, and change no meaning.
+    "max_stack_depth": ("100kB", "2MB"),
+    "temp_file_limit": ("-1", "-1"),
+    "commit_delay": ("0", "1000"),
+    "vacuum_cost_delay": ("0", "1"),
+    "idle_replication_slot_timeout": ("0", "0"),
+}
+"""The least and the most for numbers whose own extremes say something else, or cannot be had here."""
 
 
 async def hostile(db: Any, pick: int) -> dict[str, str]:
     """Return another value for every setting that a user may set: of several the first, or the last."""
     rows = await db.fetch(
-        "select name, vartype, setting, enumvals, min_val from pg_settings "
+        "select name, vartype, setting, enumvals, min_val, max_val from pg_settings "
         "where context = 'user' and name !~ '^(debug|trace|log_|tcp_)'"
     )
     values = dict(TEXTS)
-    for name, kind, setting, choices, low in rows:
+    for name, kind, setting, choices, *extremes in rows:
         if name in LEFT_ALONE or name in TEXTS:
             continue
         if name.endswith("_timeout"):
@@ -56,13 +72,13 @@ async def hostile(db: Any, pick: int) -> dict[str, str]:
         elif kind == "enum":
             others = [choice for choice in choices if choice != setting]
             values[name] = others[pick] if others else setting
-        elif name == "extra_float_digits":
-            values[name] = low
+        elif kind in ("integer", "real"):
+            values[name] = EXTREMES.get(name, extremes)[pick]
     return values
 
 
 @pytest.mark.parametrize("pick", [0, -1])
-@pytest.mark.parametrize("level", ["database", "role"])
+@pytest.mark.parametrize("level", ["database", "role", "behind a pooler"])
 async def test_no_setting_of_a_database_or_a_role_changes_what_happens(
     empty_dsn: str, server: str, pick: int, level: str
 ) -> None:
@@ -79,7 +95,16 @@ async def test_no_setting_of_a_database_or_a_role_changes_what_happens(
         await admin.execute(f"alter {where} set {name} to {quoted}")
     await admin.close()
 
-    pgq = PgQueue(empty_dsn)
+    with ExitStack() as stack:
+        dsn = empty_dsn
+        if level == "behind a pooler":
+            dsn = stack.enter_context(pgbouncer(needed_pgbouncer(), empty_dsn))
+        await play(dsn)
+
+
+async def play(dsn: str) -> None:
+    """Go through what a PgQueue and its worker do."""
+    pgq = PgQueue(dsn)
 
     @pgq.task(max_retries=0)
     async def work(kind: str) -> str:
