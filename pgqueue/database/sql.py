@@ -1,7 +1,9 @@
 """Loads the SQL in `sql/` for the schema in use.
 
 The files name the schema `pgqueue`, so that you can paste them into psql. When they are loaded for another
-schema, its name replaces that prefix. Nothing else is ever inserted into the text.
+schema, its name replaces that prefix. Types after `::` are named in full when a statement is loaded: a
+caller's temporary table named json is a type of that name, too, and found first. Nothing else is ever
+inserted into the text.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ ROOT: Traversable = _packaged if _packaged.is_dir() else Path(__file__).parents[
 
 # As the prefix of a name, alone as a literal (the notification channel), or at the end of a statement.
 _SCHEMA = re.compile(r"\bpgqueue(?=[.';])")
+_TYPE = re.compile(r"::(?=(?:bool|bytea|float8|int[248]|jsonb?|name|oid|regclass|text|timestamptz|uuid)\b)")
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 _ROLE = re.compile(r"\bpgqueue(_enqueue|_worker|_read)?\b")
 _WORDS = """
@@ -73,7 +76,9 @@ def check_schema_name(schema: str) -> str:
 def load_statements(schema: str) -> dict[str, str]:
     """Return the statements for *schema*, by the names of their files without the folder."""
     return {
-        file.name.removesuffix(".sql"): _for_schema(file.read_text(encoding="utf-8"), schema)
+        file.name.removesuffix(".sql"): _TYPE.sub(
+            "::pg_catalog.", _for_schema(file.read_text(encoding="utf-8"), schema)
+        )
         for folder in ROOT.iterdir()
         if folder.is_dir() and folder.name != "migrations"
         for file in folder.iterdir()

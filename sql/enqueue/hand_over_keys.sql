@@ -7,6 +7,7 @@ set job_id = given.job_id, span = given.span, fingerprint = pg_catalog.decode(gi
     created_at = pg_catalog.clock_timestamp(),
     expires_at = coalesce(pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => given."window"), 'infinity')
 from pg_catalog.json_to_recordset($1::text::json) as given (
-    id uuid, job_id uuid, span text, fingerprint text, "window" double precision)
+    id pg_catalog.uuid, job_id pg_catalog.uuid,
+    span pg_catalog.text, fingerprint pg_catalog.text, "window" double precision)
 where idempotency_key.id = given.id
   and idempotency_key.id = any($2::text::uuid[])

@@ -7,5 +7,6 @@ select job_id::text as id, pgqueue.status_of(job_id)::text as was,
        ((coalesce(call.run_at, pg_catalog.now() + pg_catalog.make_interval(secs => call.delay))
          > pg_catalog.now()) is true)::text as is_timed
 from pgqueue.replace_jobs($1::text::json) as job_id
-join pg_catalog.json_to_recordset($1::text::json) as call (job_id uuid, run_at timestamptz, delay double precision)
+join pg_catalog.json_to_recordset($1::text::json) as call (
+        job_id pg_catalog.uuid, run_at pg_catalog.timestamptz, delay double precision)
     using (job_id)

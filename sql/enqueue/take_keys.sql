@@ -9,7 +9,8 @@ insert into pgqueue.idempotency_key as held (id, scope, key, job_id, span, finge
 select given.id, given.scope, given.key, given.job_id, given.span, pg_catalog.decode(given.fingerprint, 'hex'),
        coalesce(pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => given."window"), 'infinity')
 from pg_catalog.json_to_recordset($1::text::json) as given (
-    id uuid, scope text, key text, job_id uuid, span text, fingerprint text, "window" double precision)
+    id pg_catalog.uuid, scope pg_catalog.text, key pg_catalog.text,
+    job_id pg_catalog.uuid, span pg_catalog.text, fingerprint pg_catalog.text, "window" double precision)
 order by given.id
 on conflict (id) do update
 set job_id = excluded.job_id, span = excluded.span, fingerprint = excluded.fingerprint,

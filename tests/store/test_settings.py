@@ -166,13 +166,17 @@ CODECS: Mapping[str, tuple[Any, Any]] = {
 """A codec for every type that a statement on a caller's connection might use: none is what asyncpg has."""
 
 
+OWN_TABLES = (*CODECS.keys() - {"interval"}, "text", "name", "oid")
+"""Temporary tables of a caller. Each is a type of that name, too, and found before PostgreSQL's."""
+
+
 async def test_any_codec_isolation_and_search_path_of_a_caller_is_taken(pgq: PgQueue, dsn: str) -> None:
     caller = await asyncpg.connect(dsn)
     for name, (encode, decode) in CODECS.items():
         await caller.set_type_codec(name, schema="pg_catalog", encoder=encode, decoder=decode)
-    await caller.execute(
-        "set search_path = pg_temp; set datestyle = 'German'; set intervalstyle = 'sql_standard'"
-    )
+    await caller.execute("set search_path = ''; set datestyle = 'German'; set intervalstyle = 'sql_standard'")
+    for name in OWN_TABLES:
+        await caller.execute(f"create temporary table {name} (n integer)")
 
     @pgq.task
     async def work(number: int) -> int:
