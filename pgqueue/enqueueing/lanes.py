@@ -58,18 +58,20 @@ class Lanes:
 
         Not in that transaction, unless one is being made in another: that may be the same.
         """
-        try:
-            learned = await self._database.repeat(lambda own: self._learn_soon(own, names))
-        except asyncpg.LockNotAvailableError:
+        learned = await self._database.repeat(lambda own: self._learn_soon(own, names))
+        if learned is None:
             # Not noted: they go if the caller's transaction is rolled back.
             return await self._store.learn_lanes(connection, names)
         self._note(learned)
         return learned
 
-    async def _learn_soon(self, own: Connection, names: Names) -> dict[tuple[str, int], int]:
-        async with own.transaction():
-            await self._store.limit_lock_wait(own, LANE_WAIT)
-            return await self._store.learn_lanes(own, names)
+    async def _learn_soon(self, own: Connection, names: Names) -> Mapping[tuple[str, int], int] | None:
+        try:
+            async with own.transaction():
+                await self._store.limit_lock_wait(own, LANE_WAIT)
+                return await self._store.learn_lanes(own, names)
+        except asyncpg.LockNotAvailableError:
+            return None
 
     def _note(self, learned: Mapping[tuple[str, int], int]) -> None:
         self.known.update(learned)
