@@ -76,7 +76,8 @@ class InvalidArgumentsError(PgQueueError):
     """The arguments do not match the task's parameters. Nothing was written.
 
     `task` is the task's name. `argument` is the argument at fault, or None. `errors` is pydantic's list of
-    errors; it is empty if pydantic did not find the fault, or found more than a hundred.
+    errors; it is empty if pydantic did not find the fault, or found more than a hundred. What the code of an
+    argument's type raised itself is the error's `__cause__`.
     """
 
     def __init__(

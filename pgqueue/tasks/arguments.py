@@ -27,7 +27,8 @@ from pydantic_core import (
 )
 from typing_extensions import TypedDict
 
-from pgqueue.errors import InvalidArgumentsError, InvalidTaskError, PayloadTooLargeError
+from pgqueue.errors import InvalidArgumentsError, InvalidTaskError, PayloadTooLargeError, PgQueueError
+from pgqueue.model.job_error import name_of
 from pgqueue.tasks.mismatch import MOST_TOLD, without_values
 from pgqueue.tasks.redaction import Parameters, Paths
 from pgqueue.tasks.round_trip import MAX_DIGITS, Form, find_changed
@@ -137,20 +138,25 @@ class Arguments:
 
         *limit* is in bytes. Raises InvalidArgumentsError or PayloadTooLargeError.
         """
-        named = self._by_name(args, kwargs) if args or self._named_rest else kwargs
         try:
-            values = self._validate(named)
-        except ValidationError as error:
-            raise _call_error(self._task, error) from error
-        try:
-            encoded = self._to_json(values)
-        except (PydanticSerializationError, UnicodeEncodeError):
-            encoded = self._checked(values, self._write_anyway(values))
-        else:
-            if not (
-                (self._is_exact and len(encoded) <= MAX_DIGITS) or self._form.comes_back(values, encoded)
-            ):
-                encoded = self._checked(values, encoded)
+            named = self._by_name(args, kwargs) if args or self._named_rest else kwargs
+            try:
+                values = self._validate(named)
+            except ValidationError as error:
+                raise _call_error(self._task, error, named) from error
+            try:
+                encoded = self._to_json(values)
+            except (PydanticSerializationError, UnicodeEncodeError):
+                encoded = self._checked(values, self._write_anyway(values))
+            else:
+                if not (
+                    (self._is_exact and len(encoded) <= MAX_DIGITS) or self._form.comes_back(values, encoded)
+                ):
+                    encoded = self._checked(values, encoded)
+        except PgQueueError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise _raised_by_theirs(self._task, error) from error
         return check_payload(self._task, encoded, limit)
 
     def _write_anyway(self, values: dict[str, Any]) -> bytes:
@@ -384,6 +390,8 @@ def encode_by_name(task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], 
         encoded = _ANY.serializer.to_json(named)
     except (PydanticSerializationError, UnicodeEncodeError) as error:
         raise InvalidArgumentsError(task, f"the arguments cannot be stored as JSON: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise _raised_by_theirs(task, error) from error
     name = find_changed(named, encoded)
     if name is not None:
         raise InvalidArgumentsError(
@@ -484,12 +492,21 @@ def _aware_datetimes(annotation: Any) -> Any:
     return origin[changed]
 
 
-def _call_error(task: str, error: ValidationError) -> InvalidArgumentsError:
+def _call_error(task: str, error: ValidationError, named: Mapping[str, Any]) -> InvalidArgumentsError:
     if error.error_count() > MOST_TOLD:
-        return InvalidArgumentsError(task, _describe(error))
+        argument = next(iter(named)) if len(named) == 1 else None
+        return InvalidArgumentsError(task, _describe(error), argument=argument)
     first = error.errors(include_url=False)[0]
     argument = str(first["loc"][0]) if first["loc"] else None
     return InvalidArgumentsError(task, _describe(error), argument=argument, cause=error)
+
+
+def _raised_by_theirs(task: str, error: BaseException) -> InvalidArgumentsError:
+    """Return the error for a call whose arguments' own code (a validator, a serializer) raised *error*.
+
+    It says no more of it: its message may repeat a secret, and its `__str__` may raise anything.
+    """
+    return InvalidArgumentsError(task, f"the code of an argument's type raised {name_of(type(error))}")
 
 
 def describe_mismatch(error: Exception) -> str:

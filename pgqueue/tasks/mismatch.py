@@ -13,6 +13,10 @@ MOST: Final = 1000
 """Values within one input that are looked for."""
 MOST_TOLD: Final = 100
 """Faults of one value that are told one by one. To list 50,000 takes a second, in which nothing else runs."""
+MAX_VISITED: Final = 10_000
+"""... and those that are visited."""
+MAX_MESSAGE: Final = 10_000
+"""Characters of a message that are looked through and shown."""
 EXTRA: Final = ("extra_forbidden", "unexpected_keyword_argument", "unexpected_positional_argument")
 """Types of errors whose place is a name that the sender chose."""
 
@@ -28,6 +32,9 @@ def without_values(
     found = []
     for each in errors:
         place, message = tuple(each["loc"]), str(each["msg"])
+        if len(message) > MAX_MESSAGE:
+            # Cut, it could end within a value, which would not be found.
+            message = f"{each['type']}, with a message of {len(message):,} characters"
         for value in sorted(set(islice(_texts_in(each.get("input")), MOST)), key=len, reverse=True):
             if value in message:
                 message = message.replace(value, HIDDEN)
@@ -40,7 +47,9 @@ def without_values(
 def _texts_in(value: Any) -> Iterator[str]:
     """Yield the texts and numbers in *value*, as messages would write them."""
     left = [value]
-    while left:
+    for _ in range(MAX_VISITED):
+        if not left:
+            return
         match left.pop():
             case str() as text if len(text) >= SHORTEST:
                 yield text

@@ -10,7 +10,7 @@ from kit import inside
 from kit.waiting import over
 from pydantic import AfterValidator, PlainSerializer
 
-from pgqueue import Job, JobContext, JobStatus, PgQueue, events
+from pgqueue import InvalidArgumentsError, Job, JobContext, JobStatus, PgQueue, events
 
 pytestmark = [pytest.mark.handlers, pytest.mark.contract("W21")]
 
@@ -148,6 +148,65 @@ async def test_a_validator_that_ends_fails_its_own_job(
         ended = await runs_on(pgq, work, 7, sender=stranger)
 
     assert (ended.status, ended.reason) == (JobStatus.FAILED, "undecodable")
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_a_call_whose_validators_end_is_refused_and_changes_nothing(
+    pgq: PgQueue, end: Callable[..., Any]
+) -> None:
+    """What Ctrl-C or a cancellation raises is not about the call, and passes."""
+
+    @pgq.task(name="work")
+    async def work(value: Annotated[int, AfterValidator(lambda _: end())]) -> None: ...
+
+    passes = {interrupt: KeyboardInterrupt, cancel: asyncio.CancelledError}.get(end)
+    with pytest.raises(passes or InvalidArgumentsError) as caught:
+        await pgq.enqueue_by_name("work", 1)
+
+    if passes is None:
+        assert isinstance(caught.value.__cause__, SystemExit | RuntimeError)
+        assert "asked" not in str(caught.value)
+    assert (await pgq.jobs()).jobs == []
+
+
+class Talkative:
+    """What says why it is refused, at length."""
+
+    @staticmethod
+    def refuse(_value: object) -> None:
+        raise ValueError("no " * 1_000_000)
+
+
+TOO_MUCH: dict[str, tuple[Any, Any]] = {
+    "a list": (list[int], ["x"] * 100_000),
+    "a mapping": (dict[str, int], {str(number): "x" for number in range(50_000)}),
+    "lists in lists": (list[list[int]], [["x"] * 1000] * 100),
+    "a message": (Annotated[list[str], AfterValidator(Talkative.refuse)], ["x" * 9] * 1000),
+}
+
+
+@pytest.mark.parametrize("kind", TOO_MUCH)
+async def test_what_is_said_of_arguments_is_bounded_however_many_are_wrong(
+    pgq: PgQueue, dsn: str, kind: str
+) -> None:
+    annotation, value = TOO_MUCH[kind]
+
+    async def work(values: object) -> None: ...
+
+    work.__annotations__["values"] = annotation
+    task = pgq.task(work)
+    with pytest.raises(InvalidArgumentsError) as caught:
+        await pgq.enqueue_by_name(task.name, value)
+    inside.end_grace(pgq)
+    async with PgQueue(dsn) as stranger:
+        ended = await runs_on(pgq, task, value, sender=stranger)
+
+    assert caught.value.argument == "values"
+    assert len(str(caught.value)) < 1000
+    assert len(caught.value.errors) <= 1
+    assert (ended.status, ended.reason) == (JobStatus.FAILED, "undecodable")
+    assert ended.error is not None
+    assert len(ended.error.message) < 1000
 
 
 @pytest.mark.parametrize("end", ENDS)
