@@ -1565,7 +1565,7 @@ begin
         gone := array(
             select barrier.id from pgqueue.barrier
             where barrier.id = any(nexts) and barrier.is_join
-              and not exists (select from pgqueue.edge where edge.downstream = barrier.id));
+              and (select true from pgqueue.edge where edge.downstream = barrier.id limit 1) is null);
     end loop;
 end
 $function$;
@@ -1958,8 +1958,7 @@ begin
         select job.id, job.run_at
         from pgqueue.job
         where job.id = any(ids)
-          and not exists (
-              select from pgqueue.workflow where workflow.id = job.workflow_id and workflow.paused_at is not null)
+          and (select workflow.paused_at from pgqueue.workflow where workflow.id = job.workflow_id) is null
     ),
     moved as (
         delete from pgqueue.blocked
@@ -2015,9 +2014,7 @@ begin
               and edge.upstream = any(array(
                   select job.id from pgqueue.job
                   where job.id = any(links) and job.status = 'succeeded'
-                    and not exists (
-                        select from pgqueue.workflow
-                        where workflow.id = job.workflow_id and workflow.paused_at is not null)))
+                    and (select workflow.paused_at from pgqueue.workflow where workflow.id = job.workflow_id) is null))
             limit 201);
         if cardinality(nexts) > 200 then
             -- A wide fan-out: jobs that end in the same batch would wait for it.
@@ -2066,9 +2063,10 @@ declare
 begin
     -- Down a chain goes the error of its first link that failed.
     select job.error into inherited
-    from pgqueue.edge
-    join pgqueue.job on job.id = edge.upstream
-    where edge.downstream = node and edge.direct and job.status = 'cancelled' and job.reason = 'upstream_failed';
+    from pgqueue.job
+    where job.id = any(array(
+              select edge.upstream from pgqueue.edge where edge.downstream = node and edge.direct))
+      and job.status = 'cancelled' and job.reason = 'upstream_failed';
     if inherited is not null then
         return inherited;
     end if;
@@ -2080,14 +2078,18 @@ begin
         -- A join failed because of the nodes before it.
         select edge.upstream, edge.outcome, edge.position, spoilt.path || edge.position
         from spoilt
-        join pgqueue.barrier on barrier.id = spoilt.id and barrier.is_join
-        join pgqueue.edge on edge.downstream = spoilt.id and edge.outcome is not null and edge.outcome <> 'succeeded'
+        cross join lateral (
+            select upstream, outcome, position from pgqueue.edge
+            where downstream = spoilt.id and outcome is not null and outcome <> 'succeeded'
+            offset 0
+        ) as edge
         where cardinality(spoilt.path) < 100
+          and (select barrier.is_join from pgqueue.barrier where barrier.id = spoilt.id)
     ),
     named as materialized (
         select spoilt.id, spoilt.outcome, min(spoilt.path) as path
         from spoilt
-        where not exists (select from pgqueue.barrier where barrier.id = spoilt.id and barrier.is_join)
+        where (select barrier.is_join from pgqueue.barrier where barrier.id = spoilt.id) is not true
         group by spoilt.id, spoilt.outcome
     )
     select (select count(*) from named),
@@ -2191,8 +2193,8 @@ begin
     where job.id = any(before) and job.status is null and (coalesce(job.hooks, 0) & 1) = 0;
     return array(
         select given.id from unnest(before) as given (id)
-        where not exists (select from pgqueue.job where job.id = given.id and job.status is null)
-          and not exists (select from pgqueue.barrier where barrier.id = given.id and barrier.is_join));
+        where (select job.status is null from pgqueue.job where job.id = given.id) is not true
+          and (select barrier.is_join from pgqueue.barrier where barrier.id = given.id) is not true);
 end
 $function$;
 
@@ -2215,9 +2217,8 @@ begin
             from pgqueue.edge
             where edge.downstream = any(level) and edge.outcome is null and edge.upstream <> all(found)
               -- What others wait for as well goes on.
-              and not exists (
-                  select from pgqueue.edge as other
-                  where other.upstream = edge.upstream and other.downstream <> all(found)));
+              and (select true from pgqueue.edge as other
+                   where other.upstream = edge.upstream and other.downstream <> all(found) limit 1) is null);
         exit when level = '{}';
         found := found || level;
     end loop;
@@ -2340,9 +2341,12 @@ begin
     ended := coalesce(ended, '{}') || cancelled || gone;
     with fresh as (
         insert into pgqueue.note (node_id, kind)
-        select node.id, 'ended' from unnest(ended) as node (id)
-        where exists (select from pgqueue.edge where edge.upstream = node.id)
-           or exists (select from pgqueue.callback where callback.node_id = node.id)
+        select node.id, 'ended'
+        from (
+            select edge.upstream as id from pgqueue.edge where edge.upstream = any(ended)
+            union
+            select callback.node_id from pgqueue.callback where callback.node_id = any(ended)
+        ) as node
         union all
         select node.id, 'doomed' from unnest(failing) as node (id)
         returning id
@@ -2365,8 +2369,13 @@ declare
             select id from unnest(nodes) as given (id)
             union
             -- Behind what failed, the failure went on.
-            select edge.downstream from behind join pgqueue.edge on edge.upstream = behind.id
-            where edge.outcome is not null and edge.outcome <> 'succeeded'
+            select edge.downstream
+            from behind
+            cross join lateral (
+                select downstream from pgqueue.edge
+                where upstream = behind.id and outcome is not null and outcome <> 'succeeded'
+                offset 0
+            ) as edge
         )
         select id from behind
         union
@@ -2459,11 +2468,13 @@ begin
             union
             select edge.downstream
             from behind
-            join pgqueue.barrier on barrier.id = behind.id and barrier.is_join
-            join pgqueue.edge on edge.upstream = behind.id
+            cross join lateral (
+                select downstream from pgqueue.edge where upstream = behind.id offset 0
+            ) as edge
+            where (select barrier.is_join from pgqueue.barrier where barrier.id = behind.id)
         )
         select from behind
-        where exists (select from pgqueue.job where job.id = behind.id and job.status is null));
+        where (select job.status is null from pgqueue.job where job.id = behind.id));
 end
 $function$;
 
@@ -2490,9 +2501,10 @@ begin
         from pgqueue.blocked
         where blocked.job_id = any(array(
                   select job.id from pgqueue.job where job.workflow_id = pause_workflow.id and job.status is null))
-          and (exists (select from pgqueue.barrier where barrier.id = blocked.job_id and barrier.state = 'fired')
-               or exists (select from pgqueue.edge
-                          where edge.downstream = blocked.job_id and edge.direct and edge.outcome = 'succeeded'))));
+          and coalesce(
+              (select barrier.state = 'fired' from pgqueue.barrier where barrier.id = blocked.job_id),
+              (select edge.outcome = 'succeeded' from pgqueue.edge
+               where edge.downstream = blocked.job_id and edge.direct))));
 end
 $function$;
 
@@ -2549,7 +2561,7 @@ begin
     if flaw is null and exists (
         select from json_to_recordset(barriers) as barrier (id uuid, is_join boolean)
         where barrier.is_join
-          and (barrier.id in (select unnest(ids)) or exists (select from pgqueue.job where job.id = barrier.id))
+          and (barrier.id in (select unnest(ids)) or (select true from pgqueue.job where job.id = barrier.id))
     ) then
         flaw := 'a join has the id of a job';
     end if;

@@ -7,8 +7,9 @@
 with stray as materialized (
     select job.id, job.lane, job.run_at,
            -- What waits for others goes on waiting: the sweep finds out for how long.
-           job.workflow_id is not null and exists (
-               select from pgqueue.edge where edge.downstream = job.id and edge.outcome is null) as waits,
+           job.workflow_id is not null and (
+               select true from pgqueue.edge where edge.downstream = job.id and edge.outcome is null limit 1
+           ) is true as waits,
            (select coalesce(max(attempt.attempt), 0) from pgqueue.attempt where attempt.job_id = job.id) as attempt
     from pgqueue.job
     where job.id = any($1::uuid[])

@@ -24,8 +24,8 @@ missed as materialized (
         (select barrier.ended_at < now() - $3::interval from pgqueue.barrier
          where barrier.id = edge.upstream and barrier.is_join),
         (select job.completed_at < now() - $3::interval from pgqueue.job where job.id = edge.upstream),
-        not exists (select from pgqueue.job where job.id = edge.upstream)
-        and not exists (select from pgqueue.barrier where barrier.id = edge.upstream))
+        (select true from pgqueue.job where job.id = edge.upstream) is null
+        and (select true from pgqueue.barrier where barrier.id = edge.upstream) is null)
     limit 1000
 ),
 noted as (

@@ -94,8 +94,8 @@ SABOTAGES = {
     ),
     "what follows is not noted": (
         "attend",
-        "select node.id, 'ended' from unnest(ended) as node (id)",
-        "select node.id, 'ended' from unnest('{}'::uuid[]) as node (id)",
+        "where edge.upstream = any(ended)",
+        "where edge.upstream = any('{}')",
     ),
     "a link moves on whatever became of the one before": (
         "settle",
