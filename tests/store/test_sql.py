@@ -10,7 +10,7 @@ import pytest
 from kit import inside
 from kit.waiting import eventually
 
-from pgqueue import JobNotFoundError, PgQueue
+from pgqueue import JobNotFoundError, PgQueue, RefusedByDatabaseError
 from pgqueue.database.failing import statement_of
 from pgqueue.database.sql import load_migrations, load_statements
 
@@ -181,7 +181,7 @@ async def test_an_error_names_its_statement_whoever_raised_it(pgq: PgQueue, rais
     else:
         known.append(7)
 
-    with pytest.raises((asyncpg.PostgresError, asyncpg.DataError)) as raised:
+    with pytest.raises((RefusedByDatabaseError, asyncpg.DataError)) as raised:
         async with inside.database(pgq).acquire() as connection:
             await store.fail_unknown(connection, 1.0, known, 10)  # type: ignore[arg-type]  # on purpose
 
