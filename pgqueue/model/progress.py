@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pgqueue.errors import InvalidProgressError
+from pgqueue.model.json_values import are_json
 from pgqueue.model.stored_json import decode_json
 
 MAX_META: Final = 8 * 1024
@@ -64,6 +65,11 @@ def _encode_meta(meta: Any) -> str:
         size = len(document.encode())
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidProgressError(f"progress: meta cannot be stored as JSON: {error}") from error
+    if not are_json([meta]):
+        raise InvalidProgressError(
+            "progress: meta would not come back from JSON as it is: pass JSON's own values (None, bool, int, "
+            "finite float, str, list, and dict with str keys)"
+        )
     if size > MAX_META:
         raise InvalidProgressError(
             f"progress: meta takes {size:,} bytes as JSON and the limit is {MAX_META:,}: "

@@ -21,20 +21,16 @@ from typing import Any, Final
 
 from pydantic_core import SchemaValidator
 
+from pgqueue.model.json_values import Column, are_json, values_of
 from pgqueue.tasks.core_schema import Schema
 
-Column = Sequence[Any]
 Check = Callable[[Column, int], bool]
 """Of a column, and of how many levels may follow. None instead of it: nothing has to be looked at."""
-
-MAX_LEVELS: Final = 60
-"""Of values that hold values of their own kind. A document of many more cannot be read."""
 
 _MINUTE: Final = timedelta(minutes=1)
 _STEP: Final = 64
 _DIGITS: Final = bytes(ord("0") if chr(each) in "0123456789" else 0 for each in range(256))
 
-_JSON: Final = frozenset({str, int, bool, type(None)})
 _LEAVES: Final = frozenset({"str", "int", "bool", "none", "uuid", "decimal", "date", "timedelta"})
 _PLAIN: Final = frozenset({"str", "int", "float"})
 _KEYS: Final = frozenset({"str", "int", "uuid"})
@@ -127,30 +123,6 @@ def has_long_integer(encoded: bytes, digits: int) -> bool:
     return b"0" * (digits // _STEP) in encoded[::_STEP].translate(_DIGITS)
 
 
-def are_json(column: Column, levels: int = MAX_LEVELS) -> bool:
-    """Return whether all values are JSON's own, all through: of its exact types, and finite."""
-    while column:
-        kinds = set(map(type, column))
-        if kinds <= _JSON:
-            return True
-        if not levels or not kinds <= _JSON | {float, list, dict}:
-            return False
-        if not isfinite(sum(_of_kind(float, kinds, column))):
-            return False
-        dicts = _of_kind(dict, kinds, column)
-        if set(map(type, chain.from_iterable(dicts))) - {str}:
-            return False
-        column = [*chain.from_iterable(_of_kind(list, kinds, column)), *_values_of(dicts)]
-        levels -= 1
-    return True
-
-
-def _of_kind(kind: type, kinds: set[type], column: Column) -> Column:
-    if kind not in kinds:
-        return ()
-    return column if len(kinds) == 1 else [each for each in column if type(each) is kind]
-
-
 class _Maker:
     def __init__(self, definitions: Sequence[Schema]) -> None:
         self._definitions = {each["ref"]: each for each in definitions}
@@ -227,7 +199,7 @@ class _Maker:
         if trusted and keys["type"] != "str":
             raise _UnsureError
         values = self.make(node.get("values_schema", {"type": "any"}), trusted=trusted)
-        return _of_containers(dict, values, _values_of, trusted=trusted)
+        return _of_containers(dict, values, values_of, trusted=trusted)
 
     def _make_union(self, node: Schema, *, trusted: bool) -> Check | None:
         if trusted:
@@ -332,10 +304,6 @@ def _of_containers(
         )
 
     return are_whole
-
-
-def _values_of(dicts: Column) -> Iterable[Any]:
-    return chain.from_iterable(map(dict.values, dicts))
 
 
 def _fulfil(leaf: Schema) -> Check:

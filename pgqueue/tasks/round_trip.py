@@ -22,7 +22,8 @@ from uuid import UUID
 from pydantic import BaseModel
 from pydantic_core import SchemaSerializer, SchemaValidator, from_json, to_json
 
-from pgqueue.tasks.certainty import MAX_LEVELS, are_json, find_check, has_long_integer
+from pgqueue.model.json_values import MAX_LEVELS, are_json
+from pgqueue.tasks.certainty import find_check, has_long_integer
 from pgqueue.tasks.core_schema import Schema, children
 from pgqueue.tasks.secret_places import find_secrets, reveal
 

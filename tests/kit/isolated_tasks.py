@@ -11,10 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import anyio
+from pydantic import BaseModel, Field, SecretStr
 
 from pgqueue import JobContext, PgQueue, SoftTimeLimitExceeded, current_job
 
@@ -47,6 +50,38 @@ async def add_async(context: JobContext, a: int, b: int) -> tuple[int, int, str]
     print("this is not the protocol", flush=True)  # noqa: T201
     print('{"outcome": null}', file=sys.stderr, flush=True)  # noqa: T201
     return a + b, os.getpid(), str(context.job_id)
+
+
+class Receipt(BaseModel):
+    """What JSON has no type for, and an alias."""
+
+    charge_id: str = Field(alias="chargeId")
+    at: datetime
+    password: SecretStr
+    ratios: list[Decimal]
+
+
+@pgq.task(isolation="process", max_retries=0)
+async def echo(ctx: JobContext, receipt: Receipt, raw: bytes) -> tuple[Receipt, bytes, Receipt, str]:
+    """Return what came, also through a step, and the secret."""
+    return receipt, raw, await ctx.step("same", same, receipt), receipt.password.get_secret_value()
+
+
+async def same(receipt: Receipt) -> Receipt:
+    """Return what came."""
+    return receipt
+
+
+@pgq.task(isolation="process", max_retries=0)
+def untyped() -> Any:
+    """Return what does not come back."""
+    return {"a": [(1, 2)]}
+
+
+@pgq.task(isolation="process", max_retries=0)
+async def untyped_step(ctx: JobContext) -> None:
+    """Return what does not come back from a step."""
+    await ctx.step("same", lambda: {"a": {1}})
 
 
 def traced(function: Callable[..., Any]) -> Callable[..., Any]:

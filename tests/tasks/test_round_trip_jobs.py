@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from kit.command_line import Cli
 from kit.web_client import client_of
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -130,7 +132,9 @@ async def test_a_stored_result_that_does_not_fit_is_a_codec_error(pgq: PgQueue, 
     assert raised.value.__cause__ is None, "pydantic's error quotes the value"
 
 
-async def test_every_door_carries_the_same_value(pgq: PgQueue, client: httpx.AsyncClient) -> None:
+async def test_every_door_carries_the_same_value(
+    pgq: PgQueue, client: httpx.AsyncClient, db: Connection, dsn: str
+) -> None:
     seen: list[tuple[Receipt, bytes, str]] = []
 
     @pgq.task(max_retries=2, default_retry_delay=0)
@@ -160,12 +164,16 @@ async def test_every_door_carries_the_same_value(pgq: PgQueue, client: httpx.Asy
     answer = await client.post("/jobs", json={"task": "work", "arguments": call("http")})
     assert answer.status_code == 202, answer.text
     jobs.append(pgq.handle(UUID(answer.json()["job_id"])))
+    printed = await Cli(dsn).json("enqueue", "work", json.dumps(call("shell")))
+    jobs.append(pgq.handle(UUID(printed["job_id"])))
+    by_sql = await db.fetchval("select pgqueue.enqueue('work', $1::json)", json.dumps(call("sql")))
+    jobs.append(pgq.handle(by_sql))
 
     async with pgq.worker(concurrency=1):
         for job in jobs:
             await job.result(timeout=60)
 
-    names = ["python", "first", "name", "batch", "http", "again"]
+    names = ["python", "first", "name", "batch", "http", "shell", "sql", "again"]
     assert sorted(seen, key=lambda each: each[0].charge_id) == sorted(
         map(expected, names), key=lambda each: each[0].charge_id
     )

@@ -9,6 +9,8 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from kit import isolated_tasks
 from kit.faults import attempt_reasons
 from kit.waiting import eventually, over
 
-from pgqueue import InvalidTaskError, JobError, JobStatus, PgQueue
+from pgqueue import InvalidTaskError, JobError, JobFailed, JobStatus, PgQueue
 from pgqueue.model.outcomes import Ended, Outcome, Released, Retried, Succeeded
 from pgqueue.worker.isolation.wire import pack, pack_outcome, unpack, unpack_outcome
 
@@ -38,6 +40,24 @@ async def tasks(dsn: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]
     module = importlib.reload(isolated_tasks)
     async with module.pgq:
         yield module
+
+
+@pytest.mark.contract("W23")
+async def test_what_crosses_to_a_child_and_back_comes_out_as_it_went_in(tasks: Any) -> None:
+    receipt = tasks.Receipt(
+        chargeId="ch_1",
+        at=datetime(2026, 1, 2, tzinfo=UTC),
+        password="hunter2",
+        ratios=[Decimal("1.10")],
+    )
+    job = await tasks.echo.enqueue(receipt, b"\xff\x00")
+    refused = [await tasks.untyped.enqueue(), await tasks.untyped_step.enqueue()]
+
+    async with tasks.pgq.worker(concurrency=1):
+        assert await job.result(timeout=60) == (receipt, b"\xff\x00", receipt, "hunter2")
+        for each in refused:
+            with pytest.raises(JobFailed, match="annotate it with its type"):
+                await each.result(timeout=60)
 
 
 @pytest.mark.contract("P2.8")
