@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kit import isolated_tasks
-from kit.faults import attempt_reasons
-from kit.waiting import eventually, over
+from kit.faults import attempt_reasons, ghost
+from kit.waiting import eventually, has_status, over
 
 from pgqueue import InvalidTaskError, JobError, JobFailed, JobStatus, PgQueue
 from pgqueue.model.outcomes import Ended, Outcome, Released, Retried, Succeeded
@@ -136,6 +136,31 @@ async def test_a_child_that_dies_is_a_failed_attempt_and_never_harms_the_worker(
     assert ended.error is not None
     assert ended.error.message == f"the process that ran the handler ended with {message}"
     assert ended.losses == 0
+
+
+@pytest.mark.contract("W12")
+async def test_suspects_in_children_run_alone_and_one_that_dies_there_is_no_loss_of_any(
+    tasks: Any,
+) -> None:
+    suspects = [await tasks.die.enqueue("kill"), await tasks.add.enqueue(1, 2)]
+    for _ in range(2):
+        # Their worker is lost, with both of them.
+        async with ghost(tasks.pgq) as lost:
+            await lost.claim()
+            await lost.die()
+        async with tasks.pgq.worker(queues=["others"]):
+            for job in suspects:
+                await eventually(lambda job=job: has_status(job, JobStatus.PENDING))  # type: ignore[misc]
+    others = [await tasks.add.enqueue(number, 1) for number in range(3)]
+    killed = await tasks.die.options(max_retries=0).enqueue("kill")
+    async with tasks.pgq.worker(concurrency=4) as worker:
+        dead, added, *ends = [await over(job) for job in (*suspects, *others, killed)]
+        assert worker.is_alive
+
+    assert (dead.status, dead.reason, added.status) == (JobStatus.FAILED, "process_died", JobStatus.SUCCEEDED)
+    assert [end.status.value for end in ends] == ["succeeded"] * 3 + ["failed"]
+    # What a child does to itself is no loss of a worker: nobody is charged for it.
+    assert [end.losses for end in (dead, added, *ends)] == [2, 2, 0, 0, 0, 0]
 
 
 @pytest.mark.contract("P2.8", "P2.4")
