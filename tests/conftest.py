@@ -86,10 +86,29 @@ CORE_FILES = frozenset(
 """Files of the core: what has to hold on every version, in every encoding and under every setting."""
 
 
+BEYOND_CORE = frozenset(
+    f"test_{name}"
+    for name in (
+        "a_database_that_falls_silent_is_a_typed_error_in_bounded_time",
+        "a_page_reads_a_bounded_part_of_a_large_table",
+        "a_page_that_finds_little_is_short_and_says_where_to_go_on",
+        "a_page_that_was_cut_short_says_so_by_every_door",
+        "a_worker_that_comes_and_goes_under_load_leaves_nothing_behind",
+        "losses_are_bounded_by_a_counter_of_their_own",
+        "nothing_starts_before_a_worker_has_read_what_is_paused",
+        "of_ten_processes_that_migrate_at_once_one_does_it",
+        "the_order_of_keys_and_spaces_make_no_other_call",
+        "what_ended_long_ago_is_on_the_first_page",
+        "without_a_limit_a_job_is_retried_until_it_succeeds",
+    )
+)
+"""The longest tests in these files: load, large tables and time, whatever the server."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the core. Have long files run first, then those of many: none is left for the end."""
     for item in items:
-        if item.path.name in CORE_FILES:
+        if item.path.name in CORE_FILES and item.name.partition("[")[0] not in BEYOND_CORE:
             item.add_marker(pytest.mark.core)
     tests = Counter(item.path.name for item in items)
     items.sort(key=lambda item: (item.path.name not in LONG_FILES, -tests[item.path.name]))
