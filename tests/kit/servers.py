@@ -148,11 +148,11 @@ def needed_pgbouncer() -> str:
 
 
 @contextmanager
-def pgbouncer(program: str, dsn: str) -> Iterator[str]:
+def pgbouncer(program: str, dsn: str, port: int | None = None) -> Iterator[str]:
     """Run PgBouncer before the server of *dsn*, in transaction mode; yield the DSN that goes through it."""
     server = urlsplit(dsn)
     with tempfile.TemporaryDirectory(prefix="pgqueue-bouncer-") as directory:
-        port = _free_port()
+        port = port or free_port()
         config = Path(directory) / "pgbouncer.ini"
         config.write_text(
             f"""
@@ -188,7 +188,8 @@ def _running(command: list[str], log: IO[bytes], peer: Path) -> Iterator[subproc
     try:
         yield process
     finally:
-        process.terminate()
+        # It keeps nothing, and some versions wait for their clients when they are asked to end.
+        process.kill()
         process.wait(10)
 
 
@@ -215,7 +216,7 @@ def _connect_string(dsn: str) -> str:
     return " ".join(f"{name}='{value}'" for name, value in quoted.items())
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

@@ -12,9 +12,19 @@ from typing import TYPE_CHECKING
 import anyio
 import asyncpg
 import pytest
-from kit.servers import POOL_SIZE, needed_pgbouncer, pgbouncer
+from kit.servers import POOL_SIZE, free_port, needed_pgbouncer, pgbouncer
+from kit.waiting import eventually
 
-from pgqueue import DeadLetter, JobContext, JobFailed, JobNotFoundError, JobStatus, PgQueue, Progress
+from pgqueue import (
+    DatabaseUnavailableError,
+    DeadLetter,
+    JobContext,
+    JobFailed,
+    JobNotFoundError,
+    JobStatus,
+    PgQueue,
+    Progress,
+)
 from pgqueue.events import AttemptsFenced
 
 if TYPE_CHECKING:
@@ -298,3 +308,36 @@ async def test_dead_letters_are_told_of_and_redriven(pooled: PgQueue) -> None:
     assert {letter.job_id for letter in heard} == {job.id for job in jobs}
     assert over.done == 2
     assert results == [0, 2, 3]
+
+
+@pytest.mark.contract("W6")
+async def test_a_pooler_that_goes_away_is_waited_for_and_no_call_raises_an_error_of_the_driver(
+    dsn: str,
+) -> None:
+    port = free_port()
+    first, second = (pgbouncer(needed_pgbouncer(), dsn, port) for _ in range(2))
+    pgq = PgQueue(first.__enter__(), connect_timeout=1.0)
+
+    @pgq.task
+    async def double(number: int) -> int:
+        return 2 * number
+
+    async def works() -> bool:
+        try:
+            return await (await double.enqueue(1)).result(timeout=30) == 2
+        except DatabaseUnavailableError:
+            return False
+
+    async with AsyncExitStack() as poolers, AsyncExitStack() as stack:
+        await stack.enter_async_context(pgq)
+        worker = await stack.enter_async_context(pgq.worker(lease_ttl=3))
+        await eventually(works)
+        awaited = await double.options(delay=2).enqueue(21)
+        first.__exit__(None, None, None)
+        for call in (double.enqueue(1), pgq.jobs(), pgq.measure(), pgq.check(), awaited.cancel()):
+            with pytest.raises(DatabaseUnavailableError):
+                await call
+        poolers.enter_context(second)
+        await eventually(works)
+        assert await awaited.result(timeout=30) == 42
+        assert worker.is_alive

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,9 +13,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from conftest import with_database
+from kit.roles import roles_of
 from kit.servers import needed_pgbouncer, pgbouncer
 
-from pgqueue import ConfigurationError, JobFailed, JobFilter, JobStatus, PgQueue
+from pgqueue import ConfigurationError, DatabaseUnavailableError, JobFailed, JobFilter, JobStatus, PgQueue
 from pgqueue.database.sql import check_schema_name
 
 pytestmark = pytest.mark.contract("W3")
@@ -170,7 +171,19 @@ OWN_TABLES = (*CODECS.keys() - {"interval"}, "text", "name", "oid")
 """Temporary tables of a caller. Each is a type of that name, too, and found before PostgreSQL's."""
 
 
-async def test_any_codec_isolation_and_search_path_of_a_caller_is_taken(pgq: PgQueue, dsn: str) -> None:
+@pytest.mark.parametrize("writes", ["itself", "by the owner's function"])
+async def test_any_codec_isolation_and_search_path_of_a_caller_is_taken(
+    pgq: PgQueue, dsn: str, superuser_dsn: str, writes: str
+) -> None:
+    async with AsyncExitStack() as stack:
+        writer = pgq
+        if writes != "itself":
+            dsn = (await stack.enter_async_context(roles_of(superuser_dsn))).dsn_of("enqueue")
+            writer = await stack.enter_async_context(PgQueue(dsn))
+        await enqueue_in_odd_sessions(writer, dsn, reader=pgq)
+
+
+async def enqueue_in_odd_sessions(pgq: PgQueue, dsn: str, *, reader: PgQueue) -> None:
     caller = await asyncpg.connect(dsn)
     for name, (encode, decode) in CODECS.items():
         await caller.set_type_codec(name, schema="pg_catalog", encoder=encode, decoder=decode)
@@ -204,12 +217,56 @@ async def test_any_codec_isolation_and_search_path_of_a_caller_is_taken(pgq: PgQ
                     **on, idempotency_key=isolation, on_conflict="replace", delay=60
                 ).enqueue(2)
                 assert (replaced.id, replaced.replaced) == (first.id, True)
-                assert await pgq.mark_processed("source", isolation, connection=caller)
-                assert not await pgq.mark_processed("source", isolation, connection=caller)
-            assert (await pgq.get(later.id)).run_at == datetime(2100, 1, 2, tzinfo=UTC)
-            assert (await pgq.get(first.id)).arguments == {"number": 2}
+                if reader is pgq:
+                    assert await pgq.mark_processed("source", isolation, connection=caller)
+                    assert not await pgq.mark_processed("source", isolation, connection=caller)
+            assert (await reader.get(later.id)).run_at == datetime(2100, 1, 2, tzinfo=UTC)
+            assert (await reader.get(first.id)).arguments == {"number": 2}
     finally:
         await caller.close()
+
+
+async def test_a_serialization_failure_on_a_connection_of_pgqueue_is_tried_again_and_on_yours_is_yours(
+    pgq: PgQueue, dsn: str, db: Any
+) -> None:
+    @pgq.task
+    async def work(number: int) -> int:
+        return number
+
+    # Each statement fails as often as there are rows: what two serializable transactions do to each other.
+    await db.execute(
+        "create sequence public.collisions minvalue 0; create table public.failing (most integer);"
+        "insert into public.failing values (2);"
+        "create function public.collide() returns trigger language plpgsql set search_path to pg_catalog as"
+        " $$ begin"
+        "    if pg_catalog.nextval('public.collisions') < (select most from public.failing) then"
+        "        raise serialization_failure using message = 'could not serialize access';"
+        "    end if;"
+        "    return new;"
+        " end $$;"
+        "create trigger collide before insert on pgqueue.job for each row execute function public.collide()"
+    )
+    again = "select setval('public.collisions', 0, false)"
+    for enqueue in (
+        lambda: work.enqueue(1),
+        lambda: work.options(delay=60).enqueue(1),
+        lambda: work.options(idempotency_key="key").enqueue(1),
+        lambda: pgq.enqueue_many([work.s(1), work.s(2)]),
+    ):
+        await db.execute(again)
+        await enqueue()
+        assert await db.fetchval("select last_value from public.collisions") >= 2
+    assert await db.fetchval("select count(*) from pgqueue.job") == 5
+
+    await db.execute(again)
+    async with db.transaction():
+        with pytest.raises(asyncpg.SerializationError):
+            await work.options(connection=db).enqueue(1)
+
+    await db.execute("update public.failing set most = 1000000")
+    async with PgQueue(dsn, connect_timeout=0.3) as impatient:
+        with pytest.raises(DatabaseUnavailableError, match="could not serialize access"):
+            await impatient.enqueue_by_name("work", 1)
 
 
 @pytest.mark.contract("W5")

@@ -10,6 +10,7 @@ import anyio
 import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
+from kit.roles import roles_of
 from kit.servers import CrashableServer, Standby, crashable_server
 from kit.waiting import eventually
 
@@ -84,8 +85,17 @@ async def test_on_a_standby_jobs_are_read_and_awaited_and_no_write_succeeds(
                 for path in ("/dashboard", "/dashboard/jobs", f"/dashboard/jobs/{job.id}", f"/jobs/{job.id}"):
                     answer = await client.get(path, follow_redirects=True)
                     assert answer.status_code == 200, (path, answer.text)
-            async with primary.worker():
-                await ended.wait()
+                told = {"If-None-Match": answer.headers["ETag"]}
+
+                async def poll() -> None:
+                    later = await client.get(f"/jobs/{job.id}?wait=30", headers=told)
+                    assert later.status_code == 200
+                    # It is told of the start, or at once of the end.
+                    assert later.json()["status"] in ("running", "succeeded")
+
+                async with primary.worker(), anyio.create_task_group() as polls:
+                    polls.start_soon(poll)
+                    await ended.wait()
 
 
 async def test_who_awaits_on_a_standby_connects_ever_more_seldom(
@@ -113,6 +123,13 @@ async def test_migrating_a_standby_of_a_migrated_database_writes_nothing(
 ) -> None:
     await standby.catch_up()
     async with PgQueue(standby.dsn) as reader:
+        assert await reader.migrate() == []
+        assert await reader.pending_migrations() == ""
+
+
+async def test_migrating_as_a_role_that_may_only_read_writes_nothing(dsn: str, superuser_dsn: str) -> None:
+    async with roles_of(superuser_dsn) as roles:
+        reader = PgQueue(roles.dsn_of("read"))
         assert await reader.migrate() == []
         assert await reader.pending_migrations() == ""
 
