@@ -20,6 +20,7 @@ from kit.roles import roles_of
 from kit.waiting import eventually
 
 from pgqueue import JobStatus, PgQueue
+from pgqueue.events import JobsCancelled, WorkErrorIsolated
 from pgqueue.model.ids import new_id
 from pgqueue.options.retention import Retention
 from pgqueue.store import Callback, NewJob, Settled, Store, Template
@@ -127,6 +128,44 @@ async def test_what_a_worker_ended_before_it_died_is_attended_to_by_another_with
 
     async with pgq.worker():
         await asyncio.wait_for(eventually(lambda: has_ended(db, body)), 15)
+
+
+@pytest.mark.contract("W8")
+async def test_a_workflow_that_cannot_be_attended_to_stops_no_other_and_observers_hear_of_cancelled_jobs(
+    pgq: PgQueue, db: Connection, holder: Ghost
+) -> None:
+    heard: list[object] = []
+    pgq.observe(heard.append, JobsCancelled)
+    pgq.observe(heard.append, WorkErrorIsolated)
+
+    @pgq.task
+    async def ok() -> None: ...
+
+    ends = []
+    for shape in ("broken", "whole", "spoilt"):
+        draft = Draft()
+        members = [draft.job("ok") for _ in range(2)]
+        body = draft.job("ok", members)
+        await holder.store.submit_workflow(db, draft.graph())
+        if shape == "broken":
+            await holder.connection.execute("update pgqueue.barrier set open = -2147483648")
+        ends.append((members, body))
+    await holder.claim()
+    await db.execute("select pgqueue.transition($1, 'failed', $2)", ends[2][0][0], holder.lease_id)
+    await end(holder, [*ends[0][0], *ends[1][0], ends[2][0][1]])
+
+    async with pgq.worker() as worker:
+        await asyncio.wait_for(eventually(lambda: has_ended(db, ends[1][1])), 30)
+        await asyncio.wait_for(eventually(lambda: is_told(heard, ends[2][1])), 30)
+        assert worker.is_consuming
+
+    assert await status(db, ends[0][1]) == "blocked"
+    broken = {each.statement for each in heard if isinstance(each, WorkErrorIsolated)}
+    assert broken == {"workflows/attend"}
+
+
+async def is_told(heard: list[object], job_id: UUID) -> bool:
+    return any(isinstance(each, JobsCancelled) and job_id in each.job_ids for each in heard)
 
 
 async def has_ended(db: Connection, job_id: UUID) -> bool:

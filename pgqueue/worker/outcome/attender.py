@@ -14,22 +14,29 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 from pgqueue.database.failing import log_fields, statement_of
 from pgqueue.database.outages import is_away
 from pgqueue.database.pool import Link
-from pgqueue.events.kinds import WorkErrorIsolated
+from pgqueue.events.kinds import JobMoved, JobsCancelled, WorkErrorIsolated
 from pgqueue.events.observers import Observers
+from pgqueue.model.jobs import JobStatus
 from pgqueue.store import Store
 from pgqueue.upkeep.announcing import Announcer
 from pgqueue.upkeep.broken_rows import Stuck
+
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
 
 logger = logging.getLogger("pgqueue.worker")
 
 MOST: Final = 1000
 """Notes of one transaction."""
 DOING: Final = "attending to workflows"
+REASON: Final = "upstream_failed"
+"""Why a job is cancelled that waited for one that did not succeed."""
 
 
 class Attender:
@@ -87,6 +94,7 @@ class Attender:
         try:
             async with self._link.use() as connection:
                 attended = await self._store.attend(connection, notes, MOST)
+                cancelled = await self._describe(connection, attended.cancelled)
         except Exception as error:
             if is_away(error):
                 # The notes are there, and found again when the database is.
@@ -103,6 +111,17 @@ class Attender:
         self.add(attended.more)
         if self.announcer is not None and (attended.cancelled or attended.lanes):
             self.announcer.committed(ended=attended.cancelled, ready=attended.lanes)
+        if cancelled:
+            self._observers.emit(JobsCancelled(cancelled, REASON))
+
+    async def _describe(self, connection: Connection, ids: Sequence[UUID]) -> list[JobMoved]:
+        """Return cancelled jobs as observers hear of them, if any listen."""
+        if not ids or not self._observers.want(JobsCancelled):
+            return []
+        return [
+            JobMoved(job.id, job.task, job.queue, JobStatus.BLOCKED, JobStatus.CANCELLED, job.attempt)
+            for job in (await self._store.read_jobs(connection, ids)).values()
+        ]
 
     def _skip(self, note: int, error: Exception) -> None:
         stuck = self._stuck.setdefault(note, Stuck())
