@@ -21,6 +21,7 @@ from pgqueue.model.job_error import describe
 from pgqueue.processes.memory import return_large_blocks
 from pgqueue.worker.attempt import forked
 from pgqueue.worker.attempt.attempt import Stop
+from pgqueue.worker.attempt.soft_limit import groups_taught
 from pgqueue.worker.isolation.importing import host_of, load
 from pgqueue.worker.isolation.runner import AttemptRunner, MainThread
 from pgqueue.worker.isolation.wire import MAX_LINE, pack, pack_outcome, unpack
@@ -126,7 +127,8 @@ def main() -> None:
 
     async def serve() -> None:
         try:
-            await ChildProcess(main_thread, connection).run()
+            with groups_taught:
+                await ChildProcess(main_thread, connection).run()
         finally:
             # Here, not after the loop: closing the loop would let handlers clean up, without their worker.
             end()

@@ -9,6 +9,7 @@ other, because those errors would be lost.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
@@ -82,9 +83,12 @@ class Snooze(ControlFlow):  # what the handler says, not an error
 
 
 def control_flow_of(error: BaseException) -> ControlFlow | None:
-    """Return the signal that *error* is, or that a group of signals alone counts as; None: it is an error."""
-    errors = leaves(error)
-    if not all(issubclass(type(error), ControlFlow) for error in errors):
+    """Return the signal that *error* is, or that a group of signals alone counts as; None: it is an error.
+
+    Cancellations in the group are what the signals made of their siblings.
+    """
+    errors = [each for each in leaves(error) if not issubclass(type(each), asyncio.CancelledError)]
+    if not errors or not all(issubclass(type(each), ControlFlow) for each in errors):
         return None
     for kind in (Reject, Retry):
         for each in errors:

@@ -41,6 +41,7 @@ from pgqueue.upkeep.state import WorkerState
 from pgqueue.upkeep.tools import Tools
 from pgqueue.worker.attempt import forked
 from pgqueue.worker.attempt.attempt import RunningAttempt
+from pgqueue.worker.attempt.soft_limit import groups_taught
 from pgqueue.worker.claim.claimer import Claimer
 from pgqueue.worker.claim.lanes import LaneBook
 from pgqueue.worker.host import WorkerHost
@@ -228,7 +229,7 @@ class Worker:
         slots.bystanders.begin()
         self._blocked_loop = BlockedLoop(self._host, slots, self._finisher, self._announcer)
         try:
-            with telling(slots.bystanders.spare):
+            with telling(slots.bystanders.spare), groups_taught:
                 await self._work(self._watchdog)
         except BaseException as error:
             is_error = isinstance(error, Exception)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -247,6 +248,39 @@ async def test_a_soft_limit_is_one_wherever_it_meets_the_handler(pgq: PgQueue) -
             JobStatus.SUCCEEDED,
             "cleaned up",
         )
+
+
+async def test_the_standard_library_is_changed_only_while_a_worker_runs(pgq: PgQueue) -> None:
+    """Nothing starts on import, and what one worker needs does not end with another."""
+    untouched = asyncio.TaskGroup.__aexit__
+    assert untouched.__module__ == "asyncio.taskgroups"
+    assert not hasattr(untouched, "__wrapped__")
+
+    async with pgq.worker(name="first") as first:
+        await first.wait_ready()
+        during = asyncio.TaskGroup.__aexit__
+        async with pgq.worker(name="second") as second:
+            await second.wait_ready()
+        assert asyncio.TaskGroup.__aexit__ is during
+
+    assert hasattr(during, "__wrapped__") == (sys.version_info < (3, 13))
+    assert asyncio.TaskGroup.__aexit__ is untouched
+
+
+HOSTILE: dict[str, tuple[BaseException, str]] = {
+    "cancellations round a signal": (nested([asyncio.CancelledError(), Snooze(5)]), "snoozed"),
+    "cancellations round an error": (nested([asyncio.CancelledError(), ValueError()]), "exception"),
+    "cancellations alone, deep": (deep([asyncio.CancelledError()]), "exception"),
+    "a signal with an error that exits": (nested([Retry(countdown=1), SystemExit()]), "exception"),
+    "what ends a generator": (nested([GeneratorExit(), Reject("no")]), "exception"),
+}
+
+
+@pytest.mark.parametrize("shape", HOSTILE)
+def test_groups_of_every_shape_have_a_rule(shape: str) -> None:
+    error, reason = HOSTILE[shape]
+
+    assert outcome_of(error, max_retries=0).reason == reason
 
 
 def test_a_time_is_later_than_a_delay() -> None:

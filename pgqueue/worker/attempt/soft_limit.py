@@ -15,7 +15,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Coroutine, Generator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from pgqueue.errors import SoftTimeLimitExceeded
 from pgqueue.worker.attempt import forked
@@ -62,25 +62,52 @@ def _as_meant(error: BaseException, attempt: RunningAttempt) -> BaseException:
     return error if attempt.is_stopped else soft_limit_exceeded(attempt)
 
 
-def _teach_groups() -> None:
-    """Have the exception leave the body of an asyncio.TaskGroup as it came, as it does from Python 3.13 on.
+class GroupsTaught:
+    """Has the exception leave the body of an asyncio.TaskGroup as it came, as it does from Python 3.13 on.
 
     Before, a group takes only CancelledError itself for a cancellation, and wraps what is derived from it: a
-    handler that waits for its soft limit around the group would miss it.
+    handler that waits for its soft limit around the group would miss it. The class is changed while some
+    worker of this process runs, and is as it was before and after.
     """
-    leave = asyncio.TaskGroup.__aexit__
 
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before: Any = None
+
+    def __enter__(self) -> None:
+        if sys.version_info < (3, 13):
+            with self._lock:
+                self._users += 1
+                if self._users == 1:
+                    self._before = asyncio.TaskGroup.__aexit__
+                    self._set(_leaving_as_cancelled(self._before))
+
+    def __exit__(self, *_: object) -> None:
+        if sys.version_info < (3, 13):
+            with self._lock:
+                self._users -= 1
+                # Unless somebody has changed it since: what they put there calls ours.
+                is_ours = getattr(asyncio.TaskGroup.__aexit__, "__wrapped__", None) is self._before
+                if self._users == 0 and is_ours:
+                    self._set(self._before)
+
+    @staticmethod
+    def _set(leave: Any) -> None:
+        asyncio.TaskGroup.__aexit__ = leave  # type: ignore[method-assign]
+
+
+groups_taught: Final = GroupsTaught()
+
+
+def _leaving_as_cancelled(leave: Callable[..., Any]) -> Any:
     @functools.wraps(leave)
     async def leave_as_cancelled(
         group: asyncio.TaskGroup, kind: type[BaseException] | None, error: BaseException | None, trace: Any
     ) -> None:
         await leave(group, asyncio.CancelledError if kind is SoftTimeLimitExceeded else kind, error, trace)
 
-    asyncio.TaskGroup.__aexit__ = leave_as_cancelled  # type: ignore[method-assign, assignment]
-
-
-if sys.version_info < (3, 13):
-    _teach_groups()
+    return leave_as_cancelled
 
 
 def soft_limit_exceeded(attempt: RunningAttempt) -> SoftTimeLimitExceeded:
