@@ -14,7 +14,7 @@ import pytest
 from kit.servers import CrashableServer, crashable_server
 from kit.waiting import eventually, holds
 
-from pgqueue import DatabaseUnavailableError, PgQueue
+from pgqueue import DatabaseUnavailableError, JobFailed, PgQueue
 
 pytestmark = pytest.mark.contract("W7")
 
@@ -46,8 +46,15 @@ async def test_a_full_queue_of_notifications_stops_no_job_and_no_caller(
     async def double(number: int) -> int:
         return 2 * number
 
+    @pgq.task(max_retries=0)
+    async def halve(number: int) -> int:
+        return 2 // number
+
     try:
         async with pgq, pgq.worker():
+            failed = await halve.enqueue(0)
+            with pytest.raises(JobFailed):
+                await failed.result(timeout=30)
             # A tool that somebody forgot: it listens, and sits in a transaction.
             await sleeper.execute("listen something")
             await sleeper.execute("begin; select 1")
@@ -59,7 +66,12 @@ async def test_a_full_queue_of_notifications_stops_no_job_and_no_caller(
                 async with filler.transaction():
                     mine = await double.options(connection=filler).enqueue(2)
                 assert await mine.result() == 4
+                by_sql = await filler.fetchval("select pgqueue.enqueue('double', '[3]')")
+                assert await pgq.handle(by_sql).result() == 6
+                await pgq.redrive(failed.id, arguments={"number": 1})
+                assert await failed.result() == 2
                 later = await double.options(delay=3600).enqueue(3)
+                await pgq.reprioritise(later.id, 5)
                 assert await later.cancel()
                 await pgq.pause(queue="other")
                 await pgq.check()
