@@ -7,12 +7,16 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import Any
 
+import httpx
 import pytest
 from conftest import Databases
 
 from pgqueue import ConfigurationError, InvalidOptionError, JobContext, JobFailed, PgQueue
+from pgqueue.web import status_app
 
 pytestmark = pytest.mark.contract("W4")
+
+TOKEN = "t" * 32
 
 ENCODINGS = ["LATIN1", "SQL_ASCII", "WIN1252", "EUC_JP"]
 WIDE = "é → 漢字 😀"
@@ -98,3 +102,22 @@ async def test_a_tag_that_does_not_fit_is_refused_and_nothing_is_written(narrow:
     assert (await narrow.jobs()).jobs == []
     with pytest.raises(ConfigurationError, match="LATIN1"):
         narrow.worker(queues=["漢"])
+
+
+@pytest.mark.parametrize("narrow_dsn", ["LATIN1"], indirect=True)
+async def test_a_submission_that_does_not_fit_is_answered_with_422(narrow: PgQueue) -> None:
+    @narrow.task
+    async def work(text: str) -> str:
+        return text
+
+    app = status_app(narrow, token=TOKEN)
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:
+        for options in ({"tags": ["漢"]}, {"queue": "漢"}):
+            body = {"task": "work", "arguments": {"text": WIDE}, **options}
+            refused = await client.post("/jobs", json=body)
+            assert (refused.status_code, "encoding" in refused.text) == (422, True), refused.text
+        taken = await client.post("/jobs", json={"task": "work", "arguments": {"text": WIDE}})
+        assert taken.status_code == 202, taken.text
+    assert [each.arguments for each in (await narrow.jobs()).jobs] == [{"text": WIDE}]
