@@ -88,6 +88,27 @@ async def test_a_row_that_fits_nowhere_is_found_and_put_right_or_failed(
     assert sum(counts) == (becomes == "scheduled")
 
 
+@pytest.mark.contract("W8", "W10")
+async def test_a_row_that_cannot_be_put_right_keeps_no_other_from_it(
+    pgq: PgQueue, db: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    @pgq.task
+    async def work(n: int) -> int:
+        return n
+
+    jobs = [await work.enqueue(n) for n in range(3)]
+    await db.execute(WRITER)
+    await db.execute("truncate pgqueue.ready")
+    await db.execute(f"alter table pgqueue.ready add constraint refused check (job_id <> '{jobs[1].id}')")
+    async with pgq.worker():
+        assert [await jobs[n].result(timeout=30) for n in (0, 2)] == [0, 2]
+
+        async def is_said() -> bool:
+            return f"row {jobs[1].id} fits nowhere (no_place) and cannot be put right" in caplog.text
+
+        await eventually(is_said)
+
+
 @pytest.mark.contract("W10")
 async def test_jobs_of_a_lease_that_was_deleted_by_hand_are_rescued(pgq: PgQueue, db: Connection) -> None:
     @pgq.task
