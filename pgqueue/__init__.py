@@ -24,6 +24,7 @@ from pgqueue.errors import (
     InvalidProgressError,
     InvalidStepError,
     InvalidTaskError,
+    InvalidWorkflowError,
     JobCancelled,
     JobDidNotSucceed,
     JobExpired,
@@ -48,6 +49,7 @@ from pgqueue.errors import (
     SoftTimeLimitExceeded,
     UnknownQueueError,
     UnknownTaskError,
+    WorkflowFailed,
     WrongEventLoopError,
 )
 from pgqueue.model.dead_letters import (
@@ -63,13 +65,20 @@ from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import Action, Attempt, Job, JobStatus
 from pgqueue.model.progress import Progress
 from pgqueue.model.setting import Setting
+from pgqueue.model.workflows import Workflow
 from pgqueue.options.checks import FROM_ARGUMENTS
 from pgqueue.retry.control import Reject, Retry, Snooze
+from pgqueue.tasks.canvas import Canvas, Chain, Group, Link
+from pgqueue.tasks.combining import chain, chord, group, group_of
 from pgqueue.tasks.context import JobContext, current_job
 from pgqueue.tasks.handle import JobHandle
+from pgqueue.tasks.joins import at_least
+from pgqueue.tasks.results import Outcome, Results
 from pgqueue.tasks.signature import Signature
 from pgqueue.tasks.task import Task
+from pgqueue.tasks.workflow_handle import WorkflowHandle
 from pgqueue.worker import Worker
+from pgqueue.workflows.dag import DagNode, WorkflowBuilder
 
 __version__ = "0.1.0"
 
@@ -78,9 +87,12 @@ __all__ = [
     "Action",
     "Attempt",
     "BackgroundError",
+    "Canvas",
+    "Chain",
     "CodecError",
     "ConfigurationError",
     "ContextError",
+    "DagNode",
     "DatabaseUnavailableError",
     "DeadLetter",
     "DeadLetterDetails",
@@ -90,6 +102,7 @@ __all__ = [
     "DuplicateJobError",
     "DuplicateKeyError",
     "DuplicateTaskError",
+    "Group",
     "IdempotencyConflictError",
     "InvalidArgumentsError",
     "InvalidFilterError",
@@ -98,6 +111,7 @@ __all__ = [
     "InvalidProgressError",
     "InvalidStepError",
     "InvalidTaskError",
+    "InvalidWorkflowError",
     "Job",
     "JobCancelled",
     "JobContext",
@@ -113,9 +127,11 @@ __all__ = [
     "JobStatus",
     "KeyInFlightError",
     "LeaseLostError",
+    "Link",
     "MissingPrivilegeError",
     "NotADeadLetterError",
     "NotOpenError",
+    "Outcome",
     "Page",
     "PayloadTooLargeError",
     "PgQueue",
@@ -129,6 +145,7 @@ __all__ = [
     "RefusedByDatabaseError",
     "Reject",
     "ResultTimeoutError",
+    "Results",
     "Retry",
     "SchemaError",
     "SchemaLockedError",
@@ -140,6 +157,15 @@ __all__ = [
     "UnknownQueueError",
     "UnknownTaskError",
     "Worker",
+    "Workflow",
+    "WorkflowBuilder",
+    "WorkflowFailed",
+    "WorkflowHandle",
     "WrongEventLoopError",
+    "at_least",
+    "chain",
+    "chord",
     "current_job",
+    "group",
+    "group_of",
 ]

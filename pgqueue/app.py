@@ -18,11 +18,10 @@ from pgqueue.background.notifications import Signals
 from pgqueue.background.reading import Reads
 from pgqueue.background.stats import StatsWriter
 from pgqueue.background.watching import Watches
-from pgqueue.client.dead_letters import DeadLetterInterface
-from pgqueue.client.enqueueing import EnqueueInterface
 from pgqueue.client.measuring import MeasureInterface
 from pgqueue.client.operating import SettingInterface
 from pgqueue.client.web import WebInterface
+from pgqueue.client.workflows import WorkflowInterface
 from pgqueue.database import migrations
 from pgqueue.database.lock_wait import with_lock_limit
 from pgqueue.database.pool import Database
@@ -30,6 +29,7 @@ from pgqueue.database.sql import check_schema_name
 from pgqueue.enqueueing.calls import CallReader
 from pgqueue.enqueueing.inbox import Inbox
 from pgqueue.enqueueing.submitting import SubmittingWriter
+from pgqueue.enqueueing.workflow_writer import WorkflowWriter
 from pgqueue.enqueueing.writer import Writer
 from pgqueue.errors import (
     BackgroundError,
@@ -78,7 +78,7 @@ LAST_WORDS_WITHIN = 1.0
 """Seconds for which closing waits until notifications are sent."""
 
 
-class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureInterface, WebInterface):
+class PgQueue(WorkflowInterface, SettingInterface, MeasureInterface, WebInterface):
     """Tasks, and the database that their jobs are in.
 
     The constructor connects to nothing and starts nothing; `async with` opens it.
@@ -164,6 +164,9 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
             self.registry, codec, payload_limit=payload_limit, check_queue=self._check_declared
         )
         self._writer = Writer(self._database, self._store, self._signals, self._depths)
+        self._workflow_writer = WorkflowWriter(
+            self._database, self._store, self._signals, self._depths, self._writer
+        )
         self._inbox = Inbox(self._database, self._store)
         self._workers: list[Worker] = []
         self._missing_rights: list[str] = []
@@ -216,6 +219,7 @@ class PgQueue(EnqueueInterface, DeadLetterInterface, SettingInterface, MeasureIn
             level = read_options(f"task {task_name!r}", options, Level.TASK)
             definition = TaskDefinition(task_name, function, level, isolation=isolation)
             self.registry.add(definition)
+            definition.host = self
             return Task(self, definition)
 
         return declare if handler is None else declare(handler)

@@ -16,6 +16,7 @@ PgQueueError
 ├── CodecError                  the stored data of a job cannot be decoded here
 ├── NotADeadLetterError         a redrive or a discard of a job that has not failed
 ├── JobNotWaitingError          a new priority for a job that is running or has ended
+├── InvalidWorkflowError        what cannot be a workflow: an empty chain, a cycle, too many members
 ├── InvalidFilterError          an invalid filter, cursor or limit
 ├── DuplicateJobError
 │   └── DuplicateKeyError       another job holds the idempotency key
@@ -34,6 +35,7 @@ PgQueueError
 ├── ResultTimeoutError          the job did not finish in time; it was not cancelled
 └── JobDidNotSucceed
     ├── JobFailed
+    │   └── WorkflowFailed      ... and with it the workflow that it is in
     ├── JobCancelled
     └── JobExpired
 
@@ -46,10 +48,14 @@ asyncio.CancelledError
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
 from pydantic import ValidationError
+
+MAX_NAMED: Final = 100
+"""Jobs that an error names."""
 
 
 class PgQueueError(Exception):
@@ -87,6 +93,10 @@ class InvalidArgumentsError(PgQueueError):
         self.argument = argument
         self.errors = cause.errors(include_url=False) if cause is not None else []
         super().__init__(f"task {task!r}: {problem}")
+
+
+class InvalidWorkflowError(PgQueueError):
+    """What was composed cannot be a workflow: an empty chain, too many members. Nothing was written."""
 
 
 class ContextError(PgQueueError):
@@ -414,6 +424,33 @@ class JobFailed(JobDidNotSucceed):
         self.error_type = error_type
         self.error_message = error_message
         super().__init__(job_id, f"job {job_id} ({task}) failed ({reason}): {error_type}: {error_message}")
+
+
+class WorkflowFailed(JobFailed):
+    """A job of the workflow failed, and because of it what waits for it never ran.
+
+    What is said of the job is said of the first one that failed; `failed` has the ids of all, up to 1,000.
+    `workflow_id` is that of the whole.
+    """
+
+    def __init__(
+        self,
+        job_id: UUID,
+        task: str,
+        *,
+        reason: str,
+        error_type: str,
+        error_message: str,
+        workflow_id: UUID,
+        failed: Sequence[UUID],
+    ) -> None:
+        super().__init__(job_id, task, reason=reason, error_type=error_type, error_message=error_message)
+        self.workflow_id = workflow_id
+        self.failed = failed
+        if len(failed) > 1:
+            others = ", ".join(map(str, failed[1:MAX_NAMED]))
+            more = "" if len(failed) <= MAX_NAMED else f" and {len(failed) - MAX_NAMED} more"
+            self.args = (f"{self.args[0]}; these jobs failed as well: {others}{more}",)
 
 
 class JobCancelled(JobDidNotSucceed):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -15,11 +17,12 @@ from pgqueue.enqueueing.gc_pause import collector_paused
 from pgqueue.errors import ConfigurationError, InvalidOptionError, UnknownTaskError
 from pgqueue.events.kinds import BatchSent, JobMoved, JobsEnqueued, JobsReplaced
 from pgqueue.model.checks import MAX_TASK_LENGTH, Duration, positive_seconds, shown, text
-from pgqueue.model.ids import new_id
+from pgqueue.model.ids import new_id, new_ids
 from pgqueue.model.jobs import JobStatus
 from pgqueue.options.declared import CallOptions
-from pgqueue.options.levels import read_options
+from pgqueue.options.levels import Options, read_options
 from pgqueue.options.table import Level
+from pgqueue.store import Barrier, Edge, Graph, NewJob, Node
 from pgqueue.tasks.handle import JobHandle
 from pgqueue.tasks.signature import Signature
 
@@ -41,12 +44,16 @@ class EnqueueInterface(JobInterface):
     ) -> JobHandle[R]:
         """Enqueue one call. See `Task.enqueue`, and `enqueue_many` for *key_wait*."""
         if connection is not None or key_wait is not None or self._depths.is_limited:
+            if signature.options and "depends_on" in signature.options:
+                return await self._enqueue_behind(signature, connection)
             [handle] = await self.enqueue_many([signature], connection=connection, key_wait=key_wait)
             return cast(JobHandle[R], handle)
         if self._host is None:
             self._check_open()
         call = self._reader.read(signature)
         if not call.is_plain:
+            if call.depends_on:
+                return await self._enqueue_behind(signature, None)
             [handle] = await self.enqueue_many([signature])
             return cast(JobHandle[R], handle)
         # A job alone is not made a batch of one: most enqueues are this one.
@@ -62,6 +69,40 @@ class EnqueueInterface(JobInterface):
             job = JobMoved(job_id, task, queue, None, JobStatus.PENDING)
             observers.emit(JobsEnqueued({(task, queue): 1}, lambda: (job,)))
         return JobHandle(self, job_id, signature.definition)
+
+    async def _enqueue_behind(self, signature: Signature[R], connection: Connection | None) -> JobHandle[R]:
+        """Enqueue a call that depends on jobs that are there already. Raises InvalidOptionError."""
+        self._check_open()
+        call = self._reader.read(signature)
+        if call.id is not None or call.key_rule is not None:
+            raise InvalidOptionError(
+                f"task {signature.task!r}: a job with 'depends_on' can have neither an 'id' nor an "
+                "idempotency key"
+            )
+        if not call.depends_on:
+            options = {name: value for name, value in signature.options.items() if name != "depends_on"}
+            [handle] = await self.enqueue_many(
+                [replace(signature, options=Options(**options))], connection=connection
+            )
+            return cast(JobHandle[R], handle)
+        stored = self._reader.stored(self._reader.encode(signature))
+        workflow_id, job_id = new_ids(2)
+        barrier = Barrier(job_id, is_join=False, total=len(call.depends_on), runs_anyway=call.allow_failure)
+        edges = [Edge(parent, job_id, place, direct=False) for place, parent in enumerate(call.depends_on)]
+        node = Node(job_id, NewJob(call.template, stored))
+        await self._write_graph(Graph(workflow_id, job_id, None, [node], [barrier], edges), connection)
+        return JobHandle(self, job_id, signature.definition)
+
+    async def _write_graph(self, graph: Graph, connection: Connection | None) -> None:
+        started_at = time.monotonic()
+        await self._workflow_writer.write(graph, connection)
+        observers = self._observers
+        if observers.want(BatchSent):
+            observers.emit(BatchSent("enqueue", len(graph.nodes), time.monotonic() - started_at))
+        if observers.want(JobsEnqueued):
+            jobs = _jobs_of(graph)
+            counts = Counter((job.task, job.queue) for job in jobs)
+            observers.emit(JobsEnqueued(counts, lambda: jobs, is_committed=connection is None))
 
     async def enqueue_by_name(
         self,
@@ -160,6 +201,18 @@ class EnqueueInterface(JobInterface):
         (seconds or a timedelta). Raises InvalidOptionError, DatabaseUnavailableError.
         """
         return await self._inbox.mark_processed(source, event_id, ttl, connection)
+
+
+def _jobs_of(graph: Graph) -> list[JobMoved]:
+    waiting = {edge.downstream for edge in graph.edges}
+    moved = []
+    for node in graph.nodes:
+        if node.job is not None:
+            template = node.job.template
+            now = JobStatus.SCHEDULED if template.is_timed else JobStatus.PENDING
+            now = JobStatus.BLOCKED if node.id in waiting else now
+            moved.append(JobMoved(node.id, template.task, template.lane[0], None, now))
+    return moved
 
 
 def _check_key_wait(key_wait: float, connection: Connection | None) -> None:

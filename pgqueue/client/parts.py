@@ -15,6 +15,7 @@ from pgqueue.database.pool import Database
 from pgqueue.database.visibility import hidden_job, may_hide_jobs
 from pgqueue.enqueueing.calls import CallReader
 from pgqueue.enqueueing.inbox import Inbox
+from pgqueue.enqueueing.workflow_writer import WorkflowWriter
 from pgqueue.enqueueing.writer import Writer
 from pgqueue.errors import (
     JobNotFoundError,
@@ -53,6 +54,7 @@ class Parts:
     _depths: Depths
     _reader: CallReader
     _writer: Writer
+    _workflow_writer: WorkflowWriter
     _inbox: Inbox
     _host: asyncio.Task[None] | None
     _reads_nothing: bool

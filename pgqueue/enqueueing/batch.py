@@ -36,12 +36,15 @@ class Call:
     key_rule: KeyRule | None = None
     key: str | None = None
     """The idempotency key. None: there is none, or the arguments are it."""
+    depends_on: tuple[UUID, ...] = ()
+    allow_failure: bool = False
     is_plain: bool = field(init=False)
-    """Whether its job can run now, has a fresh id and no idempotency key."""
+    """Whether its job can run now, has a fresh id and no idempotency key, and depends on no other."""
 
     def __post_init__(self) -> None:
         """Work out what every enqueue asks for."""
         is_plain = self.id is None and self.key_rule is None and not self.template.is_timed
+        is_plain = is_plain and not self.depends_on
         object.__setattr__(self, "is_plain", is_plain)
 
     @classmethod
@@ -71,6 +74,8 @@ class Call:
             raises_on_duplicate=options["on_duplicate"] == "raise",
             key_rule=KeyRule.of(task, options),
             key=key if isinstance(key, str) else None,
+            depends_on=options["depends_on"],
+            allow_failure=options["allow_failure"],
         )
 
     def alike(self, call: Options) -> Call:
@@ -82,6 +87,8 @@ class Call:
             self.raises_on_duplicate,
             self.key_rule,
             key if isinstance(key, str) else self.key,
+            self.depends_on,
+            self.allow_failure,
         )
 
 

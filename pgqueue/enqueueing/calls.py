@@ -8,6 +8,7 @@ from typing import Any
 
 from pgqueue.enqueueing.batch import Batch, Call
 from pgqueue.enqueueing.gc_pause import collector_paused
+from pgqueue.errors import InvalidOptionError
 from pgqueue.model.ids import new_ids
 from pgqueue.options.levels import NO_OPTIONS
 from pgqueue.tasks.arguments import encode_by_name
@@ -65,6 +66,17 @@ class CallReader:
             signature.args, signature.kwargs, limit=self._payload_limit
         )
 
+    def encode_link(self, signature: Signature[Any]) -> str:
+        """Return, as JSON, the arguments of a call without its first one, which the result before it becomes.
+
+        Raises InvalidArgumentsError, PayloadTooLargeError.
+        """
+        if signature.definition is None:
+            return self.encode(signature)
+        return signature.definition.arguments.without_first().encode(
+            signature.args, signature.kwargs, limit=self._payload_limit
+        )
+
     def stored(self, document: str) -> str:
         """Return arguments as they are stored. Raises what the codec raises."""
         return document if self._codec is None else encode_document(self._codec, document)
@@ -108,6 +120,11 @@ class Intake:
         known = self._calls.get((signature.task, id(signature.options)))
         if known is None:
             call = self._reader.read(signature, self._alike)
+            if call.depends_on:
+                raise InvalidOptionError(
+                    f"task {signature.task!r}: enqueue a job with 'depends_on' by itself: several that "
+                    "depend on each other are a workflow (pgq.workflow)"
+                )
             self._calls[signature.task, id(signature.options)] = signature.options, call
         else:
             call = known[1]

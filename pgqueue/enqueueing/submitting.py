@@ -27,7 +27,7 @@ class SubmittingWriter(Writer):
         """Write one job that can run now. Raises DatabaseUnavailableError, MissingPrivilegeError."""
         batch = Batch()
         batch.add(call, job_id, document)
-        await self._lanes.learn(batch.lanes)
+        await self.lanes.learn(batch.lanes)
         await self._write_own(batch, None, None)
 
     async def _write_on(
@@ -35,7 +35,7 @@ class SubmittingWriter(Writer):
     ) -> None:
         if intake is not None and not intake.is_whole:
             intake.take_all()
-            await self._lanes.learn(batch.lanes)
+            await self.lanes.learn(batch.lanes)
         await self._write_transaction(connection, batch, key_wait)
 
     async def _write_parts(self, connection: Connection, batch: Batch) -> list[int]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Final
@@ -60,12 +60,12 @@ class Writer:
         self._signals = signals
         self._depths = depths
         self._counting = anyio.Lock()
-        self._lanes = Lanes(database, store)
-        self._known = self._lanes.known
+        self.lanes = Lanes(database, store)
+        self._known = self.lanes.known
 
     def forget_lanes(self) -> None:
         """Ask for lanes anew: the database may be another one."""
-        self._lanes.forget()
+        self.lanes.forget()
 
     async def write_one(self, call: Call, job_id: UUID, document: str) -> None:
         """Write one job that can run now, with a fresh id and no key, to a queue without a limit.
@@ -82,14 +82,14 @@ class Writer:
             except _RETRIED as error:
                 is_unsure = isinstance(error, CONNECTION_ERRORS)
                 if isinstance(error, asyncpg.NotNullViolationError):
-                    self._lanes.forget()
+                    self.lanes.forget()
             except asyncpg.PostgresError as error:
                 raise refused(error, 0.0) from error
         else:
             is_unsure = False
         batch = Batch(is_unsure=is_unsure)
         batch.add(call, job_id, document)
-        await self._lanes.learn(batch.lanes)
+        await self.lanes.learn(batch.lanes)
         await self._write_own(batch, None, None)
 
     async def write(self, intake: Intake, connection: Connection | None, key_wait: float | None) -> None:
@@ -99,19 +99,23 @@ class Writer:
         if connection is not None or self._depths.is_limited or not batch.is_plain:
             intake.take_all()
         if connection is None:
-            await self._lanes.learn(batch.lanes)
+            await self.lanes.learn(batch.lanes)
         if self._depths.is_limited:
-            await self._write_where_room(batch, connection, key_wait)
+            writing = (
+                partial(self._write_own, batch, None, key_wait)
+                if connection is None
+                else partial(self._write_for_caller, batch, connection)
+            )
+            await self.write_where_room(batch.ready_by_queue(), writing)
         elif connection is not None:
             await self._write_for_caller(batch, connection)
         else:
             await self._write_own(batch, intake, key_wait)
 
-    async def _write_where_room(
-        self, batch: Batch, connection: Connection | None, key_wait: float | None
+    async def write_where_room(
+        self, counts: Mapping[str, int], writing: Callable[[], Coroutine[Any, Any, None]]
     ) -> None:
-        """Write if the queues have room. Raises QueueFullError."""
-        counts = batch.ready_by_queue()
+        """Do the *writing* of so many jobs by queue if the queues have room. Raises QueueFullError."""
         for queue, count, limit in self._depths.limited(counts):
             known = self._depths.of(queue)
             if known.must_be_counted(count, limit, time.monotonic()):
@@ -119,10 +123,7 @@ class Writer:
         self._depths.admit(counts)
         is_written = False
         try:
-            if connection is None:
-                await self._write_own(batch, None, key_wait)
-            else:
-                await self._write_for_caller(batch, connection)
+            await writing()
             is_written = True
         finally:
             self._depths.conclude(counts, is_written=is_written)
@@ -159,8 +160,8 @@ class Writer:
                     raise unavailable(error, time.monotonic() - began_at) from error
             except asyncpg.NotNullViolationError:
                 # The lane was removed, or the database is not the one it was.
-                self._lanes.forget()
-                await self._lanes.learn(batch.lanes)
+                self.lanes.forget()
+                await self.lanes.learn(batch.lanes)
             except CONNECTION_ERRORS as error:
                 batch.is_unsure = True
                 if time.monotonic() >= deadline:
@@ -181,7 +182,7 @@ class Writer:
                 return
             except _NotPlainError:
                 intake.take_all()
-                await self._lanes.learn(batch.lanes)
+                await self.lanes.learn(batch.lanes)
         if batch.is_one_statement:
             await self._store.enqueue(connection, batch.ready)
         else:
@@ -203,7 +204,7 @@ class Writer:
             await _while_sending(self._write_ready(connection, part), partial(intake.take, PART))
             if not batch.is_plain:
                 raise _NotPlainError
-            await self._lanes.learn(batch.lanes)
+            await self.lanes.learn(batch.lanes)
 
     async def _write_ready(self, connection: Connection, jobs: NewJobs) -> None:
         for each in chunks(jobs):
@@ -226,7 +227,7 @@ class Writer:
     async def _write_for_caller(self, batch: Batch, connection: Connection) -> None:
         """Write in the caller's transaction; if the write fails, a savepoint keeps the rest of it whole."""
         if not batch.lanes <= self._known.keys():
-            batch.name_lanes(await self._lanes.learn_beside(connection, batch.lanes))
+            batch.name_lanes(await self.lanes.learn_beside(connection, batch.lanes))
         known, is_named = -1, False
         while True:
             try:
@@ -244,7 +245,7 @@ class Writer:
                 if is_named:
                     raise
                 is_named = True
-                batch.name_lanes(await self._lanes.learn_beside(connection, batch.lanes))
+                batch.name_lanes(await self.lanes.learn_beside(connection, batch.lanes))
             except asyncpg.UniqueViolationError:
                 # Another caller chose the same id just now: look again, unless looking found nothing new. To
                 # a snapshot that is older than that job, it stays invisible.

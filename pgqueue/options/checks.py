@@ -51,6 +51,8 @@ MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767
 MAX_TAGS: Final = 100
 MAX_HEADERS: Final = 100
 MAX_HEADER_LENGTH: Final = 8192
+MAX_PARENTS: Final = 1000
+"""How many jobs one can depend on."""
 MAX_INTERVALS: Final = 1000
 """How many delays `retry_intervals` may list."""
 
@@ -99,6 +101,18 @@ def job_id(what: str, value: object) -> UUID | None:
         return read_id(value)  # type: ignore[arg-type]  # it refuses what it is not
     except InvalidIdError:
         raise InvalidOptionError(f"{what} must be a UUID or its string, got {shown(value)}") from None
+
+
+def job_ids(what: str, value: object) -> tuple[UUID, ...]:
+    """Return *value*, ids of jobs, each once."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence):
+        raise InvalidOptionError(f"{what} must be a list of ids of jobs, got {shown(value)}")
+    if len(value) > MAX_PARENTS:
+        raise InvalidOptionError(f"{what} must be at most {MAX_PARENTS:,} ids, got {len(value):,}")
+    found = [job_id(what, each) for each in value]
+    if None in found:
+        raise InvalidOptionError(f"{what} must be a list of ids of jobs, got {shown(value)}")
+    return tuple(dict.fromkeys(each for each in found if each is not None))
 
 
 def on_duplicate(what: str, value: object) -> str:

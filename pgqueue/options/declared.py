@@ -132,6 +132,11 @@ class CallOptions(JobOptions, total=False):
     """The job's id, chosen by the caller."""
     on_duplicate: Literal["return", "raise"]
     """What to do if a job with this id exists: "return" its handle, or "raise" DuplicateJobError."""
+    depends_on: Sequence[UUID | str]
+    """Start when these jobs have succeeded; if one does not, or does not exist, be cancelled
+    (upstream_failed)."""
+    allow_failure: bool
+    """True: start when the jobs in `depends_on` have ended, however."""
     run_at: datetime | None
     """Start no earlier than this time zone-aware datetime."""
     key: str | None

@@ -102,6 +102,8 @@ OPTIONS: Final[Mapping[str, Option]] = {
         _job("headers", checks.headers, {}, _JOB | {Level.HTTP}),
         _job("id", checks.job_id, None, _CALL | {Level.HTTP}),
         _job("on_duplicate", checks.on_duplicate, "return", _CALL),
+        _job("depends_on", checks.job_ids, (), _CALL),
+        _job("allow_failure", flag, default=False, levels=_CALL),
         # Over HTTP, the header Idempotency-Key sets these.
         _job("idempotency_key", checks.idempotency_key, None),
         _job("idempotency_window", checks.seconds_or_none, 24 * 60 * 60.0),

@@ -94,3 +94,18 @@ class Graph:
     edges: Sequence[Edge] = ()
     callbacks: Sequence[Callback] = ()
     parent_job: UUID | None = None
+
+    @property
+    def lanes(self) -> set[tuple[str, int]]:
+        """The lanes of all jobs, by queue and priority."""
+        jobs = [node.job for node in self.nodes if node.job is not None]
+        return {job.template.lane for job in (*jobs, *(each.job for each in self.callbacks))}
+
+    def first_jobs(self) -> list[NewJob]:
+        """Return the jobs that can run at once."""
+        waiting = {edge.downstream for edge in self.edges}
+        return [
+            node.job
+            for node in self.nodes
+            if node.job is not None and node.id not in waiting and not node.job.template.is_timed
+        ]

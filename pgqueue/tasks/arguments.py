@@ -14,6 +14,7 @@ import types
 from collections.abc import Callable, Mapping
 from copy import copy
 from datetime import datetime
+from functools import cached_property
 from typing import Annotated, Any, Final, NotRequired, Union, cast, get_args, get_origin, get_type_hints
 
 from pydantic import AwareDatetime, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -31,11 +32,19 @@ from pgqueue.errors import InvalidArgumentsError, InvalidTaskError, PayloadTooLa
 from pgqueue.model.job_error import name_of
 from pgqueue.tasks.mismatch import MOST_TOLD, without_values
 from pgqueue.tasks.redaction import Parameters, Paths
+from pgqueue.tasks.results import Results
 from pgqueue.tasks.round_trip import MAX_DIGITS, Form, find_changed
 from pgqueue.tasks.unions import keep_kinds
 
 POSITIONAL: Final = "*"
 """The key of positional arguments whose names the caller did not know. No parameter can have this name."""
+
+INPUTS: Final = "<"
+"""The key that says that a job of a workflow takes its first argument from the results before it, and how.
+
+The handler's parameters refuse it, so a plain job pays nothing for the question, and a worker of a version
+without workflows does not run the job without its first argument.
+"""
 
 # Nothing may turn into something else on its way: without these, infinity would be stored as null
 # and bytes that are not UTF-8 would be refused.
@@ -52,6 +61,14 @@ _Parameter = inspect.Parameter
 
 class UndecodableError(Exception):
     """The stored arguments are invalid for the handler. Ends the job, not the worker."""
+
+
+class TakesInputsError(UndecodableError):
+    """The first argument of the call is still to be read: `inputs` says from what. See INPUTS."""
+
+    def __init__(self, inputs: str) -> None:
+        self.inputs = inputs
+        super().__init__("its first argument comes from the jobs before it")
 
 
 class Arguments:
@@ -82,14 +99,19 @@ class Arguments:
             raise InvalidTaskError(
                 f"task {task!r} takes *{rest}: declare {self.context_parameter!r} after it, keyword-only"
             )
+        self._shape = shape
+        self._without_first: Arguments | None = None
         self._names = shape.keys() - {self._rest, self._named_rest}
-        schema = keep_kinds(_adapter(task, "a parameter", _typed_dict(task, shape)).core_schema)
+        self._set_form(_adapter(task, "a parameter", _typed_dict(task, shape)).core_schema)
+        # Calls by keyword alone need no rearranging when the handler runs: the usual case.
+        self._is_plain = not (self._positional_only or self._rest or self._named_rest)
+
+    def _set_form(self, schema: Any) -> None:
+        schema = keep_kinds(schema)
         # A TypedDict's own configuration does not apply to the serialisation of its fields: pass it again.
         self._form = Form(schema, SchemaValidator(schema), SchemaSerializer(schema, _CORE_CONFIG))
         self._validate, self._to_json, self._from_json = self._form.calls
         self._is_exact = self._form.is_exact
-        # Calls by keyword alone need no rearranging when the handler runs: the usual case.
-        self._is_plain = not (self._positional_only or self._rest or self._named_rest)
 
     def _take_context(self, parameter: inspect.Parameter, what: str) -> None:
         if self.context_parameter is not None:
@@ -199,6 +221,83 @@ class Arguments:
                 return name
         return next(iter(values)) if len(values) == 1 else None
 
+    @property
+    def first(self) -> str | None:
+        """The parameter that takes the first positional argument."""
+        return self._positional[0] if self._positional else self._rest
+
+    @property
+    def first_type(self) -> Any:
+        """The annotation of that parameter; of `*rest`, that of one."""
+        if self.first is None:
+            return Any
+        annotation = self._shape[self.first]
+        if get_origin(annotation) is NotRequired:
+            [annotation] = get_args(annotation)
+        return get_args(annotation)[0] if self.first == self._rest else annotation
+
+    @cached_property
+    def read_items(self) -> Callable[[str], list[Any]] | None:
+        """What reads a page of results, a JSON array, for a first parameter Results[...]; None for any other.
+
+        It raises ValidationError.
+        """
+        first = self.first_type
+        if get_origin(first) is not Results or self.first == self._rest:
+            return None
+        [item] = get_args(first)
+        adapter: TypeAdapter[Any] = _adapter(self._task, "a result", list[item])  # type: ignore[valid-type]
+        return adapter.validate_json
+
+    def with_first(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return a decoded call with another first argument."""
+        if args:
+            return (value, *args[1:]), kwargs
+        assert self.first is not None
+        return args, {**kwargs, self.first: value}
+
+    def without_first(self) -> Arguments:
+        """Return these parameters for calls whose first argument is the result before them.
+
+        Raises InvalidArgumentsError if the handler takes none by position.
+        """
+        if self.first is None:
+            raise InvalidArgumentsError(
+                self._task, "takes no positional argument, and so no result; use .si(...) to pass none"
+            )
+        if not self._positional:
+            # The result comes before the others of *rest.
+            return self
+        if self._without_first is None:
+            others = copy(self)
+            others._leave_out_first()  # noqa: SLF001  # of this class
+            self._without_first = others
+        return self._without_first
+
+    def _leave_out_first(self) -> None:
+        first = self._positional[0]
+        self._positional = self._positional[1:]
+        self._positional_only = self._positional_only[1:]
+        self._shape = {name: annotation for name, annotation in self._shape.items() if name != first}
+        self._names = self._names - {first}
+        self._set_form(_adapter(self._task, "a parameter", _typed_dict(self._task, self._shape)).core_schema)
+
+    def prepend(self, document: str, result: str) -> str:
+        """Return the stored arguments *document* of a link with *result*, as JSON, before the others."""
+        given = from_json(document)
+        del given[INPUTS]
+        first = self.first
+        if first is None or POSITIONAL in given:
+            given[POSITIONAL] = [from_json(result), *given.get(POSITIONAL, ())]
+        elif first == self._rest:
+            given[first] = [from_json(result), *given.get(first, ())]
+        else:
+            rest = to_json(given).decode()[1:]
+            return f"{{{to_json(first).decode()}:{result}{',' if given else ''}{rest}"
+        return to_json(given).decode()
+
     def for_json(self) -> Arguments:
         """Return these parameters for calls whose arguments are JSON values, as clients of HTTP send them.
 
@@ -295,6 +394,8 @@ class Arguments:
             raw = from_json(stored)
             if isinstance(raw, list):
                 raw = {POSITIONAL: raw}
+            if isinstance(raw, dict) and isinstance(raw.get(INPUTS), str):
+                raise TakesInputsError(raw[INPUTS])
             if not isinstance(raw, dict) or not isinstance(raw.get(POSITIONAL), list):
                 raise UndecodableError(_describe(error, names_extra=False)) from error
             named = self._by_name(tuple(raw.pop(POSITIONAL)), raw)

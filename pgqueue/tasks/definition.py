@@ -46,6 +46,8 @@ class TaskDefinition:
         self.result = Result(name, typed)
         self.module = typed.__module__
         """Where a child process finds it."""
+        self.host: object | None = None
+        """The PgQueue that declares it."""
         self.where = f"{typed.__module__}.{typed.__qualname__}"
         """Where the handler is defined, for errors."""
 

@@ -11,8 +11,8 @@ import anyio
 from pgqueue.errors import JobCancelled, JobExpired, JobFailed, ResultTimeoutError
 from pgqueue.model.checks import patience
 from pgqueue.model.jobs import Job, JobStatus
+from pgqueue.tasks.canvas import R_co
 from pgqueue.tasks.definition import TaskDefinition
-from pgqueue.tasks.signature import R_co
 
 
 class Jobs(Protocol):

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from itertools import islice
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    TypeVarTuple,
+    overload,
+)
 
+from pgqueue.errors import InvalidWorkflowError
+from pgqueue.model.checks import shown
 from pgqueue.options.declared import CallOptions
 from pgqueue.options.levels import NO_OPTIONS, Options, read_options
 from pgqueue.options.table import Level
+from pgqueue.tasks.canvas import Group, Link, Whole, canvases_of, each_of
 from pgqueue.tasks.context import JobContext
 from pgqueue.tasks.definition import TaskDefinition
 from pgqueue.tasks.handle import JobHandle, Jobs
-from pgqueue.tasks.signature import Signature
+from pgqueue.tasks.signature import Immutable, Signature
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -22,7 +36,10 @@ if TYPE_CHECKING:
 
 
 P = ParamSpec("P")
+Rest = ParamSpec("Rest")
+A = TypeVar("A")
 R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 
 class Queue(Jobs, Protocol):
@@ -62,7 +79,7 @@ class Task(Generic[P, R]):
         """The name under which the task's jobs are stored."""
         return self.definition.name
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Call the handler directly, without a job."""
         return self.definition.handler(*args, **kwargs)
 
@@ -75,9 +92,46 @@ class Task(Generic[P, R]):
         """
         return await self._queue.enqueue(self.s(*args, **kwargs), connection=self._connection)
 
-    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
-        """Return this call as a value, to enqueue later."""
+    # A type checker that met Any while it chose an overload of the decorator knows a Task[Any, Any]: its
+    # calls fit anywhere. Where all parameters have defaults, a call is whole, and could lack the first one.
+    @overload
+    def s(self: Task[..., _Untyped], *args: Any, **kwargs: Any) -> Any: ...
+    @overload
+    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]: ...  # type: ignore[overload-overlap]
+    @overload
+    def s(
+        self: Callable[Concatenate[A, Rest], Any], *args: Rest.args, **kwargs: Rest.kwargs
+    ) -> Link[A, R]: ...
+    def s(self, *args: Any, **kwargs: Any) -> Any:
+        """Return this call as a value, to enqueue later, alone or composed with others.
+
+        Without its first argument it is a link: what comes before it, in a chain for example, gives it that.
+        """
         return Signature(self.name, args, kwargs, self._options, self.definition)
+
+    def si(self, *args: P.args, **kwargs: P.kwargs) -> Whole[R]:
+        """Return this call as a value that takes no result, wherever it stands."""
+        call: Any = Immutable(self.name, args, kwargs, self._options, self.definition)
+        return call  # type: ignore[no-any-return]  # see Link
+
+    def map(self: Callable[[A], Any], items: Iterable[A]) -> Group[R]:
+        """Return a group of one call per item. Raises InvalidWorkflowError."""
+        return _calls(self, ((item,) for item in each_of(items)))
+
+    def starmap(self: Callable[[*Ts], Any], items: Iterable[tuple[*Ts]]) -> Group[R]:
+        """Return a group of one call per tuple of arguments. Raises InvalidWorkflowError."""
+        return _calls(self, each_of(items))
+
+    def chunks(  # type: ignore[misc]  # a list is no supertype of whatever the task takes
+        self: Callable[[list[A]], Any], items: Iterable[A], size: int
+    ) -> Group[R]:
+        """Return a group of one call per *size* items, for a task that takes a list of them.
+
+        Raises InvalidWorkflowError.
+        """
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise InvalidWorkflowError(f"chunks: size must be an integer from 1 on, got {shown(size)}")
+        return _calls(self, ((part,) for part in _parts(items, size)))
 
     def options(self, *, connection: Connection | None = None, **options: Unpack[CallOptions]) -> Task[P, R]:
         """Return this task with other options for its jobs. Raises InvalidOptionError."""
@@ -91,6 +145,21 @@ class Task(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
+
+
+class _Untyped:
+    """Of all results of tasks, only Any is one."""
+
+
+def _calls(task: Any, items: Iterable[Any]) -> Group[Any]:
+    assert isinstance(task, Task)
+    return Group(canvases_of((task.s(*arguments) for arguments in items), "a member of a group"))
+
+
+def _parts(items: Iterable[A], size: int) -> Iterator[list[A]]:
+    left = each_of(items)
+    while part := list(islice(left, size)):
+        yield part
 
 
 class Declare(Protocol):

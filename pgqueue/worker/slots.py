@@ -36,6 +36,7 @@ from pgqueue.worker.attempt.bystanders import Bystanders
 from pgqueue.worker.attempt.deadlines import Deadlines
 from pgqueue.worker.attempt.eager_start import task_starter
 from pgqueue.worker.attempt.executor import Executor
+from pgqueue.worker.attempt.inputs import Inputs
 from pgqueue.worker.attempt.rerun import judge
 from pgqueue.worker.host import WorkerHost
 from pgqueue.worker.isolation.children import ChildProcesses
@@ -84,6 +85,7 @@ class Slots:
             rng=host.rng,
             watch=self.deadlines.watch,
             run_isolated=self._run_isolated,
+            inputs=Inputs(scopes.read_inputs, scopes.codec),
         )
         self._children = ChildProcesses(grace=settings.cancel_grace)
         # Decided once: no job pays for the question.

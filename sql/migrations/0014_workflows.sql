@@ -643,12 +643,6 @@ begin
         delay double precision, expires_at timestamptz, expires_after double precision)
     order by 1 limit 1;
     if flaw is null and exists (
-        select from json_array_elements(documents) as document
-        where json_typeof(document) not in ('object', 'array')
-    ) then
-        flaw := 'the arguments of a job are neither an object nor an array';
-    end if;
-    if flaw is null and exists (
         select node.id from (
             select unnest(downs) as id
             union all select unnest(fed)

@@ -139,7 +139,7 @@ def test_errors_arrive_as_they_are(dsn: str, pgq_elsewhere: PgQueue) -> None:
 
     with BlockingPgQueue(pgq_elsewhere) as queue:
         with pytest.raises(InvalidArgumentsError, match="argument 'b'"):
-            queue.enqueue(add.s(1, "two"))  # type: ignore[arg-type]  # the point
+            queue.enqueue(add.s(1, "two"))  # type: ignore[call-overload]  # the point
         with pytest.raises(JobNotFoundError):
             queue.handle(uuid4()).status()
         job = queue.enqueue_by_name("fail")

@@ -9,6 +9,8 @@ import socket
 from typing import TYPE_CHECKING
 
 from pgqueue.database.sql import ROOT
+from pgqueue.workflows.compile import compile_canvas
+from pgqueue.workflows.reading import WorkflowReader
 
 # For types alone: programs that tests start import this module, too.
 if TYPE_CHECKING:
@@ -28,8 +30,9 @@ if TYPE_CHECKING:
     from pgqueue.database.pool import Database
     from pgqueue.events.observers import Observers
     from pgqueue.options.run_time import Settings
-    from pgqueue.store import Store
+    from pgqueue.store import Graph, Store
     from pgqueue.tasks.arguments import Arguments
+    from pgqueue.tasks.canvas import Canvas
     from pgqueue.tasks.round_trip import Form
     from pgqueue.upkeep.retention import Purging
     from pgqueue.web.pages.login import Gate
@@ -249,3 +252,8 @@ def lent_connection(connection: Connection) -> asyncpg.Connection[asyncpg.Record
 def transport_of(client: httpx.AsyncClient) -> httpx.AsyncBaseTransport:
     """Return what *client* sends its requests by."""
     return client._transport
+
+
+def compiled(pgq: PgQueue, canvas: Canvas[Any]) -> Graph:
+    """Return the rows that *pgq* would write for a canvas."""
+    return compile_canvas(canvas, WorkflowReader(pgq._reader, pgq))

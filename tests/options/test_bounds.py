@@ -84,7 +84,7 @@ async def outcome(call: Callable[[], Any]) -> object:
 
 # In Python
 
-IDS = {"job_id", "redrive_id", "ids"}
+IDS = {"job_id", "redrive_id", "workflow_id", "ids"}
 """Parameters that take ids, which have tests of their own."""
 NO_VALUES = {"args", "kwargs", "arguments", "connection", "signatures", "signature", "job", "details"}
 """Parameters that take no single value: arguments of a call, connections, and what pgqueue returned."""
@@ -109,6 +109,7 @@ async def known(pgq: PgQueue) -> dict[str, Any]:
     return {
         "job_id": job.id,
         "redrive_id": uuid4(),
+        "workflow_id": uuid4(),
         "ids": [job.id],
         "task": "fail",
         "name": "fail",

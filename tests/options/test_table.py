@@ -35,7 +35,11 @@ def test_a_queue_takes_the_options_of_a_task_but_for_the_queue() -> None:
 def test_http_sets_what_a_call_can_set_but_for_what_its_key_header_says() -> None:
     by_header = {name for name in OPTIONS if name.startswith("idempotency_")} | {"on_conflict"}
 
-    assert AT[Level.HTTP].keys() == AT[Level.CALL].keys() - by_header - {"on_duplicate"}
+    assert AT[Level.HTTP].keys() == AT[Level.CALL].keys() - by_header - {
+        "on_duplicate",
+        "depends_on",
+        "allow_failure",
+    }
 
 
 def test_every_option_has_a_default_that_its_own_check_takes() -> None:

@@ -18,7 +18,7 @@ import pytest
 from kit import inside
 from kit.servers import CrashableServer, crashable_server
 
-from pgqueue import DatabaseUnavailableError, DeadLetterFilter, JobFilter, PgQueue
+from pgqueue import DatabaseUnavailableError, DeadLetterFilter, JobFilter, PgQueue, WorkflowBuilder, group
 from pgqueue.errors import PgQueueError
 from pgqueue.tasks.signature import Signature
 
@@ -27,6 +27,12 @@ pytestmark = pytest.mark.contract("W6")
 
 def signature_of(pgq: PgQueue) -> Signature[Any]:
     return pgq.signature("task", options={"queue": uuid4().hex})
+
+
+def graph_of(pgq: PgQueue) -> WorkflowBuilder:
+    flow = pgq.workflow("flow")
+    flow.add("a", signature_of(pgq))
+    return flow
 
 
 VALUES: Mapping[str, Callable[[PgQueue], Any]] = {
@@ -40,6 +46,9 @@ VALUES: Mapping[str, Callable[[PgQueue], Any]] = {
     "name": lambda _: "task",
     "priority": lambda _: 3,
     "source": lambda _: "source",
+    "workflow_id": lambda _: uuid4(),
+    "canvas": lambda pgq: group(signature_of(pgq), signature_of(pgq)),
+    "dag": graph_of,
     "session": lambda _: uuid4().hex,
     "event_id": lambda _: uuid4().hex,
 }

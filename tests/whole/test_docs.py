@@ -235,3 +235,17 @@ def test_a_file_that_a_page_names_is_there(page: Path) -> None:
     folders = (ROOT, ROOT / "pgqueue", ROOT / "tests")
 
     assert [name for name in named if not any((folder / name).exists() for folder in folders)] == []
+
+
+@pytest.mark.contract("P7.2", "P7.10", "P7.17")
+async def test_the_page_on_workflows_does_what_it_says(pgq: PgQueue) -> None:
+    names: dict[str, Any] = {"pgq": pgq}
+
+    async with pgq.worker(concurrency=50):
+        for code in snippets("how-to/workflows.md", "python"):
+            await run(code, names)
+        big = await names["big"].result(timeout=60)
+        stored, counted = await names["handle"].result(timeout=60)
+
+    assert big == sum(number**2 for number in range(2000))
+    assert (stored, counted) == ("2 rows in warehouse", "2 rows in archive")

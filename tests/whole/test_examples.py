@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from conftest import Connection
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-TESTED = {"quick_start", "export", "payments", "orders", "job_states", "webhooks", "status_endpoint"}
+TESTED = {
+    "quick_start",
+    "export",
+    "payments",
+    "orders",
+    "job_states",
+    "webhooks",
+    "status_endpoint",
+    "workflows",
+}
 
 
 @pytest.fixture
@@ -369,3 +378,16 @@ async def make_due(db: Connection, job: JobHandle[Any]) -> None:
 
 async def is_true(value: object) -> bool:
     return bool(value)
+
+
+@pytest.mark.contract("P7.2")
+@pytest.mark.parametrize("example", ["workflows"], indirect=True)
+async def test_the_workflows_come_to_what_their_tasks_make_of_each_others_results(example: Any) -> None:
+    handles = await example.start()
+
+    async with example.pgq.worker():
+        loaded, _, told = [await handle.result(timeout=60) for handle in handles]
+
+    assert loaded == "3 rows in warehouse"
+    assert sorted(example.sent) == ["analytics signed_up", "mail user@example.com", "sms +431234"]
+    assert told == "batch-1: 3 items, 14 in all"

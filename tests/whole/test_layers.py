@@ -17,7 +17,7 @@ LAYERS: dict[str, list[str]] = {
     "data": ["store"],
     "company": ["flow", "background"],
     "calls": ["enqueueing", "tasks"],
-    "plans": ["logs"],
+    "plans": ["logs", "workflows"],
     "engine": ["worker", "client", "upkeep"],
     "door": ["app", "__init__"],
     "edges": ["cli", "web", "metrics", "testing", "processes", "blocking", "__main__"],

@@ -51,7 +51,7 @@ async def test_a_bulk_call_that_is_refused_brings_the_collector_back(pgq: PgQueu
         return number * number
 
     with pytest.raises(InvalidArgumentsError):
-        await pgq.enqueue_many([*map(square.s, range(FEW)), square.s("two")])  # type: ignore[arg-type]
+        await pgq.enqueue_many([*map(square.s, range(FEW)), square.s("two")])  # type: ignore[call-overload]
 
     assert gc.isenabled()
 

@@ -21,7 +21,7 @@ from kit import isolated_tasks
 from kit.faults import attempt_reasons, ghost
 from kit.waiting import eventually, has_status, over
 
-from pgqueue import InvalidTaskError, JobError, JobFailed, JobStatus, PgQueue
+from pgqueue import InvalidTaskError, JobError, JobFailed, JobStatus, PgQueue, chain
 from pgqueue.model.outcomes import Ended, Outcome, Released, Retried, Succeeded
 from pgqueue.worker.isolation.wire import pack, pack_outcome, unpack, unpack_outcome
 
@@ -92,6 +92,8 @@ async def test_as_many_children_run_at_once_as_the_worker_has_slots(tasks: Any, 
 async def test_what_handlers_are_wrapped_in_and_do_to_themselves_is_the_same_in_a_child(tasks: Any) -> None:
     async with tasks.pgq.worker(concurrency=1):
         assert await (await tasks.add_wrapped.enqueue(1, 2)).result(timeout=60) == 3
+        in_turn: Any = chain(tasks.add_wrapped.s(1, 2), tasks.add_wrapped.s(3))
+        assert await (await in_turn.enqueue()).result(timeout=60) == 6
         unread = await over(await tasks.never_read.enqueue(1))
         cancelled = await over(await tasks.cancel_itself.enqueue())
         late = await tasks.leave_a_scope.enqueue()

@@ -24,7 +24,7 @@ from uuid import UUID
 
 import anyio.to_thread
 
-from pgqueue.errors import SoftTimeLimitExceeded
+from pgqueue.errors import DatabaseUnavailableError, SoftTimeLimitExceeded
 from pgqueue.model.error_groups import consists_of, contains
 from pgqueue.model.job_error import JobError, describe
 from pgqueue.model.jobs import JobStatus
@@ -32,7 +32,7 @@ from pgqueue.model.outcomes import Ended, Outcome, Released, Succeeded
 from pgqueue.options.policy import Policy
 from pgqueue.retry.decision import decide, decide_after
 from pgqueue.retry.undecodable import met_undecodable
-from pgqueue.tasks.arguments import UndecodableError
+from pgqueue.tasks.arguments import TakesInputsError, UndecodableError
 from pgqueue.tasks.codec import Codec, encode_document
 from pgqueue.tasks.context import running_attempt
 from pgqueue.tasks.definition import TaskDefinition
@@ -40,6 +40,7 @@ from pgqueue.tasks.wrapping import is_awaitable, is_deferred
 from pgqueue.worker.attempt.attempt import ProcessDiedError, RunningAttempt, Stop
 from pgqueue.worker.attempt.deadlines import NEAR, Deadlines
 from pgqueue.worker.attempt.frames import clear_frames
+from pgqueue.worker.attempt.inputs import Inputs, InvalidInputsError
 from pgqueue.worker.attempt.soft_limit import PlainCall, ThreadCall, resume, soft_limit_exceeded
 
 _ENDED: Final = object()
@@ -59,7 +60,8 @@ class Executor:
     """Runs attempts, each in the asyncio task that calls `run`.
 
     *watch* is called with an attempt that starts with a limit so near that its timer must be set at once.
-    *run_isolated* runs one in a child process; None: this executor has no child processes.
+    *run_isolated* runs one in a child process; None: this executor has no child processes. *inputs*: reads
+    what jobs of workflows take; None: what it runs has all its arguments.
     """
 
     def __init__(
@@ -71,7 +73,9 @@ class Executor:
         rng: random.Random,
         watch: Callable[[RunningAttempt], None],
         run_isolated: RunIsolated | None = None,
+        inputs: Inputs | None = None,
     ) -> None:
+        self._inputs = inputs
         self._run_isolated = run_isolated
         self._watch = watch
         self._codec = codec
@@ -86,7 +90,7 @@ class Executor:
         """The number of threads whose handlers run on although their attempts have ended."""
         return sum(map(_is_running, self._abandoned))
 
-    async def run(self, attempt: RunningAttempt) -> Outcome:  # noqa: C901  # the path of every job, kept whole
+    async def run(self, attempt: RunningAttempt) -> Outcome:  # noqa: C901, PLR0911, PLR0912  # the path of every job, kept whole
         """Run the handler once. Whatever it raises becomes an outcome; this raises nothing.
 
         A cancellation is the worker's if the attempt was told to stop. Any other came from within: a failed
@@ -102,6 +106,11 @@ class Executor:
             if self._codec is not None:
                 stored = self._codec.decode(stored)
             args, kwargs = definition.arguments.decode(stored)
+        except TakesInputsError as takes:
+            call = await self._read_inputs(attempt, definition, stored, takes.inputs)
+            if not isinstance(call, tuple):
+                return call
+            args, kwargs = call
         except BaseException as error:
             # Codec and validators are the user's: they may raise anything, even SystemExit.
             return self._undecodable(attempt, error)
@@ -141,6 +150,24 @@ class Executor:
             if policy.ignore_result
             else self._succeeded(attempt, definition, value)
         )
+
+    async def _read_inputs(
+        self, attempt: RunningAttempt, definition: TaskDefinition, document: str, inputs: str
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | Outcome:
+        """Return the call of a job that takes its first argument from those before it, or an outcome."""
+        assert self._inputs is not None
+        try:
+            whole, args, kwargs = await self._inputs.call(attempt.claimed.id, definition, document, inputs)
+            if definition.is_isolated:
+                # Its process has no connection for this.
+                attempt.claimed = attempt.claimed._replace(arguments=encode_document(self._codec, whole))
+        except InvalidInputsError as error:
+            return self._failed(attempt, "invalid_inputs", JobError("InvalidInputs", str(error)))
+        except DatabaseUnavailableError:
+            return Released(attempt.claimed.id)
+        except BaseException as error:
+            return self._undecodable(attempt, error)
+        return self._stopped(attempt) if attempt.is_stopped else (args, kwargs)
 
     def overrun(self, attempt: RunningAttempt) -> Outcome:
         """Return the outcome of an attempt that has reached its hard limit."""

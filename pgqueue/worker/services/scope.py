@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from uuid import UUID
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Database
 from pgqueue.errors import LeaseLostError
-from pgqueue.store import Store
+from pgqueue.store import Input, Store
 from pgqueue.tasks.codec import Codec
 from pgqueue.worker.services.progress import ProgressWriter
 from pgqueue.worker.services.steps import Steps
@@ -35,6 +35,12 @@ class Scopes:
     def open(self, job_id: UUID, lease_id: UUID, attempt: int) -> JobScope:
         """Make the scope of an attempt. Does not use the database."""
         return JobScope(self, job_id, lease_id, attempt)
+
+    async def read_inputs(self, node_id: UUID, after: int, limit: int) -> Sequence[Input]:
+        """Return what is before a node of a workflow. Raises DatabaseUnavailableError."""
+        return await self.database.repeat(
+            lambda connection: self.store.read_inputs(connection, node_id, after, limit)
+        )
 
     async def secure_claim(self, job_id: UUID, lease_id: UUID) -> bool:
         """Have the claim of a job outlive a crash of the server; False: the claim is gone already."""

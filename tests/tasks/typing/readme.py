@@ -83,7 +83,7 @@ async def refused() -> None:
     await send_email.enqueue("user@example.com", 5)  # type: ignore[arg-type]  # a subject is text
     await send_email.enqueue("a", "b", "c", "d")  # type: ignore[call-arg]  # one too many
     await send_email.enqueue("a", "b", cc="c")  # type: ignore[call-arg]  # no such parameter
-    send_email.s(1, "b")  # type: ignore[arg-type]  # a signature is checked as a call is
+    send_email.s(1, "b")  # type: ignore[call-overload]  # a signature is checked as a call is
     await resize.enqueue(UUID(int=1), 100)  # type: ignore[call-arg]  # width has a name
     await resize.enqueue("1", width=100)  # type: ignore[arg-type]  # the context is no part of a call
     await count_with_context.enqueue(5)  # type: ignore[arg-type]
