@@ -6,7 +6,9 @@ import asyncio
 import logging
 import os
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 from weakref import WeakSet
 
@@ -201,6 +203,14 @@ for _way in WAYS:
 
 @pgq.task(isolation="process")
 async def count_alive() -> int:
-    """Return how many are left in the child."""
-    await asyncio.sleep(0.1)
+    """Return how many are left in the child, when the last is gone or after some seconds."""
+    loop, gone = asyncio.get_running_loop(), asyncio.Event()
+    for each in list(alive):
+        weakref.finalize(each, loop.call_soon_threadsafe, gone.set)
+        del each
+    with suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            while alive:
+                gone.clear()
+                await gone.wait()
     return len(alive)
