@@ -186,11 +186,7 @@ class Arguments:
         try:
             return self._form.write_anyway(values)
         except (PydanticSerializationError, UnicodeEncodeError) as error:
-            culprit = self._culprit(values)
-            what = "the arguments" if culprit is None else f"argument {culprit!r}"
-            raise InvalidArgumentsError(
-                self._task, f"{what} cannot be stored as JSON: {error}", argument=culprit
-            ) from error
+            raise _unwritable(self._task, values, self._form.write_anyway, error) from error
 
     def _checked(self, values: dict[str, Any], encoded: bytes) -> bytes:
         """Return what to store so that the handler gets *values*. Raises InvalidArgumentsError."""
@@ -328,14 +324,6 @@ class Arguments:
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise InvalidArgumentsError for a call that is invalid for the handler."""
         self.encode(args, kwargs, limit=sys.maxsize)
-
-    def _culprit(self, values: Mapping[str, Any]) -> str | None:
-        for name, value in values.items():
-            try:
-                self._form.write_anyway({name: value})
-            except (PydanticSerializationError, UnicodeEncodeError):
-                return name
-        return None
 
     def _by_name(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         named = dict(zip(self._positional, args, strict=False))
@@ -490,7 +478,7 @@ def encode_by_name(task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], 
     try:
         encoded = _ANY.serializer.to_json(named)
     except (PydanticSerializationError, UnicodeEncodeError) as error:
-        raise InvalidArgumentsError(task, f"the arguments cannot be stored as JSON: {error}") from error
+        raise _unwritable(task, named, _ANY.serializer.to_json, error) from error
     except (Exception, SystemExit) as error:
         raise _raised_by_theirs(task, error) from error
     name = find_changed(named, encoded)
@@ -503,6 +491,22 @@ def encode_by_name(task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], 
             argument=name,
         )
     return check_payload(task, encoded, limit)
+
+
+def _unwritable(
+    task: str, values: Mapping[str, Any], write: Callable[[Any], bytes], error: Exception
+) -> InvalidArgumentsError:
+    """Return the error of a call that raised *error* when it was written, with the argument that did."""
+    culprit = None
+    for name, value in values.items():
+        try:
+            write({name: value})
+        except (PydanticSerializationError, UnicodeEncodeError):
+            # Those by position have no names.
+            culprit = None if name == POSITIONAL else name
+            break
+    what = "the arguments" if culprit is None else f"argument {culprit!r}"
+    return InvalidArgumentsError(task, f"{what} cannot be stored as JSON: {error}", argument=culprit)
 
 
 def is_json(arguments: Mapping[str, Any]) -> bool:

@@ -33,6 +33,8 @@ Compare = Callable[[Any, Any, list[type]], bool]
 MAX_DIGITS: Final = 4_300
 """Of an integer: Python, and pydantic's parser, read no more. A shorter document can have no longer one."""
 
+_REPLACED: Final = "\ufffd".encode()
+"""What pydantic writes for a lone surrogate in a key. In a value it is refused."""
 _EXACT: Final = frozenset({"str", "int", "bool", "none", "float", "uuid"})
 _CHANGES: Final = frozenset(
     {
@@ -62,9 +64,6 @@ def is_exact(schema: Schema) -> bool:
     match schema.get("type"):
         case "literal":
             return all(type(each) is str for each in schema["expected"])
-        case "dict":
-            keys, values = schema.get("keys_schema", {}), schema.get("values_schema", {})
-            return keys.get("type") == "str" and not keys.keys() & _CHANGES and is_exact(values)
         case "nullable" | "typed-dict-field":
             return is_exact(schema["schema"])
         case "list" | "set" | "frozenset" | "tuple":
@@ -137,7 +136,7 @@ class Form:
 
     def comes_back(self, value: Any, encoded: bytes) -> bool:
         """Return whether *value*, written without a warning, surely comes back; if not, `check` tells."""
-        if not self._is_checked or has_long_integer(encoded, MAX_DIGITS):
+        if not self._is_checked or has_long_integer(encoded, MAX_DIGITS) or _REPLACED in encoded:
             return False
         try:
             return all(
@@ -206,7 +205,7 @@ def _fields_of(schema: Schema) -> Mapping[str | None, Schema]:
 
 def find_changed(values: Mapping[str, Any], encoded: bytes) -> str | None:
     """Return the name of a value that is not one of JSON's own; *encoded*: all of them as JSON."""
-    if are_json([values]) and not has_long_integer(encoded, MAX_DIGITS):
+    if are_json([values]) and not has_long_integer(encoded, MAX_DIGITS) and _REPLACED not in encoded:
         return None
     try:
         back = from_json(encoded, allow_inf_nan=False)
