@@ -49,6 +49,8 @@ VALUES: Mapping[str, Callable[[PgQueue], Any]] = {
     "workflow_id": lambda _: uuid4(),
     "canvas": lambda pgq: group(signature_of(pgq), signature_of(pgq)),
     "dag": graph_of,
+    "owner": lambda _: "ann",
+    "queue": lambda _: uuid4().hex,
     "session": lambda _: uuid4().hex,
     "event_id": lambda _: uuid4().hex,
 }
