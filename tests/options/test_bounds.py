@@ -118,6 +118,7 @@ async def known(pgq: PgQueue) -> dict[str, Any]:
         "source": "s",
         "event_id": "e",
         "session": "s",
+        "owner": "ann",
         "valid_until": 1.0,
         "chosen": JobFilter(),
         "all": True,
