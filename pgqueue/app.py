@@ -21,6 +21,7 @@ from pgqueue.background.watching import Watches
 from pgqueue.client.measuring import MeasureInterface
 from pgqueue.client.operating import SettingInterface
 from pgqueue.client.web import WebInterface
+from pgqueue.client.workflow_views import WorkflowViewInterface
 from pgqueue.client.workflows import WorkflowInterface
 from pgqueue.database import migrations
 from pgqueue.database.lock_wait import with_lock_limit
@@ -78,7 +79,7 @@ LAST_WORDS_WITHIN = 1.0
 """Seconds for which closing waits until notifications are sent."""
 
 
-class PgQueue(WorkflowInterface, SettingInterface, MeasureInterface, WebInterface):
+class PgQueue(WorkflowInterface, WorkflowViewInterface, SettingInterface, MeasureInterface, WebInterface):
     """Tasks, and the database that their jobs are in.
 
     The constructor connects to nothing and starts nothing; `async with` opens it.

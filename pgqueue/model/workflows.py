@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from pgqueue.model.jobs import JobStatus
+from pgqueue.model.filters import check_criteria, check_range, read_statuses, set_fields
+from pgqueue.model.job_error import JobError
+from pgqueue.model.jobs import TERMINAL, JobStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +47,83 @@ class WorkflowEdge:
     downstream: UUID
     position: int
     """Of the first one's result among what the second one takes; negative: it is only waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowDetails(Workflow):
+    """A workflow, and how far it is."""
+
+    is_group: bool
+    """Whether it ends with a group, so that its root is no job."""
+    completed_at: datetime | None
+    counts: Mapping[JobStatus, int] | None
+    """Its jobs by status; a status that none has is absent. None: it has more than a list counts."""
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether its root has ended, and with that the workflow."""
+        return self.status in TERMINAL
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, and each of its jobs too: some may be running that its end did not need."""
+        return self.is_terminal and self.counts is not None and self.counts.keys() <= TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowMember(WorkflowJob):
+    """A job of a workflow, with what became of it."""
+
+    started_at: datetime | None
+    """When its first attempt started, or the running one."""
+    attempt: int | None
+    """The number of the last attempt; None while the job goes on, and if it never started."""
+    has_result: bool
+    error: JobError | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowFilter:
+    """Selects the workflows that match every field that is set. Raises InvalidFilterError."""
+
+    statuses: frozenset[JobStatus] | None = None
+    name: str | None = None
+    created_after: datetime | None = None
+    """Created at or after this time zone-aware datetime."""
+    created_before: datetime | None = None
+    """Created before this time zone-aware datetime."""
+
+    def __post_init__(self) -> None:
+        """Raise InvalidFilterError for values that no workflow can match."""
+        object.__setattr__(self, "statuses", read_statuses(self.statuses))
+        check_criteria({name: value for name, value in set_fields(self).items() if name != "statuses"})
+        check_range("created", self.created_after, self.created_before)
+
+    def matches(self, workflow: Workflow) -> bool:
+        """Whether it selects *workflow*."""
+        return (
+            (self.statuses is None or workflow.status in self.statuses)
+            and (self.name is None or workflow.name == self.name)
+            and (self.created_after is None or workflow.created_at >= self.created_after)
+            and (self.created_before is None or workflow.created_at < self.created_before)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowPage:
+    """Some workflows, newest first, and the cursor of the next page."""
+
+    workflows: Sequence[WorkflowDetails]
+    cursor: str | None
+    """Pass it to get the next page; None: this is the last."""
+    is_cut_short: bool = False
+    """Whether the search of this page stopped before it had enough; the next page goes on with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberPage:
+    """Some jobs of a workflow, those that failed first, and the cursor of the next page."""
+
+    jobs: Sequence[WorkflowMember]
+    cursor: str | None
+    """Pass it to get the next page; None: this is the last."""

@@ -59,7 +59,7 @@ class JobStatements(Statements):
                 worker=row["worker"],
                 version=row["version"],
                 reason=row["reason"],
-                error=_error(row["error"]),
+                error=read_error(row["error"]),
             )
             for row in rows
         ]
@@ -170,9 +170,9 @@ def job_of(row: Record) -> Job:
         result=json.read("result", decode_json, row["result"]),
         has_result=row["result"] is not None,
         reason=row["reason"],
-        error=_error(row["error"]),
+        error=read_error(row["error"]),
         last_reason=row["last_reason"],
-        last_error=_error(row["last_error"]),
+        last_error=read_error(row["last_error"]),
         tags=_texts_of(row["tags"]),
         key=row["key"],
         headers=json.read("headers", _texts, {}),
@@ -201,7 +201,8 @@ def _texts(stored: str) -> dict[str, str]:
     }
 
 
-def _error(stored: str | None) -> JobError | None:
+def read_error(stored: str | None) -> JobError | None:
+    """Return the error that is stored, whoever wrote it."""
     if stored is None:
         return None
     try:

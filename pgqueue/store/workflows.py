@@ -11,8 +11,10 @@ from uuid import UUID
 
 from pgqueue.events.kinds import JobMoved
 from pgqueue.model.jobs import JobStatus
+from pgqueue.model.workflows import WorkflowMember
 from pgqueue.store.base import Statements, id_list, job_moved
 from pgqueue.store.graph import Barrier, Graph
+from pgqueue.store.jobs import read_error
 from pgqueue.store.values import Settled, Template
 
 if TYPE_CHECKING:
@@ -38,6 +40,20 @@ class WorkflowRow(NamedTuple):
     created_at: datetime
     paused_at: datetime | None
     status: str | None
+
+
+class ListedRow(NamedTuple):
+    """A workflow in a list. `is_group`: its root is the end of a group, which is no job."""
+
+    id: UUID
+    root: UUID
+    name: str | None
+    parent_job: UUID | None
+    created_at: datetime
+    paused_at: datetime | None
+    status: str | None
+    is_group: bool
+    completed_at: datetime | None
 
 
 class NodeRow(NamedTuple):
@@ -141,6 +157,61 @@ class WorkflowStatements(Statements):
         """Return how many jobs of a workflow have each status."""
         rows = await connection.fetch(self._sql["count_nodes"], workflow_id)
         return {JobStatus(row["status"]): row["jobs"] for row in rows}
+
+    async def list_workflows(
+        self, connection: Connection, low: UUID, high: UUID, limit: int
+    ) -> list[ListedRow]:
+        """Return the newest workflows with ids from *low* to *high*."""
+        return [
+            ListedRow._make(row)
+            for row in await connection.fetch(self._sql["list_workflows"], low, high, limit)
+        ]
+
+    async def count_members(
+        self, connection: Connection, workflows: Iterable[UUID], most: int
+    ) -> dict[UUID, dict[JobStatus, int]]:
+        """Return how many of the first *most* jobs of each workflow have each status."""
+        counts: dict[UUID, dict[JobStatus, int]] = {each: {} for each in workflows}
+        for row in await connection.fetch(self._sql["count_members"], list(counts), most):
+            counts[row["workflow_id"]][JobStatus(row["status"])] = row["jobs"]
+        return counts
+
+    async def list_members(
+        self,
+        connection: Connection,
+        workflow_id: UUID,
+        behind: tuple[bool, UUID],
+        limit: int,
+        status: JobStatus | None = None,
+    ) -> list[WorkflowMember]:
+        """Return the next jobs of a workflow: those that failed, then the others, each by id.
+
+        *behind*: whether the last one seen is no failed one, and its id.
+        """
+        rows = await connection.fetch(
+            self._sql["list_members"], workflow_id, *behind, limit, None if status is None else status.value
+        )
+        return [
+            WorkflowMember(
+                id=row["id"],
+                task=row["task"],
+                # Without a place it waits to be put right.
+                status=JobStatus(row["status"] or JobStatus.PENDING),
+                reason=row["reason"],
+                created_at=row["created_at"],
+                completed_at=row["completed_at"],
+                started_at=row["started_at"],
+                attempt=row["attempt"],
+                has_result=row["has_result"],
+                error=read_error(row["error"]),
+            )
+            for row in rows
+        ]
+
+    async def find_workflow_of(self, connection: Connection, job_id: UUID) -> UUID | None:
+        """Return the workflow that a job belongs to, or None."""
+        workflow_id: UUID | None = await connection.fetchval(self._sql["find_workflow_of"], job_id)
+        return workflow_id
 
     async def list_nodes(
         self,

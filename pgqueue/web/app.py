@@ -23,9 +23,13 @@ from pgqueue.web.api import (
     streams,
     tasks,
     workers,
+    workflow_operations,
+    workflows,
 )
 from pgqueue.web.http.problems import exception_handlers
+from pgqueue.web.live.long_poll import LongPolls
 from pgqueue.web.live.server_stop import ServerStop
+from pgqueue.web.live.workflow_changes import WorkflowChanges
 from pgqueue.web.security.access import Access
 from pgqueue.web.security.guard import Guard
 from pgqueue.web.settings import WebSettings, takes
@@ -40,18 +44,22 @@ def status_app(pgq: PgQueue, settings: WebSettings) -> Starlette:
     """
     access = Access(settings, pgq)
     server_stop = ServerStop()
+    long_polls = LongPolls(settings, server_stop)
+    changes = WorkflowChanges(pgq)
     app = Starlette(
         routes=[
             # Fixed paths come before those with an id in the same place.
             *jobs.routes(pgq, settings, access),
-            *job.routes(pgq, settings, access, server_stop),
-            *streams.routes(pgq, settings, access, server_stop),
+            *job.routes(pgq, settings, access, long_polls),
+            *streams.routes(pgq, settings, access, server_stop, changes),
             *job_history.routes(pgq, settings, access),
             *redrives.routes(pgq, settings, access),
             *dead_letters.routes(pgq, settings, access),
             *tasks.routes(pgq, settings, access),
             *queues.routes(pgq, settings, access),
             *workers.routes(pgq, access),
+            *workflows.routes(pgq, access, long_polls, changes),
+            *workflow_operations.routes(pgq, settings, access),
             *metrics.routes(settings.counted or Metrics(pgq), access),
             *health.routes(partial(health.find_problems, pgq)),
             *pages.routes(pgq, settings, access),

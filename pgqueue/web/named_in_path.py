@@ -14,6 +14,7 @@ from pgqueue.errors import JobNotFoundError
 from pgqueue.model.dead_letters import RedriveProgress
 from pgqueue.model.jobs import Job
 from pgqueue.model.setting import Kind, Setting
+from pgqueue.model.workflows import WorkflowDetails
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import Action
 
@@ -37,6 +38,20 @@ async def find_job(request: Request, pgq: PgQueue, access: Access, action: Actio
     if not await access.owns(request, job):
         raise JobNotFoundError(job_id)
     return job
+
+
+async def find_workflow(request: Request, pgq: PgQueue, access: Access, action: Action) -> WorkflowDetails:
+    """Return the workflow that *request* is to do *action* to.
+
+    Where jobs have owners, it is everybody's, as a queue is: its jobs may be of several. Raises HTTPException
+    422, 401, 403 or 404.
+    """
+    workflow_id = read_id(request.path_params["id"], "workflow")
+    await access.check(request, action, f"workflow:{workflow_id}")
+    try:
+        return await pgq.workflow_details(workflow_id)
+    except JobNotFoundError:
+        raise HTTPException(404, f"there is no workflow {workflow_id}") from None
 
 
 async def visible_ids(

@@ -36,8 +36,9 @@ Action = Literal[
 """What a request asks for. All but "read" change something."""
 
 Authorize = Callable[[Request, Action, str], bool | Awaitable[bool]]
-"""Whether a request may do an action to a resource: "job:ID", "queue:NAME", "task:NAME", or a collection:
-"jobs", "dead_letters", "queues", "tasks", "workers", "metrics", "openapi". A collection spans all owners.
+"""Whether a request may do an action to a resource: "job:ID", "workflow:ID", "queue:NAME", "task:NAME", or a
+collection: "jobs", "workflows", "dead_letters", "queues", "tasks", "workers", "metrics", "openapi". A
+collection spans all owners, and so does a workflow.
 A submission is asked about as "enqueue" of "jobs", of its "task:NAME", and of the "queue:NAME" and the
 "priority:NUMBER" that it names."""
 
@@ -85,8 +86,8 @@ class WebSettings:
     It takes the place of `owns`, and needs `actor`."""
     authorize_shared: Authorize | None = None
     """Where jobs have owners: the hook for what spans all of them, which is asked instead of `authorize`.
-    That is every collection but the lists of the requester's own jobs and dead letters, every queue, every
-    task, and the choice of a job's id. None: only a request with the token may."""
+    That is every collection but the lists of the requester's own jobs and dead letters, every workflow,
+    every queue, every task, and the choice of a job's id. None: only a request with the token may."""
     actor: ActorOf | None = None
     """The user that a request is from, for the job history. Idempotency keys are scoped to it, where jobs
     have owners also those that a task declares."""

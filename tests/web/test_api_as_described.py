@@ -17,7 +17,7 @@ from schemathesis.checks import CheckFunction
 from schemathesis.schemas import BaseSchema
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from pgqueue import PgQueue
+from pgqueue import PgQueue, chord
 from pgqueue.web import status_app
 from pgqueue.web.api.openapi import describe
 from pgqueue.web.settings import WebSettings
@@ -68,6 +68,7 @@ async def fill(pgq: PgQueue) -> None:
                 await pgq.wait(job.id)
         await work.options(delay=3600, tags=["vip"], key="customer/7").enqueue()
         await work.options(queue="mail").enqueue()
+        await chord([work.s(), work.si("failed")], work.si()).enqueue()
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def described() -> BaseSchema:
     app = status_app(PgQueue("postgresql://nowhere/app"), token=TOKEN)
     document = describe(app.routes, WebSettings(token=TOKEN))
     # A stream has no end, and this client waits for one: the streams have tests of their own.
-    for path in ("/events", "/jobs/{id}/events"):
+    for path in ("/events", "/jobs/{id}/events", "/workflows/{id}/events"):
         del document["paths"][path]
     schema = schemathesis.openapi.from_dict({**document, "servers": [{"url": "/"}]})
     # What these phases send is made while tests are collected, also for runs of others.
@@ -98,7 +99,7 @@ schema = described()
 # a key and another body.
 CONTRADICTORY = {
     "jobs", "cancel_jobs", "requeue_jobs", "dead_letters", "redrive_many", "discard_many", "configure_task",
-    "submit_job",
+    "submit_job", "workflows",
 }  # fmt: skip
 
 

@@ -21,7 +21,14 @@ ERRORS = [
     for kind in vars(errors).values()
     if isinstance(kind, type) and issubclass(kind, Exception) and kind.__module__ == errors.__name__
 ]
-VALUES: dict[str, Any] = {"str": "thing", "object": "thing", "int": 7, "float": 7.5, "UUID": UUID(int=7)}
+VALUES: dict[str, Any] = {
+    "str": "thing",
+    "object": "thing",
+    "int": 7,
+    "float": 7.5,
+    "UUID": UUID(int=7),
+    "Sequence[UUID]": (),
+}
 
 
 def an_error(kind: type[Exception]) -> Exception:

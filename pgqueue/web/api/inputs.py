@@ -24,8 +24,9 @@ from pgqueue.model.checks import (
     some_seconds,
 )
 from pgqueue.model.dead_letters import MAX_COUNT, MAX_PAGE, MAX_RATE, MIN_RATE, DeadLetterFilter
-from pgqueue.model.filters import JobFilter
+from pgqueue.model.filters import JobFilter, read_statuses
 from pgqueue.model.jobs import JobStatus
+from pgqueue.model.workflows import WorkflowFilter
 from pgqueue.options import checks
 from pgqueue.options.checks import (
     MAX_HEADER_LENGTH,
@@ -116,10 +117,43 @@ class JobQuery(JobChoice):
     cursor: Cursor | None = None
 
 
+class WorkflowQuery(Input):
+    """A page of workflows that match every field that is set."""
+
+    status: Annotated[list[JobStatus], Field(min_length=1)] | None = None
+    name: Text | None = None
+    created_after: Moment | None = Field(default=None, description="Created at or after this time.")
+    created_before: Moment | None = Field(default=None, description="Created before this time.")
+    limit: Annotated[int, Field(ge=1, le=100, description="The size of a page.")] = 25
+    cursor: Cursor | None = None
+
+    def filter(self) -> WorkflowFilter:
+        """Return it as a value. Raises InvalidFilterError."""
+        return WorkflowFilter(read_statuses(self.status), self.name, self.created_after, self.created_before)
+
+
+class WorkflowNodeQuery(Input):
+    """A page of a workflow's jobs."""
+
+    status: JobStatus | None = Field(default=None, description="Jobs with this status alone.")
+    limit: Limit = 100
+    cursor: Cursor | None = None
+
+
+class GraphQuery(Input):
+    """How a workflow is drawn."""
+
+    format: Literal["json", "mermaid", "dot"] = "json"
+
+
 class Because(Input):
     """Why an operation is done."""
 
     reason: Reason | None = None
+
+
+class NoFields(Input):
+    """No fields."""
 
 
 class JobsBody(Because):

@@ -7,16 +7,16 @@ from starlette.routing import Route
 from pgqueue.app import PgQueue
 from pgqueue.web.api import cancel, poll, submit
 from pgqueue.web.http.retry_after import Outlooks
-from pgqueue.web.live.server_stop import ServerStop
+from pgqueue.web.live.long_poll import LongPolls
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 
 
-def routes(pgq: PgQueue, settings: WebSettings, access: Access, server_stop: ServerStop) -> list[Route]:
+def routes(pgq: PgQueue, settings: WebSettings, access: Access, long_polls: LongPolls) -> list[Route]:
     """Return the routes about one job."""
     outlooks = Outlooks(pgq)
     return [
         *submit.routes(pgq, settings, access, outlooks),
-        *poll.routes(pgq, settings, access, outlooks, server_stop),
+        *poll.routes(pgq, settings, access, outlooks, long_polls),
         *cancel.routes(pgq, settings, access, outlooks),
     ]

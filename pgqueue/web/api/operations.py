@@ -56,6 +56,7 @@ NO_JOB: Final = {
     404: "There is no such job, or the requester does not own it.",
     410: "The job was removed after retention, with all others from its day.",
 }
+NO_WORKFLOW: Final = {404: "There is no such workflow."}
 ENDED: Final = {**NO_JOB, 409: "The job has already ended."}
 NO_STREAM: Final = {501: "Event streams are not installed.", 503: "Too many streams, or no database."}
 CANCELLED: Final = {
@@ -225,6 +226,60 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "Change a task's options at run time", _shows(documents.TaskDocument), body=inputs.TaskOptionsBody
     ),
     "workers": Operation("List workers", _shows(outputs.Workers), query=inputs.WorkerQuery),
+    "workflows": Operation("List workflows", _shows(outputs.Workflows, **PAGED), query=inputs.WorkflowQuery),
+    "workflow": Operation(
+        "Get a workflow",
+        {**_shows(outputs.WorkflowOverview, None, **ETAG, **APPLIED), 304: UNCHANGED},
+        {**NO_WORKFLOW, 503: "Too many waiting polls, or the database is unavailable."},
+        query=inputs.PollQuery,
+        headers={**IF_CHANGED, "Prefer": "wait=SECONDS, as the query parameter."},
+    ),
+    "workflow_events": Operation(
+        "Watch a workflow",
+        {
+            200: Response(
+                "An event `workflow` for each change until all jobs have ended; its data is the workflow.",
+                None,
+                EVENTS,
+            ),
+            204: Response("It has ended, and the client has seen its last event.", None, None),
+        },
+        {**NO_WORKFLOW, **NO_STREAM},
+        headers={"Last-Event-ID": "Id of the last event seen."},
+    ),
+    "workflow_nodes": Operation(
+        "List the jobs of a workflow",
+        _shows(outputs.WorkflowNodes, **PAGED),
+        NO_WORKFLOW,
+        query=inputs.WorkflowNodeQuery,
+    ),
+    "workflow_graph": Operation(
+        "Draw a workflow",
+        {200: Response("Its jobs, and who waits for whom: as JSON, or as text in another format.")},
+        NO_WORKFLOW,
+        query=inputs.GraphQuery,
+    ),
+    "cancel_workflow": Operation(
+        "Cancel a workflow's jobs that have not ended",
+        _shows(outputs.ChangedWorkflow),
+        NO_WORKFLOW,
+        body=inputs.Because,
+    ),
+    "retry_workflow": Operation(
+        "Redrive a workflow's failed jobs; what was cancelled because of them waits again",
+        _shows(outputs.ChangedWorkflow),
+        NO_WORKFLOW,
+        body=inputs.Because,
+    ),
+    "pause_workflow": Operation(
+        "Pause a workflow: nothing that waits in it becomes ready",
+        _shows(outputs.WorkflowOverview),
+        NO_WORKFLOW,
+        body=inputs.NoFields,
+    ),
+    "resume_workflow": Operation(
+        "Let a paused workflow go on", _shows(outputs.WorkflowOverview), NO_WORKFLOW, body=inputs.NoFields
+    ),
     "metrics": Operation("Get metrics for Prometheus", {200: Response("All metrics.", None, TEXT)}),
     "openapi": Operation("Describe this API", {200: Response("An OpenAPI document.")}),
     "livez": Operation("Check that this process is alive", _shows(outputs.Health), is_open=True),

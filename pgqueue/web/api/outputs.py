@@ -19,6 +19,7 @@ from pgqueue.model.documents import (
     WorkerDocument,
 )
 from pgqueue.model.jobs import JobStatus
+from pgqueue.model.workflow_documents import MemberDocument, WorkflowDocument
 
 
 class ProblemDocument(TypedDict):
@@ -133,3 +134,50 @@ class Workers(TypedDict):
     """All workers."""
 
     workers: list[WorkerDocument]
+
+
+class WorkflowOverview(WorkflowDocument):
+    """A workflow. Its jobs, and its result, are behind links of their own."""
+
+    nodes_url: str
+    """Path of its jobs."""
+    result_url: str | None
+    """Path of its result. Null: there is none, or not yet; or it ends with a group: its members have one."""
+
+
+class Workflows(TypedDict):
+    """Workflows, newest first."""
+
+    workflows: list[WorkflowOverview]
+    cursor: str | None
+    """Cursor of the next page; null on the last page."""
+    next: str | None
+    """Path of the next page."""
+    is_cut_short: bool
+    """Whether the search of this page stopped before it had enough; the next page goes on with it."""
+
+
+class WorkflowNode(MemberDocument):
+    """A job of a workflow. Its result is behind a link of its own."""
+
+    poll_url: str
+    """Path of the job."""
+    result_url: str | None
+    """Path of its result; null: none is stored."""
+
+
+class WorkflowNodes(TypedDict):
+    """Jobs of a workflow: those that failed first, then the others."""
+
+    nodes: list[WorkflowNode]
+    cursor: str | None
+    """Cursor of the next page; null on the last page."""
+    next: str | None
+    """Path of the next page."""
+
+
+class ChangedWorkflow(TypedDict):
+    """A workflow after an operation, and the number of its jobs that this changed."""
+
+    changed: int
+    workflow: WorkflowOverview

@@ -15,22 +15,21 @@ from pgqueue.web.http.etags import encode, matches
 from pgqueue.web.http.links import path_to
 from pgqueue.web.http.problems import NO_STORE, Problem
 from pgqueue.web.http.retry_after import Outlooks, retry_after
-from pgqueue.web.live.long_poll import LongPolls
-from pgqueue.web.live.server_stop import ServerStop
+from pgqueue.web.live.long_poll import LongPolls, Subject
 from pgqueue.web.named_in_path import find_job
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 
 
 def routes(
-    pgq: PgQueue, settings: WebSettings, access: Access, outlooks: Outlooks, server_stop: ServerStop
+    pgq: PgQueue, settings: WebSettings, access: Access, outlooks: Outlooks, long_polls: LongPolls
 ) -> list[Route]:
     """Return the routes of polls."""
-    long_polls = LongPolls(pgq, settings, server_stop)
+    jobs: Subject[Job] = Subject(job_document, lambda job: job.is_terminal, lambda job: pgq.watch(job.id))
 
     async def job(request: Request) -> Response:
         found = await find_job(request, pgq, access, "read")
-        found, applied = await long_polls.until_changed(request, found, access.reader_of(request))
+        found, applied = await long_polls.until_changed(request, found, jobs, access.reader_of(request))
         answer = answer_poll(request, found, settings, outlooks)
         answer.headers.update(applied)
         return answer

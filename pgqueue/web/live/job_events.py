@@ -1,4 +1,4 @@
-"""The events of a job's stream."""
+"""The events of a job's stream, and of a workflow's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from uuid import UUID
 from pgqueue.app import PgQueue
 from pgqueue.errors import PgQueueError
 from pgqueue.model.documents import job_document
+from pgqueue.model.workflow_documents import workflow_document
+from pgqueue.model.workflows import WorkflowDetails
 from pgqueue.web.http.etags import encode
+from pgqueue.web.live.workflow_changes import WorkflowChanges
 
 logger = logging.getLogger("pgqueue.web")
 
@@ -37,3 +40,18 @@ async def changes_of_job(pgq: PgQueue, job_id: UUID, *, seen: str | None) -> Asy
     except PgQueueError as error:
         # It was removed, or this process is closing. A client that reconnects is told.
         logger.info("event stream of job %s ends: %s", job_id, error)
+
+
+async def changes_of_workflow(
+    changes: WorkflowChanges, now: WorkflowDetails, *, seen: str | None
+) -> AsyncGenerator[Event]:
+    """Yield the workflow's document now, unless that is version *seen*, and after each change, to its end."""
+    try:
+        async with aclosing(changes.watch(now)) as workflows:
+            async for workflow in workflows:
+                data, version = encode(workflow_document(workflow))
+                if version != seen:
+                    seen = version
+                    yield Event("workflow", version, data)
+    except PgQueueError as error:
+        logger.info("event stream of workflow %s ends: %s", now.id, error)

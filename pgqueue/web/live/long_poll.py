@@ -1,28 +1,28 @@
-"""Long polls: a poll that is answered when the job has changed.
+"""Long polls: a poll that is answered when the job, or the workflow, has changed.
 
 `?wait=SECONDS`, or `Prefer: wait=SECONDS` (RFC 7240). Changed since the version in If-None-Match, or else
-since the request arrived. A job that has ended is shown at once, and any job when the server stops.
+since the request arrived. What has ended is shown at once, and anything when the server stops.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import anyio
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from pgqueue.app import PgQueue
 from pgqueue.errors import PgQueueError
-from pgqueue.model.documents import job_document
-from pgqueue.model.jobs import Job
 from pgqueue.web.http.etags import matches, version_of
 from pgqueue.web.live.capacity import Capacity
 from pgqueue.web.live.server_stop import ServerStop
 from pgqueue.web.settings import WebSettings
+
+T = TypeVar("T")
 
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
 _PREFERENCE = re.compile(r'wait\s*=\s*"?(\d{1,9})"?', re.ASCII | re.IGNORECASE)
@@ -54,17 +54,30 @@ def read_wait(query: str | None, prefer: Sequence[str], *, longest: float) -> Wa
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Subject(Generic[T]):
+    """What a kind of long poll waits for."""
+
+    document: Callable[[T], object]
+    """What the response shows: a change that is not in it is none."""
+    is_over: Callable[[T], bool]
+    """Whether it will not change any more."""
+    watch: Callable[[T], AsyncGenerator[T]]
+    """Yields it now, and whenever it changes."""
+
+
 class LongPolls:
     """The long polls of one app."""
 
-    def __init__(self, pgq: PgQueue, settings: WebSettings, server_stop: ServerStop) -> None:
-        self._pgq = pgq
+    def __init__(self, settings: WebSettings, server_stop: ServerStop) -> None:
         self._server_stop = server_stop
         self._longest = settings.max_wait
         self._capacity = Capacity(settings.max_waiters, "long polls")
 
-    async def until_changed(self, request: Request, job: Job, reader: str) -> tuple[Job, dict[str, str]]:
-        """Return *job*, which was just read, as it is after a change or the wait, and headers.
+    async def until_changed(
+        self, request: Request, now: T, subject: Subject[T], reader: str
+    ) -> tuple[T, dict[str, str]]:
+        """Return *now*, which was just read, as it is after a change or the wait, and headers.
 
         *reader*: who waits, and shares the places with others.
 
@@ -74,25 +87,26 @@ class LongPolls:
             request.query_params.get("wait"), request.headers.getlist("prefer"), longest=self._longest
         )
         if wait is None:
-            return job, {}
+            return now, {}
         headers = {"Preference-Applied": f"wait={wait.seconds:.0f}"} if wait.is_preference else {}
-        known = version_of(job_document(job))
+        known = version_of(subject.document(now))
         condition = request.headers.get("if-none-match")
-        if job.is_terminal or (condition is not None and not matches(condition, known)) or not wait.seconds:
-            return job, headers
+        is_known = condition is None or matches(condition, known)
+        if subject.is_over(now) or not is_known or not wait.seconds:
+            return now, headers
         self._capacity.check(reader)
         with self._capacity.hold(reader):
-            return await self._change(request, job, known, wait.seconds), headers
+            return await self._change(request, now, subject, known, wait.seconds), headers
 
-    async def _change(self, request: Request, job: Job, known: str, seconds: float) -> Job:
+    async def _change(self, request: Request, now: T, subject: Subject[T], known: str, seconds: float) -> T:
         failure: PgQueueError | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(_cancel_when_gone, request, group.cancel_scope)
             try:
                 with anyio.move_on_after(seconds) as scope, self._server_stop.cancels(scope):
-                    async with aclosing(self._pgq.watch(job.id)) as jobs:
-                        async for job in jobs:  # noqa: PLR1704  # the latest is what is returned
-                            if version_of(job_document(job)) != known:
+                    async with aclosing(subject.watch(now)) as changes:
+                        async for now in changes:  # noqa: PLR1704  # the latest is what is returned
+                            if version_of(subject.document(now)) != known:
                                 break
             except PgQueueError as error:
                 # Raised below: the group would wrap it.
@@ -100,7 +114,7 @@ class LongPolls:
             group.cancel_scope.cancel()
         if failure is not None:
             raise failure
-        return job
+        return now
 
 
 async def _cancel_when_gone(request: Request, scope: anyio.CancelScope) -> None:

@@ -1,0 +1,177 @@
+"""Workflows as operators see them: lists, counts, their jobs by page; pausing and resuming them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from pgqueue.client.parts import Parts
+from pgqueue.errors import InvalidFilterError
+from pgqueue.model.checks import shown
+from pgqueue.model.filters import (
+    FIRST_ID,
+    LAST_ID,
+    check_filter,
+    check_limit,
+    decode_cursor,
+    encode_cursor,
+    read_statuses,
+)
+from pgqueue.model.ids import read_id
+from pgqueue.model.jobs import JobStatus
+from pgqueue.model.workflows import MemberPage, WorkflowDetails, WorkflowFilter, WorkflowPage
+from pgqueue.store import ListedRow
+
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
+
+EVERY_WORKFLOW: Final = WorkflowFilter()
+COUNTED: Final = 10_000
+"""Jobs of one workflow that a list counts, at most."""
+LOOKS: Final = 1000
+"""Workflows that one read of a search looks at."""
+READS: Final = 10
+"""Reads per page. Beyond them its search is cut short."""
+FAILED, OTHER = "f.", "o."
+"""How the cursor of a workflow's jobs begins: among those that failed, or among the others."""
+
+
+class WorkflowViewInterface(Parts):
+    """What operators see of workflows."""
+
+    async def workflows(
+        self, chosen: WorkflowFilter = EVERY_WORKFLOW, *, limit: int = 25, cursor: str | None = None
+    ) -> WorkflowPage:
+        """Return workflows, newest first, with their counts. Raises InvalidFilterError.
+
+        The counts are None for a workflow of more than 10,000 jobs: `workflow_details` counts those. A search
+        that looked at 10,000 workflows ends, and its page says that it was cut short.
+        """
+        check_filter("workflows", chosen, WorkflowFilter)
+        limit, high = check_limit(limit), decode_cursor(cursor)
+        if high is None:
+            return WorkflowPage([], None)
+        async with self._database.acquire() as connection:
+            found, reached = await self._search(connection, chosen, limit, high)
+            counts = await self._store.count_members(connection, [each.id for each in found], COUNTED + 1)
+        return WorkflowPage(
+            [replace(each, counts=_if_counted(counts[each.id])) for each in found],
+            None if reached is None else encode_cursor(reached),
+            is_cut_short=reached is not None and len(found) < limit,
+        )
+
+    async def _search(
+        self, connection: Connection, chosen: WorkflowFilter, limit: int, high: UUID
+    ) -> tuple[list[WorkflowDetails], UUID | None]:
+        """Return up to *limit* workflows, and behind which id the next page begins; None: there is none."""
+        found: list[WorkflowDetails] = []
+        # One more than the page has tells whether there is another.
+        looks = limit + 1 if chosen == EVERY_WORKFLOW else LOOKS
+        for _ in range(READS):
+            rows = await self._store.list_workflows(connection, FIRST_ID, high, looks)
+            for workflow in map(_details, rows):
+                if workflow is None or not chosen.matches(workflow):
+                    continue
+                if len(found) == limit:
+                    return found, found[-1].id
+                found.append(workflow)
+            if len(rows) < looks:
+                return found, None
+            high = UUID(int=rows[-1].id.int - 1)
+        return found, UUID(int=high.int + 1)
+
+    async def workflow_details(self, workflow_id: UUID | str) -> WorkflowDetails:
+        """Return a workflow as it is now, with its counts. Raises JobNotFoundError."""
+        workflow_id = read_id(workflow_id)
+        async with self._database.acquire() as connection:
+            rows = await self._store.list_workflows(connection, workflow_id, workflow_id, 1)
+            found = _details(rows[0]) if rows else None
+            if found is None:
+                raise await self._missing(connection, workflow_id)
+            return replace(found, counts=await self._store.count_nodes(connection, workflow_id))
+
+    async def workflow_jobs(
+        self,
+        workflow_id: UUID | str,
+        *,
+        status: JobStatus | str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> MemberPage:
+        """Return jobs of a workflow: those that failed first, then the others in the order of their ids.
+
+        *status*: those alone that have it. A workflow that does not exist has none.
+        Raises InvalidFilterError.
+        """
+        workflow_id, limit, behind = read_id(workflow_id), check_limit(limit), _place_of(cursor)
+        chosen = None if status is None else next(iter(read_statuses(status) or ()))
+        async with self._database.acquire() as connection:
+            jobs = await self._store.list_members(connection, workflow_id, behind, limit + 1, chosen)
+        last = jobs[limit - 1] if len(jobs) > limit else None
+        return MemberPage(
+            jobs[:limit],
+            None
+            if last is None
+            else (FAILED if last.status is JobStatus.FAILED else OTHER) + encode_cursor(last.id),
+        )
+
+    async def workflow_of(self, job_id: UUID | str) -> UUID | None:
+        """Return the id of the workflow that a job belongs to; None: to none."""
+        job_id = read_id(job_id)
+        async with self._database.acquire() as connection:
+            return await self._store.find_workflow_of(connection, job_id)
+
+    async def pause_workflow(self, workflow_id: UUID | str) -> None:
+        """Pause a workflow: what is ready or running goes on, and what waits for others stays.
+
+        Raises JobNotFoundError.
+        """
+        await self._pause_workflow(read_id(workflow_id), paused=True)
+
+    async def resume_workflow(self, workflow_id: UUID | str) -> None:
+        """Let a paused workflow go on. Raises JobNotFoundError."""
+        await self._pause_workflow(read_id(workflow_id), paused=False)
+
+    async def _pause_workflow(self, workflow_id: UUID, *, paused: bool) -> None:
+        async with self._database.acquire() as connection:
+            lanes = await self._store.pause_workflow(connection, workflow_id, paused=paused)
+            if lanes is None:
+                raise await self._missing(connection, workflow_id)
+        for lane in lanes:
+            self._signals.publish(f"ready {lane}")
+
+
+def _details(row: ListedRow) -> WorkflowDetails | None:
+    """Return the workflow; None: its root was removed."""
+    if row.status is None:
+        return None
+    return WorkflowDetails(
+        id=row.id,
+        root=row.root,
+        name=row.name,
+        status=JobStatus(row.status),
+        created_at=row.created_at,
+        paused_at=row.paused_at,
+        parent_job=row.parent_job,
+        is_group=row.is_group,
+        completed_at=row.completed_at,
+        counts=None,
+    )
+
+
+def _if_counted(counts: dict[JobStatus, int]) -> dict[JobStatus, int] | None:
+    return counts if sum(counts.values()) <= COUNTED else None
+
+
+def _place_of(cursor: str | None) -> tuple[bool, UUID]:
+    """Return behind which place a page of jobs begins. Raises InvalidFilterError."""
+    if cursor is None:
+        return False, FIRST_ID
+    kind, place = cursor[:2], cursor[2:]
+    if kind not in (FAILED, OTHER):
+        raise InvalidFilterError(
+            f"invalid cursor {shown(cursor)}: use one returned with a page, or omit it to start over"
+        )
+    below = decode_cursor(place)
+    return kind == OTHER, FIRST_ID if below is None else min(UUID(int=below.int + 1), LAST_ID)
