@@ -50,6 +50,7 @@ from pgqueue.errors import (
     UnknownQueueError,
     UnknownTaskError,
     WorkflowFailed,
+    WorkflowNotFoundError,
     WrongEventLoopError,
 )
 from pgqueue.model.dead_letters import (
@@ -65,7 +66,7 @@ from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import Action, Attempt, Job, JobStatus
 from pgqueue.model.progress import Progress
 from pgqueue.model.setting import Setting
-from pgqueue.model.workflows import Workflow
+from pgqueue.model.workflows import Workflow, WorkflowFilter
 from pgqueue.options.checks import FROM_ARGUMENTS
 from pgqueue.retry.control import Reject, Retry, Snooze
 from pgqueue.tasks.canvas import Canvas, Chain, Group, Link
@@ -160,7 +161,9 @@ __all__ = [
     "Workflow",
     "WorkflowBuilder",
     "WorkflowFailed",
+    "WorkflowFilter",
     "WorkflowHandle",
+    "WorkflowNotFoundError",
     "WrongEventLoopError",
     "at_least",
     "chain",

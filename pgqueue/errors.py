@@ -204,6 +204,15 @@ class JobNotFoundError(PgQueueError):
         super().__init__(f"there is no job {job_id}")
 
 
+class WorkflowNotFoundError(JobNotFoundError):
+    """There is no workflow with this id: it was never enqueued, or it was removed; or the id is a job's."""
+
+    def __init__(self, workflow_id: UUID) -> None:
+        super().__init__(workflow_id)
+        self.workflow_id = workflow_id
+        self.args = (f"there is no workflow {workflow_id}",)
+
+
 class JobPurgedError(JobNotFoundError):
     """The job no longer exists: all jobs from its day were removed after their retention.
 

@@ -25,6 +25,7 @@ from pgqueue.cli.commands.top import top
 from pgqueue.cli.commands.web import web
 from pgqueue.cli.commands.worker import work
 from pgqueue.cli.commands.workers import workers
+from pgqueue.cli.commands.workflow import workflow
 from pgqueue.cli.output import plain
 from pgqueue.cli.parameters import Schema
 from pgqueue.errors import PgQueueError
@@ -111,6 +112,7 @@ app.command()(resume)
 app.command()(workers)
 app.command()(top)
 app.add_typer(dead, name="dead")
+app.add_typer(workflow, name="workflow")
 app.add_typer(monitoring, name="monitoring")
 app.command()(web)
 app.command()(demo)

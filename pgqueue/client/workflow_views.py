@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from pgqueue.client.parts import Parts
-from pgqueue.errors import InvalidFilterError
+from pgqueue.errors import InvalidFilterError, JobNotFoundError, PgQueueError, WorkflowNotFoundError
 from pgqueue.model.checks import shown
 from pgqueue.model.filters import (
     FIRST_ID,
@@ -82,13 +82,13 @@ class WorkflowViewInterface(Parts):
         return found, UUID(int=high.int + 1)
 
     async def workflow_details(self, workflow_id: UUID | str) -> WorkflowDetails:
-        """Return a workflow as it is now, with its counts. Raises JobNotFoundError."""
+        """Return a workflow as it is now, with its counts. Raises WorkflowNotFoundError."""
         workflow_id = read_id(workflow_id)
         async with self._database.acquire() as connection:
             rows = await self._store.list_workflows(connection, workflow_id, workflow_id, 1)
             found = _details(rows[0]) if rows else None
             if found is None:
-                raise await self._missing(connection, workflow_id)
+                raise await self._no_workflow(connection, workflow_id)
             return replace(found, counts=await self._store.count_nodes(connection, workflow_id))
 
     async def workflow_jobs(
@@ -125,21 +125,26 @@ class WorkflowViewInterface(Parts):
     async def pause_workflow(self, workflow_id: UUID | str) -> None:
         """Pause a workflow: what is ready or running goes on, and what waits for others stays.
 
-        Raises JobNotFoundError.
+        Raises WorkflowNotFoundError.
         """
         await self._pause_workflow(read_id(workflow_id), paused=True)
 
     async def resume_workflow(self, workflow_id: UUID | str) -> None:
-        """Let a paused workflow go on. Raises JobNotFoundError."""
+        """Let a paused workflow go on. Raises WorkflowNotFoundError."""
         await self._pause_workflow(read_id(workflow_id), paused=False)
 
     async def _pause_workflow(self, workflow_id: UUID, *, paused: bool) -> None:
         async with self._database.acquire() as connection:
             lanes = await self._store.pause_workflow(connection, workflow_id, paused=paused)
             if lanes is None:
-                raise await self._missing(connection, workflow_id)
+                raise await self._no_workflow(connection, workflow_id)
         for lane in lanes:
             self._signals.publish(f"ready {lane}")
+
+    async def _no_workflow(self, connection: Connection, workflow_id: UUID) -> PgQueueError:
+        """Return the error for a workflow that does not exist, or that is hidden from this role."""
+        error = await self._missing(connection, workflow_id)
+        return WorkflowNotFoundError(workflow_id) if type(error) is JobNotFoundError else error
 
 
 def _details(row: ListedRow) -> WorkflowDetails | None:

@@ -44,14 +44,11 @@ async def find_workflow(request: Request, pgq: PgQueue, access: Access, action: 
     """Return the workflow that *request* is to do *action* to.
 
     Where jobs have owners, it is everybody's, as a queue is: its jobs may be of several. Raises HTTPException
-    422, 401, 403 or 404.
+    422, 401 or 403, and WorkflowNotFoundError.
     """
     workflow_id = read_id(request.path_params["id"], "workflow")
     await access.check(request, action, f"workflow:{workflow_id}")
-    try:
-        return await pgq.workflow_details(workflow_id)
-    except JobNotFoundError:
-        raise HTTPException(404, f"there is no workflow {workflow_id}") from None
+    return await pgq.workflow_details(workflow_id)
 
 
 async def visible_ids(

@@ -1,0 +1,252 @@
+"""`pgqueue workflow`: list, show, draw, cancel, retry, pause and resume workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from pgqueue import JobStatus, PgQueue
+from pgqueue.cli.output import known, plain, print_json, print_lines, print_table, say, table
+from pgqueue.cli.parameters import Actor, App, AsJson, Cursor, Dsn, Limit, Note, Schema, call, in_utc, user
+from pgqueue.model.figures import duration, moment
+from pgqueue.model.filters import read_statuses
+from pgqueue.model.workflow_documents import member_document, workflow_document
+from pgqueue.model.workflows import MemberPage, WorkflowDetails, WorkflowFilter, WorkflowMember
+from pgqueue.workflows.export import GraphFormat
+
+workflow = typer.Typer(no_args_is_help=True, help="List, show, draw and operate workflows.")
+
+OneWorkflow = Annotated[UUID, typer.Argument(metavar="WORKFLOW", help="Workflow id.")]
+
+
+@workflow.command("list")
+def list_workflows(
+    app: App = None,
+    dsn: Dsn = None,
+    schema: Schema = "pgqueue",
+    status: Annotated[
+        list[JobStatus] | None,
+        typer.Option("--status", help="Only workflows with this status; may be given more than once."),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Only workflows with this name.")] = None,
+    created_after: Annotated[
+        datetime | None, typer.Option("--created-after", help="Enqueued at or after this time (UTC).")
+    ] = None,
+    created_before: Annotated[
+        datetime | None, typer.Option("--created-before", help="Enqueued before this time (UTC).")
+    ] = None,
+    limit: Limit = 25,
+    cursor: Cursor = None,
+    as_json: AsJson = False,
+) -> None:
+    """List workflows, newest first. The status is that of the last job; blocked while a group goes on."""
+    chosen = WorkflowFilter(
+        read_statuses(status or None), name, in_utc(created_after), in_utc(created_before)
+    )
+    page = call(app, dsn, schema, lambda pgq: pgq.workflows(chosen, limit=limit, cursor=cursor))
+    if as_json:
+        found = [workflow_document(each) for each in page.workflows]
+        print_json({"workflows": found, "cursor": page.cursor, "is_cut_short": page.is_cut_short})
+        return
+    print_table(
+        table(
+            ["workflow", "status", "name", "jobs", "created", "duration"],
+            [
+                [
+                    str(each.id),
+                    describe_status(each),
+                    each.name or "",
+                    "more than 10,000" if each.counts is None else describe_counts(each),
+                    moment(each.created_at),
+                    known(duration, _seconds(each.created_at, each.completed_at)),
+                ]
+                for each in page.workflows
+            ],
+            numbers=["created", "duration"],
+        )
+    )
+    if page.cursor is not None:
+        why = "the search of this page was cut short; " if page.is_cut_short else ""
+        typer.echo(f"{why}next page: --cursor {page.cursor}")
+
+
+@workflow.command("show")
+def show_workflow(
+    workflow_id: OneWorkflow,
+    app: App = None,
+    dsn: Dsn = None,
+    schema: Schema = "pgqueue",
+    status: Annotated[
+        JobStatus | None, typer.Option("--status", help="Only its jobs with this status.")
+    ] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a workflow and its jobs: those that failed first.
+
+    Exit codes: 0 succeeded or not ended yet; 1 failed, cancelled or expired, or an error, which is a line on
+    stderr; 2 wrong usage; 130 interrupted.
+    """
+
+    async def look(pgq: PgQueue) -> tuple[WorkflowDetails, MemberPage]:
+        details = await pgq.workflow_details(workflow_id)
+        return details, await pgq.workflow_jobs(workflow_id, status=status, limit=limit, cursor=cursor)
+
+    found, page = call(app, dsn, schema, look)
+    if as_json:
+        jobs = [member_document(job) for job in page.jobs]
+        print_json({**workflow_document(found), "jobs": jobs, "cursor": page.cursor})
+    else:
+        print_lines(describe_workflow(found))
+        print_table(
+            table(
+                ["job", "status", "task", "attempt", "duration", "details"],
+                [_row(job) for job in page.jobs],
+                numbers=["status", "attempt", "duration"],
+            )
+        )
+        if page.cursor is not None:
+            typer.echo(f"next page: --cursor {page.cursor}")
+    if found.is_terminal and found.status is not JobStatus.SUCCEEDED:
+        raise typer.Exit(1)
+
+
+@workflow.command("graph")
+def draw(
+    workflow_id: OneWorkflow,
+    app: App = None,
+    dsn: Dsn = None,
+    schema: Schema = "pgqueue",
+    form: Annotated[str, typer.Option("--format", help="mermaid, dot or json.")] = "mermaid",
+) -> None:
+    """Print the graph of a workflow: its jobs, and who waits for whom."""
+    if form not in ("mermaid", "dot", "json"):
+        raise typer.BadParameter(f"--format must be mermaid, dot or json, got {form!r}")
+    chosen: GraphFormat = form  # type: ignore[assignment]  # one of them
+    text = call(app, dsn, schema, lambda pgq: pgq.draw_workflow(workflow_id, chosen))
+    typer.echo(plain(text, keep_lines=True) if form != "json" else text, nl=False)
+
+
+@workflow.command("cancel")
+def cancel(
+    workflow_id: OneWorkflow,
+    app: App = None,
+    dsn: Dsn = None,
+    schema: Schema = "pgqueue",
+    note: Note = None,
+    actor: Actor = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel the jobs of a workflow that have not ended. Running ones are asked to stop."""
+    count = _change(
+        app,
+        dsn,
+        schema,
+        workflow_id,
+        lambda pgq: pgq.cancel_workflow(workflow_id, reason=note, actor=user(actor)),
+    )
+    say(as_json, {"cancelled": count}, f"{count:,} {_jobs(count)} cancelled or asked to stop")
+
+
+@workflow.command("retry")
+def retry(
+    workflow_id: OneWorkflow,
+    app: App = None,
+    dsn: Dsn = None,
+    schema: Schema = "pgqueue",
+    note: Note = None,
+    actor: Actor = None,
+    as_json: AsJson = False,
+) -> None:
+    """Redrive the failed jobs of a workflow. What was cancelled because of them waits again."""
+    count = _change(
+        app,
+        dsn,
+        schema,
+        workflow_id,
+        lambda pgq: pgq.retry_workflow(workflow_id, reason=note, actor=user(actor)),
+    )
+    say(as_json, {"redriven": count}, f"{count:,} {_jobs(count)} redriven")
+
+
+@workflow.command("pause")
+def pause(workflow_id: OneWorkflow, app: App = None, dsn: Dsn = None, schema: Schema = "pgqueue") -> None:
+    """Pause a workflow: of what waits in it for other jobs, nothing becomes ready."""
+    call(app, dsn, schema, lambda pgq: pgq.pause_workflow(workflow_id))
+    typer.echo("paused")
+
+
+@workflow.command("resume")
+def resume(workflow_id: OneWorkflow, app: App = None, dsn: Dsn = None, schema: Schema = "pgqueue") -> None:
+    """Let a paused workflow go on."""
+    call(app, dsn, schema, lambda pgq: pgq.resume_workflow(workflow_id))
+    typer.echo("resumed")
+
+
+def _change(
+    app: str | None,
+    dsn: str | None,
+    schema: str,
+    workflow_id: UUID,
+    change: Callable[[PgQueue], Awaitable[int]],
+) -> int:
+    """Return how many jobs *change* has changed. Raises WorkflowNotFoundError."""
+
+    async def look_and_change(pgq: PgQueue) -> int:
+        await pgq.workflow_details(workflow_id)
+        return await change(pgq)
+
+    return call(app, dsn, schema, look_and_change)
+
+
+def describe_workflow(found: WorkflowDetails) -> list[str]:
+    """Return what is known about a workflow as a whole, as lines."""
+    facts = {
+        "workflow": str(found.id),
+        "name": found.name,
+        "status": describe_status(found),
+        "jobs": describe_counts(found),
+        "created": moment(found.created_at),
+        "paused": known(moment, found.paused_at),
+        "completed": known(moment, found.completed_at),
+        "duration": known(duration, _seconds(found.created_at, found.completed_at)),
+        "last job": None if found.is_group else str(found.root),
+        "part of": None if found.parent_job is None else f"job {found.parent_job}",
+    }
+    return [*(f"{name + ':':<11}{plain(value)}" for name, value in facts.items() if value), ""]
+
+
+def describe_counts(found: WorkflowDetails) -> str:
+    """Return a workflow's jobs by status, in a line."""
+    counts = found.counts or {}
+    return ", ".join(f"{counts[each]:,} {each}" for each in JobStatus if counts.get(each)) or "none"
+
+
+def describe_status(found: WorkflowDetails) -> str:
+    """Return a workflow's status in a word or two."""
+    return f"{found.status}, paused" if found.paused_at and not found.is_terminal else found.status.value
+
+
+def _row(job: WorkflowMember) -> list[str]:
+    error = "" if job.error is None else f"{job.error.type}: {job.error.message}"
+    return [
+        str(job.id),
+        job.status,
+        job.task,
+        known(str, job.attempt),
+        known(duration, _seconds(job.started_at, job.completed_at)),
+        error or job.reason or "",
+    ]
+
+
+def _jobs(count: int) -> str:
+    return "job" if count == 1 else "jobs"
+
+
+def _seconds(start: datetime | None, end: datetime | None) -> float | None:
+    return None if start is None or end is None else (end - start).total_seconds()
