@@ -77,6 +77,16 @@ async def empty_database(server_dsn: str) -> AsyncIterator[str]:
         await admin.close()
 
 
+@asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """Yield a connection, and close it afterwards."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
 async def describe(server_dsn: str, loop: str) -> dict[str, object]:
     """Return what was measured on: machine, versions, date, the settings that matter."""
     admin = await asyncpg.connect(server_dsn)

@@ -14,14 +14,14 @@ import math
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import asyncpg
 import common
 
-from pgqueue import PgQueue, Signature
+from pgqueue import Canvas, PgQueue, Signature, chord
 from pgqueue.events import BatchSent, Event
 
 BATCH = 10_000
@@ -66,12 +66,34 @@ def make_queue(dsn: str) -> PgQueue:
         """Say when this started."""
         return time.monotonic()
 
+    @pgq.task
+    async def member(to: str, number: int, amount: float) -> float:  # noqa: ARG001
+        """Say when this ended."""
+        return time.monotonic()
+
+    @pgq.task
+    async def body(ends: list[float]) -> float:
+        """Say how long after the last of them this started."""
+        return time.monotonic() - max(ends)
+
+    @pgq.task
+    async def link(before: float) -> float:  # noqa: ARG001  # the one before has it to give
+        """Say when this started."""
+        return time.monotonic()
+
     return pgq
 
 
-def calls(pgq: PgQueue, handler: str, count: int) -> list[Signature[None]]:
-    """Return *count* calls of one of HANDLERS."""
+def calls(pgq: PgQueue, handler: str, count: int) -> list[Signature[Any]]:
+    """Return *count* calls of one of HANDLERS, or of `member`."""
     return [pgq.signature(handler, "user@example.com", number, 1.5) for number in range(count)]
+
+
+def chord_of(pgq: PgQueue, members: Iterable[Canvas[float]]) -> Canvas[float]:
+    """Return a chord of calls of `member`, or of chords."""
+    body: Any = pgq.signature("body")
+    composed: Canvas[float] = chord(members, body)
+    return composed
 
 
 # What benchmarks do with them
@@ -128,7 +150,24 @@ async def drain(
     *,
     beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> common.Figures:
-    """Enqueue *jobs* jobs while their queue is paused; then have the crew drain them.
+    """Enqueue *jobs* jobs while their queue is paused; then have the crew drain them: see drain_what."""
+
+    async def enqueue(pgq: PgQueue) -> None:
+        for first in range(0, jobs, BATCH):
+            await pgq.enqueue_many(calls(pgq, handler, min(BATCH, jobs - first)))
+
+    return await drain_what(dsn, crew, enqueue, jobs, beside=beside)
+
+
+async def drain_what(
+    dsn: str,
+    crew: Sequence[Process],
+    enqueue: Callable[[PgQueue], Coroutine[Any, Any, None]],
+    jobs: int,
+    *,
+    beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
+) -> common.Figures:
+    """Have *enqueue* enqueue *jobs* jobs while their queue is paused; then have the crew drain them.
 
     *beside* runs during the drain, and is cancelled at its end. Returns the rate, the claims, and what the
     workers have used.
@@ -139,8 +178,7 @@ async def drain(
     succeeded_before = await watcher.fetchval(succeeded)
     async with make_queue(dsn) as pgq:
         await pgq.pause(queue=QUEUE)
-        for first in range(0, jobs, BATCH):
-            await pgq.enqueue_many(calls(pgq, handler, min(BATCH, jobs - first)))
+        await enqueue(pgq)
         # What follows starts from the same state of the tables each time.
         await watcher.execute("vacuum analyze")
         await watcher.execute("checkpoint")

@@ -1,0 +1,312 @@
+"""What workflows cost beside plain jobs: links of a chain, a chord's submission, members, body and bytes.
+
+Each part compares in turn, in one run, and prints the ratio beside its bar.
+
+* `chain`: the time from one link's start to the next one's, over a plain job's from the call to its start;
+  one idle worker process.
+* `submit`: the call that enqueues a chord over `enqueue_many` of as many calls, both already made.
+* `drain`: the rate at which a chord's members end over that of as many plain jobs of the same task, by worker
+  processes; at the disk's own speed, and with commits that take 3 ms (`commit_delay = 3000,
+  commit_siblings = 0`).
+* `body`: from the end of a chord's last member to the start of its body, which takes the list of results.
+  Chords run one after the other; those of all rounds are taken together.
+* `storage`: bytes a job, indexes and all: one chord beside a hundred smaller ones; one of depth 6 beside the
+  flat one, and beside many smaller ones of depth 6. Once written, and once all have ended.
+
+A part on a million durable functions that sleep (claims and a worker's memory as with none) belongs here as
+soon as there are any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from typing import Any
+from urllib.parse import urlsplit
+
+import common
+import crew
+import latency
+import workflow_storage
+
+from pgqueue import PgQueue, chain
+
+COMMITS = {"disk": (), "3ms": ("commit_delay = 3000", "commit_siblings = 0")}
+"""What later connections to a database have set."""
+TURNS = 3
+"""Submissions of each kind in a round."""
+PATIENCE = 600.0
+QUICK = {
+    "rounds": 1,
+    "processes": [1],
+    "links": 20,
+    "pings": 2,
+    "members": 300,
+    "chords": 2,
+    "of": 50,
+    "depth": 2,
+}
+
+BARS = {
+    "link_to_plain": "at most 2",
+    "submit_to_enqueue_many": "at most 1.5",
+    "disk_*_members_to_plain": "at least 0.4",
+    "3ms_*_members_to_plain": "at least 0.5",
+    "*_body_ms_p50": "below 20",
+    "*_body_ms_p99": "below 1,000",
+    "*_one_to_hundred": "0.9 to 1.1",
+    "*_nested_to_many_nested": "0.9 to 1.1",
+}
+"""By the name of a figure, with wildcards."""
+
+
+async def measure_chain(server: str, options: argparse.Namespace, _number: int) -> common.Figures:
+    """Time the links of a chain between plain jobs that are picked up one by one."""
+    async with common.database(server) as dsn, crew.workers(dsn, 1, concurrency=100, loop=options.loop):
+        before = await latency.one_by_one(dsn, options.pings)
+        async with crew.make_queue(dsn) as pgq:
+            links = [pgq.signature("link", 0.0), *[pgq.signature("link")] * (options.links - 1)]
+            await (await chain(*links).enqueue()).result(timeout=PATIENCE)
+        async with common.connected(dsn) as watcher:
+            rows = await watcher.fetch("select result from pgqueue.job where task = 'link' order by id")
+        after = await latency.one_by_one(dsn, options.pings)
+    starts = [float(row["result"]) for row in rows]
+    steps = [(later - earlier) * 1000 for earlier, later in pairwise(starts)]
+    plain = statistics.mean(each["pickup_ms_p50"] for each in (before, after))
+    return {
+        "link_to_plain": statistics.median(steps) / plain,
+        "link_ms_p50": statistics.median(steps),
+        "link_ms_mean": statistics.mean(steps),
+        "link_ms_p99": common.percentile(steps, 0.99),
+        "plain_ms_p50": plain,
+    }
+
+
+async def measure_submit(server: str, options: argparse.Namespace, number: int) -> common.Figures:
+    """Enqueue as many plain jobs and a chord in turn; nobody works."""
+    seconds: dict[str, list[float]] = {"plain": [], "chord": []}
+    async with common.database(server) as dsn, crew.make_queue(dsn) as pgq:
+        for turn in range(TURNS):
+            for what in in_turn(number + turn, "plain", "chord"):
+                calls = crew.calls(pgq, "member", options.members)
+                await settle(dsn)
+                started = time.perf_counter()
+                if what == "plain":
+                    await pgq.enqueue_many(calls)
+                else:
+                    await crew.chord_of(pgq, calls).enqueue()
+                seconds[what].append(time.perf_counter() - started)
+    chord_seconds, plain_seconds = statistics.median(seconds["chord"]), statistics.median(seconds["plain"])
+    return {
+        "submit_to_enqueue_many": chord_seconds / plain_seconds,
+        "submit_ms": chord_seconds * 1000,
+        "enqueue_many_ms": plain_seconds * 1000,
+    }
+
+
+async def measure_drain(server: str, options: argparse.Namespace, number: int) -> common.Figures:
+    """Drain a chord's members and as many plain jobs in turn, in each cell."""
+    figures: common.Figures = {}
+    for commits, settings in COMMITS.items():
+        for processes in options.processes:
+            async with common.database(server) as dsn:
+                await set_for_all(dsn, settings)
+                async with crew.workers(
+                    dsn, processes, concurrency=options.concurrency, loop=options.loop
+                ) as workers:
+                    # Statements are prepared, pages are there.
+                    await crew.drain(dsn, workers, "member", max(100, options.members // 10))
+                    rates = {
+                        what: await drain(dsn, workers, options.members, is_chord=what == "chord")
+                        for what in in_turn(number, "plain", "chord")
+                    }
+            cell = f"{commits}_{processes}"
+            figures[f"{cell}_members_to_plain"] = rates["chord"] / rates["plain"]
+            figures[f"{cell}_members_per_s"] = rates["chord"]
+            figures[f"{cell}_plain_per_s"] = rates["plain"]
+    return figures
+
+
+async def drain(dsn: str, workers: Sequence[Any], members: int, *, is_chord: bool) -> float:
+    """Drain a chord's members, or as many plain jobs; return how many ended a second.
+
+    They say themselves when they ended, so the time of a chord's body is not in it.
+    """
+
+    async def enqueue(pgq: PgQueue) -> None:
+        calls = crew.calls(pgq, "member", members)
+        if is_chord:
+            await crew.chord_of(pgq, calls).enqueue()
+        else:
+            await pgq.enqueue_many(calls)
+
+    began_at = time.monotonic()
+    await crew.drain_what(dsn, workers, enqueue, members + is_chord)
+    async with common.connected(dsn) as watcher:
+        ended = await watcher.fetchrow(
+            "select max(ended_at) - min(ended_at) as seconds, count(*) as jobs from ("
+            "  select (result #>> '{}')::float8 as ended_at from pgqueue.job where task = 'member'"
+            ") as member where ended_at > $1",
+            began_at,
+        )
+    assert ended is not None
+    assert ended["jobs"] == members
+    return members / float(ended["seconds"])
+
+
+async def measure_body(server: str, options: argparse.Namespace, _number: int) -> dict[int, list[float]]:
+    """Run chords one after the other; return, by worker processes, the milliseconds before their bodies."""
+    gaps: dict[int, list[float]] = {}
+    for processes in options.processes:
+        async with (
+            common.database(server) as dsn,
+            crew.workers(dsn, processes, concurrency=options.concurrency, loop=options.loop),
+            crew.make_queue(dsn) as pgq,
+        ):
+            calls = crew.calls(pgq, "member", options.of)
+            gaps[processes] = []
+            for _ in range(-(-options.chords // options.rounds)):
+                handle = await crew.chord_of(pgq, calls).enqueue()
+                gaps[processes].append(await handle.result(timeout=PATIENCE) * 1000)
+    return gaps
+
+
+def body_figures(rounds: Sequence[Mapping[int, Sequence[float]]]) -> common.Figures:
+    """Return the figures of all rounds' chords together."""
+    figures: common.Figures = {}
+    for processes in rounds[0]:
+        gaps = [gap for each in rounds for gap in each[processes]]
+        figures[f"{processes}_body_ms_p50"] = common.percentile(gaps, 0.5)
+        figures[f"{processes}_body_ms_p99"] = common.percentile(gaps, 0.99)
+        figures[f"{processes}_body_ms_max"] = max(gaps)
+    return figures
+
+
+async def measure_storage(server: str, options: argparse.Namespace, _number: int) -> common.Figures:
+    """Write workflows of different shapes, and run them."""
+    return await workflow_storage.measure(server, members=options.members, depth=options.depth)
+
+
+# What parts share
+
+
+def in_turn(number: int, *what: str) -> Sequence[str]:
+    """Return *what*, beginning with another one in each round."""
+    first = number % len(what)
+    return *what[first:], *what[:first]
+
+
+async def settle(dsn: str) -> None:
+    """Have what follows start from the same state of the tables each time."""
+    async with common.connected(dsn) as connection:
+        await connection.execute("vacuum analyze")
+        await connection.execute("checkpoint")
+
+
+async def set_for_all(dsn: str, settings: Sequence[str]) -> None:
+    """Set what later connections to this database have; the server has others beside it."""
+    name = urlsplit(dsn).path.removeprefix("/")
+    async with common.connected(dsn) as connection:
+        for setting in settings:
+            await connection.execute(f"alter database {name} set {setting}")
+
+
+Measure = Callable[[str, argparse.Namespace, int], Awaitable[Any]]
+PARTS: dict[str, Measure] = {
+    "chain": measure_chain,
+    "submit": measure_submit,
+    "drain": measure_drain,
+    "body": measure_body,
+    "storage": measure_storage,
+}
+ONCE = {"storage"}
+"""Parts whose figures do not depend on the machine's day."""
+
+
+async def measure(server: str, options: argparse.Namespace) -> dict[str, list[common.Figures]]:
+    """Go through the parts in each round; return each one's rounds."""
+    rounds: dict[str, list[Any]] = {part: [] for part in options.only}
+    for number in range(options.rounds):
+        for part in options.only:
+            if number == 0 or part not in ONCE:
+                rounds[part].append(await PARTS[part](server, options, number))
+    if "body" in rounds:
+        rounds["body"] = [body_figures(rounds["body"])]
+    return rounds
+
+
+def report(
+    what: str, machine: dict[str, object], parts: dict[str, list[common.Figures]], *, as_json: bool
+) -> None:
+    """Print the median and the spread of each figure, and the bar that it is to meet."""
+    if as_json:
+        median = {name: it for rounds in parts.values() for name, it in common.medians(rounds).items()}
+        print(json.dumps({"benchmark": what, "machine": machine, "median": median, "parts": parts}))
+        return
+    print(what)
+    print("  on " + ", ".join(f"{name} {value}" for name, value in machine.items()))
+    for part, rounds in parts.items():
+        print(f"\n  {part}")
+        for name, middle in common.medians(rounds).items():
+            values = [each[name] for each in rounds]
+            spread = f"{min(values):,.2f} to {max(values):,.2f}, {len(values)} rounds"
+            print(f"    {name:<34} {middle:>12,.2f}   ({spread}){bar_of(name)}")
+
+
+def bar_of(name: str) -> str:
+    """Return the bar of a figure, as it is printed; most have none."""
+    return "".join(f"   bar: {bar}" for pattern, bar in BARS.items() if fnmatchcase(name, pattern))
+
+
+def parts(text: str) -> list[str]:
+    """Return the names in a text like `chain,drain`: the type of an option."""
+    names = text.split(",")
+    if not PARTS.keys() >= set(names):
+        raise argparse.ArgumentTypeError(f"choose from {', '.join(PARTS)}")
+    return names
+
+
+def command_line() -> argparse.Namespace:
+    """Read the command line."""
+    parser = common.arguments(__doc__, rounds=5)
+    parser.add_argument("--only", type=parts, default=list(PARTS), help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--links", type=int, default=1000, help="of the chain (%(default)s)")
+    parser.add_argument("--pings", type=int, default=100, help="plain jobs before and after it (%(default)s)")
+    parser.add_argument("--members", type=int, default=10_000, help="of the large chord (%(default)s)")
+    parser.add_argument(
+        "--chords", type=int, default=1000, help="whose body is timed, in all rounds (%(default)s)"
+    )
+    parser.add_argument("--of", type=int, default=1000, help="members of each of those (%(default)s)")
+    parser.add_argument("--depth", type=int, default=6, help="of nested chords (%(default)s)")
+    parser.add_argument("--concurrency", type=int, default=100, help="of each worker process (%(default)s)")
+    parser.add_argument("--processes", type=common.numbers, default=[1, 4], help="of workers, as 1,4")
+    parser.add_argument("--quick", action="store_true", help="go through everything in a tiny size, once")
+    if parser.parse_args().quick:
+        parser.set_defaults(**QUICK)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Read the command line and measure."""
+    options = command_line()
+
+    async def benchmark() -> None:
+        with common.server(options.dsn) as server:
+            machine = await common.describe(server, options.loop)
+            rounds = await measure(server, options)
+        what = (
+            f"workflows: a chain of {options.links:,}; a chord of {options.members:,}; "
+            f"{options.chords:,} chords of {options.of:,}; chords in chords to a depth of {options.depth}"
+        )
+        report(what, machine, rounds, as_json=options.json)
+
+    common.run(options.loop, benchmark)
+
+
+if __name__ == "__main__":
+    main()
