@@ -18,6 +18,7 @@ from pgqueue.background.notifications import Signals
 from pgqueue.background.reading import Reads
 from pgqueue.background.stats import StatsWriter
 from pgqueue.background.watching import Watches
+from pgqueue.client.durable import DurableInterface
 from pgqueue.client.measuring import MeasureInterface
 from pgqueue.client.operating import SettingInterface
 from pgqueue.client.web import WebInterface
@@ -79,7 +80,14 @@ LAST_WORDS_WITHIN = 1.0
 """Seconds for which closing waits until notifications are sent."""
 
 
-class PgQueue(WorkflowInterface, WorkflowViewInterface, SettingInterface, MeasureInterface, WebInterface):
+class PgQueue(
+    WorkflowInterface,
+    WorkflowViewInterface,
+    DurableInterface,
+    SettingInterface,
+    MeasureInterface,
+    WebInterface,
+):
     """Tasks, and the database that their jobs are in.
 
     The constructor connects to nothing and starts nothing; `async with` opens it.

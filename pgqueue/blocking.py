@@ -70,6 +70,12 @@ class BlockingPgQueue:
         """Enqueue a task by name, without its code. The worker validates the arguments."""
         return self.enqueue(self._pgq.signature(task, *args, options=options, **kwargs))
 
+    def signal(
+        self, job_id: UUID | str, name: str, value: Any = None, *, dedup_id: str | None = None
+    ) -> bool:
+        """Send a job the event *name*; False: it is a duplicate. See `PgQueue.signal`."""
+        return self._call(lambda: self._pgq.signal(job_id, name, value, dedup_id=dedup_id))
+
     def get(self, job_id: UUID | str) -> Job:
         """Return a job as it is now. Raises JobNotFoundError."""
         return self._call(lambda: self._pgq.get(job_id))

@@ -266,6 +266,19 @@ class NotADeadLetterError(PgQueueError):
         super().__init__(f"job {job_id} is not a dead letter: {why}")
 
 
+class InvalidEventError(PgQueueError, ValueError):
+    """The value of an event cannot be stored. Nothing was sent."""
+
+
+class JobOverError(PgQueueError):
+    """The job has ended, so it takes no events. Nothing was sent. `status` is the job's status."""
+
+    def __init__(self, job_id: UUID, status: str) -> None:
+        self.job_id = job_id
+        self.status = status
+        super().__init__(f"job {job_id} is {status}: it takes no events, and nothing was sent")
+
+
 class JobNotWaitingError(PgQueueError):
     """The job is running or has ended, so its priority cannot be changed. Nothing was changed."""
 

@@ -98,6 +98,7 @@ _SHARES: Final = 2**32
 _QUIET_ENDS: Final = {
     JobStatus.SUCCEEDED: "job.succeeded",
     JobStatus.PENDING: "job.released",
+    JobStatus.BLOCKED: "job.suspended",
     JobStatus.CANCELLED: "job.cancelled",
     JobStatus.EXPIRED: "job.expired",
 }

@@ -73,7 +73,22 @@ class PutAside:
     reason: Literal["unknown_task", "paused"] = "unknown_task"
 
 
-Outcome = Succeeded | Retried | Ended | Released | PutAside
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """The job waits, and its handler begins anew when the wait is over; the attempt does not count."""
+
+    job_id: UUID
+    wake_at: datetime | None
+    """When the wait is over; None: no time ends it."""
+    wakes_in: float | None
+    """The seconds until then."""
+    event: str | None
+    """The name of the event that ends it."""
+    nodes: tuple[UUID, ...] = ()
+    """The jobs and joins whose ends end it."""
+
+
+Outcome = Succeeded | Retried | Ended | Released | PutAside | Suspended
 
 
 def status_after(outcome: Outcome) -> tuple[JobStatus, str | None]:
@@ -89,10 +104,14 @@ def status_after(outcome: Outcome) -> tuple[JobStatus, str | None]:
             return JobStatus.PENDING, "released"
         case PutAside():
             return JobStatus.PENDING, outcome.reason
+        case Suspended():
+            return JobStatus.BLOCKED, "suspended"
         case _:
             assert_never(outcome)
 
 
 def next_in(outcome: Outcome) -> float | None:
     """Return the seconds until the next attempt; None: none comes, or one comes at a time."""
+    if type(outcome) is Suspended:
+        return outcome.wakes_in
     return outcome.delay if type(outcome) is Retried and outcome.not_before is None else None

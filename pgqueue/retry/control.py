@@ -17,6 +17,7 @@ from typing import Any, cast
 from pgqueue.errors import InvalidOptionError
 from pgqueue.model.checks import Duration, aware_time, retry_limit, some_seconds
 from pgqueue.model.error_groups import leaves
+from pgqueue.model.outcomes import Suspended
 from pgqueue.model.unset import UNSET, Unset
 
 
@@ -80,6 +81,17 @@ class Snooze(ControlFlow):  # what the handler says, not an error
     def __init__(self, delay: Duration) -> None:
         self.delay = some_seconds("snooze: the delay", delay)
         super().__init__(f"not for {self.delay:g} s")
+
+
+class Suspend(ControlFlow):  # what the handler says, not an error
+    """Have the job wait. Raised by `ctx.sleep` and what waits like it, and never by handlers themselves.
+
+    Let it pass: whatever a handler does after it, its job waits.
+    """
+
+    def __init__(self, wait: Suspended) -> None:
+        self.wait = wait
+        super().__init__("the job waits, and its handler begins anew when the wait is over")
 
 
 def control_flow_of(error: BaseException) -> ControlFlow | None:

@@ -40,9 +40,9 @@ from pgqueue.model.error_groups import leaves
 from pgqueue.model.job_error import JobError, describe, name_of
 from pgqueue.model.job_info import JobInfo
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.outcomes import Ended, Retried
+from pgqueue.model.outcomes import Ended, Retried, Suspended
 from pgqueue.model.unset import UNSET
-from pgqueue.retry.control import ControlFlow, Reject, Retry, Snooze, control_flow_of
+from pgqueue.retry.control import ControlFlow, Reject, Retry, Snooze, Suspend, control_flow_of
 from pgqueue.retry.delays import asked_delay, latest, read_delay
 from pgqueue.retry.policy import RetryPolicy
 
@@ -80,7 +80,7 @@ def decide(
     info: JobInfo,
     encode: EncodeCall,
     rng: random.Random,
-) -> Retried | Ended:
+) -> Retried | Ended | Suspended:
     """Decide what follows *error*, which the handler raised. *info* is what `retry_when` is given."""
     said = control_flow_of(error)
     if said is not None:
@@ -146,13 +146,15 @@ def _errors_in(error: BaseException) -> list[BaseException]:
 
 def obey(
     job: JobSoFar, policy: RetryPolicy, said: ControlFlow, encode: EncodeCall, rng: random.Random
-) -> Retried | Ended:
+) -> Retried | Ended | Suspended:
     """Do what the handler said."""
     match said:
         case Retry():
             return _obey_retry(job, policy, said, encode, rng)
         case Snooze():
             return Retried(job.job_id, said.delay, "snoozed", None, spent=False)
+        case Suspend():
+            return said.wait
         case Reject():
             return failed(job, "rejected", JobError("Reject", said.reason))
         case _:

@@ -8,6 +8,7 @@ the answer: no row means that the lease was lost.
 
 from pgqueue.store.claim import ClaimStatements
 from pgqueue.store.dead_letters import DeadLetterStatements
+from pgqueue.store.durable import DurableStatements, Sent, Wait
 from pgqueue.store.end import EndStatements
 from pgqueue.store.enqueue import EnqueueStatements
 from pgqueue.store.graph import Barrier, Callback, Edge, Graph, NewJob, Node
@@ -84,6 +85,7 @@ __all__ = [
     "Promoted",
     "Requeued",
     "Rescued",
+    "Sent",
     "Settled",
     "Standing",
     "Step",
@@ -91,6 +93,7 @@ __all__ = [
     "Submitted",
     "Swept",
     "Template",
+    "Wait",
     "WorkflowRow",
     "job_of",
 ]
@@ -108,5 +111,6 @@ class Store(
     DeadLetterStatements,
     MeasureStatements,
     WorkflowStatements,
+    DurableStatements,
 ):
     """The statements for one schema."""

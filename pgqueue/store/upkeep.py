@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
 
 FirstOf = Literal[
-    "promote", "expire", "unblock", "cancel", "purge_keys", "purge_inbox", "purge_stats", "merge_stats"
+    "promote",
+    "expire",
+    "unblock",
+    "wake",
+    "cancel",
+    "purge_keys",
+    "purge_inbox",
+    "purge_stats",
+    "merge_stats",
 ]
 """The chores whose first row can be looked for."""
 _AGES: Mapping[FirstOf, timedelta] = {"purge_stats": STAT_AGE, "merge_stats": STAT_MERGE_AGE}

@@ -469,6 +469,15 @@ class Result:
         return self._from_json(stored)
 
 
+def result_of(what: str, annotation: Any) -> Result:
+    """Return how values of a type are stored: *what* names them in errors. Raises InvalidTaskError."""
+
+    def returns() -> None: ...
+
+    returns.__annotations__["return"] = annotation
+    return Result(what, returns)
+
+
 def encode_by_name(task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, limit: int) -> str:
     """Return the JSON of a call of a task that this process does not declare: the worker validates it.
 

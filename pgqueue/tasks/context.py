@@ -11,13 +11,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, Protocol, TypeVar, overload
 from uuid import UUID, uuid5
 
-from pgqueue.errors import ContextError, InvalidStepError
-from pgqueue.model.checks import Duration
+from pgqueue.errors import CodecError, ContextError, InvalidStepError
+from pgqueue.model.checks import Duration, some_seconds
 from pgqueue.model.job_info import JobInfo
 from pgqueue.model.progress import encode_progress
 from pgqueue.model.unset import UNSET, Unset
 from pgqueue.own_tasks import current_attempt
 from pgqueue.retry.control import ControlFlow, Retry, Snooze
+from pgqueue.tasks.arguments import describe_mismatch, result_of
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -26,6 +27,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_STEP_NAME: Final = 200
+MAX_WAIT_NAME: Final = MAX_STEP_NAME - len("/until")
 
 
 class JobServices(Protocol):
@@ -38,6 +40,14 @@ class JobServices(Protocol):
         self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
         """See JobContext.step."""
+
+    async def wait(
+        self,
+        name: str,
+        event: str | None,
+        timeout: float | None,  # noqa: ASYNC109  # the job's, and not this call's
+    ) -> str | None:
+        """Return the JSON of an event, or None once *timeout* is over. Raises Suspend until then."""
 
     def progress(self, report: str) -> None:
         """Record a report, as JSON. From any thread."""
@@ -183,6 +193,69 @@ class JobContext(JobInfo):
         check_step_name(name)
         return self._services().step(name, fn, args, kwargs)
 
+    async def sleep(self, name: str, duration: Duration) -> None:
+        """Have the job wait for *duration* (seconds or a timedelta), and hold no slot meanwhile.
+
+            await ctx.step("charge", charge, user)
+            await ctx.sleep("cooling off", timedelta(days=3))
+
+        The handler ends here by an exception that it must let pass, and begins anew when the time has come:
+        its steps return their stored results, and this returns. So do everything that has an effect, and
+        everything that may differ the next time, in a step. The time is stored when the wait begins, by the
+        database's clock, under *name*, which is unique among the steps of the job; at most 194 characters.
+        The attempt does not count; time limits and `max_retry_duration` count anew.
+
+        Raises InvalidStepError, InvalidOptionError, LeaseLostError, DatabaseUnavailableError, ContextError
+        (in a non-async function, behind ctx.transaction(), in another asyncio task than the handler's).
+        """
+        seconds = some_seconds("sleep: the duration", duration)
+        self._check_waits("sleep", name)
+        await self._services().wait(name, None, seconds)
+
+    @overload
+    def wait_for_event(
+        self, name: str, type: type[R], *, step: str | None = None
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def wait_for_event(
+        self, name: str, type: type[R], timeout: Duration | None, *, step: str | None = None
+    ) -> Coroutine[Any, Any, R | None]: ...
+    async def wait_for_event(
+        self,
+        name: str,
+        type: Any,  # noqa: A002  # reads well at the call
+        timeout: Duration | None = None,  # noqa: ASYNC109  # the job's, and not this call's
+        *,
+        step: str | None = None,
+    ) -> Any:
+        """Have the job wait for an event that `pgq.signal(job_id, name, value)` sends; return its value.
+
+            answer = await ctx.wait_for_event("approved", Approval, timeout=timedelta(days=7))
+
+        The value is validated as a *type*. None: *timeout* (seconds or a timedelta) was over before an event
+        came; without one, the job waits for as long as it takes. Which of the two it was is stored, and does
+        not change in later attempts. Events that came before are taken at once, oldest first, each by one
+        wait. The job waits as in `sleep`. *step* is the name under which the outcome is stored, by default
+        that of the event: a handler that waits for one event several times gives each wait its own.
+
+        Raises what `sleep` raises, and CodecError for a value that is no *type*.
+        """
+        seconds = None if timeout is None else some_seconds("wait_for_event: timeout", timeout)
+        self._check_waits("wait_for_event", name)
+        if step is not None:
+            self._check_waits("wait_for_event", step)
+        expected = result_of(f"event {name!r}", type)
+        value = await self._services().wait(name if step is None else step, name, seconds)
+        if value is None:
+            return None
+        try:
+            return expected.decode(value)
+        except Exception as error:
+            # Not chained: pydantic's says the value, which may be secret, and tracebacks are stored.
+            raise CodecError(
+                self.job_id, f"event {name!r}", describe_mismatch(error), now="send what the handler expects"
+            ) from None
+
     def progress(self, current: float, total: float | None = None, meta: Any = None) -> None:
         """Report the job's progress: *current* of *total*, with *meta* (at most 8 KiB as JSON).
 
@@ -201,6 +274,21 @@ class JobContext(JobInfo):
                 f"task {self.task!r}: ctx.{method}() works in `async def` handlers, and this code runs in a "
                 "thread: declare the handler with `async def`"
             ) from None
+
+    def _check_waits(self, method: str, name: str) -> None:
+        self._check_is_async(method)
+        check_step_name(name)
+        if len(name) > MAX_WAIT_NAME:
+            raise InvalidStepError(
+                f"the name of a wait must be at most {MAX_WAIT_NAME} characters long, got {len(name)}"
+            )
+        attempt = running_attempt.get()
+        if attempt is None or attempt.context is not self or not attempt.is_in_handler:
+            raise ContextError(
+                f"task {self.task!r}: ctx.{method}() ends the handler, so it works in the "
+                "handler's own asyncio task alone, and this code runs in another one: await it without "
+                "create_task, gather or a task group"
+            )
 
     def __repr__(self) -> str:
         return f"<JobContext {self.task} {self.job_id}, attempt {self.attempt}>"
@@ -224,6 +312,10 @@ class HasContext(Protocol):
     @property
     def context(self) -> JobContext:
         """The context of the attempt's job."""
+
+    @property
+    def is_in_handler(self) -> bool:
+        """Whether what runs now is the asyncio task of the handler itself."""
 
 
 # Holds the attempt and not its context: most handlers never ask for one, so none is created.

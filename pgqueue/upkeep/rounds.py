@@ -31,7 +31,7 @@ from pgqueue.upkeep.chore import TICK, Chore
 from pgqueue.upkeep.expiring import Expiring
 from pgqueue.upkeep.partitioning import Partitioning
 from pgqueue.upkeep.placing import Placing
-from pgqueue.upkeep.promoting import Promoting
+from pgqueue.upkeep.promoting import Promoting, Waking
 from pgqueue.upkeep.reconfiguring import Reconfiguring
 from pgqueue.upkeep.redriving import Redriving
 from pgqueue.upkeep.removing_lanes import RemovingLanes
@@ -60,6 +60,7 @@ def chores_of(
     """Make all chores of a worker but the retention, in the order in which a round does them."""
     return [
         Promoting(tools),
+        Waking(tools),
         Reconfiguring(tools, registry),
         Cancelling(tools, attempts),
         Rescuing(tools),

@@ -246,7 +246,12 @@ class Slots:
             # It is never run again after a loss, so it is not run twice here either.
             await self._execute(attempt)
             return
-        self._go_on(attempt, self._execute_again(attempt, await self.executor.run(attempt)))
+        first = await self.executor.run(attempt)
+        if attempt.scope is not None and attempt.scope.suspended is not None:
+            # It begins anew as it is.
+            self._go_on(attempt, self._conclude(attempt, attempt.scope, first))
+        else:
+            self._go_on(attempt, self._execute_again(attempt, first))
 
     async def _execute_again(self, attempt: RunningAttempt, first: Outcome) -> None:
         # Where asyncio tasks start at once it is not set yet, and the second attempt needs it.
@@ -368,6 +373,9 @@ class Slots:
         if attempt.phase is Phase.OVER:
             # Abandoned: its scope is closed, and nothing of it is kept.
             return outcome, None
+        if scope.suspended is not None and not attempt.is_stopped:
+            # Whatever its handler has made of it.
+            outcome = scope.suspended
         attempt.advance(Phase.CONCLUDING)
         if not attempt.is_stopped:
             # Limits are for the handler, and it has ended.

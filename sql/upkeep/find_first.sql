@@ -1,5 +1,5 @@
 -- find_first: the row with which a batch of chore $1 begins that skips rows $2: a job ('promote', 'expire', 'unblock',
--- 'cancel'), a key ('purge_keys'), an event ('purge_inbox'), or a statistic of more than $3 ago ('purge_stats',
+-- 'wake', 'cancel'), a key ('purge_keys'), an event ('purge_inbox'), or a statistic of more than $3 ago ('purge_stats',
 -- 'merge_stats').
 
 select id
@@ -16,6 +16,14 @@ from (
      where $1 = 'unblock' and waits_for is not null and job_id <> all($2::uuid[])
        and (select job.status is null from pgqueue.job where job.id = blocked.waits_for) is not true
      limit 1)
+    union all
+    (select job_id from pgqueue.event
+     where $1 = 'wake' and is_new and job_id <> all($2::uuid[])
+     order by id limit 1)
+    union all
+    (select job_id from pgqueue.blocked
+     where $1 = 'wake' and wake_at <= now() and job_id <> all($2::uuid[])
+     order by wake_at limit 1)
     union all
     (select job_id from pgqueue.cancel_request
      where $1 = 'cancel' and job_id <> all($2::uuid[])

@@ -104,6 +104,7 @@ ROWS: Mapping[str, Mapping[str, str]] = {
         "marker": "ID",
         "expires_at": "now()",
     },
+    "event": {"job_id": "ID", "name": "'one'", "payload": "'1'"},
     "step": {"job_id": "ID", "name": "'one'", "result": "'1'"},
     "progress": {"job_id": "ID", "value": """'{"current": 1, "total": 2, "meta": null}'"""},
     "action": {"job_id": "ID", "action": "'redriven'"},

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pgqueue import InvalidArgumentsError, JobStatus, Reject, Snooze
 from pgqueue.model.job_error import JobError
-from pgqueue.model.outcomes import Ended, Retried
+from pgqueue.model.outcomes import Ended, Retried, Suspended
 from pgqueue.model.unset import UNSET
 from pgqueue.retry import RetryPolicy, control
 from pgqueue.retry.control import ControlFlow, control_flow_of
@@ -56,7 +56,9 @@ def break_down(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     raise RuntimeError("the key is gone")
 
 
-def after(said: ControlFlow, by: RetryPolicy, at: JobSoFar, encode: Any = encode) -> Retried | Ended:
+def after(
+    said: ControlFlow, by: RetryPolicy, at: JobSoFar, encode: Any = encode
+) -> Retried | Ended | Suspended:
     return obey(at, by, said, encode, random.Random(0))
 
 

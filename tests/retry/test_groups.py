@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from kit.waiting import over
 
 from pgqueue import JobStatus, PgQueue, Reject, Retry, Snooze, SoftTimeLimitExceeded
-from pgqueue.model.outcomes import Ended, Retried
+from pgqueue.model.outcomes import Ended, Retried, Suspended
 from pgqueue.options.levels import Options
 from pgqueue.options.policy import Policy
 from pgqueue.retry import JobSoFar, decide
@@ -48,9 +48,11 @@ def outcome_of(error: BaseException, **options: Any) -> Retried | Ended:
     policy = Policy.of(Options(retry_backoff=False, default_retry_delay=0.0, **options)).retry
     # What retry_when is told of the job is not asked for here.
     info: Any = None
-    return decide(
+    outcome = decide(
         JobSoFar(JOB, 0, 0.0), policy, error, info=info, encode=lambda *_: "[]", rng=random.Random(0)
     )
+    assert not isinstance(outcome, Suspended)
+    return outcome
 
 
 def one_group(errors: Sequence[BaseException]) -> BaseException:

@@ -138,6 +138,12 @@ class RunningAttempt:
             )
         return self._context
 
+    @property
+    def is_in_handler(self) -> bool:
+        """Whether what runs now is the asyncio task of the handler itself."""
+        # While its first step runs, the task may not be known yet, and no other can run.
+        return self.runner is None or asyncio.current_task() is self.runner
+
     def forget_context(self) -> None:
         """Let go of the context, which refers to this: together they would wait for Python's collector."""
         self._context = None

@@ -7,7 +7,7 @@ from typing import Any, assert_never
 
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.outcomes import Ended, Outcome, PutAside, Released, Retried, Succeeded
+from pgqueue.model.outcomes import Ended, Outcome, PutAside, Released, Retried, Succeeded, Suspended
 from pgqueue.tasks.codec import Codec
 from pgqueue.tasks.redaction import NOTHING, Paths, redact_value
 
@@ -47,6 +47,8 @@ def _ending(outcome: Outcome, codec: Codec | None) -> tuple[JobStatus, Any]:
             return outcome.status, None
         case Released() | PutAside():
             return JobStatus.PENDING, None
+        case Suspended():
+            return JobStatus.BLOCKED, None
         case _:
             assert_never(outcome)
 

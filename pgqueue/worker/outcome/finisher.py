@@ -26,8 +26,17 @@ from pgqueue.database.pool import Link
 from pgqueue.events.kinds import AttemptsEnded, AttemptsFenced, BatchSent, WorkErrorIsolated
 from pgqueue.events.observers import Observers
 from pgqueue.model.job_error import JobError
-from pgqueue.model.jobs import JobStatus
-from pgqueue.model.outcomes import Ended, Outcome, Released, Retried, Succeeded, next_in, status_after
+from pgqueue.model.jobs import TERMINAL, JobStatus
+from pgqueue.model.outcomes import (
+    Ended,
+    Outcome,
+    Released,
+    Retried,
+    Succeeded,
+    Suspended,
+    next_in,
+    status_after,
+)
 from pgqueue.retry.decision import released_too_often
 from pgqueue.retry.undecodable import is_undecodable, wait_or_fail
 from pgqueue.store import Settled, Store
@@ -296,6 +305,9 @@ class Finisher:
                 cancelled = {job_id for job_id, lane in moved.items() if lane is None}
                 lanes = {lane for lane in moved.values() if lane is not None}
                 return Written(moved.keys(), lanes, cancelled, settled.notes)
+            case Suspended():
+                suspended, lanes_now = await store.suspend(connection, lease_id, outcomes)
+                return Written(suspended, set(lanes_now))
             case _:
                 wanted = {(outcome.queue, outcome.priority, outcome.task) for outcome in outcomes}
                 await store.make_lanes(connection, wanted)
@@ -391,6 +403,10 @@ class Finisher:
         status, reason = status_after(attempt.outcome)
         expected = {status} if isinstance(attempt.outcome, Succeeded | Ended) else {JobStatus.CANCELLED}
         job = (await self._store.read_jobs(connection, [job_id])).get(job_id)
+        if isinstance(attempt.outcome, Suspended):
+            # It leaves no row; but its attempt does not count any more.
+            is_back = job is not None and (job.attempt or 0) < number and job.status not in TERMINAL
+            return status if is_back else None
         if job is not None and (job.worker, job.attempt) == (self._worker, number) and job.status in expected:
             return job.status
         # Any end but success leaves a row in the job's history.
@@ -403,7 +419,7 @@ class Finisher:
     def _report(
         self, batch: Sequence[RunningAttempt], kept: Collection[UUID], lanes: Collection[int]
     ) -> None:
-        if isinstance(batch[0].outcome, Retried):
+        if isinstance(batch[0].outcome, Retried | Suspended):
             delays = [
                 delay
                 for attempt in batch

@@ -10,12 +10,15 @@ from uuid import UUID
 
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Database
-from pgqueue.errors import LeaseLostError
+from pgqueue.errors import ContextError, LeaseLostError
+from pgqueue.model.outcomes import Suspended
+from pgqueue.retry.control import Suspend
 from pgqueue.store import Input, Store
 from pgqueue.tasks.codec import Codec
 from pgqueue.worker.services.progress import ProgressWriter
 from pgqueue.worker.services.steps import Steps
 from pgqueue.worker.services.transaction import JobTransaction
+from pgqueue.worker.services.waits import Waits
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -60,7 +63,10 @@ class JobScope:
         self._job_id = job_id
         self._lease_id = lease_id
         self._attempt = attempt
+        self.suspended: Suspended | None = None
+        """How the job is to wait, once its handler was told; None: it is not to."""
         self._steps: Steps | None = None
+        self._waits: Waits | None = None
         self._transaction: JobTransaction | None = None
         self._has_reported = False
         self._is_closed = False
@@ -87,6 +93,44 @@ class JobScope:
     ) -> Any:
         """See JobContext.step."""
         self._check_open()
+        return await self._used_steps().run(name, fn, args, kwargs)
+
+    async def wait(
+        self,
+        name: str,
+        event: str | None,
+        timeout: float | None,  # noqa: ASYNC109  # the job's, and not this call's
+    ) -> str | None:
+        """Return the JSON of the event that wait *name* is for, or None if its time is over.
+
+        Raises Suspend while it goes on.
+        """
+        self._check_open()
+        self._check_waits(name)
+        shared = self._shared
+        if self._waits is None:
+            self._waits = Waits(
+                shared.database,
+                shared.store,
+                self._used_steps(),
+                job_id=self._job_id,
+                lease_id=self._lease_id,
+            )
+        settled = await self._waits.settle(name, event, timeout)
+        if isinstance(settled, Suspended):
+            self.suspended = settled
+            raise Suspend(settled)
+        return settled if settled is None or shared.codec is None else shared.codec.decode(settled)
+
+    def _check_waits(self, name: str) -> None:
+        """Raise ContextError if there are writes that wait for the handler to return."""
+        if self.has_transaction:
+            raise ContextError(
+                f"job {self._job_id}: wait {name!r} came after ctx.transaction(), whose writes are committed "
+                "when the handler returns; open transactions behind the last wait"
+            )
+
+    def _used_steps(self) -> Steps:
         if self._steps is None:
             shared = self._shared
             self._steps = Steps(
@@ -97,7 +141,7 @@ class JobScope:
                 job_id=self._job_id,
                 lease_id=self._lease_id,
             )
-        return await self._steps.run(name, fn, args, kwargs)
+        return self._steps
 
     def progress(self, report: str) -> None:
         """See JobContext.progress."""
@@ -111,6 +155,9 @@ class JobScope:
                 f"job {self._job_id}: this attempt is over, and another one may be running; nothing that it "
                 "writes is kept"
             )
+        if self.suspended is not None:
+            # Its handler took it for an error, and goes on.
+            raise Suspend(self.suspended)
 
     # For the slots, once the handler has ended
 

@@ -51,10 +51,7 @@ class Steps:
     ) -> Any:
         """Return the stored result of step *name*, or call *fn* and store it. See JobContext.step."""
         result = self._result_of(name, fn)
-        if name in self._names:
-            raise self._invalid(name, "already ran in this attempt; each step needs a unique name")
-        self._names.add(name)
-        stored = (await self._read()).get(name)
+        [stored] = await self.begin(name)
         if stored is None:
             try:
                 value = await _call(fn, args, kwargs)
@@ -63,6 +60,15 @@ class Steps:
                 raise
             stored = await self._record(name, self._encoded(name, result, value))
         return self._decoded(name, result, stored)
+
+    async def begin(self, *names: str) -> list[str | None]:
+        """Use names, each for the first time in this attempt; return what is stored under them."""
+        for name in names:
+            if name in self._names:
+                raise self._invalid(name, "already ran in this attempt; each step needs a unique name")
+        self._names.update(names)
+        stored = await self._read()
+        return [stored.get(name) for name in names]
 
     def _result_of(self, name: str, fn: Callable[..., Any]) -> Result:
         if not callable(fn):

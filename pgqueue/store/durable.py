@@ -1,0 +1,99 @@
+"""Statements on jobs that wait for a time, an event or other jobs, and on the events that they are sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
+
+from pgqueue.events.kinds import JobMoved
+from pgqueue.model.jobs import JobStatus
+from pgqueue.model.outcomes import Suspended
+from pgqueue.store.base import Statements, interval
+from pgqueue.store.values import Promoted
+
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
+
+
+class Wait(NamedTuple):
+    """What a wait has come to. `outcome`: a JSON list of an event, or an empty one; None: it goes on."""
+
+    is_held: bool
+    outcome: str | None
+    wake_at: datetime | None
+    wakes_in: float | None
+
+
+class Sent(NamedTuple):
+    """What became of an event: 'sent', 'duplicate', 'unknown', or the status in which its job has ended."""
+
+    answer: str
+    lane: int | None
+    """In which its job is pending now; None: it did not wait for this."""
+
+
+class DurableStatements(Statements):
+    """Statements on jobs that wait, and on events."""
+
+    async def suspend(
+        self, connection: Connection, lease_id: UUID, outcomes: Sequence[Suspended]
+    ) -> tuple[list[UUID], list[int]]:
+        """Have running jobs wait; return those that this lease held, and lanes with new ready jobs."""
+        row = await connection.fetchrow(
+            self._sql["suspend"],
+            lease_id,
+            [outcome.job_id for outcome in outcomes],
+            [outcome.wake_at for outcome in outcomes],
+            [outcome.event for outcome in outcomes],
+            json.dumps([list(map(str, outcome.nodes)) for outcome in outcomes]),
+        )
+        assert row is not None
+        return row["suspended"], row["lanes"]
+
+    async def settle_wait(
+        self,
+        connection: Connection,
+        job_id: UUID,
+        lease_id: UUID,
+        step: str,
+        event: str | None,
+        timeout: float | None,  # noqa: ASYNC109  # the job's, and not this call's
+    ) -> Wait:
+        """Return what a wait of a running job has come to, stored as a step if it is over."""
+        row = await connection.fetchrow(
+            self._sql["settle_wait"], job_id, lease_id, step, event, interval(timeout)
+        )
+        assert row is not None
+        return Wait._make(row)
+
+    async def signal(
+        self,
+        connection: Connection,
+        job_id: UUID,
+        name: str,
+        payload: str,
+        dedup_id: str | None,
+        *,
+        is_deferred: bool,
+    ) -> Sent:
+        """Send a job an event. *is_deferred*: in a transaction that goes on, so that no record is locked."""
+        row = await connection.fetchrow(
+            self._sql["signal"], job_id, name, self._document(payload), dedup_id, is_deferred
+        )
+        assert row is not None
+        return Sent._make(row)
+
+    async def wake(
+        self, connection: Connection, limit: int, without: Iterable[UUID] = (), *, names_jobs: bool = False
+    ) -> Promoted:
+        """Make jobs except *without* pending whose time or event has come. With *names_jobs*, list them."""
+        row = await connection.fetchrow(self._sql["wake"], limit, names_jobs, list(without))
+        assert row is not None
+        jobs = [
+            JobMoved(UUID(job_id), task, queue, JobStatus.BLOCKED, JobStatus.PENDING, attempt)
+            for job_id, task, queue, attempt in json.loads(row["jobs"] or "[]")
+        ]
+        return Promoted(row["woken"], row["lanes"], row["next_in"], jobs)

@@ -1,0 +1,322 @@
+"""Jobs that wait for a time or an event: they hold nothing meanwhile, and go on where they were."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+from kit.faults import lossy_proxy
+from kit.waiting import eventually
+from pydantic import BaseModel
+
+from pgqueue import (
+    ContextError,
+    InvalidStepError,
+    JobContext,
+    JobFailed,
+    JobNotFoundError,
+    JobStatus,
+    PgQueue,
+)
+from pgqueue.errors import InvalidEventError, InvalidOptionError, JobOverError
+
+if TYPE_CHECKING:
+    from conftest import Connection
+
+    from pgqueue.tasks.handle import JobHandle
+
+WITHIN = 60.0
+LONG = timedelta(days=3)
+
+
+class Approval(BaseModel):
+    """What a human says."""
+
+    by: str
+
+
+async def blocked(job: JobHandle[Any]) -> None:
+    """Wait until a job waits."""
+
+    async def is_blocked() -> bool:
+        return await job.status() is JobStatus.BLOCKED
+
+    await eventually(is_blocked)
+
+
+@pytest.mark.contract("P7.25")
+async def test_a_job_that_sleeps_holds_no_slot_and_goes_on_where_it_was(pgq: PgQueue, db: Connection) -> None:
+    runs: Counter[str] = Counter()
+
+    async def charge() -> int:
+        runs["charge"] += 1
+        return 7
+
+    @pgq.task(max_retries=0)
+    async def onboard(ctx: JobContext) -> int:
+        runs["onboard"] += 1
+        paid = await ctx.step("charge", charge)
+        await ctx.sleep("cooling off", LONG)
+        assert ctx.attempt == 1
+        return paid
+
+    @pgq.task
+    async def other() -> str:
+        return "ran"
+
+    async with pgq.worker(concurrency=1):
+        job = await onboard.enqueue()
+        await blocked(job)
+        assert await (await other.enqueue()).result(timeout=WITHIN) == "ran"
+        row = await db.fetchrow("select attempt, losses, wake_at - now() as left, waits from pgqueue.blocked")
+        assert row is not None
+        assert (row["attempt"], row["losses"], row["waits"]) == (0, 0, None)
+        assert timedelta(days=2.9) < row["left"] <= LONG
+        until = await db.fetchval("select result #>> '{}' from pgqueue.step where name = 'cooling off/until'")
+        assert until is not None
+
+        # Its time has come: by the time that was stored, and no other.
+        await db.execute(
+            "set pgqueue.writer to 'on';"
+            "update pgqueue.step set result = to_json(now()) where name = 'cooling off/until';"
+            "update pgqueue.blocked set wake_at = now()"
+        )
+        assert await job.result(timeout=WITHIN) == 7
+
+    assert runs == {"charge": 1, "onboard": 2}
+    assert await pgq.attempts(job.id) == []
+    assert (await job.refresh()).attempt == 1
+
+
+@pytest.mark.contract("P7.25")
+async def test_a_job_that_goes_on_keeps_its_position(pgq: PgQueue, db: Connection) -> None:
+    order: list[str] = []
+
+    @pgq.task
+    async def work(ctx: JobContext, name: str) -> None:
+        if name == "first":
+            await ctx.wait_for_event("go", int)
+        order.append(name)
+
+    first = await work.enqueue("first")
+    async with pgq.worker(concurrency=1):
+        await blocked(first)
+    second = await work.enqueue("second")
+    await pgq.signal(first.id, "go", 1)
+    async with pgq.worker(concurrency=1):
+        await second.result(timeout=WITHIN)
+        await first.result(timeout=WITHIN)
+    assert order == ["first", "second"]
+
+
+@pytest.mark.contract("P7.25")
+@pytest.mark.parametrize("when", ["before", "after", "in a transaction"])
+async def test_an_event_reaches_its_job_whenever_it_comes(pgq: PgQueue, db: Connection, when: str) -> None:
+    @pgq.task
+    async def approve(ctx: JobContext) -> str:
+        answer = await ctx.wait_for_event("approved", Approval, timeout=LONG)
+        return "timed out" if answer is None else answer.by
+
+    job = await approve.enqueue()
+    value = Approval(by="ann")
+    if when == "before":
+        assert await pgq.signal(job.id, "approved", value)
+    async with pgq.worker():
+        if when == "after":
+            await blocked(job)
+            assert await pgq.signal(job.id, "approved", value)
+        elif when == "in a transaction":
+            await blocked(job)
+            async with db.transaction():
+                assert await pgq.signal(job.id, "approved", value, connection=db)
+        assert await job.result(timeout=WITHIN) == "ann"
+    assert await db.fetchval("select count(*) from pgqueue.event") == 0
+
+
+@pytest.mark.contract("P7.25")
+async def test_an_event_is_known_by_its_id_also_when_its_job_has_had_it(pgq: PgQueue) -> None:
+    @pgq.task
+    async def collect(ctx: JobContext) -> list[int | None]:
+        return [
+            await ctx.wait_for_event("pulse", int, timeout=0 if number == 3 else LONG, step=f"pulse {number}")
+            for number in range(4)
+        ]
+
+    job = await collect.enqueue()
+    assert await pgq.signal(job.id, "pulse", 1, dedup_id="a")
+    assert not await pgq.signal(job.id, "pulse", 2, dedup_id="a")
+    async with pgq.worker():
+        await blocked(job)
+        assert not await pgq.signal(job.id, "pulse", 3, dedup_id="a")
+        assert await pgq.signal(job.id, "pulse", 4, dedup_id="b")
+        assert await pgq.signal(job.id, "other", 9, dedup_id="a")
+        assert await pgq.signal(job.id, "pulse", 4)
+        assert await job.result(timeout=WITHIN) == [1, 4, 4, None]
+
+
+@pytest.mark.contract("P7.25")
+async def test_a_timeout_is_stored_and_a_later_event_does_not_change_it(pgq: PgQueue) -> None:
+    answers: list[str | None] = []
+
+    @pgq.task(max_retries=1, default_retry_delay=0)
+    async def approve(ctx: JobContext) -> str | None:
+        answers.append(await ctx.wait_for_event("approved", str, timeout=0.01))
+        if ctx.attempt == 1:
+            await pgq.signal(ctx.job_id, "approved", "late")
+            raise ConnectionResetError
+        return answers[-1]
+
+    async with pgq.worker():
+        job = await approve.enqueue()
+        assert await job.result(timeout=WITHIN) is None
+    assert answers == [None, None]
+
+
+@pytest.mark.contract("P7.25")
+async def test_an_event_that_cannot_be_sent_is_refused_and_changes_nothing(
+    pgq: PgQueue, db: Connection
+) -> None:
+    @pgq.task
+    async def work() -> None: ...
+
+    async with pgq.worker():
+        over = await work.enqueue()
+        await over.result(timeout=WITHIN)
+    live = await work.enqueue()
+    for connection in (None, db):
+        with pytest.raises(JobNotFoundError):
+            await pgq.signal(uuid4(), "a", connection=connection)
+        with pytest.raises(JobOverError, match="succeeded"):
+            await pgq.signal(over.id, "a", connection=connection)
+        for name, dedup_id in (("", None), ("a" * 195, None), ("\0", None), ("a", ""), ("a", "a" * 256)):
+            with pytest.raises(InvalidOptionError):
+                await pgq.signal(live.id, name, dedup_id=dedup_id, connection=connection)
+        for value in (object(), float("nan"), "\0", "x" * 10_000_000):
+            with pytest.raises(InvalidEventError):
+                await pgq.signal(live.id, "a", value, connection=connection)
+    assert await db.fetchval("select count(*) from pgqueue.event") == 0
+
+
+@pytest.mark.contract("P7.25")
+async def test_a_wait_is_refused_where_it_cannot_end_the_handler(pgq: PgQueue) -> None:
+    @pgq.task
+    async def in_transaction(ctx: JobContext) -> None:
+        async with ctx.transaction():
+            await ctx.sleep("nap", 0)
+
+    @pgq.task
+    async def behind_transaction(ctx: JobContext) -> None:
+        async with ctx.transaction():
+            pass
+        await ctx.wait_for_event("a", int)
+
+    @pgq.task
+    async def in_a_task(ctx: JobContext) -> None:
+        await asyncio.create_task(ctx.sleep("nap", 60))
+
+    @pgq.task
+    def plain(ctx: JobContext) -> None:
+        asyncio.run(ctx.sleep("nap", 60))
+
+    @pgq.task
+    async def twice(ctx: JobContext) -> None:
+        await ctx.sleep("nap", 0)
+        await ctx.sleep("nap", 0)
+
+    @pgq.task
+    async def long_name(ctx: JobContext) -> None:
+        await ctx.sleep("n" * 195, 0)
+
+    async with pgq.worker():
+        for task, error in (
+            (in_transaction, ContextError),
+            (behind_transaction, ContextError),
+            (in_a_task, ContextError),
+            (plain, ContextError),
+            (twice, InvalidStepError),
+            (long_name, InvalidStepError),
+        ):
+            with pytest.raises(JobFailed) as caught:
+                await (await task.options(max_retries=0).enqueue()).result(timeout=WITHIN)
+            assert caught.value.error_type == error.__name__
+
+
+@pytest.mark.contract("P7.25")
+async def test_a_handler_that_catches_everything_waits_all_the_same(pgq: PgQueue) -> None:
+    tries: list[str] = []
+
+    @pgq.task(max_retries=0)
+    async def stubborn(ctx: JobContext, way: str) -> str:
+        try:
+            await ctx.wait_for_event("go", int)
+        except BaseException:
+            with contextlib.suppress(BaseException):
+                await ctx.step("more", tries.append, "ran")
+            if way == "raises":
+                raise RuntimeError("wrapped") from None
+            return "swallowed"
+        return "went on"
+
+    async with pgq.worker():
+        for way in ("returns", "raises"):
+            job = await stubborn.enqueue(way)
+            await blocked(job)
+            await pgq.signal(job.id, "go", 1)
+            assert await job.result(timeout=WITHIN) == "went on"
+    assert tries == []
+
+
+@pytest.mark.contract("P7.25")
+async def test_a_job_that_waits_can_be_cancelled(pgq: PgQueue) -> None:
+    @pgq.task
+    async def wait(ctx: JobContext) -> None:
+        await ctx.sleep("nap", LONG)
+
+    async with pgq.worker():
+        job = await wait.enqueue()
+        await blocked(job)
+        assert await job.cancel()
+        assert await job.status() is JobStatus.CANCELLED
+
+
+@pytest.mark.contract("P7.25")
+@pytest.mark.parametrize("statement", ["settle_wait", "suspend", "record_step", "wake", "claim"])
+@pytest.mark.parametrize("is_carried_out", [False, True])
+async def test_a_connection_that_is_lost_anywhere_loses_no_wait_and_repeats_no_step(
+    dsn: str, statement: str, is_carried_out: bool
+) -> None:
+    calls: Counter[str] = Counter()
+
+    async def act(name: str) -> str:
+        calls[name] += 1
+        return name
+
+    async with lossy_proxy(dsn) as proxy, PgQueue(proxy.dsn) as queue:
+
+        @queue.task(max_retries=0)
+        async def onboard(ctx: JobContext) -> list[Any]:
+            first = await ctx.step("first", act, "first")
+            await ctx.sleep("nap", 0.05)
+            answer = await ctx.wait_for_event("approved", str, timeout=LONG)
+            return [first, answer, await ctx.step("last", act, "last")]
+
+        job = await onboard.enqueue()
+        proxy.lose_statement(statement, is_carried_out=is_carried_out)
+        async with queue.worker(lease_ttl=3):
+            await proxy.lost.wait()
+
+            async def is_waiting() -> bool:
+                async with PgQueue(dsn) as other:
+                    found = await other.get(job.id)
+                    return found.status is JobStatus.BLOCKED
+
+            await eventually(is_waiting)
+            async with PgQueue(dsn) as other:
+                await other.signal(job.id, "approved", "yes")
+            assert await job.result(timeout=WITHIN) == ["first", "yes", "last"]
+    assert calls == {"first": 1, "last": 1}
