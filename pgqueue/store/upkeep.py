@@ -173,9 +173,9 @@ class UpkeepStatements(Statements):
         assert row is not None
         return list(row["hidden"])
 
-    async def advance_lane_ids(self, connection: Connection) -> bool:
-        """Advance the sequence of lanes if it is behind its table; return whether it was."""
-        return bool(await connection.fetchval(self._sql["advance_lane_ids"]))
+    async def advance_ids(self, connection: Connection) -> list[str]:
+        """Advance the sequences that are behind their tables; return the names of those tables."""
+        return [row["name"] for row in await connection.fetch(self._sql["advance_ids"])]
 
     async def walk_ids(self, connection: Connection, after: UUID, limit: int) -> list[UUID]:
         """Return the next ids behind *after* of jobs, and of places where jobs stand."""

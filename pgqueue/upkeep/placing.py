@@ -13,7 +13,7 @@ One worker at a time walks through all ids, a few at a time. What it finds:
 * `two_places`, `ended`, `no_record`: places that are one too many are removed.
 * `no_lane`: nobody knows its queue any more. The job has failed, and can be redriven to a queue.
 
-A sequence of lanes that is behind its table, because a failover did not bring it along, is advanced.
+Sequences that are behind their tables, because a failover did not bring them along, are advanced.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class Placing(Chore):
             if not await tools.store.take_chore(connection, CHORE, self._id, CHORE_TTL):
                 # Another worker walks. What this one has seen it still acts upon.
                 return TICK if self._suspects or self._leases else REST / 6
-            if self._after == FIRST_ID and await tools.store.advance_lane_ids(connection):
-                logger.warning("the sequence of lanes was behind its table, and was advanced")
+            if self._after == FIRST_ID and (behind := await tools.store.advance_ids(connection)):
+                logger.warning("sequences were behind their tables, and were advanced: %s", ", ".join(behind))
             ids = await tools.store.walk_ids(connection, self._after, STEP)
             strays = await tools.store.find_strays(connection, ids)
         now = time.monotonic()

@@ -17,7 +17,9 @@ select last.job_id, last.failed_at, last.task, last.queue, last.reason, last.fin
        last.message, last.attempt, last.worker, last.version, first.failed_at as first_at, counted.count
 from found
 cross join lateral (
-    select * from pgqueue.dead_letter as letter
+    select letter.job_id, letter.failed_at, letter.task, letter.queue, letter.reason, letter.fingerprint,
+           letter.error_type, letter.message, letter.attempt, letter.worker, letter.version
+    from pgqueue.dead_letter as letter
     where letter.fingerprint = found.fingerprint order by letter.failed_at desc, letter.job_id desc limit 1
 ) as last
 cross join lateral (

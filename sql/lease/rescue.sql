@@ -15,7 +15,7 @@ with held as materialized (
 taken as (
     delete from pgqueue.running
     where job_id = any(array(select job_id from held))
-    returning *
+    returning job_id, lane, ready_at, position, attempt, losses, started_at
 ),
 judged as materialized (
     select taken.*, lease.worker, lease.version, lease.beside, job.task,

@@ -9,7 +9,8 @@ with chosen as materialized (
     for update skip locked
 ),
 taken as (
-    delete from pgqueue.stat where id = any(array(select id from chosen)) returning *
+    delete from pgqueue.stat where id = any(array(select id from chosen))
+    returning at, seconds, queue, enqueued, claimed, succeeded, failed, cancelled, expired, retried, lost, waits, runs
 ),
 merged as (
     insert into pgqueue.stat (

@@ -290,3 +290,20 @@ async def plant(db: Connection, what: Plant, lease: str) -> bool:
     except asyncpg.PostgresError:
         return False
     return True
+
+
+ADD_COLUMNS = """
+do $$
+declare
+    name text;
+begin
+    for name in select relname from pg_class
+                where relnamespace = 'pgqueue'::regnamespace and relkind in ('r', 'p') and not relispartition
+    loop
+        execute format('alter table pgqueue.%I add of_ours integer generated always as (7) stored, '
+                       'add also_ours text not null default %L', name, 'ours');
+    end loop;
+end
+$$
+"""
+"""Adds to every table what users add for themselves: a generated column, and one with a default."""

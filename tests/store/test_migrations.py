@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import anyio
 import asyncpg
 import pytest
+from kit.hostile import ADD_COLUMNS
 
 from pgqueue import JobStatus, PgQueue, RefusedByDatabaseError, SchemaError
 from pgqueue.database.sql import load_migrations
@@ -270,10 +271,13 @@ async def test_partitions_are_made_once(db: Connection) -> None:
     assert await db.fetchval(f"select pgqueue.make_partition({future})") is False
 
 
-@pytest.mark.contract("W28")
+@pytest.mark.contract("W8", "W28")
+@pytest.mark.parametrize("hands", ["select 1", ADD_COLUMNS], ids=["as it is", "with columns of yours"])
 async def test_ids_of_days_to_come_do_not_keep_their_partitions_from_being_made(
-    pgq: PgQueue, db: Connection
+    pgq: PgQueue, db: Connection, hands: str
 ) -> None:
+    await db.execute(hands)
+
     @pgq.task
     async def work() -> str:
         return "done"

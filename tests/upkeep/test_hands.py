@@ -6,9 +6,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+from kit import inside
+from kit.hostile import ADD_COLUMNS
 from kit.waiting import eventually
 
-from pgqueue import JobStatus, PgQueue, RefusedByDatabaseError, Task
+from pgqueue import JobHandle, JobStatus, PgQueue, RefusedByDatabaseError, Task
 from pgqueue.upkeep import placing
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 TODAY = "pgqueue.job_' || to_char(now() at time zone 'utc', 'YYYYMMDD')"
 HANDS = {
+    "columns are added": ADD_COLUMNS,
     "a day is detached": f"do $$ begin execute 'alter table pgqueue.job detach partition {TODAY}; end $$",
     "a day is dropped": f"do $$ begin execute 'drop table {TODAY}; end $$",
     "all jobs are truncated": "truncate pgqueue.job cascade",
@@ -32,7 +35,7 @@ HANDS = {
 }
 
 
-@pytest.mark.contract("W10")
+@pytest.mark.contract("W8", "W10")
 async def test_a_worker_outlives_what_is_done_to_its_tables_by_hand(
     pgq: PgQueue, db: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,3 +78,53 @@ async def is_new_queue_taken(work: Task[[int], int], queue: str) -> bool:
     except RefusedByDatabaseError:
         return False
     return True
+
+
+@pytest.mark.contract("W8")
+async def test_columns_of_yours_keep_no_failure_from_being_written(pgq: PgQueue, db: Connection) -> None:
+    @pgq.task(max_retries=1, retry_delay_min=0, default_retry_delay=0)
+    async def fail(n: int) -> None:
+        raise ValueError(n)
+
+    await db.execute(ADD_COLUMNS)
+    async with pgq.worker():
+        jobs = await pgq.enqueue_many(fail.s(n) for n in range(3))
+        for job in jobs:
+            await eventually(partial(has_failed, job))
+        assert {letter.job_id for letter in (await pgq.dead_letters()).letters} == {job.id for job in jobs}
+        assert [group.count for group in await pgq.dead_groups()] == [3]
+        await pgq.discard(jobs[1].id)
+        redriven = await pgq.redrive_many(all=True)
+        assert (await redriven.wait(timeout=30)).done == 2
+        for job in jobs:
+            await eventually(partial(has_failed, job))
+
+
+async def has_failed(job: JobHandle[None]) -> bool:
+    return await job.status() is JobStatus.FAILED
+
+
+@pytest.mark.contract("W10")
+async def test_every_sequence_that_a_failover_left_behind_is_advanced(pgq: PgQueue, db: Connection) -> None:
+    await db.execute("""
+        set pgqueue.writer to 'on';
+        insert into pgqueue.lane (queue, priority) select n::text, 0 from generate_series(1, 9) as n;
+        insert into pgqueue.note (node_id) select gen_random_uuid() from generate_series(1, 9);
+        insert into pgqueue.attempt (job_id, attempt, reason)
+        select gen_random_uuid(), 1, 'exception' from generate_series(1, 3000);
+        insert into pgqueue.action (job_id, action) select gen_random_uuid(), 'cancelled'
+        from generate_series(1, 3000)
+    """)
+    counted = await db.fetch(
+        "select relname, pg_get_serial_sequence(attrelid::regclass::text, attname) as counter "
+        "from pg_attribute join pg_class on pg_class.oid = attrelid "
+        "where relnamespace = 'pgqueue'::regnamespace and attidentity <> ''"
+    )
+    last = {name: await db.fetchval(f"select last_value from {counter}") for name, counter in counted}
+    for _, counter in counted:
+        await db.execute("select setval($1::text::regclass, 1, false)", counter)
+
+    assert set(await inside.store(pgq).advance_ids(db)) == set(last)
+
+    assert {name: await db.fetchval(f"select last_value from {counter}") for name, counter in counted} == last
+    assert await inside.store(pgq).advance_ids(db) == []

@@ -12,6 +12,7 @@ import pytest
 from kit import inside
 from kit.faults import Ghost, ghost
 from kit.graphs import Draft
+from kit.hostile import ADD_COLUMNS
 
 from pgqueue import PgQueue
 from pgqueue.database.sql import ROOT
@@ -185,6 +186,7 @@ DOORS: dict[str, tuple[Door, bool]] = {
 @pytest.fixture
 async def holder(pgq: PgQueue, db: Connection) -> AsyncIterator[Ghost]:
     await db.execute("select pgqueue.lane_of('default', 0::smallint)")
+    await db.execute(ADD_COLUMNS)
     async with ghost(pgq) as holder:
         yield holder
 
@@ -195,7 +197,7 @@ async def attend_all(store: Store, connection: Connection) -> None:
         pass
 
 
-@pytest.mark.contract("P7.7")
+@pytest.mark.contract("P7.7", "W8")
 @pytest.mark.parametrize("door", DOORS)
 async def test_whatever_ends_a_job_moves_on_what_waits_for_it(
     pgq: PgQueue, db: Connection, holder: Ghost, door: str
