@@ -30,6 +30,7 @@ from typing_extensions import TypedDict
 
 from pgqueue.errors import InvalidArgumentsError, InvalidTaskError, PayloadTooLargeError, PgQueueError
 from pgqueue.model.job_error import name_of
+from pgqueue.tasks.core_schema import has_kind, validator_of
 from pgqueue.tasks.mismatch import MOST_TOLD, without_values
 from pgqueue.tasks.redaction import Parameters, Paths
 from pgqueue.tasks.results import Results
@@ -55,6 +56,8 @@ _CORE_CONFIG: Final = CoreConfig(ser_json_inf_nan="strings", ser_json_bytes="bas
 _ANY: Final = TypeAdapter[Any](Any, config=_CONFIG)
 
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+_ITERATOR: Final = re.compile(r"\b(Iterator|AsyncIterable|AsyncGenerator|AsyncIterator)\b")
 
 _Parameter = inspect.Parameter
 
@@ -107,9 +110,10 @@ class Arguments:
         self._is_plain = not (self._positional_only or self._rest or self._named_rest)
 
     def _set_form(self, schema: Any) -> None:
-        schema = keep_kinds(schema)
+        kept = keep_kinds(schema)
+        validator = SchemaValidator(schema) if kept is schema else validator_of(kept)
         # A TypedDict's own configuration does not apply to the serialisation of its fields: pass it again.
-        self._form = Form(schema, SchemaValidator(schema), SchemaSerializer(schema, _CORE_CONFIG))
+        self._form = Form(kept, validator, SchemaSerializer(kept, _CORE_CONFIG))
         self._validate, self._to_json, self._from_json = self._form.calls
         self._is_exact = self._form.is_exact
 
@@ -299,12 +303,8 @@ class Arguments:
 
         In JSON a value can mean something else than in Python: for bytes, a string is base64.
         """
-
-        def validate(named: Mapping[str, Any]) -> Any:
-            return self._from_json(to_json(named))
-
         others = copy(self)
-        others._validate = validate  # noqa: SLF001  # of this class
+        others._validate = self._form.validate_json_values  # noqa: SLF001  # of this class
         return others
 
     @property
@@ -404,10 +404,10 @@ class Result:
         schema = keep_kinds(adapter.core_schema)
         if schema is not adapter.core_schema:
             validator, serializer = (
-                SchemaValidator(schema, _CORE_CONFIG),
+                validator_of(schema, _CORE_CONFIG),
                 SchemaSerializer(schema, _CORE_CONFIG),
             )
-        self._form = Form(schema, validator, serializer)
+        self._form = Form(schema, validator, serializer, _CORE_CONFIG)
         self._validate, self._to_json, self._from_json = self._form.calls
         self._is_exact = self._form.is_exact
         self._may_be_none = self._keeps_none()
@@ -575,16 +575,33 @@ def _typed_dict(task: str, shape: dict[str, Any]) -> Any:
 def _adapter(task: str, what: str, annotation: Any) -> TypeAdapter[Any]:
     """Return pydantic's adapter of *annotation*. Raises InvalidTaskError if there can be none."""
     try:
-        try:
-            return TypeAdapter[Any](annotation, config=_CONFIG)
-        except PydanticUserError as error:
-            if error.code != "type-adapter-config-unused":
-                raise
-            # A model, a dataclass or a TypedDict, however it is written, has a configuration of its own.
-            return TypeAdapter[Any](annotation)
+        adapter = _pydantics_adapter(annotation)
     except (PydanticUserError, NameError, TypeError) as error:
         reason = str(error).splitlines()[0]
+        if _ITERATOR.search(reason):
+            raise _iterated_once(task, what) from error
         raise InvalidTaskError(f"task {task!r}: {what} cannot be stored as JSON: {reason}") from error
+    if has_kind(adapter.core_schema, "generator"):
+        raise _iterated_once(task, what)
+    return adapter
+
+
+def _pydantics_adapter(annotation: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter[Any](annotation, config=_CONFIG)
+    except PydanticUserError as error:
+        if error.code != "type-adapter-config-unused":
+            raise
+        # A model, a dataclass or a TypedDict, however it is written, has a configuration of its own.
+        return TypeAdapter[Any](annotation)
+
+
+def _iterated_once(task: str, what: str) -> InvalidTaskError:
+    # Pydantic would read what the caller passed only once, and validate its items only then.
+    return InvalidTaskError(
+        f"task {task!r}: {what} is an iterable that can be read only once, which cannot be stored as JSON: "
+        "annotate list[...]"
+    )
 
 
 def _aware_datetimes(annotation: Any) -> Any:

@@ -137,7 +137,7 @@ class _Maker:
         if unknown and trusted:
             if kind not in _PLAIN:
                 raise _UnsureError
-            return _fulfil(node)
+            return _all_of(_OWN[kind], _fulfil(node))
         if kind in _LEAVES:
             return _LEAF_CHECKS.get(kind) if trusted else None
         if kind == "any":
@@ -150,7 +150,7 @@ class _Maker:
 
     def _make_float(self, node: Schema, *, trusted: bool) -> Check | None:  # noqa: ARG002
         # What is no parameter's own may have a configuration by which others are null.
-        return _are_finite
+        return _are_own_floats if trusted else _are_finite
 
     def _make_datetime(self, node: Schema, *, trusted: bool) -> Check | None:  # noqa: ARG002
         return _have_whole_offsets
@@ -194,12 +194,13 @@ class _Maker:
         keys = node.get("keys_schema", {"type": "any"})
         if keys["type"] == "any":
             return are_json if node.get("values_schema", {"type": "any"})["type"] == "any" else _no
-        if keys["type"] not in _KEYS or keys.get("strict") or self.make(keys, trusted=trusted):
+        if keys["type"] not in _KEYS or keys.get("strict") or self.make(keys, trusted=False):
             raise _UnsureError
         if trusted and keys["type"] != "str":
             raise _UnsureError
         values = self.make(node.get("values_schema", {"type": "any"}), trusted=trusted)
-        return _of_containers(dict, values, values_of, trusted=trusted)
+        check = _of_containers(dict, values, values_of, trusted=trusted)
+        return _all_of(check, _have_own_keys) if trusted and check else check
 
     def _make_union(self, node: Schema, *, trusted: bool) -> Check | None:
         if trusted:
@@ -312,6 +313,10 @@ def _fulfil(leaf: Schema) -> Check:
     return lambda column, _: validator.isinstance_python([*column])
 
 
+def _all_of(*checks: Check) -> Check:
+    return lambda column, levels: all(check(column, levels) for check in checks)
+
+
 def _check_kinds(values: Sequence[Any]) -> None:
     """Raise _UnsureError unless *values* are different strings, or different integers."""
     kinds = set(map(type, values))
@@ -342,6 +347,15 @@ def _are_finite(column: Column, levels: int) -> bool:  # noqa: ARG001  # a check
     return isfinite(sum(filter(None, column)))
 
 
+def _have_own_keys(column: Column, levels: int) -> bool:  # noqa: ARG001  # a check
+    return set(map(type, chain.from_iterable(column))) <= {str}
+
+
+def _are_own_floats(column: Column, levels: int) -> bool:
+    """As _are_finite, of what may hold other numbers, which are rounded where they are written."""
+    return set(map(type, column)) <= {float} and _are_finite(column, levels)
+
+
 def _are_finite_floats(column: Column, levels: int) -> bool:  # noqa: ARG001  # a check
     return isfinite(sum(each for each in column if type(each) is float))
 
@@ -368,4 +382,18 @@ def _have_no_zone(column: Column, levels: int) -> bool:  # noqa: ARG001  # a che
     return set(map(attrgetter("tzinfo"), column)) <= {None}
 
 
-_LEAF_CHECKS: Final[Mapping[str, Check]] = {"decimal": _are_finite_decimals, "date": _are_dates}
+def _are_ints(column: Column, levels: int) -> bool:  # noqa: ARG001  # a check
+    return set(map(type, column)) <= {int}
+
+
+def _are_strings(column: Column, levels: int) -> bool:  # noqa: ARG001  # a check
+    return set(map(type, column)) <= {str}
+
+
+_OWN: Final[Mapping[str, Check]] = {"int": _are_ints, "str": _are_strings, "float": _are_own_floats}
+"""Whether values are of the very class: those of a subclass are written, but come back without it."""
+_LEAF_CHECKS: Final[Mapping[str, Check]] = {
+    **_OWN,
+    "decimal": _are_finite_decimals,
+    "date": _are_dates,
+}

@@ -20,11 +20,12 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 from pydantic import BaseModel
-from pydantic_core import SchemaSerializer, SchemaValidator, from_json, to_json
+from pydantic_core import CoreConfig, SchemaSerializer, SchemaValidator, from_json, to_json
 
 from pgqueue.model.json_values import MAX_LEVELS, are_json
 from pgqueue.tasks.certainty import find_check, has_long_integer
 from pgqueue.tasks.core_schema import Schema, children
+from pgqueue.tasks.exact_floats import ExactFloats
 from pgqueue.tasks.secret_places import find_secrets, reveal
 
 Read = Callable[[Any], Any]
@@ -111,28 +112,46 @@ _UNREADABLE: Final = Change(None, is_untyped=False, given="", back="")
 class Form:
     """The JSON form of the values of a core schema, from which they come back as they were."""
 
-    def __init__(self, schema: Schema, validator: SchemaValidator, serializer: SchemaSerializer) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        validator: SchemaValidator,
+        serializer: SchemaSerializer,
+        config: CoreConfig | None = None,
+    ) -> None:
         fields = _fields_of(schema)
         self._fields = {name: takes_anything(field) for name, field in fields.items() if not is_exact(field)}
         """The fields that are not exact, and whether it is for want of a type. None: the whole value."""
         self.is_exact = not self._fields
         self.secrets = find_secrets(schema)
         self._to_python = partial(serializer.to_python, by_alias=False, round_trip=True, warnings=False)
-        validate, read, write = validator.validate_python, validator.validate_json, serializer.to_json
+        validate: Read = validator.validate_python
+        read, write = validator.validate_json, serializer.to_json
         self.write_anyway: Callable[[Any], bytes] = write
         """As the second of `calls`, also what is of another type than its annotation."""
+        options: dict[str, Any] = {}
         if any(map(_has_options, fields.values())):
             # By the names of fields, which are unique, where pydantic's default is to write names and to read
             # aliases; and without what is computed, which cannot be read.
-            validate = partial(validate, by_alias=True, by_name=True)
-            read = partial(read, by_alias=True, by_name=True)
+            options = {"by_alias": True, "by_name": True}
+            validate, read = partial(validate, **options), partial(read, **options)
             self.write_anyway = partial(write, by_alias=False, round_trip=True, warnings=False)
             write = partial(write, by_alias=False, round_trip=True, warnings="error")
+        self._floats = ExactFloats(schema, fields, config, **options)
+        validate = self._floats.validating(validate)
         self.calls: tuple[Read, Callable[[Any], bytes], Read] = validate, write, read
         """How values are validated, written as JSON and read from it; with options only where they matter."""
         found = {name: find_check(fields[name], schema.get("definitions", ())) for name in self._fields}
         self._checks = {name: check for name, check in found.items() if check is not None}
         self._is_checked = len(self._checks) == len(found) and not self.secrets
+
+    def validate_json_values(self, values: Any) -> Any:
+        """Return what *values*, which are JSON's own, mean. Raises ValidationError."""
+        _, _, read = self.calls
+        encoded = to_json(values)
+        found = read(encoded)
+        self._floats.check_json(values, encoded, found)
+        return found
 
     def comes_back(self, value: Any, encoded: bytes) -> bool:
         """Return whether *value*, written without a warning, surely comes back; if not, `check` tells."""

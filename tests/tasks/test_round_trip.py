@@ -10,7 +10,7 @@ import types
 import typing
 import uuid
 import zoneinfo
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -43,7 +43,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from pgqueue import InvalidArgumentsError, JobContext
+from pgqueue import InvalidArgumentsError, InvalidTaskError, JobContext
 from pgqueue.tasks.arguments import Arguments, Result, encode_by_name
 
 pytestmark = pytest.mark.contract("W23")
@@ -168,6 +168,25 @@ class Number(enum.Enum):
     ONE = 1
 
 
+class Kinds(enum.Enum):
+    ONE = 1
+    HALF = 0.5
+    TEXT = "text"
+
+
+class Twins(enum.Enum):
+    NUMBER = 1
+    TEXT = "1"
+
+
+class ByNumber(BaseModel):
+    by_number: dict[Number, int]
+
+
+class Once(BaseModel):
+    numbers: Iterable[int]
+
+
 class Perm(enum.IntFlag):
     R = 1
     W = 2
@@ -187,6 +206,29 @@ class Row(TypedDict, total=False):
 class Pair(NamedTuple):
     a: int
     b: str
+
+
+class Place(NamedTuple):
+    x: float
+    y: float
+
+
+class Positive(BaseModel):
+    n: int = Field(gt=0)
+
+
+class Letter(enum.StrEnum):
+    A = "a"
+
+
+class Letters(BaseModel):
+    by_letter: dict[str, int] = {}
+
+
+def changed(made: Any, **values: Any) -> Any:
+    """Return *made* with fields that were set since it was validated."""
+    vars(made).update(values)
+    return made
 
 
 noted = Noted(a=1).with_note("n")
@@ -224,6 +266,26 @@ CASES: dict[str, tuple[Any, Any, bool]] = {
     "not a number": (list[float | None], [math.nan, None], True),
     "infinity in a model": (Reading, Reading(celsius=math.inf), False),
     "infinity that is strictly a float": (Annotated[float, Strict()], math.inf, False),
+    "integer that a float rounds": (float, 2**63 + 1, False),
+    "such integers within": (dict[str, list[float | None]], {"a": [1.5, -(2**53) - 1]}, False),
+    "such an integer among fields": (Reading, {"celsius": 2**53 + 1}, False),
+    "such an integer in a NamedTuple": (Place, (1, 2**53 + 1), False),
+    "such an integer in a union": (float | str, 2**53 + 1, False),
+    "int or float keeps it": (int | float, 2**53 + 1, True),
+    "Decimal that a float rounds": (float, Decimal("0.1"), False),
+    "integer that a float rounds, set in a model": (Reading, changed(Reading(), celsius=2**53 + 1), False),
+    "Decimal for a float, set in a model": (Reading, changed(Reading(), celsius=Decimal("0.1")), False),
+    "True for an int, set in a model": (Sized, changed(Sized(w=1, h=1), w=True), False),
+    "Enum for an int, set in a model": (list[Sized], [changed(Sized(w=1, h=1), w=Level.LOW)], False),
+    "Enum for a constrained int, set in a model": (Positive, changed(Positive(n=1), n=Level.LOW), False),
+    "Enum for a str, set in a model": (Animal, changed(Animal(name="a"), name=Letter.A), False),
+    "Enum for a key, set in a model": (Letters, changed(Letters(), by_letter={Letter.A: 1}), False),
+    "secret or str, a secret": (SecretStr | str, SecretStr("a"), True),
+    "secret or str, a str": (SecretStr | str, "a", False),
+    "strs and secrets": (list[SecretStr | str], [SecretStr("a"), "a"], False),
+    "str or secret, a str": (str | SecretStr, "a", True),
+    "str or secret, a secret": (str | SecretStr, SecretStr("a"), False),
+    "date or secret date, a date": (Secret[date] | date, date(2026, 1, 2), False),
     "int for float in a dataclass": (Point, Point(1, 2), True),
     "JSON in JSON": (Settings, Settings.model_validate({"cfg": '{"a": 1}'}), True),
     "subclass": (Animal, Dog(name="rex"), False),
@@ -255,7 +317,11 @@ CASES: dict[str, tuple[Any, Any, bool]] = {
     "Enum": (Colour, Colour.RED, True),
     "Enum keys": (dict[Colour, int], {Colour.RED: 1}, True),
     "int Enum keys": (dict[Level, int], {Level.LOW: 1}, True),
-    "keys of an Enum of numbers": (dict[Number, int], {Number.ONE: 1}, False),
+    "keys of an Enum of numbers": (dict[Number, Animal], {Number.ONE: Animal(name="a")}, True),
+    "keys of an Enum of kinds": (dict[Kinds, int], dict.fromkeys(Kinds, 1), True),
+    "keys of an Enum of which two look alike": (dict[Twins, int], {Twins.NUMBER: 1}, False),
+    "literal keys": (dict[Literal[1, "a", True], int], {1: 1, "a": 2}, True),
+    "such keys in a model": (ByNumber, ByNumber(by_number={Number.ONE: 1}), True),
     "flags": (Perm, Perm.R | Perm.W, True),
     "int keys": (dict[int, str], {1: "a", -2: "b"}, True),
     "tuple keys": (dict[tuple[int, int], int], {(1, 2): 3}, False),
@@ -374,7 +440,7 @@ def test_an_argument_arrives_as_it_was_or_the_call_names_it(which: str) -> None:
     arguments = arguments_of(annotation)
 
     if not comes_back:
-        with pytest.raises(InvalidArgumentsError, match="argument 'value'") as raised:
+        with pytest.raises(InvalidArgumentsError, match="argument 'value") as raised:
             arguments.encode((value,), {}, limit=LIMIT)
         assert raised.value.argument == "value"
         return
@@ -439,6 +505,44 @@ def test_a_refusal_keeps_the_value_to_itself() -> None:
         arguments_of(Vault).encode((Vault(code=SecretStr("hunter2")),), {}, limit=LIMIT)
 
     assert "hunter2" not in f"{raised.value} {raised.value.__cause__!r} {raised.value.errors}"
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Iterable,
+        Iterable[int],
+        typing.Iterable[int],
+        Iterator[int],
+        Generator[int],
+        AsyncIterator[int],
+        AsyncIterable[int],
+        list[Iterable[int]],
+        Iterable[int] | None,
+        Once,
+        list[Once],
+    ],
+)
+def test_what_can_be_read_only_once_is_refused_where_it_is_declared(annotation: Any) -> None:
+    for declare in (arguments_of, result_of):
+        with pytest.raises(InvalidTaskError, match=r"read only once.*annotate list\[\.\.\.\]"):
+            declare(annotation)
+
+
+def test_json_numbers_that_a_float_rounds_are_refused() -> None:
+    arguments = arguments_of(list[float]).for_json()
+
+    with pytest.raises(InvalidArgumentsError, match="float holds exactly"):
+        arguments.encode((), {"value": [1.5, 2**53 + 1]}, limit=LIMIT)
+    assert arguments.encode((), {"value": [1.5, 2**53]}, limit=LIMIT) == '{"value":[1.5,9007199254740992.0]}'
+
+
+def test_numbers_and_texts_for_floats_that_hold_them_are_taken() -> None:
+    stored = arguments_of(dict[str, list[float]]).encode(
+        ({"a": ["1.5", 2, True, 2**63, Decimal("-Infinity")]},), {}, limit=LIMIT
+    )
+
+    assert stored == '{"value":{"a":[1.5,2.0,1.0,9.223372036854776e+18,"-Infinity"]}}'
 
 
 # Types that are made up
