@@ -79,7 +79,7 @@ from pgqueue.tasks.joins import at_least
 from pgqueue.tasks.results import Outcome, Results
 from pgqueue.tasks.signature import Signature
 from pgqueue.tasks.task import Task
-from pgqueue.tasks.workflow_handle import WorkflowHandle
+from pgqueue.tasks.workflow_handle import ChildHandle, WorkflowHandle
 from pgqueue.worker import Worker
 from pgqueue.workflows.dag import DagNode, WorkflowBuilder
 
@@ -92,6 +92,7 @@ __all__ = [
     "BackgroundError",
     "Canvas",
     "Chain",
+    "ChildHandle",
     "CodecError",
     "ConfigurationError",
     "ContextError",

@@ -18,6 +18,7 @@ from pgqueue.background.notifications import Signals
 from pgqueue.background.reading import Reads
 from pgqueue.background.stats import StatsWriter
 from pgqueue.background.watching import Watches
+from pgqueue.client.children import ChildWorkflows
 from pgqueue.client.durable import DurableInterface
 from pgqueue.client.measuring import MeasureInterface
 from pgqueue.client.operating import SettingInterface
@@ -62,6 +63,7 @@ from pgqueue.worker import Worker, WorkerSettings
 from pgqueue.worker.host import WorkerHost
 from pgqueue.worker.isolation.runner import AttemptRunner, MainThread
 from pgqueue.worker.outcome.dead_letter_hooks import Hook
+from pgqueue.workflows.reading import WorkflowReader
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -466,6 +468,7 @@ class PgQueue(
             unknown_task_grace=self._unknown_task_grace,
             on_dead=self._on_dead,
             retention=self._retention,
+            workflows=ChildWorkflows(self, WorkflowReader(self._reader, self), self._write_graph),
         )
         worker = Worker(host, settings)
         # A failed worker stays in the list, for health checks of the process.

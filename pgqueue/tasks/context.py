@@ -19,12 +19,15 @@ from pgqueue.model.unset import UNSET, Unset
 from pgqueue.own_tasks import current_attempt
 from pgqueue.retry.control import ControlFlow, Retry, Snooze
 from pgqueue.tasks.arguments import describe_mismatch, result_of
+from pgqueue.tasks.workflow_handle import ChildHandle
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
+    from pgqueue.tasks.canvas import Canvas
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 MAX_STEP_NAME: Final = 200
 MAX_WAIT_NAME: Final = MAX_STEP_NAME - len("/until")
@@ -48,6 +51,12 @@ class JobServices(Protocol):
         timeout: float | None,  # noqa: ASYNC109  # the job's, and not this call's
     ) -> str | None:
         """Return the JSON of an event, or None once *timeout* is over. Raises Suspend until then."""
+
+    async def start(self, name: str, canvas: Canvas[Any]) -> ChildHandle[Any]:
+        """See JobContext.start."""
+
+    async def join(self, children: Sequence[ChildHandle[Any]]) -> list[Any]:
+        """Return what child workflows came to. Raises Suspend while one of them goes on."""
 
     def progress(self, report: str) -> None:
         """Record a report, as JSON. From any thread."""
@@ -256,6 +265,57 @@ class JobContext(JobInfo):
                 self.job_id, f"event {name!r}", describe_mismatch(error), now="send what the handler expects"
             ) from None
 
+    async def start(self, name: str, canvas: Canvas[R]) -> ChildHandle[R]:
+        """Start a workflow, or return the one that an earlier attempt has started under *name*.
+
+            first = await ctx.start("first", render.s(1))
+            second = await ctx.start("second", chord([render.s(2), render.s(3)], merge.s()))
+            page, pages = await ctx.wait(first, second)
+
+        It is written in one transaction with the step that names it, so it is started once. *name* is unique
+        among the steps of the job; at most 194 characters.
+
+        Raises what Canvas.enqueue raises, InvalidStepError, LeaseLostError, ContextError (in a non-async
+        function).
+        """
+        self._check_is_async("start")
+        _check_wait_name(name)
+        return await self._services().start(name, canvas)
+
+    @overload
+    async def wait(self, child: ChildHandle[R], /) -> R: ...
+    @overload
+    async def wait(self, child: ChildHandle[R], other: ChildHandle[T], /) -> tuple[R, T]: ...
+    @overload
+    async def wait(self, /, *children: ChildHandle[Any]) -> Any: ...
+    async def wait(self, /, *children: ChildHandle[Any]) -> Any:
+        """Have the job wait until workflows that it has started have ended; return what they came to.
+
+        The result of one, or a tuple of several, in their order. The job holds no slot meanwhile, as in
+        `sleep`: a worker that runs one job at a time runs the children. If one of them did not succeed, its
+        error is raised once all have ended: WorkflowFailed, JobCancelled or JobExpired. Later attempts get
+        the same error, even if the child is redriven.
+
+        Raises what `sleep` raises, and JobNotFoundError if a child was removed.
+        """
+        if not children or not all(isinstance(child, ChildHandle) for child in children):
+            raise ContextError(f"task {self.task!r}: ctx.wait() takes what ctx.start() returned")
+        for child in children:
+            self._check_waits("wait", child.name)
+        results = await self._services().join(children)
+        return results[0] if len(children) == 1 else tuple(results)
+
+    async def run(self, name: str, canvas: Canvas[R]) -> R:
+        """Start a workflow and wait for what it comes to: `start` and `wait` in one.
+
+            report = await ctx.run("report", chord([render.s(page) for page in pages], merge.s(user)))
+
+        `return await ctx.run("rest", ...)` replaces the job by a workflow: what waits for the job waits for
+        the workflow, and gets its result.
+        """
+        self._check_waits("run", name)
+        return await self.wait(await self.start(name, canvas))
+
     def progress(self, current: float, total: float | None = None, meta: Any = None) -> None:
         """Report the job's progress: *current* of *total*, with *meta* (at most 8 KiB as JSON).
 
@@ -277,11 +337,7 @@ class JobContext(JobInfo):
 
     def _check_waits(self, method: str, name: str) -> None:
         self._check_is_async(method)
-        check_step_name(name)
-        if len(name) > MAX_WAIT_NAME:
-            raise InvalidStepError(
-                f"the name of a wait must be at most {MAX_WAIT_NAME} characters long, got {len(name)}"
-            )
+        _check_wait_name(name)
         attempt = running_attempt.get()
         if attempt is None or attempt.context is not self or not attempt.is_in_handler:
             raise ContextError(
@@ -304,6 +360,14 @@ def check_step_name(name: str) -> None:
         )
     if not name.isprintable():
         raise InvalidStepError(f"the name of a step must contain only printable characters, got {name!r}")
+
+
+def _check_wait_name(name: str) -> None:
+    check_step_name(name)
+    if len(name) > MAX_WAIT_NAME:
+        raise InvalidStepError(
+            f"the name of a wait must be at most {MAX_WAIT_NAME} characters long, got {len(name)}"
+        )
 
 
 class HasContext(Protocol):

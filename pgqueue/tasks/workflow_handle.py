@@ -110,3 +110,14 @@ class WorkflowHandle(Generic[R_co]):
 
     def __repr__(self) -> str:
         return f"<WorkflowHandle {self.workflow_id}>"
+
+
+class ChildHandle(WorkflowHandle[R_co]):
+    """A workflow that a job has started by `ctx.start`, for `ctx.wait`."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, queue: Workflows, workflow_id: UUID, root: UUID, name: str) -> None:
+        super().__init__(queue, workflow_id, root)
+        self.name = name
+        """Of the step that started it."""

@@ -15,6 +15,7 @@ from pgqueue.store import Store
 from pgqueue.tasks.codec import Codec
 from pgqueue.tasks.registry import Registry
 from pgqueue.worker.outcome.dead_letter_hooks import Hook
+from pgqueue.worker.services.children import ChildWorkflows
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +36,4 @@ class WorkerHost:
     """Seconds after which jobs of a task that no live worker declares have failed; None: never."""
     on_dead: Sequence[Hook]
     retention: Retention
+    workflows: ChildWorkflows

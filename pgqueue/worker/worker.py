@@ -108,7 +108,9 @@ class Worker:
             grace=host.unknown_task_grace,
             queues=settings.queues,
         )
-        scopes = Scopes(database, store, host.codec, settings.result_limit, self._progress, name)
+        scopes = Scopes(
+            database, store, host.codec, settings.result_limit, self._progress, name, host.workflows
+        )
         book = LaneBook()
         self._slots = Slots(host, scopes, self._finisher, state, book.lanes, settings)
         self._claimer = Claimer(host, claim_link, state, self._slots, self._announcer, book, settings)

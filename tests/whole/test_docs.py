@@ -251,10 +251,11 @@ async def test_the_page_on_workflows_does_what_it_says(pgq: PgQueue) -> None:
     assert (stored, counted) == ("2 rows in warehouse", "2 rows in archive")
 
 
-@pytest.mark.contract("P7.25")
+@pytest.mark.contract("P7.19", "P7.20", "P7.25")
 async def test_the_page_on_durable_functions_does_what_it_says(pgq: PgQueue) -> None:
     names: dict[str, Any] = {"pgq": pgq}
     async with pgq.worker():
         for code in snippets("how-to/durable-functions.md", "python"):
             await run(code, names)
         assert await names["job"].result(timeout=60) == "receipt of 7: approved by ann"
+        assert await names["printed"].result(timeout=60) == "page 100, page 0, page 1, page 200"

@@ -22,6 +22,10 @@ from pgqueue import (
     JobNotFoundError,
     JobStatus,
     PgQueue,
+    WorkflowFailed,
+    chain,
+    chord,
+    group,
 )
 from pgqueue.errors import InvalidEventError, InvalidOptionError, JobOverError
 
@@ -320,3 +324,94 @@ async def test_a_connection_that_is_lost_anywhere_loses_no_wait_and_repeats_no_s
                 await other.signal(job.id, "approved", "yes")
             assert await job.result(timeout=WITHIN) == ["first", "yes", "last"]
     assert calls == {"first": 1, "last": 1}
+
+
+class Parents:
+    """Tasks that run others, and how often each ran."""
+
+    def __init__(self, pgq: PgQueue) -> None:
+        self.runs: Counter[str] = Counter()
+
+        @pgq.task(max_retries=0)
+        async def leaf(number: int) -> int:
+            self.runs[f"leaf {number}"] += 1
+            if number < 0:
+                raise ValueError("no")
+            return number
+
+        @pgq.task
+        async def total(numbers: list[int]) -> int:
+            return sum(numbers)
+
+        @pgq.task(max_retries=0)
+        async def parent(ctx: JobContext, numbers: list[int]) -> int:
+            self.runs["parent"] += 1
+            return await ctx.run("rest", chord([leaf.s(number) for number in numbers], total.s()))
+
+        @pgq.task(max_retries=0)
+        async def both(ctx: JobContext, depth: int) -> list[Any]:
+            if depth == 0:
+                return []
+            one = await ctx.start("one", both.s(depth - 1))
+            two = await ctx.start("two", group(leaf.s(1), leaf.s(2)))
+            return list(await ctx.wait(one, two))
+
+        @pgq.task(max_retries=1, default_retry_delay=0)
+        async def careful(ctx: JobContext) -> str:
+            try:
+                await ctx.run("child", leaf.s(-1))
+            except WorkflowFailed as error:
+                if ctx.attempt == 1:
+                    await pgq.redrive(error.job_id, arguments={"number": 5})
+                    raise ConnectionResetError from None
+                return f"{error.error_type} {error.failed == [error.job_id]}"
+            return "succeeded"
+
+        self.leaf, self.total, self.parent, self.both, self.careful = leaf, total, parent, both, careful
+
+
+@pytest.mark.contract("P7.20", "P7.19")
+async def test_children_run_on_a_worker_of_one_slot_and_what_waits_for_the_parent_waits_for_them(
+    pgq: PgQueue, db: Connection
+) -> None:
+    tasks = Parents(pgq)
+    async with pgq.worker(concurrency=1):
+        jobs = [await chain(tasks.parent.s([1, 2, 3]), tasks.leaf.s()).enqueue() for _ in range(5)]
+        assert [await job.result(timeout=WITHIN) for job in jobs] == [6] * 5
+        deep = await tasks.both.enqueue(3)
+        assert await deep.result(timeout=WITHIN) == [[[[], [1, 2]], [1, 2]], [1, 2]]
+        empty = await tasks.parent.enqueue([])
+        assert await empty.result(timeout=WITHIN) == 0
+    # Each child was started once, by a parent that it names.
+    assert tasks.runs["leaf 6"] == 5
+    assert await db.fetchval("select count(distinct parent_job) from pgqueue.workflow") >= 6
+    assert await db.fetchval("select count(*) from pgqueue.blocked") == 0
+
+
+@pytest.mark.contract("P7.20")
+async def test_the_error_of_a_child_is_raised_in_the_handler_and_stays_when_the_child_is_redriven(
+    pgq: PgQueue,
+) -> None:
+    tasks = Parents(pgq)
+    async with pgq.worker(concurrency=1):
+        job = await tasks.careful.enqueue()
+        assert await job.result(timeout=WITHIN) == "ValueError True"
+        failing = await tasks.parent.enqueue([1, -1])
+        with pytest.raises(JobFailed, match="ValueError"):
+            await failing.result(timeout=WITHIN)
+
+
+@pytest.mark.contract("P7.20")
+@pytest.mark.parametrize("statement", ["record_step", "submit_workflow", "suspend", "attend", "finish"])
+@pytest.mark.parametrize("is_carried_out", [False, True])
+async def test_a_connection_that_is_lost_anywhere_starts_no_child_twice_and_loses_no_parent(
+    dsn: str, db: Connection, statement: str, is_carried_out: bool
+) -> None:
+    async with lossy_proxy(dsn) as proxy, PgQueue(proxy.dsn) as queue:
+        tasks = Parents(queue)
+        job = await tasks.parent.enqueue([1, 2])
+        proxy.lose_statement(statement, is_carried_out=is_carried_out)
+        async with queue.worker(lease_ttl=3):
+            await proxy.lost.wait()
+            assert await job.result(timeout=WITHIN) == 3
+    assert await db.fetchval("select count(*) from pgqueue.workflow") == 1

@@ -14,7 +14,10 @@ from pgqueue.errors import ContextError, LeaseLostError
 from pgqueue.model.outcomes import Suspended
 from pgqueue.retry.control import Suspend
 from pgqueue.store import Input, Store
+from pgqueue.tasks.canvas import Canvas
 from pgqueue.tasks.codec import Codec
+from pgqueue.tasks.workflow_handle import ChildHandle
+from pgqueue.worker.services.children import Children, ChildWorkflows
 from pgqueue.worker.services.progress import ProgressWriter
 from pgqueue.worker.services.steps import Steps
 from pgqueue.worker.services.transaction import JobTransaction
@@ -34,6 +37,8 @@ class Scopes:
     result_limit: int
     progress: ProgressWriter
     worker: str
+    workflows: ChildWorkflows | None = None
+    """What starts child workflows. None: in a child process, where handlers wait for nothing."""
 
     def open(self, job_id: UUID, lease_id: UUID, attempt: int) -> JobScope:
         """Make the scope of an attempt. Does not use the database."""
@@ -67,6 +72,7 @@ class JobScope:
         """How the job is to wait, once its handler was told; None: it is not to."""
         self._steps: Steps | None = None
         self._waits: Waits | None = None
+        self._children: Children | None = None
         self._transaction: JobTransaction | None = None
         self._has_reported = False
         self._is_closed = False
@@ -121,6 +127,35 @@ class JobScope:
             self.suspended = settled
             raise Suspend(settled)
         return settled if settled is None or shared.codec is None else shared.codec.decode(settled)
+
+    async def start(self, name: str, canvas: Canvas[Any]) -> ChildHandle[Any]:
+        """See JobContext.start."""
+        self._check_open()
+        return await self._used_children().start(name, canvas)
+
+    async def join(self, children: Sequence[ChildHandle[Any]]) -> list[Any]:
+        """Return what child workflows came to. Raises Suspend while one of them goes on."""
+        self._check_open()
+        self._check_waits(children[0].name)
+        settled = await self._used_children().settle(children)
+        if isinstance(settled, Suspended):
+            self.suspended = settled
+            raise Suspend(settled)
+        return settled
+
+    def _used_children(self) -> Children:
+        if self._children is None:
+            shared = self._shared
+            assert shared.workflows is not None
+            self._children = Children(
+                shared.database,
+                shared.store,
+                self._used_steps(),
+                shared.workflows,
+                job_id=self._job_id,
+                lease_id=self._lease_id,
+            )
+        return self._children
 
     def _check_waits(self, name: str) -> None:
         """Raise ContextError if there are writes that wait for the handler to return."""

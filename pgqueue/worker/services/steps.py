@@ -70,6 +70,19 @@ class Steps:
         stored = await self._read()
         return [stored.get(name) for name in names]
 
+    async def stored(self, name: str) -> str | None:
+        """Return what is stored under a name; None: nothing."""
+        return (await self._read()).get(name)
+
+    async def record(self, name: str, document: str) -> str:
+        """Store a document under a name, unless there is one; return what is stored.
+
+        Raises LeaseLostError.
+        """
+        stored = await self._record(name, document)
+        (await self._read())[name] = stored
+        return stored
+
     def _result_of(self, name: str, fn: Callable[..., Any]) -> Result:
         if not callable(fn):
             raise self._invalid(name, f"{fn!r} is not a function; pass a function and its arguments")
