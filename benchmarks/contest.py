@@ -1,4 +1,4 @@
-"""What the contestants of `peers.py` share: how a program is told what to do and how handlers are counted.
+"""What contestants share: how a program is told what to do and how handlers are counted.
 
 A program runs in the environment of its own library, so this needs nothing but the standard library.
 `peers.py` starts it as `python with_x.py ROLE`, and says everything else by environment variables, which
@@ -119,8 +119,8 @@ def arguments(number: int) -> tuple[str, int, float]:
     return "user@example.com", number, 1.5
 
 
-class Contestant(ABC):
-    """One library: how it makes its schema, enqueues, counts outcomes and works.
+class Library(ABC):
+    """One library: how it makes its schema and works.
 
     As a context it is a client with its connections open.
     """
@@ -142,6 +142,14 @@ class Contestant(ABC):
         """Make what has to be there before the first job."""
 
     @abstractmethod
+    def work(self) -> None:
+        """Be a worker until SIGTERM."""
+
+
+class Contestant(Library):
+    """How a library enqueues and counts outcomes."""
+
+    @abstractmethod
     async def enqueue_one(self, number: int) -> None:
         """Enqueue one job."""
 
@@ -152,10 +160,6 @@ class Contestant(ABC):
     @abstractmethod
     async def outcomes(self) -> int:
         """Count the jobs that are kept as succeeded."""
-
-    @abstractmethod
-    def work(self) -> None:
-        """Be a worker until SIGTERM."""
 
 
 async def side_by_side(call: Callable[[int], Awaitable[None]], numbers: Iterable[int]) -> None:

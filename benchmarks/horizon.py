@@ -32,6 +32,7 @@ import bare
 import common
 from contest import Board, Settings
 from peers import (
+    PEERS,
     STALLED,
     Contest,
     ContestantFailedError,
@@ -292,7 +293,7 @@ def command_line() -> argparse.Namespace:
 
 async def benchmark(options: argparse.Namespace, environments: Path) -> Contest:
     """Measure, and report."""
-    contest = Contest(chosen(options.only or DEFAULT))
+    contest = Contest(chosen(PEERS, options.only or DEFAULT))
     if redis := [peer.name for peer in contest.peers if peer.server == "redis"]:
         sys.exit(f"benchmark: nothing measured: {', '.join(redis)}: no PostgreSQL, so nothing to hold")
     horizon = Horizon(contest, seconds=options.seconds, every=options.every, loop=options.loop)

@@ -23,13 +23,12 @@ import os
 import shutil
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,8 +65,8 @@ class Peer:
 
     @property
     def environment(self) -> str:
-        """Its folder among the environments."""
-        return self.program.removesuffix(".py")
+        """Its folder among the environments: the library's, whatever the program does with it."""
+        return "with_" + self.program.removesuffix(".py").partition("_")[2]
 
 
 _SAQ = ("saq[hiredis,postgres,redis]==0.26.4", "psycopg[binary]", "uvloop")
@@ -352,17 +351,17 @@ class Contest:
                 self.pythons[peer.name] = python
                 self.versions[peer.name] = versions(peer, python)
 
-    async def one_round(self, number: int, postgresql: str, *, jobs: int, pings: int, loop: str) -> None:
-        """Have each contestant run once; each has another place in each round."""
+    async def one_round(
+        self, number: int, measured: Callable[[Peer, Path], Awaitable[common.Figures]]
+    ) -> None:
+        """Have each contestant *measured* once; each has another place in each round."""
         first = number % len(self.peers)
         for peer in [*self.peers[first:], *self.peers[:first]]:
             if peer.name in self.failures:
                 continue
             print(f"benchmark: round {number + 1}: {peer.name}", file=sys.stderr, flush=True)
             try:
-                figures = await measure(
-                    peer, self.pythons[peer.name], postgresql, jobs=jobs, pings=pings, loop=loop
-                )
+                figures = await measured(peer, self.pythons[peer.name])
             except ContestantFailedError as error:
                 # One that fails once has no figures at all: a median of what went well would flatter.
                 self.failures[peer.name] = str(error)
@@ -373,26 +372,36 @@ class Contest:
         """Return the rounds of those that did not fail."""
         return {name: rounds for name, rounds in self.rounds.items() if name not in self.failures}
 
-    def report(self, what: str, machine: dict[str, object], *, as_json: bool) -> None:
-        """Print the median and the spread of each contestant's figures."""
-        medians = {
-            name: {figure: statistics.median(each[figure] for each in rounds) for figure in rounds[0]}
-            for name, rounds in self.figures().items()
-        }
-        if as_json:
-            peers = {
+    def medians(self) -> dict[str, common.Figures]:
+        """Return the median of each figure of those that did not fail."""
+        return {name: common.medians(rounds) for name, rounds in self.figures().items()}
+
+    def document(self) -> dict[str, object]:
+        """Return everything, as it is printed as JSON."""
+        medians = self.medians()
+        return {
+            "peers": {
                 name: {"versions": self.versions[name], "median": medians[name], "rounds": rounds}
                 for name, rounds in self.figures().items()
-            }
-            print(
-                json.dumps({"benchmark": what, "machine": machine, "peers": peers, "failed": self.failures})
-            )
+            },
+            "failed": self.failures,
+        }
+
+    def report(self, what: str, machine: dict[str, object], *, as_json: bool) -> None:
+        """Print the median and the spread of each contestant's figures."""
+        if as_json:
+            print(json.dumps({"benchmark": what, "machine": machine, **self.document()}))
             return
         print(what)
         print("  on " + ", ".join(f"{name} {value}" for name, value in machine.items()))
+        self.print_figures()
+
+    def print_figures(self) -> None:
+        """Print each figure, the best contestant first; then versions, and what failed."""
+        medians = self.medians()
         for figure in next(iter(medians.values()), {}):
             print(f"\n  {figure}")
-            higher_is_better = not figure.startswith("pickup")
+            higher_is_better = "_ms" not in figure
             best = sorted(medians, key=lambda name: medians[name][figure], reverse=higher_is_better)
             for name in best:
                 values = [each[figure] for each in self.rounds[name]]
@@ -405,11 +414,11 @@ class Contest:
             print(f"  {name}: NOT MEASURED: {why}")
 
 
-def chosen(names: str | None) -> list[Peer]:
+def chosen(peers: list[Peer], names: str | None) -> list[Peer]:
     """Return the contestants that are named, all of them if none is."""
     if names is None:
-        return PEERS
-    known = {peer.name: peer for peer in PEERS}
+        return peers
+    known = {peer.name: peer for peer in peers}
     if unknown := set(names.split(",")) - known.keys():
         sys.exit(f"benchmark: no such peer: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     return [known[name] for name in names.split(",")]
@@ -433,18 +442,27 @@ def redis_version() -> str:
     return asked.stdout.split("v=")[-1].split()[0]
 
 
+async def describe(postgresql: str, loop: str, peers: Sequence[Peer]) -> dict[str, object]:
+    """Return what was measured on, Redis included if any of *peers* needs it."""
+    machine = await common.describe(postgresql, loop)
+    if any(peer.server == "redis" for peer in peers):
+        async with redis_server():
+            machine["redis"] = f"{redis_version()}, appendonly, appendfsync everysec"
+    return machine
+
+
 async def benchmark(options: argparse.Namespace, environments: Path) -> Contest:
     """Measure, and report."""
-    contest = Contest(chosen(options.only))
+    contest = Contest(chosen(PEERS, options.only))
     with common.server(options.dsn) as postgresql:
-        machine = await common.describe(postgresql, options.loop)
-        if any(peer.server == "redis" for peer in contest.peers):
-            async with redis_server():
-                machine["redis"] = f"{redis_version()}, appendonly, appendfsync everysec"
+        machine = await describe(postgresql, options.loop, contest.peers)
         contest.install(environments)
         for number in range(options.rounds):
             await contest.one_round(
-                number, postgresql, jobs=options.jobs, pings=options.pings, loop=options.loop
+                number,
+                lambda peer, python: measure(
+                    *(peer, python, postgresql), jobs=options.jobs, pings=options.pings, loop=options.loop
+                ),
             )
     what = (
         f"peers: {options.jobs:,} no-op jobs with three arguments, one worker process, concurrency 100; "
