@@ -21,6 +21,7 @@ from pgqueue.cli.commands.jobs import list_jobs, show_job
 from pgqueue.cli.commands.monitoring import monitoring
 from pgqueue.cli.commands.queues import pause, queues, resume
 from pgqueue.cli.commands.roles import roles
+from pgqueue.cli.commands.signal import signal
 from pgqueue.cli.commands.top import top
 from pgqueue.cli.commands.web import web
 from pgqueue.cli.commands.worker import work
@@ -106,6 +107,7 @@ app.command(name="jobs")(list_jobs)
 app.command(name="job")(show_job)
 app.command()(cancel)
 app.command()(requeue)
+app.command()(signal)
 app.add_typer(queues, name="queues")
 app.command()(pause)
 app.command()(resume)

@@ -32,6 +32,7 @@ Action = Literal[
     "resume",
     "configure",
     "remove",
+    "signal",
 ]
 """What a request asks for. All but "read" change something."""
 

@@ -432,3 +432,21 @@ async def test_an_empty_filter_option_is_refused_and_does_not_match_everything(
 
     assert (code, stderr) == (1, "pgqueue: filter: task must be a non-empty string, got ''\n")
     assert (await job.refresh()).status is JobStatus.PENDING
+
+
+@pytest.mark.contract("P7.25")
+async def test_signal_sends_an_event(cli: Cli, pgq: PgQueue) -> None:
+    @pgq.task
+    async def approve(ctx: JobContext) -> dict[str, str]:
+        return await ctx.wait_for_event("approved", dict[str, str])
+
+    job = await approve.enqueue()
+    sent = await cli("signal", job.id, "approved", '{"by": "ann"}', "--dedup-id=mail")
+    again = await cli.json("signal", job.id, "approved", "7", "--dedup-id=mail")
+    async with pgq.worker():
+        assert await job.result(timeout=60) == {"by": "ann"}
+    late = await cli("signal", job.id, "approved")
+    broken = await cli("signal", job.id, "approved", "{")
+
+    assert (sent[0], again["is_new"]) == (0, False)
+    assert (late[0], broken[0]) == (1, 2)

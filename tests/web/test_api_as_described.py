@@ -96,10 +96,10 @@ def described() -> BaseSchema:
 schema = described()
 
 # Parts of a request that each may be so, and not together: a time after the other one, no filter and not all,
-# a key and another body.
+# a key and another body; and texts whose characters no schema names.
 CONTRADICTORY = {
     "jobs", "cancel_jobs", "requeue_jobs", "dead_letters", "redrive_many", "discard_many", "configure_task",
-    "submit_job", "workflows",
+    "submit_job", "workflows", "send_event",
 }  # fmt: skip
 
 

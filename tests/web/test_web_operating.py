@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Mount
 
-from pgqueue import JobFilter, JobHandle, JobStatus, PgQueue
+from pgqueue import JobContext, JobFilter, JobHandle, JobStatus, PgQueue
 from pgqueue.model.jobs import Job
 from pgqueue.web import status_app
 
@@ -212,6 +212,32 @@ async def test_a_bulk_request_ends_at_its_limit_and_says_that_there_is_more(
 
     assert first == {"cancelled": 500, "is_complete": False}
     assert second == {"cancelled": 1, "is_complete": True}
+
+
+@pytest.mark.contract("P7.25")
+async def test_a_job_is_sent_an_event(pgq: PgQueue, client: httpx.AsyncClient) -> None:
+    @pgq.task
+    async def approve(ctx: JobContext) -> dict[str, str]:
+        return await ctx.wait_for_event("approved", dict[str, str])
+
+    job = await approve.enqueue()
+    path, event = f"/jobs/{job.id}/events", {"name": "approved", "value": {"by": "ann"}, "dedup_id": "mail"}
+
+    sent = await client.post(path, json=event)
+    again = await client.post(path, json=event)
+    nameless = await client.post(path, json={"value": 1})
+    hostile = await client.post(path, json={"name": "a", "value": "\0"})
+    unknown = await client.post(f"/jobs/{uuid4()}/events", json=event)
+    async with pgq.worker():
+        assert await job.result(timeout=60) == {"by": "ann"}
+    late = await client.post(path, json=event)
+
+    assert (sent.status_code, sent.json()) == (202, {"is_new": True})
+    assert (again.status_code, again.json()) == (200, {"is_new": False})
+    assert is_problem(nameless, 422, "name")
+    assert is_problem(hostile, 422, "NUL")
+    assert is_problem(unknown, 404, "no job")
+    assert is_problem(late, 409, "takes no events")
 
 
 async def test_a_job_is_requeued_and_given_another_priority(pgq: PgQueue, client: httpx.AsyncClient) -> None:
@@ -502,6 +528,7 @@ async def test_without_the_token_nothing_is_changed_or_seen(pgq: PgQueue) -> Non
                 ("GET", f"/jobs/{unknown}/actions"),
                 ("POST", f"/jobs/{unknown}/requeue"),
                 ("POST", f"/jobs/{unknown}/reprioritise"),
+                ("POST", f"/jobs/{unknown}/events"),
                 ("GET", "/dead-letters"),
                 ("GET", "/dead-letters/groups"),
                 ("GET", f"/dead-letters/{unknown}"),

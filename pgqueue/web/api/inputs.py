@@ -156,6 +156,19 @@ class NoFields(Input):
     """No fields."""
 
 
+class EventBody(Input):
+    """An event for one job."""
+
+    name: str = Field(min_length=1, max_length=194, description="What the job waits for.")
+    value: Any = Field(default=None, description="Its value, which the job validates.")
+    dedup_id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        description="Of the events with the same name and id the job gets the first.",
+    )
+
+
 class JobsBody(Because):
     """Many jobs at once."""
 

@@ -131,6 +131,15 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "cancel_job": Operation("Cancel a job", CANCELLED, ENDED, body=inputs.Because),
     "delete_job": Operation("Cancel a job", CANCELLED, ENDED, body=inputs.Because),
+    "send_event": Operation(
+        "Send an event to a job",
+        {
+            202: Response("The event is stored for the job.", outputs.SentEvent),
+            200: Response("It was sent before.", outputs.SentEvent),
+        },
+        ENDED,
+        body=inputs.EventBody,
+    ),
     "job_events": Operation(
         "Watch a job",
         {

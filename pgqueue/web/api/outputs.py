@@ -62,6 +62,13 @@ class JobPage(TypedDict):
     """Whether the search of this page stopped before it had enough jobs; the next page goes on with it."""
 
 
+class SentEvent(TypedDict):
+    """What became of an event."""
+
+    is_new: bool
+    """False: the job was sent an event with this name and id before, and nothing was sent."""
+
+
 class CancelledJobs(TypedDict):
     """The number of jobs that were cancelled or asked to stop."""
 
