@@ -4,5 +4,5 @@ select exists (
     select from pg_catalog.pg_index as found
     where found.indrelid = 'pgqueue.job'::regclass
       and found.indisvalid
-      and pg_catalog.pg_get_indexdef(found.indexrelid) like '%((headers ->> ''owner''::text)), id)%'
+      and pg_catalog.pg_get_indexdef(found.indexrelid) like '%((headers ->> ''owner''%)), id)%'
 )

@@ -297,7 +297,14 @@ async def have_time_come(db: Connection, ids: dict[str, UUID]) -> None:
         )
         # Workers have met it again and again, for longer than the grace.
         await db.execute(
-            "update pgqueue.job set started_at = now() - interval '1 year' where id = $1",
+            """
+            with met as (
+                update pgqueue.job set started_at = now() - interval '1 year' where id = $1
+                returning id, started_at
+            )
+            insert into pgqueue.attempt (job_id, attempt, started_at, reason)
+            select id, 1, started_at, 'undecodable' from met
+            """,
             ids["can never be read"],
         )
         await db.execute(
