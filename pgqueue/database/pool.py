@@ -219,7 +219,7 @@ class Database:
         self.check_loop()
         began_at = time.monotonic()
         try:
-            connection = await pool.acquire(timeout=self.connect_timeout)
+            connection = await self._acquire(pool, began_at)
         except CONNECT_ERRORS as error:
             raise self.refusal(error, began_at) from error
         try:
@@ -243,6 +243,18 @@ class Database:
         finally:
             with anyio.CancelScope(shield=True):
                 await self._return(pool, connection)
+
+    async def _acquire(self, pool: Pool, began_at: float) -> PoolConnectionProxy[asyncpg.Record]:
+        """Return a connection of the pool. Where the server gives no other, wait for one that is returned."""
+        pauses = chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1]))
+        while True:
+            try:
+                return await pool.acquire(timeout=self.connect_timeout)
+            except asyncpg.TooManyConnectionsError:
+                pause = next(pauses)
+                if not pool.get_size() or time.monotonic() - began_at + pause > self.connect_timeout:
+                    raise
+                await anyio.sleep(pause)
 
     async def _return(self, pool: Pool, connection: PoolConnectionProxy[asyncpg.Record]) -> None:
         try:
@@ -479,12 +491,23 @@ class _Kept:
         self._link = Link(database, durable=True, command_timeout=CALLER_TIMEOUT)
         self._returned: anyio.Event | None = None
         self.is_lent = False
+        self._instead: AbstractAsyncContextManager[Connection] | None = None
+        """A connection of the pool, where the server refuses this one."""
 
-    async def __aenter__(self) -> asyncpg.Connection[asyncpg.Record]:
+    async def __aenter__(self) -> Connection:
         self.is_lent = True
         began_at = time.monotonic()
         try:
             return await self._link.open()
+        except asyncpg.TooManyConnectionsError:
+            instead = self._database.lend()
+            try:
+                connection = await instead.__aenter__()
+            except BaseException:
+                self._take_back()
+                raise
+            self._instead = instead
+            return connection
         except BaseException as error:
             self._take_back()
             if isinstance(error, CONNECT_ERRORS):
@@ -494,6 +517,13 @@ class _Kept:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._instead is not None:
+            instead, self._instead = self._instead, None
+            try:
+                await instead.__aexit__(kind, error, trace)
+            finally:
+                self._take_back()
+            return
         if isinstance(error, CONNECTION_ERRORS):
             self._link.drop()
         self._take_back()

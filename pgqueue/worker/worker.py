@@ -29,7 +29,7 @@ import anyio
 from pgqueue.database.failing import log_fields, statement_of
 from pgqueue.database.outages import ANY_REFUSAL
 from pgqueue.database.patience import persist
-from pgqueue.database.pool import Link
+from pgqueue.database.sharing import Sharing
 from pgqueue.errors import PgQueueError
 from pgqueue.events.kinds import WorkErrorIsolated
 from pgqueue.model.ids import new_id
@@ -89,9 +89,8 @@ class Worker:
         self._watchdog: Watchdog | None = None
         # A connection for each loop. Claims need not be on the disk before their jobs start; outcomes must
         # be.
-        self._links = [
-            Link(database, durable=durable) for durable in (False, True, True, False, False, False)
-        ]
+        sharing = Sharing(database)
+        self._links = [sharing.link(durable=durable) for durable in (False, True, True, False, False, False)]
         claim_link, finish_link, upkeep_link, letters_link, purge_link, attend_link = self._links
         self._progress = ProgressWriter(database, store)
         self._letters = DeadLetterHooks(store, letters_link, host.observers, host.on_dead)
@@ -114,7 +113,9 @@ class Worker:
         book = LaneBook()
         self._slots = Slots(host, scopes, self._finisher, state, book.lanes, settings)
         self._claimer = Claimer(host, claim_link, state, self._slots, self._announcer, book, settings)
-        self._keeper = LeaseKeeper(host, self._holder(), state, self._slots, ttl=settings.lease_ttl)
+        self._keeper = LeaseKeeper(
+            host, self._holder(), state, self._slots, ttl=settings.lease_ttl, make_room=sharing.make_room
+        )
         tools = Tools(store, upkeep_link, host.observers, self._announcer, state, name)
         chores = chores_of(
             tools, host.registry, self._slots, self._attender, host.unknown_task_grace, settings.lease_ttl

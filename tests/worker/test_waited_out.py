@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import asyncpg
 import pytest
+from conftest import OWNER, with_role
 from kit import inside
 from kit.waiting import eventually, holds, over
 
-from pgqueue import JobHandle, JobStatus, PgQueue, SchemaError, SchemaLockedError, Task
+from pgqueue import JobContext, JobHandle, JobStatus, PgQueue, SchemaError, SchemaLockedError, Task
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -187,3 +190,37 @@ async def test_hidden_rows_are_told_of_and_nothing_is_put_right_for_them(
     )
     async with PgQueue(dsn):
         assert "row-level security may hide rows of schema 'pgqueue' from this role, in job" in caplog.text
+
+
+@pytest.mark.contract("W7")
+@pytest.mark.parametrize("limit", [4, 5, 6, 8])
+async def test_a_worker_works_with_the_connections_that_its_role_may_have(
+    server: str, dsn: str, pgq: PgQueue, db: Connection, limit: int
+) -> None:
+    role = f"limited_{uuid4().hex[:8]}"
+    root = await asyncpg.connect(server)
+    await root.execute(f"create role {role} login password '{role}' connection limit {limit} in role {OWNER}")
+    limited = PgQueue(with_role(dsn, role))
+
+    @limited.task(max_retries=1, default_retry_delay=0)
+    async def work(ctx: JobContext, n: int) -> int:
+        if n == 7 and ctx.attempt == 1:
+            raise ValueError(n)
+        doubled = await ctx.step("double", partial(double, n))
+        await (await work.options(delay=0.1, queue="other").enqueue(n)).cancel()
+        return doubled
+
+    try:
+        async with limited, limited.worker(concurrency=5, lease_ttl=3) as worker:
+            jobs = [await pgq.enqueue_by_name(work.name, n=n) for n in range(20)]
+            jobs += [await pgq.enqueue_by_name(work.name, n=20, options={"delay": 1})]
+            assert [await job.result(timeout=30) for job in jobs] == [2 * n for n in range(21)]
+            assert worker.is_consuming
+        assert await db.fetchval("select count(*) from pgqueue.attempt") == 1
+    finally:
+        await root.execute(f"drop role {role}")
+        await root.close()
+
+
+async def double(n: int) -> int:
+    return 2 * n

@@ -13,7 +13,7 @@ import contextlib
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
@@ -23,6 +23,7 @@ from pgqueue.background.log_writer import AsideLogger
 from pgqueue.database.outages import ANY_REFUSAL
 from pgqueue.database.patience import Reminder, persist
 from pgqueue.database.pool import Link
+from pgqueue.database.sharing import FirstLink
 from pgqueue.upkeep.state import WorkerState
 from pgqueue.worker.attempt.attempt import Stop
 from pgqueue.worker.host import WorkerHost
@@ -62,7 +63,7 @@ class LeaseKeeper:
     """Holds a lease for a worker, and another one when it is lost.
 
     On the worker's event loop it notes the lease in *state*; when a lease is lost, it stops the attempts in
-    *slots*.
+    *slots*. *make_room* is to close another connection of the worker's, where the server refuses this one.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class LeaseKeeper:
         slots: Slots,
         *,
         ttl: float,
+        make_room: Callable[[BaseException], None],
     ) -> None:
         self._database = host.database
+        self._make_room = make_room
         self._store = host.store
         self._holder = holder
         self._ttl = ttl
@@ -147,7 +150,14 @@ class LeaseKeeper:
         self._dropped = asyncio.Event()
         if self._must_stop:
             return
-        link = Link(self._database, durable=False)
+
+        def make_room(error: BaseException) -> None:
+            # Closed: the worker did not wait any longer for the end of this thread.
+            with contextlib.suppress(RuntimeError):
+                worker_loop.call_soon_threadsafe(self._make_room, error)
+
+        # Nothing can stand in for this connection.
+        link = FirstLink(self._database, make_room)
         keeping = asyncio.ensure_future(self._keep_leases(link, worker_loop, watchdog))
         stopping = asyncio.ensure_future(self._stopping.wait())
         beside = asyncio.ensure_future(watchdog.run())
