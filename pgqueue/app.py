@@ -23,7 +23,6 @@ from pgqueue.client.durable import DurableInterface
 from pgqueue.client.measuring import MeasureInterface
 from pgqueue.client.operating import SettingInterface
 from pgqueue.client.web import WebInterface
-from pgqueue.client.workflow_views import WorkflowViewInterface
 from pgqueue.client.workflows import WorkflowInterface
 from pgqueue.database import migrations
 from pgqueue.database.lock_wait import with_lock_limit
@@ -82,14 +81,7 @@ LAST_WORDS_WITHIN = 1.0
 """Seconds for which closing waits until notifications are sent."""
 
 
-class PgQueue(
-    WorkflowInterface,
-    WorkflowViewInterface,
-    DurableInterface,
-    SettingInterface,
-    MeasureInterface,
-    WebInterface,
-):
+class PgQueue(WorkflowInterface, DurableInterface, SettingInterface, MeasureInterface, WebInterface):
     """Tasks, and the database that their jobs are in.
 
     The constructor connects to nothing and starts nothing; `async with` opens it.

@@ -1,7 +1,8 @@
-"""Workflows as operators see them: lists, counts, their jobs by page; pausing and resuming them."""
+"""Workflows as operators see them: lists, counts, their jobs by page, their graphs; pausing, resuming."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -20,13 +21,23 @@ from pgqueue.model.filters import (
 )
 from pgqueue.model.ids import read_id
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.workflows import MemberPage, WorkflowDetails, WorkflowFilter, WorkflowPage
+from pgqueue.model.workflows import (
+    MemberPage,
+    WorkflowDetails,
+    WorkflowEdge,
+    WorkflowFilter,
+    WorkflowJob,
+    WorkflowPage,
+)
 from pgqueue.store import ListedRow
+from pgqueue.workflows.export import GraphFormat, check_format, export
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
 
 EVERY_WORKFLOW: Final = WorkflowFilter()
+PAGE: Final = 1000
+"""Jobs that one read of a graph returns."""
 COUNTED: Final = 10_000
 """Jobs of one workflow that a list counts, at most."""
 LOOKS: Final = 1000
@@ -121,6 +132,45 @@ class WorkflowViewInterface(Parts):
         job_id = read_id(job_id)
         async with self._database.acquire() as connection:
             return await self._store.find_workflow_of(connection, job_id)
+
+    async def draw_workflow(self, workflow_id: UUID | str, form: GraphFormat = "mermaid") -> str:
+        """Return the graph of a workflow. See WorkflowHandle.graph."""
+        check_format(form)
+        return export(*await self.read_graph(workflow_id), form)
+
+    async def read_graph(
+        self, workflow_id: UUID | str
+    ) -> tuple[WorkflowDetails, list[WorkflowJob], list[WorkflowEdge]]:
+        """Return a workflow, its jobs, and who waits for whom. Raises WorkflowNotFoundError."""
+        workflow = await self.workflow_details(workflow_id)
+        jobs = [job async for job in self._jobs_of_workflow(workflow.id, None)]
+        edges: list[WorkflowEdge] = []
+        ends = [job.id for job in jobs]
+        while ends:
+            async with self._database.acquire() as connection:
+                rows = await self._store.list_edges(connection, ends)
+            edges += [WorkflowEdge(row.upstream, row.downstream, row.position) for row in rows]
+            ends = sorted({row.downstream for row in rows if row.to_join})
+        known = {job.id for job in jobs}
+        # Callbacks take inputs of the workflow, and are no part of it.
+        joins = {edge.upstream for edge in edges} - known | {workflow.root}
+        inner = known | joins
+        return workflow, jobs, [edge for edge in edges if edge.downstream in inner]
+
+    async def _jobs_of_workflow(
+        self, workflow_id: UUID, status: JobStatus | None
+    ) -> AsyncIterator[WorkflowJob]:
+        after = FIRST_ID
+        while True:
+            async with self._database.acquire() as connection:
+                rows = await self._store.list_nodes(connection, workflow_id, after, PAGE, status=status)
+            for row in rows:
+                if row.status is not None:
+                    now = JobStatus(row.status)
+                    yield WorkflowJob(row.id, row.task, now, row.reason, row.created_at, row.completed_at)
+            if len(rows) < PAGE:
+                return
+            after = rows[-1].id
 
     async def pause_workflow(self, workflow_id: UUID | str) -> None:
         """Pause a workflow: what is ready or running goes on, and what waits for others stays.

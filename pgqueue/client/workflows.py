@@ -12,6 +12,7 @@ import anyio
 
 from pgqueue.client.dead_letters import DeadLetterInterface
 from pgqueue.client.enqueueing import EnqueueInterface
+from pgqueue.client.workflow_views import WorkflowViewInterface
 from pgqueue.errors import (
     CodecError,
     InvalidWorkflowError,
@@ -24,14 +25,13 @@ from pgqueue.model.checks import check_notes, patience, shown, text
 from pgqueue.model.filters import FIRST_ID
 from pgqueue.model.ids import read_id
 from pgqueue.model.jobs import TERMINAL, JobStatus
-from pgqueue.model.workflows import Workflow, WorkflowEdge, WorkflowJob
+from pgqueue.model.workflows import Workflow
 from pgqueue.store import Graph, Input
 from pgqueue.tasks.arguments import describe_mismatch
 from pgqueue.tasks.canvas import Canvas, canvas_of
 from pgqueue.tasks.workflow_handle import WorkflowHandle
 from pgqueue.workflows.compile import compile_canvas
 from pgqueue.workflows.dag import MAX_NAME, WorkflowBuilder
-from pgqueue.workflows.export import GraphFormat, check_format, export
 from pgqueue.workflows.reading import WorkflowReader
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _PAUSES: Final = (0.02, 0.05, 0.1, 0.2, 0.5)
 """Seconds between two looks at a workflow that is awaited: the end of a group is no job, nor announced."""
 
 
-class WorkflowInterface(EnqueueInterface, DeadLetterInterface):
+class WorkflowInterface(EnqueueInterface, DeadLetterInterface, WorkflowViewInterface):
     """What users can do with workflows."""
 
     def workflow(self, name: str) -> WorkflowBuilder:
@@ -266,39 +266,6 @@ class WorkflowInterface(EnqueueInterface, DeadLetterInterface):
                 continue
             count += 1
         return count
-
-    async def draw_workflow(self, workflow_id: UUID | str, form: GraphFormat = "mermaid") -> str:
-        """Return the graph of a workflow. See WorkflowHandle.graph."""
-        check_format(form)
-        workflow = await self.get_workflow(workflow_id)
-        jobs = [job async for job in self._jobs_of_workflow(workflow.id, None)]
-        edges: list[WorkflowEdge] = []
-        ends = [job.id for job in jobs]
-        while ends:
-            async with self._database.acquire() as connection:
-                rows = await self._store.list_edges(connection, ends)
-            edges += [WorkflowEdge(row.upstream, row.downstream, row.position) for row in rows]
-            ends = sorted({row.downstream for row in rows if row.to_join})
-        known = {job.id for job in jobs}
-        # Callbacks take inputs of the workflow, and are no part of it.
-        joins = {edge.upstream for edge in edges} - known | {workflow.root}
-        inner = known | joins
-        return export(workflow, jobs, [edge for edge in edges if edge.downstream in inner], form)
-
-    async def _jobs_of_workflow(
-        self, workflow_id: UUID, status: JobStatus | None
-    ) -> AsyncIterator[WorkflowJob]:
-        after = FIRST_ID
-        while True:
-            async with self._database.acquire() as connection:
-                rows = await self._store.list_nodes(connection, workflow_id, after, PAGE, status=status)
-            for row in rows:
-                if row.status is not None:
-                    now = JobStatus(row.status)
-                    yield WorkflowJob(row.id, row.task, now, row.reason, row.created_at, row.completed_at)
-            if len(rows) < PAGE:
-                return
-            after = rows[-1].id
 
 
 def _timed_out(workflow_id: UUID, timeout: float | None) -> ResultTimeoutError:

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import anyio
 import pytest
@@ -29,7 +30,7 @@ from playwright.async_api import (
     expect,
 )
 
-from pgqueue import DeadLetterFilter, JobContext, JobStatus, PgQueue
+from pgqueue import DeadLetterFilter, JobContext, JobStatus, PgQueue, chord
 from pgqueue.web import status_app
 
 pytestmark = [pytest.mark.outside, pytest.mark.asyncio(loop_scope="module")]
@@ -46,7 +47,7 @@ CHROMIUM = (
 )
 PATIENCE = 60_000
 """Milliseconds for which the browser is waited for: a busy machine is no reason to fail."""
-PAGES = ("/", "/jobs", "/dead-letters", "/queues", "/workers")
+PAGES = ("/", "/jobs", "/workflows", "/dead-letters", "/queues", "/workers")
 TOKEN = "correct-horse-battery-staple"
 WIDTHS = {"wide": (1400, 900), "narrow": (390, 844)}
 
@@ -61,6 +62,8 @@ class Site:
     locked: str
     """... and of one that wants the token."""
     browser: Browser
+    workflow: UUID
+    """A chord of forty that waits."""
 
 
 @dataclass
@@ -109,11 +112,27 @@ async def site(databases: Databases) -> AsyncIterator[Site]:
                 executable_path=chromium, args=list(CHROMIUM), timeout=PATIENCE
             )
             try:
-                yield Site(scene, f"{address}/dashboard", f"{locked}/dashboard", browser)
+                workflow = await waiting_workflow(pgq)
+                yield Site(scene, f"{address}/dashboard", f"{locked}/dashboard", browser, workflow)
             finally:
                 await browser.close()
     finally:
         databases.drop(dsn)
+
+
+async def waiting_workflow(pgq: PgQueue) -> UUID:
+    """Return the id of a chord of forty that starts long after every test."""
+
+    @pgq.task(name="part_of_a_workflow")
+    async def part(number: int) -> int:
+        return number
+
+    @pgq.task(name="end_of_a_workflow")
+    async def end(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    members = [part.options(delay=36_000).s(number) for number in range(40)]
+    return (await chord(members, end.s()).enqueue()).workflow_id
 
 
 @asynccontextmanager
@@ -151,6 +170,7 @@ def paths(site: Site) -> list[str]:
     jobs = (scene.running, scene.succeeded, scene.failed, scene.hostile, scene.scheduled, scene.retrying)
     return [
         *PAGES,
+        f"/workflows/{site.workflow}",
         "/jobs?status=failed&queue=payments",
         f"/jobs/{scene.failed.id}/redrive",
         *(f"/jobs/{job.id}" for job in jobs),
@@ -182,6 +202,29 @@ async def test_every_page_is_accessible(site: Site, width: str, scheme: Literal[
             found += [f"{path}: {excess} px too wide"] if excess > 0 else []
 
     assert found == []
+
+
+@pytest.mark.contract("P7.22")
+async def test_a_workflow_is_walked_by_keyboard_and_changes_before_the_readers_eyes(site: Site) -> None:
+    async with visiting(site, width="narrow") as visit:
+        page = visit.page
+        await page.goto(f"{site.open}/workflows/{site.workflow}")
+        boxes = page.locator("svg.graph a.node")
+        await expect(boxes).to_have_count(2)
+        many, last = boxes.first, boxes.last
+        await expect(many).to_have_accessible_name("part_of_a_workflow, 40 jobs: 40 scheduled")
+        await many.focus()
+        await page.keyboard.press("Tab")
+        await expect(last).to_be_focused()
+
+        await site.scene.pgq.pause_workflow(site.workflow)
+        await shown(page, "paused")
+        await expect(last).to_be_focused()
+        await site.scene.pgq.resume_workflow(site.workflow)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("end_of_a_workflow")
+        await page.get_by_role("link", name=str(site.workflow)).click()
+        await expect(boxes).to_have_count(2)
 
 
 async def test_a_job_changes_before_the_readers_eyes(site: Site) -> None:

@@ -22,6 +22,7 @@ from pgqueue.web.pages import (
     queues,
     static_files,
     workers,
+    workflows,
 )
 from pgqueue.web.pages.errors import exception_handlers
 from pgqueue.web.pages.page import Pages
@@ -60,6 +61,7 @@ def dashboard(pgq: PgQueue, settings: WebSettings, access: Access) -> Starlette:
             *dead_letters.routes(pages),
             *queues.routes(pages),
             *workers.routes(pages),
+            *workflows.routes(pages),
             *login.routes(pages),
             *static_files.routes(settings),
         ],

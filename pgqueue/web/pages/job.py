@@ -60,6 +60,7 @@ class JobPage:
             is_top=False,
             events="/events" if job.is_terminal else f"/jobs/{job.id}/events",
             job=job,
+            workflow=await self._pages.pgq.workflow_of(job.id),
             arguments=self._pages.pgq.shown_arguments(job),
             are_hidden=self._pages.hides(job),
             attempts=attempts,

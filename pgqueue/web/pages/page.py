@@ -36,6 +36,9 @@ DONE: Final = {
     "paused": "Paused. Jobs can still be enqueued, and running jobs finish.",
     "resumed": "Resumed.",
     "removed": "Removed. The queue comes back with the next job that is enqueued to it.",
+    "workflow_cancelled": "Cancelled. Running jobs have been asked to stop; the others will not start.",
+    "workflow_retried": "Redriven. The failed jobs are pending again.",
+    "workflow_paused": "Paused. Running and pending jobs go on; what waits for them does not become ready.",
     "stopped": "Stopped. Jobs that are already pending again stay pending.",
 }
 """What a page says after an action, by the word in its address. No other text can get there."""

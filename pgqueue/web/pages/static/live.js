@@ -36,7 +36,7 @@
     streamed = address();
     if (!streamed || isPaused || document.hidden || !("EventSource" in window)) return;
     const opened = stream = new EventSource(streamed);
-    for (const name of ["tick", "job", "message"]) opened.addEventListener(name, () => refreshWithin(MIN_INTERVAL));
+    for (const name of ["tick", "job", "workflow", "message"]) opened.addEventListener(name, () => refreshWithin(MIN_INTERVAL));
     opened.onopen = show;
     opened.onerror = () => {
       // EventSource reconnects by itself, unless the server has ended the stream for good, or has none.
