@@ -293,7 +293,9 @@ class PgQueue(WorkflowInterface, DurableInterface, SettingInterface, MeasureInte
         self._host = own_task(self._run(), name="pgqueue")
 
     async def close(self) -> None:
-        """Close everything that `open` opened."""
+        """Close everything that `open` opened. Raises WrongEventLoopError, and stays open, in another loop."""
+        if self._host is not None:
+            self._database.check_loop()
         host, self._host = self._host, None
         try:
             if host is not None:

@@ -3,47 +3,143 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import inspect
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio.from_thread
 import pytest
 
-from pgqueue import JobStatus, PgQueue, WrongEventLoopError
+from pgqueue import (
+    ConfigurationError,
+    DeadLetterFilter,
+    JobFilter,
+    JobStatus,
+    PgQueue,
+    Task,
+    WorkflowHandle,
+    WrongEventLoopError,
+    chain,
+    group,
+)
 
 if TYPE_CHECKING:
     from conftest import Connection
 
 pytestmark = pytest.mark.handlers
 
-CALLS: dict[str, Callable[[PgQueue, Any], Awaitable[object]]] = {
-    "enqueue": lambda pgq, _job: pgq.enqueue_by_name("work"),
-    "enqueue many": lambda pgq, _job: pgq.enqueue_many([pgq.signature("work")] * 3),
-    "enqueue in a caller's transaction": lambda pgq, _job: pgq.enqueue(
-        pgq.signature("work"), connection=cast("Connection", object())
-    ),
-    "enqueue with a key": lambda pgq, _job: pgq.enqueue_by_name("work", options={"idempotency_key": "key"}),
-    "enqueue into a full queue": lambda pgq, _job: pgq.enqueue_by_name("work", options={"queue": "limited"}),
-    "get": lambda pgq, job: pgq.get(job.id),
-    "get many": lambda pgq, job: pgq.get_many([job.id]),
-    "await": lambda _pgq, job: job.result(timeout=5),
-    "cancel": lambda _pgq, job: job.cancel(),
-    "list": lambda pgq, _job: pgq.jobs(),
-    "pause": lambda pgq, _job: pgq.pause(queue="default"),
-    "measure": lambda pgq, _job: pgq.measure(),
-    "mark an event": lambda pgq, _job: pgq.mark_processed("source", "event"),
-    "check": lambda pgq, _job: pgq.check(),
+MANY = JobFilter(task="work")
+NEEDED: dict[str, dict[str, Any]] = {
+    "pause": {"queue": "default"},
+    "resume": {"queue": "default"},
+    "configure_task": {"timeout": 5},
+    "discard_many": {"all": True},
+    "redrive_many": {"all": True},
 }
+"""What a method needs although its signature does not say so."""
+
+
+ANYWHERE = {"PgQueue.migrate", "PgQueue.pending_migrations"}
+"""They have a connection of their own, in any event loop."""
+
+
+class Subjects:
+    """Everything that has methods to await, and what to call them with."""
+
+    def __init__(self, pgq: PgQueue, task: Task[[int], int], job: Any, redrive: Any, flow: Any) -> None:
+        builder = pgq.workflow("flow")
+        builder.add("first", task.s(1))
+        self.objects: dict[str, Any] = {
+            "PgQueue": pgq,
+            "Task": task,
+            "Task of options": task.options(queue="limited", idempotency_key="key"),
+            "Task in a transaction": task.options(connection=cast("Connection", object())),
+            "Signature": task.s(1),
+            "Immutable": task.si(1),
+            "Chain": chain(task.s(1), task.s()),
+            "Group": group(task.s(1), task.s(2)),
+            "WorkflowBuilder": builder,
+            "JobHandle": job,
+            "RedriveHandle": redrive,
+            "WorkflowHandle": flow,
+        }
+        self.arguments: dict[str, Any] = {
+            "job_id": job.id,
+            "workflow_id": flow.workflow_id,
+            "redrive_id": redrive.id,
+            "ids": [job.id],
+            "signature": pgq.signature("work", 1),
+            "signatures": [pgq.signature("work", 1)] * 3,
+            "canvas": chain(task.s(1), task.s()),
+            "dag": builder,
+            "task": "work",
+            "name": "work",
+            "queue": "default",
+            "chosen": MANY,
+            "wanted": DeadLetterFilter(task="work"),
+            "source": "source",
+            "event_id": "event",
+            "owner": "owner",
+            "session": "session",
+            "valid_until": 1.0,
+            "priority": 1,
+        }
+
+    def calls(self) -> dict[str, Callable[[], Any]]:
+        """Return what calls each method that is awaited, or iterated, with what it needs at least."""
+        return {
+            f"{what}.{name}": partial(self._call, method)
+            for what, each in self.objects.items()
+            for name, method in inspect.getmembers(each, inspect.ismethod)
+            if not name.startswith("_") and is_asynchronous(method)
+        }
+
+    def _call(self, method: Callable[..., Any]) -> Any:
+        if isinstance(method.__self__, Task):  # type: ignore[attr-defined]  # a bound method
+            return method(1)
+        needed = [
+            each
+            for each in inspect.signature(method).parameters.values()
+            if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+        ]
+        by_place = [self.arguments[each.name] for each in needed if each.kind is not each.KEYWORD_ONLY]
+        by_name = {each.name: self.arguments[each.name] for each in needed if each.kind is each.KEYWORD_ONLY}
+        return method(*by_place, **by_name, **NEEDED.get(method.__name__, {}))
+
+
+def is_asynchronous(method: Callable[..., Any]) -> bool:
+    """Whether a method is awaited, or returns what is iterated asynchronously."""
+    returns = str(inspect.signature(method).return_annotation)
+    return (
+        inspect.iscoroutinefunction(method)
+        or inspect.isasyncgenfunction(method)
+        or returns.startswith(("AsyncGenerator", "AsyncIterator", "Awaitable"))
+    )
+
+
+async def first_of(called: Any) -> object:
+    """Await *called*, or the first that it yields."""
+    return await (anext(called) if isinstance(called, AsyncIterator) else called)
 
 
 @pytest.mark.contract("W22")
-async def test_a_call_from_another_event_loop_is_refused_and_does_nothing(pgq: PgQueue) -> None:
+async def test_every_call_from_another_event_loop_is_refused_and_does_nothing(pgq: PgQueue) -> None:
+    @pgq.task(name="work")
+    async def work(number: int) -> int:
+        return number
+
     pgq.queue("limited", max_depth=5)
-    job = await pgq.enqueue_by_name("work")
+    job = await work.enqueue(1)
+    flow = await chain(work.s(1), work.s()).enqueue()
+    redrive = await pgq.redrive_many(DeadLetterFilter(task="work"))
+    before = await state_of(pgq, flow)
+    calls = Subjects(pgq, work, job, redrive, flow).calls()
 
     def call(name: str) -> BaseException | None:
         async def go() -> object:
-            return await CALLS[name](pgq, job)
+            with anyio.fail_after(5):
+                return await first_of(calls[name]())
 
         try:
             asyncio.run(go())
@@ -51,12 +147,21 @@ async def test_a_call_from_another_event_loop_is_refused_and_does_nothing(pgq: P
             return error
         return None
 
-    raised = {name: type(await asyncio.to_thread(call, name)) for name in CALLS}
+    raised = {name: await asyncio.to_thread(call, name) for name in calls}
 
-    assert raised == dict.fromkeys(CALLS, WrongEventLoopError)
-    assert [each.id for each in (await pgq.jobs()).jobs] == [job.id]
+    assert {
+        each: repr(raised[each]) for each in raised if type(raised[each]) is not WrongEventLoopError
+    } == {}
+    assert {"PgQueue.watch", "JobHandle.watch", "WorkflowHandle.results", "Group.enqueue"} <= calls.keys()
     # The loop that it belongs to goes on.
-    assert await (await pgq.enqueue_by_name("work")).status() is JobStatus.PENDING
+    assert await state_of(pgq, flow) == before
+    assert await (await work.enqueue(1)).status() is JobStatus.PENDING
+
+
+async def state_of(pgq: PgQueue, flow: WorkflowHandle[int]) -> object:
+    """Return what calls could have changed."""
+    jobs = [(each.id, each.status) for each in (await pgq.jobs()).jobs]
+    return jobs, await flow.counts(), await pgq.settings()
 
 
 @pytest.mark.contract("W22")
