@@ -293,7 +293,7 @@ class PgQueue(WorkflowInterface, DurableInterface, SettingInterface, MeasureInte
         self._host = own_task(self._run(), name="pgqueue")
 
     async def close(self) -> None:
-        """Close everything that `open` opened. Raises WrongEventLoopError, and stays open, in another loop."""
+        """Close everything that `open` opened. In another event loop: WrongEventLoopError."""
         if self._host is not None:
             self._database.check_loop()
         host, self._host = self._host, None
