@@ -26,7 +26,7 @@ from pgqueue.model.filters import (
 from pgqueue.model.ids import read_id
 from pgqueue.model.jobs import TERMINAL, Attempt, Job, JobStatus
 from pgqueue.store import Requeued, job_of
-from pgqueue.tasks.arguments import describe_mismatch
+from pgqueue.tasks.arguments import THEIRS, describe_mismatch
 from pgqueue.tasks.definition import TaskDefinition
 from pgqueue.tasks.handle import JobHandle, raise_unless_succeeded
 
@@ -154,7 +154,7 @@ class JobInterface(Parts):
             return job.result
         try:
             return definition.result.decode(json.dumps(job.result))
-        except Exception as error:
+        except THEIRS as error:
             # pydantic's, if the annotation has changed; or that of a user's validator, which may be any.
             # Not chained: pydantic's says the value, which may be secret.
             raise CodecError(job.id, "result", describe_mismatch(error)) from None

@@ -27,7 +27,7 @@ from pgqueue.model.ids import read_id
 from pgqueue.model.jobs import TERMINAL, JobStatus
 from pgqueue.model.workflows import Workflow
 from pgqueue.store import Graph, Input
-from pgqueue.tasks.arguments import describe_mismatch
+from pgqueue.tasks.arguments import THEIRS, describe_mismatch
 from pgqueue.tasks.canvas import Canvas, canvas_of
 from pgqueue.tasks.workflow_handle import WorkflowHandle
 from pgqueue.workflows.compile import compile_canvas
@@ -206,7 +206,7 @@ class WorkflowInterface(EnqueueInterface, DeadLetterInterface, WorkflowViewInter
         try:
             stored = row.result if self._codec is None else self._codec.decode(row.result)
             return json.loads(stored) if definition is None else definition.result.decode(stored)
-        except Exception as error:
+        except THEIRS as error:
             # The codec's and the validators' are the user's, and may be any.
             raise CodecError(row.upstream, "result", describe_mismatch(error)) from None
 

@@ -62,6 +62,10 @@ _ITERATOR: Final = re.compile(r"\b(Iterator|AsyncIterable|AsyncGenerator|AsyncIt
 _Parameter = inspect.Parameter
 
 
+THEIRS: Final[tuple[type[BaseException], ...]] = (Exception, SystemExit, GeneratorExit)
+"""What a validator of a user's type raises. A KeyboardInterrupt can be the user's, and passes."""
+
+
 class UndecodableError(Exception):
     """The stored arguments are invalid for the handler. Ends the job, not the worker."""
 
@@ -83,6 +87,7 @@ class Arguments:
 
     def __init__(self, task: str, handler: Callable[..., Any], *, context_type: type) -> None:
         self._task = task
+        self._theirs = THEIRS
         hints = _hints(task, handler)
         self.context_parameter: str | None = None
         self._positional: list[str] = []
@@ -181,7 +186,7 @@ class Arguments:
                     encoded = self._checked(values, encoded)
         except PgQueueError:
             raise
-        except (Exception, SystemExit) as error:
+        except self._theirs as error:
             raise _raised_by_theirs(self._task, error) from error
         return check_payload(self._task, encoded, limit)
 
@@ -305,6 +310,8 @@ class Arguments:
         """
         others = copy(self)
         others._validate = self._form.validate_json_values  # noqa: SLF001  # of this class
+        # No Ctrl-C and no cancellation comes while a server reads a request: all is of the validators.
+        others._theirs = (BaseException,)  # noqa: SLF001  # the same
         return others
 
     @property
@@ -415,7 +422,7 @@ class Result:
     def _keeps_none(self) -> bool:
         try:
             return self._validate(None) is None and self._from_json("null") is None
-        except Exception:
+        except THEIRS:
             # Not only pydantic's: the validators of a user's type may raise anything for None.
             return False
 
@@ -488,7 +495,7 @@ def encode_by_name(task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], 
         encoded = _ANY.serializer.to_json(named)
     except (PydanticSerializationError, UnicodeEncodeError) as error:
         raise _unwritable(task, named, _ANY.serializer.to_json, error) from error
-    except (Exception, SystemExit) as error:
+    except THEIRS as error:
         raise _raised_by_theirs(task, error) from error
     name = find_changed(named, encoded)
     if name is not None:
@@ -640,7 +647,7 @@ def _raised_by_theirs(task: str, error: BaseException) -> InvalidArgumentsError:
     return InvalidArgumentsError(task, f"the code of an argument's type raised {name_of(type(error))}")
 
 
-def describe_mismatch(error: Exception) -> str:
+def describe_mismatch(error: BaseException) -> str:
     """Return why stored data could not be read, on one line; of pydantic's errors, without the values."""
     return _describe(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
 

@@ -5,12 +5,17 @@ import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
+import httpx
 import pytest
 from kit import inside
 from kit.waiting import over
-from pydantic import AfterValidator, PlainSerializer
+from kit.web_server import serving
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
 
-from pgqueue import InvalidArgumentsError, Job, JobContext, JobStatus, PgQueue, events
+from pgqueue import CodecError, InvalidArgumentsError, Job, JobContext, JobStatus, PgQueue, events
+from pgqueue.web import status_app
+
+TOKEN = "correct-horse-battery"
 
 pytestmark = [pytest.mark.handlers, pytest.mark.contract("W21")]
 
@@ -31,7 +36,11 @@ def cancel(*_: object, **__: object) -> Any:
     raise asyncio.CancelledError
 
 
-ENDS = [give_up, interrupt, fail, cancel]
+def close(*_: object, **__: object) -> Any:
+    raise GeneratorExit
+
+
+ENDS = [give_up, interrupt, fail, cancel, close]
 
 
 def family(end: Callable[..., Any]) -> Any:
@@ -164,9 +173,64 @@ async def test_a_call_whose_validators_end_is_refused_and_changes_nothing(
         await pgq.enqueue_by_name("work", 1)
 
     if passes is None:
-        assert isinstance(caught.value.__cause__, SystemExit | RuntimeError)
+        assert isinstance(caught.value.__cause__, SystemExit | RuntimeError | GeneratorExit)
         assert "asked" not in str(caught.value)
     assert (await pgq.jobs()).jobs == []
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("when", ["python", "json"])
+async def test_a_call_over_http_whose_validators_end_is_invalid_and_the_server_lives(
+    pgq: PgQueue, end: Callable[..., Any], when: str
+) -> None:
+    def check(value: Any, info: ValidationInfo) -> int:
+        # Read back, a value is validated once more.
+        return int(value) if value < 5 or info.mode != when else end()
+
+    @pgq.task(name="work", max_retries=0)
+    async def work(value: Annotated[int, BeforeValidator(check)]) -> None: ...
+
+    async with serving(status_app(pgq, token=TOKEN)) as url, httpx.AsyncClient(base_url=url) as client:
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        first, second = [
+            await client.post("/jobs", json={"task": "work", "arguments": {"value": value}}, headers=headers)
+            for value in (7, 1)
+        ]
+
+    assert (first.status_code, second.status_code) == (422 if when == "json" else 202, 202)
+    assert "asked" not in first.text
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_a_result_whose_validators_end_cannot_be_read(pgq: PgQueue, end: Callable[..., Any]) -> None:
+    may_end: list[bool] = []
+
+    @pgq.task(name="work")
+    async def work() -> Annotated[int, AfterValidator(lambda value: end() if may_end else value)]:
+        return 1
+
+    job = await work.enqueue()
+    async with pgq.worker():
+        assert await job.result(timeout=30) == 1
+    may_end.append(True)
+
+    passes = {interrupt: KeyboardInterrupt, cancel: asyncio.CancelledError}.get(end)
+    with pytest.raises(passes or CodecError):
+        await job.result(timeout=30)
+
+
+@pytest.mark.parametrize("end", [give_up, fail])
+async def test_a_hook_of_the_app_that_ends_ends_no_server(pgq: PgQueue, end: Callable[..., Any]) -> None:
+    @pgq.task(name="work")
+    async def work() -> None: ...
+
+    app = status_app(pgq, authorize=lambda _, action, __: action == "enqueue" or end(), job_headers=end)
+    async with serving(app) as url, httpx.AsyncClient(base_url=url) as client:
+        refused = await client.get("/jobs")
+        failed = await client.post("/jobs", json={"task": "work"})
+        after = await client.get("/livez")
+
+    assert (refused.status_code, failed.status_code, after.status_code) == (403, 500, 200)
 
 
 class Talkative:

@@ -261,7 +261,7 @@ async def _ask(authorize: Authorize, request: Request, action: Action, resource:
         allowed = await answer if inspect.isawaitable(answer) else answer
     except HTTPException:
         raise
-    except Exception:
+    except (Exception, SystemExit):
         logger.exception("the authorize hook raised an error; refusing %s of %s", action, resource)
         allowed = False
     # By identity: a coroutine or an object returned by mistake is not a permission.

@@ -63,7 +63,8 @@ class Guard:
         except ClientDisconnect:
             # The client is gone.
             return
-        except Exception:
+        except (Exception, SystemExit):
+            # A SystemExit of a hook would end the server.
             if has_started:
                 # Half an answer must not look like a whole one: the server closes the connection.
                 raise

@@ -166,7 +166,8 @@ class Executor:
         except DatabaseUnavailableError:
             return Released(attempt.claimed.id)
         except BaseException as error:
-            return self._undecodable(attempt, error)
+            # The worker's cancellation is not about the arguments.
+            return self._stopped(attempt) if attempt.is_stopped else self._undecodable(attempt, error)
         return self._stopped(attempt) if attempt.is_stopped else (args, kwargs)
 
     def overrun(self, attempt: RunningAttempt) -> Outcome:

@@ -19,7 +19,7 @@ from pgqueue.database.patience import persist
 from pgqueue.database.pool import Database
 from pgqueue.errors import CodecError, InvalidStepError, InvalidTaskError, LeaseLostError
 from pgqueue.store import Store
-from pgqueue.tasks.arguments import Result, describe_mismatch
+from pgqueue.tasks.arguments import THEIRS, Result, describe_mismatch
 from pgqueue.tasks.codec import Codec, encode_document
 
 
@@ -116,14 +116,14 @@ class Steps:
     def _encoded(self, name: str, result: Result, value: Any) -> str:
         try:
             return encode_document(self._codec, result.encode(value, limit=self._result_limit))
-        except Exception as error:
+        except THEIRS as error:
             # The codec is the user's: it may raise anything.
             raise self._invalid(name, f"ran, but its result cannot be stored: {error}") from error
 
     def _decoded(self, name: str, result: Result, stored: str) -> Any:
         try:
             return result.decode(stored if self._codec is None else self._codec.decode(stored))
-        except Exception as error:
+        except THEIRS as error:
             # pydantic's, if the annotation has changed; or the codec's, which may be any.
             why = f"{describe_mismatch(error)}; it has run, and does not run again"
             # Not chained: pydantic's says the value, which may be secret, and tracebacks are stored.
