@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from pgqueue.client.parts import Parts
+from pgqueue.client.jobs import JobInterface
 from pgqueue.database.encoding import UNSTORABLE, unstorable
-from pgqueue.errors import InvalidEventError, InvalidOptionError, JobOverError
-from pgqueue.model.checks import text
-from pgqueue.model.ids import read_id
+from pgqueue.errors import InvalidEventError, InvalidOptionError, InvalidStepError, JobOverError
+from pgqueue.model.checks import check_notes, text
+from pgqueue.model.ids import new_id, read_id
+from pgqueue.model.jobs import TERMINAL
 from pgqueue.tasks.arguments import result_of
 from pgqueue.tasks.codec import encode_document
+from pgqueue.tasks.context import check_step_name
+from pgqueue.tasks.handle import JobHandle
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -21,7 +24,7 @@ MAX_DEDUP_ID: Final = 255
 _PLAIN: Final = frozenset({type(None), bool, int, float, str, list, tuple, dict})
 
 
-class DurableInterface(Parts):
+class DurableInterface(JobInterface):
     """What users can do with jobs that wait for events."""
 
     async def signal(
@@ -62,6 +65,48 @@ class DurableInterface(Parts):
             return await self._send_event(connection, job_id, name, payload, dedup_id, is_deferred=True)
         except UNSTORABLE as error:
             raise unstorable(error) from error
+
+    async def restart_from(
+        self, job_id: UUID | str, step: str, *, reason: str | None = None, actor: str | None = None
+    ) -> None:
+        """Make an ended job pending again, under the same id, without *step* and what it stored after it.
+
+        Its handler runs again: steps and waits before *step* answer from the store. Use it to run a part
+        again whose code was wrong. Raises JobNotFoundError; InvalidStepError if the job has not ended, or has
+        no such step; InvalidOptionError.
+        """
+        job_id = read_id(job_id)
+        check_step_name(step)
+        check_notes("restart_from", actor=actor, reason=reason)
+        async with self._database.acquire() as connection, connection.transaction():
+            forgotten = await self._store.forget_steps(connection, job_id, step)
+            if not forgotten:
+                raise await self._no_step(connection, job_id, step, forgotten)
+            requeued = await self._requeue(connection, [job_id], TERMINAL, reason, actor)
+        self._tell_requeued(requeued, reason)
+
+    async def fork(self, job_id: UUID | str, step: str) -> JobHandle[Any]:
+        """Make a new job of an ended one, with what that had stored before *step*; return its handle.
+
+        The job has the same arguments, options, headers, tags and key, and the other one stays as it is.
+        Raises JobNotFoundError; InvalidStepError if the job has not ended, or has no such step.
+        """
+        job_id = read_id(job_id)
+        check_step_name(step)
+        copy = new_id()
+        async with self._database.acquire() as connection:
+            lane = await self._store.fork(connection, job_id, step, copy)
+            if not lane:
+                raise await self._no_step(connection, job_id, step, lane)
+        self._signals.publish(f"ready {lane}")
+        return JobHandle(self, copy, None)
+
+    async def _no_step(self, connection: Connection, job_id: UUID, step: str, found: int | None) -> Exception:
+        if found is not None:
+            return InvalidStepError(f"job {job_id} has no step {step!r}; nothing was changed")
+        if await self._store.find_existing(connection, [job_id]):
+            return InvalidStepError(f"job {job_id} has not ended; cancel it first, nothing was changed")
+        return await self._missing(connection, job_id)
 
     async def _send_event(
         self,

@@ -88,10 +88,19 @@ class Suspended:
     """The jobs and joins whose ends end it."""
 
 
-Outcome = Succeeded | Retried | Ended | Released | PutAside | Suspended
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """The job begins anew with other arguments, and without what it has stored."""
+
+    job_id: UUID
+    arguments: str
+    """As JSON."""
 
 
-def status_after(outcome: Outcome) -> tuple[JobStatus, str | None]:
+Outcome = Succeeded | Retried | Ended | Released | PutAside | Suspended | Restarted
+
+
+def status_after(outcome: Outcome) -> tuple[JobStatus, str | None]:  # noqa: PLR0911  # a case for each kind
     """Return the status that an outcome gives to its job, and the reason that is stored with it."""
     match outcome:
         case Succeeded():
@@ -106,6 +115,8 @@ def status_after(outcome: Outcome) -> tuple[JobStatus, str | None]:
             return JobStatus.PENDING, outcome.reason
         case Suspended():
             return JobStatus.BLOCKED, "suspended"
+        case Restarted():
+            return JobStatus.PENDING, "restarted"
         case _:
             assert_never(outcome)
 

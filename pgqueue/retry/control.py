@@ -94,6 +94,14 @@ class Suspend(ControlFlow):  # what the handler says, not an error
         super().__init__("the job waits, and its handler begins anew when the wait is over")
 
 
+class Restart(ControlFlow):  # what the handler says, not an error
+    """Have the job begin anew with another call. Raised by `ctx.restart(...)`."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self.call = args, dict(kwargs)
+        super().__init__("begin anew")
+
+
 def control_flow_of(error: BaseException) -> ControlFlow | None:
     """Return the signal that *error* is, or that a group of signals alone counts as; None: it is an error.
 

@@ -40,9 +40,9 @@ from pgqueue.model.error_groups import leaves
 from pgqueue.model.job_error import JobError, describe, name_of
 from pgqueue.model.job_info import JobInfo
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.outcomes import Ended, Retried, Suspended
+from pgqueue.model.outcomes import Ended, Restarted, Retried, Suspended
 from pgqueue.model.unset import UNSET
-from pgqueue.retry.control import ControlFlow, Reject, Retry, Snooze, Suspend, control_flow_of
+from pgqueue.retry.control import ControlFlow, Reject, Restart, Retry, Snooze, Suspend, control_flow_of
 from pgqueue.retry.delays import asked_delay, latest, read_delay
 from pgqueue.retry.policy import RetryPolicy
 
@@ -80,7 +80,7 @@ def decide(
     info: JobInfo,
     encode: EncodeCall,
     rng: random.Random,
-) -> Retried | Ended | Suspended:
+) -> Retried | Ended | Suspended | Restarted:
     """Decide what follows *error*, which the handler raised. *info* is what `retry_when` is given."""
     said = control_flow_of(error)
     if said is not None:
@@ -146,7 +146,7 @@ def _errors_in(error: BaseException) -> list[BaseException]:
 
 def obey(
     job: JobSoFar, policy: RetryPolicy, said: ControlFlow, encode: EncodeCall, rng: random.Random
-) -> Retried | Ended | Suspended:
+) -> Retried | Ended | Suspended | Restarted:
     """Do what the handler said."""
     match said:
         case Retry():
@@ -155,6 +155,9 @@ def obey(
             return Retried(job.job_id, said.delay, "snoozed", None, spent=False)
         case Suspend():
             return said.wait
+        case Restart():
+            arguments = _encoded(job, said.call, encode)
+            return arguments if isinstance(arguments, Ended) else Restarted(job.job_id, arguments)
         case Reject():
             return failed(job, "rejected", JobError("Reject", said.reason))
         case _:
@@ -190,8 +193,14 @@ def _obey_retry(
     if said.call is None:
         return outcome
     # Not before the limits are known to allow it: encoding may call the user's codec.
+    arguments = _encoded(job, said.call, encode)
+    return arguments if isinstance(arguments, Ended) else replace(outcome, arguments=arguments)
+
+
+def _encoded(job: JobSoFar, call: tuple[tuple[Any, ...], dict[str, Any]], encode: EncodeCall) -> str | Ended:
+    """Return the stored form of another call of the job's task, or the end of a job that cannot have it."""
     try:
-        return replace(outcome, arguments=encode(*said.call))
+        return encode(*call)
     except BaseException as error:
         # Codec and serializers are the user's: they may raise anything, even SystemExit.
         reason = "invalid_arguments" if issubclass(type(error), InvalidArgumentsError) else "exception"

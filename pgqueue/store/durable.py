@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pgqueue.events.kinds import JobMoved
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.outcomes import Suspended
+from pgqueue.model.outcomes import Restarted, Suspended
 from pgqueue.store.base import Statements, interval
 from pgqueue.store.values import Promoted
 
@@ -52,6 +52,32 @@ class DurableStatements(Statements):
         )
         assert row is not None
         return row["suspended"], row["lanes"]
+
+    async def restart(
+        self, connection: Connection, lease_id: UUID, outcomes: Sequence[Restarted]
+    ) -> tuple[list[UUID], list[int]]:
+        """Have running jobs begin anew; return those that this lease held, and their lanes."""
+        row = await connection.fetchrow(
+            self._sql["restart"],
+            lease_id,
+            [outcome.job_id for outcome in outcomes],
+            self._document(f"[{','.join(outcome.arguments for outcome in outcomes)}]"),
+        )
+        assert row is not None
+        return row["restarted"], row["lanes"]
+
+    async def forget_steps(self, connection: Connection, job_id: UUID, step: str) -> int | None:
+        """Have an ended job forget a step and those after it; return how many. None: it has not ended."""
+        forgotten: int | None = await connection.fetchval(self._sql["forget_steps"], job_id, step)
+        return forgotten
+
+    async def fork(self, connection: Connection, job_id: UUID, step: str, new_id: UUID) -> int | None:
+        """Make a job of an ended one with the steps before *step*; return its lane.
+
+        0: there is no such step. None: the job has not ended, or there is none.
+        """
+        lane: int | None = await connection.fetchval(self._sql["fork"], job_id, step, new_id)
+        return lane
 
     async def settle_wait(
         self,

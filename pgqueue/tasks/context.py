@@ -17,7 +17,7 @@ from pgqueue.model.job_info import JobInfo
 from pgqueue.model.progress import encode_progress
 from pgqueue.model.unset import UNSET, Unset
 from pgqueue.own_tasks import current_attempt
-from pgqueue.retry.control import ControlFlow, Retry, Snooze
+from pgqueue.retry.control import ControlFlow, Restart, Retry, Snooze
 from pgqueue.tasks.arguments import describe_mismatch, result_of
 from pgqueue.tasks.workflow_handle import ChildHandle
 
@@ -145,6 +145,21 @@ class JobContext(JobInfo):
     def snooze(self, delay: Duration) -> NoReturn:
         """Run this job again after *delay*; this attempt does not count. Always raises. See `Snooze`."""
         raise Snooze(delay)
+
+    def restart(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Have this job begin anew with another call of its task, under the same id. Always raises.
+
+            raise ctx.restart(page + 1)
+
+        Its steps and waits are forgotten, so that a job that goes on for ever does not store ever more;
+        events that it has not taken stay. Attempts, retries and time limits count anew. Writes of
+        ctx.transaction() are rolled back.
+
+        Raises InvalidArgumentsError for a call that is invalid for the task.
+        """
+        if self._check_call is not None:
+            self._check_call(args, kwargs)
+        raise Restart(args, kwargs)
 
     def idempotency_key_for(self, step: str) -> str:
         """Return a key for one of several effects of this job, for services that deduplicate.

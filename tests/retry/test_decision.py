@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pgqueue import InvalidArgumentsError, JobStatus, Reject, Snooze
 from pgqueue.model.job_error import JobError
-from pgqueue.model.outcomes import Ended, Retried, Suspended
+from pgqueue.model.outcomes import Ended, Restarted, Retried, Suspended
 from pgqueue.model.unset import UNSET
 from pgqueue.retry import RetryPolicy, control
 from pgqueue.retry.control import ControlFlow, control_flow_of
@@ -58,7 +58,7 @@ def break_down(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
 
 def after(
     said: ControlFlow, by: RetryPolicy, at: JobSoFar, encode: Any = encode
-) -> Retried | Ended | Suspended:
+) -> Retried | Ended | Suspended | Restarted:
     return obey(at, by, said, encode, random.Random(0))
 
 

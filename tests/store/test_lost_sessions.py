@@ -53,6 +53,7 @@ VALUES: Mapping[str, Callable[[PgQueue], Any]] = {
     "queue": lambda _: uuid4().hex,
     "session": lambda _: uuid4().hex,
     "event_id": lambda _: uuid4().hex,
+    "step": lambda _: "step",
 }
 """Values for the parameters of the public methods, by name."""
 

@@ -415,3 +415,101 @@ async def test_a_connection_that_is_lost_anywhere_starts_no_child_twice_and_lose
             await proxy.lost.wait()
             assert await job.result(timeout=WITHIN) == 3
     assert await db.fetchval("select count(*) from pgqueue.workflow") == 1
+
+
+@pytest.mark.contract("P7.25")
+async def test_a_job_that_begins_anew_forgets_its_steps_and_keeps_its_events(
+    pgq: PgQueue, db: Connection
+) -> None:
+    pages: list[tuple[int, int, int]] = []
+
+    @pgq.task(max_retries=0)
+    async def monitor(ctx: JobContext, page: int) -> int:
+        got = await ctx.wait_for_event("page", int, timeout=LONG)
+        assert got is not None
+        pages.append((page, got, await db.fetchval("select count(*) from pgqueue.step")))
+        if page < 5:
+            raise ctx.restart(page + 1)
+        return page
+
+    @pgq.task(max_retries=0)
+    async def wrong(ctx: JobContext, page: int) -> None:
+        raise ctx.restart(page="x")
+
+    job = await monitor.enqueue(1)
+    async with pgq.worker():
+        for number in range(5):
+            await pgq.signal(job.id, "page", number)
+        assert await job.result(timeout=WITHIN) == 5
+        with pytest.raises(JobFailed, match="page"):
+            await (await wrong.enqueue(1)).result(timeout=WITHIN)
+    assert pages == [(number + 1, number, 2) for number in range(5)]
+    assert await pgq.attempts(job.id) == []
+
+
+@pytest.mark.contract("P7.25")
+async def test_an_ended_job_runs_again_from_a_step_or_is_copied_up_to_it(pgq: PgQueue) -> None:
+    runs: list[str] = []
+
+    def act(name: str) -> str:
+        runs.append(name)
+        return name
+
+    @pgq.task
+    async def work(ctx: JobContext, mark: str) -> str:
+        await ctx.step("a", act, "a")
+        await ctx.sleep("nap", 0)
+        await ctx.step("b", act, "b")
+        return mark + await ctx.step("c", act, "c")
+
+    job = await work.enqueue("x")
+    with pytest.raises(InvalidStepError, match="not ended"):
+        await pgq.restart_from(job.id, "b")
+    with pytest.raises(InvalidStepError, match="not ended"):
+        await pgq.fork(job.id, "b")
+    async with pgq.worker():
+        assert await job.result(timeout=WITHIN) == "xc"
+        for call in (pgq.restart_from, pgq.fork):
+            with pytest.raises(InvalidStepError, match="no step"):
+                await call(job.id, "d")
+            with pytest.raises(JobNotFoundError):
+                await call(uuid4(), "b")
+        await pgq.restart_from(job.id, "b")
+        assert await job.result(timeout=WITHIN) == "xc"
+        assert runs == [*"abc", *"bc"]
+        copy = await pgq.fork(job.id, "c")
+        assert copy.id != job.id
+        assert await copy.result(timeout=WITHIN) == "xc"
+        assert runs == [*"abc", *"bc", "c"]
+
+
+@pytest.mark.contract("P7.25")
+async def test_a_changed_order_of_waits_is_an_error_that_names_both(pgq: PgQueue) -> None:
+    order = ["first", "second"]
+
+    @pgq.task(max_retries=0)
+    async def work(ctx: JobContext) -> None:
+        for name in order:
+            await ctx.sleep(name, LONG)
+
+    @pgq.task(max_retries=0)
+    async def kind(ctx: JobContext) -> None:
+        if order[0] == "second":
+            await ctx.sleep("one", 0)
+        await ctx.step("one", int)
+        await ctx.wait_for_event("go", int)
+
+    jobs = [await work.enqueue(), await kind.enqueue()]
+    async with pgq.worker():
+        for job in jobs:
+            await blocked(job)
+    order.reverse()
+    await jobs[1].cancel()
+    await pgq.requeue(jobs[1].id)
+    await jobs[0].cancel()
+    await pgq.requeue(jobs[0].id)
+    async with pgq.worker():
+        with pytest.raises(JobFailed, match=r"'second' comes now.*'first'"):
+            await jobs[0].result(timeout=WITHIN)
+        with pytest.raises(JobFailed, match="was a step"):
+            await jobs[1].result(timeout=WITHIN)

@@ -7,7 +7,16 @@ from typing import Any, assert_never
 
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.outcomes import Ended, Outcome, PutAside, Released, Retried, Succeeded, Suspended
+from pgqueue.model.outcomes import (
+    Ended,
+    Outcome,
+    PutAside,
+    Released,
+    Restarted,
+    Retried,
+    Succeeded,
+    Suspended,
+)
 from pgqueue.tasks.codec import Codec
 from pgqueue.tasks.redaction import NOTHING, Paths, redact_value
 
@@ -45,7 +54,7 @@ def _ending(outcome: Outcome, codec: Codec | None) -> tuple[JobStatus, Any]:
             return JobStatus.SCHEDULED, None
         case Ended():
             return outcome.status, None
-        case Released() | PutAside():
+        case Released() | PutAside() | Restarted():
             return JobStatus.PENDING, None
         case Suspended():
             return JobStatus.BLOCKED, None

@@ -31,6 +31,7 @@ from pgqueue.model.outcomes import (
     Ended,
     Outcome,
     Released,
+    Restarted,
     Retried,
     Succeeded,
     Suspended,
@@ -305,9 +306,10 @@ class Finisher:
                 cancelled = {job_id for job_id, lane in moved.items() if lane is None}
                 lanes = {lane for lane in moved.values() if lane is not None}
                 return Written(moved.keys(), lanes, cancelled, settled.notes)
-            case Suspended():
-                suspended, lanes_now = await store.suspend(connection, lease_id, outcomes)
-                return Written(suspended, set(lanes_now))
+            case Suspended() | Restarted():
+                write = store.suspend if isinstance(outcomes[0], Suspended) else store.restart
+                goes_on, lanes_now = await write(connection, lease_id, outcomes)
+                return Written(goes_on, set(lanes_now))
             case _:
                 wanted = {(outcome.queue, outcome.priority, outcome.task) for outcome in outcomes}
                 await store.make_lanes(connection, wanted)
@@ -403,7 +405,7 @@ class Finisher:
         status, reason = status_after(attempt.outcome)
         expected = {status} if isinstance(attempt.outcome, Succeeded | Ended) else {JobStatus.CANCELLED}
         job = (await self._store.read_jobs(connection, [job_id])).get(job_id)
-        if isinstance(attempt.outcome, Suspended):
+        if isinstance(attempt.outcome, Suspended | Restarted):
             # It leaves no row; but its attempt does not count any more.
             is_back = job is not None and (job.attempt or 0) < number and job.status not in TERMINAL
             return status if is_back else None

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import anyio.to_thread
@@ -21,6 +21,9 @@ from pgqueue.errors import CodecError, InvalidStepError, InvalidTaskError, Lease
 from pgqueue.store import Store
 from pgqueue.tasks.arguments import THEIRS, Result, describe_mismatch
 from pgqueue.tasks.codec import Codec, encode_document
+
+MAX_STEPS: Final = 10_000
+"""Names of steps and waits of one attempt: each run of the handler reads all that is stored."""
 
 
 class Steps:
@@ -68,7 +71,17 @@ class Steps:
                 raise self._invalid(name, "already ran in this attempt; each step needs a unique name")
         self._names.update(names)
         stored = await self._read()
+        if len(self._names) > MAX_STEPS:
+            raise self._invalid(
+                names[0],
+                f"a job can have {MAX_STEPS:,} steps; begin anew with `raise ctx.restart(...)`",
+            )
         return [stored.get(name) for name in names]
+
+    async def skipped_wait(self) -> str | None:
+        """Return a wait of an earlier attempt that this one has not come to; None: it came to all."""
+        ends = (name.removesuffix("/until") for name in await self._read() if name.endswith("/until"))
+        return next((name for name in ends if name not in self._names), None)
 
     async def stored(self, name: str) -> str | None:
         """Return what is stored under a name; None: nothing."""

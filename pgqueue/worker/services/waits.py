@@ -42,6 +42,12 @@ class Waits:
         """
         stored, _ = await self._steps.begin(name, f"{name}/until")
         if stored is None:
+            if (skipped := await self._steps.skipped_wait()) is not None:
+                raise InvalidStepError(
+                    f"job {self._job_id}: wait {name!r} comes now, where an earlier attempt came to wait "
+                    f"{skipped!r}: the order of its waits must stay the same for jobs that have begun; give "
+                    "the changed handler another task name"
+                )
             wait = await persist(
                 f"job {self._job_id}: wait {name!r}", lambda: self._ask(name, event, timeout)
             )
@@ -55,7 +61,7 @@ class Waits:
         if not stored.startswith("["):
             raise InvalidStepError(
                 f"job {self._job_id}: {name!r} was a step in an earlier attempt and is a wait now; give the "
-                "wait another name, or pin running jobs to the version that they began with"
+                "wait another name"
             )
         return None if stored == TIMED_OUT else stored[1:-1]
 
