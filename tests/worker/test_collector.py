@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Iterator
+from typing import Annotated, Any
 
 import pytest
+from pydantic import AfterValidator
 
-from pgqueue import InvalidArgumentsError, PgQueue
+from pgqueue import InvalidArgumentsError, PgQueue, group
 from pgqueue.enqueueing.gc_pause import FEW, collector_paused
 from pgqueue.worker.attempt.attempt import RunningAttempt
 
@@ -53,6 +55,35 @@ async def test_a_bulk_call_that_is_refused_brings_the_collector_back(pgq: PgQueu
     with pytest.raises(InvalidArgumentsError):
         await pgq.enqueue_many([*map(square.s, range(FEW)), square.s("two")])  # type: ignore[call-overload]
 
+    assert gc.isenabled()
+
+
+seen: list[bool] = []
+"""Whether the collector was on, at each number that was read."""
+
+
+def _look(number: int) -> int:
+    seen.append(gc.isenabled())
+    return number
+
+
+@pytest.mark.parametrize("door", ["canvas", "graph"])
+async def test_a_workflow_is_read_in_a_pause_which_ends_when_it_is_refused(pgq: PgQueue, door: str) -> None:
+    seen.clear()
+
+    @pgq.task
+    async def square(number: Annotated[int, AfterValidator(_look)]) -> int:
+        return number * number
+
+    calls: Any = [square.s(2), square.s("two")]  # type: ignore[call-overload]
+    flow = pgq.workflow("squares")
+    for number, call in enumerate(calls):
+        flow.add(str(number), call)
+
+    with pytest.raises(InvalidArgumentsError):
+        await (group(*calls) if door == "canvas" else flow).enqueue()
+
+    assert set(seen) == {False}
     assert gc.isenabled()
 
 
