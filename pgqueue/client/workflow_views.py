@@ -27,6 +27,7 @@ from pgqueue.model.workflows import (
     WorkflowEdge,
     WorkflowFilter,
     WorkflowJob,
+    WorkflowMeasure,
     WorkflowPage,
 )
 from pgqueue.store import ListedRow
@@ -40,6 +41,10 @@ PAGE: Final = 1000
 """Jobs that one read of a graph returns."""
 COUNTED: Final = 10_000
 """Jobs of one workflow that a list counts, at most."""
+NEWEST: Final = 1000
+"""Workflows of the last hour that are measured, at most."""
+PLACES: Final = 2000
+"""Jobs of each place that are looked at for live workflows, the oldest first."""
 LOOKS: Final = 1000
 """Workflows that one read of a search looks at."""
 READS: Final = 10
@@ -126,6 +131,11 @@ class WorkflowViewInterface(Parts):
             if last is None
             else (FAILED if last.status is JobStatus.FAILED else OTHER) + encode_cursor(last.id),
         )
+
+    async def measure_workflows(self) -> WorkflowMeasure:
+        """Return how many workflows there are, and how old the oldest live one is. The cost is bounded."""
+        async with self._database.acquire() as connection:
+            return await self._store.measure_workflows(connection, NEWEST, PLACES)
 
     async def workflow_of(self, job_id: UUID | str) -> UUID | None:
         """Return the id of the workflow that a job belongs to; None: to none."""

@@ -204,6 +204,32 @@ OLDEST_DEAD_LETTER: Final = Declaration(
     "pgqueue_oldest_dead_letter_seconds", "gauge", (), "Age of the oldest dead letter; 0 if there is none"
 )
 
+WORKFLOWS_RECENT: Final = Declaration(
+    "pgqueue_workflows_recent",
+    "gauge",
+    ("status",),
+    "Workflows enqueued in the last hour by the status that they have now; of more than 1,000, the newest",
+)
+WORKFLOWS_LIVE: Final = Declaration(
+    "pgqueue_workflows_live",
+    "gauge",
+    ("state",),
+    "Workflows of which jobs have not ended, by state: active or paused; found by the oldest 2,000 jobs that "
+    "are blocked, scheduled, pending and running each",
+)
+OLDEST_WORKFLOW: Final = Declaration(
+    "pgqueue_oldest_workflow_seconds",
+    "gauge",
+    (),
+    "Age of the oldest workflow of which jobs have not ended, and which is not paused; 0 if there is none",
+)
+WORKFLOW_BARRIERS: Final = Declaration(
+    "pgqueue_workflow_barriers_waiting",
+    "gauge",
+    (),
+    "Jobs that wait for several others of their workflow, among the oldest 2,000 that are blocked",
+)
+
 OF_A_PROCESS: Final = (
     *(JOBS_ENQUEUED, JOBS_CLAIMED, JOB_WAIT, ATTEMPT_RUN, ATTEMPTS_ENDED, ATTEMPTS_RETRIED, ATTEMPTS_FENCED),
     *(
@@ -223,5 +249,5 @@ OF_A_PROCESS: Final = (
 OF_THE_DATABASE: Final = (
     *(DATABASE_UP, QUEUE_JOBS, QUEUE_OLDEST_PENDING, QUEUE_ENQUEUED, QUEUE_FINISHED, QUEUE_DRAIN),
     *(QUEUE_PAUSED, WORKERS_ALIVE, WORKERS_LEASE_AGE, WORKERS_LOOP_LAG, LONGEST_RUNNING_JOB),
-    OLDEST_DEAD_LETTER,
+    *(OLDEST_DEAD_LETTER, WORKFLOWS_RECENT, WORKFLOWS_LIVE, OLDEST_WORKFLOW, WORKFLOW_BARRIERS),
 )

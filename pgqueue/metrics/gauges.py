@@ -10,7 +10,9 @@ from prometheus_client.core import GaugeMetricFamily
 
 from pgqueue.metrics import declared
 from pgqueue.metrics.labels import Cap
+from pgqueue.model.jobs import JobStatus
 from pgqueue.model.measures import QueueMeasure, WorkerMeasure
+from pgqueue.model.workflows import WorkflowMeasure
 
 QUEUES: Final = (
     *(declared.QUEUE_JOBS, declared.QUEUE_OLDEST_PENDING, declared.QUEUE_ENQUEUED),
@@ -19,6 +21,11 @@ QUEUES: Final = (
 WORKERS: Final = (
     *(declared.WORKERS_ALIVE, declared.WORKERS_LEASE_AGE, declared.WORKERS_LOOP_LAG),
     *(declared.LONGEST_RUNNING_JOB, declared.OLDEST_DEAD_LETTER),
+)
+
+WORKFLOWS: Final = (
+    *(declared.WORKFLOWS_RECENT, declared.WORKFLOWS_LIVE),
+    *(declared.OLDEST_WORKFLOW, declared.WORKFLOW_BARRIERS),
 )
 
 
@@ -30,15 +37,18 @@ class Snapshot:
     workers: Sequence[WorkerMeasure]
     oldest_dead_letter: float | None
     """Its age in seconds."""
+    workflows: WorkflowMeasure
 
 
 def families(snapshot: Snapshot | None, *, cap: Cap) -> list[GaugeMetricFamily]:
     """Return the gauges of *snapshot*; without a snapshot they have no series."""
     of_queues, of_workers = [each.gauge() for each in QUEUES], [each.gauge() for each in WORKERS]
+    of_workflows = [each.gauge() for each in WORKFLOWS]
     if snapshot is not None:
         _add_queues(of_queues, snapshot.queues, cap)
         _add_workers(of_workers, snapshot)
-    return [*of_queues, *of_workers]
+        _add_workflows(of_workflows, snapshot.workflows)
+    return [*of_queues, *of_workers, *of_workflows]
 
 
 def _add_queues(series: Sequence[GaugeMetricFamily], queues: Iterable[QueueMeasure], cap: Cap) -> None:
@@ -71,3 +81,13 @@ def _add_workers(series: Sequence[GaugeMetricFamily], snapshot: Snapshot) -> Non
     seconds = (job.seconds for worker in snapshot.workers for job in worker.jobs)
     longest.add_metric([], max(seconds, default=0.0))
     dead.add_metric([], snapshot.oldest_dead_letter or 0.0)
+
+
+def _add_workflows(series: Sequence[GaugeMetricFamily], workflows: WorkflowMeasure) -> None:
+    recent, live, oldest, barriers = series
+    for status in JobStatus:
+        recent.add_metric([status.value], workflows.recent.get(status, 0))
+    live.add_metric(["active"], workflows.live - workflows.paused)
+    live.add_metric(["paused"], workflows.paused)
+    oldest.add_metric([], workflows.oldest_age or 0.0)
+    barriers.add_metric([], workflows.barriers)

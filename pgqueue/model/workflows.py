@@ -127,3 +127,19 @@ class MemberPage:
     jobs: Sequence[WorkflowMember]
     cursor: str | None
     """Pass it to get the next page; None: this is the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowMeasure:
+    """What there is of workflows. Bounded samples: of very many, not all are looked at."""
+
+    recent: Mapping[JobStatus, int]
+    """Those enqueued in the last hour, by status."""
+    live: int
+    """Those of which jobs have not ended."""
+    paused: int
+    """Those of them that are paused."""
+    oldest_age: float | None
+    """How many seconds ago the oldest live one that is not paused was enqueued; None: there is none."""
+    barriers: int
+    """Jobs that wait for several others."""

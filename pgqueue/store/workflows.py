@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pgqueue.events.kinds import JobMoved
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.workflows import WorkflowMember
+from pgqueue.model.workflows import WorkflowMeasure, WorkflowMember
 from pgqueue.store.base import Statements, id_list, job_moved
 from pgqueue.store.graph import Barrier, Graph
 from pgqueue.store.jobs import read_error
@@ -207,6 +207,19 @@ class WorkflowStatements(Statements):
             )
             for row in rows
         ]
+
+    async def measure_workflows(self, connection: Connection, newest: int, places: int) -> WorkflowMeasure:
+        """Return what there is of workflows, looking at that many of the newest, and jobs of each place."""
+        row = await connection.fetchrow(self._sql["measure_workflows"], newest, places)
+        assert row is not None
+        statuses = map(JobStatus, row["statuses"])
+        return WorkflowMeasure(
+            dict(zip(statuses, row["workflows"], strict=True)),
+            row["live"],
+            row["paused"],
+            row["oldest_age"],
+            row["barriers"],
+        )
 
     async def find_workflow_of(self, connection: Connection, job_id: UUID) -> UUID | None:
         """Return the workflow that a job belongs to, or None."""

@@ -16,7 +16,7 @@ from kit.waiting import eventually
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pgqueue import PgQueue
+from pgqueue import PgQueue, chord
 from pgqueue.errors import ConfigurationError
 from pgqueue.events import AttemptEnded, AttemptsEnded, AttemptsFenced, JobsClaimed, JobsEnqueued, JobsRescued
 from pgqueue.metrics import DatabaseMetrics, Metrics, exposition
@@ -26,12 +26,15 @@ from pgqueue.metrics.histograms import Histogram
 from pgqueue.metrics.labels import MAX_LENGTH, MAX_SERIES, OTHER, Cap
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.measures import Count, Drain, QueueMeasure
+from pgqueue.model.workflows import WorkflowMeasure
 from pgqueue.store import Lane, Store
 
 if TYPE_CHECKING:
     from conftest import Connection
 
 CLAIMED = JobsClaimed([claimed_job("add", lane=1, waited=0.5)], {1: Lane(1, "sums", 0, "")})
+
+NO_WORKFLOWS = WorkflowMeasure({}, 0, 0, None, 0)
 
 
 @pytest.fixture
@@ -357,7 +360,7 @@ def a_queue(name: str, pending: int, drain: Drain | None = None) -> QueueMeasure
 
 @pytest.mark.contract("BP10")
 def test_queues_past_the_cap_are_shown_as_one() -> None:
-    snapshot = Snapshot([a_queue("a", 1), a_queue("b", 2), a_queue("c", 3)], [], None)
+    snapshot = Snapshot([a_queue("a", 1), a_queue("b", 2), a_queue("c", 3)], [], None, NO_WORKFLOWS)
 
     shown = {family.name: family for family in families(snapshot, cap=Cap(1))}
 
@@ -373,7 +376,9 @@ def test_queues_past_the_cap_are_shown_as_one() -> None:
 
 @pytest.mark.contract("BP10")
 def test_the_time_until_a_queue_is_empty_is_shown_with_its_spread() -> None:
-    snapshot = Snapshot([a_queue("a", 1, Drain(1.0, 2.0, float("inf"))), a_queue("b", 2)], [], None)
+    snapshot = Snapshot(
+        [a_queue("a", 1, Drain(1.0, 2.0, float("inf"))), a_queue("b", 2)], [], None, NO_WORKFLOWS
+    )
 
     shown = {family.name: family for family in families(snapshot, cap=Cap())}
 
@@ -468,3 +473,37 @@ def test_a_batch_counts_each_of_its_jobs(count: int) -> None:
         == count
     )
     assert metrics.registry.get_sample_value("pgqueue_attempt_run_seconds_sum", labels) == count * 0.25
+
+
+@pytest.mark.contract("P7.22")
+async def test_workflows_are_measured_as_they_are_now(pgq: PgQueue) -> None:
+    @pgq.task
+    async def part(number: int) -> int:
+        return number
+
+    @pgq.task
+    async def end(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    metrics = Metrics(pgq)
+    before = await samples(metrics)
+    waiting = await chord([part.s(1), part.s(2)], end.s()).enqueue()
+    # Its root is no job: the end of a group.
+    paused = await part.map([1, 2]).enqueue()
+    await pgq.pause_workflow(paused.workflow_id)
+    measured = await pgq.measure_workflows()
+    seen = await samples(Metrics(pgq))
+    async with pgq.worker():
+        await waiting.join(60)
+        await paused.join(60)
+    after = await pgq.measure_workflows()
+
+    assert before[key("pgqueue_oldest_workflow_seconds")] == 0
+    assert 0 < seen[key("pgqueue_oldest_workflow_seconds")] < 3600
+    assert seen[key("pgqueue_workflows_live", state="paused")] == 1
+    assert seen[key("pgqueue_workflow_barriers_waiting")] == 1
+    assert seen[key("pgqueue_workflows_recent", status="blocked")] == 2
+    assert measured.recent == {JobStatus.BLOCKED: 2}
+    assert (measured.live, measured.paused, measured.barriers) == (2, 1, 1)
+    assert measured.oldest_age is not None
+    assert after == WorkflowMeasure({JobStatus.SUCCEEDED: 2}, 0, 0, None, 0)
