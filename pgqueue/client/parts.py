@@ -96,7 +96,10 @@ class Parts:
         return self._shown(replace(job, **decoded, undecodable=undecodable, max_attempts=max_attempts))
 
     def _shown(self, job: Job) -> Job:
-        """Return *job* with its result as it may be shown."""
+        """Return *job* with its headers and its result as they may be shown."""
+        if job.headers:
+            headers = self.registry.redact_headers(job.task, job.queue, job.headers)
+            job = job if headers is UNSET else replace(job, redacted_headers=headers)
         if not job.has_result:
             return job
         shown = self.registry.redact_result(job.task, job.result)

@@ -333,7 +333,7 @@ def job_details_document(
         "arguments": arguments,
         "tags": list(job.tags),
         "key": job.key,
-        "headers": job.headers,
+        "headers": dict(job.shown_headers),
         "run_at": _time(job.run_at),
         "expires_at": _time(job.expires_at),
         "worker": job.worker,

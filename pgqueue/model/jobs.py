@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pgqueue.model.job_error import JobError
 from pgqueue.model.progress import Progress
-from pgqueue.model.unset import UNSET
+from pgqueue.model.unset import UNSET, Unset
 
 
 class JobStatus(StrEnum):
@@ -123,6 +123,13 @@ class Job:
     """The fields that cannot be decoded here ("arguments", "result", ...), each with the reason."""
     redacted_result: Any = UNSET
     """The result with its secrets replaced; UNSET: its type has none."""
+    redacted_headers: Mapping[str, str] | Unset = UNSET
+    """The headers without the values that the option `redact` names; UNSET: it names none."""
+
+    @property
+    def shown_headers(self) -> Mapping[str, str]:
+        """The headers as they may be shown."""
+        return self.headers if isinstance(self.redacted_headers, Unset) else self.redacted_headers
 
     @property
     def is_terminal(self) -> bool:

@@ -5,7 +5,8 @@ A value that cannot be told apart from one to redact is redacted too.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ MAX_DEPTH: Final = 200
 """Levels of objects and arrays that are searched; values below are redacted."""
 
 _ONE, _ANY = "*", "**"
+_SEPARATOR: Final = re.compile("[.-]")
 
 Paths = frozenset[tuple[str, ...]]
 NOTHING: Final[Paths] = frozenset()
@@ -49,12 +51,14 @@ def redact(
     """Return stored *arguments* with REDACTED for the values that *paths* name. The others are not copied.
 
     A path is an argument's name, or names joined by dots that lead into its objects; arrays are
-    searched. `*` stands for any one name, `**` for any number of them. *positional*: the key under which an
-    object has arguments by position. *secrets*: the paths of values whose types say that they are secret.
+    searched. `*` stands for any one name, `**` for any number of them. Upper and lower case, `-` and `_` are
+    the same, and a key of words joined by dots or dashes is also each end of it. *positional*: the key under
+    which an object has arguments by position. *secrets*: the paths of values whose types say that they are
+    secret.
     """
     if not paths and not secrets:
         return arguments
-    start: Paths = secrets.union(tuple(path.split(".")) for path in paths)
+    start = _folded(secrets.union(tuple(path.split(".")) for path in paths))
     match arguments:
         case list():
             return _redact_positional(arguments, start, parameters)
@@ -72,7 +76,13 @@ def redact(
 
 def redact_value(value: Any, secrets: Paths) -> Any:
     """Return *value*, which is not arguments, with REDACTED for the values at *secrets*."""
-    return _redact(value, secrets, MAX_DEPTH)
+    return _redact(value, _folded(secrets), MAX_DEPTH)
+
+
+def redact_headers(headers: Mapping[str, str], paths: Collection[str]) -> dict[str, str]:
+    """Return a job's *headers* with REDACTED for those that *paths* name."""
+    start = _folded(frozenset(tuple(path.split(".")) for path in paths))
+    return {name: _redact(value, _below(start, name), MAX_DEPTH) for name, value in headers.items()}
 
 
 def find_mark(given: Any, stored: Any) -> str | None:
@@ -125,14 +135,38 @@ def _redact(value: Any, paths: Paths, depth: int) -> Any:
     return {name: _redact(each, _below(paths, name), depth - 1) for name, each in value.items()}
 
 
-def _below(paths: Paths, name: str) -> Paths:
-    """Return the rest of *paths* after *name*."""
+def _below(paths: Paths, key: str) -> Paths:
+    """Return the rest of *paths* after *key*, which can be a path itself, or several words.
+
+    `user.password`, `User-Password` and `PASSWORD` are passwords.
+    """
+    left = _after(paths, _fold(key))
+    if paths and ("." in key or "-" in key):
+        ends = [each.end() for each in _SEPARATOR.finditer(key)]
+        for end in ends[-MAX_DEPTH:]:
+            left |= _after(paths, _fold(key[end:]))
+        inner = paths
+        for part in key.split(".", MAX_DEPTH):
+            inner = _after(inner, _fold(part))
+        left |= inner
+    return left
+
+
+def _after(paths: Paths, name: str) -> Paths:
     left = set()
     for path in paths:
         if path and path[0] == _ANY:
             left.add(path)
             # Any number of names includes none: the rest may begin here.
-            left |= _below(frozenset({path[1:]}), name)
+            left |= _after(frozenset({path[1:]}), name)
         elif path and path[0] in (_ONE, name):
             left.add(path[1:])
     return frozenset(left)
+
+
+def _folded(paths: Paths) -> Paths:
+    return frozenset(tuple(map(_fold, path)) for path in paths)
+
+
+def _fold(name: str) -> str:
+    return name.casefold().replace("-", "_")

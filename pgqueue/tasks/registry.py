@@ -11,7 +11,7 @@ from pgqueue.options.levels import DEFAULTS, MAX_LOSSES, NO_OPTIONS, Options, ch
 from pgqueue.options.policy import Policy
 from pgqueue.tasks.arguments import POSITIONAL
 from pgqueue.tasks.definition import TaskDefinition
-from pgqueue.tasks.redaction import REDACTED, redact, redact_value
+from pgqueue.tasks.redaction import REDACTED, redact, redact_headers, redact_value
 
 
 class Registry:
@@ -104,7 +104,7 @@ class Registry:
         The paths of all levels add up, and values that their types call secret (SecretStr) are replaced, too.
         """
         definition = self._tasks.get(task)
-        paths = {path for level in self._levels(task, queue) for path in level.get("redact", ())}
+        paths = self._redacted_paths(task, queue)
         if definition is None:
             return redact(arguments, paths, positional=POSITIONAL)
         known = definition.arguments
@@ -115,6 +115,14 @@ class Registry:
         return redact(
             arguments, paths, positional=POSITIONAL, parameters=known.parameters, secrets=known.secrets
         )
+
+    def redact_headers(self, task: str, queue: str, headers: Mapping[str, str]) -> Mapping[str, str] | Unset:
+        """Return the *headers* of a job as they may be shown; UNSET: as they are."""
+        paths = self._redacted_paths(task, queue)
+        return redact_headers(headers, paths) if paths else UNSET
+
+    def _redacted_paths(self, task: str, queue: str) -> set[str]:
+        return {path for level in self._levels(task, queue) for path in level.get("redact", ())}
 
     def redact_result(self, task: str, result: Any) -> Any | Unset:
         """Return the stored *result* of a job with its secrets replaced; UNSET: its type has none."""

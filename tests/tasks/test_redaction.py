@@ -9,12 +9,15 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit.web_client import client_of
 from starlette.applications import Starlette
 
-from pgqueue import PgQueue, RedactedArgumentsError
+from pgqueue import JobContext, PgQueue, RedactedArgumentsError
+from pgqueue.model.documents import job_details_document
 from pgqueue.tasks.redaction import MAX_DEPTH, REDACTED, Parameters, find_mark, redact
 from pgqueue.web import status_app
 
+TOKEN = "correct-horse-battery"
 SECRET = "hunter2-hunter2-hunter2"
 NAMES = st.sampled_from(["a", "b", "c", "*"])
 leaves = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
@@ -54,6 +57,42 @@ def test_paths_name_what_is_hidden(paths: list[str], shown: Any) -> None:
     stored = {"user": {"name": "Ada"}, "cards": [{"number": 1, "name": "x"}], "n": 1}
 
     assert redact(stored, paths) == (shown or stored)
+
+
+@pytest.mark.contract("W27")
+@pytest.mark.parametrize(
+    "key",
+    [
+        "password",
+        "Password",
+        "PASSWORD",
+        "user.password",
+        "a.b.Password",
+        "user-password",
+        "x.y-password",
+    ],
+)
+def test_a_key_is_found_in_any_case_and_by_its_last_word(key: str) -> None:
+    assert redact({key: SECRET, "n": 1}, ["password"]) == {key: REDACTED, "n": 1}
+    assert redact({"a": [{key: SECRET}], "n": 1}, ["a.PassWord"]) == {"a": [{key: REDACTED}], "n": 1}
+    assert redact({"a": [{key: SECRET}], "n": 1}, ["**.password"]) == {"a": [{key: REDACTED}], "n": 1}
+    assert redact({"a": {key: SECRET}}, [], secrets=frozenset({("a", "password")})) == {"a": {key: REDACTED}}
+
+
+@pytest.mark.contract("W27")
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [("api_key", "api-key"), ("api-key", "API_Key"), ("user.password", "user.password"), ("a.b.c", "a.b")],
+)
+def test_dashes_and_dots_in_keys_are_those_of_paths(path: str, key: str) -> None:
+    stored = {key: {"c": SECRET} if path == "a.b.c" else SECRET, "n": 1}
+
+    assert SECRET not in json.dumps(redact(stored, [path]))
+
+
+@pytest.mark.parametrize("key", ["passwords", "password.hint", "my_password", "pass-word", "pass.word"])
+def test_other_words_are_other_keys(key: str) -> None:
+    assert redact({key: "x"}, ["password"]) == {key: "x"}
 
 
 def test_arguments_by_position_are_named_by_the_signature() -> None:
@@ -313,3 +352,28 @@ async def test_http_and_the_dead_letter_api_show_no_secret(pgq: PgQueue) -> None
     assert letter.json()["job"]["arguments"] == {"password": REDACTED}
     assert [each.status_code for each in shown] == [200, 200, 200]
     assert SECRET not in "".join(each.text for each in [letter, *shown])
+
+
+@pytest.mark.contract("W27")
+async def test_headers_that_are_named_are_shown_nowhere_and_given_to_the_handler(pgq: PgQueue) -> None:
+    seen: list[dict[str, str]] = []
+
+    @pgq.task(redact=["api_key", "token"])
+    async def work(context: JobContext) -> None:
+        seen.append(context.headers)
+
+    given = {"X-Api-Key": "one " + SECRET, "api-key": SECRET, "auth.Token": SECRET, "origin": "web"}
+    job = await work.options(headers=given).enqueue()
+    async with pgq.worker():
+        await job.result(timeout=60)
+    async with client_of(
+        status_app(pgq, token=TOKEN), headers={"authorization": f"Bearer {TOKEN}"}
+    ) as client:
+        page = await client.get(f"/dashboard/jobs/{job.id}")
+    found = await job.refresh()
+    document = job_details_document(found, arguments=None, attempts=[], actions=[])
+
+    assert seen == [given]
+    assert found.headers == given
+    assert document["headers"] == {**dict.fromkeys(given, REDACTED), "origin": "web"}
+    assert (page.status_code, SECRET in page.text, REDACTED in page.text) == (200, False, True)

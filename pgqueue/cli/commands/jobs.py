@@ -167,7 +167,7 @@ def describe_job(job: Job, attempts: Sequence[Attempt], actions: Sequence[Action
         "worker": job.worker,
         "key": job.key,
         "tags": ", ".join(job.tags),
-        "headers": as_text(job.headers) if job.headers else None,
+        "headers": as_text(dict(job.shown_headers)) if job.headers else None,
         "progress": None if job.progress is None else describe_progress(job.progress),
         "reason": job.reason,
         "arguments": as_text(job.arguments),
