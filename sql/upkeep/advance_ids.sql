@@ -10,6 +10,8 @@ with top as (
     union all
     select 'note', max(id) from pgqueue.note
     union all
+    select 'event', max(id) from pgqueue.event
+    union all
     select 'attempt', max(id) from pgqueue.attempt
     tablesample system (least(100, 1600 * 8192.0 / greatest(pg_relation_size('pgqueue.attempt'), 1)))
     union all

@@ -110,6 +110,8 @@ async def test_every_sequence_that_a_failover_left_behind_is_advanced(pgq: PgQue
         set pgqueue.writer to 'on';
         insert into pgqueue.lane (queue, priority) select n::text, 0 from generate_series(1, 9) as n;
         insert into pgqueue.note (node_id) select gen_random_uuid() from generate_series(1, 9);
+        insert into pgqueue.event (job_id, name, payload)
+        select gen_random_uuid(), 'approved', '1' from generate_series(1, 9);
         insert into pgqueue.attempt (job_id, attempt, reason)
         select gen_random_uuid(), 1, 'exception' from generate_series(1, 3000);
         insert into pgqueue.action (job_id, action) select gen_random_uuid(), 'cancelled'
