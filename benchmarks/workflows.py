@@ -38,8 +38,6 @@ from pgqueue import PgQueue, chain
 
 COMMITS = {"disk": (), "3ms": ("commit_delay = 3000", "commit_siblings = 0")}
 """What later connections to a database have set."""
-TURNS = 3
-"""Submissions of each kind in a round."""
 PATIENCE = 600.0
 QUICK = {
     "rounds": 1,
@@ -50,6 +48,7 @@ QUICK = {
     "chords": 2,
     "of": 50,
     "depth": 2,
+    "turns": 1,
 }
 
 BARS = {
@@ -91,7 +90,7 @@ async def measure_submit(server: str, options: argparse.Namespace, number: int) 
     """Enqueue as many plain jobs and a chord in turn; nobody works."""
     seconds: dict[str, list[float]] = {"plain": [], "chord": []}
     async with common.database(server) as dsn, crew.make_queue(dsn) as pgq:
-        for turn in range(TURNS):
+        for turn in range(options.turns):
             for what in in_turn(number + turn, "plain", "chord"):
                 calls = crew.calls(pgq, "member", options.members)
                 await settle(dsn)
@@ -283,6 +282,7 @@ def command_line() -> argparse.Namespace:
     )
     parser.add_argument("--of", type=int, default=1000, help="members of each of those (%(default)s)")
     parser.add_argument("--depth", type=int, default=6, help="of nested chords (%(default)s)")
+    parser.add_argument("--turns", type=int, default=3, help="submissions of each kind a round (%(default)s)")
     parser.add_argument("--concurrency", type=int, default=100, help="of each worker process (%(default)s)")
     parser.add_argument("--processes", type=common.numbers, default=[1, 4], help="of workers, as 1,4")
     parser.add_argument("--quick", action="store_true", help="go through everything in a tiny size, once")
