@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 from uuid import UUID
 
+from pgqueue.enqueueing.gc_pause import FEW, collector_paused
 from pgqueue.errors import InvalidOptionError, InvalidWorkflowError
 from pgqueue.model.ids import new_ids
 from pgqueue.options.levels import NO_OPTIONS, Options
@@ -103,6 +104,7 @@ class _Given:
     lists: int = 0
 
 
+@collector_paused(FEW)  # how large it is shows only as it is read
 def compile_canvas(canvas: Canvas[Any], reader: ReadCall, *, name: str | None = None) -> Graph:
     """Return the rows of *canvas*.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, overload
 
+from pgqueue.enqueueing.gc_pause import FEW, collector_paused
 from pgqueue.errors import InvalidWorkflowError
 from pgqueue.model.checks import shown, text
 from pgqueue.store import Graph
@@ -129,6 +130,7 @@ class WorkflowBuilder:
         """
         return await self._submit.enqueue_dag(self, connection=connection)
 
+    @collector_paused(FEW)
     def compile(self, reader: ReadCall) -> Graph:
         """Return the rows of the workflow. See `compile_canvas` for what it raises."""
         if not self._nodes:
