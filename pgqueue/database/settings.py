@@ -9,13 +9,18 @@ Not set are those that say what may be done here and not what a statement means:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
+
+import asyncpg
 
 from pgqueue.database.sql import load_statements
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
+
+logger = logging.getLogger("pgqueue.database")
 
 _MEANING: Final = {
     # Operators and functions of other schemas are never meant, even if they match better.
@@ -44,6 +49,9 @@ _OPTIONAL: Final = {
 }
 """Settings that not every server has: an unknown one would keep a connection from being opened."""
 
+_TRIGGERS: Final = "session_replication_role"
+"""Not every role may set it, so it is set only where somebody has switched triggers off."""
+
 _ISOLATION: Final = "read committed"
 
 # The hot statements reach their tables by index, whatever the statistics say. The planner only chooses how to
@@ -63,8 +71,25 @@ PLANNER: Final = {
 async def read_meaning(connection: Connection) -> dict[str, str]:
     """Return the settings that the server has, and on which the meaning of statements depends."""
     sql = load_statements("pgqueue")
-    rows = await connection.fetch(sql["find_settings"], list(_OPTIONAL))
-    return {**_MEANING, **{row["name"]: _OPTIONAL[row["name"]] for row in rows}}
+    rows = await connection.fetch(sql["find_settings"], [*_OPTIONAL, _TRIGGERS])
+    found = {row["name"]: row["setting"] for row in rows}
+    fires = await _trigger_settings(connection) if found.pop(_TRIGGERS) == "replica" else {}
+    return {**_MEANING, **{name: _OPTIONAL[name] for name in found}, **fires}
+
+
+async def _trigger_settings(connection: Connection) -> dict[str, str]:
+    """Return what has triggers fire in a session in which they would not, if its role may set that."""
+    fires = {_TRIGGERS: "origin"}
+    try:
+        async with connection.transaction():
+            await connection.execute(set_locally(fires))
+    except asyncpg.InsufficientPrivilegeError:
+        logger.warning(
+            "triggers do not fire for this role (session_replication_role is 'replica'): nothing becomes a "
+            "dead letter and no job expires; run `alter role ... reset session_replication_role`"
+        )
+        return {}
+    return fires
 
 
 def of_session(settings: Mapping[str, str]) -> dict[str, str]:

@@ -1,3 +1,3 @@
--- find_settings: those of the settings $1 that the server has.
+-- find_settings: those of the settings $1 that the server has, with their values.
 
-select name::text from pg_catalog.pg_settings where name = any($1::text[])
+select name::text, setting from pg_catalog.pg_settings where name = any($1::text[])

@@ -11,6 +11,7 @@ import pytest
 from kit.roles import KINDS, roles_of
 
 from pgqueue import PgQueue
+from pgqueue.app import MAX_PAYLOAD
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -120,3 +121,12 @@ async def _call(
             pytest.fail(f"{shown}: {error.sqlstate} {error}")
         return
     assert (await db.fetchval(longest) or 0) <= 2000, shown
+
+
+@pytest.mark.contract("W9")
+async def test_arguments_are_as_large_by_sql_as_by_python(pgq: PgQueue, db: Connection) -> None:
+    most = json.dumps(["x" * (MAX_PAYLOAD - 4)])
+    await db.execute("select pgqueue.enqueue('work', $1)", most)
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="have 1048577 bytes: give at most 1048576"):
+        await db.execute("select pgqueue.enqueue('work', $1)", most.replace("x", "xx", 1))
+    assert await db.fetchval("select count(*) from pgqueue.job") == 1

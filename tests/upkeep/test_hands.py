@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 TODAY = "pgqueue.job_' || to_char(now() at time zone 'utc', 'YYYYMMDD')"
 HANDS = {
-    "columns are added": ADD_COLUMNS,
     "a day is detached": f"do $$ begin execute 'alter table pgqueue.job detach partition {TODAY}; end $$",
     "a day is dropped": f"do $$ begin execute 'drop table {TODAY}; end $$",
     "all jobs are truncated": "truncate pgqueue.job cascade",
@@ -46,6 +45,7 @@ async def test_a_worker_outlives_what_is_done_to_its_tables_by_hand(
     async def work(n: int) -> int:
         return n
 
+    await db.execute(ADD_COLUMNS)
     await db.execute("set pgqueue.writer to 'on'")
     failed: dict[str, str] = {}
     async with pgq.worker(lease_ttl=2) as worker:

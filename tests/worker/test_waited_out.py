@@ -224,3 +224,31 @@ async def test_a_worker_works_with_the_connections_that_its_role_may_have(
 
 async def double(n: int) -> int:
     return 2 * n
+
+
+@pytest.mark.contract("W3")
+@pytest.mark.parametrize("may", [True, False], ids=["may set it", "may not set it"])
+async def test_triggers_fire_where_a_role_has_them_switched_off_or_open_says_so(
+    server: str, dsn: str, caplog: pytest.LogCaptureFixture, may: bool
+) -> None:
+    role = f"replica_{uuid4().hex[:8]}"
+    root = await asyncpg.connect(server)
+    await root.execute(
+        f"create role {role} login password '{role}' {'superuser' if may else ''} in role {OWNER};"
+        f"alter role {role} set session_replication_role to replica"
+    )
+    try:
+        async with PgQueue(with_role(dsn, role)) as pgq:
+            assert ("triggers do not fire" in caplog.text) is not may
+            if may:
+                failing = pgq.task(name="failing", max_retries=0)(fail)
+                async with pgq.worker():
+                    assert (await over(await failing.enqueue())).status is JobStatus.FAILED
+                assert len((await pgq.dead_letters()).letters) == 1
+    finally:
+        await root.execute(f"drop role {role}")
+        await root.close()
+
+
+async def fail() -> None:
+    raise ValueError
