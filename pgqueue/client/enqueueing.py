@@ -44,7 +44,7 @@ class EnqueueInterface(JobInterface):
     ) -> JobHandle[R]:
         """Enqueue one call. See `Task.enqueue`, and `enqueue_many` for *key_wait*."""
         if connection is not None or key_wait is not None or self._depths.is_limited:
-            if signature.options and "depends_on" in signature.options:
+            if isinstance(signature, Signature) and "depends_on" in signature.options:
                 return await self._enqueue_behind(signature, connection)
             [handle] = await self.enqueue_many([signature], connection=connection, key_wait=key_wait)
             return cast(JobHandle[R], handle)

@@ -8,7 +8,8 @@ from typing import Any
 
 from pgqueue.enqueueing.batch import Batch, Call
 from pgqueue.enqueueing.gc_pause import collector_paused
-from pgqueue.errors import InvalidOptionError
+from pgqueue.errors import InvalidOptionError, InvalidWorkflowError
+from pgqueue.model.checks import shown
 from pgqueue.model.ids import new_ids
 from pgqueue.options.levels import NO_OPTIONS
 from pgqueue.tasks.arguments import encode_by_name
@@ -43,9 +44,14 @@ class CallReader:
 
         Raises InvalidOptionError, UnknownQueueError.
         """
-        is_plain = signature.definition is not None and signature.options is NO_OPTIONS
+        try:
+            is_plain = signature.definition is not None and signature.options is NO_OPTIONS
+        except AttributeError:
+            raise _no_call(signature) from None
         if is_plain and (known := self._known.get(signature.task)) is not None:
             return known
+        if not isinstance(signature, Signature):
+            raise _no_call(signature)
         kind = (signature.task, signature.definition, signature.options.kind())
         if alike is not None and (like := alike.get(kind)) is not None:
             return like.alike(signature.options)
@@ -117,7 +123,10 @@ class Intake:
 
     def _add(self, signature: Signature[Any], fresh_id: Any) -> None:
         # The same options object is the same options: a bulk call of one task resolves them once.
-        known = self._calls.get((signature.task, id(signature.options)))
+        try:
+            known = self._calls.get((signature.task, id(signature.options)))
+        except AttributeError:
+            raise _no_call(signature) from None
         if known is None:
             call = self._reader.read(signature, self._alike)
             if call.depends_on:
@@ -139,3 +148,10 @@ class Intake:
 
 MANY = 100_000
 """Calls that are read with the collector paused, at most."""
+
+
+def _no_call(given: object) -> InvalidWorkflowError:
+    return InvalidWorkflowError(
+        f"only a call such as task.s(...) becomes a job, got {shown(given)}; enqueue composed calls "
+        "by their own `.enqueue()`, or by `pgq.enqueue_workflow(...)`"
+    )
