@@ -233,7 +233,7 @@ def _place_of(cursor: str | None) -> tuple[bool, UUID]:
     """Return behind which place a page of jobs begins. Raises InvalidFilterError."""
     if cursor is None:
         return False, FIRST_ID
-    kind, place = cursor[:2], cursor[2:]
+    kind, place = (cursor[:2], cursor[2:]) if isinstance(cursor, str) else ("", "")
     if kind not in (FAILED, OTHER):
         raise InvalidFilterError(
             f"invalid cursor {shown(cursor)}: use one returned with a page, or omit it to start over"
