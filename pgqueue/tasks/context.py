@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, Protocol, Typ
 from uuid import UUID, uuid5
 
 from pgqueue.errors import CodecError, ContextError, InvalidStepError
-from pgqueue.model.checks import Duration, some_seconds
+from pgqueue.model.checks import Duration, shown, some_seconds
 from pgqueue.model.job_info import JobInfo
 from pgqueue.model.progress import encode_progress
 from pgqueue.model.unset import UNSET, Unset
@@ -368,7 +368,7 @@ class JobContext(JobInfo):
 def check_step_name(name: str) -> None:
     """Raise InvalidStepError unless a step can have this name."""
     if not isinstance(name, str) or not name:
-        raise InvalidStepError(f"the name of a step must be a non-empty string, got {name!r}")
+        raise InvalidStepError(f"the name of a step must be a non-empty string, got {shown(name)}")
     if len(name) > MAX_STEP_NAME:
         raise InvalidStepError(
             f"the name of a step must be at most {MAX_STEP_NAME} characters long, got {len(name)}"

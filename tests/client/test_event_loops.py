@@ -75,6 +75,7 @@ class Subjects:
             "dag": builder,
             "task": "work",
             "name": "work",
+            "step": "charge",
             "queue": "default",
             "chosen": MANY,
             "wanted": DeadLetterFilter(task="work"),

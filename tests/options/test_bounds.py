@@ -113,6 +113,7 @@ async def known(pgq: PgQueue) -> dict[str, Any]:
         "ids": [job.id],
         "task": "fail",
         "name": "fail",
+        "step": "charge",
         "queue": "default",
         "priority": 1,
         "source": "s",
