@@ -254,11 +254,11 @@ async def test_a_stream_needs_a_get_permission_and_an_existing_job(
         malformed = await client.get(f"{url}/jobs/7/events")
         unknown = await client.get(f"{url}/jobs/{new_id()}/events")
         of_others = await client.get(url + path, headers={"user": "other"})
-        posted = await client.post(url + path)
+        put = await client.put(url + path)
         head = await client.head(url + path, headers={"user": "owner"})
         without_token = await client.get(closed + path)
 
-    assert [each.status_code for each in (malformed, unknown, of_others, posted, without_token)] == [
+    assert [each.status_code for each in (malformed, unknown, of_others, put, without_token)] == [
         422,
         404,
         404,
