@@ -331,7 +331,7 @@ async def test_a_row_that_cannot_be_tidied_up_is_skipped_for_a_while_and_the_oth
     await refuse_to_delete(db, table, "id", ids[7])
     [chore] = [chore for chore in tidying_chores(tools) if chore.name.endswith(what)]
 
-    async with db.transaction():
+    async with db.transaction(isolation="read_committed"):
         # One that somebody else has locked is not in its way, and not blamed for it.
         await db.execute(f"select from pgqueue.{table} where id = $1 for update", ids[0])
         await chore.run()
