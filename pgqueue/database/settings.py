@@ -46,6 +46,9 @@ _MEANING: Final = {
 _OPTIONAL: Final = {
     "transaction_timeout": "0",
     "restrict_nonsystem_relation_kind": "",
+    # With its most, and much work_mem, the server fills that memory for each recursion over two rows, and
+    # heeds no cancellation meanwhile.
+    "recursive_worktable_factor": "10",
 }
 """Settings that not every server has: an unknown one would keep a connection from being opened."""
 

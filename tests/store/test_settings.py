@@ -50,8 +50,6 @@ EXTREMES: Mapping[str, tuple[str, str]] = {
     "max_stack_depth": ("100kB", "2MB"),
     "temp_file_limit": ("-1", "-1"),
     "commit_delay": ("0", "1000"),
-    # With its most, and 1 GB of work_mem, the server fills that for each recursion over two rows.
-    "recursive_worktable_factor": ("0.001", "1000"),
     "vacuum_cost_delay": ("0", "1"),
     "idle_replication_slot_timeout": ("0", "0"),
 }
