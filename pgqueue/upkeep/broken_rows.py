@@ -34,6 +34,8 @@ PAUSES: Final = (2.0, 5.0, 15.0, 60.0)
 """Seconds for which a row is skipped that cannot be set aside; the last one repeats."""
 PARTS: Final = 8
 """Into so many parts a batch that fails is divided, each time."""
+FORGOTTEN: Final = 2 * PAUSES[-1]
+"""Seconds after which a row is forgotten that was to be tried again, and was not met."""
 DOUBTFUL: Final = 4
 """Rows at which an error is met that may be about all rows, before it is taken for that."""
 MOST: Final = 20
@@ -79,6 +81,7 @@ class BrokenRows:
     @property
     def skipped(self) -> list[UUID]:
         """The rows that are not to be tried now."""
+        self._forget()
         if not self._stuck:
             return []
         now = time.monotonic()
@@ -87,7 +90,14 @@ class BrokenRows:
     @property
     def is_suspicious(self) -> bool:
         """Whether some row is known that cannot be set aside: a batch with it would fail."""
+        self._forget()
         return bool(self._stuck)
+
+    def _forget(self) -> None:
+        """Forget rows that are there no longer: with one known, claims go job by job."""
+        if self._stuck:
+            since = time.monotonic() - FORGOTTEN
+            self._stuck = {row: stuck for row, stuck in self._stuck.items() if stuck.until > since}
 
     def went_through(self, rows: Collection[UUID] = ()) -> None:
         """Take note that something went through: from now on a row that does not is to blame itself."""
@@ -103,14 +113,16 @@ class BrokenRows:
         stuck = self._stuck.get(job_id) or Stuck()
         if is_about_values(error) or self._went_through_at > stuck.first_at:
             try:
-                await self._set_aside(link, job_id, error, lease_id)
+                is_set_aside = await self._set_aside(link, job_id, error, lease_id)
             except Exception as second:
                 if is_away(second):
                     raise
                 error = second
             else:
-                self._stuck.pop(job_id, None)
-                return True
+                # If not, another worker holds the job, or it has ended. It failed again at once without end.
+                if is_set_aside:
+                    self._stuck.pop(job_id, None)
+                    return True
         self._skip(job_id, stuck, error)
         return False
 
@@ -139,20 +151,23 @@ class BrokenRows:
             WorkErrorIsolated(self._doing, type(error).__name__, statement=statement_of(error))
         )
 
-    async def _set_aside(self, link: Link, job_id: UUID, error: Exception, lease_id: UUID | None) -> None:
+    async def _set_aside(self, link: Link, job_id: UUID, error: Exception, lease_id: UUID | None) -> bool:
+        """Put the job right, or fail it; return False if there is nothing that could be done to it."""
         store = self._store
         described = JobError(
             "BrokenRow", f"{self._doing} failed at this job: {type(error).__name__}: {error}"
         )
         async with link.use() as connection, connection.transaction():
             # What stands in two places is put right, and not failed.
-            if not await store.keep_one_place(connection, [job_id]):
+            is_put_right = bool(await store.keep_one_place(connection, [job_id]))
+            is_failed = False
+            if not is_put_right:
                 await store.remake_lanes(connection, [job_id])
                 is_failed = await store.fail_broken(
                     connection, job_id, REASON, described, self._worker, lease_id
                 )
-            else:
-                is_failed = False
+        if not (is_put_right or is_failed):
+            return False
         if is_failed:
             self._announcer.committed(ended=[job_id])
             self._announcer.failed([job_id])
@@ -167,6 +182,7 @@ class BrokenRows:
         )
         ids = [job_id] if is_failed else []
         self._observers.emit(WorkErrorIsolated(self._doing, type(error).__name__, ids, statement_of(error)))
+        return True
 
     async def move(  # noqa: C901  # one loop: a batch that fails, and what is then done
         self,

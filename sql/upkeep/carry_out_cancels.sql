@@ -26,4 +26,6 @@ stood as materialized (
         select id, task, queue, status::text as was, attempt from pgqueue.jobs where jobs.id = settled.job_id offset 0
     ) as job
 )
-select id, task, queue, was, attempt, reason, pgqueue.cancel(id, reason, actor) as answer from stood
+-- A row that somebody wrote may hold longer texts than a call takes.
+select id, task, queue, was, attempt, reason, pgqueue.cancel(id, left(reason, 1000), left(actor, 1000)) as answer
+from stood

@@ -369,6 +369,47 @@ async def test_a_job_of_an_unknown_task_that_cannot_be_failed_is_skipped_and_the
     assert {*heard.dead} == {job.id for n, job in enumerate(jobs) if n != 7}
 
 
+@pytest.mark.contract("W8")
+async def test_a_request_that_fails_at_a_job_of_another_worker_is_skipped_for_a_while(
+    pgq: PgQueue, tools: Tools, db: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs = await enqueued(pgq, 3)
+    async with ghost(pgq) as other:
+        await other.claim()
+        await db.execute("set pgqueue.writer to 'on'")
+        for job in jobs:
+            await db.execute(
+                "insert into pgqueue.cancel_request (job_id, lease_id) values ($1, gen_random_uuid())", job.id
+            )
+        await refuse_to_delete(db, "cancel_request", "job_id", jobs[1].id)
+        chore = Cancelling(tools, Running())
+
+        # Its lease is alive: the job is neither failed nor put right. Tried again at once, the request
+        # failed again at once, and the chore left the worker no time.
+        pauses = [await chore.run() for _ in range(3)]
+
+    assert pauses == [TICK] * 3
+    assert caplog.text.count("cannot be worked on") == 1
+    assert "put right" not in caplog.text
+
+
+@pytest.mark.contract("W8")
+async def test_a_request_with_a_longer_reason_than_a_call_takes_is_carried_out(
+    pgq: PgQueue, tools: Tools, db: Connection
+) -> None:
+    [job] = await enqueued(pgq, 1)
+    await db.execute("set pgqueue.writer to 'on'")
+    await db.execute(
+        "insert into pgqueue.cancel_request (job_id, lease_id, reason, actor) "
+        "values ($1, gen_random_uuid(), repeat('r', 30000), repeat('a', 30000))",
+        job.id,
+    )
+
+    await Cancelling(tools, Running()).run()
+
+    assert (await job.refresh()).reason == "r" * 1000
+
+
 async def refuse_to_delete(db: Connection, table: str, column: str, row: UUID) -> None:
     """Have a trigger, as a user may add one, refuse to have one row deleted."""
     await db.execute(

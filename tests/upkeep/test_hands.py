@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 from kit import inside
@@ -129,4 +130,34 @@ async def test_every_sequence_that_a_failover_left_behind_is_advanced(pgq: PgQue
     assert set(await inside.store(pgq).advance_ids(db)) == set(last)
 
     assert {name: await db.fetchval(f"select last_value from {counter}") for name, counter in counted} == last
+    assert await inside.store(pgq).advance_ids(db) == []
+
+
+@pytest.mark.contract("W10")
+@pytest.mark.parametrize("table", ["lane", "note", "event", "attempt", "action"])
+async def test_a_number_written_by_hand_leaves_numbers_for_others(
+    pgq: PgQueue, db: Connection, table: str
+) -> None:
+    rows = {
+        "lane": "(id, queue, priority) overriding system value values ($1, 'q' || $1::integer, 0)",
+        "note": "(id, node_id) overriding system value values ($1, $2)",
+        "event": "(id, job_id, name, payload) overriding system value values ($1, $2, 'approved', '1')",
+        "attempt": "(id, job_id, attempt, reason) overriding system value values ($1, $2, 1, 'lost')",
+        "action": "(id, job_id, action) overriding system value values ($1, $2, 'cancelled')",
+    }
+    greatest = 2**31 - 1 if table == "lane" else 2**63 - 1
+    counter = await db.fetchval("select pg_get_serial_sequence('pgqueue.' || $1, 'id')", table)
+    await db.execute("set pgqueue.writer to 'on'")
+    for number in (20, greatest):
+        await db.execute(
+            f"insert into pgqueue.{table} {rows[table]}", number, *([] if table == "lane" else [uuid4()])
+        )
+
+    assert await inside.store(pgq).advance_ids(db) == [table]
+    assert await db.fetchval("select nextval($1::text::regclass)", counter) == 21
+
+    # As a version before this one, or an operator, left it.
+    await db.fetchval("select setval($1::text::regclass, $2)", counter, greatest)
+    assert await inside.store(pgq).advance_ids(db) == [table]
+    assert await db.fetchval("select nextval($1::text::regclass)", counter) == 21
     assert await inside.store(pgq).advance_ids(db) == []
