@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pgqueue.client.parts import Parts
 from pgqueue.errors import InvalidFilterError, JobNotFoundError, PgQueueError, WorkflowNotFoundError
-from pgqueue.model.checks import shown
+from pgqueue.model.checks import check_notes, shown
 from pgqueue.model.filters import (
     FIRST_ID,
     LAST_ID,
@@ -20,9 +20,10 @@ from pgqueue.model.filters import (
     read_statuses,
 )
 from pgqueue.model.ids import read_id
-from pgqueue.model.jobs import JobStatus
+from pgqueue.model.jobs import Action, JobStatus
 from pgqueue.model.workflows import (
     MemberPage,
+    Standstill,
     WorkflowDetails,
     WorkflowEdge,
     WorkflowFilter,
@@ -41,10 +42,6 @@ PAGE: Final = 1000
 """Jobs that one read of a graph returns."""
 COUNTED: Final = 10_000
 """Jobs of one workflow that a list counts, at most."""
-NEWEST: Final = 1000
-"""Workflows of the last hour that are measured, at most."""
-PLACES: Final = 2000
-"""Jobs of each place that are looked at for live workflows, the oldest first."""
 LOOKS: Final = 1000
 """Workflows that one read of a search looks at."""
 READS: Final = 10
@@ -133,9 +130,24 @@ class WorkflowViewInterface(Parts):
         )
 
     async def measure_workflows(self) -> WorkflowMeasure:
-        """Return how many workflows there are, and how old the oldest live one is. The cost is bounded."""
+        """Return how many workflows there are. The cost grows with those that have not ended, and slowly."""
         async with self._database.acquire() as connection:
-            return await self._store.measure_workflows(connection, NEWEST, PLACES)
+            return await self._store.measure_workflows(connection)
+
+    async def find_standstill(self, workflow_id: UUID | str) -> Standstill | None:
+        """Return what a workflow stands still for now.
+
+        None: something in it moves or will by itself, it is paused, it has ended, or there is none.
+        """
+        workflow_id = read_id(workflow_id)
+        async with self._database.acquire() as connection:
+            return await self._store.read_standstill(connection, workflow_id)
+
+    async def workflow_actions(self, workflow_id: UUID | str) -> list[Action]:
+        """Return when a workflow was paused and resumed, by whom and why, oldest first."""
+        workflow_id = read_id(workflow_id)
+        async with self._database.acquire() as connection:
+            return await self._store.read_actions(connection, workflow_id)
 
     async def workflow_of(self, job_id: UUID | str) -> UUID | None:
         """Return the id of the workflow that a job belongs to; None: to none."""
@@ -182,20 +194,29 @@ class WorkflowViewInterface(Parts):
                 return
             after = rows[-1].id
 
-    async def pause_workflow(self, workflow_id: UUID | str) -> None:
+    async def pause_workflow(
+        self, workflow_id: UUID | str, *, reason: str | None = None, actor: str | None = None
+    ) -> None:
         """Pause a workflow: what is ready or running goes on, and what waits for others stays.
 
-        Raises WorkflowNotFoundError.
+        *actor* and *reason* are recorded in its history. Raises WorkflowNotFoundError and InvalidOptionError.
         """
-        await self._pause_workflow(read_id(workflow_id), paused=True)
+        await self._pause_workflow(read_id(workflow_id), paused=True, reason=reason, actor=actor)
 
-    async def resume_workflow(self, workflow_id: UUID | str) -> None:
-        """Let a paused workflow go on. Raises WorkflowNotFoundError."""
-        await self._pause_workflow(read_id(workflow_id), paused=False)
+    async def resume_workflow(
+        self, workflow_id: UUID | str, *, reason: str | None = None, actor: str | None = None
+    ) -> None:
+        """Let a paused workflow go on. See pause_workflow."""
+        await self._pause_workflow(read_id(workflow_id), paused=False, reason=reason, actor=actor)
 
-    async def _pause_workflow(self, workflow_id: UUID, *, paused: bool) -> None:
+    async def _pause_workflow(
+        self, workflow_id: UUID, *, paused: bool, reason: str | None, actor: str | None
+    ) -> None:
+        check_notes("pause" if paused else "resume", actor=actor, reason=reason)
         async with self._database.acquire() as connection:
-            lanes = await self._store.pause_workflow(connection, workflow_id, paused=paused)
+            lanes = await self._store.pause_workflow(
+                connection, workflow_id, paused=paused, reason=reason, actor=actor
+            )
             if lanes is None:
                 raise await self._no_workflow(connection, workflow_id)
         for lane in lanes:
@@ -221,6 +242,7 @@ def _details(row: ListedRow) -> WorkflowDetails | None:
         parent_job=row.parent_job,
         is_group=row.is_group,
         completed_at=row.completed_at,
+        stalled_at=row.stalled_at,
         counts=None,
     )
 

@@ -27,8 +27,10 @@ class Declaration:
         """Return the family of a gauge, without series."""
         return GaugeMetricFamily(self.name, self.help_text, labels=self.labels)
 
-    def counted(self, count: int) -> CounterMetricFamily:
-        """Return the family of a counter that something else counts."""
+    def counted(self, count: int | None = None) -> CounterMetricFamily:
+        """Return the family of a counter that something else counts; None: without series."""
+        if count is None:
+            return CounterMetricFamily(self.name, self.help_text, labels=self.labels)
         return CounterMetricFamily(self.name, self.help_text, value=count)
 
     def histogram(self) -> HistogramMetricFamily:
@@ -204,30 +206,45 @@ OLDEST_DEAD_LETTER: Final = Declaration(
     "pgqueue_oldest_dead_letter_seconds", "gauge", (), "Age of the oldest dead letter; 0 if there is none"
 )
 
-WORKFLOWS_RECENT: Final = Declaration(
-    "pgqueue_workflows_recent",
-    "gauge",
+WORKFLOWS_STARTED: Final = Declaration(
+    "pgqueue_workflows_started_total",
+    "counter",
+    (),
+    "Workflows enqueued, or opened again by a redrive, by all processes",
+)
+WORKFLOWS_ENDED: Final = Declaration(
+    "pgqueue_workflows_ended_total",
+    "counter",
     ("status",),
-    "Workflows enqueued in the last hour by the status that they have now; of more than 1,000, the newest",
+    "Workflows that have ended, by status; one that is redriven counts again when it ends. Counted by a "
+    "running worker, within seconds",
 )
 WORKFLOWS_LIVE: Final = Declaration(
     "pgqueue_workflows_live",
     "gauge",
     ("state",),
-    "Workflows of which jobs have not ended, by state: active or paused; found by the oldest 2,000 jobs that "
-    "are blocked, scheduled, pending and running each",
+    "Workflows that have not ended, by state: active or paused",
 )
 OLDEST_WORKFLOW: Final = Declaration(
     "pgqueue_oldest_workflow_seconds",
     "gauge",
     (),
-    "Age of the oldest workflow of which jobs have not ended, and which is not paused; 0 if there is none",
+    "Age of the oldest workflow that has not ended and is not paused; 0 if there is none",
 )
-WORKFLOW_BARRIERS: Final = Declaration(
-    "pgqueue_workflow_barriers_waiting",
+WORKFLOWS_STALLED: Final = Declaration(
+    "pgqueue_workflows_stalled",
     "gauge",
     (),
-    "Jobs that wait for several others of their workflow, among the oldest 2,000 that are blocked",
+    "Workflows that stand still: none of their jobs is ready, running or scheduled, nor will be by itself",
+)
+STALLED_WORKFLOW: Final = Declaration(
+    "pgqueue_stalled_workflow_seconds",
+    "gauge",
+    (),
+    "For how long the first of them has stood still; 0 if there is none",
+)
+WORKFLOW_BARRIERS: Final = Declaration(
+    "pgqueue_workflow_barriers_waiting", "gauge", (), "Jobs that wait for several others of their workflow"
 )
 
 OF_A_PROCESS: Final = (
@@ -249,5 +266,6 @@ OF_A_PROCESS: Final = (
 OF_THE_DATABASE: Final = (
     *(DATABASE_UP, QUEUE_JOBS, QUEUE_OLDEST_PENDING, QUEUE_ENQUEUED, QUEUE_FINISHED, QUEUE_DRAIN),
     *(QUEUE_PAUSED, WORKERS_ALIVE, WORKERS_LEASE_AGE, WORKERS_LOOP_LAG, LONGEST_RUNNING_JOB),
-    *(OLDEST_DEAD_LETTER, WORKFLOWS_RECENT, WORKFLOWS_LIVE, OLDEST_WORKFLOW, WORKFLOW_BARRIERS),
+    *(OLDEST_DEAD_LETTER, WORKFLOWS_STARTED, WORKFLOWS_ENDED, WORKFLOWS_LIVE, OLDEST_WORKFLOW),
+    *(WORKFLOWS_STALLED, STALLED_WORKFLOW, WORKFLOW_BARRIERS),
 )

@@ -10,8 +10,7 @@ from typing import Final
 
 import anyio
 import asyncpg
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
 from prometheus_client.registry import Collector
 
 from pgqueue.app import PgQueue
@@ -141,11 +140,11 @@ class _Database(Collector):
         """Seconds since the latest measurement."""
         return float("inf") if self._latest is None else time.monotonic() - self._latest[0]
 
-    def describe(self) -> Iterable[GaugeMetricFamily]:
+    def describe(self) -> Iterable[Metric]:
         """Return the families without their values."""
         return [declared.DATABASE_UP.gauge(), *families(None, cap=self._cap)]
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
+    def collect(self) -> Iterable[Metric]:
         """Return the latest measurement, unless it is stale."""
         latest, up = self._latest, declared.DATABASE_UP.gauge()
         if latest is None or time.monotonic() - latest[0] > STALE:

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
 from pgqueue.metrics import declared
 from pgqueue.metrics.labels import Cap
-from pgqueue.model.jobs import JobStatus
+from pgqueue.model.jobs import TERMINAL
 from pgqueue.model.measures import QueueMeasure, WorkerMeasure
 from pgqueue.model.workflows import WorkflowMeasure
 
@@ -24,8 +25,8 @@ WORKERS: Final = (
 )
 
 WORKFLOWS: Final = (
-    *(declared.WORKFLOWS_RECENT, declared.WORKFLOWS_LIVE),
-    *(declared.OLDEST_WORKFLOW, declared.WORKFLOW_BARRIERS),
+    *(declared.WORKFLOWS_LIVE, declared.OLDEST_WORKFLOW, declared.WORKFLOWS_STALLED),
+    *(declared.STALLED_WORKFLOW, declared.WORKFLOW_BARRIERS),
 )
 
 
@@ -40,15 +41,20 @@ class Snapshot:
     workflows: WorkflowMeasure
 
 
-def families(snapshot: Snapshot | None, *, cap: Cap) -> list[GaugeMetricFamily]:
-    """Return the gauges of *snapshot*; without a snapshot they have no series."""
+def families(snapshot: Snapshot | None, *, cap: Cap) -> list[Metric]:
+    """Return the metrics of *snapshot*; without a snapshot they have no series."""
     of_queues, of_workers = [each.gauge() for each in QUEUES], [each.gauge() for each in WORKERS]
     of_workflows = [each.gauge() for each in WORKFLOWS]
+    started, ended = declared.WORKFLOWS_STARTED.counted(), declared.WORKFLOWS_ENDED.counted()
     if snapshot is not None:
         _add_queues(of_queues, snapshot.queues, cap)
         _add_workers(of_workers, snapshot)
         _add_workflows(of_workflows, snapshot.workflows)
-    return [*of_queues, *of_workers, *of_workflows]
+        started.add_metric([], snapshot.workflows.started)
+        # From the start: Prometheus does not see the first increase of a series that did not exist.
+        for status in sorted(TERMINAL):
+            ended.add_metric([status.value], snapshot.workflows.ended.get(status, 0))
+    return [*of_queues, *of_workers, started, ended, *of_workflows]
 
 
 def _add_queues(series: Sequence[GaugeMetricFamily], queues: Iterable[QueueMeasure], cap: Cap) -> None:
@@ -84,10 +90,10 @@ def _add_workers(series: Sequence[GaugeMetricFamily], snapshot: Snapshot) -> Non
 
 
 def _add_workflows(series: Sequence[GaugeMetricFamily], workflows: WorkflowMeasure) -> None:
-    recent, live, oldest, barriers = series
-    for status in JobStatus:
-        recent.add_metric([status.value], workflows.recent.get(status, 0))
+    live, oldest, stalled, stalled_age, barriers = series
     live.add_metric(["active"], workflows.live - workflows.paused)
     live.add_metric(["paused"], workflows.paused)
     oldest.add_metric([], workflows.oldest_age or 0.0)
+    stalled.add_metric([], workflows.stalled)
+    stalled_age.add_metric([], workflows.stalled_age or 0.0)
     barriers.add_metric([], workflows.barriers)

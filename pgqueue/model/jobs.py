@@ -158,13 +158,16 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """An operator's action on a job."""
+    """An operator's action on a job, or on a workflow as a whole."""
 
     at: datetime
     action: str
-    """"cancelled", "cancel_requested", "redriven", "requeued", "discarded" or "reprioritised"."""
+    """"cancelled", "cancel_requested", "redriven", "requeued", "discarded" or "reprioritised".
+
+    Of a workflow: "paused" or "resumed".
+    """
     attempt: int
-    """The number of attempts at that time."""
+    """The number of attempts at that time; 0 for a workflow."""
     reason: str | None
     actor: str
     """The name that the caller gave; otherwise the database user."""

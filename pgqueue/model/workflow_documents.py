@@ -29,6 +29,8 @@ class WorkflowDocument(TypedDict):
     """Whether each of its jobs has ended too: some may be running that its end did not need."""
     is_paused: bool
     paused_at: Time | None
+    stalled_at: Time | None
+    """Since when nothing in it moves, and nothing will by itself. Noticed within seconds; null: it moves."""
     created_at: Time
     completed_at: Time | None
     last_job: Id | None
@@ -70,6 +72,7 @@ def workflow_document(workflow: WorkflowDetails) -> WorkflowDocument:
         "is_over": workflow.is_over,
         "is_paused": workflow.paused_at is not None,
         "paused_at": _time(workflow.paused_at),
+        "stalled_at": _time(workflow.stalled_at),
         "created_at": workflow.created_at.isoformat(),
         "completed_at": _time(workflow.completed_at),
         "last_job": None if workflow.is_group else str(workflow.root),

@@ -56,6 +56,8 @@ class WorkflowDetails(Workflow):
     is_group: bool
     """Whether it ends with a group, so that its root is no job."""
     completed_at: datetime | None
+    stalled_at: datetime | None
+    """Since when nothing in it moves, as a worker has noticed; None: something does."""
     counts: Mapping[JobStatus, int] | None
     """Its jobs by status; a status that none has is absent. None: it has more than a list counts."""
 
@@ -80,6 +82,35 @@ class WorkflowMember(WorkflowJob):
     """The number of the last attempt; None while the job goes on, and if it never started."""
     has_result: bool
     error: JobError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standstill:
+    """Nothing in a workflow moves: none of its jobs is ready, running or scheduled, nor will be by itself."""
+
+    job_id: UUID | None
+    """A job of it that waits. None: all have ended, and its end was not counted yet."""
+    task: str | None
+    event: str | None
+    """The event that the job waits for, without a time limit. None: it waits for others."""
+    is_blocked: bool
+    """Whether it waits. False: it stands in no queue; the upkeep of a worker puts it right."""
+
+    def __str__(self) -> str:
+        """Say what it stands still for, in a sentence."""
+        if self.job_id is None:
+            return "All its jobs have ended, but its end was not counted; a running worker does that."
+        if self.event is not None:
+            return (
+                f"Job {self.job_id} ({self.task}) waits for event {self.event!r} and has no time limit: "
+                "send the event, or cancel the workflow."
+            )
+        if not self.is_blocked:
+            return f"Job {self.job_id} ({self.task}) stands in no queue; a running worker puts it right."
+        return (
+            f"Job {self.job_id} ({self.task}) waits for others, and none of them is ready, running or "
+            "scheduled. A running worker looks for missed ends once a minute; if this stays, cancel it."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +162,24 @@ class MemberPage:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowMeasure:
-    """What there is of workflows. Bounded samples: of very many, not all are looked at."""
+    """What there is of workflows. That one has ended, or stands still, a worker notices within seconds."""
 
-    recent: Mapping[JobStatus, int]
-    """Those enqueued in the last hour, by status."""
+    ended: Mapping[JobStatus, int]
+    """How many have ended so far, by status; a redriven one counts again each time that it ends."""
     live: int
-    """Those of which jobs have not ended."""
+    """Those that have not ended."""
     paused: int
     """Those of them that are paused."""
     oldest_age: float | None
     """How many seconds ago the oldest live one that is not paused was enqueued; None: there is none."""
+    stalled: int
+    """Those in which nothing moves, and nothing will by itself."""
+    stalled_age: float | None
+    """For how many seconds the first of them has stood still; None: there is none."""
     barriers: int
     """Jobs that wait for several others."""
+
+    @property
+    def started(self) -> int:
+        """How many have been enqueued, or were opened again by a redrive."""
+        return sum(self.ended.values()) + self.live

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pgqueue.events.kinds import JobMoved
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.workflows import WorkflowMeasure, WorkflowMember
+from pgqueue.model.workflows import Standstill, WorkflowMeasure, WorkflowMember
 from pgqueue.store.base import Statements, id_list, job_moved
 from pgqueue.store.graph import Barrier, Graph
 from pgqueue.store.jobs import read_error
@@ -51,6 +51,7 @@ class ListedRow(NamedTuple):
     parent_job: UUID | None
     created_at: datetime
     paused_at: datetime | None
+    stalled_at: datetime | None
     status: str | None
     is_group: bool
     completed_at: datetime | None
@@ -208,18 +209,35 @@ class WorkflowStatements(Statements):
             for row in rows
         ]
 
-    async def measure_workflows(self, connection: Connection, newest: int, places: int) -> WorkflowMeasure:
-        """Return what there is of workflows, looking at that many of the newest, and jobs of each place."""
-        row = await connection.fetchrow(self._sql["measure_workflows"], newest, places)
+    async def measure_workflows(self, connection: Connection) -> WorkflowMeasure:
+        """Return what there is of workflows."""
+        row = await connection.fetchrow(self._sql["measure_workflows"])
         assert row is not None
-        statuses = map(JobStatus, row["statuses"])
         return WorkflowMeasure(
-            dict(zip(statuses, row["workflows"], strict=True)),
-            row["live"],
-            row["paused"],
-            row["oldest_age"],
-            row["barriers"],
+            ended=dict(zip(map(JobStatus, row["statuses"]), row["ended"], strict=True)),
+            live=row["live"],
+            paused=row["paused"],
+            oldest_age=row["oldest_age"],
+            stalled=row["stalled"],
+            stalled_age=row["stalled_age"],
+            barriers=row["barriers"],
         )
+
+    async def watch_workflows(
+        self, connection: Connection, after: UUID, limit: int
+    ) -> tuple[int, UUID | None]:
+        """Note which of the next open workflows behind id *after* have ended, and which stand still.
+
+        Returns how many were looked at, and the last of them; None: there was none.
+        """
+        row = await connection.fetchrow(self._sql["watch_workflows"], after, limit)
+        assert row is not None
+        return row["looked"], row["reached"]
+
+    async def read_standstill(self, connection: Connection, workflow_id: UUID) -> Standstill | None:
+        """Return what an open workflow stands still for; None: it does not."""
+        row = await connection.fetchrow(self._sql["read_standstill"], workflow_id)
+        return None if row is None else Standstill(row["id"], row["task"], row["waits"], row["is_blocked"])
 
     async def find_workflow_of(self, connection: Connection, job_id: UUID) -> UUID | None:
         """Return the workflow that a job belongs to, or None."""
@@ -281,10 +299,18 @@ class WorkflowStatements(Statements):
         )
 
     async def pause_workflow(
-        self, connection: Connection, workflow_id: UUID, *, paused: bool
+        self,
+        connection: Connection,
+        workflow_id: UUID,
+        *,
+        paused: bool,
+        reason: str | None = None,
+        actor: str | None = None,
     ) -> list[int] | None:
         """Pause a workflow or let it go on; return lanes with new ready jobs, or None if there is none."""
-        lanes: list[int] | None = await connection.fetchval(self._sql["pause_workflow"], workflow_id, paused)
+        lanes: list[int] | None = await connection.fetchval(
+            self._sql["pause_workflow"], workflow_id, paused, reason, actor
+        )
         return lanes
 
     def _columns(self, graph: Graph) -> tuple[str, ...]:

@@ -40,6 +40,7 @@ from pgqueue.upkeep.tidying import tidying_chores
 from pgqueue.upkeep.tools import Tools
 from pgqueue.upkeep.unblocking import Unblocking
 from pgqueue.upkeep.unknown_tasks import UnknownTasks
+from pgqueue.upkeep.watching_workflows import WatchingWorkflows
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -67,6 +68,7 @@ def chores_of(
         Unblocking(tools),
         Attending(tools, attender),
         Sweeping(tools),
+        WatchingWorkflows(tools),
         Redriving(tools),
         Expiring(tools),
         UnknownTasks(tools, registry, unknown_task_grace),

@@ -2,7 +2,7 @@
 --
 -- A status that is null: the root is gone.
 
-select listed.id, listed.root, listed.name, listed.parent_job, listed.created_at, listed.paused_at,
+select listed.id, listed.root, listed.name, listed.parent_job, listed.created_at, listed.paused_at, listed.stalled_at,
        case when ending.id is null then pgqueue.status_of(listed.root)::text
             else case ending.state when 'fired' then 'succeeded' when 'failed' then 'failed' else 'blocked' end end as status,
        ending.id is not null as is_group,

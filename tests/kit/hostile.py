@@ -127,6 +127,7 @@ ROWS: Mapping[str, Mapping[str, str]] = {
     "setting": {"kind": "'task'", "name": "ID::text"},
     "expiry": {"job_id": "ID", "check_at": "now()"},
     "workflow": {"id": "ID", "root": "ID"},
+    "workflow_tally": {"status": "'failed'"},
     "barrier": {"id": "ID", "workflow_id": "ID", "is_join": "false", "total": "1", "open": "1"},
     "edge": {"upstream": "ID", "downstream": "ID", "position": "0", "direct": "false"},
     "note": {"node_id": "ID"},

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 CLAIMED = JobsClaimed([claimed_job("add", lane=1, waited=0.5)], {1: Lane(1, "sums", 0, "")})
 
-NO_WORKFLOWS = WorkflowMeasure({}, 0, 0, None, 0)
+NO_WORKFLOWS = WorkflowMeasure({}, 0, 0, None, 0, None, 0)
 
 
 @pytest.fixture
@@ -493,17 +493,26 @@ async def test_workflows_are_measured_as_they_are_now(pgq: PgQueue) -> None:
     await pgq.pause_workflow(paused.workflow_id)
     measured = await pgq.measure_workflows()
     seen = await samples(Metrics(pgq))
+
+    async def all_have_ended() -> bool:
+        return (await pgq.measure_workflows()).live == 0
+
     async with pgq.worker():
         await waiting.join(60)
         await paused.join(60)
+        await eventually(all_have_ended)
     after = await pgq.measure_workflows()
+    ended = await samples(Metrics(pgq))
 
     assert before[key("pgqueue_oldest_workflow_seconds")] == 0
     assert 0 < seen[key("pgqueue_oldest_workflow_seconds")] < 3600
     assert seen[key("pgqueue_workflows_live", state="paused")] == 1
     assert seen[key("pgqueue_workflow_barriers_waiting")] == 1
-    assert seen[key("pgqueue_workflows_recent", status="blocked")] == 2
-    assert measured.recent == {JobStatus.BLOCKED: 2}
+    assert seen[key("pgqueue_workflows_started_total")] == 2
+    assert seen[key("pgqueue_workflows_ended_total", status="succeeded")] == 0
+    assert ended[key("pgqueue_workflows_started_total")] == 2
+    assert ended[key("pgqueue_workflows_ended_total", status="succeeded")] == 2
+    assert measured.ended == {}
     assert (measured.live, measured.paused, measured.barriers) == (2, 1, 1)
     assert measured.oldest_age is not None
-    assert after == WorkflowMeasure({JobStatus.SUCCEEDED: 2}, 0, 0, None, 0)
+    assert after == WorkflowMeasure({JobStatus.SUCCEEDED: 2}, 0, 0, None, 0, None, 0)

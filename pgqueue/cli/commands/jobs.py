@@ -184,13 +184,18 @@ def describe_job(job: Job, attempts: Sequence[Attempt], actions: Sequence[Action
         version = f" ({past.version})" if past.version else ""
         times = f"{known(moment, past.started_at)} to {moment(past.ended_at)}"
         lines.append(plain(f"  {past.attempt}  {times}{worker}{version}  {past.reason}{error}"))
-    if actions:
-        lines += ["", "operator actions:"]
+    lines += describe_actions(actions)
+    if job.error is not None and job.error.traceback:
+        lines += ["", plain(job.error.traceback.rstrip(), keep_lines=True)]
+    return lines
+
+
+def describe_actions(actions: Sequence[Action]) -> list[str]:
+    """Return what operators did, as lines."""
+    lines = ["", "operator actions:"] if actions else []
     for action in actions:
         why = f": {action.reason}" if action.reason else ""
         lines.append(plain(f"  {moment(action.at)}  {action.action} by {action.actor}{why}"))
-    if job.error is not None and job.error.traceback:
-        lines += ["", plain(job.error.traceback.rstrip(), keep_lines=True)]
     return lines
 
 

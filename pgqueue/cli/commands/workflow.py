@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, TypeVar
 from uuid import UUID
 
 import typer
 
-from pgqueue import JobStatus, PgQueue
+from pgqueue import Action, JobStatus, PgQueue
+from pgqueue.cli.commands.jobs import describe_actions
 from pgqueue.cli.output import known, plain, print_json, print_lines, print_table, say, table
 from pgqueue.cli.parameters import Actor, App, AsJson, Cursor, Dsn, Limit, Note, Schema, call, in_utc, user
+from pgqueue.model.documents import action_document
 from pgqueue.model.figures import duration, moment
 from pgqueue.model.filters import read_statuses
 from pgqueue.model.workflow_documents import member_document, workflow_document
-from pgqueue.model.workflows import MemberPage, WorkflowDetails, WorkflowFilter, WorkflowMember
+from pgqueue.model.workflows import MemberPage, Standstill, WorkflowDetails, WorkflowFilter, WorkflowMember
 from pgqueue.workflows.export import GraphFormat
+
+T = TypeVar("T")
 
 workflow = typer.Typer(no_args_is_help=True, help="List, show, draw and operate workflows.")
 
@@ -93,16 +97,19 @@ def show_workflow(
     stderr; 2 wrong usage; 130 interrupted.
     """
 
-    async def look(pgq: PgQueue) -> tuple[WorkflowDetails, MemberPage]:
+    async def look(pgq: PgQueue) -> tuple[WorkflowDetails, MemberPage, Standstill | None, list[Action]]:
         details = await pgq.workflow_details(workflow_id)
-        return details, await pgq.workflow_jobs(workflow_id, status=status, limit=limit, cursor=cursor)
+        page = await pgq.workflow_jobs(workflow_id, status=status, limit=limit, cursor=cursor)
+        still = None if details.is_terminal else await pgq.find_standstill(workflow_id)
+        return details, page, still, await pgq.workflow_actions(workflow_id)
 
-    found, page = call(app, dsn, schema, look)
+    found, page, still, actions = call(app, dsn, schema, look)
     if as_json:
         jobs = [member_document(job) for job in page.jobs]
-        print_json({**workflow_document(found), "jobs": jobs, "cursor": page.cursor})
+        done = [action_document(each) for each in actions]
+        print_json({**workflow_document(found), "jobs": jobs, "cursor": page.cursor, "actions": done})
     else:
-        print_lines(describe_workflow(found))
+        print_lines(describe_workflow(found, still))
         print_table(
             table(
                 ["job", "status", "task", "attempt", "duration", "details"],
@@ -112,6 +119,7 @@ def show_workflow(
         )
         if page.cursor is not None:
             typer.echo(f"next page: --cursor {page.cursor}")
+        print_lines(describe_actions(actions))
     if found.is_terminal and found.status is not JobStatus.SUCCEEDED:
         raise typer.Exit(1)
 
@@ -143,13 +151,7 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """Cancel the jobs of a workflow that have not ended. Running ones are asked to stop."""
-    count = _change(
-        app,
-        dsn,
-        schema,
-        workflow_id,
-        lambda pgq: pgq.cancel_workflow(workflow_id, reason=note, actor=user(actor)),
-    )
+    count = _change(app, dsn, schema, workflow_id, PgQueue.cancel_workflow, note, actor)
     say(as_json, {"cancelled": count}, f"{count:,} {_jobs(count)} cancelled or asked to stop")
 
 
@@ -164,27 +166,35 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Redrive the failed jobs of a workflow. What was cancelled because of them waits again."""
-    count = _change(
-        app,
-        dsn,
-        schema,
-        workflow_id,
-        lambda pgq: pgq.retry_workflow(workflow_id, reason=note, actor=user(actor)),
-    )
+    count = _change(app, dsn, schema, workflow_id, PgQueue.retry_workflow, note, actor)
     say(as_json, {"redriven": count}, f"{count:,} {_jobs(count)} redriven")
 
 
 @workflow.command("pause")
-def pause(workflow_id: OneWorkflow, app: App = None, dsn: Dsn = None, schema: Schema = "pgqueue") -> None:
+def pause(
+    workflow_id: OneWorkflow,
+    app: App = None,
+    dsn: Dsn = None,
+    schema: Schema = "pgqueue",
+    note: Note = None,
+    actor: Actor = None,
+) -> None:
     """Pause a workflow: of what waits in it for other jobs, nothing becomes ready."""
-    call(app, dsn, schema, lambda pgq: pgq.pause_workflow(workflow_id))
+    _change(app, dsn, schema, workflow_id, PgQueue.pause_workflow, note, actor)
     typer.echo("paused")
 
 
 @workflow.command("resume")
-def resume(workflow_id: OneWorkflow, app: App = None, dsn: Dsn = None, schema: Schema = "pgqueue") -> None:
+def resume(
+    workflow_id: OneWorkflow,
+    app: App = None,
+    dsn: Dsn = None,
+    schema: Schema = "pgqueue",
+    note: Note = None,
+    actor: Actor = None,
+) -> None:
     """Let a paused workflow go on."""
-    call(app, dsn, schema, lambda pgq: pgq.resume_workflow(workflow_id))
+    _change(app, dsn, schema, workflow_id, PgQueue.resume_workflow, note, actor)
     typer.echo("resumed")
 
 
@@ -193,18 +203,20 @@ def _change(
     dsn: str | None,
     schema: str,
     workflow_id: UUID,
-    change: Callable[[PgQueue], Awaitable[int]],
-) -> int:
-    """Return how many jobs *change* has changed. Raises WorkflowNotFoundError."""
+    change: Callable[..., Awaitable[T]],
+    note: str | None,
+    actor: str | None,
+) -> T:
+    """Return what *change*, a method of PgQueue, returns. Raises WorkflowNotFoundError."""
 
-    async def look_and_change(pgq: PgQueue) -> int:
+    async def look_and_change(pgq: PgQueue) -> T:
         await pgq.workflow_details(workflow_id)
-        return await change(pgq)
+        return await change(pgq, workflow_id, reason=note, actor=user(actor))
 
     return call(app, dsn, schema, look_and_change)
 
 
-def describe_workflow(found: WorkflowDetails) -> list[str]:
+def describe_workflow(found: WorkflowDetails, still: Standstill | None = None) -> list[str]:
     """Return what is known about a workflow as a whole, as lines."""
     facts = {
         "workflow": str(found.id),
@@ -213,6 +225,7 @@ def describe_workflow(found: WorkflowDetails) -> list[str]:
         "jobs": describe_counts(found),
         "created": moment(found.created_at),
         "paused": known(moment, found.paused_at),
+        "still": None if still is None else f"nothing moves. {still}",
         "completed": known(moment, found.completed_at),
         "duration": known(duration, _seconds(found.created_at, found.completed_at)),
         "last job": None if found.is_group else str(found.root),

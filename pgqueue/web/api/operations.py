@@ -284,10 +284,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "Pause a workflow: nothing that waits in it becomes ready",
         _shows(outputs.WorkflowOverview),
         NO_WORKFLOW,
-        body=inputs.NoFields,
+        body=inputs.Because,
     ),
     "resume_workflow": Operation(
-        "Let a paused workflow go on", _shows(outputs.WorkflowOverview), NO_WORKFLOW, body=inputs.NoFields
+        "Let a paused workflow go on", _shows(outputs.WorkflowOverview), NO_WORKFLOW, body=inputs.Because
+    ),
+    "workflow_actions": Operation(
+        "List when a workflow was paused and resumed", _shows(outputs.Actions), NO_WORKFLOW
     ),
     "metrics": Operation("Get metrics for Prometheus", {200: Response("All metrics.", None, TEXT)}),
     "openapi": Operation("Describe this API", {200: Response("An OpenAPI document.")}),

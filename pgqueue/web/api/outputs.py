@@ -92,7 +92,7 @@ class Attempts(TypedDict):
 
 
 class Actions(TypedDict):
-    """Operator actions on a job, oldest first."""
+    """Operator actions on a job, or on a workflow as a whole, oldest first."""
 
     actions: list[ActionDocument]
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.app import PgQueue
-from pgqueue.web.api.inputs import Because, NoFields
+from pgqueue.web.api.inputs import Because
 from pgqueue.web.api.outputs import ChangedWorkflow
 from pgqueue.web.api.workflows import overview
 from pgqueue.web.http.bodies import read_json
@@ -46,10 +45,10 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
     async def resume(request: Request) -> Response:
         return await set_paused(request, "resume", pgq.resume_workflow)
 
-    async def set_paused(request: Request, action: Action, do: Callable[[UUID], Awaitable[None]]) -> Response:
+    async def set_paused(request: Request, action: Action, do: Callable[..., Awaitable[None]]) -> Response:
         found = await find_workflow(request, pgq, access, action)
-        await read_json(request, settings, NoFields)
-        await do(found.id)
+        body = await read_json(request, settings, Because)
+        await do(found.id, reason=body.reason, actor=access.actor_of(request))
         return JsonResponse(overview(request, await pgq.workflow_details(found.id)), headers=NO_STORE)
 
     return [

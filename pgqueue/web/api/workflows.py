@@ -7,16 +7,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.app import PgQueue
+from pgqueue.model.documents import action_document
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.workflow_documents import member_document, workflow_document
 from pgqueue.model.workflows import WorkflowDetails, WorkflowMember
 from pgqueue.web.api.inputs import (
     GraphQuery,
+    NoQuery,
     PollQuery,
     WorkflowNodeQuery,
     WorkflowQuery,
 )
 from pgqueue.web.api.outputs import (
+    Actions,
     WorkflowNode,
     WorkflowNodes,
     WorkflowOverview,
@@ -75,6 +78,13 @@ def routes(pgq: PgQueue, access: Access, long_polls: LongPolls, changes: Workflo
         }
         return JsonResponse(document, headers={**NO_STORE, **header})
 
+    async def actions(request: Request) -> Response:
+        found = await find_workflow(request, pgq, access, "read")
+        read_query(request, NoQuery)
+        done = await pgq.workflow_actions(found.id)
+        document: Actions = {"actions": [action_document(each) for each in done]}
+        return JsonResponse(document, headers=NO_STORE)
+
     async def graph(request: Request) -> Response:
         found = await find_workflow(request, pgq, access, "read")
         form = read_query(request, GraphQuery).format
@@ -86,6 +96,7 @@ def routes(pgq: PgQueue, access: Access, long_polls: LongPolls, changes: Workflo
         Route("/workflows", list_workflows, name="workflows"),
         Route("/workflows/{id}", poll, name="workflow"),
         Route("/workflows/{id}/nodes", list_nodes, name="workflow_nodes"),
+        Route("/workflows/{id}/actions", actions, name="workflow_actions"),
         Route("/workflows/{id}/graph", graph, name="workflow_graph"),
     ]
 

@@ -143,6 +143,8 @@ class WorkflowPages:
             jobs=[(job, stretch(job, found.created_at, _end(found, now))) for job in page.jobs],
             older=f"{here}?{urlencode([*kept, ('cursor', page.cursor)])}#jobs" if page.cursor else None,
             first=f"{here}?{urlencode(kept)}#jobs" if cursor else None,
+            still=None if found.is_terminal else await self._pages.pgq.find_standstill(found.id),
+            actions=await self._pages.pgq.workflow_actions(found.id),
             live=sum(count for each, count in (found.counts or {}).items() if each not in TERMINAL),
             now=now,
         )
@@ -170,26 +172,20 @@ class WorkflowPages:
         return await self._change(request, "redrive", self._pages.pgq.retry_workflow, "workflow_retried")
 
     async def _change(
-        self, request: Request, action: Action, do: Callable[..., Awaitable[int]], done: str
+        self, request: Request, action: Action, do: Callable[..., Awaitable[int | None]], done: str
     ) -> Response:
         found = await find_workflow(request, self._pages.pgq, self._pages.access, action)
         form = await read_form(request, self._pages.settings)
         count = await do(found.id, reason=reason_in(form), actor=self._pages.actor(request))
-        return self._pages.go(request, f"/workflows/{found.id}?done={done if count else 'nothing'}")
+        return self._pages.go(request, f"/workflows/{found.id}?done={'nothing' if count == 0 else done}")
 
     async def pause(self, request: Request) -> Response:
         """Let nothing become ready that waits in it."""
-        found = await find_workflow(request, self._pages.pgq, self._pages.access, "pause")
-        await read_form(request, self._pages.settings)
-        await self._pages.pgq.pause_workflow(found.id)
-        return self._pages.go(request, f"/workflows/{found.id}?done=workflow_paused")
+        return await self._change(request, "pause", self._pages.pgq.pause_workflow, "workflow_paused")
 
     async def resume(self, request: Request) -> Response:
         """Let it go on."""
-        found = await find_workflow(request, self._pages.pgq, self._pages.access, "resume")
-        await read_form(request, self._pages.settings)
-        await self._pages.pgq.resume_workflow(found.id)
-        return self._pages.go(request, f"/workflows/{found.id}?done=resumed")
+        return await self._change(request, "resume", self._pages.pgq.resume_workflow, "resumed")
 
 
 def _end(found: WorkflowDetails, now: datetime) -> datetime:
