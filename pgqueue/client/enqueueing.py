@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -100,9 +101,9 @@ class EnqueueInterface(JobInterface):
         if observers.want(BatchSent):
             observers.emit(BatchSent("enqueue", len(graph.nodes), time.monotonic() - started_at))
         if observers.want(JobsEnqueued):
-            jobs = _jobs_of(graph)
-            counts = Counter((job.task, job.queue) for job in jobs)
-            observers.emit(JobsEnqueued(counts, lambda: jobs, is_committed=connection is None))
+            observers.emit(
+                JobsEnqueued(_counts_of(graph), partial(_jobs_of, graph), is_committed=connection is None)
+            )
 
     async def enqueue_by_name(
         self,
@@ -201,6 +202,17 @@ class EnqueueInterface(JobInterface):
         (seconds or a timedelta). Raises InvalidOptionError, DatabaseUnavailableError.
         """
         return await self._inbox.mark_processed(source, event_id, ttl, connection)
+
+
+def _counts_of(graph: Graph) -> Mapping[tuple[str, str], int]:
+    """Return how many jobs of each task and queue *graph* has."""
+    templates = graph.templates
+    counts: Counter[tuple[str, str]] = Counter()
+    jobs = Counter(id(node.job.template) for node in graph.nodes if node.job is not None)
+    for number, count in jobs.items():
+        template = templates[number]
+        counts[template.task, template.lane[0]] += count
+    return counts
 
 
 def _jobs_of(graph: Graph) -> list[JobMoved]:

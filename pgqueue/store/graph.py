@@ -1,28 +1,28 @@
 """A workflow as rows to be written: nodes, what they wait for, and what is made when they have ended.
 
 Values only. Ids grow along the edges: a statement that locks jobs by id locks upstream ones first.
+
+What there is for each member is a tuple: tuples are made in C, and frozen dataclasses attribute by attribute.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 from pgqueue.store.values import Template
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
+class NewJob(NamedTuple):
     """A job to be written: what `NewJobs.add` takes beside the id. `document`: its arguments, as JSON."""
 
     template: Template
     document: str
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """A node of a workflow. `job` is None for a join: the end of a group, which is no job.
 
     `takes_inputs`: its handler is given the results of the nodes before it.
@@ -50,8 +50,7 @@ class Barrier:
     fail_fast: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+class Edge(NamedTuple):
     """`downstream` waits for `upstream`, which may also be a job that exists already.
 
     `position`: the place of the upstream's result among the inputs, from 0. `direct`: a link of a chain. Both
@@ -98,8 +97,13 @@ class Graph:
     @property
     def lanes(self) -> set[tuple[str, int]]:
         """The lanes of all jobs, by queue and priority."""
+        return {template.lane for template in self.templates.values()}
+
+    @property
+    def templates(self) -> dict[int, Template]:
+        """What its jobs are made from, by the identities of these objects: most jobs share one."""
         jobs = [node.job for node in self.nodes if node.job is not None]
-        return {job.template.lane for job in (*jobs, *(each.job for each in self.callbacks))}
+        return {id(job.template): job.template for job in (*jobs, *(each.job for each in self.callbacks))}
 
     def first_jobs(self) -> list[NewJob]:
         """Return the jobs that can run at once."""

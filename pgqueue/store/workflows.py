@@ -315,11 +315,11 @@ class WorkflowStatements(Statements):
 
     def _columns(self, graph: Graph) -> tuple[str, ...]:
         graph = _without_timed_links(graph)
-        templates: dict[Template, int] = {}
+        templates = graph.templates
+        place = {key: number for number, key in enumerate(templates, 1)}
         jobs = [(node, node.job) for node in graph.nodes if node.job is not None]
-        calls = [each.job for each in graph.callbacks]
-        numbers = [templates.setdefault(job.template, len(templates) + 1) for _, job in jobs]
-        called = [templates.setdefault(job.template, len(templates) + 1) for job in calls]
+        numbers = [place[id(job.template)] for _, job in jobs]
+        called = [place[id(each.job.template)] for each in graph.callbacks]
         return (
             json.dumps(
                 {
@@ -333,7 +333,7 @@ class WorkflowStatements(Statements):
             self._document(f"[{','.join(job.document for _, job in jobs)}]"),
             f"{{{','.join(map(str, numbers))}}}",
             id_list(node.id for node, _ in jobs if node.takes_inputs),
-            json.dumps([_template(template) for template in templates]),
+            json.dumps([_template(template) for template in templates.values()]),
             json.dumps([_barrier(barrier) for barrier in graph.barriers]),
             id_list(edge.upstream for edge in graph.edges),
             id_list(edge.downstream for edge in graph.edges),
@@ -363,7 +363,7 @@ def _without_timed_links(graph: Graph) -> Graph:
         return graph
     return replace(
         graph,
-        edges=[replace(edge, direct=False) if edge.downstream in links else edge for edge in graph.edges],
+        edges=[edge._replace(direct=False) if edge.downstream in links else edge for edge in graph.edges],
         barriers=[*graph.barriers, *(Barrier(link, is_join=False, total=1) for link in sorted(links))],
     )
 

@@ -35,6 +35,8 @@ In_contra = TypeVar("In_contra", contravariant=True)
 MAX_NODES: Final = 100_000
 """Jobs and joins in one workflow: it is written in one transaction, and compiled in memory."""
 MAX_STAGGER: Final = 24 * 60 * 60.0
+LONG: Final = 100
+"""Parts of a chain that `|` still copies."""
 
 When = Literal["success", "error", "complete"]
 """When a callback's job is made: once the workflow succeeded, or did not, or in any case."""
@@ -148,7 +150,7 @@ class Chain(Canvas[R_co]):
         return replace(self, options=self.options | options, callbacks=callbacks)
 
     def __repr__(self) -> str:
-        return f"<Chain of {len(self.parts)}>"
+        return f"<Chain of {_length(self)}>"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -178,10 +180,22 @@ class Group(Canvas[list[A_co]], Generic[A_co]):
         return f"<Group of {len(self.members)}>"
 
 
+def _length(chain: Chain[Any]) -> int:
+    """Count the parts of a chain; one in front that `|` has nested counts as what it has."""
+    length, first = len(chain.parts), chain.parts[0]
+    while isinstance(first, Chain) and len(first.parts) >= LONG and not first.options and not first.callbacks:
+        length += len(first.parts) - 1
+        first = first.parts[0]
+    return length
+
+
 def then(first: object, after: object) -> Chain[Any]:
-    """Return *first*, then *after*. A chain in front grows: it is not nested anew by each `|`."""
+    """Return *first*, then *after*. A chain in front grows, and is not nested anew by each `|`.
+
+    A long one is: copied each time, chains of n links that are made link by link would take n squared.
+    """
     first, after = canvas_of(first, "the first of a chain"), canvas_of(after, "a link")
-    if isinstance(first, Chain) and not first.options and not first.callbacks:
+    if isinstance(first, Chain) and not first.options and not first.callbacks and len(first.parts) < LONG:
         return Chain((*first.parts, after))
     return Chain((first, after))
 

@@ -20,7 +20,7 @@ from pgqueue.errors import InvalidWorkflowError
 from pgqueue.options.checks import FROM_ARGUMENTS
 from pgqueue.store import Graph
 from pgqueue.tasks import combining
-from pgqueue.tasks.canvas import MAX_NODES, Canvas
+from pgqueue.tasks.canvas import LONG, MAX_NODES, Canvas, Chain
 from pgqueue.tasks.joins import at_least
 
 DSN = "postgresql://localhost/nowhere"
@@ -275,7 +275,11 @@ def test_a_depth_of_a_thousand_is_no_matter_for_chains_and_refused_for_lists(how
         return
     graph = compiled(pgq, canvas)
     assert (len(graph.nodes), len(graph.edges)) == (1001, 1000)
-    assert repr(canvas)
+    if how == "pipes":
+        # No link has copied all those before it.
+        assert repr(canvas) == "<Chain of 1001>"
+        assert isinstance(canvas, Chain)
+        assert len(canvas.parts) <= LONG
 
 
 def test_the_same_call_twice_is_two_jobs() -> None:
