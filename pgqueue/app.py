@@ -56,6 +56,7 @@ from pgqueue.store import Store
 from pgqueue.tasks.codec import Codec
 from pgqueue.tasks.context import JobContext
 from pgqueue.tasks.definition import Isolation, TaskDefinition
+from pgqueue.tasks.pinning import MAX_VERSION_LENGTH, pinned_name
 from pgqueue.tasks.registry import Registry
 from pgqueue.tasks.task import Declare, Task
 from pgqueue.worker import Worker, WorkerSettings
@@ -76,7 +77,6 @@ HookT = TypeVar("HookT", bound=Hook)
 DAYS_AHEAD = 3
 """Days after today whose partitions `migrate` makes."""
 MAX_PAYLOAD = 1024 * 1024
-MAX_VERSION_LENGTH = 200
 LAST_WORDS_WITHIN = 1.0
 """Seconds for which closing waits until notifications are sent."""
 
@@ -191,6 +191,8 @@ class PgQueue(WorkflowInterface, DurableInterface, SettingInterface, MeasureInte
         /,
         *,
         name: str | None = None,
+        version: str | None = None,
+        pin: bool = False,
         isolation: Isolation | None = None,
         **options: Unpack[TaskOptions],
     ) -> Declare: ...
@@ -200,15 +202,20 @@ class PgQueue(WorkflowInterface, DurableInterface, SettingInterface, MeasureInte
         /,
         *,
         name: str | None = None,
+        version: str | None = None,
+        pin: bool = False,
         isolation: Isolation | None = None,
         **options: Any,
     ) -> Any:
         """Declare a function as a task.
 
         Its name is the function's, or *name*; jobs are stored under it, so it outlives renamings of the
-        function only if it is given. *isolation*: "process" runs it in a child process of the worker, which
-        imports the handler's module, is killed at the hard limit, and whose death is a failed attempt. Raises
-        InvalidTaskError, DuplicateTaskError, InvalidOptionError.
+        function only if it is given. *pin*: jobs stay with the version of the code that enqueued them. The
+        task's name becomes `name@version`, and workers that do not declare that version leave its jobs to
+        those that do, as with any unknown task. *version*: that of the handler, by default the PgQueue's.
+        *isolation*: "process" runs it in a child process of the worker, which imports the handler's module,
+        is killed at the hard limit, and whose death is a failed attempt. Raises InvalidTaskError,
+        DuplicateTaskError, InvalidOptionError.
         """
 
         def declare(function: Callable[..., Any]) -> Task[Any, Any]:
@@ -218,6 +225,7 @@ class PgQueue(WorkflowInterface, DurableInterface, SettingInterface, MeasureInte
             task_name = name or getattr(function, "__name__", None)
             if not isinstance(task_name, str):
                 raise InvalidTaskError(f"the handler {function!r} has no name of its own; pass name=")
+            task_name = pinned_name(task_name, version, self.version, pin=pin)
             text("the name of a task", task_name, longest=MAX_TASK_LENGTH)
             level = read_options(f"task {task_name!r}", options, Level.TASK)
             definition = TaskDefinition(task_name, function, level, isolation=isolation)

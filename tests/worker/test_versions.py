@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kit.waiting import eventually, over
 
-from pgqueue import JobHandle, JobStatus, PgQueue
+from pgqueue import InvalidOptionError, InvalidTaskError, JobContext, JobHandle, JobStatus, PgQueue
 from pgqueue.events import AttemptsEnded, Event
 from pgqueue.model.ids import new_id
 from pgqueue.model.job_error import JobError
@@ -210,3 +210,68 @@ async def age(
 
 async def has_met(pgq: PgQueue, job: JobHandle[object]) -> bool:
     return any(each.worker == "wrong" for each in await pgq.attempts(job.id))
+
+
+@pytest.mark.contract("P7.25")
+async def test_a_pinned_job_goes_on_only_on_a_worker_that_declares_its_version(
+    dsn: str, db: Connection
+) -> None:
+    def declare(queue: PgQueue, name: str | None = None, version: str | None = None) -> Any:
+        """Declare it as its code would: each version says which it is."""
+
+        @queue.task(name=name, version=version, pin=True)
+        async def onboard(ctx: JobContext) -> str:
+            await ctx.wait_for_event("go", int)
+            return f"{queue.version} ran {ctx.task}"
+
+        return onboard
+
+    async with PgQueue(dsn, version="1") as old, PgQueue(dsn, version="2") as new:
+        job = await declare(old).enqueue()
+        newer = declare(new)
+        async with old.worker():
+            await eventually(lambda: is_blocked(job))
+        await old.signal(job.id, "go", 1)
+        async with new.worker():
+            # It is claimed once, and left in a lane of its own for workers that declare its version.
+            fresh = await newer.enqueue()
+            await new.signal(fresh.id, "go", 1)
+            assert await fresh.result(timeout=60) == "2 ran onboard@2"
+            aside = "select lane.task from pgqueue.ready join pgqueue.lane on lane.id = ready.lane"
+            await eventually(lambda: holds(db, f"select 'onboard@1' = ({aside})"))
+            assert (await job.refresh()).task == "onboard@1"
+        # The code of the new version takes the old one's jobs over, because it says so.
+        new.task(name="onboard", version="1", pin=True)(newer)
+        async with new.worker():
+            assert await job.result(timeout=60) == "2 ran onboard@1"
+
+
+async def is_blocked(job: JobHandle[Any]) -> bool:
+    return await job.status() is JobStatus.BLOCKED
+
+
+async def holds(db: Connection, question: str) -> bool:
+    return bool(await db.fetchval(question))
+
+
+@pytest.mark.contract("P7.25")
+def test_a_version_that_cannot_be_pinned_is_refused_at_the_declaration() -> None:
+    async def handler() -> None: ...
+
+    plain, versioned = PgQueue("postgresql://nowhere"), PgQueue("postgresql://nowhere", version="7")
+    refused: list[tuple[PgQueue, dict[str, Any], type[Exception]]] = [
+        (plain, {"pin": True}, InvalidTaskError),
+        (plain, {"version": "2"}, InvalidTaskError),
+        (plain, {"pin": 1, "version": "2"}, InvalidTaskError),
+        (plain, {"pin": True, "version": ""}, InvalidOptionError),
+        (plain, {"pin": True, "version": 2}, InvalidOptionError),
+        (plain, {"pin": True, "version": "a\nb"}, InvalidTaskError),
+        (plain, {"pin": True, "version": "\0"}, InvalidOptionError),
+        (plain, {"pin": True, "version": "2" * 200, "name": "n" * 100}, InvalidOptionError),
+    ]
+    for queue, options, error in refused:
+        with pytest.raises(error):
+            queue.task(**options)(handler)
+        assert not list(queue.registry.names)
+    assert versioned.task(pin=True)(handler).name == "handler@7"
+    assert versioned.task(version="8", pin=True)(handler).name == "handler@8"
