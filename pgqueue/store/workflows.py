@@ -107,6 +107,19 @@ class Input(NamedTuple):
     error: str | None
 
 
+class InputResults(NamedTuple):
+    """The results of some inputs of a node, as JSON, in order; None: not stored, or not kept.
+
+    `reached`: the position of the last input. If one of them is a join, whose results are those of others,
+    it `has_joins` and no results.
+    """
+
+    reached: int
+    is_more: bool
+    has_joins: bool
+    results: list[str | None]
+
+
 class Swept(NamedTuple):
     """One step through what waits. `reached`: the last node looked at; None: there was none."""
 
@@ -273,6 +286,14 @@ class WorkflowStatements(Statements):
         """Return the next inputs of a node behind position *after*, in order."""
         rows = await connection.fetch(self._sql["read_inputs"], node_id, after, limit)
         return [Input._make(row) for row in rows]
+
+    async def read_results(
+        self, connection: Connection, node_id: UUID, after: int, limit: int, *, succeeded: bool
+    ) -> InputResults:
+        """Return the results of the next inputs of a node behind position *after*; or of *succeeded* ones."""
+        row = await connection.fetchrow(self._sql["read_results"], node_id, after, limit, succeeded)
+        assert row is not None
+        return InputResults._make(row)
 
     async def cancel_workflow(
         self,

@@ -85,7 +85,7 @@ class Slots:
             rng=host.rng,
             watch=self.deadlines.watch,
             run_isolated=self._run_isolated,
-            inputs=Inputs(scopes.read_inputs, scopes.codec),
+            inputs=Inputs(scopes.read_inputs, scopes.read_results, scopes.codec),
         )
         self._children = ChildProcesses(grace=settings.cancel_grace)
         # Decided once: no job pays for the question.

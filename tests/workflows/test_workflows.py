@@ -149,6 +149,34 @@ async def test_many_results_are_read_by_pages_and_in_input_order(pgq: PgQueue, t
     assert max(tasks.runs[number] for number in numbers) == 2
 
 
+@pytest.mark.contract("P7.5", "P7.12")
+async def test_lists_are_whole_wherever_pages_of_inputs_end(
+    tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgqueue.worker.attempt.inputs.PAGE", 3)
+    for size in range(8):
+        members: list[Any] = [tasks.odd.s(2 * number + 1) for number in range(size)]
+        odds = [2 * number + 1 for number in range(size)]
+        among: list[Any] = [*members[:4], group(*members), *members[4:], group(tasks.nothing.si("x"))]
+        some = [tasks.odd.s(number) for number in range(2 * size)]
+        handles = [
+            await chord(members, tasks.notify.s("list")).enqueue(),
+            await chord(members, tasks.stream.s("stream")).enqueue(),
+            await chord(among, tasks.nested.s("nested")).enqueue(),
+            await chord(members, tasks.review.s(), join="done").enqueue(),
+        ]
+        if size:
+            handles.append(await chord(some, tasks.notify.s("some"), join=at_least(size)).enqueue())
+
+        assert [await handle.result(WITHIN) for handle in handles] == [
+            f"list: {odds}",
+            f"stream: {sum(odds)} {size}",
+            ["nested", [*odds[:4], odds, *odds[4:], ["x"]]],
+            " ".join(map(str, odds)),
+            *([f"some: {odds}"] if size else []),
+        ]
+
+
 @pytest.mark.contract("P7.10", "P7.11")
 async def test_a_join_starts_its_body_by_its_policy(tasks: Tasks) -> None:
     def odds(*numbers: int) -> list[Any]:

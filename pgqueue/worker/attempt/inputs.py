@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
-from pgqueue.store import Input
+from pgqueue.store import Input, InputResults
 from pgqueue.tasks.arguments import UndecodableError
 from pgqueue.tasks.codec import Codec
 from pgqueue.tasks.definition import TaskDefinition
@@ -33,6 +33,15 @@ MAX_LENGTH: Final = 64 * 1024 * 1024
 
 ReadPage = Callable[[UUID, int, int], Awaitable[Sequence[Input]]]
 """Returns up to so many inputs of a node behind a position, in their order."""
+
+
+class ReadResults(Protocol):
+    """Returns the results of as many; of those that have succeeded alone, if asked for."""
+
+    def __call__(self, node: UUID, after: int, limit: int, /, *, succeeded: bool) -> Awaitable[InputResults]:
+        """Read them."""
+
+
 _LISTS: Final = frozenset({"results", "succeeded", "outcomes"})
 
 
@@ -43,8 +52,9 @@ class InvalidInputsError(Exception):
 class Inputs:
     """The inputs of jobs, as the database has them."""
 
-    def __init__(self, read: ReadPage, codec: Codec | None) -> None:
+    def __init__(self, read: ReadPage, read_results: ReadResults, codec: Codec | None) -> None:
         self._read = read
+        self._read_results = read_results
         self._codec = codec
 
     async def call(
@@ -110,25 +120,31 @@ class Inputs:
 
     async def _pages(self, node: UUID, kind: str) -> AsyncIterator[list[str]]:
         """Yield the inputs of *node* as JSON, page by page."""
-        after = -1
-        while rows := await self._read(node, after, PAGE):
-            after = rows[-1].position
-            match kind:
-                case "outcomes":
-                    yield [await self._outcome(row) for row in rows]
-                case "succeeded":
-                    yield [await self._result(row) for row in rows if row.status == "succeeded"]
-                case _:
-                    yield [await self._result(row) for row in rows]
-            if len(rows) < PAGE:
-                return
+        after, is_more = -1, True
+        while is_more:
+            if kind == "outcomes":
+                rows = await self._read(node, after, PAGE)
+                yield [await self._outcome(row) for row in rows]
+                after, is_more = rows[-1].position if rows else after, len(rows) == PAGE
+                continue
+            succeeded = kind == "succeeded"
+            page = await self._read_results(node, after, PAGE, succeeded=succeeded)
+            if page.has_joins:
+                rows = await self._read(node, after, PAGE)
+                yield [await self._result(row) for row in rows if not succeeded or row.status == "succeeded"]
+            else:
+                yield [self._decode(result) for result in page.results]
+            after, is_more = page.reached, page.is_more
 
     async def _result(self, row: Input) -> str:
         if row.is_join:
             return await self._value(row.upstream, "results")
-        if row.result is None:
+        return self._decode(row.result)
+
+    def _decode(self, result: str | None) -> str:
+        if result is None:
             return "null"
-        return row.result if self._codec is None else self._codec.decode(row.result)
+        return result if self._codec is None else self._codec.decode(result)
 
     async def _outcome(self, row: Input) -> str:
         succeeded = row.status == "succeeded"

@@ -13,7 +13,7 @@ from pgqueue.database.pool import Database
 from pgqueue.errors import ContextError, LeaseLostError
 from pgqueue.model.outcomes import Suspended
 from pgqueue.retry.control import Suspend
-from pgqueue.store import Input, Store
+from pgqueue.store import Input, InputResults, Store
 from pgqueue.tasks.canvas import Canvas
 from pgqueue.tasks.codec import Codec
 from pgqueue.tasks.workflow_handle import ChildHandle
@@ -48,6 +48,12 @@ class Scopes:
         """Return what is before a node of a workflow. Raises DatabaseUnavailableError."""
         return await self.database.repeat(
             lambda connection: self.store.read_inputs(connection, node_id, after, limit)
+        )
+
+    async def read_results(self, node_id: UUID, after: int, limit: int, *, succeeded: bool) -> InputResults:
+        """Return the results of what is before it, of all or *succeeded* ones. Raises the same."""
+        return await self.database.repeat(
+            lambda connection: self.store.read_results(connection, node_id, after, limit, succeeded=succeeded)
         )
 
     async def secure_claim(self, job_id: UUID, lease_id: UUID) -> bool:
