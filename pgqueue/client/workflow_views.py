@@ -27,6 +27,7 @@ from pgqueue.model.workflows import (
     WorkflowDetails,
     WorkflowEdge,
     WorkflowFilter,
+    WorkflowGroup,
     WorkflowJob,
     WorkflowMeasure,
     WorkflowPage,
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 EVERY_WORKFLOW: Final = WorkflowFilter()
 PAGE: Final = 1000
 """Jobs that one read of a graph returns."""
+ALIKE: Final = 4
+"""As many alike jobs are nodes of their own, at most, where a workflow is folded."""
 COUNTED: Final = 10_000
 """Jobs of one workflow that a list counts, at most."""
 LOOKS: Final = 1000
@@ -173,11 +176,21 @@ class WorkflowViewInterface(Parts):
                 rows = await self._store.list_edges(connection, ends)
             edges += [WorkflowEdge(row.upstream, row.downstream, row.position) for row in rows]
             ends = sorted({row.downstream for row in rows if row.to_join})
-        known = {job.id for job in jobs}
-        # Callbacks take inputs of the workflow, and are no part of it.
-        joins = {edge.upstream for edge in edges} - known | {workflow.root}
-        inner = known | joins
-        return workflow, jobs, [edge for edge in edges if edge.downstream in inner]
+        return workflow, jobs, _within(workflow.root, {job.id for job in jobs}, edges)
+
+    async def fold_workflow(self, workflow_id: UUID | str) -> tuple[list[WorkflowGroup], list[WorkflowEdge]]:
+        """Return a workflow as `read_graph` does, with more than four jobs that are alike as one node.
+
+        Alike are those of one task that wait for the same nodes, and are waited for by the same. So a chord
+        of 10,000 is two nodes, counted by the database. Raises WorkflowNotFoundError.
+        """
+        workflow_id = read_id(workflow_id)
+        async with self._database.acquire() as connection:
+            workflow = await self._store.read_workflow(connection, workflow_id)
+            if workflow is None:
+                raise await self._no_workflow(connection, workflow_id)
+            groups, edges = await self._store.fold_nodes(connection, workflow_id, ALIKE)
+        return groups, _within(workflow.root, {group.id for group in groups}, edges)
 
     async def _jobs_of_workflow(
         self, workflow_id: UUID, status: JobStatus | None
@@ -245,6 +258,13 @@ def _details(row: ListedRow) -> WorkflowDetails | None:
         stalled_at=row.stalled_at,
         counts=None,
     )
+
+
+def _within(root: UUID, known: set[UUID], edges: list[WorkflowEdge]) -> list[WorkflowEdge]:
+    """Return those of *edges* that lead to a node of the workflow: one that is *known*, or a join."""
+    # Callbacks take inputs of the workflow, and are no part of it.
+    joins = {edge.upstream for edge in edges} - known | {root}
+    return [edge for edge in edges if edge.downstream in known or edge.downstream in joins]
 
 
 def _if_counted(counts: dict[JobStatus, int]) -> dict[JobStatus, int] | None:

@@ -40,6 +40,22 @@ class WorkflowJob:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkflowGroup:
+    """A job of a workflow, or several that are alike: of one task, and between the same nodes."""
+
+    id: UUID
+    """The job, or the first of them."""
+    task: str
+    counts: Mapping[JobStatus, int]
+    """How many of them have which status."""
+
+    @property
+    def total(self) -> int:
+        """How many they are."""
+        return sum(self.counts.values())
+
+
+@dataclass(frozen=True, slots=True)
 class WorkflowEdge:
     """The second one waits for the first. Each is a job, or a join: the end of a group."""
 

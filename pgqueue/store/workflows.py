@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -11,7 +12,7 @@ from uuid import UUID
 
 from pgqueue.events.kinds import JobMoved
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.workflows import Standstill, WorkflowMeasure, WorkflowMember
+from pgqueue.model.workflows import Standstill, WorkflowEdge, WorkflowGroup, WorkflowMeasure, WorkflowMember
 from pgqueue.store.base import Statements, id_list, job_moved
 from pgqueue.store.graph import Barrier, Graph
 from pgqueue.store.jobs import read_error
@@ -270,6 +271,19 @@ class WorkflowStatements(Statements):
             self._sql["list_nodes"], workflow_id, after, limit, None if status is None else status.value
         )
         return [NodeRow._make(row) for row in rows]
+
+    async def fold_nodes(
+        self, connection: Connection, workflow_id: UUID, most: int
+    ) -> tuple[list[WorkflowGroup], list[WorkflowEdge]]:
+        """Return the jobs of a workflow, more than *most* alike ones as one, and the edges between them."""
+        counts: defaultdict[tuple[UUID, str], dict[JobStatus, int]] = defaultdict(dict)
+        edges: list[WorkflowEdge] = []
+        for row in await connection.fetch(self._sql["fold_nodes"], workflow_id, most):
+            if row["task"] is None:
+                edges.append(WorkflowEdge(row["id"], row["leads_to"], 0))
+            else:
+                counts[row["id"], row["task"]][JobStatus(row["status"])] = row["jobs"]
+        return [WorkflowGroup(*node, each) for node, each in counts.items()], edges
 
     async def list_edges(self, connection: Connection, nodes: Iterable[UUID]) -> list[EdgeRow]:
         """Return the edges that lead from *nodes*, by what they lead to and in the order of inputs."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -11,17 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.workflows import WorkflowEdge, WorkflowJob
+from pgqueue.model.workflows import WorkflowEdge, WorkflowGroup
 from pgqueue.web.pages.graph import MOST_BOXES, Box, draw, layer
 
 pytestmark = pytest.mark.contract("P7.22")
 
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SUCCEEDED, FAILED, BLOCKED = JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.BLOCKED
 
 
-def job(number: int, task: str = "work", status: JobStatus = SUCCEEDED) -> WorkflowJob:
-    return WorkflowJob(UUID(int=number), task, status, None, NOON, None)
+def job(number: int, task: str = "work", status: JobStatus = SUCCEEDED) -> WorkflowGroup:
+    return WorkflowGroup(UUID(int=number), task, {status: 1})
 
 
 def edges(*pairs: tuple[int, int]) -> list[WorkflowEdge]:

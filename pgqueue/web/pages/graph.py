@@ -13,7 +13,7 @@ from typing import Final, TypeAlias, TypeVar
 from uuid import UUID
 
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.workflows import WorkflowEdge, WorkflowJob
+from pgqueue.model.workflows import WorkflowEdge, WorkflowGroup
 
 WIDTH: Final = 176
 HEIGHT: Final = 60
@@ -85,13 +85,14 @@ class Drawing:
     lines: Sequence[str]
 
 
-def draw(jobs: Sequence[WorkflowJob], edges: Sequence[WorkflowEdge]) -> Drawing:
-    """Return the drawing of *jobs* and joins, and of who waits for whom by *edges*."""
-    known = {job.id: job for job in jobs}
+def draw(groups: Sequence[WorkflowGroup], edges: Sequence[WorkflowEdge]) -> Drawing:
+    """Return the drawing of jobs, or *groups* of them, and joins, and of who waits for whom by *edges*."""
+    known = {group.id: group for group in groups}
     joins = {end for edge in edges for end in (edge.upstream, edge.downstream)} - known.keys()
     nodes: list[UUID] = sorted(known.keys() | joins)
     names = {node: known[node].task if node in known else "" for node in nodes}
-    place = fold(names, [(edge.upstream, edge.downstream) for edge in edges])
+    sizes = {group.id: group.total for group in groups}
+    place = fold(names, [(edge.upstream, edge.downstream) for edge in edges], sizes)
     links = sorted({(place[edge.upstream], place[edge.downstream]) for edge in edges})
     members: defaultdict[int, list[UUID]] = defaultdict(list)
     for node in nodes:
@@ -110,7 +111,7 @@ def draw(jobs: Sequence[WorkflowJob], edges: Sequence[WorkflowEdge]) -> Drawing:
         x = MARGIN + (whole - (len(row) * (WIDTH + GAP) - GAP)) / 2
         tall = max(HEIGHT if any(names[node] for node in members[box]) else JOIN for box in row)
         for box in row:
-            boxes[box] = _box(members[box], known, names, x, y, tall)
+            boxes[box] = _box(members[box], known, x, y, tall)
             x += WIDTH + GAP
         y += tall + DROP
     return Drawing(
@@ -121,10 +122,13 @@ def draw(jobs: Sequence[WorkflowJob], edges: Sequence[WorkflowEdge]) -> Drawing:
     )
 
 
-def fold(names: Mapping[UUID, str], edges: Sequence[tuple[UUID, UUID]]) -> dict[UUID, int]:
+def fold(
+    names: Mapping[UUID, str], edges: Sequence[tuple[UUID, UUID]], sizes: Mapping[UUID, int]
+) -> dict[UUID, int]:
     """Return the number of the box of each node: the same one for many that are alike.
 
-    Alike are nodes of one name whose upstream nodes are alike, and whose downstream nodes are.
+    Alike are nodes of one name whose upstream nodes are alike, and whose downstream nodes are. *sizes*: how
+    many jobs a node is; 1 if it is not there.
     """
     above: defaultdict[UUID, list[UUID]] = defaultdict(list)
     below: defaultdict[UUID, list[UUID]] = defaultdict(list)
@@ -150,7 +154,7 @@ def fold(names: Mapping[UUID, str], edges: Sequence[tuple[UUID, UUID]]) -> dict[
     place: dict[UUID, int] = {}
     count = 0
     for group in groups.values():
-        is_one = len(group) > ALIKE
+        is_one = sum(sizes.get(node, 1) for node in group) > ALIKE
         for offset, node in enumerate(group):
             place[node] = count if is_one else count + offset
         count += 1 if is_one else len(group)
@@ -214,20 +218,23 @@ def _cut(
 
 def _box(
     nodes: Sequence[UUID],
-    known: Mapping[UUID, WorkflowJob],
-    names: Mapping[UUID, str],
+    known: Mapping[UUID, WorkflowGroup],
     x: float,
     y: float,
     tall: float,
 ) -> Box:
-    jobs = [known[node] for node in nodes if node in known]
-    if not jobs:
+    groups = [known[node] for node in nodes if node in known]
+    if not groups:
         return Box(x + (WIDTH - JOIN) / 2, y + (tall - JOIN) / 2, JOIN, JOIN, "", None, {})
-    labels = Counter(names[job.id] for job in jobs)
-    [(label, _)] = labels.most_common(1)
+    labels: Counter[str] = Counter()
+    counts: Counter[JobStatus] = Counter()
+    for group in groups:
+        labels[group.task] += group.total
+        counts.update(group.counts)
+    [(label, total)] = labels.most_common(1)
     more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
-    counts = Counter(job.status for job in jobs)
-    return Box(x, y, WIDTH, HEIGHT, label + more, jobs[0].id if len(jobs) == 1 else None, counts)
+    is_single = len(groups) == 1 and total == 1
+    return Box(x, y, WIDTH, HEIGHT, label + more, groups[0].id if is_single else None, counts)
 
 
 def _line(up: Box, down: Box) -> str:

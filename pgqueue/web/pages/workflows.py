@@ -156,8 +156,8 @@ class WorkflowPages:
         drawn, until = self._drawn.get((found.id, found.is_over), (None, 0.0))
         if drawn is None or time.monotonic() > until:
             started = time.monotonic()
-            _, jobs, edges = await self._pages.pgq.read_graph(found.id)
-            drawn, ended = draw(jobs, edges), time.monotonic()
+            groups, edges = await self._pages.pgq.fold_workflow(found.id)
+            drawn, ended = draw(groups, edges), time.monotonic()
             if len(self._drawn) >= KEPT:
                 self._drawn.clear()
             self._drawn[found.id, found.is_over] = drawn, ended + REST_FACTOR * (ended - started)
