@@ -31,6 +31,7 @@ PgQueueError
 ├── LeaseLostError              the lease expired, and the outcome was dropped
 ├── ContextError                a handler used its context incorrectly
 │   ├── InvalidStepError
+│   │   └── StepOrderError
 │   └── InvalidProgressError
 ├── ResultTimeoutError          the job did not finish in time; it was not cancelled
 └── JobDidNotSucceed
@@ -107,6 +108,14 @@ class InvalidStepError(ContextError):
     """The name or the function of a step is invalid, or its result cannot be stored.
 
     If the result cannot be stored, the step has run, and the next attempt would run it again.
+    """
+
+
+class StepOrderError(InvalidStepError):
+    """The handler came to another step or wait than earlier attempts of its job: its code has changed.
+
+    The message names both. Nothing of the step was run, and the job is not retried. See "When the code
+    changes" in how-to/durable-functions.md.
     """
 
 

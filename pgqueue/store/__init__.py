@@ -18,6 +18,7 @@ from pgqueue.store.measure import MeasureStatements
 from pgqueue.store.settings import SettingStatements
 from pgqueue.store.upkeep import FirstOf, UpkeepStatements
 from pgqueue.store.values import (
+    NO_PLACE,
     Carried,
     Claimed,
     Countable,
@@ -32,12 +33,14 @@ from pgqueue.store.values import (
     LaneCounts,
     NewJobs,
     Partition,
+    Place,
     Promoted,
     Requeued,
     Rescued,
     Settled,
     Standing,
     Step,
+    StoredStep,
     Submitted,
     Template,
 )
@@ -56,6 +59,7 @@ from pgqueue.store.workflows import (
 )
 
 __all__ = [
+    "NO_PLACE",
     "Attended",
     "Barrier",
     "BarrierRow",
@@ -84,6 +88,7 @@ __all__ = [
     "Node",
     "NodeRow",
     "Partition",
+    "Place",
     "Promoted",
     "Requeued",
     "Rescued",
@@ -92,6 +97,7 @@ __all__ = [
     "Standing",
     "Step",
     "Store",
+    "StoredStep",
     "Submitted",
     "Swept",
     "Template",

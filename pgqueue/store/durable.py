@@ -12,7 +12,7 @@ from pgqueue.events.kinds import JobMoved
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Restarted, Suspended
 from pgqueue.store.base import Statements, interval
-from pgqueue.store.values import Promoted
+from pgqueue.store.values import Place, Promoted
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -87,10 +87,11 @@ class DurableStatements(Statements):
         step: str,
         event: str | None,
         timeout: float | None,  # noqa: ASYNC109  # the job's, and not this call's
+        place: Place,
     ) -> Wait:
         """Return what a wait of a running job has come to, stored as a step if it is over."""
         row = await connection.fetchrow(
-            self._sql["settle_wait"], job_id, lease_id, step, event, interval(timeout)
+            self._sql["settle_wait"], job_id, lease_id, step, event, interval(timeout), *place
         )
         assert row is not None
         return Wait._make(row)

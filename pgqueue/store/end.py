@@ -10,7 +10,7 @@ from uuid import UUID
 from pgqueue.model.job_error import JobError
 from pgqueue.model.outcomes import Ended, PutAside, Retried
 from pgqueue.store.base import Statements, id_list, interval, used
-from pgqueue.store.values import Settled
+from pgqueue.store.values import NO_PLACE, Place, Settled, StoredStep
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -162,16 +162,25 @@ class EndStatements(Statements):
         """Return whether a job is running under a lease."""
         return bool(await connection.fetchval(self._sql["hold_attempt"], job_id, lease_id))
 
-    async def read_steps(self, connection: Connection, job_id: UUID) -> dict[str, str]:
+    async def read_steps(self, connection: Connection, job_id: UUID) -> dict[str, StoredStep]:
         """Return the stored results of a job's steps by name."""
-        return {row["name"]: row["result"] for row in await connection.fetch(self._sql["read_steps"], job_id)}
+        return {
+            name: StoredStep(result, Place(number, kind, call))
+            for name, result, number, kind, call in await connection.fetch(self._sql["read_steps"], job_id)
+        }
 
     async def record_step(
-        self, connection: Connection, job_id: UUID, lease_id: UUID, name: str, result: str
+        self,
+        connection: Connection,
+        job_id: UUID,
+        lease_id: UUID,
+        name: str,
+        result: str,
+        place: Place = NO_PLACE,
     ) -> str | None:
         """Store a step's result; return the one that was stored first, or None if the lease was lost."""
         stored: str | None = await connection.fetchval(
-            self._sql["record_step"], job_id, lease_id, name, self._document(result)
+            self._sql["record_step"], job_id, lease_id, name, self._document(result), *place
         )
         return stored
 

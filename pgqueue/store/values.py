@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
 from pgqueue.events.kinds import JobMoved
@@ -87,6 +87,27 @@ class LanesSeen(NamedTuple):
     looked: int
     brought_back: Sequence[int]
     """Those that were removed, and have a job."""
+
+
+class Place(NamedTuple):
+    """Where a step stands among those of its job, as what, and in which call of the task."""
+
+    number: int | None
+    """None: its order says nothing."""
+    kind: str | None
+    """'step', 'sleep', 'event' or 'workflow'; None: stored before places were."""
+    call: int | None
+    """A checksum of the job's arguments: steps of another call are no measure for the order of these."""
+
+
+NO_PLACE: Final = Place(None, None, None)
+
+
+class StoredStep(NamedTuple):
+    """What is stored of a step: its result as JSON, and its place."""
+
+    result: str
+    place: Place
 
 
 class Claimed(NamedTuple):

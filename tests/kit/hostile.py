@@ -105,7 +105,14 @@ ROWS: Mapping[str, Mapping[str, str]] = {
         "expires_at": "now()",
     },
     "event": {"job_id": "ID", "name": "'one'", "payload": "'1'"},
-    "step": {"job_id": "ID", "name": "'one'", "result": "'1'"},
+    "step": {
+        "job_id": "ID",
+        "name": "'one'",
+        "result": "'1'",
+        "number": "1",
+        "kind": "'step'",
+        "call": "1",
+    },
     "progress": {"job_id": "ID", "value": """'{"current": 1, "total": 2, "meta": null}'"""},
     "action": {"job_id": "ID", "action": "'redriven'"},
     "dead_letter": {

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from pgqueue import CodecError, InvalidStepError, JobContext, JobFailed, LeaseLostError, PgQueue
 from pgqueue.errors import ContextError
+from pgqueue.store import NO_PLACE, StoredStep
 from pgqueue.tasks.context import check_step_name
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ async def test_steps_side_by_side_read_what_is_stored_once(pgq: PgQueue) -> None
     reads: list[UUID] = []
     read_steps = inside.store(pgq).read_steps
 
-    async def counted(connection: Any, job_id: UUID) -> dict[str, str]:
+    async def counted(connection: Any, job_id: UUID) -> dict[str, StoredStep]:
         reads.append(job_id)
         return await read_steps(connection, job_id)
 
@@ -337,7 +338,8 @@ async def test_of_two_attempts_that_ran_a_step_both_go_on_with_the_result_stored
         stranger = await store.record_step(holder.connection, claimed.id, uuid4(), "b", "3")
 
         assert (first, again, stranger) == ("1", "1", None)
-        assert await store.read_steps(holder.connection, claimed.id) == {"a": "1"}
+        stored = {"a": StoredStep("1", NO_PLACE)}
+        assert await store.read_steps(holder.connection, claimed.id) == stored
 
 
 @pytest.mark.contract("P3.10")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -513,3 +516,188 @@ async def test_a_changed_order_of_waits_is_an_error_that_names_both(pgq: PgQueue
             await jobs[0].result(timeout=WITHIN)
         with pytest.raises(JobFailed, match="was a step"):
             await jobs[1].result(timeout=WITHIN)
+
+
+Way = Callable[[JobContext], Awaitable[Any]]
+
+
+async def number_of(value: int) -> int:
+    return value
+
+
+async def fail_once(tries: list[int]) -> int:
+    tries.append(1)
+    if len(tries) == 1:
+        raise ConnectionResetError
+    return 7
+
+
+def way(*stops: str) -> Way:
+    """Return a handler that comes to these stops: `kind:name`."""
+
+    async def walk(ctx: JobContext) -> None:
+        for stop in stops:
+            kind, _, name = stop.partition(":")
+            if kind == "step":
+                await ctx.step(name, number_of, 1)
+            elif kind == "sleep":
+                await ctx.sleep(name, 0)
+            elif kind == "event":
+                await ctx.wait_for_event(name, int)
+            elif kind == "start":
+                await ctx.start(name, signature(ctx))
+            elif kind == "run":
+                await ctx.run(name, signature(ctx))
+            elif kind == "beside":
+                await asyncio.gather(*(ctx.step(each, number_of, 1) for each in name.split(",")))
+            else:
+                raise ConnectionResetError
+
+    return walk
+
+
+def signature(ctx: JobContext) -> Any:
+    """Return a call of a task that ends at once."""
+    return CHILD.get().s()
+
+
+CHILD: ContextVar[Any] = ContextVar("child")
+
+_NAMES = {"step": "step", "sleep": "sleep", "event": "event", "start": "workflow", "run": "workflow"}
+
+ORDERS: dict[str, tuple[Way, Way, str | None]] = (
+    {
+        f"{one} before {other}": (
+            way(f"{one}:a", f"{other}:b", "fail"),
+            way(f"{other}:b", f"{one}:a"),
+            rf"{_NAMES[other]} 'b' comes now.*{_NAMES[one]} 'a'",
+        )
+        for one in _NAMES
+        for other in _NAMES
+    }
+    | {
+        f"{one} becomes {other}": (way(f"{one}:a", "fail"), way(f"{other}:a"), r"'a' was a.* and is a")
+        for one in _NAMES
+        for other in _NAMES
+        if _NAMES[one] != _NAMES[other]
+    }
+    | {
+        "one put before": (
+            way("step:a", "fail"),
+            way("step:new", "step:a"),
+            "step 'new' comes now.*step 'a'",
+        ),
+        "one taken out": (way("step:a", "step:b", "fail"), way("step:b"), "step 'b' comes now.*step 'a'"),
+        "one renamed": (way("sleep:a", "fail"), way("sleep:b"), "sleep 'b' comes now.*sleep 'a'"),
+        "one added": (way("step:a", "fail"), way("step:a", "sleep:new", "event:e"), None),
+        "no more": (way("step:a", "step:b", "fail"), way(), None),
+        "side by side": (way("beside:a,b", "step:c", "fail"), way("beside:b,a", "step:c"), None),
+        "no longer side by side": (
+            way("beside:a,b", "step:c", "fail"),
+            way("step:b", "step:a", "step:c"),
+            None,
+        ),
+    }
+)
+
+
+@pytest.mark.contract("P7.25")
+async def test_steps_and_waits_in_another_order_fail_the_job_by_an_error_that_names_both(
+    pgq: PgQueue,
+) -> None:
+    ways = {case: [before, after] for case, (before, after, _) in ORDERS.items()}
+
+    @pgq.task
+    async def child() -> int:
+        return 7
+
+    @pgq.task(max_retries=20, default_retry_delay=0)
+    async def work(ctx: JobContext, case: str) -> None:
+        CHILD.set(child)
+        try:
+            await ways[case][0](ctx)
+        except ConnectionResetError:
+            del ways[case][0]
+            raise
+
+    jobs = {case: await work.enqueue(case) for case in ORDERS}
+    for job in jobs.values():
+        for name in "abe":
+            await pgq.signal(job.id, name, 1)
+    async with pgq.worker():
+        for case, (_, _, problem) in ORDERS.items():
+            error = None
+            try:
+                await jobs[case].result(timeout=WITHIN)
+            except JobFailed as failed:
+                error = failed
+            if problem is None:
+                assert error is None, case
+            else:
+                assert error is not None, case
+                assert (error.error_type, len(await pgq.attempts(jobs[case].id))) == ("StepOrderError", 2)
+                assert re.search(problem, error.error_message), case
+
+
+@pytest.mark.contract("P7.25")
+async def test_what_no_attempt_remembers_is_no_change_of_the_order(pgq: PgQueue) -> None:
+    """A step that failed and succeeds the next time; an error outside of steps; another call."""
+    tries: list[int] = []
+
+    @pgq.task(max_retries=5, default_retry_delay=0)
+    async def falls_back(ctx: JobContext) -> str:
+        for number in range(3):
+            try:
+                await ctx.step("a", fail_once, tries)
+                break
+            except ConnectionResetError:
+                await ctx.sleep(f"pause {number}", 0.001)
+        return str(await ctx.step("b", number_of, 1))
+
+    @pgq.task(max_retries=5, default_retry_delay=0)
+    async def reports(ctx: JobContext) -> str:
+        try:
+            if ctx.attempt == 1:
+                raise ConnectionResetError  # noqa: TRY301  # as code outside of steps does
+            return str(await ctx.step("a", number_of, 1))
+        except ConnectionResetError:
+            await ctx.step("report", number_of, 1)
+            raise
+
+    @pgq.task
+    async def pages(ctx: JobContext, page: int) -> str:
+        await ctx.step(f"page {page}", number_of, page)
+        if page < 3:
+            raise ctx.retry(args=(page + 1,), countdown=0)
+        return str(page)
+
+    jobs = [await falls_back.enqueue(), await reports.enqueue(), await pages.enqueue(1)]
+    async with pgq.worker():
+        assert [await job.result(timeout=WITHIN) for job in jobs] == ["1", "1", "3"]
+
+
+@pytest.mark.contract("P7.25")
+@pytest.mark.parametrize("verb", ["restart_from", "fork"])
+async def test_a_sleep_that_is_begun_again_takes_its_whole_time(
+    pgq: PgQueue, db: Connection, verb: str
+) -> None:
+    @pgq.task
+    async def nap(ctx: JobContext) -> None:
+        await ctx.step("a", number_of, 1)
+        await ctx.sleep("nap", LONG)
+
+    job = await nap.enqueue()
+    async with pgq.worker():
+        await blocked(job)
+        await job.cancel()
+        first = await db.fetchval("select result #>> '{}' from pgqueue.step where name = 'nap/until'")
+        again = job
+        if verb == "fork":
+            again = await pgq.fork(job.id, "nap")
+        else:
+            await pgq.restart_from(job.id, "nap")
+        await blocked(again)
+        second = await db.fetchval(
+            "select result #>> '{}' from pgqueue.step where name = 'nap/until' and job_id = $1", again.id
+        )
+    assert second > first

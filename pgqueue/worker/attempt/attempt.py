@@ -157,7 +157,9 @@ class RunningAttempt:
 
     def _open_scope(self) -> JobScope:
         if self.scope is None:
-            self.scope = self._scopes.open(self.claimed.id, self.lease_id, self.claimed.attempt)
+            self.scope = self._scopes.open(
+                self.claimed.id, self.lease_id, self.claimed.attempt, self.claimed.arguments
+            )
             if self.phase is Phase.OVER:
                 # It was abandoned, and its handler goes on.
                 self.scope.close()

@@ -25,7 +25,7 @@ from pgqueue.errors import (
     WorkflowFailed,
 )
 from pgqueue.model.outcomes import Suspended
-from pgqueue.store import Graph, Store
+from pgqueue.store import Graph, Place, Store
 from pgqueue.tasks.canvas import Canvas
 from pgqueue.tasks.workflow_handle import ChildHandle
 from pgqueue.worker.services.steps import Steps
@@ -75,12 +75,12 @@ class Children:
 
     async def start(self, name: str, canvas: Canvas[Any]) -> ChildHandle[Any]:
         """Start a workflow, or return the one that step *name* has started."""
-        stored, _ = await self._steps.begin(name, _end_of(name))
+        stored, place = await self._steps.begin("workflow", name, _end_of(name))
         if stored is None:
             graph = self._workflows.compile(canvas, self._job_id)
             document = json.dumps({"workflow_id": str(graph.workflow_id), "root": str(graph.root)})
             stored = await persist(
-                f"job {self._job_id}: starting {name!r}", lambda: self._write(name, graph, document)
+                f"job {self._job_id}: starting {name!r}", lambda: self._write(name, graph, document, place)
             )
         try:
             ids = json.loads(stored)
@@ -91,11 +91,11 @@ class Children:
                 "workflow now; give it another name"
             ) from None
 
-    async def _write(self, name: str, graph: Graph, document: str) -> str:
+    async def _write(self, name: str, graph: Graph, document: str, place: Place) -> str:
         try:
             async with self._database.acquire() as connection, connection.transaction():
                 stored = await self._store.record_step(
-                    connection, self._job_id, self._lease_id, name, document
+                    connection, self._job_id, self._lease_id, name, document, place
                 )
                 if stored is None:
                     raise LeaseLostError(

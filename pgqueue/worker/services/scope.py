@@ -40,9 +40,9 @@ class Scopes:
     workflows: ChildWorkflows | None = None
     """What starts child workflows. None: in a child process, where handlers wait for nothing."""
 
-    def open(self, job_id: UUID, lease_id: UUID, attempt: int) -> JobScope:
+    def open(self, job_id: UUID, lease_id: UUID, attempt: int, arguments: str) -> JobScope:
         """Make the scope of an attempt. Does not use the database."""
-        return JobScope(self, job_id, lease_id, attempt)
+        return JobScope(self, job_id, lease_id, attempt, arguments)
 
     async def read_inputs(self, node_id: UUID, after: int, limit: int) -> Sequence[Input]:
         """Return what is before a node of a workflow. Raises DatabaseUnavailableError."""
@@ -69,11 +69,12 @@ class Scopes:
 class JobScope:
     """One attempt's JobServices. Made when its handler uses one of them, closed when the attempt is over."""
 
-    def __init__(self, shared: Scopes, job_id: UUID, lease_id: UUID, attempt: int) -> None:
+    def __init__(self, shared: Scopes, job_id: UUID, lease_id: UUID, attempt: int, arguments: str) -> None:
         self._shared = shared
         self._job_id = job_id
         self._lease_id = lease_id
         self._attempt = attempt
+        self._arguments = arguments
         self.suspended: Suspended | None = None
         """How the job is to wait, once its handler was told; None: it is not to."""
         self._steps: Steps | None = None
@@ -181,6 +182,7 @@ class JobScope:
                 result_limit=shared.result_limit,
                 job_id=self._job_id,
                 lease_id=self._lease_id,
+                arguments=self._arguments,
             )
         return self._steps
 

@@ -18,9 +18,10 @@ import anyio.to_thread
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Database
 from pgqueue.errors import CodecError, InvalidStepError, InvalidTaskError, LeaseLostError
-from pgqueue.store import Store
+from pgqueue.store import NO_PLACE, Place, Store, StoredStep
 from pgqueue.tasks.arguments import THEIRS, Result, describe_mismatch
 from pgqueue.tasks.codec import Codec, encode_document
+from pgqueue.worker.services.step_order import StepOrder
 
 MAX_STEPS: Final = 10_000
 """Names of steps and waits of one attempt: each run of the handler reads all that is stored."""
@@ -38,6 +39,7 @@ class Steps:
         result_limit: int,
         job_id: UUID,
         lease_id: UUID,
+        arguments: str,
     ) -> None:
         self._database = database
         self._store = store
@@ -46,7 +48,8 @@ class Steps:
         self._job_id = job_id
         self._lease_id = lease_id
         self._names: set[str] = set()
-        self._stored: dict[str, str] | None = None
+        self._stored: dict[str, StoredStep] | None = None
+        self._order = StepOrder(job_id, arguments)
         self._reading = asyncio.Lock()
 
     async def run(
@@ -54,18 +57,26 @@ class Steps:
     ) -> Any:
         """Return the stored result of step *name*, or call *fn* and store it. See JobContext.step."""
         result = self._result_of(name, fn)
-        [stored] = await self.begin(name)
+        stored, place = await self.begin("step", name)
         if stored is None:
             try:
                 value = await _call(fn, args, kwargs)
             except BaseException:
                 self._names.discard(name)
+                self._order.has_failed()
                 raise
-            stored = await self._record(name, self._encoded(name, result, value))
+            try:
+                stored = await self._record(name, self._encoded(name, result, value), place)
+            except BaseException:
+                self._order.has_failed()
+                raise
         return self._decoded(name, result, stored)
 
-    async def begin(self, *names: str) -> list[str | None]:
-        """Use names, each for the first time in this attempt; return what is stored under them."""
+    async def begin(self, kind: str, *names: str) -> tuple[str | None, Place]:
+        """Use names, each for the first time in this attempt; return what is stored under the first.
+
+        And its place among the steps of the job. Raises InvalidStepError, StepOrderError.
+        """
         for name in names:
             if name in self._names:
                 raise self._invalid(name, "already ran in this attempt; each step needs a unique name")
@@ -76,24 +87,22 @@ class Steps:
                 names[0],
                 f"a job can have {MAX_STEPS:,} steps; begin anew with `raise ctx.restart(...)`",
             )
-        return [stored.get(name) for name in names]
-
-    async def skipped_wait(self) -> str | None:
-        """Return a wait of an earlier attempt that this one has not come to; None: it came to all."""
-        ends = (name.removesuffix("/until") for name in await self._read() if name.endswith("/until"))
-        return next((name for name in ends if name not in self._names), None)
+        known = stored.get(names[0])
+        place = self._order.come_to(names[0], kind, known)
+        return None if known is None else known.result, place
 
     async def stored(self, name: str) -> str | None:
         """Return what is stored under a name; None: nothing."""
-        return (await self._read()).get(name)
+        known = (await self._read()).get(name)
+        return None if known is None else known.result
 
     async def record(self, name: str, document: str) -> str:
         """Store a document under a name, unless there is one; return what is stored.
 
         Raises LeaseLostError.
         """
-        stored = await self._record(name, document)
-        (await self._read())[name] = stored
+        stored = await self._record(name, document, NO_PLACE)
+        (await self._read())[name] = StoredStep(stored, NO_PLACE)
         return stored
 
     def _result_of(self, name: str, fn: Callable[..., Any]) -> Result:
@@ -104,17 +113,20 @@ class Steps:
         except InvalidTaskError as error:
             raise self._invalid(name, f"{error}; wrap it in a function whose result can be stored") from error
 
-    async def _read(self) -> dict[str, str]:
+    async def _read(self) -> dict[str, StoredStep]:
         async with self._reading:
             if self._stored is None:
                 async with self._database.acquire() as connection:
                     self._stored = await self._store.read_steps(connection, self._job_id)
+                self._order.expect(self._stored)
             return self._stored
 
-    async def _record(self, name: str, document: str) -> str:
+    async def _record(self, name: str, document: str, place: Place) -> str:
         async def record() -> str | None:
             async with self._database.acquire() as connection:
-                return await self._store.record_step(connection, self._job_id, self._lease_id, name, document)
+                return await self._store.record_step(
+                    connection, self._job_id, self._lease_id, name, document, place
+                )
 
         # The function has run, so its result is worth waiting for, however long the database is unavailable.
         # The lease or the time limit ends the wait.

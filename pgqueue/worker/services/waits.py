@@ -12,7 +12,7 @@ from pgqueue.database.patience import persist
 from pgqueue.database.pool import Database
 from pgqueue.errors import InvalidStepError, LeaseLostError
 from pgqueue.model.outcomes import Suspended
-from pgqueue.store import Store, Wait
+from pgqueue.store import Place, Store, Wait
 from pgqueue.worker.services.steps import Steps
 
 TIMED_OUT = "[]"
@@ -40,16 +40,11 @@ class Waits:
 
         Or how the job is to wait, if it is to.
         """
-        stored, _ = await self._steps.begin(name, f"{name}/until")
+        kind = "sleep" if event is None else "event"
+        stored, place = await self._steps.begin(kind, name, f"{name}/until")
         if stored is None:
-            if (skipped := await self._steps.skipped_wait()) is not None:
-                raise InvalidStepError(
-                    f"job {self._job_id}: wait {name!r} comes now, where an earlier attempt came to wait "
-                    f"{skipped!r}: the order of its waits must stay the same for jobs that have begun; give "
-                    "the changed handler another task name"
-                )
             wait = await persist(
-                f"job {self._job_id}: wait {name!r}", lambda: self._ask(name, event, timeout)
+                f"job {self._job_id}: wait {name!r}", lambda: self._ask(name, event, timeout, place)
             )
             if not wait.is_held:
                 raise LeaseLostError(
@@ -65,8 +60,14 @@ class Waits:
             )
         return None if stored == TIMED_OUT else stored[1:-1]
 
-    async def _ask(self, name: str, event: str | None, timeout: float | None) -> Wait:  # noqa: ASYNC109
+    async def _ask(
+        self,
+        name: str,
+        event: str | None,
+        timeout: float | None,  # noqa: ASYNC109  # as above
+        place: Place,
+    ) -> Wait:
         async with self._database.acquire() as connection:
             return await self._store.settle_wait(
-                connection, self._job_id, self._lease_id, name, event, timeout
+                connection, self._job_id, self._lease_id, name, event, timeout, place
             )
