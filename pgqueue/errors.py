@@ -435,7 +435,13 @@ class ResultTimeoutError(PgQueueError, TimeoutError):
 
 
 class JobDidNotSucceed(PgQueueError):  # noqa: N818  # reads as what is raised, as its children do
-    """Raised by awaiting a result that will never come. `job_id` is the job's id."""
+    """Raised by awaiting a result that will never come. `job_id` is the job's id.
+
+    `is_stored`: `ctx.wait` or `ctx.run` has raised it, and raises it again in each attempt. So it is not
+    retried, unless the options of the waiting job name its class.
+    """
+
+    is_stored = False
 
     def __init__(self, job_id: UUID, message: str) -> None:
         self.job_id = job_id

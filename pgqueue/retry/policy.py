@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from pgqueue.errors import PERMANENT_ERRORS
+from pgqueue.errors import PERMANENT_ERRORS, JobDidNotSucceed
 from pgqueue.model.error_groups import leaves
 
 Jitter = Literal["full", "equal", "none"]
@@ -91,8 +91,10 @@ class RetryPolicy:
 
     def retries_after(self, error: BaseException) -> bool:
         """Whether *error* is retried without being asked for."""
-        if isinstance(error, PERMANENT_ERRORS):
+        is_stored = isinstance(error, JobDidNotSucceed) and error.is_stored
+        if is_stored or isinstance(error, PERMANENT_ERRORS):
             # Only where such a class is named itself: a broad class of errors does not include these.
+            permanent = (*PERMANENT_ERRORS, JobDidNotSucceed)
             named = (*self.autoretry_for, *self.policies)
-            return any(issubclass(kind, PERMANENT_ERRORS) and isinstance(error, kind) for kind in named)
+            return any(issubclass(kind, permanent) and isinstance(error, kind) for kind in named)
         return isinstance(error, (*self.autoretry_for, *self.policies))

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from kit.faults import lossy_proxy
@@ -396,12 +396,28 @@ async def test_the_error_of_a_child_is_raised_in_the_handler_and_stays_when_the_
     pgq: PgQueue,
 ) -> None:
     tasks = Parents(pgq)
+    children: list[UUID] = []
     async with pgq.worker(concurrency=1):
         job = await tasks.careful.enqueue()
         assert await job.result(timeout=WITHIN) == "ValueError True"
-        failing = await tasks.parent.enqueue([1, -1])
-        with pytest.raises(JobFailed, match="ValueError"):
-            await failing.result(timeout=WITHIN)
+        # What each attempt would get again uses up no retries, unless its class is named.
+        for retried, attempts in (((Exception,), 1), ((WorkflowFailed,), 2)):
+
+            @pgq.task(name=f"to {attempts}", max_retries=1, default_retry_delay=0, autoretry_for=retried)
+            async def passes_on(ctx: JobContext) -> int:
+                try:
+                    return await ctx.run("child", tasks.leaf.s(-1))
+                except WorkflowFailed as error:
+                    children.append(error.job_id)
+                    raise
+
+            failing = await passes_on.enqueue()
+            with pytest.raises(JobFailed, match="ValueError"):
+                await failing.result(timeout=WITHIN)
+            assert (await failing.refresh()).attempt == attempts
+        await pgq.redrive(children[-1], arguments={"number": 5})
+        await pgq.restart_from(failing.id, "child/ended")
+        assert await failing.result(timeout=WITHIN) == 5
 
 
 @pytest.mark.contract("P7.20")

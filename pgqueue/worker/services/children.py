@@ -132,7 +132,9 @@ class Children:
                 return await self._workflows.result(child.workflow_id)
             except JobDidNotSucceed as error:
                 stored = await self._steps.record(name, _told(error))
-        raise _failure(stored, child.workflow_id)
+        failure = _failure(stored, child.workflow_id)
+        failure.is_stored = True
+        raise failure
 
 
 def _end_of(name: str) -> str:
