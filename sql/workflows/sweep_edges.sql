@@ -25,7 +25,7 @@ missed as materialized (
          where barrier.id = edge.upstream and barrier.is_join),
         (select job.completed_at < now() - $3::interval from pgqueue.job where job.id = edge.upstream),
         (select true from pgqueue.job where job.id = edge.upstream) is null
-        and (select true from pgqueue.barrier where barrier.id = edge.upstream) is null)
+        and (select true from pgqueue.barrier where barrier.id = edge.upstream and barrier.is_join) is null)
     limit 1000
 ),
 noted as (
