@@ -12,7 +12,7 @@ themselves. So edges are linear in nodes: a group of 1,000 behind one of 1,000 i
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -203,9 +203,8 @@ class Compiler:
             else:
                 ends.append((yield member, before, each))
         if not ends:
-            end = End(
-                () if before is None else before.nodes, "", is_join=before is not None and before.is_join
-            )
+            # Nobody reads what is before it; but it is waited for as it was to be.
+            end = End((), "") if before is None else replace(before, inputs="")
         else:
             nodes = tuple(self.single(end).nodes[0] for end in ends)
             end = End(nodes, _inputs_of(group.join), join=group.join, fail_fast=group.fail_fast)
@@ -264,7 +263,8 @@ class Compiler:
             return end
         end = self.single(end)
         [node] = end.nodes
-        for number, (when, call) in enumerate(callbacks):
+        # A part may end where its last part does: what both call back is told apart by the number.
+        for number, (when, call) in enumerate(callbacks, len(self._rows.callbacks)):
             assert isinstance(call, Signature)
             template = self._template(call, _Given(options))
             takes = not call.is_immutable
