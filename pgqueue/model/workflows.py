@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from pgqueue.model.checks import shown
 from pgqueue.model.filters import check_criteria, check_range, read_statuses, set_fields
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import TERMINAL, JobStatus
@@ -114,18 +115,21 @@ class Standstill:
 
     def __str__(self) -> str:
         """Say what it stands still for, in a sentence."""
+        return self.why if self.job_id is None else f"Job {self.job_id} ({self.task}) {self.why}"
+
+    @property
+    def why(self) -> str:
+        """The same without the job."""
         if self.job_id is None:
             return "All its jobs have ended, but its end was not counted; a running worker does that."
         if self.event is not None:
-            return (
-                f"Job {self.job_id} ({self.task}) waits for event {self.event!r} and has no time limit: "
-                "send the event, or cancel the workflow."
-            )
+            event = shown(self.event)
+            return f"waits for event {event} and has no time limit: send the event, or cancel the workflow."
         if not self.is_blocked:
-            return f"Job {self.job_id} ({self.task}) stands in no queue; a running worker puts it right."
+            return "stands in no queue; a running worker puts it right."
         return (
-            f"Job {self.job_id} ({self.task}) waits for others, and none of them is ready, running or "
-            "scheduled. A running worker looks for missed ends once a minute; if this stays, cancel it."
+            "waits for others, and none of them is ready, running or scheduled. A running worker looks for "
+            "missed ends once a minute; if this stays, cancel the workflow."
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -58,6 +58,8 @@ class Box:
     """The job, if it is a single one."""
     counts: Mapping[JobStatus, int]
     """Its jobs by status."""
+    behind: Sequence[str] = ()
+    """The labels of the boxes that it waits for, each once."""
 
     @property
     def total(self) -> int:
@@ -114,10 +116,16 @@ def draw(groups: Sequence[WorkflowGroup], edges: Sequence[WorkflowEdge]) -> Draw
             boxes[box] = _box(members[box], known, x, y, tall)
             x += WIDTH + GAP
         y += tall + DROP
+    ups: defaultdict[int, list[int]] = defaultdict(list)
+    for up, down in links:
+        ups[down].append(up)
     return Drawing(
         whole + 2 * MARGIN,
         max(y - DROP + MARGIN, 0),
-        list(boxes.values()),
+        [
+            replace(box, behind=list(dict.fromkeys(boxes[up].label for up in ups[place] if up != place)))
+            for place, box in boxes.items()
+        ],
         [_line(boxes[up], boxes[down]) for up, down in links if up != down],
     )
 
