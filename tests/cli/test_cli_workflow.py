@@ -83,15 +83,19 @@ async def test_a_workflow_is_retried_paused_resumed_and_cancelled(
     pgq: PgQueue, cli: Cli, broken: WorkflowHandle[int]
 ) -> None:
     retried = await cli.json("retry", broken.workflow_id, "--reason=mended")
-    paused = await cli("pause", broken.workflow_id)
+    paused = await cli("pause", broken.workflow_id, "--reason=a leak", "--actor=ann")
     was_paused = (await broken.refresh()).paused_at
     resumed = await cli("resume", broken.workflow_id)
+    shown = (await cli("show", broken.workflow_id))[1]
+    history = (await cli.json("show", broken.workflow_id))["actions"]
     cancelled = await cli.json("cancel", broken.workflow_id)
     again = await cli.json("cancel", broken.workflow_id)
 
     assert (retried, cancelled, again) == ({"redriven": 2}, {"cancelled": 3}, {"cancelled": 0})
     assert (paused[:2], resumed[:2]) == ((0, "paused\n"), (0, "resumed\n"))
     assert was_paused is not None
+    assert "paused by ann: a leak" in shown
+    assert [(each["action"], each["reason"]) for each in history] == [("paused", "a leak"), ("resumed", None)]
     assert (await broken.refresh()).paused_at is None
     for verb in ("show", "graph", "cancel", "retry", "pause", "resume"):
         code, _, error = await cli(verb, missing := uuid4())

@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 from kit.servers import POOL_SIZE, free_port, needed_pgbouncer, pgbouncer
 from kit.waiting import eventually
+from kit.web_client import client_of
 
 from pgqueue import (
     DatabaseUnavailableError,
@@ -24,8 +25,10 @@ from pgqueue import (
     JobStatus,
     PgQueue,
     Progress,
+    chord,
 )
 from pgqueue.events import AttemptsFenced
+from pgqueue.web import status_app
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -341,3 +344,30 @@ async def test_a_pooler_that_goes_away_is_waited_for_and_no_call_raises_an_error
         await eventually(works)
         assert await awaited.result(timeout=30) == 42
         assert worker.is_alive
+
+
+@pytest.mark.contract("P6.13")
+async def test_a_workflow_is_watched_paused_and_shown(pooled: PgQueue) -> None:
+    @pooled.task
+    async def part(number: int) -> int:
+        return number
+
+    handle = await chord([part.s(1), part.s(2)], part.si(3)).enqueue()
+    path = f"/workflows/{handle.workflow_id}"
+    app = status_app(pooled, token="a-secret-for-tests")
+    async with client_of(app, headers={"Authorization": "Bearer a-secret-for-tests"}) as client:
+        for what in ("pause", "resume"):
+            assert (await client.post(f"{path}/{what}")).status_code == 200
+        etag = (await client.get(path)).headers["etag"]
+        async with pooled.worker(poll_interval=0.1):
+            changed = await client.get(f"{path}?wait=30", headers={"If-None-Match": etag})
+            await handle.join(30)
+            events = await client.get(f"{path}/events")
+        page = await client.get(f"/dashboard{path}")
+        nodes = await client.get(f"{path}/nodes?status=succeeded")
+
+    assert changed.status_code == 200
+    assert changed.headers["etag"] != etag
+    assert '"status":"succeeded"' in events.text
+    assert page.status_code == 200
+    assert len(nodes.json()["nodes"]) == 3

@@ -28,6 +28,7 @@ from pgqueue import (
     Retry,
     SchemaError,
     Snooze,
+    chain,
 )
 from pgqueue.cli import app
 from pgqueue.database.sql import load_roles
@@ -786,6 +787,37 @@ async def test_a_role_that_reads_serves_pages_and_polls(roles: Roles, pgq: PgQue
             assert answer.status_code == 200, (path, answer.text)
         answer = await client.post(f"/jobs/{waiting.id}/cancel")
         assert answer.status_code == 403, answer.text
+
+
+@pytest.mark.contract("P6.13")
+async def test_each_role_sees_and_operates_workflows_as_far_as_it_may(roles: Roles, pgq: PgQueue) -> None:
+    @pgq.task
+    async def work(number: int) -> int:
+        return number
+
+    handle = await chain(work.s(1), work.s()).enqueue()
+    path = f"/workflows/{handle.workflow_id}"
+    reads = (
+        *("/workflows", path, f"{path}?wait=0.1", f"{path}/nodes?status=blocked", f"{path}/graph"),
+        *(f"{path}/actions", "/dashboard/workflows", f"/dashboard{path}"),
+    )
+    changes = ("pause", "resume", "cancel")
+    for role, reading, changing in (("read", 200, 403), ("worker", 200, 200), ("enqueue", 403, 403)):
+        async with (
+            PgQueue(roles.dsn_of(role)) as theirs,
+            client_of(status_app(theirs, token=TOKEN), headers=HEADERS) as client,
+        ):
+            for each in reads:
+                answer = await client.get(each)
+                assert answer.status_code == reading, (role, each, answer.text)
+            for each in changes:
+                answer = await client.post(f"{path}/{each}")
+                assert answer.status_code == changing, (role, each, answer.text)
+            if reading == 200:
+                assert (await theirs.measure_workflows()).live == 1
+                await theirs.find_standstill(handle.workflow_id)
+    actions = await pgq.workflow_actions(handle.workflow_id)
+    assert [each.action for each in actions] == ["paused", "resumed"]
 
 
 # The command

@@ -218,7 +218,7 @@ async def test_it_is_paused_resumed_retried_and_cancelled(
     async with pgq.worker(poll_interval=0.1):
         await eventually(lambda: has(failed=1, succeeded=1, cancelled=1), within=WITHIN)
         tasks.is_mended = True
-        assert (await post("pause"))["is_paused"]
+        assert (await post("pause", {"reason": "a leak"}))["is_paused"]
         assert (await post("retry-failed", {"reason": "mended"}))["changed"] == 1
         await eventually(lambda: has(succeeded=2), within=WITHIN)
         assert await has(blocked=1)
@@ -229,6 +229,8 @@ async def test_it_is_paused_resumed_retried_and_cancelled(
         await ended(handle)
     assert await has(cancelled=1)
     assert (await post("cancel"))["changed"] == 0
+    done = (await get(client, f"{path}/actions"))["actions"]
+    assert [(each["action"], each["reason"]) for each in done] == [("paused", "a leak"), ("resumed", None)]
 
 
 async def test_what_is_no_workflow_is_404_and_what_is_no_id_422(
@@ -237,7 +239,7 @@ async def test_what_is_no_workflow_is_404_and_what_is_no_id_422(
     job = await tasks.odd.enqueue(1)
 
     for given, status in {uuid4(): 404, job.id: 404, "nonsense": 422}.items():
-        for path in ("", "/nodes", "/graph", "/events"):
+        for path in ("", "/nodes", "/graph", "/actions", "/events"):
             response = await client.get(f"/workflows/{given}{path}")
             assert response.status_code == status, (given, path)
         for path in ("/cancel", "/retry-failed", "/pause", "/resume"):
@@ -246,6 +248,47 @@ async def test_what_is_no_workflow_is_404_and_what_is_no_id_422(
     for cursor in ("nonsense", "f.x", "x.AAAAAAAAAAAAAAAAAAAAAA"):
         response = await client.get(f"/workflows/{handle.workflow_id}/nodes?cursor={cursor}")
         assert response.status_code == 422
+
+
+async def test_whatever_is_asked_of_a_workflow_is_answered_with_what_was_wrong(
+    pgq: PgQueue, tasks: Tasks, client: httpx.AsyncClient
+) -> None:
+    handle = await group(tasks.odd.s(1)).enqueue()
+    path = f"/workflows/{handle.workflow_id}"
+    cursor = "AAAAAAAAAAAAAAAAAAAAAA"
+    unreadable = (
+        *(f"{path}/nodes?status={each}" for each in ("", "lost", "FAILED", "%00", "%ff", "failed,pending")),
+        *(
+            f"{path}/nodes?cursor={each}"
+            for each in ("f.", "o.", "f.%00", f"F.{cursor}", f"f.{cursor}A", "%ff")
+        ),
+        *(f"{path}/nodes?limit={each}" for each in ("0", "-1", "1e3", "10001", "x", "9" * 5000)),
+        *(f"{path}?wait={each}" for each in ("-1", "nan", "x", "9" * 5000)),
+        *(f"{path}/graph?format={each}" for each in ("", "png", "%00")),
+        *(f"/workflows?status={each}" for each in ("lost", "%00")),
+        *(f"/workflows?cursor={each}" for each in ("x", "%00", cursor * 100)),
+        *(
+            "/workflows?name=%00",
+            "/workflows?created_after=noon",
+            "/workflows?created_after=2026-01-01T00:00:00",
+        ),
+        *(f"/workflows/{each}" for each in ("x", "1", "%00", "%ff", f"{handle.workflow_id}0", "9" * 2000)),
+    )
+    for each in unreadable:
+        response = await client.get(each)
+        assert response.status_code in (404, 414, 422), (each, response.status_code, response.text)
+        assert response.headers["content-type"] == "application/problem+json", each
+        assert response.json()["detail"], each
+    for body, status in ((b"{", 422), (b"[]", 422), (b'{"reason": 1}', 422), (b'{"x": 1}', 422)):
+        for verb in ("cancel", "retry-failed", "pause", "resume"):
+            response = await client.post(
+                f"{path}/{verb}", content=body, headers={"Content-Type": "application/json"}
+            )
+            assert response.status_code == status, (verb, body, response.text)
+    assert await pgq.workflow_actions(handle.workflow_id) == []
+    # A UUID in any spelling is the same one.
+    for spelt in (handle.workflow_id.hex, str(handle.workflow_id).upper(), f"{{{handle.workflow_id}}}"):
+        assert (await get(client, f"/workflows/{spelt}"))["workflow_id"] == str(handle.workflow_id)
 
 
 @pytest.mark.contract("W26")
