@@ -410,6 +410,30 @@ async def test_settling_and_attending_read_the_rows_of_their_batch_alone(dsn: st
     assert read.total() <= 40 * 51
 
 
+async def test_the_outcomes_of_all_members_stay_on_the_pages_of_their_edges(dsn: str, db: Connection) -> None:
+    await db.execute("select pgqueue.lane_of('default', 0::smallint)")
+    async with connected(dsn) as bench:
+        store, connection = bench.store, bench.connection
+        draft = Draft()
+        members = [draft.job("ok") for _ in range(500)]
+        draft.job("ok", members)
+        await store.submit_workflow(connection, draft.graph())
+        await store.claim(connection, bench.lease_id, 500, [(1, 0)])
+        settled = Settled()
+
+        async with connection.transaction():
+            await store.finish(connection, bench.lease_id, "w", members, None, settled)
+            await store.attend(connection, settled.notes, 500)
+            updated = await connection.fetchrow(
+                "select n_tup_upd::integer as all, n_tup_hot_upd::integer as hot "
+                "from pg_stat_xact_user_tables where relid = 'pgqueue.edge'::regclass"
+            )
+
+    assert updated is not None
+    assert updated["all"] == 500
+    assert updated["hot"] >= 450
+
+
 async def test_a_delay_counts_from_the_moment_that_nothing_blocks_the_job(
     db: Connection, holder: Ghost
 ) -> None:
