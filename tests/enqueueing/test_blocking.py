@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from uuid import uuid4
 
 import anyio
@@ -13,17 +15,35 @@ import anyio.to_thread
 import pytest
 
 from pgqueue import (
+    ConfigurationError,
     DuplicateJobError,
     InvalidArgumentsError,
     JobCancelled,
+    JobContext,
     JobFailed,
+    JobHandle,
     JobNotFoundError,
     JobStatus,
     NotOpenError,
     PgQueue,
+    RedriveHandle,
     ResultTimeoutError,
+    WorkflowFailed,
+    WorkflowHandle,
+    chain,
+    chord,
+    group,
 )
-from pgqueue.blocking import BlockingPgQueue
+from pgqueue.blocking import (
+    BlockingJobHandle,
+    BlockingPgQueue,
+    BlockingRedriveHandle,
+    BlockingWorkflowBuilder,
+    BlockingWorkflowHandle,
+)
+from pgqueue.model.dead_letters import DeadLetterFilter
+from pgqueue.model.filters import JobFilter
+from pgqueue.workflows.dag import WorkflowBuilder
 
 
 @contextmanager
@@ -38,6 +58,15 @@ def working(dsn: str) -> Iterator[None]:
     @pgq.task(max_retries=0)
     async def fail() -> None:
         raise ValueError("no such account")
+
+    @pgq.task
+    async def total(parts: list[int]) -> int:
+        return sum(parts)
+
+    @pgq.task
+    async def ask(ctx: JobContext, asked: list[str]) -> str:
+        await ctx.step("count", add, len(asked), 1)
+        return f"{await ctx.wait_for_event('answer', str)} to {asked[0]}"
 
     with anyio.from_thread.start_blocking_portal() as portal, portal.wrap_async_context_manager(pgq):
 
@@ -179,3 +208,101 @@ def test_outside_its_block_the_facade_says_how_to_use_it(pgq_elsewhere: PgQueue)
         job.status()
     with queue:
         assert job.status() is JobStatus.PENDING
+
+
+HALVES: list[tuple[type, type]] = [
+    (PgQueue, BlockingPgQueue),
+    (JobHandle, BlockingJobHandle),
+    (WorkflowHandle, BlockingWorkflowHandle),
+    (RedriveHandle, BlockingRedriveHandle),
+    (WorkflowBuilder, BlockingWorkflowBuilder),
+]
+OF_THE_BLOCK = {"open", "close"}
+"""What entering and leaving the block does."""
+
+
+def needs_a_loop(method: Any) -> bool:
+    """Whether a method is awaited, iterated, or returns what has such methods."""
+    returned = str(inspect.signature(method).return_annotation)
+    return inspect.iscoroutinefunction(method) or any(
+        each in returned for each in ("AsyncIterator", "AsyncGenerator", "Handle", "WorkflowBuilder")
+    )
+
+
+@pytest.mark.contract("P1.11")
+@pytest.mark.parametrize(("awaited", "blocking"), HALVES, ids=lambda each: each.__name__)
+def test_no_method_is_missing(awaited: type, blocking: type) -> None:
+    names = {
+        name
+        for name, method in inspect.getmembers(awaited, inspect.isfunction)
+        if not name.startswith("_") and needs_a_loop(method)
+    }
+    assert names >= {"enqueue"} or names >= {"cancel"}
+    assert {name for name in names if not hasattr(blocking, name)} - OF_THE_BLOCK == set()
+    assert not any(
+        inspect.iscoroutinefunction(method) for _, method in inspect.getmembers(blocking, inspect.isfunction)
+    )
+
+
+@pytest.mark.contract("P1.11", "P7.1")
+def test_workflows_run_without_asyncio(dsn: str, pgq_elsewhere: PgQueue) -> None:
+    @pgq_elsewhere.task
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    @pgq_elsewhere.task
+    async def total(parts: list[int]) -> int:
+        return sum(parts)
+
+    @pgq_elsewhere.task
+    async def fail() -> list[int]:
+        return []
+
+    with BlockingPgQueue(pgq_elsewhere) as queue:
+        sums = queue.enqueue(chord([add.s(n, n) for n in range(3)], total.s()))
+        members = queue.enqueue(group(*[add.s(n, 1) for n in range(3)]))
+        piped = queue.enqueue_workflow(chain(add.s(1, 1), add.s(5)))
+        broken = queue.enqueue(chain(fail.s(), total.s()))
+        flow = queue.workflow("sums")
+        first = flow.add("first", add.s(1, 2))
+        flow.add("last", add.s(3), after=[first])
+        built = flow.enqueue()
+        idle = queue.enqueue(group(add.s(1, 1), add.s(1, 2)).set(delay=3600))
+        assert idle.cancel(reason="no need") == 2
+        with working(dsn):
+            assert [each.result(timeout=60) for each in (sums, piped, built)] == [6, 7, 6]
+            assert list(members.results(timeout=60)) == [1, 2, 3]
+            with pytest.raises(WorkflowFailed, match="no such account"):
+                broken.result(timeout=60)
+            assert broken.retry_failed() == 1
+            assert sum(broken.join(timeout=60).values()) == 2
+        assert members.status() is JobStatus.SUCCEEDED
+        assert members.counts() == {JobStatus.SUCCEEDED: 3}
+        assert queue.workflow_handle(sums.workflow_id).refresh().status is JobStatus.SUCCEEDED
+        assert "sums" in {each.name for each in queue.workflows().workflows}
+        assert "flowchart" in built.graph() or "graph" in built.graph()
+        with pytest.raises(ConfigurationError, match="connection"):
+            queue.signal(sums.id, "answer", connection=object())  # type: ignore[arg-type]  # the point
+
+
+@pytest.mark.contract("P1.11", "P7.25")
+def test_durable_functions_are_driven_without_asyncio(dsn: str, pgq_elsewhere: PgQueue) -> None:
+    with BlockingPgQueue(pgq_elsewhere) as queue, working(dsn):
+        job = queue.enqueue_by_name("ask", ["who"])
+        seen = job.watch()
+        assert not next(seen).status.name.startswith("SUCC")
+        assert queue.signal(job.id, "answer", "ann", dedup_id="1")
+        assert not queue.signal(job.id, "answer", "ann", dedup_id="1")
+        assert job.result(timeout=60) == "ann to who"
+        assert [each.status for each in seen][-1] is JobStatus.SUCCEEDED
+        copy = queue.fork(job.id, "answer")
+        assert queue.signal(copy.id, "answer", "bob")
+        assert copy.result(timeout=60) == "bob to who"
+        queue.restart_from(job.id, "count")
+        assert queue.signal(job.id, "answer", "cid")
+        assert job.result(timeout=60) == "cid to who"
+        with pytest.raises(JobFailed):
+            queue.enqueue_by_name("fail").result(timeout=60)
+        redriven = queue.redrive_many(DeadLetterFilter(task="fail"))
+        assert redriven.wait(timeout=60).is_over
+        assert sum(queue.cancel_many(JobFilter(task="none"))) == 0

@@ -1,0 +1,110 @@
+"""The handles and the builder of a BlockingPgQueue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+
+from pgqueue.blocking.calling import Facade, Loop, called, iterated
+from pgqueue.client.redrive_handle import RedriveHandle
+from pgqueue.tasks.handle import JobHandle
+from pgqueue.tasks.workflow_handle import WorkflowHandle
+from pgqueue.workflows.dag import WorkflowBuilder
+
+if TYPE_CHECKING:
+    pass
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class BlockingJobHandle(Facade, Generic[R_co]):
+    """A handle of an enqueued job: JobHandle without `await`."""
+
+    __slots__ = ("created", "id", "replaced")
+
+    def __init__(self, loop: Loop, handle: JobHandle[R_co]) -> None:
+        super().__init__(loop, handle)
+        self.id = handle.id
+        self.created = handle.created
+        """False: the job with this id existed already."""
+        self.replaced = handle.replaced
+        """True: the job existed, and was given this call's arguments and options."""
+
+    refresh = called(JobHandle.refresh)
+    status = called(JobHandle.status)
+    watch = iterated(JobHandle.watch)
+    cancel = called(JobHandle.cancel)
+
+    def result(self, timeout: float | None = None) -> R_co:
+        """Wait until the job ends, at most *timeout* seconds, and return the result of its handler.
+
+        Raises what `JobHandle.result` raises.
+        """
+        return cast(R_co, self.loop.call(lambda: self.behind.result(timeout)))
+
+    def __repr__(self) -> str:
+        return f"<BlockingJobHandle {self.id}>"
+
+
+class BlockingWorkflowHandle(Facade, Generic[R_co]):
+    """A handle of an enqueued workflow: WorkflowHandle without `await`."""
+
+    __slots__ = ("id", "workflow_id")
+
+    def __init__(self, loop: Loop, handle: WorkflowHandle[R_co]) -> None:
+        super().__init__(loop, handle)
+        self.workflow_id = handle.workflow_id
+        """The id of the whole."""
+        self.id = handle.id
+        """The id of the last job, whose result is the workflow's; of a group's end, which is no job."""
+
+    refresh = called(WorkflowHandle.refresh)
+    status = called(WorkflowHandle.status)
+    counts = called(WorkflowHandle.counts)
+    results = iterated(WorkflowHandle.results)
+    join = called(WorkflowHandle.join)
+    cancel = called(WorkflowHandle.cancel)
+    retry_failed = called(WorkflowHandle.retry_failed)
+    graph = called(WorkflowHandle.graph)
+
+    def result(self, timeout: float | None = None) -> R_co:
+        """Wait until the workflow ends, at most *timeout* seconds, and return what it comes to.
+
+        Raises what `WorkflowHandle.result` raises.
+        """
+        return cast(R_co, self.loop.call(lambda: self.behind.result(timeout)))
+
+    def __repr__(self) -> str:
+        return f"<BlockingWorkflowHandle {self.workflow_id}>"
+
+
+class BlockingRedriveHandle(Facade):
+    """A mass redrive: RedriveHandle without `await`."""
+
+    __slots__ = ("id",)
+
+    def __init__(self, loop: Loop, handle: RedriveHandle) -> None:
+        super().__init__(loop, handle)
+        self.id = handle.id
+
+    progress = called(RedriveHandle.progress)
+    cancel = called(RedriveHandle.cancel)
+    wait = called(RedriveHandle.wait)
+
+
+class BlockingWorkflowBuilder(Facade):
+    """Collects the nodes of one workflow: WorkflowBuilder without `await`."""
+
+    __slots__ = ("add", "name")
+
+    def __init__(self, loop: Loop, builder: WorkflowBuilder) -> None:
+        super().__init__(loop, builder)
+        self.name = builder.name
+        self.add = builder.add
+        """See `WorkflowBuilder.add`."""
+
+    def enqueue(self) -> BlockingWorkflowHandle[Any]:
+        """Enqueue the workflow: all of it or nothing. See `WorkflowBuilder.enqueue`."""
+        return BlockingWorkflowHandle(self.loop, self.loop.call(self.behind.enqueue))

@@ -1,0 +1,223 @@
+"""A PgQueue to call without `await`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
+from uuid import UUID
+
+from anyio.from_thread import start_blocking_portal
+
+from pgqueue.app import PgQueue
+from pgqueue.blocking.calling import Facade, Loop, called, iterated
+from pgqueue.blocking.handles import (
+    BlockingJobHandle,
+    BlockingRedriveHandle,
+    BlockingWorkflowBuilder,
+    BlockingWorkflowHandle,
+)
+from pgqueue.options.declared import CallOptions
+from pgqueue.tasks.canvas import Canvas
+from pgqueue.tasks.handle import JobHandle
+from pgqueue.tasks.signature import Signature
+from pgqueue.tasks.workflow_handle import WorkflowHandle
+from pgqueue.workflows.dag import WorkflowBuilder
+
+if TYPE_CHECKING:
+    from pgqueue.database.sql import Migration
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class BlockingPgQueue(Facade):
+    """A PgQueue to call without `await`, from any thread, inside a `with` block.
+
+        with BlockingPgQueue(pgq) as queue:
+            job = queue.enqueue(send_email.s("user@example.com"))
+            print(job.result(timeout=10))
+
+    Each method raises the errors of the PgQueue method of the same name, and NotOpenError outside the block.
+    Entering the block opens the PgQueue, which must not be open already. Tasks, queues and hooks are declared
+    on the PgQueue itself.
+    """
+
+    __slots__ = ("_stack",)
+
+    def __init__(self, pgq: PgQueue) -> None:
+        super().__init__(Loop(), pgq)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            portal = stack.enter_context(start_blocking_portal())
+            stack.enter_context(portal.wrap_async_context_manager(self.behind))
+            self.loop.portal, self._stack = portal, stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.loop.portal = None
+        self._stack.__exit__(kind, error, trace)
+
+    # Enqueueing
+
+    @overload
+    def enqueue(self, call: Signature[R]) -> BlockingJobHandle[R]: ...  # type: ignore[overload-overlap]
+    @overload
+    def enqueue(self, call: Canvas[R]) -> BlockingWorkflowHandle[R]: ...
+    def enqueue(self, call: Any) -> Any:
+        """Enqueue one call, or calls composed to a workflow, and return its handle. See `Task.enqueue`."""
+        if isinstance(call, Canvas) and not isinstance(call, Signature):
+            return self.enqueue_workflow(call)
+        return self._job(self.loop.call(lambda: self.behind.enqueue(call)))
+
+    def enqueue_many(
+        self, signatures: Iterable[Signature[Any]], *, key_wait: float | None = None
+    ) -> list[BlockingJobHandle[Any]]:
+        """Enqueue many calls, all or nothing; return their handles in the same order."""
+        calls = list(signatures)
+        handles = self.loop.call(lambda: self.behind.enqueue_many(calls, key_wait=key_wait))
+        return [self._job(handle) for handle in handles]
+
+    def enqueue_by_name(
+        self, task: str, /, *args: Any, options: CallOptions | None = None, **kwargs: Any
+    ) -> BlockingJobHandle[Any]:
+        """Enqueue a task by name, without its code. The worker validates the arguments."""
+        signature = self.behind.signature(task, *args, options=options, **kwargs)
+        return self._job(self.loop.call(lambda: self.behind.enqueue(signature)))
+
+    def enqueue_workflow(self, canvas: Canvas[R]) -> BlockingWorkflowHandle[R]:
+        """Enqueue composed calls: all of them or nothing. See `Canvas.enqueue`."""
+        return self._workflow(self.loop.call(lambda: self.behind.enqueue_workflow(canvas)))
+
+    def enqueue_dag(self, dag: WorkflowBuilder) -> BlockingWorkflowHandle[Any]:
+        """Enqueue a workflow that `PgQueue.workflow` has built."""
+        return self._workflow(self.loop.call(lambda: self.behind.enqueue_dag(dag)))
+
+    def workflow(self, name: str) -> BlockingWorkflowBuilder:
+        """Return a builder of a workflow by its nodes. Raises InvalidOptionError."""
+        return BlockingWorkflowBuilder(self.loop, self.behind.workflow(name))
+
+    mark_processed = called(PgQueue.mark_processed)
+
+    # Handles
+
+    def handle(self, job_id: UUID | str) -> BlockingJobHandle[Any]:
+        """Return a handle for a job id. This does not check that the job exists."""
+        return self._job(self.behind.handle(job_id))
+
+    def workflow_handle(self, workflow_id: UUID | str) -> BlockingWorkflowHandle[Any]:
+        """Return a handle of a workflow by its `workflow_id`. This does not check that it exists."""
+        return self._workflow(self.behind.workflow_handle(workflow_id))
+
+    def redrive_handle(self, redrive_id: UUID | str) -> BlockingRedriveHandle:
+        """Return a handle of a mass redrive. This does not check that it exists."""
+        return BlockingRedriveHandle(self.loop, self.behind.redrive_handle(redrive_id))
+
+    def fork(self, job_id: UUID | str, step: str) -> BlockingJobHandle[Any]:
+        """Make a new job of an ended one, with what that had stored before *step*. See `PgQueue.fork`."""
+        return self._job(self.loop.call(lambda: self.behind.fork(job_id, step)))
+
+    def redrive_many(self, *args: Any, **kwargs: Any) -> BlockingRedriveHandle:
+        """Redrive the dead letters that match a filter. See `PgQueue.redrive_many`."""
+        handle = self.loop.call(lambda: self.behind.redrive_many(*args, **kwargs))
+        return BlockingRedriveHandle(self.loop, handle)
+
+    def _job(self, handle: JobHandle[R]) -> BlockingJobHandle[R]:
+        return BlockingJobHandle(self.loop, handle)
+
+    def _workflow(self, handle: WorkflowHandle[R]) -> BlockingWorkflowHandle[R]:
+        return BlockingWorkflowHandle(self.loop, handle)
+
+    # Jobs and durable functions
+
+    get = called(PgQueue.get)
+    get_many = called(PgQueue.get_many)
+    attempts = called(PgQueue.attempts)
+    wait = called(PgQueue.wait)
+    watch = iterated(PgQueue.watch)
+    cancel = called(PgQueue.cancel)
+    requeue = called(PgQueue.requeue)
+    jobs = called(PgQueue.jobs)
+    owned_jobs = called(PgQueue.owned_jobs)
+    cancel_many = iterated(PgQueue.cancel_many)
+    requeue_many = iterated(PgQueue.requeue_many)
+    signal = called(PgQueue.signal)
+    restart_from = called(PgQueue.restart_from)
+
+    # Workflows
+
+    get_workflow = called(PgQueue.get_workflow)
+    count_workflow = called(PgQueue.count_workflow)
+    workflow_result = called(PgQueue.workflow_result)
+    workflow_results = iterated(PgQueue.workflow_results)
+    join_workflow = called(PgQueue.join_workflow)
+    cancel_workflow = called(PgQueue.cancel_workflow)
+    retry_workflow = called(PgQueue.retry_workflow)
+    workflows = called(PgQueue.workflows)
+    workflow_details = called(PgQueue.workflow_details)
+    workflow_jobs = called(PgQueue.workflow_jobs)
+    measure_workflows = called(PgQueue.measure_workflows)
+    find_standstill = called(PgQueue.find_standstill)
+    workflow_actions = called(PgQueue.workflow_actions)
+    workflow_of = called(PgQueue.workflow_of)
+    draw_workflow = called(PgQueue.draw_workflow)
+    read_graph = called(PgQueue.read_graph)
+    fold_workflow = called(PgQueue.fold_workflow)
+    pause_workflow = called(PgQueue.pause_workflow)
+    resume_workflow = called(PgQueue.resume_workflow)
+
+    # Dead letters
+
+    dead_letters = called(PgQueue.dead_letters)
+    owned_letters = called(PgQueue.owned_letters)
+    dead_letter = called(PgQueue.dead_letter)
+    dead_groups = called(PgQueue.dead_groups)
+    oldest_dead_letter_age = called(PgQueue.oldest_dead_letter_age)
+    actions = called(PgQueue.actions)
+    redrive = called(PgQueue.redrive)
+    discard = called(PgQueue.discard)
+    reprioritise = called(PgQueue.reprioritise)
+    discard_many = called(PgQueue.discard_many)
+
+    # Figures and settings
+
+    measure = called(PgQueue.measure)
+    list_workers = called(PgQueue.list_workers)
+    history = called(PgQueue.history)
+    pause = called(PgQueue.pause)
+    resume = called(PgQueue.resume)
+    configure_task = called(PgQueue.configure_task)
+    remove_queue = called(PgQueue.remove_queue)
+    settings = called(PgQueue.settings)
+    web_secret = called(PgQueue.web_secret)
+    index_owners = called(PgQueue.index_owners)
+    has_owner_index = called(PgQueue.has_owner_index)
+    end_web_session = called(PgQueue.end_web_session)
+    is_web_session_ended = called(PgQueue.is_web_session_ended)
+
+    # The database
+
+    check = called(PgQueue.check)
+    now = called(PgQueue.now)
+
+    def migrate(self, *, lock_limit: float | None = 60.0) -> Sequence[Migration]:
+        """Bring the schema up to date, inside the block or before it. See `PgQueue.migrate`."""
+        return self._call_closed(lambda: self.behind.migrate(lock_limit=lock_limit))
+
+    def pending_migrations(self) -> str:
+        """Return the SQL that `migrate` would run, inside the block or before it."""
+        sql: str = self._call_closed(self.behind.pending_migrations)
+        return sql
+
+    def _call_closed(self, call: Callable[[], Awaitable[T]]) -> T:
+        if self.loop.portal is not None:
+            return self.loop.call(call)
+        with start_blocking_portal() as portal:
+            return portal.call(call)
