@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
@@ -43,9 +44,10 @@ class WorkflowWriter:
             await lanes.learn(names)
             writing = partial(self._write_own, graph)
         else:
+            ids: Mapping[tuple[str, int], int] = {}
             if not names <= lanes.known.keys():
-                await lanes.learn_beside(connection, names)
-            writing = partial(self._write_for_caller, graph, connection)
+                ids = await lanes.learn_beside(connection, names)
+            writing = partial(self._write_for_caller, graph, connection, ids)
         if self._depths.is_limited:
             counts = Counter(job.template.lane[0] for job in graph.first_jobs())
             await self._writer.write_where_room(counts, writing)
@@ -75,13 +77,27 @@ class WorkflowWriter:
             except asyncpg.PostgresError as error:
                 raise refused(error, time.monotonic() - began_at) from error
 
-    async def _write_for_caller(self, graph: Graph, connection: Connection) -> None:
+    async def _write_for_caller(
+        self, graph: Graph, connection: Connection, lane_ids: Mapping[tuple[str, int], int]
+    ) -> None:
         """Write in the caller's transaction; if the write fails, a savepoint keeps the rest of it whole."""
         try:
-            async with connection.transaction():
-                settled = await self._store.submit_workflow(connection, graph)
-                if settled.lanes:
-                    messages = [f"ready {lane}" for lane in sorted(settled.lanes)]
-                    await self._store.notify(connection, self._database.schema, messages)
+            try:
+                await self._write_part(graph, connection, lane_ids)
+            except (asyncpg.NotNullViolationError, asyncpg.SerializationError):
+                # A lane was removed, or is younger than the transaction's snapshot: by its id it can be used.
+                if lane_ids:
+                    raise
+                lane_ids = await self._writer.lanes.learn_beside(connection, graph.lanes)
+                await self._write_part(graph, connection, lane_ids)
         except UNSTORABLE as error:
             raise unstorable(error) from error
+
+    async def _write_part(
+        self, graph: Graph, connection: Connection, lane_ids: Mapping[tuple[str, int], int]
+    ) -> None:
+        async with connection.transaction():
+            settled = await self._store.submit_workflow(connection, graph, lane_ids)
+            if settled.lanes:
+                messages = [f"ready {lane}" for lane in sorted(settled.lanes)]
+                await self._store.notify(connection, self._database.schema, messages)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -20,6 +21,9 @@ from pgqueue.store.values import Settled, Template
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
+
+
+NO_LANES: Mapping[tuple[str, int], int] = MappingProxyType({})
 
 
 class Attended(NamedTuple):
@@ -132,14 +136,17 @@ class Swept(NamedTuple):
 class WorkflowStatements(Statements):
     """Statements on workflows."""
 
-    async def submit_workflow(self, connection: Connection, graph: Graph) -> Settled:
+    async def submit_workflow(
+        self, connection: Connection, graph: Graph, lane_ids: Mapping[tuple[str, int], int] = NO_LANES
+    ) -> Settled:
         """Write a workflow, in one statement. All or nothing.
 
+        *lane_ids*: by queue and priority, for a transaction that may not see the lanes.
         Returns the lanes that have new ready jobs; and notes, if it waits for jobs that were there before.
         Raises asyncpg.UniqueViolationError if the workflow, or one of its jobs, exists.
         """
         settled = Settled()
-        settled.add(await connection.fetchval(self._sql["submit_workflow"], *self._columns(graph)))
+        settled.add(await connection.fetchval(self._sql["submit_workflow"], *self._columns(graph, lane_ids)))
         return settled
 
     async def find_workflows(self, connection: Connection, ids: Iterable[UUID]) -> set[UUID]:
@@ -348,7 +355,7 @@ class WorkflowStatements(Statements):
         )
         return lanes
 
-    def _columns(self, graph: Graph) -> tuple[str, ...]:
+    def _columns(self, graph: Graph, lane_ids: Mapping[tuple[str, int], int]) -> tuple[str, ...]:
         graph = _without_timed_links(graph)
         templates = graph.templates
         place = {key: number for number, key in enumerate(templates, 1)}
@@ -368,7 +375,7 @@ class WorkflowStatements(Statements):
             self._document(f"[{','.join(job.document for _, job in jobs)}]"),
             f"{{{','.join(map(str, numbers))}}}",
             id_list(node.id for node, _ in jobs if node.takes_inputs),
-            json.dumps([_template(template) for template in templates.values()]),
+            json.dumps([_template(template, lane_ids.get(template.lane)) for template in templates.values()]),
             json.dumps([_barrier(barrier) for barrier in graph.barriers]),
             id_list(edge.upstream for edge in graph.edges),
             id_list(edge.downstream for edge in graph.edges),
@@ -413,7 +420,7 @@ def _barrier(barrier: Barrier) -> dict[str, Any]:
     }
 
 
-def _template(template: Template) -> dict[str, Any]:
+def _template(template: Template, lane_id: int | None) -> dict[str, Any]:
     return {
         "queue": template.lane[0],
         "priority": template.lane[1],
@@ -426,5 +433,5 @@ def _template(template: Template) -> dict[str, Any]:
         "headers": template.headers,
         "tags": template.tags,
         "key": template.key,
-        "lane": template.lane_id,
+        "lane": lane_id,
     }

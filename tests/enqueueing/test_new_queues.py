@@ -13,6 +13,7 @@ import pytest
 from kit.roles import Roles, roles_of
 
 from pgqueue import PgQueue
+from pgqueue.tasks.combining import group_of
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -54,6 +55,11 @@ async def chosen(pgq: PgQueue, caller: Connection, queue: str) -> None:
     await pgq.enqueue_by_name("work", 1, options={"queue": queue, "id": uuid4()}, connection=caller)
 
 
+async def workflow(pgq: PgQueue, caller: Connection, queue: str) -> None:
+    calls = [pgq.signature("work", each, options={"queue": queue}) for each in range(2)]
+    await pgq.enqueue_workflow(group_of(calls), connection=caller)
+
+
 async def by_enqueue(pgq: PgQueue, caller: Connection, queue: str) -> None:
     del pgq
     await caller.execute("select pgqueue.enqueue('work', '{\"number\": 1}', $1)", queue)
@@ -65,7 +71,9 @@ async def by_submit(pgq: PgQueue, caller: Connection, queue: str) -> None:
     await caller.execute("select from pgqueue.submit($1::json)", json.dumps([call]))
 
 
-PYTHON: dict[str, Door] = {each.__name__: each for each in (one, many, delayed, keyed, replacing, chosen)}
+PYTHON: dict[str, Door] = {
+    each.__name__: each for each in (one, many, delayed, keyed, replacing, chosen, workflow)
+}
 SQL: dict[str, Door] = {each.__name__: each for each in (by_enqueue, by_submit)}
 
 REMOVE = "update pgqueue.lane set removed_at = now() where queue = $1"
