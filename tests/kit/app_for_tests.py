@@ -51,6 +51,19 @@ async def work(context: JobContext, number: int) -> int:
 
 
 @pgq.task
+async def quick(number: int) -> int:
+    """Take no time."""
+    return number
+
+
+@pgq.task
+async def total(context: JobContext, numbers: list[int]) -> int:
+    """Take what members came to."""
+    await record_execution(context)
+    return sum(numbers)
+
+
+@pgq.task
 async def hang_at_first(context: JobContext) -> str:
     """Never return in the first worker that runs it."""
     await record_execution(context)
