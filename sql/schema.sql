@@ -3072,6 +3072,7 @@ $function$;
 
 -- Whether nothing in an open workflow moves, or will by itself: none of its jobs is ready, running or scheduled, and
 -- those that are blocked have no time at which they go on, and wait for nothing outside of it that has not ended.
+-- Offset 0: each is looked up by its key; without it the planner may read a whole table into a hash.
 CREATE OR REPLACE FUNCTION pgqueue.stands_still(workflow uuid)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -3083,24 +3084,28 @@ begin
         select from pgqueue.job as member
         where member.workflow_id = stands_still.workflow
           and member.status is null
-          and (exists (select from pgqueue.ready where ready.job_id = member.id)
-               or exists (select from pgqueue.running where running.job_id = member.id)
-               or exists (select from pgqueue.scheduled where scheduled.job_id = member.id)
+          and (exists (select from pgqueue.ready where ready.job_id = member.id offset 0)
+               or exists (select from pgqueue.running where running.job_id = member.id offset 0)
+               or exists (select from pgqueue.scheduled where scheduled.job_id = member.id offset 0)
                or exists (
                    select from pgqueue.blocked
                    where blocked.job_id = member.id
-                     and (blocked.wake_at is not null or blocked.waits_for is not null))
+                     and (blocked.wake_at is not null or blocked.waits_for is not null)
+                   offset 0)
                or exists (
                    select from pgqueue.edge
                    where edge.downstream = member.id and edge.outcome is null
                      and (exists (
                               select from pgqueue.job as other
                               where other.id = edge.upstream and other.status is null
-                                and other.workflow_id is distinct from stands_still.workflow)
+                                and other.workflow_id is distinct from stands_still.workflow
+                              offset 0)
                           or exists (
                               select from pgqueue.barrier
                               where barrier.id = edge.upstream and barrier.is_join and barrier.state is null
-                                and barrier.workflow_id <> stands_still.workflow)))));
+                                and barrier.workflow_id <> stands_still.workflow
+                              offset 0))
+                   offset 0)));
 end
 $function$;
 

@@ -42,13 +42,25 @@ alike as materialized (
 beyond as (
     select edge.upstream, edge.downstream
     from (select distinct downstream as id from below) as end_of
-    join pgqueue.barrier on barrier.id = end_of.id and barrier.is_join and barrier.workflow_id = $1
-    join pgqueue.edge on edge.upstream = barrier.id
+    cross join lateral (
+        select edge.upstream, edge.downstream from pgqueue.edge
+        where edge.upstream = end_of.id
+          and exists (
+              select from pgqueue.barrier
+              where barrier.id = end_of.id and barrier.is_join and barrier.workflow_id = $1 offset 0)
+        offset 0
+    ) as edge
     union
     select edge.upstream, edge.downstream
     from beyond
-    join pgqueue.barrier on barrier.id = beyond.downstream and barrier.is_join and barrier.workflow_id = $1
-    join pgqueue.edge on edge.upstream = barrier.id
+    cross join lateral (
+        select edge.upstream, edge.downstream from pgqueue.edge
+        where edge.upstream = beyond.downstream
+          and exists (
+              select from pgqueue.barrier
+              where barrier.id = beyond.downstream and barrier.is_join and barrier.workflow_id = $1 offset 0)
+        offset 0
+    ) as edge
 ),
 node as materialized (
     select id, task, status, case when jobs > $2 then first else id end as node from alike

@@ -26,13 +26,13 @@ from (
               when $5::text is null then true
               when $5::text = 'failed' then false
               when member.status is not null then member.status::text = $5::text
-              when $5::text = 'blocked' then exists (select from pgqueue.blocked where blocked.job_id = member.id)
-              when $5::text = 'scheduled' then exists (select from pgqueue.scheduled where scheduled.job_id = member.id)
+              when $5::text = 'blocked' then exists (select from pgqueue.blocked where blocked.job_id = member.id offset 0)
+              when $5::text = 'scheduled' then exists (select from pgqueue.scheduled where scheduled.job_id = member.id offset 0)
               when $5::text = 'running' then exists (
-                  select from pgqueue.running where running.job_id = member.id and running.started_at is not null)
+                  select from pgqueue.running where running.job_id = member.id and running.started_at is not null offset 0)
               when $5::text = 'pending' then
-                  exists (select from pgqueue.ready where ready.job_id = member.id)
-                  or exists (select from pgqueue.running where running.job_id = member.id and running.started_at is null)
+                  exists (select from pgqueue.ready where ready.job_id = member.id offset 0)
+                  or exists (select from pgqueue.running where running.job_id = member.id and running.started_at is null offset 0)
               else false
           end
         order by member.id

@@ -12,7 +12,9 @@ from (
 left join lateral (
     select member.id, member.task, blocked.waits, blocked.job_id is not null as is_blocked
     from pgqueue.job as member
-    left join pgqueue.blocked on blocked.job_id = member.id
+    left join lateral (
+        select blocked.job_id, blocked.waits from pgqueue.blocked where blocked.job_id = member.id offset 0
+    ) as blocked on true
     where member.workflow_id = still.id and member.status is null
     order by blocked.waits is null, blocked.job_id is not null, member.id
     limit 1
