@@ -371,3 +371,23 @@ async def test_a_workflow_is_watched_paused_and_shown(pooled: PgQueue) -> None:
     assert '"status":"succeeded"' in events.text
     assert page.status_code == 200
     assert len(nodes.json()["nodes"]) == 3
+
+
+@pytest.mark.contract("P7.25")
+async def test_a_durable_function_sleeps_is_sent_events_and_waits_for_its_children(pooled: PgQueue) -> None:
+    @pooled.task
+    async def part(number: int) -> int:
+        return number
+
+    @pooled.task(version="2", pin=True)
+    async def work(ctx: JobContext) -> list[int | None]:
+        await ctx.sleep("nap", 0.2)
+        told = await ctx.wait_for_event("go", int)
+        late = await ctx.wait_for_event("late", int, timeout=0.1)
+        return [told, late, await ctx.run("parts", part.s(7)), await ctx.step("last", lambda: 9)]
+
+    job = await work.enqueue()
+    async with pooled.worker(concurrency=1):
+        assert await pooled.signal(job.id, "go", 5, dedup_id="1")
+        assert not await pooled.signal(job.id, "go", 6, dedup_id="1")
+        assert await job.result(timeout=60) == [5, None, 7, 9]

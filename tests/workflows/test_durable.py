@@ -56,6 +56,7 @@ async def blocked(job: JobHandle[Any]) -> None:
     await eventually(is_blocked)
 
 
+@pytest.mark.core
 @pytest.mark.contract("P7.25")
 async def test_a_job_that_sleeps_holds_no_slot_and_goes_on_where_it_was(pgq: PgQueue, db: Connection) -> None:
     runs: Counter[str] = Counter()
@@ -121,6 +122,7 @@ async def test_a_job_that_goes_on_keeps_its_position(pgq: PgQueue, db: Connectio
     assert order == ["first", "second"]
 
 
+@pytest.mark.core
 @pytest.mark.contract("P7.25")
 @pytest.mark.parametrize("when", ["before", "after", "in a transaction"])
 async def test_an_event_reaches_its_job_whenever_it_comes(pgq: PgQueue, db: Connection, when: str) -> None:
@@ -145,6 +147,7 @@ async def test_an_event_reaches_its_job_whenever_it_comes(pgq: PgQueue, db: Conn
     assert await db.fetchval("select count(*) from pgqueue.event") == 0
 
 
+@pytest.mark.core
 @pytest.mark.contract("P7.25")
 async def test_an_event_is_known_by_its_id_also_when_its_job_has_had_it(pgq: PgQueue) -> None:
     @pgq.task
@@ -194,8 +197,11 @@ async def test_an_event_that_cannot_be_sent_is_refused_and_changes_nothing(
     async with pgq.worker():
         over = await work.enqueue()
         await over.result(timeout=WITHIN)
-    live = await work.enqueue()
+    live, cancelled = await work.enqueue(), await work.enqueue()
+    await cancelled.cancel()
     for connection in (None, db):
+        with pytest.raises(JobOverError, match="cancelled"):
+            await pgq.signal(cancelled.id, "a", connection=connection)
         with pytest.raises(JobNotFoundError):
             await pgq.signal(uuid4(), "a", connection=connection)
         with pytest.raises(JobOverError, match="succeeded"):
@@ -373,6 +379,7 @@ class Parents:
         self.leaf, self.total, self.parent, self.both, self.careful = leaf, total, parent, both, careful
 
 
+@pytest.mark.core
 @pytest.mark.contract("P7.20", "P7.19")
 async def test_children_run_on_a_worker_of_one_slot_and_what_waits_for_the_parent_waits_for_them(
     pgq: PgQueue, db: Connection
@@ -436,6 +443,7 @@ async def test_a_connection_that_is_lost_anywhere_starts_no_child_twice_and_lose
     assert await db.fetchval("select count(*) from pgqueue.workflow") == 1
 
 
+@pytest.mark.core
 @pytest.mark.contract("P7.25")
 async def test_a_job_that_begins_anew_forgets_its_steps_and_keeps_its_events(
     pgq: PgQueue, db: Connection
@@ -466,6 +474,7 @@ async def test_a_job_that_begins_anew_forgets_its_steps_and_keeps_its_events(
     assert await pgq.attempts(job.id) == []
 
 
+@pytest.mark.core
 @pytest.mark.contract("P7.25")
 async def test_an_ended_job_runs_again_from_a_step_or_is_copied_up_to_it(pgq: PgQueue) -> None:
     runs: list[str] = []
@@ -617,6 +626,7 @@ ORDERS: dict[str, tuple[Way, Way, str | None]] = (
 )
 
 
+@pytest.mark.core
 @pytest.mark.contract("P7.25")
 async def test_steps_and_waits_in_another_order_fail_the_job_by_an_error_that_names_both(
     pgq: PgQueue,
@@ -692,6 +702,7 @@ async def test_what_no_attempt_remembers_is_no_change_of_the_order(pgq: PgQueue)
         assert [await job.result(timeout=WITHIN) for job in jobs] == ["1", "1", "3"]
 
 
+@pytest.mark.core
 @pytest.mark.contract("P7.25")
 @pytest.mark.parametrize("verb", ["restart_from", "fork"])
 async def test_a_sleep_that_is_begun_again_takes_its_whole_time(
