@@ -197,7 +197,7 @@ async def attend_all(store: Store, connection: Connection) -> None:
         pass
 
 
-@pytest.mark.contract("P7.7", "W8")
+@pytest.mark.contract("P7.4", "P7.7", "P7.9", "P7.10", "P7.11", "W8")
 @pytest.mark.parametrize("door", DOORS)
 async def test_whatever_ends_a_job_moves_on_what_waits_for_it(
     pgq: PgQueue, db: Connection, holder: Ghost, door: str

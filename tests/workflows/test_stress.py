@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 from typing import TYPE_CHECKING
@@ -59,6 +60,49 @@ async def run_round(pgq: PgQueue, db: Connection, dice: random.Random, *, cancel
         return {}
 
 
+async def meddle(pgq: PgQueue, db: Connection, crew: Crew, dice: random.Random) -> None:
+    """Do to workflows what operators do, while their jobs end."""
+    for _ in range(60):
+        workflow = await db.fetchval("select id from pgqueue.workflow order by random() limit 1")
+        failed = await db.fetch("select id from pgqueue.job where status = 'failed' and reason = 'exception'")
+        # One that a member of the crew has not yet counted would be counted twice.
+        known = [row["id"] for row in failed if crew.ended[row["id"]]]
+        match dice.choice(["pause", "resume", "cancel", "redrive", "redrive", "discard"]):
+            case "pause":
+                await again_on_deadlock(db, "select pgqueue.pause_workflow($1, true)", workflow)
+            case "resume":
+                await again_on_deadlock(db, "select pgqueue.pause_workflow($1, false)", workflow)
+            case "cancel" if dice.random() < 0.3:
+                await pgq.cancel_workflow(workflow)
+            case "redrive" if known:
+                chosen = dice.choice(known)
+                crew.ended.pop(chosen)
+                await again_on_deadlock(db, "select pgqueue.redrive($1)", chosen)
+            case "discard" if known:
+                with contextlib.suppress(asyncpg.PostgresError):
+                    await pgq.discard(dice.choice(known))
+            case _:
+                await asyncio.sleep(dice.random() * 0.01)
+    for row in await db.fetch("select id from pgqueue.workflow"):
+        await again_on_deadlock(db, "select pgqueue.pause_workflow($1, false)", row["id"])
+
+
+@pytest.mark.contract("P5.7", "P7.7", "P7.11", "P7.21")
+async def test_what_operators_do_while_jobs_end_leaves_no_workflow_standing(
+    pgq: PgQueue, db: Connection
+) -> None:
+    dice = random.Random(2027)
+    await db.execute("select pgqueue.lane_of('default', 0::smallint)")
+    async with Crew(pgq, dice) as crew:
+        for _ in range(ROUNDS):
+            for _ in range(GRAPHS):
+                await crew.store.submit_workflow(db, random_graph(dice, dice.randint(1, 4)))
+            await meddle(pgq, db, crew, dice)
+        await crew.settled(db)
+
+        assert await crew.violations(db) == {}
+
+
 async def again_on_deadlock(db: Connection, sql: str, job_id: object) -> None:
     """Call a function that locks what workers lock, as its callers do."""
     while True:
@@ -69,7 +113,7 @@ async def again_on_deadlock(db: Connection, sql: str, job_id: object) -> None:
         return
 
 
-@pytest.mark.contract("P2.18", "P5.7", "P7.7")
+@pytest.mark.contract("P2.18", "P5.7", "P7.3", "P7.7", "P7.10", "P7.11", "P7.13")
 async def test_every_node_of_random_workflows_ends_as_it_must_whatever_crashes(
     pgq: PgQueue, db: Connection
 ) -> None:
