@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -15,6 +14,7 @@ from pgqueue.client.jobs import JobInterface
 from pgqueue.enqueueing.batch import Batch
 from pgqueue.enqueueing.calls import Intake
 from pgqueue.enqueueing.gc_pause import collector_paused
+from pgqueue.enqueueing.workflow_writer import Parts
 from pgqueue.errors import ConfigurationError, InvalidOptionError, UnknownTaskError
 from pgqueue.events.kinds import BatchSent, JobMoved, JobsEnqueued, JobsReplaced
 from pgqueue.model.checks import MAX_TASK_LENGTH, Duration, positive_seconds, shown, text
@@ -95,14 +95,23 @@ class EnqueueInterface(JobInterface):
         return JobHandle(self, job_id, signature.definition)
 
     async def _write_graph(self, graph: Graph, connection: Connection | None) -> None:
+        parts = Parts([graph])
+        parts.take()
+        await self._write_workflow(parts, connection)
+
+    async def _write_workflow(self, parts: Parts, connection: Connection | None) -> None:
         started_at = time.monotonic()
-        await self._workflow_writer.write(graph, connection)
+        await self._workflow_writer.write(parts, connection)
         observers = self._observers
         if observers.want(BatchSent):
-            observers.emit(BatchSent("enqueue", len(graph.nodes), time.monotonic() - started_at))
+            observers.emit(
+                BatchSent(
+                    "enqueue", sum(len(part.nodes) for part in parts.taken), time.monotonic() - started_at
+                )
+            )
         if observers.want(JobsEnqueued):
             observers.emit(
-                JobsEnqueued(_counts_of(graph), partial(_jobs_of, graph), is_committed=connection is None)
+                JobsEnqueued(parts.counts, partial(_jobs_of, parts.taken), is_committed=connection is None)
             )
 
     async def enqueue_by_name(
@@ -204,26 +213,16 @@ class EnqueueInterface(JobInterface):
         return await self._inbox.mark_processed(source, event_id, ttl, connection)
 
 
-def _counts_of(graph: Graph) -> Mapping[tuple[str, str], int]:
-    """Return how many jobs of each task and queue *graph* has."""
-    templates = graph.templates
-    counts: Counter[tuple[str, str]] = Counter()
-    jobs = Counter(id(node.job.template) for node in graph.nodes if node.job is not None)
-    for number, count in jobs.items():
-        template = templates[number]
-        counts[template.task, template.lane[0]] += count
-    return counts
-
-
-def _jobs_of(graph: Graph) -> list[JobMoved]:
-    waiting = {edge.downstream for edge in graph.edges}
+def _jobs_of(parts: Sequence[Graph]) -> list[JobMoved]:
     moved = []
-    for node in graph.nodes:
-        if node.job is not None:
-            template = node.job.template
-            now = JobStatus.SCHEDULED if template.is_timed else JobStatus.PENDING
-            now = JobStatus.BLOCKED if node.id in waiting else now
-            moved.append(JobMoved(node.id, template.task, template.lane[0], None, now))
+    for part in parts:
+        waiting = {edge.downstream for edge in part.edges}
+        for node in part.nodes:
+            if node.job is not None:
+                template = node.job.template
+                now = JobStatus.SCHEDULED if template.is_timed else JobStatus.PENDING
+                now = JobStatus.BLOCKED if node.id in waiting else now
+                moved.append(JobMoved(node.id, template.task, template.lane[0], None, now))
     return moved
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
@@ -13,6 +13,8 @@ import anyio
 from pgqueue.client.dead_letters import DeadLetterInterface
 from pgqueue.client.enqueueing import EnqueueInterface
 from pgqueue.client.workflow_views import WorkflowViewInterface
+from pgqueue.enqueueing.workflow_writer import Parts
+from pgqueue.enqueueing.writer import PART
 from pgqueue.errors import (
     CodecError,
     InvalidWorkflowError,
@@ -30,7 +32,7 @@ from pgqueue.store import Graph, Input
 from pgqueue.tasks.arguments import THEIRS, describe_mismatch
 from pgqueue.tasks.canvas import Canvas, canvas_of
 from pgqueue.tasks.workflow_handle import WorkflowHandle
-from pgqueue.workflows.compile import compile_canvas
+from pgqueue.workflows.compile import compile_parts
 from pgqueue.workflows.dag import MAX_NAME, WorkflowBuilder
 from pgqueue.workflows.reading import WorkflowReader
 
@@ -64,8 +66,7 @@ class WorkflowInterface(EnqueueInterface, DeadLetterInterface, WorkflowViewInter
         """Enqueue composed calls: see Canvas.enqueue."""
         self._check_open()
         canvas = canvas_of(canvas, "a workflow")
-        graph = compile_canvas(canvas, WorkflowReader(self._reader, self))
-        return await self._enqueue_graph(graph, connection)
+        return await self._enqueue_parts(compile_parts(canvas, self._workflow_reader, PART), connection)
 
     async def enqueue_dag(
         self, dag: WorkflowBuilder, *, connection: Connection | None = None
@@ -74,11 +75,19 @@ class WorkflowInterface(EnqueueInterface, DeadLetterInterface, WorkflowViewInter
         self._check_open()
         if not isinstance(dag, WorkflowBuilder):
             raise InvalidWorkflowError(f"a workflow must be made by pgq.workflow(...), got {shown(dag)}")
-        return await self._enqueue_graph(dag.compile(WorkflowReader(self._reader, self)), connection)
+        return await self._enqueue_parts(dag.compile(self._workflow_reader, PART), connection)
 
-    async def _enqueue_graph(self, graph: Graph, connection: Connection | None) -> WorkflowHandle[Any]:
-        await self._write_graph(graph, connection)
-        return WorkflowHandle(self, graph.workflow_id, graph.root)
+    @property
+    def _workflow_reader(self) -> WorkflowReader:
+        return WorkflowReader(self._reader, self)
+
+    async def _enqueue_parts(
+        self, compiled: Iterator[Graph], connection: Connection | None
+    ) -> WorkflowHandle[Any]:
+        parts = Parts(compiled)
+        parts.take()
+        await self._write_workflow(parts, connection)
+        return WorkflowHandle(self, parts.taken[0].workflow_id, parts.root)
 
     async def get_workflow(self, workflow_id: UUID | str) -> Workflow:
         """Return a workflow as it is now. Raises JobNotFoundError."""

@@ -1,13 +1,20 @@
-"""Writes workflows, each by one statement, on a connection of our own or in the caller's transaction."""
+"""Writes workflows, all or nothing, on a connection of our own or in the caller's transaction.
+
+Most workflows are one part, and one statement. A large one overlaps itself as a large enqueue does (see
+writer): while the server writes one part, the next one is compiled, and if that is refused the transaction is
+rolled back.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import chain, repeat
+from types import MappingProxyType
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import anyio
 import asyncpg
@@ -16,12 +23,64 @@ from pgqueue.background.notifications import Signals
 from pgqueue.database.encoding import UNSTORABLE, unstorable
 from pgqueue.database.outages import CONNECTION_ERRORS, RECONNECT_PAUSES, refused, unavailable
 from pgqueue.database.pool import Database
-from pgqueue.enqueueing.writer import Writer
+from pgqueue.enqueueing.gc_pause import FEW, collector_paused
+from pgqueue.enqueueing.writer import Writer, while_sending
 from pgqueue.flow.backpressure import Depths
 from pgqueue.store import Graph, Store
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
+
+
+LaneIds = Mapping[tuple[str, int], int]
+NO_LANES: LaneIds = MappingProxyType({})
+
+
+class Parts:
+    """A workflow that is compiled part by part: `taken` has those that were. The last one has the root."""
+
+    def __init__(self, parts: Iterable[Graph]) -> None:
+        self.taken: list[Graph] = []
+        self._rest = iter(parts)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every part was taken."""
+        return bool(self.taken) and self.taken[-1].root is not None
+
+    @property
+    def root(self) -> UUID:
+        """The root of the whole."""
+        root = self.taken[-1].root
+        assert root is not None
+        return root
+
+    @property
+    def lanes(self) -> set[tuple[str, int]]:
+        """The lanes of all jobs that were taken."""
+        return {lane for part in self.taken for lane in part.lanes}
+
+    @property
+    def counts(self) -> Mapping[tuple[str, str], int]:
+        """How many jobs of each task and queue were taken."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for part in self.taken:
+            templates = part.templates
+            jobs = Counter(id(node.job.template) for node in part.nodes if node.job is not None)
+            for number, count in jobs.items():
+                template = templates[number]
+                counts[template.task, template.lane[0]] += count
+        return counts
+
+    def take(self) -> None:
+        """Take the next part. Raises what a workflow can be refused with."""
+        with collector_paused(FEW):
+            self.taken.append(next(self._rest))
+
+    def take_all(self) -> None:
+        """Take all that are left."""
+        while not self.is_whole:
+            self.take()
 
 
 class WorkflowWriter:
@@ -35,33 +94,38 @@ class WorkflowWriter:
         self._signals = signals
         self._depths = depths
         self._writer = writer
+        self._lanes = writer.lanes
 
-    async def write(self, graph: Graph, connection: Connection | None) -> None:
-        """Write a workflow. Raises QueueFullError, DatabaseUnavailableError."""
-        names = graph.lanes
-        lanes = self._writer.lanes
+    async def write(self, parts: Parts, connection: Connection | None) -> None:
+        """Write a workflow, of which the first part was taken.
+
+        Raises QueueFullError, DatabaseUnavailableError, and what the parts that are still to be taken raise.
+        """
+        if connection is not None or self._depths.is_limited:
+            parts.take_all()
+        names = parts.lanes
         if connection is None:
-            await lanes.learn(names)
-            writing = partial(self._write_own, graph)
+            await self._lanes.learn(names)
+            writing = partial(self._write_own, parts)
         else:
-            ids: Mapping[tuple[str, int], int] = {}
-            if not names <= lanes.known.keys():
-                ids = await lanes.learn_beside(connection, names)
-            writing = partial(self._write_for_caller, graph, connection, ids)
+            ids: LaneIds = NO_LANES
+            if not names <= self._lanes.known.keys():
+                ids = await self._lanes.learn_beside(connection, names)
+            writing = partial(self._write_for_caller, parts, connection, ids)
         if self._depths.is_limited:
-            counts = Counter(job.template.lane[0] for job in graph.first_jobs())
+            counts = Counter(job.template.lane[0] for part in parts.taken for job in part.first_jobs())
             await self._writer.write_where_room(counts, writing)
         else:
             await writing()
 
-    async def _write_own(self, graph: Graph) -> None:
+    async def _write_own(self, parts: Parts) -> None:
         began_at = time.monotonic()
         is_unsure = False
         for pause in chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1])):
             try:
                 async with self._database.writer() as connection:
-                    settled = await self._store.submit_workflow(connection, graph)
-                for lane in settled.lanes:
+                    lanes = await self._write_parts(connection, parts)
+                for lane in lanes:
                     self._signals.publish(f"ready {lane}")
                 return
             except asyncpg.UniqueViolationError:
@@ -77,27 +141,50 @@ class WorkflowWriter:
             except asyncpg.PostgresError as error:
                 raise refused(error, time.monotonic() - began_at) from error
 
-    async def _write_for_caller(
-        self, graph: Graph, connection: Connection, lane_ids: Mapping[tuple[str, int], int]
+    async def _write_parts(self, connection: Connection, parts: Parts) -> set[int]:
+        """Write all parts, and take those that were not while the server is at others.
+
+        Returns the lanes that have new ready jobs.
+        """
+        lanes: set[int] = set()
+        if parts.is_whole and len(parts.taken) == 1:
+            await self._write_part(connection, parts.taken[0], lanes)
+            return lanes
+        async with connection.transaction():
+            # The list grows meanwhile.
+            for number, part in enumerate(parts.taken, 1):
+                await self._lanes.learn(part.lanes)
+                writing = self._write_part(connection, part, lanes)
+                if parts.is_whole or number < len(parts.taken):
+                    await writing
+                else:
+                    await while_sending(writing, parts.take)
+        return lanes
+
+    async def _write_part(
+        self, connection: Connection, part: Graph, lanes: set[int], lane_ids: LaneIds = NO_LANES
     ) -> None:
+        lanes |= (await self._store.submit_workflow(connection, part, lane_ids)).lanes
+
+    async def _write_for_caller(self, parts: Parts, connection: Connection, lane_ids: LaneIds) -> None:
         """Write in the caller's transaction; if the write fails, a savepoint keeps the rest of it whole."""
         try:
             try:
-                await self._write_part(graph, connection, lane_ids)
+                await self._write_all(parts, connection, lane_ids)
             except (asyncpg.NotNullViolationError, asyncpg.SerializationError):
                 # A lane was removed, or is younger than the transaction's snapshot: by its id it can be used.
                 if lane_ids:
                     raise
-                lane_ids = await self._writer.lanes.learn_beside(connection, graph.lanes)
-                await self._write_part(graph, connection, lane_ids)
+                lane_ids = await self._lanes.learn_beside(connection, parts.lanes)
+                await self._write_all(parts, connection, lane_ids)
         except UNSTORABLE as error:
             raise unstorable(error) from error
 
-    async def _write_part(
-        self, graph: Graph, connection: Connection, lane_ids: Mapping[tuple[str, int], int]
-    ) -> None:
+    async def _write_all(self, parts: Parts, connection: Connection, lane_ids: LaneIds) -> None:
+        lanes: set[int] = set()
         async with connection.transaction():
-            settled = await self._store.submit_workflow(connection, graph, lane_ids)
-            if settled.lanes:
-                messages = [f"ready {lane}" for lane in sorted(settled.lanes)]
+            for part in parts.taken:
+                await self._write_part(connection, part, lanes, lane_ids)
+            if lanes:
+                messages = [f"ready {lane}" for lane in sorted(lanes)]
                 await self._store.notify(connection, self._database.schema, messages)

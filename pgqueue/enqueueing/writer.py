@@ -201,7 +201,7 @@ class Writer:
             if intake.is_whole:
                 await self._write_ready(connection, part)
                 return
-            await _while_sending(self._write_ready(connection, part), partial(intake.take, PART))
+            await while_sending(self._write_ready(connection, part), partial(intake.take, PART))
             if not batch.is_plain:
                 raise _NotPlainError
             await self.lanes.learn(batch.lanes)
@@ -282,7 +282,7 @@ class Writer:
         return {lane for lane in ids if lane is not None}
 
 
-async def _while_sending(sending: Coroutine[Any, Any, None], work: Callable[[], None]) -> None:
+async def while_sending(sending: Coroutine[Any, Any, None], work: Callable[[], None]) -> None:
     """Do *work*, which awaits nothing, while the server is at what *sending* sent; then wait for its answer.
 
     If *work* raises, that is raised once the answer is there: until then the connection is in use.

@@ -80,19 +80,23 @@ class Callback:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A workflow to be written by one statement. `root`: the node whose end is the end of the workflow.
+    """A workflow, or a part of one, to be written by one statement.
 
-    `parent_job`: the job that runs it as a child.
+    `root`: the node whose end is the end of the workflow; None: more parts follow, in the same transaction.
+    Every node of a workflow but the root has an edge to another one, in this or in a later part.
+    `parent_job`: the job that runs it as a child. `waits_for_others`: whether edges may lead from jobs that
+    were there before.
     """
 
     workflow_id: UUID
-    root: UUID
+    root: UUID | None
     name: str | None
     nodes: Sequence[Node]
     barriers: Sequence[Barrier] = ()
     edges: Sequence[Edge] = ()
     callbacks: Sequence[Callback] = ()
     parent_job: UUID | None = None
+    waits_for_others: bool = True
 
     @property
     def lanes(self) -> set[tuple[str, int]]:
@@ -102,8 +106,9 @@ class Graph:
     @property
     def templates(self) -> dict[int, Template]:
         """What its jobs are made from, by the identities of these objects: most jobs share one."""
-        jobs = [node.job for node in self.nodes if node.job is not None]
-        return {id(job.template): job.template for job in (*jobs, *(each.job for each in self.callbacks))}
+        templates = [node.job.template for node in self.nodes if node.job is not None]
+        templates += [each.job.template for each in self.callbacks]
+        return {id(template): template for template in templates}
 
     def first_jobs(self) -> list[NewJob]:
         """Return the jobs that can run at once."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
 from pgqueue.events.kinds import JobMoved
@@ -21,6 +21,12 @@ from pgqueue.store.values import Settled, Template
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
+
+LEADS_ON: Final = 1
+"""A trait of a job, which these are sums of: it has an edge to another node."""
+TAKES_INPUTS: Final = 2
+WAITS: Final = 4
+CALLS_BACK: Final = 8
 
 
 NO_LANES: Mapping[tuple[str, int], int] = MappingProxyType({})
@@ -139,7 +145,7 @@ class WorkflowStatements(Statements):
     async def submit_workflow(
         self, connection: Connection, graph: Graph, lane_ids: Mapping[tuple[str, int], int] = NO_LANES
     ) -> Settled:
-        """Write a workflow, in one statement. All or nothing.
+        """Write a workflow, or a part of one, in one statement. All or nothing.
 
         *lane_ids*: by queue and priority, for a transaction that may not see the lanes.
         Returns the lanes that have new ready jobs; and notes, if it waits for jobs that were there before.
@@ -356,45 +362,78 @@ class WorkflowStatements(Statements):
         return lanes
 
     def _columns(self, graph: Graph, lane_ids: Mapping[tuple[str, int], int]) -> tuple[str, ...]:
-        graph = _without_timed_links(graph)
         templates = graph.templates
-        place = {key: number for number, key in enumerate(templates, 1)}
-        jobs = [(node, node.job) for node in graph.nodes if node.job is not None]
-        numbers = [place[id(job.template)] for _, job in jobs]
-        called = [place[id(each.job.template)] for each in graph.callbacks]
+        if any(template.is_timed for template in templates.values()):
+            graph = _without_timed_links(graph)
+        number_of = {key: number for number, key in enumerate(templates, 1)}
+        jobs = [(node.id, node.job) for node in graph.nodes if node.job is not None]
+        ids = [node for node, _ in jobs] + [node.id for node in graph.nodes if node.job is None]
+        # Most parts of a large workflow have jobs that wait for nothing, and nobody asks for their places.
+        place_of = (
+            {node: place for place, node in enumerate(ids, 1)}
+            if graph.edges or graph.barriers or graph.callbacks or graph.root is not None
+            else {}
+        )
+        ups, downs, positions, directs = zip(*graph.edges, strict=True) if graph.edges else ((), (), (), ())
+        # Those that lead to one node follow each other, and the hash of an id takes longer than all the rest.
+        places: list[int] = []
+        previous = None
+        for node in downs:
+            if node is not previous:
+                previous, place = node, place_of[node]
+            places.append(place)
         return (
             json.dumps(
                 {
                     "id": str(graph.workflow_id),
-                    "root": str(graph.root),
+                    "root": graph.root and place_of[graph.root],
                     "name": graph.name,
                     "parent_job": graph.parent_job and str(graph.parent_job),
+                    "waits_for_others": graph.waits_for_others,
                 }
             ),
-            id_list(node.id for node, _ in jobs),
-            self._document(f"[{','.join(job.document for _, job in jobs)}]"),
-            f"{{{','.join(map(str, numbers))}}}",
-            id_list(node.id for node, _ in jobs if node.takes_inputs),
+            id_list(ids),
+            self._document(f"[{','.join([job.document for _, job in jobs])}]"),
+            _list([number_of[id(job.template)] for _, job in jobs]),
+            _list(_traits(graph, len(jobs), place_of, places)),
             json.dumps([_template(template, lane_ids.get(template.lane)) for template in templates.values()]),
-            json.dumps([_barrier(barrier) for barrier in graph.barriers]),
-            id_list(edge.upstream for edge in graph.edges),
-            id_list(edge.downstream for edge in graph.edges),
-            f"{{{','.join(str(edge.position) for edge in graph.edges)}}}",
-            f"{{{','.join('t' if edge.direct else 'f' for edge in graph.edges)}}}",
+            json.dumps([_barrier(barrier, place_of[barrier.id]) for barrier in graph.barriers]),
+            id_list(ups),
+            _list(places),
+            _list(positions),
+            f"{{{','.join(['t' if direct else 'f' for direct in directs])}}}",
             json.dumps(
                 [
                     {
-                        "node_id": str(callback.node_id),
+                        "node": place_of[callback.node_id],
                         "number": callback.number,
                         "on_end": callback.on,
                         "takes_inputs": callback.takes_inputs,
-                        "template": number,
+                        "template": number_of[id(callback.job.template)],
                         "arguments": self._document(callback.job.document),
                     }
-                    for callback, number in zip(graph.callbacks, called, strict=True)
+                    for callback in graph.callbacks
                 ]
             ),
         )
+
+
+def _traits(graph: Graph, jobs: int, place_of: Mapping[UUID, int], downs: Iterable[int]) -> Sequence[int]:
+    """Return the traits of the *jobs* at the first places."""
+    traits = [LEADS_ON] * len(graph.nodes)
+    for place in set(downs):
+        traits[place - 1] += WAITS
+    for node in {each.node_id for each in graph.callbacks}:
+        traits[place_of[node] - 1] += CALLS_BACK
+    for node in [each.id for each in graph.nodes if each.takes_inputs]:
+        traits[place_of[node] - 1] += TAKES_INPUTS
+    if graph.root is not None:
+        traits[place_of[graph.root] - 1] -= LEADS_ON
+    return traits[:jobs]
+
+
+def _list(numbers: Iterable[int]) -> str:
+    return f"{{{','.join(map(str, numbers))}}}"
 
 
 def _without_timed_links(graph: Graph) -> Graph:
@@ -410,10 +449,9 @@ def _without_timed_links(graph: Graph) -> Graph:
     )
 
 
-def _barrier(barrier: Barrier) -> dict[str, Any]:
+def _barrier(barrier: Barrier, place: int) -> dict[str, Any]:
     return {
-        "id": str(barrier.id),
-        "is_join": barrier.is_join,
+        "node": place,
         "needs": barrier.needs,
         "runs_anyway": barrier.runs_anyway,
         "fail_fast": barrier.fail_fast,

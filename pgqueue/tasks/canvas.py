@@ -82,8 +82,10 @@ class Canvas(Generic[R_co]):
     async def enqueue(self, *, connection: Connection | None = None) -> WorkflowHandle[R_co]:
         """Enqueue it: all of it or nothing, in the caller's transaction if a *connection* is given.
 
-        Raises InvalidArgumentsError, InvalidOptionError and InvalidWorkflowError before any I/O,
-        QueueFullError and DatabaseUnavailableError. It is the PgQueue of its tasks that enqueues it: call
+        While the server writes one part of a large workflow, the next one is compiled, unless a *connection*
+        is given or queues are limited; if a part is refused, nothing stays written. Raises
+        InvalidArgumentsError, InvalidOptionError, InvalidWorkflowError, PayloadTooLargeError, QueueFullError
+        and DatabaseUnavailableError. It is the PgQueue of its tasks that enqueues it: call
         `pgq.enqueue_workflow` where all tasks are known by name alone.
         """
         return await _host_of(self).enqueue_workflow(self, connection=connection)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, overload
 
-from pgqueue.enqueueing.gc_pause import FEW, collector_paused
 from pgqueue.errors import InvalidWorkflowError
 from pgqueue.model.checks import shown, text
 from pgqueue.store import Graph
 from pgqueue.tasks.canvas import MAX_NODES, Canvas, Link, canvas_of, too_many
 from pgqueue.tasks.joins import AtLeast, Join, check_join
-from pgqueue.workflows.compile import Compiler, End, ReadCall
+from pgqueue.workflows.compile import Compiler, ReadCall
+from pgqueue.workflows.rows import End
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -130,17 +130,16 @@ class WorkflowBuilder:
         """
         return await self._submit.enqueue_dag(self, connection=connection)
 
-    @collector_paused(FEW)
-    def compile(self, reader: ReadCall) -> Graph:
-        """Return the rows of the workflow. See `compile_canvas` for what it raises."""
+    def compile(self, reader: ReadCall, size: int) -> Iterator[Graph]:
+        """Return the rows of the workflow in parts of about *size* nodes. See `compile_parts`."""
         if not self._nodes:
             raise InvalidWorkflowError(f"workflow {self.name!r} has no nodes")
-        compiler = Compiler(reader)
+        compiler = Compiler(reader, self.name, size)
         ends: dict[str, End] = {}
         for name, node in self._nodes.items():
-            ends[name] = compiler.add_node(
+            ends[name] = yield from compiler.add_node(
                 node.canvas, [ends[each] for each in node.after], node.join, fail_fast=node.fail_fast
             )
         inner = {each for node in self._nodes.values() for each in node.after}
         last = [end for name, end in ends.items() if name not in inner]
-        return compiler.graph(last[0] if len(last) == 1 else compiler.add_join(last), self.name)
+        yield compiler.graph(last[0] if len(last) == 1 else compiler.add_join(last))

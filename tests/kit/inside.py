@@ -9,7 +9,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from pgqueue.database.sql import ROOT
-from pgqueue.workflows.compile import compile_canvas
+from pgqueue.workflows.compile import compile_canvas, compile_parts
 from pgqueue.workflows.reading import WorkflowReader
 
 # For types alone: programs that tests start import this module, too.
@@ -257,3 +257,8 @@ def transport_of(client: httpx.AsyncClient) -> httpx.AsyncBaseTransport:
 def compiled(pgq: PgQueue, canvas: Canvas[Any]) -> Graph:
     """Return the rows that *pgq* would write for a canvas."""
     return compile_canvas(canvas, WorkflowReader(pgq._reader, pgq))
+
+
+def compiled_in_parts(pgq: PgQueue, canvas: Canvas[Any], size: int) -> list[Graph]:
+    """Return the rows that *pgq* would write for a canvas, in parts of *size* nodes."""
+    return list(compile_parts(canvas, WorkflowReader(pgq._reader, pgq), size))

@@ -45,6 +45,7 @@ ENTRY_POINTS = {
     "enqueue",
     "submit",
     "submit_workflow",
+    "write_workflow",
     "lane_of",
     "count_depth",
     "find_existing",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any
@@ -13,7 +14,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit.inside import compiled
+from kit.inside import compiled, compiled_in_parts
 
 from pgqueue import InvalidArgumentsError, InvalidOptionError, PayloadTooLargeError, PgQueue
 from pgqueue.errors import InvalidWorkflowError
@@ -70,7 +71,7 @@ def call(numbers: Iterator[int], *, is_immutable: bool) -> tuple[Canvas[Any], Me
     return made, lambda before: [n, None if is_immutable or not before else before[0]]
 
 
-def chained(numbers: Iterator[int], *, parts: list[Any]) -> tuple[Canvas[Any], Meaning]:
+def chained(numbers: Iterator[int], *, parts: list[Any], called_back: bool) -> tuple[Canvas[Any], Meaning]:
     """Return a chain, and what it comes to."""
     made = [part(numbers) for part in parts]
 
@@ -80,7 +81,8 @@ def chained(numbers: Iterator[int], *, parts: list[Any]) -> tuple[Canvas[Any], M
         return before[0]
 
     canvases: Any = [canvas for canvas, _ in made]
-    return chain(*canvases), meaning
+    made_of = chain(*canvases)
+    return made_of.set(on_complete=node.si()) if called_back else made_of, meaning
 
 
 def grouped(numbers: Iterator[int], *, parts: list[Any]) -> tuple[Canvas[Any], Meaning]:
@@ -93,7 +95,11 @@ calls = st.booleans().map(lambda flag: partial(call, is_immutable=flag))
 canvases = st.recursive(
     calls,
     lambda inner: st.one_of(
-        st.lists(inner, min_size=1, max_size=4).map(lambda parts: partial(chained, parts=parts)),
+        st.builds(
+            lambda parts, called_back: partial(chained, parts=parts, called_back=called_back),
+            st.lists(inner, min_size=1, max_size=4),
+            st.booleans(),
+        ),
         st.lists(inner, max_size=4).map(lambda parts: partial(grouped, parts=parts)),
     ),
     max_leaves=25,
@@ -120,6 +126,7 @@ def run(graph: Graph) -> Any:
             assert inputs == "results"
             document["first"] = given
         values[each.id] = [document["n"], document.get("first")]
+    assert graph.root is not None
     return values[graph.root]
 
 
@@ -152,12 +159,35 @@ def check_rows(graph: Graph) -> None:
     assert len(graph.edges) <= 2 * len(graph.nodes)
 
 
+def whole(parts: list[Graph]) -> Graph:
+    """Return the workflow that *parts* are, and check that each can be written once those before it are."""
+    written: set[UUID] = set()
+    for part in parts:
+        own = {each.id for each in part.nodes}
+        written |= own
+        assert {edge.downstream for edge in part.edges} <= own
+        assert {edge.upstream for edge in part.edges} <= written
+        assert {each.id for each in part.barriers} | {each.node_id for each in part.callbacks} <= own
+        assert not part.waits_for_others
+    last = parts[-1]
+    assert [part.root for part in parts] == [None] * (len(parts) - 1) + [last.nodes[-1].id]
+    return replace(
+        last,
+        nodes=[each for part in parts for each in part.nodes],
+        barriers=[each for part in parts for each in part.barriers],
+        edges=[each for part in parts for each in part.edges],
+        callbacks=[each for part in parts for each in part.callbacks],
+    )
+
+
 @pytest.mark.contract("P7.13", "P7.14", "P7.6", "P7.8")
-@given(canvases)
-def test_any_nesting_comes_to_what_it_says_in_rows_that_are_linear_in_its_calls(build: Any) -> None:
+@given(canvases, st.integers(1, 5))
+def test_any_nesting_comes_to_what_it_says_in_rows_that_are_linear_in_its_calls(
+    build: Any, size: int
+) -> None:
     numbers = count()
     canvas, meaning = build(numbers)
-    graph = compiled(pgq, canvas)
+    graph = whole(compiled_in_parts(pgq, canvas, size))
 
     check_rows(graph)
     assert run(graph) == meaning(())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -338,6 +339,19 @@ async def test_results_outlive_their_retention_until_what_needs_them_has_ended(
 
 # Who may write them
 
+STRANGER = """
+    select pgqueue.write_workflow(
+        json_build_object('id', $1::text, 'root', 1), array[$2::text::uuid], '[{}]', '{1}', '{0}',
+        '[{"queue": "default", "priority": 0, "task": "ok"}]', '[]',
+        array[$3::text::uuid], '{2}', '{0}', '{f}', '[]')
+"""
+OLD_STRANGER = """
+    select pgqueue.submit_workflow(
+        json_build_object('id', $1::text, 'root', $2::text), array[$2::text::uuid], '[{}]', '{1}', '{}',
+        '[{"queue": "default", "priority": 0, "task": "ok"}]', '[]',
+        array[$2::text::uuid], array[$3::text::uuid], '{0}', '{f}', '[]')
+"""
+
 
 @pytest.mark.contract("W2")
 async def test_a_role_that_enqueues_writes_workflows_of_new_jobs_alone(
@@ -347,7 +361,7 @@ async def test_a_role_that_enqueues_writes_workflows_of_new_jobs_alone(
     draft = Draft()
     draft.job("ok", [draft.job("ok"), draft.job("ok")])
     stranger = Draft()
-    stranger.edges.append((stranger.job("ok"), other.id, 0))
+    stranger.job("ok")
     forged = Draft()
     forged.join([forged.job("ok")])
     forged.nodes[-1] = type(forged.nodes[-1])(other.id, None)
@@ -357,10 +371,20 @@ async def test_a_role_that_enqueues_writes_workflows_of_new_jobs_alone(
         connection = await asyncpg.connect(roles.dsn_of("enqueue"))
         store = Store("pgqueue")
         try:
-            await store.submit_workflow(connection, draft.graph())
-            for graph in (stranger.graph(), forged.graph()):
-                with pytest.raises(asyncpg.InvalidParameterValueError):
-                    await store.submit_workflow(connection, graph)
+            graph = draft.graph()
+            await store.submit_workflow(connection, graph)
+            with pytest.raises(asyncpg.InvalidParameterValueError):
+                await store.submit_workflow(connection, forged.graph())
+            # An edge can only lead to a node of the call, which is named by its place there, ...
+            with pytest.raises(asyncpg.NotNullViolationError):
+                await connection.execute(STRANGER, str(uuid4()), str(new_id()), str(other.id))
+            # ... and a part can only be one of a workflow that is being written.
+            part = replace(stranger.graph(), workflow_id=graph.workflow_id, root=None)
+            with pytest.raises(asyncpg.UniqueViolationError):
+                await store.submit_workflow(connection, part)
+            # Clients of earlier versions name nodes by their ids.
+            with pytest.raises(asyncpg.InvalidParameterValueError, match="is not of this workflow"):
+                await connection.execute(OLD_STRANGER, str(uuid4()), str(new_id()), str(other.id))
         finally:
             await connection.close()
 
