@@ -12,9 +12,8 @@ import asyncio
 import logging
 import math
 import time
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import anyio
@@ -40,11 +39,12 @@ from pgqueue.model.outcomes import (
 )
 from pgqueue.retry.decision import released_too_often
 from pgqueue.retry.undecodable import is_undecodable, wait_or_fail
-from pgqueue.store import Settled, Store
+from pgqueue.store import Store
 from pgqueue.upkeep.announcing import Announcer
 from pgqueue.upkeep.broken_rows import DOUBTFUL, Stuck
 from pgqueue.upkeep.state import WorkerState
 from pgqueue.worker.attempt.attempt import Phase, RunningAttempt
+from pgqueue.worker.outcome import batches, sending
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -54,19 +54,6 @@ logger = logging.getLogger("pgqueue.worker")
 MAX_BATCH = 1000
 MAX_RELEASES = 20
 """How often in a row a job may return to the queue because its worker stopped; then an attempt counts."""
-MAX_LENGTH = 16 * 1024 * 1024
-"""Characters of results in one statement."""
-
-
-class Written(NamedTuple):
-    """The result of writing a batch: which jobs took their outcome, and which lanes have new ready jobs."""
-
-    kept: Collection[UUID]
-    lanes: Collection[int] = ()
-    cancelled: Collection[UUID] = ()
-    """Jobs that were to run again, and were cancelled instead."""
-    notes: Sequence[int] = ()
-    """What is to be attended to, because jobs that have ended are waited for."""
 
 
 class Finisher:
@@ -162,7 +149,7 @@ class Finisher:
                 self._take_back()
             self._failed_in_a_row = 0
             self._writing, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-            for same in _groups(self._writing):
+            for same in batches.groups(self._writing):
                 if type(same[0].outcome) is Released:
                     await self._write_released(same)
                 elif is_undecodable(same[0].outcome):
@@ -196,7 +183,7 @@ class Finisher:
             for attempt in batch:
                 self._skip(attempt)
             return
-        if len(parts := _parts(batch)) > 1:
+        if len(parts := batches.parts(batch)) > 1:
             await self._write_each(parts)
             return
         started_at = time.monotonic()
@@ -206,7 +193,7 @@ class Finisher:
             if len(batch) == 1:
                 await self._write_broken(batch[0], error)
             else:
-                await self._write_each(_halves(batch))
+                await self._write_each(batches.halves(batch))
             return
         self._written_at, self._failed_in_a_row = started_at, 0
         if self._stuck:
@@ -218,19 +205,19 @@ class Finisher:
         if batch:
             self._report(batch, kept, lanes)
 
-    async def _write_each(self, batches: Iterable[Sequence[RunningAttempt]]) -> None:
-        for batch in batches:
+    async def _write_each(self, several: Iterable[Sequence[RunningAttempt]]) -> None:
+        for batch in several:
             await self._write(batch)
 
-    async def _commit(self, batch: Sequence[RunningAttempt]) -> Written:
+    async def _commit(self, batch: Sequence[RunningAttempt]) -> sending.Written:
         """Send outcomes until they are committed. Raises errors that are about the outcomes."""
         tries = 0
 
-        async def send() -> Written:
+        async def send() -> sending.Written:
             nonlocal tries
             tries += 1
             async with self._link.use() as connection:
-                return await self._send(connection, batch)
+                return await sending.send(self._store, connection, batch, worker=self._worker)
 
         started_at = time.monotonic()
         written = await persist("finishing", send, errors=AWAY_ERRORS)
@@ -240,7 +227,7 @@ class Finisher:
             # A commit whose acknowledgement was lost looks like a fence; the job itself tells.
             earlier = await self._already_written(batch, written.kept)
             cancelled = {job_id for job_id, status in earlier.items() if status is JobStatus.CANCELLED}
-            return Written({*written.kept, *earlier}, written.lanes, cancelled, written.notes)
+            return sending.Written({*written.kept, *earlier}, written.lanes, cancelled, written.notes)
         return written
 
     async def _write_released(self, batch: Sequence[RunningAttempt]) -> None:
@@ -256,7 +243,7 @@ class Finisher:
             if attempt.claimed.id in often:
                 retry = None if attempt.policy is None else attempt.policy.retry
                 attempt.outcome = released_too_often(attempt.so_far, retry, MAX_RELEASES)
-        for same in _groups(batch):
+        for same in batches.groups(batch):
             await self._write(same)
 
     async def _write_undecodable(self, batch: Sequence[RunningAttempt]) -> None:
@@ -270,7 +257,7 @@ class Finisher:
         for attempt in batch:
             assert isinstance(attempt.outcome, Retried)
             attempt.outcome = wait_or_fail(attempt.outcome, waited.get(attempt.claimed.id, 0.0), self._grace)
-        for same in _groups(batch):
+        for same in batches.groups(batch):
             await self._write(same)
 
     def _report_cancelled(
@@ -282,39 +269,6 @@ class Finisher:
             attempt.outcome = Ended(attempt.claimed.id, JobStatus.CANCELLED, "cancelled", None)
         self._report(ended, cancelled, ())
         return [attempt for attempt in batch if attempt.claimed.id not in cancelled]
-
-    async def _send(self, connection: Connection, batch: Sequence[RunningAttempt]) -> Written:
-        store, lease_id = self._store, batch[0].lease_id
-        # One kind: see _groups.
-        outcomes: list[Any] = [attempt.outcome for attempt in batch]
-        ids = [attempt.claimed.id for attempt in batch]
-        settled = Settled()
-        match outcomes[0]:
-            case Succeeded(result=result):
-                results = None if result is None else [outcome.result for outcome in outcomes]
-                kept = await store.finish(connection, lease_id, self._worker, ids, results, settled)
-                return Written(kept, settled.lanes, (), settled.notes)
-            case Retried():
-                ends = await store.retry(connection, lease_id, self._worker, outcomes, settled)
-                cancelled = {job_id for job_id, is_cancelled in ends.items() if is_cancelled}
-                return Written(ends.keys(), (), cancelled, settled.notes)
-            case Ended():
-                failed = await store.fail(connection, lease_id, self._worker, outcomes, settled)
-                return Written(failed, (), (), settled.notes)
-            case Released():
-                moved = await store.release(connection, lease_id, self._worker, ids, settled)
-                cancelled = {job_id for job_id, lane in moved.items() if lane is None}
-                lanes = {lane for lane in moved.values() if lane is not None}
-                return Written(moved.keys(), lanes, cancelled, settled.notes)
-            case Suspended() | Restarted():
-                write = store.suspend if isinstance(outcomes[0], Suspended) else store.restart
-                goes_on, lanes_now = await write(connection, lease_id, outcomes)
-                return Written(goes_on, set(lanes_now))
-            case _:
-                wanted = {(outcome.queue, outcome.priority, outcome.task) for outcome in outcomes}
-                await store.make_lanes(connection, wanted)
-                aside = await store.put_aside(connection, lease_id, outcomes)
-                return Written(aside.keys(), set(aside.values()))
 
     async def _write_broken(self, attempt: RunningAttempt, error: Exception) -> None:
         """Fail the job of an outcome that cannot be written; if that cannot be written either, try it later.
@@ -450,46 +404,6 @@ class Finisher:
                     is_success=isinstance(batch[0].outcome, Succeeded),
                 )
             )
-
-
-def _groups(attempts: Sequence[RunningAttempt]) -> Collection[Sequence[RunningAttempt]]:
-    """Return attempts by what they share that one statement can end: the kind of outcome and the lease.
-
-    After a lost lease, outcomes of the old may still be here.
-    """
-    groups: defaultdict[object, list[RunningAttempt]] = defaultdict(list)
-    for attempt in attempts:
-        outcome = attempt.outcome
-        is_special = outcome.result is None if type(outcome) is Succeeded else is_undecodable(outcome)
-        # The number: the hash of a UUID itself is made in Python, each time.
-        groups[attempt.lease_id.int, type(outcome), is_special].append(attempt)
-    return groups.values()
-
-
-def _halves(batch: Sequence[RunningAttempt]) -> list[Sequence[RunningAttempt]]:
-    half = len(batch) // 2
-    return [batch[:half], batch[half:]]
-
-
-def _parts(batch: Sequence[RunningAttempt]) -> list[Sequence[RunningAttempt]]:
-    """Divide a batch that cannot be one statement."""
-    if len({attempt.claimed.id for attempt in batch}) < len(batch):
-        # A server that crashed forgot a claim, and the job was claimed again under the same lease before this
-        # was written. One of the two outcomes counts, and the other is fenced off.
-        first = {attempt.claimed.id: attempt for attempt in reversed(batch)}
-        others = [attempt for attempt in batch if first[attempt.claimed.id] is not attempt]
-        return [list(first.values()), others]
-    if len(batch) > 1 and _length(batch) > MAX_LENGTH:
-        return _halves(batch)
-    return [batch]
-
-
-def _length(batch: Sequence[RunningAttempt]) -> int:
-    """Return the characters of the results of outcomes of one kind."""
-    # One kind: see _groups.
-    outcomes: list[Any] = [attempt.outcome for attempt in batch]
-    has_results = isinstance(outcomes[0], Succeeded) and outcomes[0].result is not None
-    return sum([len(outcome.result) for outcome in outcomes]) if has_results else 0
 
 
 def _has_failed(attempt: RunningAttempt) -> bool:
