@@ -139,6 +139,7 @@ create table pgqueue.blocked (
     position   bigint,                       -- where it stood in its lane; null: it comes last
     wake_at    timestamptz,                  -- its wait is over then; null: no time ends it
     waits      text,                         -- the event that it waits for; null: for none
+    is_due     boolean not null default false, -- its wait is over; its workflow is paused
     PRIMARY KEY (job_id)
 );
 CREATE INDEX blocked_lane ON pgqueue.blocked USING btree (lane);
@@ -375,17 +376,19 @@ create table pgqueue.web_secret (
 );
 
 create table pgqueue.workflow (
-    id         uuid not null,
-    root       uuid not null,                -- the node whose end is the workflow's
-    name       text,
-    parent_job uuid,                         -- the job that runs it as a child
-    created_at timestamptz not null default now(),
-    paused_at  timestamptz,                  -- nothing becomes ready since then; null: not paused
-    outcome    pgqueue.job_status,           -- of its root, once a worker has seen its end; null: it is open
-    stalled_at timestamptz,                  -- nothing in it moves since then; null: something does, or it is not known
+    id               uuid not null,
+    root             uuid not null,          -- the node whose end is the workflow's
+    name             text,
+    parent_job       uuid,                   -- the job that runs it as a child
+    created_at       timestamptz not null default now(),
+    paused_at        timestamptz,            -- nothing becomes ready since then; null: not paused
+    outcome          pgqueue.job_status,     -- of its root, once a worker has seen its end; null: it is open
+    stalled_at       timestamptz,            -- nothing in it moves since then; null: something does, or it is not known
+    ends_with_parent boolean not null default false, -- cancelled when parent_job is
     PRIMARY KEY (id)
 );
 CREATE INDEX workflow_open ON pgqueue.workflow USING btree (id) INCLUDE (created_at, paused_at) WHERE (outcome IS NULL);
+CREATE INDEX workflow_parent_job ON pgqueue.workflow USING btree (parent_job) WHERE ends_with_parent;
 CREATE INDEX workflow_root ON pgqueue.workflow USING btree (root);
 CREATE INDEX workflow_stalled ON pgqueue.workflow USING btree (stalled_at) WHERE (stalled_at IS NOT NULL);
 
@@ -428,7 +431,7 @@ create table pgqueue.note (
     node_id uuid not null,
     kind    text not null default 'ended'::text,
     PRIMARY KEY (id),
-    CHECK (kind = ANY (ARRAY['ended'::text, 'written'::text, 'doomed'::text]))
+    CHECK (kind = ANY (ARRAY['ended'::text, 'written'::text, 'doomed'::text, 'parent'::text, 'orphan'::text]))
 );
 
 -- What is made when a node has ended.
@@ -2134,6 +2137,15 @@ begin
         )
         select array_agg(id) into notes from fresh;
     end if;
+    if hooks & 16 > 0 then
+        with fresh as (
+            insert into pgqueue.note (node_id, kind)
+            select job.id, 'parent' from pgqueue.job
+            where job.id = any(ids) and job.hooks & 16 > 0 and job.status in ('cancelled', 'expired')
+            returning id
+        )
+        select notes || array_agg(id) into notes from fresh;
+    end if;
     return json_build_object('notes', coalesce(notes, '{}'), 'lanes', coalesce(lanes, '{}'));
 end
 $function$;
@@ -2337,6 +2349,8 @@ declare
     nodes uuid[];
     written uuid[];
     doomed uuid[];
+    parents uuid[];
+    orphans uuid[];
     gone uuid[] := '{}';
     fired uuid[];
     spoilt uuid[];
@@ -2345,8 +2359,10 @@ declare
 begin
     select array_agg(taking.id), array_agg(distinct taking.node_id) filter (where taking.kind = 'ended'),
            array_agg(distinct taking.node_id) filter (where taking.kind = 'written'),
-           array_agg(distinct taking.node_id) filter (where taking.kind = 'doomed')
-    into mine, nodes, written, doomed
+           array_agg(distinct taking.node_id) filter (where taking.kind = 'doomed'),
+           array_agg(distinct taking.node_id) filter (where taking.kind = 'parent'),
+           array_agg(distinct taking.node_id) filter (where taking.kind = 'orphan')
+    into mine, nodes, written, doomed, parents, orphans
     from (
         select note.id, note.node_id, note.kind from pgqueue.note
         where notes is null or note.id = any(notes)
@@ -2441,6 +2457,9 @@ begin
         returning id
     )
     select array_agg(id) into more from fresh;
+    if parents is not null or orphans is not null then
+        more := more || pgqueue.abandon(parents, orphans);
+    end if;
     delete from pgqueue.note where note.id = any(mine);
 end
 $function$;
@@ -2601,10 +2620,11 @@ begin
         from pgqueue.blocked
         where blocked.job_id = any(array(
                   select job.id from pgqueue.job where job.workflow_id = pause_workflow.id and job.status is null))
-          and coalesce(
+          -- A wait that goes on, behind one that is over, is not over.
+          and (blocked.is_due or (blocked.wake_at is null and blocked.waits is null and coalesce(
               (select barrier.state = 'fired' from pgqueue.barrier where barrier.id = blocked.job_id),
               (select bool_or(edge.outcome = 'succeeded') from pgqueue.edge
-               where edge.downstream = blocked.job_id and edge.direct))));
+               where edge.downstream = blocked.job_id and edge.direct))))));
 end
 $function$;
 
@@ -2837,6 +2857,15 @@ begin
                select from pgqueue.event
                where event.job_id = held.job_id and event.name = given.event and not event.is_taken)
         then
+            if exists (
+                select from pgqueue.workflow
+                where workflow.id = (select job.workflow_id from pgqueue.job where job.id = held.job_id)
+                  and workflow.paused_at is not null)
+            then
+                insert into pgqueue.blocked (job_id, lane, attempt, losses, position, wake_at)
+                values (held.job_id, held.lane, held.attempt - 1, held.losses, held.position, clock_timestamp());
+                continue;
+            end if;
             insert into pgqueue.ready (job_id, lane, attempt, losses, position)
             values (held.job_id, held.lane, held.attempt - 1, held.losses, held.position);
             lanes := lanes || held.lane;
@@ -2888,7 +2917,16 @@ begin
     values (signal.job, signal.name, signal.dedup, signal.payload, defer)
     on conflict do nothing;
     answer := case when found then 'sent' else 'duplicate' end;
-    if answer = 'sent' and not defer then
+    if answer = 'sent' and not defer and exists (
+        select from pgqueue.workflow
+        where workflow.id = (select record.workflow_id from pgqueue.job as record where record.id = signal.job)
+          and workflow.paused_at is not null)
+    then
+        update pgqueue.event set is_new = true
+        where event.id = (
+            select sent.id from pgqueue.event as sent
+            where sent.job_id = signal.job and sent.name = signal.name and not sent.is_taken order by sent.id desc limit 1);
+    elsif answer = 'sent' and not defer then
         with woken as (
             delete from pgqueue.blocked as waiting where waiting.job_id = signal.job and waiting.waits = signal.name
             returning waiting.*
@@ -2915,7 +2953,7 @@ end
 $function$;
 
 -- Make up to `most` jobs except `without` pending whose time has come, and those whose events came in transactions of
--- others. Returns them.
+-- others, as before; those of paused workflows are marked, and go on when these do. Returns those that go on.
 CREATE OR REPLACE FUNCTION pgqueue.wake(most integer, without uuid[])
  RETURNS TABLE(id uuid, lane integer, attempt integer)
  LANGUAGE plpgsql
@@ -2928,12 +2966,13 @@ declare
         order by event.id limit most for update skip locked);
     called uuid[];
     due uuid[];
+    held uuid[];
+    marked uuid[];
 begin
     if news <> '{}' then
         called := array(select distinct event.job_id from pgqueue.event where event.id = any(news));
         -- Whoever has one of them wait now is waited for, or sees the event.
         perform from pgqueue.job where job.id = any(called) order by job.id for update;
-        update pgqueue.event set is_new = false where event.id = any(news);
         due := array(
             select blocked.job_id from pgqueue.blocked
             where blocked.job_id = any(called)
@@ -2944,6 +2983,27 @@ begin
         select blocked.job_id from pgqueue.blocked
         where blocked.wake_at <= now() and blocked.job_id <> all(without)
         order by blocked.wake_at limit most for update skip locked);
+    held := array(
+        select job.id from pgqueue.job
+        where job.id = any(due)
+          and (select workflow.paused_at from pgqueue.workflow where workflow.id = job.workflow_id) is not null);
+    if held <> '{}' then
+        -- Whoever lets one of these workflows go on just now has looked for marks already: that is for the next time.
+        with sure as materialized (
+            select workflow.id from pgqueue.workflow
+            where workflow.paused_at is not null
+              and workflow.id = any(array(select job.workflow_id from pgqueue.job where job.id = any(held)))
+            for share skip locked
+        )
+        select array_agg(job.id) into marked
+        from pgqueue.job
+        where job.id = any(held) and job.workflow_id in (select sure.id from sure);
+        update pgqueue.blocked set is_due = true, wake_at = null, waits = null where job_id = any(marked);
+        due := array(select each.job from unnest(due) as each (job) where each.job <> all(held));
+    end if;
+    update pgqueue.event set is_new = false
+    where event.id = any(news)
+      and event.job_id <> all(array(select each.job from unnest(held) as each (job) where each.job <> all(coalesce(marked, '{}'))));
     return query
     with moved as (
         delete from pgqueue.blocked as waiting where waiting.job_id = any(due) returning waiting.*
@@ -3203,6 +3263,63 @@ begin
     else
         wakes_in := extract(epoch from wake_at) - extract(epoch from clock_timestamp());
     end if;
+end
+$function$;
+
+-- Cancel what jobs `parents` have started, if they were cancelled or have expired and are not live again: a note for each
+-- workflow. And up to 500 live jobs of `workflows`. What others hold is left for the next time, by a note that nobody is
+-- told of. Returns the notes that follow.
+--
+-- The step that names a workflow is forgotten, so that its parent, once it is redriven, starts another one.
+CREATE OR REPLACE FUNCTION pgqueue.abandon(parents uuid[], workflows uuid[])
+ RETURNS bigint[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    held uuid[];
+    children uuid[] := '{}';
+    chosen uuid[] := '{}';
+    notes bigint[];
+begin
+    if parents is not null then
+        held := array(select job.id from pgqueue.job where job.id = any(parents) order by job.id for update skip locked);
+        children := array(
+            select workflow.id from pgqueue.workflow
+            where workflow.ends_with_parent
+              and workflow.parent_job = any(array(
+                  select job.id from pgqueue.job where job.id = any(held) and job.status in ('cancelled', 'expired')))
+              and exists (select from pgqueue.job as member where member.workflow_id = workflow.id and member.status is null));
+        delete from pgqueue.step
+        using pgqueue.workflow
+        where workflow.id = any(children)
+          and step.job_id = workflow.parent_job
+          and step.result::text = format('{"workflow_id": "%s", "root": "%s"}', workflow.id, workflow.root);
+        insert into pgqueue.note (node_id, kind)
+        select job.id, 'parent' from pgqueue.job where job.id = any(parents) and job.id <> all(held);
+    end if;
+    if workflows is not null then
+        chosen := array(
+            select job.id from pgqueue.job
+            where job.workflow_id = any(workflows) and job.status is null
+              and not exists (select from pgqueue.cancel_request where cancel_request.job_id = job.id)
+            order by job.id limit 500 for update skip locked);
+        perform pgqueue.cancel(id, 'parent_ended', 'pgqueue') from unnest(chosen) as id;
+    end if;
+    with fresh as (
+        insert into pgqueue.note (node_id, kind)
+        select id, 'orphan' from unnest(children) as child (id)
+        union all
+        select given.id, 'orphan'
+        from unnest(workflows) as given (id)
+        where exists (
+            select from pgqueue.job
+            where job.workflow_id = given.id and job.status is null
+              and not exists (select from pgqueue.cancel_request where cancel_request.job_id = job.id))
+        returning id
+    )
+    select array_agg(id) into notes from fresh;
+    return case when children <> '{}' or chosen <> '{}' then notes end;
 end
 $function$;
 

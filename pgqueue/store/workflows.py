@@ -155,6 +155,10 @@ class WorkflowStatements(Statements):
         settled.add(await connection.fetchval(self._sql["submit_workflow"], *self._columns(graph, lane_ids)))
         return settled
 
+    async def adopt_workflow(self, connection: Connection, workflow_id: UUID, parent: UUID) -> None:
+        """Have a workflow be cancelled with the job that starts it, in the transaction that writes it."""
+        await connection.execute(self._sql["adopt_workflow"], workflow_id, parent)
+
     async def find_workflows(self, connection: Connection, ids: Iterable[UUID]) -> set[UUID]:
         """Return those of *ids* that are workflows'."""
         rows = await connection.fetch(self._sql["find_workflows"], id_list(ids))

@@ -52,7 +52,7 @@ class JobServices(Protocol):
     ) -> str | None:
         """Return the JSON of an event, or None once *timeout* is over. Raises Suspend until then."""
 
-    async def start(self, name: str, canvas: Canvas[Any]) -> ChildHandle[Any]:
+    async def start(self, name: str, canvas: Canvas[Any], *, is_detached: bool) -> ChildHandle[Any]:
         """See JobContext.start."""
 
     async def join(self, children: Sequence[ChildHandle[Any]]) -> list[Any]:
@@ -280,7 +280,7 @@ class JobContext(JobInfo):
                 self.job_id, f"event {name!r}", describe_mismatch(error), now="send what the handler expects"
             ) from None
 
-    async def start(self, name: str, canvas: Canvas[R]) -> ChildHandle[R]:
+    async def start(self, name: str, canvas: Canvas[R], *, detached: bool = False) -> ChildHandle[R]:
         """Start a workflow, or return the one that an earlier attempt has started under *name*.
 
             first = await ctx.start("first", render.s(1))
@@ -290,12 +290,16 @@ class JobContext(JobInfo):
         It is written in one transaction with the step that names it, so it is started once. *name* is unique
         among the steps of the job; at most 194 characters.
 
+        When the job is cancelled or expires, its live jobs are cancelled with the reason `parent_ended`;
+        if the job is redriven, it starts another one. A *detached* one goes on. When the job succeeds or
+        fails, each goes on.
+
         Raises what Canvas.enqueue raises, InvalidStepError, LeaseLostError, ContextError (in a non-async
         function).
         """
         self._check_is_async("start")
         _check_wait_name(name)
-        return await self._services().start(name, canvas)
+        return await self._services().start(name, canvas, is_detached=detached)
 
     @overload
     async def wait(self, child: ChildHandle[R], /) -> R: ...

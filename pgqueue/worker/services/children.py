@@ -73,14 +73,18 @@ class Children:
         self._job_id = job_id
         self._lease_id = lease_id
 
-    async def start(self, name: str, canvas: Canvas[Any]) -> ChildHandle[Any]:
-        """Start a workflow, or return the one that step *name* has started."""
+    async def start(self, name: str, canvas: Canvas[Any], *, is_detached: bool) -> ChildHandle[Any]:
+        """Start a workflow, or return the one that step *name* has started.
+
+        Unless it *is_detached*, it is cancelled with the job.
+        """
         stored, place = await self._steps.begin("workflow", name, _end_of(name))
         if stored is None:
             graph = self._workflows.compile(canvas, self._job_id)
             document = json.dumps({"workflow_id": str(graph.workflow_id), "root": str(graph.root)})
             stored = await persist(
-                f"job {self._job_id}: starting {name!r}", lambda: self._write(name, graph, document, place)
+                f"job {self._job_id}: starting {name!r}",
+                lambda: self._write(name, graph, document, place, is_detached=is_detached),
             )
         try:
             ids = json.loads(stored)
@@ -91,7 +95,7 @@ class Children:
                 "workflow now; give it another name"
             ) from None
 
-    async def _write(self, name: str, graph: Graph, document: str, place: Place) -> str:
+    async def _write(self, name: str, graph: Graph, document: str, place: Place, *, is_detached: bool) -> str:
         try:
             async with self._database.acquire() as connection, connection.transaction():
                 stored = await self._store.record_step(
@@ -104,6 +108,8 @@ class Children:
                     )
                 if stored == document:
                     await self._workflows.write(graph, connection)
+                    if not is_detached:
+                        await self._store.adopt_workflow(connection, graph.workflow_id, self._job_id)
                 return stored
         except asyncpg.UniqueViolationError:
             # Our own earlier try, whose answer was lost.

@@ -135,10 +135,10 @@ class JobScope:
             raise Suspend(settled)
         return settled if settled is None or shared.codec is None else shared.codec.decode(settled)
 
-    async def start(self, name: str, canvas: Canvas[Any]) -> ChildHandle[Any]:
+    async def start(self, name: str, canvas: Canvas[Any], *, is_detached: bool) -> ChildHandle[Any]:
         """See JobContext.start."""
         self._check_open()
-        return await self._used_children().start(name, canvas)
+        return await self._used_children().start(name, canvas, is_detached=is_detached)
 
     async def join(self, children: Sequence[ChildHandle[Any]]) -> list[Any]:
         """Return what child workflows came to. Raises Suspend while one of them goes on."""
