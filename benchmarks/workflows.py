@@ -14,20 +14,24 @@ names parts.
 * `storage`: bytes a job, indexes and all: one chord beside a hundred smaller ones; one of depth 6 beside the
   flat one, and beside many smaller ones of depth 6. Once written, and once all have ended.
 
-A part on a million durable functions that sleep (claims and a worker's memory as with none) belongs here as
-soon as there are any. `workflow_peers.py` runs the same chord and chain through others.
+* `sleepers`: the rate of plain jobs and the memory of their worker beside a million durable functions that
+  sleep, over the same with none; a new database and a new worker for each.
+
+`workflow_peers.py` runs the same chord and chain through others.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -42,6 +46,16 @@ from pgqueue import PgQueue, chain
 COMMITS = {"disk": (), "3ms": ("commit_delay = 3000", "commit_siblings = 0")}
 """What later connections to a database have set."""
 PATIENCE = 600.0
+SLEEPERS = """
+    with added as (
+        insert into pgqueue.job (id, lane, task, arguments)
+        select pgqueue.uuid7(), (select min(id) from pgqueue.lane), 'sleeper', '{}'
+        from generate_series(1, $1)
+        returning id, lane
+    )
+    insert into pgqueue.blocked (job_id, lane, attempt, losses, position, wake_at)
+    select id, lane, 0, 0, nextval('pgqueue.position'), now() + interval '1 day' from added
+"""
 QUICK = {
     "rounds": 1,
     "processes": [1],
@@ -52,6 +66,7 @@ QUICK = {
     "of": 50,
     "depth": 2,
     "turns": 1,
+    "sleepers": 2000,
 }
 
 BARS = {
@@ -61,6 +76,8 @@ BARS = {
     "3ms_*_members_to_plain": (0.5, None),
     "*_body_ms_p50": (None, 20.0),
     "*_body_ms_p99": (None, 1000.0),
+    "sleepers_rate_to_none": (0.95, None),
+    "sleepers_memory_to_none": (None, 1.05),
     "*_one_to_hundred": (0.9, 1.1),
     "*_nested_to_many_nested": (0.9, 1.1),
 }
@@ -195,6 +212,38 @@ async def measure_storage(server: str, options: argparse.Namespace, _number: int
     return await workflow_storage.measure(server, members=options.members, depth=options.depth)
 
 
+async def measure_sleepers(server: str, options: argparse.Namespace, number: int) -> common.Figures:
+    """Drain plain jobs beside very many jobs that wait for a time, and beside none."""
+    rates: dict[str, float] = {}
+    memory: dict[str, float] = {}
+    for what in in_turn(number, "none", "many"):
+        async with (
+            common.database(server) as dsn,
+            crew.workers(dsn, 1, concurrency=options.concurrency, loop=options.loop) as workers,
+        ):
+            # Statements are prepared, the lane is there.
+            await crew.drain(dsn, workers, "noop", max(100, options.members // 10))
+            if what == "many":
+                async with common.connected(dsn) as connection:
+                    await connection.execute(SLEEPERS, options.sleepers, timeout=PATIENCE)
+            drained = await crew.drain(dsn, workers, "noop", options.members)
+            rates[what] = drained["jobs_per_s"]
+            memory[what] = resident_mib(workers[0].pid)
+    return {
+        "sleepers_rate_to_none": rates["many"] / rates["none"],
+        "sleepers_memory_to_none": memory["many"] / memory["none"],
+        "beside_sleepers_per_s": rates["many"],
+        "beside_none_per_s": rates["none"],
+        "worker_mib_beside_sleepers": memory["many"],
+    }
+
+
+def resident_mib(pid: int) -> float:
+    """Return how much memory a process has."""
+    pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 # What parts share
 
 
@@ -238,6 +287,7 @@ PARTS: dict[str, Measure] = {
     "drain": measure_drain,
     "body": measure_body,
     "storage": measure_storage,
+    "sleepers": measure_sleepers,
 }
 ONCE = {"storage"}
 """Parts whose figures do not depend on the machine's day."""
@@ -307,6 +357,7 @@ def command_line() -> argparse.Namespace:
     parser.add_argument("--turns", type=int, default=3, help="submissions of each kind a round (%(default)s)")
     parser.add_argument("--concurrency", type=int, default=100, help="of each worker process (%(default)s)")
     parser.add_argument("--processes", type=common.numbers, default=[1, 4], help="of workers, as 1,4")
+    parser.add_argument("--sleepers", type=int, default=1_000_000, help="that wait (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="go through everything in a tiny size, once")
     if parser.parse_args().quick:
         parser.set_defaults(**QUICK)
