@@ -46,6 +46,7 @@ from pgqueue.errors import (
     RedactedArgumentsError,
     RefusedByDatabaseError,
     ResultTimeoutError,
+    ScheduleNotFoundError,
     SchemaError,
     SchemaLockedError,
     SoftTimeLimitExceeded,
@@ -68,6 +69,7 @@ from pgqueue.model.filters import JobFilter, Page
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import Action, Attempt, Job, JobStatus
 from pgqueue.model.progress import Progress
+from pgqueue.model.schedules import Schedule, Tick
 from pgqueue.model.setting import Setting
 from pgqueue.model.workflows import Workflow, WorkflowFilter
 from pgqueue.options.checks import FROM_ARGUMENTS
@@ -154,6 +156,8 @@ __all__ = [
     "ResultTimeoutError",
     "Results",
     "Retry",
+    "Schedule",
+    "ScheduleNotFoundError",
     "SchemaError",
     "SchemaLockedError",
     "Setting",
@@ -162,6 +166,7 @@ __all__ = [
     "SoftTimeLimitExceeded",
     "StepOrderError",
     "Task",
+    "Tick",
     "UnknownQueueError",
     "UnknownTaskError",
     "Worker",

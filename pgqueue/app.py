@@ -19,9 +19,12 @@ from pgqueue.background.reading import Reads
 from pgqueue.background.stats import StatsWriter
 from pgqueue.background.watching import Watches
 from pgqueue.client.children import ChildWorkflows
+from pgqueue.client.declared_schedules import DeclaredSchedules
 from pgqueue.client.durable import DurableInterface
 from pgqueue.client.measuring import MeasureInterface
 from pgqueue.client.operating import SettingInterface
+from pgqueue.client.schedules import Schedules, SchedulingParts
+from pgqueue.client.scheduling import ScheduleInterface
 from pgqueue.client.web import WebInterface
 from pgqueue.client.workflows import WorkflowInterface
 from pgqueue.database import migrations
@@ -52,6 +55,7 @@ from pgqueue.options.levels import read_options
 from pgqueue.options.retention import RetentionOptions, read_retention
 from pgqueue.options.table import Level
 from pgqueue.own_tasks import own_task, owning_tasks
+from pgqueue.schedules.ticker import Ticker
 from pgqueue.store import Store
 from pgqueue.tasks.codec import Codec
 from pgqueue.tasks.context import JobContext
@@ -81,7 +85,14 @@ LAST_WORDS_WITHIN = 1.0
 """Seconds for which closing waits until notifications are sent."""
 
 
-class PgQueue(WorkflowInterface, DurableInterface, SettingInterface, MeasureInterface, WebInterface):
+class PgQueue(
+    WorkflowInterface,
+    DurableInterface,
+    SettingInterface,
+    MeasureInterface,
+    WebInterface,
+    ScheduleInterface,
+):
     """Tasks, and the database that their jobs are in.
 
     The constructor connects to nothing and starts nothing; `async with` opens it.
@@ -171,6 +182,8 @@ class PgQueue(WorkflowInterface, DurableInterface, SettingInterface, MeasureInte
             self._database, self._store, self._signals, self._depths, self._writer
         )
         self._inbox = Inbox(self._database, self._store)
+        self.schedules = Schedules(self._scheduling_parts, self._check_open)
+        self._declared_schedules = DeclaredSchedules(self._scheduling_parts)
         self._workers: list[Worker] = []
         self._missing_rights: list[str] = []
         self._reads_nothing = False
@@ -410,6 +423,9 @@ class PgQueue(WorkflowInterface, DurableInterface, SettingInterface, MeasureInte
             at: datetime = await connection.fetchval("select pg_catalog.now()")
         return at
 
+    def _scheduling_parts(self) -> SchedulingParts:
+        return SchedulingParts(self._database, self._store, self._reader, self._writer, self._codec)
+
     # Working
 
     def worker(
@@ -470,6 +486,8 @@ class PgQueue(WorkflowInterface, DurableInterface, SettingInterface, MeasureInte
             unknown_task_grace=self._unknown_task_grace,
             on_dead=self._on_dead,
             retention=self._retention,
+            ticker=Ticker(self._store, self._writer, self._codec),
+            declare_schedules=self._declared_schedules.write,
             workflows=ChildWorkflows(self, WorkflowReader(self._reader, self), self._write_graph),
         )
         worker = Worker(host, settings)

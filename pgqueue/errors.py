@@ -17,6 +17,7 @@ PgQueueError
 ├── NotADeadLetterError         a redrive or a discard of a job that has not failed
 ├── JobNotWaitingError          a new priority for a job that is running or has ended
 ├── InvalidWorkflowError        what cannot be a workflow: an empty chain, a cycle, too many members
+├── ScheduleNotFoundError       there is no schedule of this name
 ├── InvalidFilterError          an invalid filter, cursor or limit
 ├── DuplicateJobError
 │   └── DuplicateKeyError       another job holds the idempotency key
@@ -98,6 +99,14 @@ class InvalidArgumentsError(PgQueueError):
 
 class InvalidWorkflowError(PgQueueError):
     """What was composed cannot be a workflow: an empty chain, too many members. Nothing was written."""
+
+
+class ScheduleNotFoundError(PgQueueError):
+    """There is no schedule of this name. Nothing was changed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"there is no schedule {name!r}")
 
 
 class ContextError(PgQueueError):

@@ -7,6 +7,7 @@ Each method is made from the one of the same name that is awaited: same argument
 from pgqueue.blocking.handles import (
     BlockingJobHandle,
     BlockingRedriveHandle,
+    BlockingSchedules,
     BlockingWorkflowBuilder,
     BlockingWorkflowHandle,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "BlockingJobHandle",
     "BlockingPgQueue",
     "BlockingRedriveHandle",
+    "BlockingSchedules",
     "BlockingWorkflowBuilder",
     "BlockingWorkflowHandle",
 ]

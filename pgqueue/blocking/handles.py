@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from pgqueue.blocking.calling import Facade, Loop, called, iterated
 from pgqueue.client.redrive_handle import RedriveHandle
+from pgqueue.client.schedules import Schedules
 from pgqueue.tasks.handle import JobHandle
 from pgqueue.tasks.workflow_handle import WorkflowHandle
 from pgqueue.workflows.dag import WorkflowBuilder
@@ -92,6 +93,22 @@ class BlockingRedriveHandle(Facade):
     progress = called(RedriveHandle.progress)
     cancel = called(RedriveHandle.cancel)
     wait = called(RedriveHandle.wait)
+
+
+class BlockingSchedules(Facade):
+    """Schedules at run time: Schedules without `await`."""
+
+    __slots__ = ()
+
+    create = called(Schedules.create)
+    edit = called(Schedules.edit)
+    pause = called(Schedules.pause)
+    resume = called(Schedules.resume)
+    run_now = called(Schedules.run_now)
+    delete = called(Schedules.delete)
+    get = called(Schedules.get)
+    list = called(Schedules.list)
+    history = called(Schedules.history)
 
 
 class BlockingWorkflowBuilder(Facade):

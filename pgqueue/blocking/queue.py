@@ -15,6 +15,7 @@ from pgqueue.blocking.calling import Facade, Loop, called, iterated
 from pgqueue.blocking.handles import (
     BlockingJobHandle,
     BlockingRedriveHandle,
+    BlockingSchedules,
     BlockingWorkflowBuilder,
     BlockingWorkflowHandle,
 )
@@ -46,11 +47,13 @@ class BlockingPgQueue(Facade):
     on the PgQueue itself.
     """
 
-    __slots__ = ("_stack",)
+    __slots__ = ("_stack", "schedules")
 
     def __init__(self, pgq: PgQueue) -> None:
         super().__init__(Loop(), pgq)
         self._stack = ExitStack()
+        self.schedules = BlockingSchedules(self.loop, pgq.schedules)
+        """See `PgQueue.schedules`."""
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:

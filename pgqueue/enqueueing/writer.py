@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from functools import partial
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Final
@@ -45,6 +46,9 @@ quarter; where another program kept one of two processors busy, they cost calls 
 """
 
 _RETRIED: Final = (*CONNECTION_ERRORS, asyncpg.NotNullViolationError, asyncpg.UniqueViolationError)
+
+Learn = Callable[["Connection", AbstractSet[tuple[str, int]]], Awaitable[Mapping[tuple[str, int], int]]]
+"""How a transaction that does not know its lanes learns their ids."""
 
 
 class _NotPlainError(Exception):
@@ -224,10 +228,20 @@ class Writer:
                     f"{key_wait:g} s; try again"
                 ) from error
 
-    async def _write_for_caller(self, batch: Batch, connection: Connection) -> None:
+    async def write_within(self, batch: Batch, connection: Connection) -> None:
+        """Write *batch* in the transaction of *connection*, whatever room its queues have.
+
+        For jobs that pgqueue itself makes, such as those of schedules. Raises what the database refuses. It
+        takes no other connection: the pool may have one, and who waits for it may wait for rows held here.
+        """
+        await self._write_for_caller(batch, connection, self._store.learn_lanes)
+
+    async def _write_for_caller(
+        self, batch: Batch, connection: Connection, learn: Learn | None = None
+    ) -> None:
         """Write in the caller's transaction; if the write fails, a savepoint keeps the rest of it whole."""
         if not batch.lanes <= self._known.keys():
-            batch.name_lanes(await self.lanes.learn_beside(connection, batch.lanes))
+            batch.name_lanes(await (learn or self.lanes.learn_beside)(connection, batch.lanes))
         known, is_named = -1, False
         while True:
             try:
@@ -245,7 +259,7 @@ class Writer:
                 if is_named:
                     raise
                 is_named = True
-                batch.name_lanes(await self.lanes.learn_beside(connection, batch.lanes))
+                batch.name_lanes(await (learn or self.lanes.learn_beside)(connection, batch.lanes))
             except asyncpg.UniqueViolationError:
                 # Another caller chose the same id just now: look again, unless looking found nothing new. To
                 # a snapshot that is older than that job, it stays invisible.

@@ -15,6 +15,7 @@ from pgqueue.store.graph import Barrier, Callback, Edge, Graph, NewJob, Node
 from pgqueue.store.jobs import JobStatements, job_of
 from pgqueue.store.lease import LeaseStatements
 from pgqueue.store.measure import MeasureStatements
+from pgqueue.store.schedules import ScheduleRow, ScheduleStatements
 from pgqueue.store.settings import SettingStatements
 from pgqueue.store.upkeep import FirstOf, UpkeepStatements
 from pgqueue.store.values import (
@@ -92,6 +93,7 @@ __all__ = [
     "Promoted",
     "Requeued",
     "Rescued",
+    "ScheduleRow",
     "Sent",
     "Settled",
     "Standing",
@@ -120,5 +122,6 @@ class Store(
     MeasureStatements,
     WorkflowStatements,
     DurableStatements,
+    ScheduleStatements,
 ):
     """The statements for one schema."""

@@ -75,6 +75,11 @@ class Task(Generic[P, R]):
         return self._queue
 
     @property
+    def options_of_calls(self) -> Options:
+        """What `options` has set for its calls."""
+        return self._options
+
+    @property
     def name(self) -> str:
         """The name under which the task's jobs are stored."""
         return self.definition.name

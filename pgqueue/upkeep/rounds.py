@@ -55,6 +55,7 @@ def chores_of(
     registry: Registry,
     attempts: Attempts,
     attender: Attends,
+    scheduling: Iterable[Chore],
     unknown_task_grace: float | None,
     lease_ttl: float,
 ) -> list[Chore]:
@@ -62,6 +63,7 @@ def chores_of(
     return [
         Promoting(tools),
         Waking(tools),
+        *scheduling,
         Reconfiguring(tools, registry),
         Cancelling(tools, attempts),
         Rescuing(tools),

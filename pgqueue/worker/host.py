@@ -11,9 +11,11 @@ from pgqueue.background.watching import Watches
 from pgqueue.database.pool import Database
 from pgqueue.events.observers import Observers
 from pgqueue.options.retention import Retention
+from pgqueue.schedules.ticker import Ticker
 from pgqueue.store import Store
 from pgqueue.tasks.codec import Codec
 from pgqueue.tasks.registry import Registry
+from pgqueue.upkeep.ticking import Declare
 from pgqueue.worker.outcome.dead_letter_hooks import Hook
 from pgqueue.worker.services.children import ChildWorkflows
 
@@ -36,4 +38,6 @@ class WorkerHost:
     """Seconds after which jobs of a task that no live worker declares have failed; None: never."""
     on_dead: Sequence[Hook]
     retention: Retention
+    ticker: Ticker
+    declare_schedules: Declare
     workflows: ChildWorkflows

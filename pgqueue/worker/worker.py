@@ -38,6 +38,7 @@ from pgqueue.upkeep.announcing import WorkerAnnouncer
 from pgqueue.upkeep.retention import Purging
 from pgqueue.upkeep.rounds import Rounds, chores_of
 from pgqueue.upkeep.state import WorkerState
+from pgqueue.upkeep.ticking import Declaring, Ticking
 from pgqueue.upkeep.tools import Tools
 from pgqueue.worker.attempt import forked
 from pgqueue.worker.attempt.attempt import RunningAttempt
@@ -118,7 +119,13 @@ class Worker:
         )
         tools = Tools(store, upkeep_link, host.observers, self._announcer, state, name)
         chores = chores_of(
-            tools, host.registry, self._slots, self._attender, host.unknown_task_grace, settings.lease_ttl
+            tools,
+            host.registry,
+            self._slots,
+            self._attender,
+            [Ticking(tools, host.ticker), Declaring(tools, host.declare_schedules)],
+            host.unknown_task_grace,
+            settings.lease_ttl,
         )
         self._rounds = Rounds(chores, state.upkeep, host.observers)
         self._retention = Rounds([Purging(store, purge_link, host.retention)], observers=host.observers)

@@ -38,9 +38,11 @@ from pgqueue.blocking import (
     BlockingJobHandle,
     BlockingPgQueue,
     BlockingRedriveHandle,
+    BlockingSchedules,
     BlockingWorkflowBuilder,
     BlockingWorkflowHandle,
 )
+from pgqueue.client.schedules import Schedules
 from pgqueue.model.dead_letters import DeadLetterFilter
 from pgqueue.model.filters import JobFilter
 from pgqueue.workflows.dag import WorkflowBuilder
@@ -216,6 +218,7 @@ HALVES: list[tuple[type, type]] = [
     (WorkflowHandle, BlockingWorkflowHandle),
     (RedriveHandle, BlockingRedriveHandle),
     (WorkflowBuilder, BlockingWorkflowBuilder),
+    (Schedules, BlockingSchedules),
 ]
 OF_THE_BLOCK = {"open", "close"}
 """What entering and leaving the block does."""
@@ -237,7 +240,7 @@ def test_no_method_is_missing(awaited: type, blocking: type) -> None:
         for name, method in inspect.getmembers(awaited, inspect.isfunction)
         if not name.startswith("_") and needs_a_loop(method)
     }
-    assert names >= {"enqueue"} or names >= {"cancel"}
+    assert names >= {"enqueue"} or names >= {"cancel"} or names >= {"run_now"}
     assert {name for name in names if not hasattr(blocking, name)} - OF_THE_BLOCK == set()
     assert not any(
         inspect.iscoroutinefunction(method) for _, method in inspect.getmembers(blocking, inspect.isfunction)

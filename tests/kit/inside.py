@@ -53,6 +53,11 @@ def database(pgq: PgQueue) -> Database:
     return pgq._database
 
 
+async def write_declared(pgq: PgQueue) -> None:
+    """Have *pgq* write the schedules that its code declares, as a worker does."""
+    await pgq._declared_schedules.write(pgq._database.acquire)
+
+
 def has_pool(pgq: PgQueue) -> bool:
     """Return whether *pgq* is open and has not begun to close."""
     return pgq._database._pool is not None

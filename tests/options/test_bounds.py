@@ -90,7 +90,7 @@ NO_VALUES = {"args", "kwargs", "arguments", "connection", "signatures", "signatu
 """Parameters that take no single value: arguments of a call, connections, and what pgqueue returned."""
 WHILE_SET_UP = {
     "open", "close", "migrate", "pending_migrations", "check", "now", "observe", "on_dead", "task",
-    "attempt_runner", "running_twice", "decode_result",
+    "attempt_runner", "running_twice", "decode_result", "schedule",
 }  # fmt: skip
 """Methods without values, or that take code."""
 

