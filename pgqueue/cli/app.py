@@ -21,6 +21,7 @@ from pgqueue.cli.commands.jobs import list_jobs, show_job
 from pgqueue.cli.commands.monitoring import monitoring
 from pgqueue.cli.commands.queues import pause, queues, resume
 from pgqueue.cli.commands.roles import roles
+from pgqueue.cli.commands.schedules import schedules
 from pgqueue.cli.commands.signal import signal
 from pgqueue.cli.commands.top import top
 from pgqueue.cli.commands.web import web
@@ -115,6 +116,7 @@ app.command()(workers)
 app.command()(top)
 app.add_typer(dead, name="dead")
 app.add_typer(workflow, name="workflow")
+app.add_typer(schedules, name="schedules")
 app.add_typer(monitoring, name="monitoring")
 app.command()(web)
 app.command()(demo)

@@ -14,6 +14,7 @@ from pgqueue.cli.output import say
 from pgqueue.cli.parameters import App, AsJson, Dsn, Schema, call, in_utc, read_json
 from pgqueue.options.declared import CallOptions
 from pgqueue.tasks.handle import JobHandle
+from pgqueue.tasks.signature import Signature
 
 
 def enqueue(
@@ -58,9 +59,7 @@ def enqueue(
 
     With --app, arguments of a task that it declares are validated now; otherwise the worker validates them.
     """
-    given = read_json("ARGUMENTS", arguments)
-    if not isinstance(given, dict | list):
-        raise typer.BadParameter("ARGUMENTS must be a JSON object by parameter name, or an array by position")
+    given = read_arguments(arguments)
     values = {
         "queue": queue,
         "priority": priority,
@@ -76,14 +75,29 @@ def enqueue(
     options = cast(CallOptions, {name: value for name, value in values.items() if value is not None})
 
     async def enqueue_it(pgq: PgQueue) -> JobHandle[Any]:
-        named = pgq.signature(task, options=options)
-        # Not as keywords of `signature`: a parameter can have any name, such as `options`.
-        args, kwargs = (tuple(given), {}) if isinstance(given, list) else ((), given)
-        definition = None if named.definition is None else named.definition.for_json()
-        return await pgq.enqueue(replace(named, args=args, kwargs=kwargs, definition=definition))
+        return await pgq.enqueue(call_of(pgq, task, given, options))
 
     handle = call(app, dsn, schema, enqueue_it)
     say(as_json, {"job_id": str(handle.id), "created": handle.created}, str(handle.id))
+
+
+def read_arguments(arguments: str) -> dict[str, Any] | list[Any]:
+    """Return the arguments of a call from the command line."""
+    given = read_json("ARGUMENTS", arguments)
+    if not isinstance(given, dict | list):
+        raise typer.BadParameter("ARGUMENTS must be a JSON object by parameter name, or an array by position")
+    return given
+
+
+def call_of(
+    pgq: PgQueue, task: str, given: dict[str, Any] | list[Any], options: CallOptions
+) -> Signature[Any]:
+    """Return a call of a task with JSON arguments; they are validated if *pgq* declares it."""
+    named = pgq.signature(task, options=options)
+    # Not as keywords of `signature`: a parameter can have any name, such as `options`.
+    args, kwargs = (tuple(given), {}) if isinstance(given, list) else ((), given)
+    definition = None if named.definition is None else named.definition.for_json()
+    return replace(named, args=args, kwargs=kwargs, definition=definition)
 
 
 def _header(given: str) -> tuple[str, str]:
