@@ -56,8 +56,9 @@ def _at_rank(counts: Sequence[int], upto: Sequence[int], rank: float) -> float:
     low = BOUNDS[bucket - 1] if bucket else 0.0
     if bucket == len(BOUNDS):
         return low
-    below = upto[bucket] - counts[bucket]
-    return low + (BOUNDS[bucket] - low) * (rank - below) / counts[bucket]
+    high, below = BOUNDS[bucket], upto[bucket] - counts[bucket]
+    # At the end of a bucket the sum may be rounded up, past its bound: 0.005 would be in the next one.
+    return min(high, low + (high - low) * (rank - below) / counts[bucket])
 
 
 def estimate_drain(pending: int, finished: Sequence[float], enqueued: Sequence[float]) -> Drain | None:

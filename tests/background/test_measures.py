@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import anyio
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from kit import inside
 from kit.claimed import claimed_job
@@ -503,7 +503,9 @@ def test_a_sample_stands_for_all(sample: list[float], more: int) -> None:
     assert min(counts) >= 0
 
 
-@given(st.lists(seconds, min_size=1, max_size=200))
+@given(st.lists(seconds | st.sampled_from(BOUNDS), min_size=1, max_size=200))
+@example([0.005] * 3 + [1e6] * 3)
+@example([0.01] * 57 + [1e6] * 57)
 def test_percentiles_are_within_a_bucket_of_the_true_ones(durations: list[float]) -> None:
     counts = [0] * BUCKETS
     count_into(counts, durations, len(durations))
