@@ -109,6 +109,7 @@ class BlockingSchedules(Facade):
     get = called(Schedules.get)
     list = called(Schedules.list)
     history = called(Schedules.history)
+    measure = called(Schedules.measure)
 
 
 class BlockingWorkflowBuilder(Facade):

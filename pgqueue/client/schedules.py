@@ -15,7 +15,7 @@ from pgqueue.enqueueing.calls import CallReader
 from pgqueue.enqueueing.writer import Writer
 from pgqueue.errors import InvalidOptionError, ScheduleNotFoundError
 from pgqueue.model.checks import Duration, check_notes, integer, shown
-from pgqueue.model.schedules import Schedule, Tick
+from pgqueue.model.schedules import Schedule, ScheduleMeasure, Tick
 from pgqueue.schedules.cron import has_cron
 from pgqueue.schedules.definition import (
     FIELDS,
@@ -233,6 +233,13 @@ class Schedules:
         self._check_open()
         async with parts.database.acquire() as connection:
             return tuple(await parts.store.read_ticks(connection, name, limit))
+
+    async def measure(self) -> ScheduleMeasure:
+        """Return how schedules stand: what metrics show."""
+        parts = self._parts_now()
+        self._check_open()
+        async with parts.database.acquire() as connection:
+            return await parts.store.measure_schedules(connection)
 
     # Reading
 

@@ -246,6 +246,18 @@ STALLED_WORKFLOW: Final = Declaration(
 WORKFLOW_BARRIERS: Final = Declaration(
     "pgqueue_workflow_barriers_waiting", "gauge", (), "Jobs that wait for several others of their workflow"
 )
+SCHEDULES: Final = Declaration(
+    "pgqueue_schedules",
+    "gauge",
+    ("state",),
+    "Schedules by state: active or paused; failing are those of the active that could not tick",
+)
+SCHEDULE_OVERDUE: Final = Declaration(
+    "pgqueue_schedule_overdue_seconds",
+    "gauge",
+    (),
+    "By how much the schedule is late that is most overdue and not paused; 0 if none is",
+)
 
 OF_A_PROCESS: Final = (
     *(JOBS_ENQUEUED, JOBS_CLAIMED, JOB_WAIT, ATTEMPT_RUN, ATTEMPTS_ENDED, ATTEMPTS_RETRIED, ATTEMPTS_FENCED),
@@ -267,5 +279,5 @@ OF_THE_DATABASE: Final = (
     *(DATABASE_UP, QUEUE_JOBS, QUEUE_OLDEST_PENDING, QUEUE_ENQUEUED, QUEUE_FINISHED, QUEUE_DRAIN),
     *(QUEUE_PAUSED, WORKERS_ALIVE, WORKERS_LEASE_AGE, WORKERS_LOOP_LAG, LONGEST_RUNNING_JOB),
     *(OLDEST_DEAD_LETTER, WORKFLOWS_STARTED, WORKFLOWS_ENDED, WORKFLOWS_LIVE, OLDEST_WORKFLOW),
-    *(WORKFLOWS_STALLED, STALLED_WORKFLOW, WORKFLOW_BARRIERS),
+    *(WORKFLOWS_STALLED, STALLED_WORKFLOW, WORKFLOW_BARRIERS, SCHEDULES, SCHEDULE_OVERDUE),
 )

@@ -87,6 +87,7 @@ class DatabaseMetrics:
                         await self._pgq.list_workers(jobs=1),
                         await self._pgq.oldest_dead_letter_age(),
                         await self._pgq.measure_workflows(),
+                        await self._pgq.schedules.measure(),
                     )
             except AWAY:
                 self._database.take(None)

@@ -13,6 +13,7 @@ from pgqueue.metrics import declared
 from pgqueue.metrics.labels import Cap
 from pgqueue.model.jobs import TERMINAL
 from pgqueue.model.measures import QueueMeasure, WorkerMeasure
+from pgqueue.model.schedules import ScheduleMeasure
 from pgqueue.model.workflows import WorkflowMeasure
 
 QUEUES: Final = (
@@ -29,6 +30,8 @@ WORKFLOWS: Final = (
     *(declared.STALLED_WORKFLOW, declared.WORKFLOW_BARRIERS),
 )
 
+SCHEDULES: Final = (declared.SCHEDULES, declared.SCHEDULE_OVERDUE)
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -39,22 +42,27 @@ class Snapshot:
     oldest_dead_letter: float | None
     """Its age in seconds."""
     workflows: WorkflowMeasure
+    schedules: ScheduleMeasure
 
 
 def families(snapshot: Snapshot | None, *, cap: Cap) -> list[Metric]:
     """Return the metrics of *snapshot*; without a snapshot they have no series."""
     of_queues, of_workers = [each.gauge() for each in QUEUES], [each.gauge() for each in WORKERS]
     of_workflows = [each.gauge() for each in WORKFLOWS]
+    schedules, overdue = [each.gauge() for each in SCHEDULES]
     started, ended = declared.WORKFLOWS_STARTED.counted(), declared.WORKFLOWS_ENDED.counted()
     if snapshot is not None:
         _add_queues(of_queues, snapshot.queues, cap)
         _add_workers(of_workers, snapshot)
         _add_workflows(of_workflows, snapshot.workflows)
+        for state in ("active", "paused", "failing"):
+            schedules.add_metric([state], getattr(snapshot.schedules, state))
+        overdue.add_metric([], snapshot.schedules.overdue)
         started.add_metric([], snapshot.workflows.started)
         # From the start: Prometheus does not see the first increase of a series that did not exist.
         for status in sorted(TERMINAL):
             ended.add_metric([status.value], snapshot.workflows.ended.get(status, 0))
-    return [*of_queues, *of_workers, started, ended, *of_workflows]
+    return [*of_queues, *of_workers, started, ended, *of_workflows, schedules, overdue]
 
 
 def _add_queues(series: Sequence[GaugeMetricFamily], queues: Iterable[QueueMeasure], cap: Cap) -> None:

@@ -54,6 +54,16 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleMeasure:
+    """How many schedules tick, are paused, and could not tick. `overdue`: seconds that the latest is late."""
+
+    active: int
+    paused: int
+    failing: int
+    overdue: float
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """One tick of a schedule's history. `job_id`: the job that it made, or None.
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
-from pgqueue.model.schedules import Schedule, Tick
+from pgqueue.model.schedules import Schedule, ScheduleMeasure, Tick
 from pgqueue.model.stored_json import decode_json
 from pgqueue.store.base import Statements
 
@@ -86,6 +86,12 @@ class ScheduleStatements(Statements):
     async def read_ticks(self, connection: Connection, name: str, limit: int) -> list[Tick]:
         """Read the latest ticks of a schedule, newest first."""
         return [Tick(*row) for row in await connection.fetch(self._sql["read_ticks"], name, limit)]
+
+    async def measure_schedules(self, connection: Connection) -> ScheduleMeasure:
+        """Measure all schedules."""
+        row = await connection.fetchrow(self._sql["measure_schedules"])
+        assert row is not None
+        return ScheduleMeasure(*row)
 
     async def put_schedule(
         self, connection: Connection, document: Mapping[str, Any], *, may_change: bool, by_operator: bool

@@ -26,6 +26,7 @@ from pgqueue.metrics.histograms import Histogram
 from pgqueue.metrics.labels import MAX_LENGTH, MAX_SERIES, OTHER, Cap
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.measures import Count, Drain, QueueMeasure
+from pgqueue.model.schedules import ScheduleMeasure
 from pgqueue.model.workflows import WorkflowMeasure
 from pgqueue.store import Lane, Store
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 CLAIMED = JobsClaimed([claimed_job("add", lane=1, waited=0.5)], {1: Lane(1, "sums", 0, "")})
 
-NO_WORKFLOWS = WorkflowMeasure({}, 0, 0, None, 0, None, 0)
+NO_MORE = (None, WorkflowMeasure({}, 0, 0, None, 0, None, 0), ScheduleMeasure(0, 0, 0, 0.0))
 
 
 @pytest.fixture
@@ -360,7 +361,7 @@ def a_queue(name: str, pending: int, drain: Drain | None = None) -> QueueMeasure
 
 @pytest.mark.contract("BP10")
 def test_queues_past_the_cap_are_shown_as_one() -> None:
-    snapshot = Snapshot([a_queue("a", 1), a_queue("b", 2), a_queue("c", 3)], [], None, NO_WORKFLOWS)
+    snapshot = Snapshot([a_queue("a", 1), a_queue("b", 2), a_queue("c", 3)], [], *NO_MORE)
 
     shown = {family.name: family for family in families(snapshot, cap=Cap(1))}
 
@@ -377,7 +378,9 @@ def test_queues_past_the_cap_are_shown_as_one() -> None:
 @pytest.mark.contract("BP10")
 def test_the_time_until_a_queue_is_empty_is_shown_with_its_spread() -> None:
     snapshot = Snapshot(
-        [a_queue("a", 1, Drain(1.0, 2.0, float("inf"))), a_queue("b", 2)], [], None, NO_WORKFLOWS
+        [a_queue("a", 1, Drain(1.0, 2.0, float("inf"))), a_queue("b", 2)],
+        [],
+        *NO_MORE,
     )
 
     shown = {family.name: family for family in families(snapshot, cap=Cap())}

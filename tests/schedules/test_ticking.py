@@ -19,6 +19,8 @@ from pgqueue import (
     PgQueue,
     ScheduleNotFoundError,
 )
+from pgqueue.metrics import Metrics
+from pgqueue.model.schedules import ScheduleMeasure
 from pgqueue.schedules import cron as cron_module
 from pgqueue.schedules.definition import check_name
 from pgqueue.schedules.ticks import Overlap
@@ -364,3 +366,28 @@ async def test_a_schedule_ticks_into_a_new_queue_over_the_only_connection(dsn: s
             job_id = await asyncio.wait_for(pgq.schedules.run_now(overlap), 30)
             assert job_id is not None
             assert (await pgq.get(job_id)).queue == overlap
+
+
+async def test_what_does_not_tick_is_measured_whatever_is_stored(pgq: PgQueue, db: Connection) -> None:
+    for name in ("fails", "late", "paused", "strange"):
+        await pgq.schedules.create(name, pgq.signature("work"), every=3600)
+    assert await pgq.schedules.measure() == ScheduleMeasure(4, 0, 0, 0.0)
+    await due_since(db, "late", 500)
+    await db.execute("update pgqueue.schedule set error = 'no' where name = 'fails'")
+    await due_since(db, "paused", 9000)
+    await pgq.schedules.pause("paused")
+
+    found = await pgq.schedules.measure()
+    metrics = Metrics(pgq)
+    await metrics.measure()
+    await db.execute("update pgqueue.schedule set next_at = '-infinity' where name = 'strange'")
+    strange = await pgq.schedules.measure()
+    await db.execute("update pgqueue.schedule set next_at = 'infinity' where name = 'strange'")
+
+    assert (found.active, found.paused, found.failing) == (3, 1, 1)
+    assert 500 <= found.overdue < 600
+    assert strange.overdue > 3e10
+    assert (await pgq.schedules.measure()).overdue < 600
+    of = metrics.registry.get_sample_value
+    assert [of("pgqueue_schedules", {"state": each}) for each in ("active", "paused", "failing")] == [3, 1, 1]
+    assert (of("pgqueue_schedule_overdue_seconds") or 0) >= 500
