@@ -159,6 +159,18 @@ class WorkflowStatements(Statements):
         """Have a workflow be cancelled with the job that starts it, in the transaction that writes it."""
         await connection.execute(self._sql["adopt_workflow"], workflow_id, parent)
 
+    async def hold_member(self, connection: Connection, job_id: UUID) -> None:
+        """Lock the workflows around a job, and its record, until the transaction ends."""
+        await connection.execute(self._sql["hold_member"], job_id)
+
+    async def extend(self, connection: Connection, job_id: UUID, added: UUID) -> str | None:
+        """Move the members of a workflow, written in this transaction, to the group of a running job.
+
+        None: they were. Otherwise why not.
+        """
+        refusal: str | None = await connection.fetchval(self._sql["extend"], job_id, added)
+        return refusal
+
     async def find_workflows(self, connection: Connection, ids: Iterable[UUID]) -> set[UUID]:
         """Return those of *ids* that are workflows'."""
         rows = await connection.fetch(self._sql["find_workflows"], id_list(ids))

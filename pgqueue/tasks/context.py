@@ -55,6 +55,9 @@ class JobServices(Protocol):
     async def start(self, name: str, canvas: Canvas[Any], *, is_detached: bool) -> ChildHandle[Any]:
         """See JobContext.start."""
 
+    async def add(self, name: str, members: Sequence[Canvas[Any]]) -> None:
+        """See JobContext.add."""
+
     async def join(self, children: Sequence[ChildHandle[Any]]) -> list[Any]:
         """Return what child workflows came to. Raises Suspend while one of them goes on."""
 
@@ -334,6 +337,29 @@ class JobContext(JobInfo):
         """
         self._check_waits("run", name)
         return await self.wait(await self.start(name, canvas))
+
+    async def add(self, name: str, /, *members: Canvas[Any]) -> None:
+        """Add members to the group that this job is a member of, while it runs.
+
+            for link in await ctx.step("links", find_links, page):
+                await ctx.add(link, crawl.s(link))
+
+        What waits for the group waits for them, too, and gets their results behind those of the members
+        submitted, in the order of adding. They are written in one transaction with the step *name*, so they
+        are added once, whatever becomes of this attempt; *name* is unique among the steps of the job. They
+        can add members in turn. A group that needs k successes still needs k: a share of the members is
+        counted when the group is enqueued.
+
+        Raises what Canvas.enqueue raises, InvalidStepError, LeaseLostError, ContextError: no member of a
+        group is running here (a plain job, a link of a chain that is not the last one of a member), the group
+        is decided already (fail_fast, k successes), the job is being cancelled, several nodes wait for it, or
+        this is a non-async function.
+        """
+        self._check_is_async("add")
+        check_step_name(name)
+        if not members:
+            raise ContextError(f"task {self.task!r}: ctx.add() takes the members to add, after the name")
+        await self._services().add(name, members)
 
     def progress(self, current: float, total: float | None = None, meta: Any = None) -> None:
         """Report the job's progress: *current* of *total*, with *meta* (at most 8 KiB as JSON).

@@ -237,7 +237,7 @@ def test_a_file_that_a_page_names_is_there(page: Path) -> None:
     assert [name for name in named if not any((folder / name).exists() for folder in folders)] == []
 
 
-@pytest.mark.contract("P7.2", "P7.10", "P7.17")
+@pytest.mark.contract("P7.2", "P7.10", "P7.17", "P7.19")
 async def test_the_page_on_workflows_does_what_it_says(pgq: PgQueue) -> None:
     names: dict[str, Any] = {"pgq": pgq}
 
@@ -246,6 +246,7 @@ async def test_the_page_on_workflows_does_what_it_says(pgq: PgQueue) -> None:
             await run(code, names)
         big = await names["big"].result(timeout=60)
         stored, counted = await names["handle"].result(timeout=60)
+        assert len(await names["pages"].result(timeout=60)) == 7
 
     assert big == sum(number**2 for number in range(2000))
     assert (stored, counted) == ("2 rows in warehouse", "2 rows in archive")

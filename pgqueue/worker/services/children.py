@@ -17,6 +17,7 @@ import asyncpg
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Database
 from pgqueue.errors import (
+    ContextError,
     InvalidStepError,
     JobCancelled,
     JobDidNotSucceed,
@@ -26,7 +27,7 @@ from pgqueue.errors import (
 )
 from pgqueue.model.outcomes import Suspended
 from pgqueue.store import Graph, Place, Store
-from pgqueue.tasks.canvas import Canvas
+from pgqueue.tasks.canvas import Canvas, Group, canvases_of
 from pgqueue.tasks.workflow_handle import ChildHandle
 from pgqueue.worker.services.steps import Steps
 
@@ -110,6 +111,47 @@ class Children:
                     await self._workflows.write(graph, connection)
                     if not is_detached:
                         await self._store.adopt_workflow(connection, graph.workflow_id, self._job_id)
+                return stored
+        except asyncpg.UniqueViolationError:
+            # Our own earlier try, whose answer was lost.
+            return document
+
+    async def add(self, name: str, members: Sequence[Canvas[Any]]) -> None:
+        """Add members to the job's group, unless step *name* has. Raises ContextError."""
+        stored, place = await self._steps.begin("addition", name)
+        if stored is None:
+            graph = self._workflows.compile(Group(canvases_of(members, "a member")), self._job_id)
+            document = json.dumps({"added": str(graph.workflow_id)})
+            stored = await persist(
+                f"job {self._job_id}: adding {name!r}", lambda: self._extend(name, graph, document, place)
+            )
+        if not stored.startswith('{"added": '):
+            raise InvalidStepError(
+                f"job {self._job_id}: {name!r} was a step or a wait in an earlier attempt, and adds members "
+                "now; give it another name"
+            )
+
+    async def _extend(self, name: str, graph: Graph, document: str, place: Place) -> str:
+        try:
+            async with self._database.acquire() as connection, connection.transaction():
+                # First: workflows are locked before records, and these before places.
+                await self._store.hold_member(connection, self._job_id)
+                stored = await self._store.record_step(
+                    connection, self._job_id, self._lease_id, name, document, place
+                )
+                if stored is None:
+                    raise LeaseLostError(
+                        f"job {self._job_id}: the lease was lost before {name!r} was added; another attempt "
+                        "will add it"
+                    )
+                if stored == document:
+                    await self._workflows.write(graph, connection)
+                    refusal = await self._store.extend(connection, self._job_id, graph.workflow_id)
+                    if refusal is not None:
+                        raise ContextError(
+                            f"job {self._job_id}: {name!r} cannot be added, because {refusal}; nothing was "
+                            "written. A workflow of its own is started by ctx.start()"
+                        )
                 return stored
         except asyncpg.UniqueViolationError:
             # Our own earlier try, whose answer was lost.

@@ -140,6 +140,11 @@ class JobScope:
         self._check_open()
         return await self._used_children().start(name, canvas, is_detached=is_detached)
 
+    async def add(self, name: str, members: Sequence[Canvas[Any]]) -> None:
+        """See JobContext.add."""
+        self._check_open()
+        await self._used_children().add(name, members)
+
     async def join(self, children: Sequence[ChildHandle[Any]]) -> list[Any]:
         """Return what child workflows came to. Raises Suspend while one of them goes on."""
         self._check_open()

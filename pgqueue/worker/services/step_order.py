@@ -94,4 +94,5 @@ def _a(kind: str | None) -> str:
         "sleep": "a sleep",
         "event": "a wait for an event",
         "workflow": "a workflow of its own",
+        "addition": "an addition to its group",
     }.get(kind or "", "a step")
