@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -592,6 +594,36 @@ def test_a_soft_limit_hits_the_handler_and_never_what_the_thread_runs_next() -> 
     for _ in range(1000):
         pass
     assert hits == ["inside"]
+
+
+TRACED = """
+import random, sys, threading, time
+from pgqueue.worker.attempt.soft_limit import ThreadCall
+
+def handler():
+    for _ in range(random.randrange(200)):
+        pass
+
+for _ in range(300):
+    call = ThreadCall(handler, (), {})
+    late = threading.Timer(random.random() / 10_000, call.interrupt)
+    late.start()
+    call()
+    late.join()
+sys.settrace(lambda *_: None)
+handler()
+print("traced")
+"""
+
+
+@pytest.mark.contract("P2.8")
+def test_a_program_can_be_debugged_after_soft_limits_of_threads() -> None:
+    # In a process of its own: Python 3.11 hung, and nothing in that process could have said so.
+    done = subprocess.run(
+        [sys.executable, "-c", TRACED], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert done.stdout == "traced\n"
 
 
 @pytest.mark.contract("P2.8")
