@@ -165,6 +165,8 @@ class Group(Canvas[list[A_co]], Generic[A_co]):
     join: Join = "all"
     fail_fast: bool = False
     stagger_by: float = field(default=0.0)
+    host: Host | None = field(default=None)
+    """Of the task whose calls its members are: there may be none of them."""
 
     def set(self, **given: Any) -> Group[A_co]:
         """Return this with other options: see Canvas.set."""
@@ -265,12 +267,12 @@ def _host_of(canvas: Canvas[Any]) -> Host:
         each = waiting.pop()
         if isinstance(each, Chain):
             waiting.extend(reversed(each.parts))
-        elif isinstance(each, Group):
-            waiting.extend(reversed(each.members))
         else:
             host = getattr(each, "host", None)
             if host is not None:
                 return cast(Host, host)
+            if isinstance(each, Group):
+                waiting.extend(reversed(each.members))
     raise ConfigurationError(
         "no call of this workflow knows its PgQueue, because tasks are named by strings or there are no "
         "calls: use pgq.enqueue_workflow(...)"

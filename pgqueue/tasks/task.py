@@ -125,7 +125,7 @@ class Task(Generic[P, R]):
 
     def starmap(self: Callable[[*Ts], Any], items: Iterable[tuple[*Ts]]) -> Group[R]:
         """Return a group of one call per tuple of arguments. Raises InvalidWorkflowError."""
-        return _calls(self, each_of(items))
+        return _calls(self, map(_arguments, each_of(items)))
 
     def chunks(  # type: ignore[misc]  # a list is no supertype of whatever the task takes
         self: Callable[[list[A]], Any], items: Iterable[A], size: int
@@ -158,7 +158,15 @@ class _Untyped:
 
 def _calls(task: Any, items: Iterable[Any]) -> Group[Any]:
     assert isinstance(task, Task)
-    return Group(canvases_of((task.s(*arguments) for arguments in items), "a member of a group"))
+    # A group of none is enqueued like any other.
+    host: Any = task.host
+    return Group(canvases_of((task.s(*arguments) for arguments in items), "a member of a group"), host=host)
+
+
+def _arguments(item: Any) -> tuple[Any, ...]:
+    if not isinstance(item, Iterable) or isinstance(item, str | bytes):
+        raise InvalidWorkflowError(f"starmap: each item must be a tuple of arguments, got {shown(item)}")
+    return tuple(item)
 
 
 def _parts(items: Iterable[A], size: int) -> Iterator[list[A]]:

@@ -356,6 +356,8 @@ def test_the_same_call_twice_is_two_jobs() -> None:
         (lambda: chain(node.s(), node.map([1]).stagger(1)), InvalidWorkflowError, "can be staggered"),
         (lambda: review.chunks([1], 0), InvalidWorkflowError, "size must be"),
         (lambda: node.map(5), InvalidWorkflowError, "several values"),
+        (lambda: node.starmap([5]), InvalidWorkflowError, "a tuple of arguments, got 5"),
+        (lambda: node.starmap(["ab"]), InvalidWorkflowError, "a tuple of arguments, got 'ab'"),
         (lambda: node.map(range(MAX_NODES + 1)), InvalidWorkflowError, "at most 100,000"),
         (lambda: group(*[node.map(range(MAX_NODES // 2))] * 2), InvalidWorkflowError, "at most 100,000"),
     ],

@@ -134,6 +134,7 @@ async def test_groups_in_chains_in_chords_six_deep_come_to_lists_in_lists(pgq: P
     empty: Any = chord([group(), group_of([tasks.square.s(3)])], nested.s("x"))
     assert await (await empty.enqueue()).result(WITHIN) == ["x", [[], [9]]]
     assert await (await pgq.enqueue_workflow(group())).result(WITHIN) == []
+    assert await (await tasks.square.map([]).enqueue()).result(WITHIN) == []
     assert await (await chord([], tasks.notify.s("none")).enqueue()).result(WITHIN) == "none: []"
 
 
