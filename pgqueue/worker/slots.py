@@ -31,7 +31,7 @@ from pgqueue.own_tasks import on_behalf_of
 from pgqueue.store import Claimed, Lane
 from pgqueue.tasks.redaction import NOTHING
 from pgqueue.upkeep.state import WorkerState
-from pgqueue.worker.attempt.attempt import Phase, RunningAttempt, Stop
+from pgqueue.worker.attempt.attempt import CONCLUDING, OVER, RUNNING, RunningAttempt, Stop
 from pgqueue.worker.attempt.bystanders import Bystanders
 from pgqueue.worker.attempt.deadlines import Deadlines
 from pgqueue.worker.attempt.eager_start import task_starter
@@ -172,7 +172,7 @@ class Slots:
         start_task = task_starter(asyncio.get_running_loop())
         for attempt in started:
             assert attempt.policy is not None
-            attempt.advance(Phase.RUNNING)
+            attempt.advance(RUNNING)
             carry_out = self._carry_out if attempt.policy.acks_late else self._execute_at_most_once
             runner = start_task(carry_out(attempt))
             if not runner.done():
@@ -197,7 +197,7 @@ class Slots:
         )
 
     def _attempt(self, lease_id: UUID, claimed: Claimed) -> RunningAttempt:
-        lane = self._lane(claimed)
+        lane = self._lanes.get(claimed.lane) or self._lane(claimed)
         definition = self._registry.get(claimed.task)
         if definition is None:
             policy = None
@@ -337,7 +337,7 @@ class Slots:
             attempt.claimed.attempt,
         )
         self._observers.emit(AttemptsAbandoned([attempt.claimed.id]))
-        was_concluding = attempt.phase is Phase.CONCLUDING
+        was_concluding = attempt.phase is CONCLUDING
         self._end(attempt, self.executor.abandon(attempt))
         if was_concluding and attempt.runner is not None:
             with on_behalf_of(attempt):
@@ -370,13 +370,13 @@ class Slots:
         self, attempt: RunningAttempt, scope: JobScope, outcome: Outcome
     ) -> tuple[Outcome, bool | None]:
         """Return the outcome, and whether it is committed (True), fenced off (False), or to be written."""
-        if attempt.phase is Phase.OVER:
+        if attempt.phase is OVER:
             # Abandoned: its scope is closed, and nothing of it is kept.
             return outcome, None
         if scope.suspended is not None and not attempt.is_stopped:
             # Whatever its handler has made of it.
             outcome = scope.suspended
-        attempt.advance(Phase.CONCLUDING)
+        attempt.advance(CONCLUDING)
         if not attempt.is_stopped:
             # Limits are for the handler, and it has ended.
             self.deadlines.forget(attempt)

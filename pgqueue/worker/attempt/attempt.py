@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from enum import Enum, IntEnum
+from typing import Final
 from uuid import UUID
 
 from pgqueue.forks import how_ended
@@ -45,6 +46,14 @@ class Stop(Enum):
     CANCEL = "cancel"
     RELEASE = "release"
     """The worker stops, or its lease is lost: the job returns to the queue."""
+
+
+# By these names on the path of every job: Python 3.11 takes a tenth of a microsecond for one in its class.
+CLAIMED: Final = Phase.CLAIMED
+RUNNING: Final = Phase.RUNNING
+CONCLUDING: Final = Phase.CONCLUDING
+OVER: Final = Phase.OVER
+TIMEOUT: Final = Stop.TIMEOUT
 
 
 class RunningAttempt:
@@ -93,9 +102,8 @@ class RunningAttempt:
         self.lease_id = lease_id
         self.worker = worker
         self.runner: asyncio.Task[None] | None = None
-        self.phase = Phase.CLAIMED
-        self.before = Phase.CLAIMED
-        """The phase before this one."""
+        self.phase = self.before = CLAIMED
+        """Now, and before this one."""
         self.started = 0.0
         """When the handler started, monotonic; 0: it has not; infinite: a child process is to start it."""
         self.seconds = 0.0
@@ -160,7 +168,7 @@ class RunningAttempt:
             self.scope = self._scopes.open(
                 self.claimed.id, self.lease_id, self.claimed.attempt, self.claimed.arguments
             )
-            if self.phase is Phase.OVER:
+            if self.phase is OVER:
                 # It was abandoned, and its handler goes on.
                 self.scope.close()
         return self.scope
@@ -177,7 +185,7 @@ class RunningAttempt:
             self._scopes,
         )
         again.runner = self.runner
-        again.advance(Phase.RUNNING)
+        again.advance(RUNNING)
         return again
 
     def advance(self, phase: Phase) -> None:
@@ -186,20 +194,19 @@ class RunningAttempt:
         Only a running attempt concludes; one that is not to run, and one with nothing to write, is over at
         once.
         """
-        if phase <= self.phase or (phase is Phase.CONCLUDING and self.phase is not Phase.RUNNING):
+        before = self.phase
+        if phase <= before or (phase is CONCLUDING and before is not RUNNING):
             raise RuntimeError(
-                f"job {self.claimed.id}, attempt {self.claimed.attempt}: it is {self.phase.name.lower()} and "
+                f"job {self.claimed.id}, attempt {self.claimed.attempt}: it is {before.name.lower()} and "
                 f"cannot become {phase.name.lower()}"
             )
-        self.before = self.phase
+        self.before = before
         self.phase = phase
 
     @property
     def was_started(self) -> bool:
         """Whether it was handed to a runner, and told of as running."""
-        return self.phase is not Phase.CLAIMED and (
-            self.phase is not Phase.OVER or self.before is not Phase.CLAIMED
-        )
+        return self.phase is not CLAIMED and (self.phase is not OVER or self.before is not CLAIMED)
 
     @property
     def is_stopped(self) -> bool:
@@ -208,7 +215,7 @@ class RunningAttempt:
 
     def interrupt_softly(self) -> None:
         """Tell the handler, once, that it exceeded its soft limit."""
-        if self.is_soft_sent or self.is_stopped or self.phase is Phase.CONCLUDING:
+        if self.is_soft_sent or self.is_stopped or self.phase is CONCLUDING:
             return
         if self.runner is None or self.runner.done():
             return
@@ -222,7 +229,7 @@ class RunningAttempt:
 
     def stop(self, reason: Stop) -> None:
         """Cancel the handler. The first reason counts."""
-        if self.phase is Phase.CONCLUDING:
+        if self.phase is CONCLUDING:
             return
         if self.stop_reason is None and self.runner is not None and not self.runner.done():
             self.stop_reason = reason

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from pgqueue.worker.attempt.attempt import Phase, RunningAttempt, Stop
+from pgqueue.worker.attempt.attempt import RUNNING, RunningAttempt, Stop
 from pgqueue.worker.attempt.deadlines import Deadlines
 
 logger = logging.getLogger("pgqueue.worker")
@@ -42,7 +42,7 @@ class Bystanders:
         maybe = [
             attempt
             for attempt in self._attempts
-            if attempt.phase is Phase.RUNNING
+            if attempt.phase is RUNNING
             and attempt.runner is not None
             and not attempt.is_stopped
             and attempt not in self._guilty
@@ -54,7 +54,7 @@ class Bystanders:
 
     def _settle(self, maybe: Iterable[RunningAttempt]) -> None:
         for attempt in maybe:
-            if attempt.phase is not Phase.RUNNING or attempt.runner is None or attempt.runner.done():
+            if attempt.phase is not RUNNING or attempt.runner is None or attempt.runner.done():
                 continue
             if attempt.runner.cancelling():
                 self._deadlines.expect_end(attempt)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final
 
-from pgqueue.worker.attempt.attempt import Phase, RunningAttempt, Stop
+from pgqueue.worker.attempt.attempt import CONCLUDING, RunningAttempt, Stop
 
 SCAN: Final = 1.0
 """Seconds between two looks."""
@@ -23,7 +23,7 @@ NEAR: Final = 2.5
 def next_limit(attempt: RunningAttempt) -> float:
     """Return the monotonic time of the next limit of *attempt*; infinite: there is none."""
     policy = attempt.policy
-    if policy is None or not attempt.started or attempt.is_stopped or attempt.phase is Phase.CONCLUDING:
+    if policy is None or not attempt.started or attempt.is_stopped or attempt.phase is CONCLUDING:
         return math.inf
     limit = policy.timeout if attempt.is_soft_sent or policy.soft_timeout is None else policy.soft_timeout
     return math.inf if limit is None else attempt.started + limit

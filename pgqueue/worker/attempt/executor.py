@@ -37,7 +37,7 @@ from pgqueue.tasks.codec import Codec, encode_document
 from pgqueue.tasks.context import running_attempt
 from pgqueue.tasks.definition import TaskDefinition
 from pgqueue.tasks.wrapping import is_awaitable, is_deferred
-from pgqueue.worker.attempt.attempt import ProcessDiedError, RunningAttempt, Stop
+from pgqueue.worker.attempt.attempt import TIMEOUT, ProcessDiedError, RunningAttempt, Stop
 from pgqueue.worker.attempt.deadlines import NEAR, Deadlines
 from pgqueue.worker.attempt.frames import clear_frames
 from pgqueue.worker.attempt.inputs import Inputs, InvalidInputsError
@@ -142,7 +142,7 @@ class Executor:
             # This frame cannot be cleared, and others refer to it.
             args, kwargs, waiting_for = (), {}, None
             return self._after_error(attempt, policy, error)
-        if attempt.stop_reason is Stop.TIMEOUT:
+        if attempt.stop_reason is TIMEOUT:
             # It caught the cancellation and returned. Too late is too late.
             return self._timed_out(attempt, policy)
         return (

@@ -26,7 +26,7 @@ from pgqueue.options.policy import Policy
 from pgqueue.store import Claimed, Lane, Store
 from pgqueue.tasks.codec import Codec
 from pgqueue.tasks.registry import Registry
-from pgqueue.worker.attempt.attempt import Phase, RunningAttempt, Stop
+from pgqueue.worker.attempt.attempt import CONCLUDING, RUNNING, RunningAttempt, Stop
 from pgqueue.worker.attempt.deadlines import Deadlines
 from pgqueue.worker.attempt.executor import Executor
 from pgqueue.worker.attempt.soft_limit import call, soft_limit_exceeded
@@ -159,7 +159,7 @@ class AttemptRunner:
         """Run an attempt; return its outcome, and whether it is committed (None: still to be written)."""
         attempt = self._unpack(job)
         attempt.runner = asyncio.current_task()
-        attempt.advance(Phase.RUNNING)
+        attempt.advance(RUNNING)
         self._attempts.add(attempt)
         try:
             await started()
@@ -211,7 +211,7 @@ class AttemptRunner:
         scope = attempt.scope
         if scope is None:
             return outcome, None
-        attempt.advance(Phase.CONCLUDING)
+        attempt.advance(CONCLUDING)
         await scope.flush()
         if not scope.has_transaction:
             return outcome, None

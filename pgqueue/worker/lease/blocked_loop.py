@@ -20,7 +20,7 @@ from pgqueue.database.pool import Link
 from pgqueue.events.observers import Observers
 from pgqueue.upkeep.announcing import Announcer
 from pgqueue.upkeep.state import WorkerState
-from pgqueue.worker.attempt.attempt import Phase, RunningAttempt
+from pgqueue.worker.attempt.attempt import OVER, RunningAttempt
 from pgqueue.worker.host import WorkerHost
 from pgqueue.worker.lease.giving_back import give_lease_back
 from pgqueue.worker.outcome.finisher import Finisher
@@ -106,7 +106,7 @@ class BlockedLoop:
             if attempt.lease_id != blocking.lease_id:
                 continue
             twin = copy.copy(attempt)
-            if twin.phase is Phase.OVER:
+            if twin.phase is OVER:
                 finisher.take_over([twin])
             else:
                 finisher.add(twin, executor.overrun(twin) if attempt is blocking else executor.abandon(twin))

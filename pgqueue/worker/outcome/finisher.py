@@ -43,7 +43,7 @@ from pgqueue.store import Store
 from pgqueue.upkeep.announcing import Announcer
 from pgqueue.upkeep.broken_rows import DOUBTFUL, Stuck
 from pgqueue.upkeep.state import WorkerState
-from pgqueue.worker.attempt.attempt import Phase, RunningAttempt
+from pgqueue.worker.attempt.attempt import OVER, RunningAttempt
 from pgqueue.worker.outcome import batches, sending
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Finisher:
 
     def add(self, attempt: RunningAttempt, outcome: Outcome) -> None:
         """End an attempt, and take its outcome over."""
-        attempt.advance(Phase.OVER)
+        attempt.advance(OVER)
         attempt.outcome = outcome
         if attempt.started:
             attempt.seconds = time.monotonic() - attempt.started
@@ -126,7 +126,7 @@ class Finisher:
 
     def report(self, attempt: RunningAttempt, outcome: Outcome, *, is_kept: bool) -> None:
         """End an attempt whose outcome is already committed, or was fenced off; tell of it."""
-        attempt.advance(Phase.OVER)
+        attempt.advance(OVER)
         attempt.outcome = outcome
         attempt.seconds = time.monotonic() - attempt.started
         self._report([attempt], [attempt.claimed.id] if is_kept else [], ())
