@@ -23,7 +23,9 @@ def are_json(column: Column, levels: int = MAX_LEVELS) -> bool:
             return True
         if not levels or not kinds <= _JSON | {float, list, dict}:
             return False
-        if not isfinite(sum(_of_kind(float, kinds, column))):
+        floats = _of_kind(float, kinds, column)
+        # One that is not finite shows in the sum; that of large ones is not finite either.
+        if not (isfinite(sum(floats)) or all(map(isfinite, floats))):
             return False
         dicts = _of_kind(dict, kinds, column)
         if set(map(type, chain.from_iterable(dicts))) - {str}:

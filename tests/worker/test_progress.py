@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 from httpx import ASGITransport, AsyncClient
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from kit import inside
 from kit.faults import ghost
@@ -227,6 +227,7 @@ async def test_a_report_that_the_database_refuses_costs_no_other_job_its_own(
 
 @pytest.mark.contract("P4.8")
 @given(AMOUNTS, st.none() | AMOUNTS, META)
+@example(1.0, None, [1e308, 1e308])
 def test_a_report_is_read_as_it_was_written(current: float, total: float | None, meta: Any) -> None:
     report = encode_progress(current, total, meta)
 
