@@ -406,7 +406,8 @@ async def test_what_is_not_new_is_kept_by_the_minute_and_not_by_the_process(
             await written(pgq)
     await pgq.enqueue_by_name("other", options={"queue": "other"})
     await written(pgq)
-    await db.execute("update pgqueue.stat set at = date_trunc('minute', at) - interval '20 minutes'")
+    # All in one minute, whenever they were written.
+    await db.execute("update pgqueue.stat set at = date_trunc('minute', now()) - interval '20 minutes'")
     await pgq.enqueue_by_name("other", options={"queue": "other"})
     await written(pgq)
     before = await pgq.history(points=1)
