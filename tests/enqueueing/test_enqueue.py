@@ -601,6 +601,7 @@ async def test_an_enqueue_whose_answer_is_lost_makes_each_job_once(
         await work.enqueue(10**9)
 
         # The answer to a commit, or to the one statement that commits by itself, is lost.
+        line.cut_after = b"987654321"
         line.cut_at = b"COMMIT" if count > CHUNK else b"987654321"
         numbers = [987_654_321, *range(1, count)]
         handles = await pgq.enqueue_many([work.s(number) for number in numbers])
@@ -619,9 +620,10 @@ async def test_an_enqueue_with_a_chosen_id_whose_answer_is_lost_is_one_job(dsn: 
         await work.enqueue(0)
         chosen = uuid4()
 
-        line.cut_at = b"COMMIT"
-        job = await work.options(id=chosen).enqueue(1)
-        again = await work.options(id=chosen).enqueue(1)
+        # Its own commit: notifications of the job before it are committed, too.
+        line.cut_after, line.cut_at = b"987654321", b"COMMIT"
+        job = await work.options(id=chosen).enqueue(987_654_321)
+        again = await work.options(id=chosen).enqueue(987_654_321)
 
         assert line.cuts == 1
         assert job.id == again.id == chosen
@@ -637,8 +639,8 @@ async def test_a_chosen_id_whose_answer_is_lost_is_no_duplicate_of_itself(
         work = declare_work(pgq)
         await work.enqueue(0)
 
-        line.cut_at = b"COMMIT"
-        job = await work.options(id=uuid4(), on_duplicate=on_duplicate).enqueue(1)
+        line.cut_after, line.cut_at = b"987654321", b"COMMIT"
+        job = await work.options(id=uuid4(), on_duplicate=on_duplicate).enqueue(987_654_321)
 
         assert line.cuts == 1
         assert job.created

@@ -45,6 +45,8 @@ class Line:
         self._pumps: set[asyncio.Task[None]] = set()
         self.cut_at: bytes | None = None
         """Cut when the client's words contain this, once the server has answered them."""
+        self.cut_after: bytes | None = None
+        """... and only a connection over which the client has said this before; None: any."""
         self.is_silent = False
         self.is_down = False
         self.cuts = 0
@@ -73,9 +75,16 @@ class Line:
         *,
         from_client: bool,
     ) -> None:
+        is_meant = False
         try:
             while words := await reader.read(65536):
-                if from_client and self.cut_at is not None and self.cut_at in words:
+                is_meant = is_meant or (self.cut_after is not None and self.cut_after in words)
+                if (
+                    from_client
+                    and (is_meant or self.cut_after is None)
+                    and self.cut_at is not None
+                    and self.cut_at in words
+                ):
                     self.cut_at = None
                     cutting.set()
                 elif not from_client and cutting.is_set():
