@@ -37,11 +37,12 @@ Action = Literal[
 """What a request asks for. All but "read" change something."""
 
 Authorize = Callable[[Request, Action, str], bool | Awaitable[bool]]
-"""Whether a request may do an action to a resource: "job:ID", "workflow:ID", "queue:NAME", "task:NAME", or a
-collection: "jobs", "workflows", "dead_letters", "queues", "tasks", "workers", "metrics", "openapi". A
-collection spans all owners, and so does a workflow.
+"""Whether a request may do an action to a resource: "job:ID", "workflow:ID", "schedule:NAME", "queue:NAME",
+"task:NAME", or a collection: "jobs", "workflows", "schedules", "dead_letters", "queues", "tasks", "workers",
+"metrics", "openapi". A collection spans all owners, and so do a workflow and a schedule.
 A submission is asked about as "enqueue" of "jobs", of its "task:NAME", and of the "queue:NAME" and the
-"priority:NUMBER" that it names."""
+"priority:NUMBER" that it names. Making a schedule is "configure" of "schedules" and of its "schedule:NAME",
+and changing one of the latter; both are asked about the call as a submission is. A tick now is "enqueue"."""
 
 Owns = Callable[[Request, Job], bool | Awaitable[bool]]
 """Whether the requester owns a job. To others it does not exist."""

@@ -69,6 +69,8 @@ async def fill(pgq: PgQueue) -> None:
         await work.options(delay=3600, tags=["vip"], key="customer/7").enqueue()
         await work.options(queue="mail").enqueue()
         await chord([work.s(), work.si("failed")], work.si()).enqueue()
+        await pgq.schedules.create("nightly", work.s(), every=3600)
+        await pgq.schedules.run_now("nightly")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +101,7 @@ schema = described()
 # a key and another body; and texts whose characters no schema names.
 CONTRADICTORY = {
     "jobs", "cancel_jobs", "requeue_jobs", "dead_letters", "redrive_many", "discard_many", "configure_task",
-    "submit_job", "workflows", "send_event",
+    "submit_job", "workflows", "send_event", "create_schedule", "edit_schedule",
 }  # fmt: skip
 
 

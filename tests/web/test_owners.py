@@ -91,12 +91,12 @@ def spans(path: str) -> bool:
 
 async def answers(app: Starlette, user: str, job: UUID) -> dict[tuple[str, str], tuple[int, str, Any]]:
     """Return what *user* gets of every route: status, body and headers, without the id."""
-    names = {"id": job, "queue": "mail", "task": "fail", "fingerprint": "abc"}
+    names = {"id": job, "queue": "mail", "task": "fail", "fingerprint": "abc", "schedule": "nightly"}
     found = {}
     async with as_user(app, user) as client:
         for method, path in routes_of(app, names):
             form = {"data": {"queue": "mail"}} if path.startswith("/dashboard") else {"json": {}}
-            content: dict[str, Any] = form if method in ("POST", "PUT") else {}
+            content: dict[str, Any] = form if method in ("POST", "PUT", "PATCH") else {}
             response = await client.request(method, path, **content)
             text = response.text.replace(str(job), "ID")
             headers = {key: value.replace(str(job), "ID") for key, value in response.headers.items()}

@@ -548,6 +548,14 @@ async def test_without_the_token_nothing_is_changed_or_seen(pgq: PgQueue) -> Non
                 ("POST", "/queues/mail/resume"),
                 ("DELETE", "/queues/mail"),
                 ("GET", "/workers"),
+                ("GET", "/schedules"),
+                ("POST", "/schedules"),
+                ("GET", "/schedules/nightly"),
+                ("PATCH", "/schedules/nightly"),
+                ("DELETE", "/schedules/nightly"),
+                ("POST", "/schedules/nightly/pause"),
+                ("POST", "/schedules/nightly/resume"),
+                ("POST", "/schedules/nightly/run"),
             ]
         }
 

@@ -39,6 +39,7 @@ from pgqueue.options.checks import (
 from pgqueue.options.meanings import meanings
 from pgqueue.options.table import AT, Level, Option
 
+NO_NUL: Final = r"^[^\x00]*$"
 _TIME: Final = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE
 )

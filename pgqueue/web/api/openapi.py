@@ -11,7 +11,8 @@ from starlette.routing import BaseRoute, Route
 
 from pgqueue import __version__
 from pgqueue.model.checks import MAX_KEY_LENGTH, MAX_QUEUE_LENGTH
-from pgqueue.web.api.inputs import NoQuery
+from pgqueue.schedules.definition import MAX_NAME
+from pgqueue.web.api.inputs import NO_NUL, NoQuery
 from pgqueue.web.api.operations import JSON, OPERATIONS, Operation, Response
 from pgqueue.web.api.outputs import ProblemDocument
 from pgqueue.web.api.schemas import Shape, parameters_of, ref_to, schemas_of
@@ -21,11 +22,11 @@ from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 
 PROBLEM: Final = "application/problem+json"
-NO_NUL: Final = r"^[^\x00]*$"
 PATH_PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
     "id": {"type": "string", "format": "uuid"},
     "queue": {"type": "string", "minLength": 1, "maxLength": MAX_QUEUE_LENGTH, "pattern": NO_NUL},
     "task": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern": NO_NUL},
+    "schedule": {"type": "string", "minLength": 1, "maxLength": MAX_NAME, "pattern": NO_NUL},
 }
 OF_BODIES: Final = {
     400: "The body ended early.",

@@ -9,7 +9,8 @@ from typing import Final
 from pydantic import BaseModel
 
 from pgqueue.model import documents
-from pgqueue.web.api import inputs, outputs
+from pgqueue.model.schedule_documents import ScheduleDocument
+from pgqueue.web.api import inputs, outputs, schedule_inputs
 from pgqueue.web.api.schemas import Shape
 
 JSON = "application/json"
@@ -57,6 +58,7 @@ NO_JOB: Final = {
     410: "The job was removed after retention, with all others from its day.",
 }
 NO_WORKFLOW: Final = {404: "There is no such workflow."}
+NO_SCHEDULE: Final = {404: "There is no such schedule."}
 ENDED: Final = {**NO_JOB, 409: "The job has already ended."}
 NO_STREAM: Final = {501: "Event streams are not installed.", 503: "Too many streams, or no database."}
 CANCELLED: Final = {
@@ -291,6 +293,43 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "workflow_actions": Operation(
         "List when a workflow was paused and resumed", _shows(outputs.Actions), NO_WORKFLOW
+    ),
+    "schedules": Operation(
+        "List schedules", _shows(outputs.Schedules, **PAGED), query=schedule_inputs.ScheduleListQuery
+    ),
+    "create_schedule": Operation(
+        "Make a schedule",
+        {201: Response("The schedule ticks from now on.", ScheduleDocument, headers=LOCATION)},
+        body=schedule_inputs.ScheduleBody,
+    ),
+    "schedule": Operation(
+        "Get a schedule, with its next ticks and its latest",
+        _shows(outputs.ScheduleDetails),
+        NO_SCHEDULE,
+        query=schedule_inputs.ScheduleQuery,
+    ),
+    "edit_schedule": Operation(
+        "Change a schedule; from then on deploys do not change it",
+        _shows(ScheduleDocument),
+        NO_SCHEDULE,
+        body=schedule_inputs.ScheduleChanges,
+    ),
+    "pause_schedule": Operation(
+        "Pause a schedule: it does not tick until it is resumed",
+        _shows(ScheduleDocument),
+        NO_SCHEDULE,
+        body=inputs.Because,
+    ),
+    "resume_schedule": Operation(
+        "Resume a schedule at its next tick", _shows(ScheduleDocument), NO_SCHEDULE, body=inputs.Because
+    ),
+    "run_schedule": Operation(
+        "Have a schedule tick now as well", _shows(outputs.RunSchedule), NO_SCHEDULE, body=inputs.NoFields
+    ),
+    "delete_schedule": Operation(
+        "Remove a schedule and its history; its jobs stay",
+        {204: Response("The schedule was removed. One that code declares comes back.", None, None)},
+        NO_SCHEDULE,
     ),
     "metrics": Operation("Get metrics for Prometheus", {200: Response("All metrics.", None, TEXT)}),
     "openapi": Operation("Describe this API", {200: Response("An OpenAPI document.")}),

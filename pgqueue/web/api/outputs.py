@@ -19,6 +19,7 @@ from pgqueue.model.documents import (
     WorkerDocument,
 )
 from pgqueue.model.jobs import JobStatus
+from pgqueue.model.schedule_documents import ScheduleDocument, TickDocument
 from pgqueue.model.workflow_documents import MemberDocument, WorkflowDocument
 
 
@@ -188,3 +189,29 @@ class ChangedWorkflow(TypedDict):
 
     changed: int
     workflow: WorkflowOverview
+
+
+class Schedules(TypedDict):
+    """Schedules, by name."""
+
+    schedules: list[ScheduleDocument]
+    cursor: str | None
+    """Cursor of the next page; null on the last page."""
+    next: str | None
+    """Path of the next page."""
+
+
+class ScheduleDetails(ScheduleDocument):
+    """A schedule with its history."""
+
+    ticks: list[TickDocument]
+    """Its latest ticks, newest first."""
+
+
+class RunSchedule(TypedDict):
+    """What became of a tick that was asked for."""
+
+    job_id: Id | None
+    """The job that it made. Null: the job before has not ended, and the schedule skips such ticks."""
+    poll_url: str | None
+    """Path of the job."""

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.app import PgQueue
-from pgqueue.errors import IdempotencyConflictError, InvalidArgumentsError, JobNotFoundError
+from pgqueue.errors import IdempotencyConflictError, JobNotFoundError
 from pgqueue.model.checks import MAX_KEY_LENGTH
 from pgqueue.model.jobs import Job, JobStatus
 from pgqueue.options.declared import CallOptions
@@ -24,15 +24,16 @@ from pgqueue.options.table import Level
 from pgqueue.tasks.definition import TaskDefinition
 from pgqueue.tasks.handle import JobHandle
 from pgqueue.tasks.signature import Signature
+from pgqueue.web.api.calls import call_of, definition_of, hiding_secrets, stamps_of
 from pgqueue.web.api.inputs import SubmitBody
 from pgqueue.web.api.outputs import SubmittedJob
 from pgqueue.web.api.poll import measured_after
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.links import path_to
-from pgqueue.web.http.problems import NO_STORE, ProblemError, argument_errors
+from pgqueue.web.http.problems import NO_STORE, ProblemError
 from pgqueue.web.http.retry_after import Outlooks, retry_after, retry_after_submission
-from pgqueue.web.security.access import OWNER, Access
+from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 
 KEY_WAIT: Final = 1.0
@@ -70,16 +71,12 @@ class Submissions:
             check_time_of(body.id, await self._pgq.now())
         signature = self._signature(request, body, key)
         try:
-            handle = await self._pgq.enqueue(signature, key_wait=None if key is None else KEY_WAIT)
+            with hiding_secrets(self._pgq, signature):
+                handle = await self._pgq.enqueue(signature, key_wait=None if key is None else KEY_WAIT)
         except IdempotencyConflictError:
             if key is None:
                 raise
             raise HTTPException(422, CONFLICT) from None
-        except InvalidArgumentsError as error:
-            if not error.errors or not self._redacts(signature):
-                raise
-            problem = f"task {body.task!r}: the arguments do not match its parameters"
-            raise ProblemError(422, problem, errors=argument_errors(error, names_extra=False)) from None
         options = self._pgq.registry.resolve(signature.task, signature.definition, signature.options)
         job = None if handle.created and _starts_pending(options) else await _read(handle)
         if not handle.created and job is not None:
@@ -100,17 +97,9 @@ class Submissions:
 
     def _signature(self, request: Request, body: SubmitBody, key: str | None) -> Signature[Any]:
         """Return the call that *body* asks for. Raises HTTPException 422, InvalidOptionError."""
-        definition = self._pgq.registry.get(body.task)
-        if definition is None and not self._settings.allow_unknown_tasks:
-            problem = "this service declares no task with this name"
-            raise ProblemError(422, problem, errors=[{"field": "task", "message": problem}])
+        definition = definition_of(self._pgq, self._settings, body.task)
         given = {name: getattr(body, name) for name in body.model_fields_set - {"task", "arguments"}}
-        stamps: dict[str, str] = {}
-        if self._settings.job_headers is not None:
-            stamps |= self._settings.job_headers(request)
-        owner = self._access.owner_of(request)
-        if owner is not None:
-            stamps[OWNER] = owner
+        stamps = stamps_of(request, self._settings, self._access)
         options: dict[str, Any] = dict(given)
         if key is not None:
             options |= _hold(key, self._access.key_scope(request))
@@ -122,22 +111,7 @@ class Submissions:
             options["idempotency_scope"] = self._access.task_key_scope(request, scope)
         # A job with this id may have another owner, and its arguments were not compared.
         options["on_duplicate"] = "raise"
-        where = f"task {body.task!r}"
-        call = read_options(where, options, Level.CALL)
-        if stamps:
-            # Only the most specific level's headers count: those of the task would be lost.
-            headers = self._pgq.registry.resolve(body.task, definition, call)["headers"]
-            call |= read_options(where, {"headers": {**headers, **stamps}}, Level.CALL)
-        checked = None if definition is None else definition.for_json()
-        if isinstance(body.arguments, dict):
-            return Signature(body.task, (), body.arguments, call, checked)
-        return Signature(body.task, tuple(body.arguments), {}, call, checked)
-
-    def _redacts(self, signature: Signature[Any]) -> bool:
-        """Whether some arguments of such calls are secret, so that a surplus one may be one of them."""
-        registry = self._pgq.registry
-        options = registry.resolve(signature.task, signature.definition, signature.options)
-        return registry.redacts(signature.task, options["queue"])
+        return call_of(self._pgq, body.task, definition, body.arguments, options, stamps)
 
     def _scope_in(
         self, body: SubmitBody, definition: TaskDefinition | None, options: Mapping[str, Any]

@@ -13,5 +13,7 @@ def path_to(request: Request, name: str, **parameters: str) -> str:
     A path and not a URL: a proxy in front may speak another scheme, and a client can put any host into its
     request. (Starlette's own `url_for` looks among the routes of the outermost app, under the mount's name.)
     """
-    path = request.app.url_path_for(name, **parameters)
+    # A name may be any text, with slashes and line breaks.
+    quoted = {each: quote(text, safe="") for each, text in parameters.items()}
+    path = request.app.url_path_for(name, **quoted)
     return quote(request.scope.get("root_path", ""), safe="/:@!$&'()*+,;=~") + str(path)

@@ -32,6 +32,7 @@ from pgqueue.errors import (
     QueueFullError,
     QueueNotEmptyError,
     RefusedByDatabaseError,
+    ScheduleNotFoundError,
     SchemaError,
     UnknownQueueError,
     UnknownTaskError,
@@ -51,6 +52,7 @@ STATUSES: Final[Mapping[type[Exception], int]] = {
     UnknownTaskError: 422,
     IdempotencyConflictError: 422,
     JobNotFoundError: 404,
+    ScheduleNotFoundError: 404,
     JobPurgedError: 410,
     # Of the service: it serves with a role that may only read, for example.
     MissingPrivilegeError: 403,
