@@ -52,6 +52,18 @@ class Schedule:
     words: str = ""
     next_times: tuple[datetime, ...] = ()
 
+    @property
+    def states(self) -> tuple[str, ...]:
+        """How it stands: "paused", "fails", "ended", "orphaned", "edited". None of them: it ticks."""
+        held = {
+            "paused": self.paused_at is not None,
+            "fails": self.error is not None,
+            "ended": self.next_at is None,
+            "orphaned": self.is_orphaned,
+            "edited": self.edited_at is not None,
+        }
+        return tuple(state for state, holds in held.items() if holds)
+
 
 @dataclass(frozen=True, slots=True)
 class ScheduleMeasure:

@@ -17,7 +17,7 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from conftest import Databases
 from kit.programs import find_program
-from kit.scene import Scene, allow, lively
+from kit.scene import MARKUP, Scene, allow, lively
 from kit.waiting import eventually
 from kit.web_server import serving
 from playwright.async_api import (
@@ -47,7 +47,7 @@ CHROMIUM = (
 )
 PATIENCE = 60_000
 """Milliseconds for which the browser is waited for: a busy machine is no reason to fail."""
-PAGES = ("/", "/jobs", "/workflows", "/dead-letters", "/queues", "/workers")
+PAGES = ("/", "/jobs", "/workflows", "/schedules", "/dead-letters", "/queues", "/workers")
 TOKEN = "correct-horse-battery-staple"
 WIDTHS = {"wide": (1400, 900), "narrow": (390, 844)}
 
@@ -113,11 +113,21 @@ async def site(databases: Databases) -> AsyncIterator[Site]:
             )
             try:
                 workflow = await waiting_workflow(pgq)
+                await two_schedules(pgq)
                 yield Site(scene, f"{address}/dashboard", f"{locked}/dashboard", browser, workflow)
             finally:
                 await browser.close()
     finally:
         databases.drop(dsn)
+
+
+async def two_schedules(pgq: PgQueue) -> None:
+    """One that has ticked, and one whose name is of the worst kind."""
+    call = pgq.signature("part_of_a_workflow", 1)
+    await pgq.schedules.create("nightly", call, cron="0 4 * * *", timezone="Europe/Paris", overlap="skip")
+    for _ in range(2):
+        await pgq.schedules.run_now("nightly")
+    await pgq.schedules.create(f"{MARKUP}{'w' * 100}", call, every=3600)
 
 
 async def waiting_workflow(pgq: PgQueue) -> UUID:
@@ -171,6 +181,7 @@ def paths(site: Site) -> list[str]:
     return [
         *PAGES,
         f"/workflows/{site.workflow}",
+        *(f"/schedules/{each}" for each in ("new", "show?name=nightly", "edit?name=nightly")),
         "/jobs?status=failed&queue=payments",
         f"/jobs/{scene.failed.id}/redrive",
         *(f"/jobs/{job.id}" for job in jobs),
@@ -225,6 +236,32 @@ async def test_a_workflow_is_walked_by_keyboard_and_changes_before_the_readers_e
         await expect(page.get_by_role("heading", level=1)).to_have_text("end_of_a_workflow")
         await page.get_by_role("link", name=str(site.workflow)).click()
         await expect(boxes).to_have_count(2)
+
+
+@pytest.mark.contract("P8.10")
+async def test_a_schedule_is_made_paused_and_deleted_by_keyboard(site: Site) -> None:
+    async with visiting(site, width="narrow") as visit:
+        page = visit.page
+        await page.goto(f"{site.open}/schedules/new")
+        await page.get_by_label("Name", exact=True).focus()
+        for text in ("typed", "0 9 * * 1-5"):
+            await page.keyboard.type(text)
+            await page.keyboard.press("Tab")
+        await page.get_by_label("Task", exact=True).fill("part_of_a_workflow")
+        await page.get_by_label("Arguments").fill("[1]")
+        await page.get_by_role("button", name="Make the schedule").press("Enter")
+        await shown(page, "Made.")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("typed")
+        await page.locator("#do-pause summary").press("Enter")
+        await page.keyboard.press("Tab")
+        await page.keyboard.type("a leak")
+        await page.keyboard.press("Enter")
+        await shown(page, "Paused.")
+        await shown(page, "a leak")
+        await page.locator("#do-delete summary").press("Enter")
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Enter")
+        await shown(page, "Deleted")
 
 
 async def test_a_job_changes_before_the_readers_eyes(site: Site) -> None:

@@ -20,6 +20,7 @@ from pgqueue.web import status_app
 TOKEN = {"Authorization": "Bearer a-secret-for-tests"}
 NAME = "reports/every day?\n"
 PATH = f"/schedules/{quote(NAME, safe='')}"
+PAGES = ("", "/show?name=n", "/edit?name=n")
 
 pytestmark = pytest.mark.contract("P8.10")
 
@@ -253,6 +254,7 @@ async def test_each_role_sees_and_operates_schedules_as_far_as_it_may(
                 requests: list[tuple[int, int, str, str, dict[str, Any]]] = [
                     (may_read, 200, "GET", "/schedules", {}),
                     (may_read, 200, "GET", "/schedules/n", {}),
+                    *((may_read, 200, "PAGE", f"/dashboard/schedules{each}", {}) for each in PAGES),
                     *(
                         (may_change, 200, "POST", f"/schedules/n/{each}", {})
                         for each in ("pause", "resume", "run")
@@ -262,4 +264,7 @@ async def test_each_role_sees_and_operates_schedules_as_far_as_it_may(
                     (may_change, 204, "DELETE", "/schedules/made", {}),
                 ]
                 for may, done, method, path, sent in requests:
-                    await ask(client, method, path, done if may else 403, **sent)
+                    if method == "PAGE":
+                        assert (await client.get(path)).status_code == (done if may else 403), (role, path)
+                    else:
+                        await ask(client, method, path, done if may else 403, **sent)

@@ -68,7 +68,7 @@ def list_schedules(
             [
                 [
                     each.name,
-                    describe_state(each),
+                    ", ".join(each.states),
                     each.words,
                     each.task,
                     each.queue,
@@ -270,23 +270,11 @@ def delete(
     _report(name, "deleted" if changed else "there was nothing to delete", changed, as_json=as_json)
 
 
-def describe_state(schedule: Schedule) -> str:
-    """Return how a schedule stands, in a few words."""
-    states = {
-        "paused": schedule.paused_at is not None,
-        "fails": schedule.error is not None,
-        "ended": schedule.next_at is None,
-        "orphaned": schedule.is_orphaned,
-        "edited": schedule.edited_at is not None,
-    }
-    return ", ".join(state for state, holds in states.items() if holds)
-
-
 def describe(schedule: Schedule) -> Iterator[str]:
     """Yield the lines that show a schedule, except those that say nothing."""
     shown: dict[str, Any] = {
         "schedule": schedule.name,
-        "state": describe_state(schedule),
+        "state": ", ".join(schedule.states),
         "when": schedule.words,
         "task": schedule.task,
         "queue": schedule.queue,

@@ -13,10 +13,10 @@ from starlette.routing import Route
 from pgqueue.app import PgQueue
 from pgqueue.model.schedule_documents import schedule_document, tick_document
 from pgqueue.tasks.signature import Signature
-from pgqueue.web.api.calls import call_of, definition_of, hiding_secrets, stamps_of
 from pgqueue.web.api.inputs import Because, NoFields, NoQuery
 from pgqueue.web.api.outputs import RunSchedule, ScheduleDetails, Schedules
 from pgqueue.web.api.schedule_inputs import ScheduleBody, ScheduleChanges, ScheduleListQuery, ScheduleQuery
+from pgqueue.web.calls import hiding_secrets, scheduled_call
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.links import path_to
@@ -156,10 +156,6 @@ class ScheduleRoutes:
 
     async def _call(self, request: Request, task: str, body: ScheduleChanges) -> Signature[Any]:
         """Return the call that *body* asks for, if *request* may submit it. Raises HTTPException."""
-        await self._access.check(request, "enqueue", f"task:{task}")
-        options = body.options()
-        for kind in options:
-            await self._access.check(request, "enqueue", f"{kind}:{options[kind]}")
-        definition = definition_of(self._pgq, self._settings, task)
-        stamps = stamps_of(request, self._settings, self._access)
-        return call_of(self._pgq, task, definition, body.arguments, options, stamps)
+        return await scheduled_call(
+            request, self._pgq, self._settings, self._access, task, body.arguments, body.options()
+        )

@@ -24,10 +24,10 @@ from pgqueue.options.table import Level
 from pgqueue.tasks.definition import TaskDefinition
 from pgqueue.tasks.handle import JobHandle
 from pgqueue.tasks.signature import Signature
-from pgqueue.web.api.calls import call_of, definition_of, hiding_secrets, stamps_of
 from pgqueue.web.api.inputs import SubmitBody
 from pgqueue.web.api.outputs import SubmittedJob
 from pgqueue.web.api.poll import measured_after
+from pgqueue.web.calls import call_of, definition_of, hiding_secrets, stamps_of
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.links import path_to

@@ -39,6 +39,13 @@ DONE: Final = {
     "workflow_cancelled": "Cancelled. Running jobs have been asked to stop; the others will not start.",
     "workflow_retried": "Redriven. The failed jobs are pending again.",
     "workflow_paused": "Paused. Running and pending jobs go on; what waits for them does not become ready.",
+    "schedule_made": "Made. It ticks from now on.",
+    "schedule_changed": "Changed. From now on deploys do not change it.",
+    "schedule_paused": "Paused. It does not tick until it is resumed; its jobs go on.",
+    "schedule_resumed": "Resumed. It goes on at its next tick.",
+    "schedule_ran": "It has ticked: its job is the first of the history.",
+    "schedule_skipped": "No job was made: the one before has not ended, and its overlap forbids a second.",
+    "schedule_deleted": "Deleted, with its history. Its jobs stay. What code declares comes back.",
     "stopped": "Stopped. Jobs that are already pending again stay pending.",
 }
 """What a page says after an action, by the word in its address. No other text can get there."""

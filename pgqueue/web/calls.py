@@ -19,6 +19,26 @@ from pgqueue.web.security.access import OWNER, Access
 from pgqueue.web.settings import WebSettings
 
 
+async def scheduled_call(
+    request: Request,
+    pgq: PgQueue,
+    settings: WebSettings,
+    access: Access,
+    task: str,
+    arguments: dict[str, Any] | list[Any],
+    options: Mapping[str, Any],
+) -> Signature[Any]:
+    """Return the call that *request* wants a schedule to make, if it may submit it. Raises HTTPException.
+
+    *options*: its queue and its priority, as far as they are given.
+    """
+    await access.check(request, "enqueue", f"task:{task}")
+    for kind, value in options.items():
+        await access.check(request, "enqueue", f"{kind}:{value}")
+    definition = definition_of(pgq, settings, task)
+    return call_of(pgq, task, definition, arguments, options, stamps_of(request, settings, access))
+
+
 def definition_of(pgq: PgQueue, settings: WebSettings, task: str) -> TaskDefinition | None:
     """Return the definition of *task*; None: another program declares it. Raises ProblemError 422."""
     definition = pgq.registry.get(task)
