@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import httpx
 import pytest
+from asyncpg import IntegrityConstraintViolationError
 from kit.roles import roles_of
 from kit.web_client import client_of
 from pydantic import SecretStr
@@ -16,6 +17,9 @@ from starlette.requests import Request
 
 from pgqueue import PgQueue
 from pgqueue.web import status_app
+
+if TYPE_CHECKING:
+    from conftest import Connection
 
 TOKEN = {"Authorization": "Bearer a-secret-for-tests"}
 NAME = "reports/every day?\n"
@@ -268,3 +272,41 @@ async def test_each_role_sees_and_operates_schedules_as_far_as_it_may(
                         assert (await client.get(path)).status_code == (done if may else 403), (role, path)
                     else:
                         await ask(client, method, path, done if may else 403, **sent)
+
+
+ODD = {
+    "double precision": ("'nan'", "'infinity'", "'-infinity'", "-1"),
+    "timestamp with time zone": ("'infinity'", "'-infinity'", "'0001-01-01 00:00:00+00'"),
+    "bigint": ("-1", f"{2**63 - 1}"),
+    "integer": ("-1", f"{2**31 - 1}"),
+    "text": ("''", "E'<b>\\n'"),
+    "json": ("'null'", "'[1]'", "'7'"),
+}
+
+
+async def test_what_a_row_holds_hides_neither_it_nor_the_others(
+    pgq: PgQueue, client: httpx.AsyncClient, db: Connection
+) -> None:
+    for name in ("m", "n", "o"):
+        await pgq.schedules.create(name, pgq.signature("report", 1), every=60)
+    columns = await db.fetch(
+        "select column_name, data_type from information_schema.columns"
+        " where table_schema = 'pgqueue' and table_name = 'schedule' and column_name <> 'name'"
+    )
+    planted = 0
+    for column, kind in columns:
+        for value in ODD.get(kind, ()):
+            try:
+                await db.execute(f"update pgqueue.schedule set {column} = {value} where name = 'n'")
+            except IntegrityConstraintViolationError:
+                continue
+            planted += 1
+            listed = (await ask(client, "GET", "/schedules"))["schedules"]
+            assert [each["name"] for each in listed] == ["m", "n", "o"], (column, value)
+            await ask(client, "GET", "/schedules/n")
+            for page in PAGES:
+                shown = await client.get(f"/dashboard/schedules{page}")
+                assert shown.status_code == 200, (column, value, page)
+        await pgq.schedules.delete("n")
+        await pgq.schedules.create("n", pgq.signature("report", 1), every=60)
+    assert planted > 40
