@@ -42,6 +42,14 @@ async def test_a_schedule_is_made_changed_paused_run_and_deleted(pgq: PgQueue, c
     code, text, _ = await cli("show", "bill")
     assert code == 0
     assert "Europe/Paris" in text
+    replaced = await cli.json(
+        "edit", "bill", "--task=pay", '--arguments={"by": 8}', "--priority=3", "--tick-argument=at"
+    )
+    assert (replaced["task"], replaced["queue"], replaced["tick_argument"]) == ("pay", "default", "at")
+    kept = await cli.json("edit", "bill", "--jitter=0.5", "--task=pay", "--arguments=[9]", "--tick-argument=")
+    assert (kept["priority"], kept["tick_argument"], kept["cron"]) == (0, None, "0 9 * * 1-5")
+    ran = await cli.json("run", "bill")
+    assert (await pgq.get(ran["job_id"])).task == "pay"
     assert (await cli.json("delete", "bill", "--yes"))["changed"] is True
     assert (await cli.json("list"))["schedules"] == []
 
@@ -55,6 +63,13 @@ async def test_what_cannot_be_done_is_said_in_one_line(cli: Cli) -> None:
         (["create", "x", "send", "--every=5", "--overlap=no"], 1),
         (["create", "x", "send", "7", "--every=5"], 2),
         (["edit", "none"], 2),
+        *(
+            (["edit", "none", "--every=5", each], 2)
+            for each in ("--arguments=[]", "--queue=a", "--priority=1")
+        ),
+        (["edit", "none", "--tick-argument=at"], 2),
+        (["edit", "none", "--task=send", "--arguments=7"], 2),
+        (["edit", "none", "--task=send"], 1),
     ]:
         code, text, said = await cli(*arguments)
         assert (code, text) == (status, ""), arguments

@@ -29,5 +29,13 @@ Jitter = Annotated[float | None, typer.Option(help="Start jobs up to so many sec
 StartsAt = Annotated[datetime | None, typer.Option(help="No tick before this time (UTC).")]
 EndsAt = Annotated[datetime | None, typer.Option(help="No tick after this time (UTC).")]
 TickArgument = Annotated[str | None, typer.Option(help="Parameter that gets the tick's time.")]
+NewTask = Annotated[str | None, typer.Option("--task", help="Replace the call by one of this task.")]
+NewArguments = Annotated[
+    str | None,
+    typer.Option(
+        "--arguments",
+        help="Arguments of --task as JSON: an object by parameter, or an array by position.",
+    ),
+]
 Queue = Annotated[str | None, typer.Option(help="Queue of its jobs (default: the task's own).")]
 Priority = Annotated[int | None, typer.Option(help="Priority of its jobs.")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any, cast
 from uuid import UUID
 
@@ -18,6 +17,8 @@ from pgqueue.cli.commands.schedule_options import (
     Every,
     Jitter,
     Name,
+    NewArguments,
+    NewTask,
     OnMisfire,
     OnOverlap,
     Priority,
@@ -26,6 +27,7 @@ from pgqueue.cli.commands.schedule_options import (
     TickArgument,
     Zone,
 )
+from pgqueue.cli.commands.schedule_output import describe, report, say_next
 from pgqueue.cli.output import known, plain, print_json, print_lines, print_table, say, table
 from pgqueue.cli.parameters import (
     Actor,
@@ -41,7 +43,7 @@ from pgqueue.cli.parameters import (
     in_utc,
     user,
 )
-from pgqueue.model.figures import duration, moment
+from pgqueue.model.figures import moment
 from pgqueue.model.schedule_documents import schedule_document, tick_document
 from pgqueue.options.declared import CallOptions
 
@@ -166,7 +168,7 @@ def create(
         what = call_of(pgq, task, given, options)
         return await pgq.schedules.create(name, what, actor=user(actor), reason=note, **timing)
 
-    _say_next(call(app, dsn, schema, make), as_json=as_json)
+    say_next(call(app, dsn, schema, make), as_json=as_json)
 
 
 @schedules.command()
@@ -185,11 +187,26 @@ def edit(
     jitter: Jitter = None,
     starts_at: StartsAt = None,
     ends_at: EndsAt = None,
+    task: NewTask = None,
+    arguments: NewArguments = None,
+    queue: Queue = None,
+    priority: Priority = None,
+    tick_argument: TickArgument = None,
     note: Note = None,
     actor: Actor = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change what is given of a schedule. From then on deploys do not change it."""
+    """Change what is given of a schedule. From then on deploys do not change it.
+
+    With --task the whole call is replaced: what is left out of --arguments, --queue and --priority becomes
+    the task's own. An empty --tick-argument takes that parameter away.
+    """
+    options = cast(CallOptions, _given(queue=queue, priority=priority))
+    if task is None and (options or arguments is not None or tick_argument is not None):
+        raise typer.BadParameter(
+            "--arguments, --queue, --priority and --tick-argument change with the call: give --task as well"
+        )
+    given = read_arguments("[]" if arguments is None else arguments)
     changes = _given(
         cron=cron,
         every=every,
@@ -202,13 +219,16 @@ def edit(
         starts_at=in_utc(starts_at),
         ends_at=in_utc(ends_at),
     )
-    if not changes:
+    if tick_argument is not None:
+        changes["tick_argument"] = tick_argument or None
+    if not changes and task is None:
         raise typer.BadParameter("give what to change, such as --cron")
 
     async def change(pgq: PgQueue) -> Schedule:
-        return await pgq.schedules.edit(name, actor=user(actor), reason=note, **changes)
+        what = None if task is None else call_of(pgq, task, given, options)
+        return await pgq.schedules.edit(name, call=what, actor=user(actor), reason=note, **changes)
 
-    _say_next(call(app, dsn, schema, change), as_json=as_json)
+    say_next(call(app, dsn, schema, change), as_json=as_json)
 
 
 @schedules.command()
@@ -223,7 +243,7 @@ def pause(
 ) -> None:
     """Pause a schedule: it does not tick until it is resumed."""
     changed = call(app, dsn, schema, lambda pgq: pgq.schedules.pause(name, actor=user(actor), reason=note))
-    _report(name, "paused" if changed else "already paused", changed, as_json=as_json)
+    report(name, "paused" if changed else "already paused", changed, as_json=as_json)
 
 
 @schedules.command()
@@ -238,7 +258,7 @@ def resume(
 ) -> None:
     """Resume a schedule at its next tick; what the pause skipped is not made up for."""
     changed = call(app, dsn, schema, lambda pgq: pgq.schedules.resume(name, actor=user(actor), reason=note))
-    _report(name, "resumed" if changed else "was not paused", changed, as_json=as_json)
+    report(name, "resumed" if changed else "was not paused", changed, as_json=as_json)
 
 
 @schedules.command()
@@ -267,40 +287,8 @@ def delete(
     """Remove a schedule and its history; its jobs stay. What code declares comes back: pause it instead."""
     confirm(plain(f"delete schedule {name!r} and its history?"), yes=yes)
     changed = call(app, dsn, schema, lambda pgq: pgq.schedules.delete(name))
-    _report(name, "deleted" if changed else "there was nothing to delete", changed, as_json=as_json)
-
-
-def describe(schedule: Schedule) -> Iterator[str]:
-    """Yield the lines that show a schedule, except those that say nothing."""
-    shown: dict[str, Any] = {
-        "schedule": schedule.name,
-        "state": ", ".join(schedule.states),
-        "when": schedule.words,
-        "task": schedule.task,
-        "queue": schedule.queue,
-        "priority": str(schedule.priority),
-        "next": ", ".join(each.isoformat() for each in schedule.next_times),
-        "last": known(moment, schedule.last_at),
-        "last job": known(str, schedule.last_job),
-        "misfire": f"{schedule.misfire}, {schedule.missed} missed",
-        "overlap": schedule.overlap,
-        "jitter": duration(schedule.jitter) if schedule.jitter else "",
-        "error": schedule.error,
-        "changed by": schedule.actor,
-        "reason": schedule.reason,
-    }
-    return (f"{what + ':':<12}{value}" for what, value in shown.items() if value)
+    report(name, "deleted" if changed else "there was nothing to delete", changed, as_json=as_json)
 
 
 def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _say_next(schedule: Schedule, *, as_json: bool) -> None:
-    when = known(moment, schedule.next_at) or "never"
-    text = f"schedule {schedule.name!r}: {schedule.words}; next tick: {when}"
-    say(as_json, schedule_document(schedule), text)
-
-
-def _report(name: str, what: str, changed: bool, *, as_json: bool) -> None:
-    say(as_json, {"schedule": name, "changed": changed}, f"{what}: schedule {name!r}")
