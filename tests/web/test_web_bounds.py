@@ -19,7 +19,7 @@ FAR = "\N{GRINNING FACE}"
 AS_JSON = {"Content-Type": "application/json"}
 PAGES = [
     "/jobs", "/queues", "/tasks", "/dead-letters", "/dashboard/jobs", "/dashboard/queues",
-    "/dashboard/dead-letters",
+    "/dashboard/dead-letters", "/schedules", "/dashboard/schedules",
 ]  # fmt: skip
 
 JSON = [
@@ -99,7 +99,12 @@ async def test_every_parameter_over_http_is_taken_or_refused_and_no_page_breaks(
     operation: str, pgq: PgQueue
 ) -> None:
     method, path, places = REQUESTS[operation]
-    base: dict[str, Any] = {"submit_job": {"task": "fail"}}.get(operation, {})
+    bases: dict[str, dict[str, Any]] = {
+        "submit_job": {"task": "fail"},
+        "create_schedule": {"name": "made", "task": "fail", "every": 60},
+        "edit_schedule": {"task": "fail"},
+    }
+    base = bases.get(operation, {})
     if path.endswith("/priority"):
         base = {"priority": 1}
 
@@ -108,6 +113,7 @@ async def test_every_parameter_over_http_is_taken_or_refused_and_no_page_breaks(
         raise ValueError
 
     job = await fail.enqueue()
+    await pgq.schedules.create("n", fail.s(), every=60)
     async with pgq.worker():
         await pgq.wait(job.id)
 
@@ -118,6 +124,7 @@ async def test_every_parameter_over_http_is_taken_or_refused_and_no_page_breaks(
             for value in JSON if place == "body" else QUERIES:
                 url = path.replace(f"{{{name}}}", value or "%20") if place == "path" else path
                 url = url.replace("{id}", str(job.id)).replace("{name}", "fail").replace("{fingerprint}", "f")
+                url = url.replace("{schedule}", "n")
                 if place == "query":
                     url += f"?{name}={value}"
                 content = body_with(name, value, base) if place == "body" else None
@@ -130,5 +137,10 @@ async def test_every_parameter_over_http_is_taken_or_refused_and_no_page_breaks(
                     at = answer.json()["poll_url"]
                     assert (await client.get(at)).status_code == 200, about
                     assert (await client.get(f"/dashboard{at}")).status_code == 200, about
+                if operation == "create_schedule" and answer.status_code == 201:
+                    assert (await client.get(answer.headers["location"])).status_code == 200, about
+                    for page in PAGES:
+                        assert (await client.get(page)).status_code == 200, (page, about)
+                    assert (await client.delete(answer.headers["location"])).status_code == 204, about
         for page in PAGES:
             assert (await client.get(page)).status_code == 200, page
