@@ -57,6 +57,7 @@ from pgqueue.errors import (
     WorkflowNotFoundError,
     WrongEventLoopError,
 )
+from pgqueue.flow.limits import Limit, LimitBy
 from pgqueue.model.dead_letters import (
     DeadLetter,
     DeadLetterDetails,
@@ -136,6 +137,8 @@ __all__ = [
     "JobStatus",
     "KeyInFlightError",
     "LeaseLostError",
+    "Limit",
+    "LimitBy",
     "Link",
     "MissingPrivilegeError",
     "NotADeadLetterError",

@@ -47,6 +47,7 @@ from pgqueue.errors import (
 from pgqueue.events.kinds import Event
 from pgqueue.events.observers import Observer, Observers
 from pgqueue.flow.backpressure import Depths, check_max_depth
+from pgqueue.flow.limits import Limit, LimitBy, Limits, WhenFull, read_limits
 from pgqueue.logs import HEARD, HEARD_IF_VERBOSE, TransitionLog
 from pgqueue.model.checks import MAX_TASK_LENGTH, integer, positive_seconds, shown, text
 from pgqueue.model.unset import UNSET, Unset
@@ -150,6 +151,7 @@ class PgQueue(
         self._runs_twice = False
         self._strict_queues = strict_queues
         self._depths = Depths(check_max_depth("PgQueue", max_depth))
+        self._limits = Limits()
         self._codec = codec
         self._rng = random.Random(seed)
         self._retention = read_retention(retention or {})
@@ -179,7 +181,7 @@ class PgQueue(
         )
         self._writer = Writer(self._database, self._store, self._signals, self._depths)
         self._workflow_writer = WorkflowWriter(
-            self._database, self._store, self._signals, self._depths, self._writer
+            self._database, self._store, self._signals, self._depths, self._limits, self._writer
         )
         self._inbox = Inbox(self._database, self._store)
         self.schedules = Schedules(self._scheduling_parts, self._check_open)
@@ -207,6 +209,7 @@ class PgQueue(
         version: str | None = None,
         pin: bool = False,
         isolation: Isolation | None = None,
+        limits: Sequence[Limit | LimitBy] = (),
         **options: Unpack[TaskOptions],
     ) -> Declare: ...
     def task(
@@ -218,6 +221,7 @@ class PgQueue(
         version: str | None = None,
         pin: bool = False,
         isolation: Isolation | None = None,
+        limits: Sequence[Limit | LimitBy] = (),
         **options: Any,
     ) -> Any:
         """Declare a function as a task.
@@ -227,8 +231,9 @@ class PgQueue(
         task's name becomes `name@version`, and workers that do not declare that version leave its jobs to
         those that do, as with any unknown task. *version*: that of the handler, by default the PgQueue's.
         *isolation*: "process" runs it in a child process of the worker, which imports the handler's module,
-        is killed at the hard limit, and whose death is a failed attempt. Raises InvalidTaskError,
-        DuplicateTaskError, InvalidOptionError.
+        is killed at the hard limit, and whose death is a failed attempt. *limits*: what its jobs wait for
+        until they may run, in this order (`PgQueue.limit`). Raises InvalidTaskError, DuplicateTaskError,
+        InvalidOptionError.
         """
 
         def declare(function: Callable[..., Any]) -> Task[Any, Any]:
@@ -242,26 +247,47 @@ class PgQueue(
             text("the name of a task", task_name, longest=MAX_TASK_LENGTH)
             level = read_options(f"task {task_name!r}", options, Level.TASK)
             definition = TaskDefinition(task_name, function, level, isolation=isolation)
+            definition.limits = read_limits(task_name, limits, definition.arguments.names)
             self.registry.add(definition)
             definition.host = self
             return Task(self, definition)
 
         return declare if handler is None else declare(handler)
 
+    def limit(self, name: str, /, *, slots: int, when_full: WhenFull = "wait") -> Limit:
+        """Declare a limit: at most *slots* jobs that have it run at once, over all workers.
+
+        Give it to tasks: `@pgq.task(limits=[limit])`; with `limit.by("tenant_id")` each tenant has that many.
+        What it does not let through waits, blocked. *when_full*: "drop" cancels such a job instead, and
+        "replace" those that wait before it; a job that has started once always waits. Workers need not know
+        it. Raises ConfigurationError, also if this process declares it with other options.
+        """
+        return self._limits.add(name, slots, when_full)
+
     def queue(
-        self, name: str, /, *, max_depth: int | Unset | None = UNSET, **options: Unpack[TaskOptions]
+        self,
+        name: str,
+        /,
+        *,
+        max_depth: int | Unset | None = UNSET,
+        slots: int | None = None,
+        **options: Unpack[TaskOptions],
     ) -> None:
         """Declare a queue, and the options of its jobs, which their task and call can override.
 
         *max_depth*: enqueueing raises QueueFullError once this many jobs are pending in the queue; None:
-        never, whatever the PgQueue's own limit. Scheduled, retried and requeued jobs are accepted.
+        never, whatever the PgQueue's own limit. Scheduled, retried and requeued jobs are accepted. *slots*:
+        at most this many of its jobs run at once, over all workers; None: any number.
         """
         read_options("queue", {"queue": name}, Level.CALL)
         if "queue" in options:
             raise InvalidOptionError(f"queue {name!r}: a queue's options cannot name a queue")
         level = read_options(f"queue {name!r}", options, Level.QUEUE)
         limit = max_depth if isinstance(max_depth, Unset) else check_max_depth(f"queue {name!r}", max_depth)
+        of_queue = None if slots is None else self._limits.set_queue(name, slots)
         self.registry.set_queue(name, level)
+        if of_queue is not None:
+            self._reader.limit_queue(name, of_queue)
         if not isinstance(limit, Unset):
             self._depths.set_limit(name, limit)
         self._reader.forget()

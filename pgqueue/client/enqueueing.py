@@ -17,6 +17,7 @@ from pgqueue.enqueueing.gc_pause import collector_paused
 from pgqueue.enqueueing.workflow_writer import Parts
 from pgqueue.errors import ConfigurationError, InvalidOptionError, UnknownTaskError
 from pgqueue.events.kinds import BatchSent, JobMoved, JobsEnqueued, JobsReplaced
+from pgqueue.flow.limits import Gate
 from pgqueue.model.checks import MAX_TASK_LENGTH, Duration, positive_seconds, shown, text
 from pgqueue.model.ids import new_id, new_ids
 from pgqueue.model.jobs import JobStatus
@@ -26,6 +27,7 @@ from pgqueue.options.table import Level
 from pgqueue.store import Barrier, Edge, Graph, NewJob, Node
 from pgqueue.tasks.handle import JobHandle
 from pgqueue.tasks.signature import Signature
+from pgqueue.workflows.reading import WorkflowReader
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -90,7 +92,10 @@ class EnqueueInterface(JobInterface):
         workflow_id, job_id = new_ids(2)
         barrier = Barrier(job_id, is_join=False, total=len(call.depends_on), runs_anyway=call.allow_failure)
         edges = [Edge(parent, job_id, place, direct=False) for place, parent in enumerate(call.depends_on)]
-        node = Node(job_id, NewJob(call.template, stored))
+        gates: tuple[Gate, ...] = ()
+        if call.limits:
+            gates = WorkflowReader(self._reader, self).gates(call.limits, signature, is_link=False)
+        node = Node(job_id, NewJob(call.template, stored, gates))
         await self._write_graph(Graph(workflow_id, job_id, None, [node], [barrier], edges), connection)
         return JobHandle(self, job_id, signature.definition)
 

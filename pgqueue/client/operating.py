@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from pgqueue.client.parts import Parts
 from pgqueue.errors import ConfigurationError, QueueNotEmptyError
+from pgqueue.flow.limits import slots_of
 from pgqueue.model.checks import MAX_TASK_LENGTH, check_notes, text
 from pgqueue.model.setting import Kind, Setting
 from pgqueue.options.declared import AttemptOptions
@@ -71,6 +72,19 @@ class SettingInterface(Parts):
         async with self._database.acquire() as connection:
             await self._store.configure(connection, name, level.stored(), actor=actor, reason=reason)
         self._signals.publish("settings")
+
+    async def set_limit(self, name: str, /, *, slots: int | None, actor: str | None = None) -> None:
+        """Change how many jobs of each key of a limit run at once, from now on.
+
+        It stays so, whatever code declares. Fewer than are running let none through until enough have ended;
+        None lets all through. The limit of a queue has the name "queue/NAME". Raises InvalidOptionError.
+        """
+        text("set_limit: the name of a limit", name, longest=300)
+        if slots is not None:
+            slots_of(f"limit {name!r}", slots)
+        check_notes("set_limit", actor=actor)
+        async with self._database.acquire() as connection:
+            await self._store.set_limit(connection, name, slots, actor)
 
     async def remove_queue(self, queue: str, /) -> bool:
         """Remove a queue that nobody uses any more, and its pause; False: there is no such queue.

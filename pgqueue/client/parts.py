@@ -26,6 +26,7 @@ from pgqueue.errors import (
 )
 from pgqueue.events.observers import Observers
 from pgqueue.flow.backpressure import Depths
+from pgqueue.flow.limits import Limits
 from pgqueue.model.jobs import Job
 from pgqueue.model.stored_json import decode_json
 from pgqueue.model.unset import UNSET
@@ -52,6 +53,7 @@ class Parts:
     _reads: Reads
     _observers: Observers
     _depths: Depths
+    _limits: Limits
     _reader: CallReader
     _writer: Writer
     _workflow_writer: WorkflowWriter

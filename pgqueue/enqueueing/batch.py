@@ -13,6 +13,7 @@ from uuid import UUID
 from pgqueue.enqueueing.idempotency import KeyedCall, KeyRule, Settlement, fingerprint_of, key_id, settle
 from pgqueue.errors import DuplicateJobError
 from pgqueue.events.kinds import JobMoved
+from pgqueue.flow.limits import Gate, Limit, LimitBy
 from pgqueue.model.jobs import JobStatus
 from pgqueue.options.levels import Options
 from pgqueue.store import NewJobs, Store, Template
@@ -38,17 +39,22 @@ class Call:
     """The idempotency key. None: there is none, or the arguments are it."""
     depends_on: tuple[UUID, ...] = ()
     allow_failure: bool = False
+    limits: tuple[LimitBy, ...] = ()
+    """What its job waits for until it may run."""
     is_plain: bool = field(init=False)
-    """Whether its job can run now, has a fresh id and no idempotency key, and depends on no other."""
+    """Whether its job can run now, with a fresh id, no idempotency key, no limits and no dependencies."""
+    is_simple: bool = field(init=False)
+    """Whether it has neither an idempotency key nor a limit."""
 
     def __post_init__(self) -> None:
         """Work out what every enqueue asks for."""
         is_plain = self.id is None and self.key_rule is None and not self.template.is_timed
-        is_plain = is_plain and not self.depends_on
+        is_plain = is_plain and not self.depends_on and not self.limits
+        object.__setattr__(self, "is_simple", self.key_rule is None and not self.limits)
         object.__setattr__(self, "is_plain", is_plain)
 
     @classmethod
-    def of(cls, task: str, options: Options, call: Options) -> Call:
+    def of(cls, task: str, options: Options, call: Options, limits: tuple[LimitBy, ...] = ()) -> Call:
         """Read *options*, all levels merged, and those of the *call* itself, which go with the job.
 
         Raises InvalidOptionError.
@@ -76,6 +82,7 @@ class Call:
             key=key if isinstance(key, str) else None,
             depends_on=options["depends_on"],
             allow_failure=options["allow_failure"],
+            limits=limits,
         )
 
     def alike(self, call: Options) -> Call:
@@ -89,6 +96,7 @@ class Call:
             key if isinstance(key, str) else self.key,
             self.depends_on,
             self.allow_failure,
+            self.limits,
         )
 
 
@@ -116,6 +124,12 @@ class Batch:
     """What became of the keyed calls in the latest try."""
     written: list[JobMoved] = field(default_factory=list)
     """Jobs that an earlier try had made, although its answer was lost."""
+    gates: dict[UUID, list[Gate]] = field(default_factory=dict)
+    """What jobs wait for until they may run."""
+    limits: set[Limit] = field(default_factory=set)
+    """The limits of those."""
+    notes: list[int] = field(default_factory=list)
+    """What is to be attended to once they are written."""
     due: set[UUID] = field(default_factory=set)
     """The timed jobs whose time had come when they were written."""
 
@@ -162,6 +176,12 @@ class Batch:
         else:
             first.merge(keyed)
         self.ids.append(first.job_id)
+
+    def add_limits(self, call: Call, document: str, defaults: Mapping[str, object]) -> None:
+        """Have the job that was added last wait for the call's limits. Raises InvalidArgumentsError."""
+        gates = [each.gate(call.template.task, document, defaults) for each in call.limits]
+        self.gates[self.ids[-1]] = list(dict.fromkeys(gates))
+        self.limits.update(each.limit for each in call.limits)
 
     def close(self) -> None:
         """Add the jobs of keyed calls, which later calls of the batch could change until now."""
@@ -232,6 +252,8 @@ class Batch:
                 template = jobs.templates[number - 1]
                 now = JobStatus.PENDING if job_id in self.due else status
                 now = JobStatus.BLOCKED if job_id in settlement.follows else now
+                if job_id in self.gates and now is JobStatus.PENDING:
+                    now = JobStatus.BLOCKED
                 made.append(JobMoved(job_id, template.task, template.lane[0], None, now))
         return made
 
@@ -248,7 +270,7 @@ class Batch:
     @property
     def is_plain(self) -> bool:
         """Whether its jobs can run now, have fresh ids and no keys: then they can be written in any parts."""
-        return not (self.timed.ids or self.chosen or self.keyed)
+        return not (self.timed.ids or self.chosen or self.keyed or self.gates)
 
     @property
     def is_one_statement(self) -> bool:

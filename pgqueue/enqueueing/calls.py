@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
 from pgqueue.enqueueing.batch import Batch, Call
 from pgqueue.enqueueing.gc_pause import collector_paused
 from pgqueue.errors import InvalidOptionError, InvalidWorkflowError
+from pgqueue.flow.limits import LimitBy
 from pgqueue.model.checks import shown
 from pgqueue.model.ids import new_ids
 from pgqueue.options.levels import NO_OPTIONS
@@ -32,6 +34,7 @@ class CallReader:
         self._codec = codec
         self._payload_limit = payload_limit
         self._check_queue = check_queue
+        self._queue_limits: dict[str, LimitBy] = {}
         self._known: dict[str, Call] = {}
         """What calls without options of their own come to, by task."""
 
@@ -57,12 +60,27 @@ class CallReader:
             return like.alike(signature.options)
         options = self._registry.resolve(signature.task, signature.definition, signature.options)
         self._check_queue(f"task {signature.task!r}", options["queue"])
-        call = Call.of(signature.task, options, signature.options)
+        call = Call.of(
+            signature.task,
+            options,
+            signature.options,
+            self._limits_of(signature.definition, options["queue"]),
+        )
         if is_plain:
             self._known[signature.task] = call
         elif alike is not None:
             alike[kind] = call
         return call
+
+    def limit_queue(self, queue: str, limit: LimitBy) -> None:
+        """Have all jobs of a queue wait for a limit."""
+        self._queue_limits[queue] = limit
+        self.forget()
+
+    def _limits_of(self, task: TaskDefinition | None, queue: str) -> tuple[LimitBy, ...]:
+        of_queue = self._queue_limits.get(queue)
+        limits = () if task is None else task.limits
+        return limits if of_queue is None else (*limits, of_queue)
 
     def encode(self, signature: Signature[Any]) -> str:
         """Return a call's arguments as JSON. Raises InvalidArgumentsError, PayloadTooLargeError."""
@@ -139,11 +157,21 @@ class Intake:
             call = known[1]
         document = self._reader.encode(signature)
         stored = self._reader.stored(document)
+        if call.is_simple:
+            self.batch.add(call, fresh_id, stored)
+        else:
+            self._add_special(call, fresh_id, document, stored, signature.definition)
+        self.definitions.append(signature.definition)
+
+    def _add_special(
+        self, call: Call, fresh_id: UUID, document: str, stored: str, definition: TaskDefinition | None
+    ) -> None:
         if call.key_rule is None:
             self.batch.add(call, fresh_id, stored)
         else:
             self.batch.add_keyed(call, call.key_rule, fresh_id, document, stored)
-        self.definitions.append(signature.definition)
+        if call.limits:
+            self.batch.add_limits(call, document, {} if definition is None else definition.arguments.defaults)
 
 
 MANY = 100_000

@@ -46,7 +46,7 @@ class SubmittingWriter(Writer):
         batch.due.clear()
         rows = []
         for part in _parts(batch, keyed):
-            rows += await self._store.submit(connection, part, holds)
+            rows += await self._store.submit(connection, part, holds, batch.gates)
         batch.due.update(row.id for row in rows if row.outcome == "due")
         if keyed:
             batch.settlement = settled(keyed, rows)

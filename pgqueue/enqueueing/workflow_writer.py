@@ -26,6 +26,7 @@ from pgqueue.database.pool import Database
 from pgqueue.enqueueing.gc_pause import FEW, collector_paused
 from pgqueue.enqueueing.writer import Writer, while_sending
 from pgqueue.flow.backpressure import Depths
+from pgqueue.flow.limits import Limits
 from pgqueue.store import Graph, Store
 
 if TYPE_CHECKING:
@@ -87,12 +88,19 @@ class WorkflowWriter:
     """Writes the workflows of one PgQueue."""
 
     def __init__(
-        self, database: Database, store: Store, signals: Signals, depths: Depths, writer: Writer
+        self,
+        database: Database,
+        store: Store,
+        signals: Signals,
+        depths: Depths,
+        limits: Limits,
+        writer: Writer,
     ) -> None:
         self._database = database
         self._store = store
         self._signals = signals
         self._depths = depths
+        self._limits = limits
         self._writer = writer
         self._lanes = writer.lanes
 
@@ -104,6 +112,8 @@ class WorkflowWriter:
         if connection is not None or self._depths.is_limited:
             parts.take_all()
         names = parts.lanes
+        for part in parts.taken:
+            await self._declare(part)
         if connection is None:
             await self._lanes.learn(names)
             writing = partial(self._write_own, parts)
@@ -154,12 +164,19 @@ class WorkflowWriter:
             # The list grows meanwhile.
             for number, part in enumerate(parts.taken, 1):
                 await self._lanes.learn(part.lanes)
+                await self._declare(part)
                 writing = self._write_part(connection, part, lanes)
                 if parts.is_whole or number < len(parts.taken):
                     await writing
                 else:
                     await while_sending(writing, parts.take)
         return lanes
+
+    async def _declare(self, part: Graph) -> None:
+        """Have the database know the limits of the jobs of a part."""
+        if self._limits.are_declared:
+            names = {name for node in part.nodes if node.job is not None for name, _ in node.job.gates}
+            await self._writer.declare(self._limits.named(names))
 
     async def _write_part(
         self, connection: Connection, part: Graph, lanes: set[int], lane_ids: LaneIds = NO_LANES

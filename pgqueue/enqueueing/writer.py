@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from functools import partial
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +33,7 @@ from pgqueue.enqueueing.calls import Intake
 from pgqueue.enqueueing.lanes import Lanes
 from pgqueue.errors import KeyInFlightError
 from pgqueue.flow.backpressure import Depth, Depths
+from pgqueue.flow.limits import Limit
 from pgqueue.store import NewJobs, Store, Template
 
 if TYPE_CHECKING:
@@ -66,9 +68,11 @@ class Writer:
         self._counting = anyio.Lock()
         self.lanes = Lanes(database, store)
         self._known = self.lanes.known
+        self._declared: set[Limit] = set()
 
     def forget_lanes(self) -> None:
-        """Ask for lanes anew: the database may be another one."""
+        """Ask for lanes and limits anew: the database may be another one."""
+        self._declared.clear()
         self.lanes.forget()
 
     async def write_one(self, call: Call, job_id: UUID, document: str) -> None:
@@ -104,6 +108,8 @@ class Writer:
             intake.take_all()
         if connection is None:
             await self.lanes.learn(batch.lanes)
+        if batch.gates:
+            await self.declare(batch.limits)
         if self._depths.is_limited:
             writing = (
                 partial(self._write_own, batch, None, key_wait)
@@ -115,6 +121,19 @@ class Writer:
             await self._write_for_caller(batch, connection)
         else:
             await self._write_own(batch, intake, key_wait)
+
+    async def declare(self, limits: AbstractSet[Limit]) -> None:
+        """Have the database know *limits*. Not in the caller's transaction: others would wait for its end."""
+        for limit in sorted(limits - self._declared, key=lambda each: each.name):
+            await self._database.repeat(
+                partial(
+                    self._store.declare_limit,
+                    name=limit.name,
+                    slots=limit.slots,
+                    when_full=limit.when_full,
+                )
+            )
+            self._declared.add(limit)
 
     async def write_where_room(
         self, counts: Mapping[str, int], writing: Callable[[], Coroutine[Any, Any, None]]
@@ -173,8 +192,17 @@ class Writer:
                 await anyio.sleep(pause)
             except asyncpg.PostgresError as error:
                 raise refused(error, time.monotonic() - began_at) from error
+        if batch.notes:
+            await self._attend(batch.notes)
         for lane in self._lanes_of((*batch.ready.templates, *batch.timed.templates)):
             self._signals.publish(f"ready {lane}")
+
+    async def _attend(self, notes: Sequence[int]) -> None:
+        """Let jobs through their limits. If that fails, a worker does it within a second or two."""
+        with suppress(asyncpg.PostgresError, *CONNECTION_ERRORS):
+            while notes:
+                async with self._database.writer() as connection:
+                    notes = (await self._store.attend(connection, notes, 1000)).more
 
     async def _write_on(
         self, connection: Connection, batch: Batch, intake: Intake | None, key_wait: float | None
@@ -288,6 +316,10 @@ class Writer:
             lanes.update(due.values())
         if follows:
             await self._store.block_on(connection, follows)
+        if batch.gates:
+            made = {*ready.ids, *timed.ids}
+            gates = {job_id: gates for job_id, gates in batch.gates.items() if job_id in made}
+            batch.notes = await self._store.limit_jobs(connection, gates)
         return sorted(lanes)
 
     def _lanes_of(self, templates: Iterable[Template]) -> set[int]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from pgqueue.model.checks import MAX_INTEGER
 from pgqueue.model.jobs import JobStatus
 from pgqueue.store.base import Statements, id_list, used
 from pgqueue.store.values import Hold, KeyHolder, KeyRow, NewJobs, Standing, Submitted, Template
+
+Gate = tuple[str, str]
+"""The name of a limit, and a key."""
+NO_GATES: Final[Mapping[UUID, Iterable[Gate]]] = {}
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -59,7 +63,11 @@ class EnqueueStatements(Statements):
         return {UUID(row["id"]): int(row["lane"]) for row in rows}
 
     async def submit(
-        self, connection: Connection, calls: Iterable[tuple[UUID, str, Template]], holds: Mapping[UUID, Hold]
+        self,
+        connection: Connection,
+        calls: Iterable[tuple[UUID, str, Template]],
+        holds: Mapping[UUID, Hold],
+        gates: Mapping[UUID, Iterable[Gate]] = NO_GATES,
     ) -> list[Submitted]:
         """Have the function of the tables' owner write new jobs, given with their arguments as JSON.
 
@@ -69,7 +77,9 @@ class EnqueueStatements(Statements):
             self._sql["submit"],
             json.dumps(
                 [
-                    _submission((job_id, self._document(document), template), holds.get(job_id))
+                    _submission(
+                        (job_id, self._document(document), template), holds.get(job_id), gates.get(job_id)
+                    )
                     for job_id, document, template in calls
                 ]
             ),
@@ -161,6 +171,18 @@ class EnqueueStatements(Statements):
         """Block new jobs, each until another one has ended."""
         await connection.execute(self._sql["block_on"], id_list(others.keys()), id_list(others.values()))
 
+    async def declare_limit(self, connection: Connection, name: str, slots: int, when_full: str) -> None:
+        """Declare a limit; what an operator set stays."""
+        await connection.execute(self._sql["declare_limit"], name, str(slots), when_full)
+
+    async def limit_jobs(self, connection: Connection, gates: Mapping[UUID, Iterable[Gate]]) -> list[int]:
+        """Have new jobs wait for their limits, given as names and keys; return what is to be attended to."""
+        ids = sorted(gates)
+        found: str | None = await connection.fetchval(
+            self._sql["limit_jobs"], id_list(ids), json.dumps([list(gates[each]) for each in ids])
+        )
+        return [] if found is None else json.loads(found)
+
     async def mark_processed(
         self, connection: Connection, source: str, event_id: str, ttl: float, marker: UUID
     ) -> bool:
@@ -215,9 +237,12 @@ def _key_rows(rows: Iterable[KeyRow]) -> str:
     )
 
 
-def _submission(call: tuple[UUID, str, Template], hold: Hold | None) -> dict[str, Any]:
+def _submission(
+    call: tuple[UUID, str, Template], hold: Hold | None, gates: Iterable[Gate] | None
+) -> dict[str, Any]:
+    made = _call(*call) if gates is None else {**_call(*call), "gates": list(gates)}
     if hold is None:
-        return _call(*call)
+        return made
     row = hold.row
     key = {
         "scope": row.scope,
@@ -227,7 +252,7 @@ def _submission(call: tuple[UUID, str, Template], hold: Hold | None) -> dict[str
         "window": row.window,
         "on_conflict": hold.on_conflict,
     }
-    return {**_call(*call), "hold": key}
+    return {**made, "hold": key}
 
 
 def _replaced(was: JobStatus, *, is_timed: bool) -> tuple[JobStatus, JobStatus]:

@@ -20,6 +20,8 @@ class NewJob(NamedTuple):
 
     template: Template
     document: str
+    gates: tuple[tuple[str, str], ...] = ()
+    """The names of the limits that it waits for, and its keys."""
 
 
 class Node(NamedTuple):

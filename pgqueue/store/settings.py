@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 class SettingStatements(Statements):
     """Statements on pauses and run-time options, and on notifications."""
 
+    async def set_limit(
+        self, connection: Connection, name: str, slots: int | None, actor: str | None
+    ) -> None:
+        """Change a limit, while jobs wait for it; None: it lets all through."""
+        await connection.execute(self._sql["set_limit"], name, slots, actor)
+
     async def set_paused(
         self,
         connection: Connection,

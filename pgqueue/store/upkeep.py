@@ -59,6 +59,11 @@ class UpkeepStatements(Statements):
         ]
         return Promoted(row["promoted"], row["lanes"], row["next_in"], jobs)
 
+    async def sweep_gates(self, connection: Connection, after: UUID, limit: int) -> UUID | None:
+        """Look at the next gates behind *after* for what was missed; return the last, None: no more."""
+        reached: UUID | None = await connection.fetchval(self._sql["sweep_gates"], after, limit)
+        return reached
+
     async def fail_unknown(
         self,
         connection: Connection,

@@ -398,6 +398,7 @@ class WorkflowStatements(Statements):
             if node is not previous:
                 previous, place = node, place_of[node]
             places.append(place)
+        gates = {str(node): job.gates for node, job in jobs if job.gates}
         return (
             json.dumps(
                 {
@@ -406,6 +407,7 @@ class WorkflowStatements(Statements):
                     "name": graph.name,
                     "parent_job": graph.parent_job and str(graph.parent_job),
                     "waits_for_others": graph.waits_for_others,
+                    **({"gates": gates} if gates else {}),
                 }
             ),
             id_list(ids),

@@ -11,7 +11,7 @@ import inspect
 import re
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from copy import copy
 from datetime import datetime
 from functools import cached_property
@@ -322,6 +322,16 @@ class Arguments:
     def is_surplus(self, name: str) -> bool:
         """Whether the handler has no parameter that takes the stored argument *name*."""
         return self._named_rest is None and name not in (*self._names, self._rest, POSITIONAL)
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names of the parameters, without those that take the rest."""
+        return self._names
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """What parameters are that a call does not give."""
+        return self._defaults
 
     @property
     def parameters(self) -> Parameters:

@@ -7,6 +7,7 @@ from copy import copy
 from typing import Any, Literal
 
 from pgqueue.errors import InvalidTaskError
+from pgqueue.flow.limits import LimitBy
 from pgqueue.options.levels import Options
 from pgqueue.tasks.arguments import Arguments, Result
 from pgqueue.tasks.context import JobContext
@@ -46,6 +47,8 @@ class TaskDefinition:
         self.result = Result(name, typed)
         self.module = typed.__module__
         """Where a child process finds it."""
+        self.limits: tuple[LimitBy, ...] = ()
+        """What its jobs wait for until they may run."""
         self.host: object | None = None
         """The PgQueue that declares it."""
         self.where = f"{typed.__module__}.{typed.__qualname__}"

@@ -84,3 +84,23 @@ class Sweeping(Chore):
             return REST
         self._reached = swept.reached
         return max(TICK, SHARE * (time.monotonic() - began_at))
+
+
+class SweepingGates(Chore):
+    """Notes gates that jobs wait behind, gives back what none holds, and removes idle ones."""
+
+    name = "sweeping gates"
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__()
+        self._tools = tools
+        self._reached = _START
+
+    async def run(self) -> float:
+        """Sweep the next stretch of gates."""
+        tools = self._tools
+        began_at = time.monotonic()
+        async with tools.link.use() as connection:
+            reached = await tools.store.sweep_gates(connection, self._reached, STRETCH)
+        self._reached = reached or _START
+        return REST if reached is None else max(TICK, SHARE * (time.monotonic() - began_at))

@@ -25,7 +25,7 @@ from pgqueue.events.kinds import WorkErrorIsolated
 from pgqueue.events.observers import Observers
 from pgqueue.own_tasks import was_asked
 from pgqueue.tasks.registry import Registry
-from pgqueue.upkeep.attending import Attending, Attends, Sweeping
+from pgqueue.upkeep.attending import Attending, Attends, Sweeping, SweepingGates
 from pgqueue.upkeep.cancelling import Attempts, Cancelling
 from pgqueue.upkeep.chore import TICK, Chore
 from pgqueue.upkeep.expiring import Expiring
@@ -71,6 +71,7 @@ def chores_of(
         Attending(tools, attender),
         Sweeping(tools),
         WatchingWorkflows(tools),
+        SweepingGates(tools),
         Redriving(tools),
         Expiring(tools),
         UnknownTasks(tools, registry, unknown_task_grace),

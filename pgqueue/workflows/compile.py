@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 
 from pgqueue.enqueueing.gc_pause import FEW, collector_paused
 from pgqueue.errors import InvalidOptionError, InvalidWorkflowError
+from pgqueue.flow.limits import LimitBy
 from pgqueue.options.levels import NO_OPTIONS, Options
 from pgqueue.store import Graph, NewJob, Template
 from pgqueue.tasks.canvas import MAX_NODES, Callbacks, Canvas, Chain, Group
@@ -39,6 +40,14 @@ class ReadCall(Protocol):
 
     def template(self, call: Signature[Any]) -> Template:
         """Return the job of a call without its arguments. Raises InvalidOptionError."""
+
+    def limits(self, call: Signature[Any]) -> tuple[LimitBy, ...]:
+        """Return what the job of a call waits for until it may run."""
+
+    def gates(
+        self, limits: Sequence[LimitBy], call: Signature[Any], *, is_link: bool
+    ) -> tuple[tuple[str, str], ...]:
+        """Return the keys of a call in its limits, of one that lacks its first argument if it *is_link*."""
 
     def encode(self, call: Signature[Any]) -> str:
         """Return the arguments of a whole call as they are stored. Raises InvalidArgumentsError."""
@@ -89,7 +98,9 @@ class Compiler:
         self._reader = reader
         self._size = size
         self._rows = Rows(name)
-        self._templates: dict[tuple[int, int, int, int], tuple[Template, object]] = {}
+        self._templates: dict[
+            tuple[int, int, int, int], tuple[tuple[Template, tuple[LimitBy, ...]], object]
+        ] = {}
         """By the task and the options, whose objects are kept, so that no other ones take their ids."""
 
     def add_node(
@@ -190,15 +201,18 @@ class Compiler:
     # Nodes
 
     def _job(self, call: Signature[Any], before: End | None, given: _Given) -> int:
-        template = self._template(call, given)
+        template, limits = self._template(call, given)
         if before is None:
-            return self._rows.add(NewJob(template, self._reader.encode(call)))
+            gates = self._reader.gates(limits, call, is_link=False) if limits else ()
+            return self._rows.add(NewJob(template, self._reader.encode(call), gates))
         takes_inputs = before.inputs != "" and not call.is_immutable
+        whole = call if takes_inputs or call.is_immutable else call.clone([])
         if takes_inputs:
             document = self._reader.encode_link(call, before.inputs)
         else:
-            document = self._reader.encode(call if call.is_immutable else call.clone([]))
-        node = self._rows.add(NewJob(template, document), takes_inputs=takes_inputs)
+            document = self._reader.encode(whole)
+        gates = self._reader.gates(limits, whole, is_link=takes_inputs) if limits else ()
+        node = self._rows.add(NewJob(template, document, gates), takes_inputs=takes_inputs)
         self._rows.wait(node, before, is_join=False)
         return node
 
@@ -221,13 +235,17 @@ class Compiler:
         [node] = end.nodes
         for when, call in callbacks:
             assert isinstance(call, Signature)
-            template = self._template(call, _Given(options))
+            template, limits = self._template(call, _Given(options))
+            if limits:
+                raise InvalidOptionError(
+                    f"task {call.task!r}: a callback cannot have limits; have it enqueue a job that has them"
+                )
             takes = not call.is_immutable
             document = self._reader.encode_link(call, "outcome") if takes else self._reader.encode(call)
             self._rows.call_back(node, when, NewJob(template, document), takes_inputs=takes)
         return end
 
-    def _template(self, call: Signature[Any], given: _Given) -> Template:
+    def _template(self, call: Signature[Any], given: _Given) -> tuple[Template, tuple[LimitBy, ...]]:
         kind = (id(call.definition or call.task), id(call.options), id(given.options), id(given.start))
         known = self._templates.get(kind)
         if known is None:
@@ -237,8 +255,11 @@ class Compiler:
                     raise InvalidOptionError(
                         f"task {call.task!r}: option {name!r} cannot be set in a workflow; remove it"
                     )
-            template = self._reader.template(Signature(call.task, (), {}, options, call.definition))
-            known = template, (call.definition, call.task, call.options, given)
+            whole: Signature[Any] = Signature(call.task, (), {}, options, call.definition)
+            known = (
+                (self._reader.template(whole), self._reader.limits(whole)),
+                (call.definition, call.task, call.options, given),
+            )
             self._templates[kind] = known
         return known[0]
 

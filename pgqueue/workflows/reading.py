@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from pgqueue.enqueueing.calls import CallReader
 from pgqueue.errors import InvalidOptionError, InvalidWorkflowError
+from pgqueue.flow.limits import LimitBy
 from pgqueue.store import Template
 from pgqueue.tasks.arguments import INPUTS
 from pgqueue.tasks.signature import Signature
@@ -35,6 +37,18 @@ class WorkflowReader:
                 "job could stand for it; set idempotency_key=None for the call"
             )
         return read.template
+
+    def limits(self, call: Signature[Any]) -> tuple[LimitBy, ...]:
+        """Return what the job of a call waits for until it may run."""
+        return self._reader.read(call).limits
+
+    def gates(
+        self, limits: Sequence[LimitBy], call: Signature[Any], *, is_link: bool
+    ) -> tuple[tuple[str, str], ...]:
+        """Return the keys of a call in its limits. Raises InvalidArgumentsError."""
+        document = self._reader.encode_link(call) if is_link else self._reader.encode(call)
+        defaults = {} if call.definition is None else call.definition.arguments.defaults
+        return tuple(dict.fromkeys(each.gate(call.task, document, defaults) for each in limits))
 
     def encode(self, call: Signature[Any]) -> str:
         """Return the arguments of a whole call as they are stored. Raises InvalidArgumentsError."""

@@ -29,6 +29,7 @@ waiting as (
     select job_id, greatest(now() + delay, not_before), lane, attempt - (not spent)::integer, losses
     from outcome
     where job_id <> all(array(select job_id from doomed))
+    returning job_id
 ),
 history as (
     insert into pgqueue.attempt (job_id, attempt, started_at, worker, version, reason, error)
@@ -52,10 +53,12 @@ over as (
     ) as outcome
     where job.id = outcome.job_id
       and job.id = any($2::uuid[])
-    returning job.id, outcome.is_doomed, case when outcome.is_doomed then job.hooks end as hooks
+    -- Of one that goes on waiting, its gates alone: it gives back what it holds.
+    returning job.id, outcome.is_doomed, case when outcome.is_doomed then job.hooks else nullif(job.hooks & 4, 0) end as hooks
 ),
 settled as materialized (
-    select case when count(hooks) > 0
+    -- The places first: they are marked.
+    select case when count(hooks) > 0 and (select count(*) from waiting) is not null
                 then pgqueue.settle(array_agg(id) filter (where hooks is not null), bit_or(hooks)) end::text as settled
     from over
 )

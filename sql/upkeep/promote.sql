@@ -14,13 +14,14 @@ with due as materialized (
 moved as (
     delete from pgqueue.scheduled
     where job_id = any(array(select job_id from due))
-    returning job_id, scheduled_at, lane, attempt, losses
+    returning job_id, scheduled_at, lane, attempt, losses, gated
 ),
 queued as (
     insert into pgqueue.ready (job_id, lane, attempt, losses)
     select job_id, lane, attempt, losses from moved order by scheduled_at, job_id
     -- One that stands there already is pending already.
     on conflict do nothing
+    returning job_id
 )
 select (select count(*) from moved) as promoted,
        array(select distinct lane from moved) as lanes,
@@ -35,4 +36,7 @@ select (select count(*) from moved) as promoted,
        extract(epoch from (
            select scheduled_at from pgqueue.scheduled
            where scheduled_at > now() order by scheduled_at limit 1
-       ))::float8 - extract(epoch from now())::float8 as next_in
+       ))::float8 - extract(epoch from now())::float8 as next_in,
+       -- Those with gates go to them.
+       case when exists (select from moved where gated)
+            then pgqueue.gate_in(array(select job_id from moved where gated), (select count(*) from queued)) end as notes

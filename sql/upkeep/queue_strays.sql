@@ -5,7 +5,7 @@
 -- Returns the jobs and their lanes.
 
 with stray as materialized (
-    select job.id, job.lane, job.run_at,
+    select job.id, job.lane, job.run_at, job.hooks,
            -- What waits for others goes on waiting: the sweep finds out for how long.
            job.workflow_id is not null and (
                select true from pgqueue.edge where edge.downstream = job.id and edge.outcome is null limit 1
@@ -20,19 +20,31 @@ with stray as materialized (
       and not exists (select from pgqueue.blocked where blocked.job_id = job.id)
     for update skip locked
 ),
-blocked as (
+held_back as (
     insert into pgqueue.blocked (job_id, lane, attempt)
     select id, lane, attempt from stray where waits
     on conflict do nothing
+    returning job_id
 ),
 waiting as (
     insert into pgqueue.scheduled (job_id, scheduled_at, lane, attempt)
     select id, run_at, lane, attempt from stray where not waits and run_at > now()
     on conflict do nothing
+    returning job_id
 ),
 queued as (
     insert into pgqueue.ready (job_id, lane, attempt)
     select id, lane, attempt from stray where not waits and (run_at is null or run_at <= now()) order by id
     on conflict do nothing
+    returning job_id
 )
-select id, lane from stray
+select id, lane
+from stray
+-- Those with gates go to them.
+cross join (
+    select case when exists (select from stray where hooks & 4 > 0)
+                then pgqueue.gate_in(array(select id from stray where hooks & 4 > 0),
+                                     (select count(*) from queued) + (select count(*) from waiting)
+                                     + (select count(*) from held_back)) end as notes
+    offset 0
+) as gates

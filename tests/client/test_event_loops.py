@@ -69,6 +69,7 @@ class Subjects:
             "workflow_id": flow.workflow_id,
             "redrive_id": redrive.id,
             "ids": [job.id],
+            "slots": 1,
             "signature": pgq.signature("work", 1),
             "signatures": [pgq.signature("work", 1)] * 3,
             "canvas": chain(task.s(1), task.s()),

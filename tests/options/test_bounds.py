@@ -58,7 +58,8 @@ HOSTILE: list[Any] = [*TEXTS, *NUMBERS, *TIMES, *DURATIONS, *COLLECTIONS]
 STATE = """select (select count(*) from pgqueue.job), (select count(*) from pgqueue.setting),
     (select count(*) from pgqueue.mass_redrive), (select count(*) from pgqueue.inbox),
     (select count(*) from pgqueue.action), (select count(*) from pgqueue.cancel_request),
-    (select count(*) from pgqueue.dead_letter), (select count(*) from pgqueue.idempotency_key)"""
+    (select count(*) from pgqueue.dead_letter), (select count(*) from pgqueue.idempotency_key),
+    (select count(*) from pgqueue.limit_rule)"""
 
 
 def said(value: object) -> str:
@@ -116,6 +117,7 @@ async def known(pgq: PgQueue) -> dict[str, Any]:
         "step": "charge",
         "queue": "default",
         "priority": 1,
+        "slots": 1,
         "source": "s",
         "event_id": "e",
         "session": "s",

@@ -50,6 +50,7 @@ ENTRY_POINTS = {
     "count_depth",
     "find_existing",
     "read_version",
+    "declare_limit",
 }
 """What the enqueueing role may call that runs as the owner."""
 BY_FUNCTION_ONLY = {"make_partition", "drop_partition"}

@@ -1,0 +1,153 @@
+"""Limits: how many jobs of one kind run at once, over all workers. Values and decisions only.
+
+A job that has limits names them, each with the key that its arguments come to. It waits, blocked, until the
+database lets it through, so workers, and jobs without limits, know nothing of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
+
+from pgqueue.errors import ConfigurationError, InvalidArgumentsError, InvalidTaskError
+from pgqueue.model.checks import integer, shown, text
+
+WhenFull = Literal["wait", "drop", "replace"]
+"""What becomes of a job that a full limit does not let through: it waits; it is cancelled; it waits, and
+those that wait before it are cancelled. A job that has started once always waits."""
+
+MAX_NAME: Final = 200
+MAX_KEY: Final = 512
+MAX_LIMITS: Final = 16
+"""Limits of one job."""
+
+Key = str | Callable[..., object]
+"""The name of an argument, or a function of the arguments."""
+
+Gate = tuple[str, str]
+"""The name of a limit, and a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `slots` jobs run at once, for each key that they have. Made by `PgQueue.limit`."""
+
+    name: str
+    slots: int
+    when_full: WhenFull = "wait"
+
+    def by(self, key: Key) -> LimitBy:
+        """Return this limit for each value of an argument, or of a function of the arguments by name.
+
+        Raises ConfigurationError.
+        """
+        if not callable(key) and not (isinstance(key, str) and key):
+            raise ConfigurationError(
+                f"limit {self.name!r}: by() takes the name of an argument or a function of the arguments, "
+                f"got {shown(key)}"
+            )
+        return LimitBy(self, key)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitBy:
+    """A limit, and where its key comes from; None: it has one key for all."""
+
+    limit: Limit
+    key: Key | None = None
+
+    def gate(self, task: str, document: str, defaults: Mapping[str, object]) -> Gate:
+        """Return what a job with the arguments *document* passes. Raises InvalidArgumentsError."""
+        if self.key is None:
+            return self.limit.name, ""
+        what = f"the key of limit {self.limit.name!r}"
+        arguments: Any = {**defaults, **json.loads(document)}
+        if isinstance(self.key, str):
+            if self.key not in arguments:
+                raise InvalidArgumentsError(
+                    task, f"{what} is argument {self.key!r}, which this call does not have"
+                )
+            value = arguments[self.key]
+        else:
+            try:
+                value = self.key(**arguments)
+            except Exception as error:
+                raise InvalidArgumentsError(task, f"{what} could not be computed: {error!r}") from error
+        key = value if isinstance(value, str) else _written(task, what, value)
+        if len(key) > MAX_KEY or "\0" in key:
+            raise InvalidArgumentsError(
+                task, f"{what} must have at most {MAX_KEY} characters and no NUL, got {len(key)} characters"
+            )
+        return self.limit.name, key
+
+
+class Limits:
+    """The limits of a process, by name."""
+
+    def __init__(self) -> None:
+        self._declared: dict[str, Limit] = {}
+
+    def add(self, name: str, slots: int, when_full: WhenFull) -> Limit:
+        """Declare a limit. Raises ConfigurationError, also if it is declared already and differs."""
+        where = f"limit {shown(name)}"
+        text("the name of a limit", name, longest=MAX_NAME)
+        if "/" in name or "\0" in name:
+            raise ConfigurationError(f"{where}: a name must not have a '/' or NUL in it")
+        limit = Limit(name, slots_of(where, slots), when_full)
+        if when_full not in get_args(WhenFull):
+            raise ConfigurationError(
+                f"{where}: when_full must be 'wait', 'drop' or 'replace', got {shown(when_full)}"
+            )
+        known = self._declared.setdefault(name, limit)
+        if known != limit:
+            raise ConfigurationError(f"{where} is already declared as {known}; give both the same options")
+        return known
+
+    def set_queue(self, queue: str, slots: int) -> LimitBy:
+        """Declare the limit of a queue. Raises InvalidOptionError."""
+        limit = Limit(f"queue/{queue}", slots_of(f"queue {queue!r}", slots))
+        self._declared[limit.name] = limit
+        return LimitBy(limit)
+
+    @property
+    def are_declared(self) -> bool:
+        """Whether this process declares any."""
+        return bool(self._declared)
+
+    def named(self, names: AbstractSet[str]) -> set[Limit]:
+        """Return those of *names* that this process declares."""
+        return {limit for name, limit in self._declared.items() if name in names}
+
+
+def slots_of(where: str, slots: object) -> int:
+    """Return *slots* if it is a number of slots. Raises ConfigurationError."""
+    return integer(f"{where}: slots", slots, least=1)
+
+
+def read_limits(task: str, given: Iterable[object], parameters: Iterable[str]) -> tuple[LimitBy, ...]:
+    """Return the limits of a task. Raises InvalidTaskError."""
+    where, known = f"task {task!r}: limits", frozenset(parameters)
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise InvalidTaskError(f"{where} must be a list of limits, got {shown(given)}")
+    limits = [LimitBy(each) if isinstance(each, Limit) else each for each in given]
+    if len(limits) > MAX_LIMITS:
+        raise InvalidTaskError(f"{where} must be at most {MAX_LIMITS}, got {len(limits)}")
+    for each in limits:
+        if not isinstance(each, LimitBy):
+            raise InvalidTaskError(f"{where} must be made by pgq.limit(...), got {shown(each)}")
+        if isinstance(each.key, str) and each.key not in known:
+            raise InvalidTaskError(
+                f"{where}: limit {each.limit.name!r} has the key {each.key!r}, which is no argument of the "
+                f"task (it has: {', '.join(sorted(known)) or 'none'})"
+            )
+    return tuple(each for each in limits if isinstance(each, LimitBy))
+
+
+def _written(task: str, what: str, value: object) -> str:
+    try:
+        return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentsError(task, f"{what} must be a JSON value, got {shown(value)}") from error

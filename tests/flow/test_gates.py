@@ -1,0 +1,520 @@
+"""Jobs that wait until a limit lets them through: never more than it allows, never fewer than it could."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from kit import inside
+from kit.faults import Ghost, ghost
+
+from pgqueue import PgQueue, chain
+from pgqueue.model.job_error import JobError
+from pgqueue.model.jobs import JobStatus
+from pgqueue.model.outcomes import Ended, Retried, Suspended
+from pgqueue.store import Settled
+
+if TYPE_CHECKING:
+    from conftest import Connection
+
+
+ERROR = JobError("ValueError", "no")
+
+
+@pytest.fixture
+async def holder(pgq: PgQueue, db: Connection) -> AsyncIterator[Ghost]:
+    await db.execute("select pgqueue.lane_of('default', 0::smallint)")
+    async with ghost(pgq) as holder:
+        yield holder
+
+
+async def make(db: Connection, *gates: tuple[str, str]) -> UUID:
+    """Enqueue one job that passes *gates*."""
+    async with db.transaction():
+        job_id = UUID(str(await db.fetchval("select pgqueue.enqueue('work')")))
+        await db.execute("select pgqueue.limit_jobs(array[$1::uuid], $2::json)", job_id, json.dumps([gates]))
+    return job_id
+
+
+async def attend(holder: Ghost) -> None:
+    """Attend to all that was noted."""
+    while (await holder.store.attend(holder.connection, None, 1000)).taken:
+        pass
+
+
+async def places(db: Connection, ids: list[UUID]) -> list[str]:
+    return [str(await db.fetchval("select pgqueue.status_of($1)::text", job_id)) for job_id in ids]
+
+
+@pytest.mark.contract("P3.13")
+async def test_a_limit_lets_as_many_through_as_it_has_slots_and_the_next_as_one_ends(
+    db: Connection, holder: Ghost
+) -> None:
+    await db.execute("select pgqueue.declare_limit('tenant', 2, 'wait')")
+    ids = [await make(db, ("tenant", "a")) for _ in range(4)]
+    other = await make(db, ("tenant", "b"))
+    await attend(holder)
+
+    assert await places(db, [*ids, other]) == ["pending", "pending", "blocked", "blocked", "pending"]
+    assert len(await holder.claim()) == 3
+    await holder.store.finish(holder.connection, holder.lease_id, "ghost", ids[:1], None, None)
+    await attend(holder)
+    assert await places(db, ids) == ["succeeded", "running", "pending", "blocked"]
+
+
+# Whatever happens to jobs in whatever order
+
+GATES = (
+    (("tenant", "a"),),
+    (("tenant", "b"), ("queue/default", "")),
+    (("tenant", "a"), ("queue/default", "")),
+    (("once", "x"),),
+    (("newest", "x"), ("tenant", "b")),
+    (),
+)
+RULES = {"tenant": (2, "wait"), "queue/default": (3, "wait"), "once": (1, "drop"), "newest": (1, "replace")}
+TABLES = (
+    "job, ready, running, scheduled, blocked, gate, gate_pass, note, attempt, dead_letter, action, "
+    "cancel_request, event, setting"
+)
+
+
+class World:
+    """Jobs with limits, a worker that claims them, and what is done to them."""
+
+    def __init__(self, db: Connection, holder: Ghost) -> None:
+        self.db = db
+        self.holder = holder
+        self.jobs: list[UUID] = []
+        self.allowed = {rule: slots for rule, (slots, _) in RULES.items()}
+
+    async def begin(self) -> None:
+        connection = self.holder.connection
+        await connection.execute(f"truncate {', '.join('pgqueue.' + each for each in TABLES.split(', '))}")
+        await connection.execute("update pgqueue.lane set paused = false where paused")
+        await connection.execute("delete from pgqueue.limit_rule")
+        await self._renew()
+        for rule, (slots, when_full) in RULES.items():
+            await self.db.execute("select pgqueue.declare_limit($1, $2, $3)", rule, slots, when_full)
+
+    async def _renew(self) -> None:
+        await self.holder.connection.execute(
+            "update pgqueue.lease set expires_at = now() + interval '1 hour', beside = null"
+        )
+
+    async def _running(self) -> list[UUID]:
+        return [row[0] for row in await self.db.fetch("select job_id from pgqueue.running order by job_id")]
+
+    async def _one(self, number: int) -> list[UUID]:
+        running = await self._running()
+        return [running[number % len(running)]] if running else []
+
+    def _any(self, number: int) -> UUID:
+        return self.jobs[number % len(self.jobs)]
+
+    async def make(self, number: int) -> None:
+        self.jobs.append(await make(self.db, *GATES[number % len(GATES)]))
+
+    async def make_some_and_roll_back(self, number: int) -> None:
+        transaction = self.db.transaction()
+        await transaction.start()
+        await make(self.db, *GATES[number % len(GATES)])
+        await transaction.rollback()
+
+    async def claim(self, number: int) -> None:
+        await self.holder.claim(1 + number % 3)
+
+    async def prefetch(self, number: int) -> None:
+        await self.holder.prefetch(1 + number % 3)
+
+    async def finish(self, number: int) -> None:
+        holder = self.holder
+        ids = await self._one(number)
+        await holder.store.finish(holder.connection, holder.lease_id, holder.name, ids, None)
+
+    async def finish_and_roll_back(self, number: int) -> None:
+        transaction = self.holder.connection.transaction()
+        await transaction.start()
+        await self.finish(number)
+        await attend(self.holder)
+        await transaction.rollback()
+
+    async def fail(self, number: int) -> None:
+        holder = self.holder
+        ends = [Ended(each, JobStatus.FAILED, "exception", ERROR) for each in await self._one(number)]
+        await holder.store.fail(holder.connection, holder.lease_id, holder.name, ends)
+
+    async def retry(self, number: int) -> None:
+        holder = self.holder
+        retries = [Retried(each, 0.0, "exception", ERROR) for each in await self._one(number)]
+        await holder.store.retry(holder.connection, holder.lease_id, holder.name, retries)
+
+    async def promote(self, number: int) -> None:
+        await self.holder.store.promote(self.holder.connection, 1 + number % 3)
+
+    async def release(self, number: int) -> None:
+        holder = self.holder
+        await holder.store.release(holder.connection, holder.lease_id, holder.name, await self._one(number))
+
+    async def suspend(self, number: int) -> None:
+        holder = self.holder
+        waits = [Suspended(each, None, None, "called") for each in await self._one(number)]
+        await holder.store.suspend(holder.connection, holder.lease_id, waits)
+
+    async def signal(self, number: int) -> None:
+        await self.db.execute(
+            "select pgqueue.signal($1, 'called', defer => $2)", self._any(number), number % 2 == 0
+        )
+
+    async def wake(self, number: int) -> None:
+        await self.holder.store.wake(self.holder.connection, 10)
+
+    async def rescue(self, number: int) -> None:
+        holder = self.holder
+        await holder.die()
+        async with holder.connection.transaction():
+            await holder.store.lock_expired_lease(holder.connection, holder.lease_id)
+            await holder.store.rescue(holder.connection, holder.lease_id, 100, number % 2)
+        await self._renew()
+
+    async def cancel(self, number: int) -> None:
+        await self.db.execute("select pgqueue.cancel($1)", self._any(number))
+
+    async def redrive(self, number: int) -> None:
+        await self.db.execute(
+            "select requeued from pgqueue.requeue("
+            "  array[$1::uuid], '{failed,cancelled,succeeded}', null, null)",
+            self._any(number),
+        )
+
+    async def move_by_hand(self, number: int) -> None:
+        after = ("pending", "scheduled", "blocked")[number % 3]
+        with suppress(asyncpg.PostgresError):
+            await self.db.execute(
+                "select pgqueue.transition($1, $2::text::pgqueue.job_status, $3)",
+                self._any(number // 3),
+                after,
+                self.holder.lease_id,
+            )
+
+    async def pause(self, number: int) -> None:
+        await self.db.execute("select pgqueue.set_paused('queue', 'default', $1)", number % 3 == 0)
+
+    async def set_limit(self, number: int) -> None:
+        rule = list(RULES)[number % len(RULES)]
+        await self.db.execute("select pgqueue.set_limit($1, $2)", rule, 1 + number % 4)
+        self.allowed[rule] = 1 + number % 4
+
+    async def attend(self, number: int) -> None:
+        await self.holder.store.attend(self.holder.connection, None, 1 + number % 4)
+
+    async def sweep(self, number: int) -> None:
+        await self.db.execute("select pgqueue.sweep_gates($1, 100)", UUID(int=0))
+
+    async def check(self, held_before: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+        """Return what jobs hold of each gate, once it is seen to be what they may."""
+        held: Counter[tuple[str, str]] = Counter()
+        for row in await self.db.fetch(
+            "select job.id, job.gates, stands.gate, "
+            "  array(select gate_pass.gate from pgqueue.gate_pass where job_id = job.id) as passes, "
+            "  case when exists (select from pgqueue.ready where job_id = job.id) "
+            "         or exists (select from pgqueue.running where job_id = job.id) then 'through' "
+            "       when stands.gate is not null then 'waits' else 'away' end as place "
+            "from pgqueue.job left join pgqueue.blocked as stands on stands.job_id = job.id"
+        ):
+            gates = [] if row["gates"] is None else pairs(row["gates"])
+            ids = [key_id(*gate) for gate in gates]
+            passes = set(row["passes"])
+            if row["place"] == "through":
+                assert passes == set(ids)
+            elif row["place"] == "away":
+                assert passes == set()
+            else:
+                assert row["gate"] not in passes
+                assert row["gate"] in ids
+            held.update(gate for gate, gate_id in zip(gates, ids, strict=True) if gate_id in passes)
+        for gate, count in held.items():
+            assert count <= max(self.allowed[gate[0]], held_before.get(gate, 0)), gate
+        return dict(held)
+
+    async def check_that_nothing_hangs(self) -> None:
+        """See that what waits behind a gate waits for a full one, once nothing is left to be attended to."""
+        await self.db.execute("select pgqueue.set_paused('queue', 'default', false)")
+        await self.db.execute("select pgqueue.sweep_gates($1, 100)", UUID(int=0))
+        await attend(self.holder)
+        waiting = await self.db.fetch(
+            "select gate.rule, "
+            "  (select count(*) from pgqueue.gate_pass where gate_pass.gate = gate.id) as held "
+            "from pgqueue.blocked join pgqueue.gate on gate.id = blocked.gate"
+        )
+        for row in waiting:
+            assert row["held"] >= self.allowed[row["rule"]]
+        places = "select count(*) from pgqueue.blocked where gate is not null"
+        assert await self.db.fetchval(places) == len(waiting)
+
+    async def drain(self) -> None:
+        """Have all jobs end, and see that nothing is held then."""
+        connection = self.holder.connection
+        for _ in range(200):
+            await self.wake(0)
+            await connection.execute("update pgqueue.scheduled set scheduled_at = now()")
+            await self.holder.store.promote(connection, 100)
+            for job_id in await self.db.fetch(
+                "select job_id from pgqueue.blocked where gate is null and waits is null"
+            ):
+                await self.db.execute("select pgqueue.transition($1, 'pending')", job_id[0])
+            for job_id in await self.db.fetch("select job_id from pgqueue.blocked where waits is not null"):
+                await self.db.execute("select pgqueue.signal($1, 'called')", job_id[0])
+            await attend(self.holder)
+            await self.holder.claim()
+            ids = await self._running()
+            await connection.execute("update pgqueue.running set started_at = now() where started_at is null")
+            await self.holder.store.finish(connection, self.holder.lease_id, "ghost", ids, None)
+            await attend(self.holder)
+            if not await self.db.fetchval("select count(*) from pgqueue.job where status is null"):
+                break
+        assert await self.db.fetchval("select count(*) from pgqueue.job where status is null") == 0
+        for table in ("gate_pass", "note", "blocked", "ready", "running", "scheduled"):
+            assert await self.db.fetchval(f"select count(*) from pgqueue.{table}") == 0, table
+
+
+def pairs(gates: list[str]) -> list[tuple[str, str]]:
+    return list(zip(gates[::2], gates[1::2], strict=True))
+
+
+def key_id(rule: str, key: str) -> UUID:
+    return UUID(bytes=sha256(f"{rule}\0{key}".encode()).digest()[:16])
+
+
+SECONDS = float(os.environ.get("PGQUEUE_GATE_SECONDS", "3"))
+MOVES = [
+    "make", "make", "make", "make_some_and_roll_back", "claim", "claim", "prefetch", "finish", "finish",
+    "finish_and_roll_back", "fail", "retry", "retry", "promote", "release", "suspend", "signal", "wake",
+    "rescue", "cancel", "redrive", "move_by_hand", "pause", "set_limit", "attend", "attend", "sweep",
+]  # fmt: skip
+
+
+@settings(
+    # Not made smaller: what is found is found again with the same moves.
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    max_examples=int(os.environ.get("PGQUEUE_GATE_EXAMPLES", "25")),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(moves=st.lists(st.tuples(st.sampled_from(MOVES), st.integers(0, 40)), min_size=15, max_size=60))
+@pytest.mark.contract("P3.13")
+async def test_a_limit_is_never_exceeded_and_nothing_leaks_or_hangs_whatever_happens_to_its_jobs(
+    db: Connection, holder: Ghost, moves: list[tuple[str, int]]
+) -> None:
+    world = World(db, holder)
+    await world.begin()
+    held = await world.check({})
+    for verb, number in [("make", 0), *moves]:
+        await getattr(world, verb)(number)
+        held = await world.check(held)
+    await world.check_that_nothing_hangs()
+    await world.check(held)
+    await world.drain()
+
+
+# Many at once
+
+
+class Crowd:
+    """Workers, producers and those that attend, each on a connection of its own, with faults."""
+
+    def __init__(self, pgq: PgQueue, db: Connection, dice: random.Random) -> None:
+        self.pgq = pgq
+        self.db = db
+        self.dice = dice
+        self.stopped = asyncio.Event()
+        self.most: Counter[str] = Counter()
+
+    async def produce(self) -> None:
+        connection = await inside.database(self.pgq).connect(durable=False)
+        while not self.stopped.is_set():
+            transaction = connection.transaction()
+            await transaction.start()
+            for _ in range(self.dice.randint(1, 6)):
+                await make(connection, *self.dice.choice(GATES))
+            await asyncio.sleep(self.dice.random() * 0.01)
+            if self.dice.random() < 0.2:
+                await transaction.rollback()
+            else:
+                await transaction.commit()
+            await asyncio.sleep(0.01)
+        await connection.close()
+
+    async def work(self) -> None:
+        async with ghost(self.pgq) as holder:
+            attender = await inside.database(self.pgq).connect(durable=False)
+            while not self.stopped.is_set():
+                jobs = await holder.claim(self.dice.randint(1, 5))
+                if not jobs:
+                    await asyncio.sleep(0.005)
+                    continue
+                await asyncio.sleep(self.dice.random() * 0.004)
+                await self._end(holder, attender, [job.id for job in jobs])
+            await attender.close()
+            async with holder.connection.transaction():
+                await holder.die()
+                await holder.store.lock_expired_lease(holder.connection, holder.lease_id)
+                await holder.store.rescue(holder.connection, holder.lease_id, 100, 9)
+
+    async def _end(self, holder: Ghost, attender: Connection, ids: list[UUID]) -> None:
+        connection, lease, name = holder.connection, holder.lease_id, holder.name
+        settled = Settled()
+        transaction = connection.transaction()
+        await transaction.start()
+        chance = self.dice.random()
+        if chance < 0.1:
+            await holder.store.release(connection, lease, name, ids, settled)
+        elif chance < 0.25:
+            retries = [Retried(each, 0.0, "exception", ERROR) for each in ids]
+            await holder.store.retry(connection, lease, name, retries, settled)
+        elif chance < 0.35:
+            ends = [Ended(each, JobStatus.FAILED, "exception", ERROR) for each in ids]
+            await holder.store.fail(connection, lease, name, ends, settled)
+        else:
+            await holder.store.finish(connection, lease, name, ids, None, settled)
+        if self.dice.random() < 0.1:
+            await transaction.rollback()
+            await holder.store.release(connection, lease, name, ids)
+            return
+        await transaction.commit()
+        notes: Sequence[int] = settled.notes
+        while notes and self.dice.random() < 0.9:
+            transaction = attender.transaction()
+            await transaction.start()
+            notes = (await holder.store.attend(attender, notes, 100)).more
+            if self.dice.random() < 0.1:
+                await transaction.rollback()
+                return
+            await transaction.commit()
+
+    async def keep_up(self) -> None:
+        async with ghost(self.pgq) as holder:
+            while not self.stopped.is_set():
+                await holder.store.promote(holder.connection, 100)
+                await attend(holder)
+                await asyncio.sleep(0.02)
+
+    async def disturb(self) -> None:
+        connection = await inside.database(self.pgq).connect(durable=False)
+        while not self.stopped.is_set():
+            job_id = await connection.fetchval(
+                "select job_id from (select job_id from pgqueue.blocked union all select job_id from "
+                "pgqueue.ready) as waiting order by random() limit 1"
+            )
+            if job_id is not None:
+                async with connection.transaction():
+                    await connection.execute("select pgqueue.cancel($1)", job_id)
+                    await asyncio.sleep(self.dice.random() * 0.01)
+            await asyncio.sleep(0.02)
+        await connection.close()
+
+    async def watch(self) -> None:
+        while not self.stopped.is_set():
+            for row in await self.db.fetch(
+                "select gate.rule, gate.key, count(*) from pgqueue.gate_pass "
+                "join pgqueue.gate on gate.id = gate_pass.gate group by gate.rule, gate.key"
+            ):
+                self.most[row["rule"]] = max(self.most[row["rule"]], row["count"])
+            for row in await self.db.fetch(
+                "select job.gates, count(*) from pgqueue.job where job.gates is not null and job.id in ("
+                "  select job_id from pgqueue.ready union all select job_id from pgqueue.running) group by 1"
+            ):
+                rule = row["gates"][0]
+                self.most[rule] = max(self.most[rule], row["count"])
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.contract("P3.13")
+async def test_a_limit_holds_and_all_its_jobs_end_while_many_enqueue_end_and_attend_at_once(
+    pgq: PgQueue, db: Connection, holder: Ghost
+) -> None:
+    world = World(db, holder)
+    await world.begin()
+    crowd = Crowd(pgq, db, random.Random(13))
+    tasks = [
+        asyncio.create_task(each())
+        for each in (
+            *[crowd.produce] * 2, *[crowd.work] * 3, *[crowd.keep_up] * 2, crowd.disturb, crowd.watch
+        )
+    ]  # fmt: skip
+
+    await asyncio.wait(tasks, timeout=SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    crowd.stopped.set()
+    await asyncio.gather(*tasks)
+
+    for rule, (slots, _) in RULES.items():
+        assert 0 < crowd.most[rule] <= slots
+    await world.check_that_nothing_hangs()
+    await world.drain()
+
+
+# What users write
+
+
+@pytest.mark.contract("P3.13")
+async def test_at_most_as_many_jobs_of_a_key_and_of_a_queue_run_at_once_as_their_limits_have_slots(
+    pgq: PgQueue,
+) -> None:
+    running: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+    pgq.queue("reports", slots=3)
+    per_tenant = pgq.limit("tenant", slots=2)
+
+    @pgq.task(limits=[per_tenant.by("tenant")], queue="reports")
+    async def render(number: int, tenant: str = "a") -> None:
+        for each in (tenant, "all"):
+            running[each] += 1
+            most[each] = max(most[each], running[each])
+        await asyncio.sleep(0.02)
+        running.subtract((tenant, "all"))
+
+    await render.enqueue(0)
+    handles = await pgq.enqueue_many([render.s(n, "ab"[n % 2]) for n in range(20)])
+    async with pgq.worker(queues=["reports"], concurrency=10):
+        await asyncio.gather(*(handle.result(timeout=20) for handle in handles))
+
+    assert most == {"a": 2, "b": 2, "all": 3}
+
+
+@pytest.mark.contract("P3.13")
+async def test_every_way_to_enqueue_keeps_to_limits(pgq: PgQueue, db: Connection) -> None:
+    limit = pgq.limit("one", slots=1)
+
+    @pgq.task(limits=[limit.by("key")])
+    async def work(before: object = None, key: str = "a") -> None: ...
+
+    first = await work.enqueue()
+    many = await pgq.enqueue_many([work.s(), work.s(key="b")])
+    async with db.transaction():
+        within = await pgq.enqueue(work.s(), connection=db)
+    later = await work.options(delay=3600).enqueue()
+    keyed = await work.options(idempotency_key="k").enqueue()
+    links = await pgq.enqueue_workflow(chain(work.si(key="b"), work.si(key="b")))
+    behind = await work.options(depends_on=[first.id]).enqueue()
+    ids = [first.id, *(each.id for each in many), within.id, later.id, keyed.id, links.id, behind.id]
+
+    assert await places(db, ids) == [
+        "pending", "blocked", "pending", "blocked", "scheduled", "blocked", "blocked", "blocked"
+    ]  # fmt: skip
+    assert await db.fetchval("select count(*) from pgqueue.gate_pass") == 2
+    async with pgq.worker():
+        handles: list[Any] = [first, *many, within, keyed, links, behind]
+        for handle in handles:
+            await handle.result(timeout=20)
+    assert await db.fetchval("select count(*) from pgqueue.gate_pass") == 0
