@@ -160,7 +160,7 @@ begin
 end
 $$;
 
--- Declare a limit, as code does: what an operator edited stays. True: it is new, or differs from before.
+-- Declare a limit, as code does. One that is there stays as it is: who may only enqueue changes none. True: it is new.
 create function pgqueue.declare_limit(name text, slots integer, when_full text) returns boolean
 language plpgsql security definer set search_path to pg_catalog, pg_temp as $$
 begin
@@ -169,19 +169,12 @@ begin
         raise exception 'pgqueue.declare_limit: limit % needs at least 1 slot, and wait, drop or replace',
             declare_limit.name using errcode = 'invalid_parameter_value';
     end if;
-    if exists (
-        select from pgqueue.limit_rule as rule
-        where rule.name = declare_limit.name
-          and (rule.edited_at is not null
-               or (rule.slots, rule.when_full) is not distinct from (declare_limit.slots, declare_limit.when_full))
-    ) then
+    insert into pgqueue.limit_rule (name, slots, when_full)
+    values (declare_limit.name, declare_limit.slots, declare_limit.when_full)
+    on conflict on constraint limit_rule_pkey do nothing;
+    if not found then
         return false;
     end if;
-    insert into pgqueue.limit_rule as rule (name, slots, when_full)
-    values (declare_limit.name, declare_limit.slots, declare_limit.when_full)
-    on conflict on constraint limit_rule_pkey do update
-    set slots = excluded.slots, when_full = excluded.when_full, changed_at = now()
-    where rule.edited_at is null;
     insert into pgqueue.note (node_id, kind) select gate.id, 'gate' from pgqueue.gate where gate.rule = declare_limit.name;
     return true;
 end
