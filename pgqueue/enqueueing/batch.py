@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -180,8 +180,12 @@ class Batch:
     def add_limits(self, call: Call, document: str, defaults: Mapping[str, object]) -> None:
         """Have the job that was added last wait for the call's limits. Raises InvalidArgumentsError."""
         gates = [each.gate(call.template.task, document, defaults) for each in call.limits]
+        self.limit(gates, (each.limit for each in call.limits))
+
+    def limit(self, gates: Iterable[Gate], limits: Iterable[Limit]) -> None:
+        """Have the job that was added last pass *gates*, which are those of *limits*."""
         self.gates[self.ids[-1]] = list(dict.fromkeys(gates))
-        self.limits.update(each.limit for each in call.limits)
+        self.limits.update(limits)
 
     def close(self) -> None:
         """Add the jobs of keyed calls, which later calls of the batch could change until now."""

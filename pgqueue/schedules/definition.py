@@ -12,6 +12,7 @@ from pgqueue.enqueueing.calls import CallReader
 from pgqueue.errors import InvalidArgumentsError, InvalidOptionError
 from pgqueue.model.checks import MAX_TASK_LENGTH, one_of, shown, some_seconds, text
 from pgqueue.model.schedules import Schedule
+from pgqueue.schedules.gates import tick_gates
 from pgqueue.schedules.rule import Rule
 from pgqueue.schedules.ticks import MISFIRES, OVERLAPS
 from pgqueue.store import Template
@@ -35,6 +36,8 @@ FIELDS: Final = (
 RULE: Final = (*WHEN, "timezone", "starts_at", "ends_at")
 _REFUSED: Final = ("id", "run_at", "depends_on", "idempotency_key")
 _SAMPLE: Final = datetime(2026, 1, 1, tzinfo=UTC)
+_OTHER: Final = datetime(1987, 11, 22, 13, 45, 56, 789, tzinfo=UTC)
+"""A tick that has nothing in common with that."""
 
 
 def check_name(name: object) -> str:
@@ -63,12 +66,17 @@ def document_of(reader: CallReader, name: object, call: object, given: Mapping[s
             raise InvalidOptionError(f"{what}: its jobs cannot have option {option!r}")
     if read.key_rule is not None:
         raise InvalidOptionError(f"{what}: its jobs cannot have an idempotency key; use overlap=")
-    arguments = _arguments(reader, call, timing["tick_argument"])
+    argument = timing["tick_argument"]
+    arguments, documents = _arguments(reader, call, argument)
+    template = _stored(read.template)
+    if read.limits:
+        defaults = {} if call.definition is None else call.definition.arguments.defaults
+        template["gates"] = tick_gates(what, call.task, read.limits, documents, defaults, argument)
     return {
         "name": name,
         "task": call.task,
         "arguments": arguments,
-        "template": json.dumps(_stored(read.template)),
+        "template": json.dumps(template),
         **timing,
     }
 
@@ -142,9 +150,11 @@ def with_tick(document: str, argument: str, tick: datetime) -> str:
     return f"{head}}}" if rest.startswith("}") else f"{head}, {rest}"
 
 
-def _arguments(reader: CallReader, call: Signature[Any], argument: str | None) -> str:
+def _arguments(reader: CallReader, call: Signature[Any], argument: str | None) -> tuple[str, tuple[str, str]]:
+    """Return the arguments without the tick's time as they are stored, and plain ones of two ticks."""
     if argument is None:
-        return reader.stored(reader.encode(call))
+        document = reader.encode(call)
+        return reader.stored(document), (document, document)
     if argument in call.kwargs:
         raise InvalidOptionError(f"tick_argument: {argument!r} has a value already")
     try:
@@ -153,7 +163,11 @@ def _arguments(reader: CallReader, call: Signature[Any], argument: str | None) -
         document = reader.encode(replace(call, kwargs={**call.kwargs, argument: _SAMPLE.isoformat()}))
     arguments = json.loads(document)
     arguments.pop(argument, None)
-    return reader.stored(json.dumps(arguments))
+    rest = json.dumps(arguments)
+    return reader.stored(rest), (
+        with_tick(rest, argument, _SAMPLE),
+        with_tick(rest, argument, _OTHER),
+    )
 
 
 def _stored(template: Template) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pgqueue.enqueueing.writer import Writer
 from pgqueue.model.checks import some_seconds
 from pgqueue.options.checks import OnConflict
 from pgqueue.schedules.definition import template_of, timing_as_given, what_of, with_tick
+from pgqueue.schedules.gates import TickGate, stored_gates
 from pgqueue.schedules.rule import Rule
 from pgqueue.schedules.ticks import Due, due
 from pgqueue.store import ScheduleRow, Standing, Store
@@ -57,6 +58,8 @@ class Plan:
     due: Due
     jobs: list[tuple[datetime, UUID, Call, str]] = field(default_factory=list)
     """Per tick: its job's id, call and arguments."""
+    gates: list[TickGate] = field(default_factory=list)
+    """What its jobs wait for until they may run."""
 
 
 def plan(row: ScheduleRow, codec: Codec | None, manual: bool = False) -> Plan:
@@ -72,7 +75,7 @@ def plan(row: ScheduleRow, codec: Codec | None, manual: bool = False) -> Plan:
         what_is_due = due(rule, schedule.next_at, row.now, schedule.misfire, catch_up)
     template = template_of(schedule.task, row.template)
     jitter = 0.0 if manual else some_seconds("jitter", schedule.jitter)
-    found = Plan(row, what_is_due)
+    found = Plan(row, what_is_due, gates=stored_gates(row.template))
     for tick in what_is_due.ticks:
         later = spread(row.secret, tick, jitter) + timedelta(seconds=template.delay or 0.0)
         timed = replace(template, delay=None, run_at=tick + later) if later else template
@@ -111,13 +114,16 @@ class Ticker:
         batch = Batch()
         for each in plans:
             name = each.row.schedule.name
-            for _, job_id, call, document in each.jobs:
+            for tick, job_id, call, document in each.jobs:
                 if call.key_rule is None:
                     batch.add(call, job_id, document)
-                    continue
-                rule = _key_rule("queue", "replace") if name in waiting else call.key_rule
-                assert rule is not None
-                batch.add_keyed(replace(call, key_rule=rule, key=name), rule, job_id, document, document)
+                else:
+                    rule = _key_rule("queue", "replace") if name in waiting else call.key_rule
+                    assert rule is not None
+                    keyed = replace(call, key_rule=rule, key=name)
+                    batch.add_keyed(keyed, rule, job_id, document, document)
+                if each.gates:
+                    batch.limit([gate.at(tick) for gate in each.gates], (gate.limit for gate in each.gates))
         batch.close()
         if batch.ids:
             await self._writer.write_within(batch, connection)

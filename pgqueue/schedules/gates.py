@@ -1,0 +1,65 @@
+"""The limits that the jobs of a schedule pass: kept with it, because who ticks may not declare its task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, get_args
+
+from pgqueue.errors import InvalidOptionError
+from pgqueue.flow.limits import Gate, Limit, LimitBy, WhenFull, slots_of
+from pgqueue.model.checks import shown, text
+
+_PARTS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TickGate:
+    """A limit, and the key in it; None: the key is the tick's time."""
+
+    limit: Limit
+    key: str | None
+
+    def at(self, tick: datetime) -> Gate:
+        """Return what the job of *tick* passes."""
+        return self.limit.name, tick.isoformat() if self.key is None else self.key
+
+
+def tick_gates(
+    what: str,
+    task: str,
+    limits: Sequence[LimitBy],
+    documents: tuple[str, str],
+    defaults: Mapping[str, object],
+    argument: str | None,
+) -> list[list[Any]]:
+    """Return, as JSON values, the gates of a schedule's jobs: *documents* are the arguments of two ticks.
+
+    Raises InvalidOptionError, InvalidArgumentsError.
+    """
+    gates = []
+    for each in limits:
+        (_, first), (_, second) = (each.gate(task, document, defaults) for document in documents)
+        if first != second and each.key != argument:
+            raise InvalidOptionError(
+                f"{what}: the key of limit {each.limit.name!r} must not be computed from the tick's time"
+            )
+        key = first if first == second else None
+        gates.append([each.limit.name, key, each.limit.slots, each.limit.when_full])
+    return gates
+
+
+def stored_gates(template: str) -> list[TickGate]:
+    """Read back the gates of a schedule's stored template. Raises InvalidOptionError, ValueError."""
+    gates = []
+    for row in json.loads(template).get("gates") or ():
+        if not isinstance(row, list) or len(row) != _PARTS:
+            raise InvalidOptionError(f"the stored limit is {shown(row)}")
+        name, key, slots, when_full = row
+        if when_full not in get_args(WhenFull) or not (key is None or isinstance(key, str)):
+            raise InvalidOptionError(f"the stored limit is {shown(row)}")
+        name = text("the stored limit", name, longest=300)
+        gates.append(TickGate(Limit(name, slots_of("the stored limit", slots), when_full), key))
+    return gates
