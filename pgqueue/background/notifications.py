@@ -5,6 +5,7 @@ after its commit: the first one at once, later ones at most once every few milli
 notifying transaction takes a lock that the whole database shares.
 
 Messages on the channel named after the schema: `ready LANE`, `cancel JOB`, `settings` (they were changed),
+`attend` (there are notes that whoever wrote them does not attend to: in a caller's transaction, say),
 `watch` (a client awaits results). On the channel for ended jobs: `JOB JOB ...`.
 """
 

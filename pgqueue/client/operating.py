@@ -85,6 +85,7 @@ class SettingInterface(Parts):
         check_notes("set_limit", actor=actor)
         async with self._database.acquire() as connection:
             await self._store.set_limit(connection, name, slots, actor)
+        self._signals.publish("attend")
 
     async def remove_queue(self, queue: str, /) -> bool:
         """Remove a queue that nobody uses any more, and its pause; False: there is no such queue.

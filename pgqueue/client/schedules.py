@@ -195,8 +195,10 @@ class Schedules:
         ticker = Ticker(parts.store, parts.writer, parts.codec)
         async with parts.database.acquire() as connection, connection.transaction():
             row = await self._lock(connection, name)
-            await ticker.write(connection, [plan(row, parts.codec, manual=True)])
+            batch = await ticker.write(connection, [plan(row, parts.codec, manual=True)])
             [tick, *_] = await parts.store.read_ticks(connection, name, 1)
+        if batch.notes:
+            await parts.writer.attend(batch.notes)
         return tick.job_id
 
     async def delete(self, name: str, /) -> bool:

@@ -234,6 +234,8 @@ class WorkflowViewInterface(Parts):
                 raise await self._no_workflow(connection, workflow_id)
         for lane in lanes:
             self._signals.publish(f"ready {lane}")
+        if not paused:
+            self._signals.publish("attend")
 
     async def _no_workflow(self, connection: Connection, workflow_id: UUID) -> PgQueueError:
         """Return the error for a workflow that does not exist, or that is hidden from this role."""

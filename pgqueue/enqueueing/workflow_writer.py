@@ -27,7 +27,7 @@ from pgqueue.enqueueing.gc_pause import FEW, collector_paused
 from pgqueue.enqueueing.writer import Writer, while_sending
 from pgqueue.flow.backpressure import Depths
 from pgqueue.flow.limits import Limits
-from pgqueue.store import Graph, Store
+from pgqueue.store import Graph, Settled, Store
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -134,9 +134,11 @@ class WorkflowWriter:
         for pause in chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1])):
             try:
                 async with self._database.writer() as connection:
-                    lanes = await self._write_parts(connection, parts)
-                for lane in lanes:
+                    settled = await self._write_parts(connection, parts)
+                for lane in settled.lanes:
                     self._signals.publish(f"ready {lane}")
+                if self._has_gates(parts):
+                    await self._writer.attend(settled.notes)
                 return
             except asyncpg.UniqueViolationError:
                 # Our own earlier try, whose answer was lost: the polls find its jobs.
@@ -151,26 +153,26 @@ class WorkflowWriter:
             except asyncpg.PostgresError as error:
                 raise refused(error, time.monotonic() - began_at) from error
 
-    async def _write_parts(self, connection: Connection, parts: Parts) -> set[int]:
+    async def _write_parts(self, connection: Connection, parts: Parts) -> Settled:
         """Write all parts, and take those that were not while the server is at others.
 
-        Returns the lanes that have new ready jobs.
+        Returns the lanes that have new ready jobs, and the notes that were written.
         """
-        lanes: set[int] = set()
+        settled = Settled()
         if parts.is_whole and len(parts.taken) == 1:
-            await self._write_part(connection, parts.taken[0], lanes)
-            return lanes
+            await self._write_part(connection, parts.taken[0], settled)
+            return settled
         async with connection.transaction():
             # The list grows meanwhile.
             for number, part in enumerate(parts.taken, 1):
                 await self._lanes.learn(part.lanes)
                 await self._declare(part)
-                writing = self._write_part(connection, part, lanes)
+                writing = self._write_part(connection, part, settled)
                 if parts.is_whole or number < len(parts.taken):
                     await writing
                 else:
                     await while_sending(writing, parts.take)
-        return lanes
+        return settled
 
     async def _declare(self, part: Graph) -> None:
         """Have the database know the limits of the jobs of a part."""
@@ -178,10 +180,17 @@ class WorkflowWriter:
             names = {name for node in part.nodes if node.job is not None for name, _ in node.job.gates}
             await self._writer.declare(self._limits.named(names))
 
+    def _has_gates(self, parts: Parts) -> bool:
+        return self._limits.are_declared and any(
+            node.job is not None and node.job.gates for part in parts.taken for node in part.nodes
+        )
+
     async def _write_part(
-        self, connection: Connection, part: Graph, lanes: set[int], lane_ids: LaneIds = NO_LANES
+        self, connection: Connection, part: Graph, settled: Settled, lane_ids: LaneIds = NO_LANES
     ) -> None:
-        lanes |= (await self._store.submit_workflow(connection, part, lane_ids)).lanes
+        written = await self._store.submit_workflow(connection, part, lane_ids)
+        settled.lanes |= written.lanes
+        settled.notes += written.notes
 
     async def _write_for_caller(self, parts: Parts, connection: Connection, lane_ids: LaneIds) -> None:
         """Write in the caller's transaction; if the write fails, a savepoint keeps the rest of it whole."""
@@ -198,10 +207,12 @@ class WorkflowWriter:
             raise unstorable(error) from error
 
     async def _write_all(self, parts: Parts, connection: Connection, lane_ids: LaneIds) -> None:
-        lanes: set[int] = set()
+        settled = Settled()
         async with connection.transaction():
             for part in parts.taken:
-                await self._write_part(connection, part, lanes, lane_ids)
-            if lanes:
-                messages = [f"ready {lane}" for lane in sorted(lanes)]
+                await self._write_part(connection, part, settled, lane_ids)
+            messages = [f"ready {lane}" for lane in sorted(settled.lanes)]
+            if self._has_gates(parts):
+                messages.append("attend")
+            if messages:
                 await self._store.notify(connection, self._database.schema, messages)

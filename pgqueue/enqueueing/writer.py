@@ -15,7 +15,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from functools import partial
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Final
@@ -193,16 +192,18 @@ class Writer:
             except asyncpg.PostgresError as error:
                 raise refused(error, time.monotonic() - began_at) from error
         if batch.notes:
-            await self._attend(batch.notes)
+            await self.attend(batch.notes)
         for lane in self._lanes_of((*batch.ready.templates, *batch.timed.templates)):
             self._signals.publish(f"ready {lane}")
 
-    async def _attend(self, notes: Sequence[int]) -> None:
-        """Let jobs through their limits. If that fails, a worker does it within a second or two."""
-        with suppress(asyncpg.PostgresError, *CONNECTION_ERRORS):
+    async def attend(self, notes: Sequence[int]) -> None:
+        """Let jobs through their limits. If that fails, workers are told to."""
+        try:
             while notes:
                 async with self._database.writer() as connection:
                     notes = (await self._store.attend(connection, notes, 1000)).more
+        except (asyncpg.PostgresError, *CONNECTION_ERRORS):
+            self._signals.publish("attend")
 
     async def _write_on(
         self, connection: Connection, batch: Batch, intake: Intake | None, key_wait: float | None
@@ -262,6 +263,8 @@ class Writer:
         For jobs that pgqueue itself makes, such as those of schedules. Raises what the database refuses. It
         takes no other connection: the pool may have one, and who waits for it may wait for rows held here.
         """
+        for limit in sorted(batch.limits - self._declared, key=lambda each: each.name):
+            await self._store.declare_limit(connection, limit.name, limit.slots, limit.when_full)
         await self._write_for_caller(batch, connection, self._store.learn_lanes)
 
     async def _write_for_caller(
@@ -274,11 +277,12 @@ class Writer:
         while True:
             try:
                 async with connection.transaction():
-                    lanes = await self._write_parts(connection, batch)
-                    if lanes:
+                    messages = [f"ready {lane}" for lane in await self._write_parts(connection, batch)]
+                    if batch.notes:
+                        messages.append("attend")
+                    if messages:
                         # One notification a lane and transaction, sent by its commit.
-                        schema = self._database.schema
-                        await self._store.notify(connection, schema, [f"ready {lane}" for lane in lanes])
+                        await self._store.notify(connection, self._database.schema, messages)
                 return
             except UNSTORABLE as error:
                 raise unstorable(error) from error

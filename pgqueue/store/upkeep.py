@@ -57,7 +57,7 @@ class UpkeepStatements(Statements):
             JobMoved(UUID(job_id), task, queue, JobStatus.SCHEDULED, JobStatus.PENDING, attempt)
             for job_id, task, queue, attempt in json.loads(row["jobs"] or "[]")
         ]
-        return Promoted(row["promoted"], row["lanes"], row["next_in"], jobs)
+        return Promoted(row["promoted"], row["lanes"], row["next_in"], jobs, row["notes"] or ())
 
     async def sweep_gates(self, connection: Connection, after: UUID, limit: int) -> UUID | None:
         """Look at the next gates behind *after* for what was missed; return the last, None: no more."""

@@ -166,6 +166,8 @@ class Promoted:
     next_in: float | None
     jobs: Sequence[JobMoved] = ()
     """The jobs, if they were requested."""
+    notes: Sequence[int] = ()
+    """What is to be attended to: some go to limits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,10 +51,17 @@ class Attending(Chore):
         super().__init__()
         self._tools = tools
         self._attender = attender
+        self._heard = 0
+
+    @property
+    def is_called_for(self) -> bool:
+        """Whether notes were announced that nobody attends to by himself."""
+        return self._heard != self._tools.state.notes.count
 
     async def run(self) -> float:
         """Hand over the notes that there are, unless those of before are still being attended to."""
         tools, attender = self._tools, self._attender
+        self._heard = tools.state.notes.count
         if not attender.is_idle:
             return TICK
         async with tools.link.use() as connection:

@@ -40,12 +40,12 @@ class Cancelling(Chore):
     @property
     def is_called_for(self) -> bool:
         """Whether a request was announced since the last run."""
-        return self._heard != self._tools.state.requests
+        return self._heard != self._tools.state.requests.count
 
     async def run(self) -> float:
         """Carry out the requests that there are."""
         tools = self._tools
-        self._heard = tools.state.requests
+        self._heard = tools.state.requests.count
         own = tools.state.lease_id
         if own is not None:
             async with tools.link.use() as connection:

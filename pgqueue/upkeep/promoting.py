@@ -59,6 +59,8 @@ class Promoting(Chore):
             )
         if promoted.count:
             tools.announcer.committed(ready=promoted.lanes)
+        if promoted.notes:
+            tools.announcer.noted(promoted.notes)
         if promoted.jobs:
             tools.observers.emit(self.moves(promoted.jobs))
         self._next_in = math.inf if promoted.next_in is None else promoted.next_in

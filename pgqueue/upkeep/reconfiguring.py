@@ -28,12 +28,12 @@ class Reconfiguring(Chore):
     @property
     def is_called_for(self) -> bool:
         """Whether a request was announced since the last run."""
-        return self._heard != self._tools.state.requests
+        return self._heard != self._tools.state.requests.count
 
     async def run(self) -> float:
         """Read the settings, and have them heeded if they have changed."""
         tools, state = self._tools, self._tools.state
-        self._heard = state.requests
+        self._heard = state.requests.count
         async with tools.link.use() as connection:
             settings = await tools.store.read_settings(connection)
         if settings != state.settings:

@@ -111,6 +111,8 @@ class Ticking(Chore):
             broken = [(plans[0].row.schedule.name, error)]
         for name, reason in broken:
             await self._set_aside(name, reason)
+        if batch is not None and batch.notes:
+            tools.announcer.noted(batch.notes)
         if batch is not None and tools.observers.want(JobsEnqueued):
             tools.observers.emit(JobsEnqueued(batch.created_by_task(), batch.created_jobs))
         return len(rows)

@@ -415,13 +415,15 @@ class Worker:
             self._claimer.hint(lane_id)
         elif kind == "watch":
             self._announcer.hear_watcher()
+        elif kind == "attend":
+            self._state.notes.hear()
         elif kind == "settings":
-            self._state.hear_request()
+            self._state.requests.hear()
         elif kind == "cancel":
             job_id = UUID(rest)
             if any(attempt.claimed.id == job_id for attempt in self._slots.attempts):
                 # Only the database says whether it was asked for; look there now.
-                self._state.hear_request()
+                self._state.requests.hear()
 
     def _holder(self) -> Holder:
         settings, registry = self._settings, self._host.registry

@@ -17,8 +17,9 @@ from kit.waiting import eventually
 from pgqueue import JobHandle, JobStatus, PgQueue
 from pgqueue.database.pool import Link
 from pgqueue.upkeep import broken_rows, expiring, promoting, tidying
+from pgqueue.upkeep.attending import Attending
 from pgqueue.upkeep.cancelling import Cancelling
-from pgqueue.upkeep.chore import TICK
+from pgqueue.upkeep.chore import TICK, Chore
 from pgqueue.upkeep.expiring import Expiring
 from pgqueue.upkeep.partitioning import Partitioning
 from pgqueue.upkeep.promoting import Promoting
@@ -198,14 +199,28 @@ async def test_cancelling_stops_own_attempts_and_carries_out_what_no_worker_runs
     assert await statuses([own, other]) == [JobStatus.RUNNING, JobStatus.CANCELLED]
 
 
-@pytest.mark.parametrize("kind", [Reconfiguring, Cancelling])
+class Idle:
+    """Attends to nothing."""
+
+    is_idle = True
+    skipped = ()
+
+    def add(self, notes: Iterable[int]) -> None:
+        """See Attends."""
+
+
+@pytest.mark.parametrize("kind", [Reconfiguring, Cancelling, Attending])
 async def test_a_request_calls_for_the_chores_that_heed_it(
-    pgq: PgQueue, tools: Tools, kind: type[Reconfiguring | Cancelling]
+    pgq: PgQueue, tools: Tools, kind: type[Chore]
 ) -> None:
-    chore = Cancelling(tools, Running()) if kind is Cancelling else Reconfiguring(tools, pgq.registry)
+    chore: Chore = Reconfiguring(tools, pgq.registry)
+    if kind is Cancelling:
+        chore = Cancelling(tools, Running())
+    elif kind is Attending:
+        chore = Attending(tools, Idle())
     before = chore.is_called_for
 
-    tools.state.hear_request()
+    (tools.state.notes if kind is Attending else tools.state.requests).hear()
     called_for = chore.is_called_for
     await chore.run()
 
