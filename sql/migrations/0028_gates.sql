@@ -1,4 +1,4 @@
--- 0027 gates: jobs that wait until a limit lets them through.
+-- 0028 gates: jobs that wait until a limit lets them through.
 -- works with: 1
 -- Workers may keep running: they know no limits. What they promote or retry meanwhile is let through without a slot.
 
@@ -8,14 +8,15 @@ alter table pgqueue.blocked
     add column gated boolean,
     add column gate uuid,                         -- it waits behind this; null: not for a gate
     add column turn bigint;                       -- its place behind its gate
-create index blocked_gate on pgqueue.blocked (gate, turn) where gate is not null;
+-- By lane: what waits in a paused queue is not looked at.
+create index blocked_gate on pgqueue.blocked (gate, lane, turn) where gate is not null;
 create index blocked_gated on pgqueue.blocked (job_id) where gated;
 
 -- What is allowed of each key of a limit. Code declares it, operators edit it: what they edited stays.
 create table pgqueue.limit_rule (
     name       text primary key check (length(name) between 1 and 300),
     slots      integer check (slots > 0),         -- jobs let through that have not ended; null: any number
-    when_full  text not null default 'wait' check (when_full in ('wait', 'drop', 'replace')),
+    when_full  text check (when_full in ('wait', 'drop', 'replace')),  -- null: no code has declared it yet; wait
     edited_at  timestamptz,                       -- by an operator; null: as it was declared
     actor      text,
     changed_at timestamptz not null default now()
@@ -160,7 +161,8 @@ begin
 end
 $$;
 
--- Declare a limit, as code does. One that is there stays as it is: who may only enqueue changes none. True: it is new.
+-- Declare a limit, as code does. One that was declared stays as it is, and so do slots that an operator has set: who may
+-- only enqueue changes none. True: it is new.
 create function pgqueue.declare_limit(name text, slots integer, when_full text) returns boolean
 language plpgsql security definer set search_path to pg_catalog, pg_temp as $$
 begin
@@ -169,9 +171,13 @@ begin
         raise exception 'pgqueue.declare_limit: limit % needs at least 1 slot, and wait, drop or replace',
             declare_limit.name using errcode = 'invalid_parameter_value';
     end if;
-    insert into pgqueue.limit_rule (name, slots, when_full)
+    -- Every process declares its limits: that locks no row.
+    if exists (select from pgqueue.limit_rule as rule where rule.name = declare_limit.name and rule.when_full is not null) then
+        return false;
+    end if;
+    insert into pgqueue.limit_rule as rule (name, slots, when_full)
     values (declare_limit.name, declare_limit.slots, declare_limit.when_full)
-    on conflict on constraint limit_rule_pkey do nothing;
+    on conflict on constraint limit_rule_pkey do update set when_full = excluded.when_full where rule.when_full is null;
     if not found then
         return false;
     end if;
@@ -199,21 +205,23 @@ end
 $$;
 
 -- Let jobs through `gates`, as far as there is room: each to its next gate, or to be ready. What a full limit does not
--- let wait is cancelled. Waits for nobody who holds a job. Returns the notes that follow, lanes with new ready jobs,
--- and the jobs that were cancelled.
+-- let wait is cancelled. Members of paused workflows leave the gate, hold nothing, and come again when these go on.
+-- Waits for nobody who holds a job. Returns the notes that follow, lanes with new ready jobs, and the jobs that were
+-- cancelled.
 create function pgqueue.attend_gates(gates uuid[], most integer, out more bigint[], out lanes integer[], out cancelled uuid[])
 language plpgsql set search_path to pg_catalog, pg_temp as $$
 declare
     nexts uuid[];
     passing json;
     refused uuid;
+    halted uuid[];
 begin
     cancelled := '{}';
     insert into pgqueue.gate (id, rule, key)
     select distinct on (first.gate) first.gate, job.gates[2 * number - 1], job.gates[2 * number]
     from (
         select given.id as gate,
-               (select blocked.job_id from pgqueue.blocked where blocked.gate = given.id order by blocked.turn limit 1) as job_id
+               (select blocked.job_id from pgqueue.blocked where blocked.gate = given.id limit 1) as job_id
         from unnest(attend_gates.gates) as given (id)
         where not exists (select from pgqueue.gate where gate.id = given.id)
     ) as first
@@ -227,7 +235,20 @@ begin
     with room as materialized (
         select gate.id, rule.when_full, least(most, case when rule.slots is null then most else rule.slots - (
                    select count(*) from (
-                       select from pgqueue.gate_pass where gate_pass.gate = gate.id limit rule.slots) as held) end) as free
+                       select from pgqueue.gate_pass where gate_pass.gate = gate.id limit rule.slots) as held) end) as free,
+               -- What would not be claimed must not hold what others wait for.
+               array(
+                   with recursive found (lane) as (
+                       (select blocked.lane from pgqueue.blocked where blocked.gate = gate.id order by blocked.lane limit 1)
+                       union all
+                       select (select blocked.lane from pgqueue.blocked
+                               where blocked.gate = gate.id and blocked.lane > found.lane order by blocked.lane limit 1)
+                       from found where found.lane is not null
+                   )
+                   select found.lane from found
+                   where found.lane is not null
+                     and (select lane.paused from pgqueue.lane where lane.id = found.lane) is not true
+               ) as lanes
         from (select * from pgqueue.gate where gate.id = any(attend_gates.gates)) as gate
         left join pgqueue.limit_rule as rule on rule.name = gate.rule
     ),
@@ -235,33 +256,58 @@ begin
         select waiting.job_id, waiting.turn, room.id as gate
         from room
         cross join lateral (
-            select blocked.job_id, blocked.turn
-            from pgqueue.blocked
-            where blocked.gate = room.id
-              -- What would not be claimed must not hold what others wait for.
-              and (select lane.paused from pgqueue.lane where lane.id = blocked.lane) is not true
-            order by blocked.turn
+            select first.job_id, first.turn
+            from unnest(room.lanes) as of_room (lane)
+            cross join lateral (
+                select blocked.job_id, blocked.turn
+                from pgqueue.blocked
+                where blocked.gate = room.id and blocked.lane = of_room.lane
+                order by blocked.turn
+                limit greatest(room.free, 0)
+                -- Whoever cancels one has it; the note that stays has it looked at again.
+                for update skip locked
+            ) as first
+            order by first.turn
             limit greatest(room.free, 0)
-            -- Whoever cancels one has it; the note that stays has it looked at again.
-            for update skip locked
         ) as waiting
     ),
+    paused as materialized (
+        select member.id as job_id, workflow.id as workflow
+        from (select job.id, job.workflow_id from pgqueue.job
+              where job.id = any(array(select job_id from chosen)) and job.workflow_id is not null) as member
+        join pgqueue.workflow on workflow.id = member.workflow_id
+        where workflow.paused_at is not null
+    ),
+    -- Whoever lets one of these go on just now has looked for those that left already: that is for the next time.
+    sure as materialized (
+        select workflow.id from pgqueue.workflow
+        where workflow.paused_at is not null and workflow.id = any(array(select workflow from paused))
+        for share skip locked
+    ),
+    aside as (
+        update pgqueue.blocked set gate = null, turn = null, is_due = true
+        where blocked.job_id = any(array(select paused.job_id from paused where paused.workflow in (select id from sure)))
+        returning blocked.job_id
+    ),
+    admitted as materialized (
+        select * from chosen where chosen.job_id <> all(array(select paused.job_id from paused))
+    ),
     passed as (
-        insert into pgqueue.gate_pass (gate, job_id) select chosen.gate, chosen.job_id from chosen on conflict do nothing
+        insert into pgqueue.gate_pass (gate, job_id) select admitted.gate, admitted.job_id from admitted on conflict do nothing
     ),
     way as materialized (
-        select chosen.*, (
+        select admitted.*, (
             select other.gate
             from (select number, pgqueue.key_id(job.gates[2 * number - 1], job.gates[2 * number]) as gate
                   from generate_series(1, cardinality(job.gates) / 2) as number) as other
-            where other.gate <> chosen.gate
+            where other.gate <> admitted.gate
               and not exists (
                   select from pgqueue.gate_pass
-                  where gate_pass.gate = other.gate and gate_pass.job_id = chosen.job_id)
+                  where gate_pass.gate = other.gate and gate_pass.job_id = admitted.job_id)
             order by other.number limit 1) as next
-        from chosen
-        join (select job.id, job.gates from pgqueue.job where job.id = any(array(select job_id from chosen))) as job
-            on job.id = chosen.job_id
+        from admitted
+        join (select job.id, job.gates from pgqueue.job where job.id = any(array(select job_id from admitted))) as job
+            on job.id = admitted.job_id
     ),
     further as (
         update pgqueue.blocked set gate = way.next, turn = nextval('pgqueue.position')
@@ -284,9 +330,16 @@ begin
     )
     select array(select distinct lane from queued), array(select distinct gate from further),
            (select json_agg(json_build_object(
-               'gate', room.id, 'when_full', room.when_full, 'free', room.free,
-               'let', (select count(*) from chosen where chosen.gate = room.id))) from room)
-    into lanes, nexts, passing;
+               'gate', room.id, 'when_full', room.when_full, 'free', room.free, 'lanes', room.lanes,
+               'let', (select count(*) from admitted where admitted.gate = room.id),
+               'goes_on', (select count(*) = most from chosen where chosen.gate = room.id) or exists (
+                   select from chosen where chosen.gate = room.id and chosen.job_id in (select job_id from aside))))
+            from room),
+           array(select job_id from aside)
+    into lanes, nexts, passing, halted;
+    if halted <> '{}' then
+        more := pgqueue.give_back(halted);
+    end if;
     -- Of what is full, what may not wait.
     for refused in
         select waiting.job_id
@@ -313,20 +366,20 @@ begin
         select next, 'gate' from unnest(nexts) as next
         union all
         select full_one.gate, 'gate'
-        from json_to_recordset(passing) as full_one (gate uuid, free integer, let integer)
-        where full_one.let = most
+        from json_to_recordset(passing) as full_one (gate uuid, goes_on boolean)
+        where full_one.goes_on
         returning id
     )
-    select array_agg(id) into more from fresh;
+    select more || array_agg(id) into more from fresh;
     -- Left in the table: looked at again by the upkeep, not at once.
     insert into pgqueue.note (node_id, kind)
     select full_one.gate, 'gate'
-    from json_to_recordset(passing) as full_one (gate uuid, free integer, let integer)
-    where full_one.let < full_one.free
+    from json_to_recordset(passing) as full_one (gate uuid, free integer, let integer, goes_on boolean, lanes integer[])
+    where full_one.let < full_one.free and not full_one.goes_on
       and exists (
-          select from pgqueue.blocked
-          where blocked.gate = full_one.gate
-            and (select lane.paused from pgqueue.lane where lane.id = blocked.lane) is not true)
+          select from unnest(full_one.lanes) as of_gate (lane)
+          where exists (
+              select from pgqueue.blocked where blocked.gate = full_one.gate and blocked.lane = of_gate.lane))
     union all
     -- Removed as idle just now.
     select given.id, 'gate' from unnest(attend_gates.gates) as given (id)
@@ -380,7 +433,7 @@ begin
         select * from (values
             -- The tail of all that ends jobs.
             ('settle', E'                delete from pgqueue.blocked where job_id = any(nexts) and waits_for is null returning job_id, lane, attempt, losses\n',
-             E'                delete from pgqueue.blocked where job_id = any(nexts) and waits_for is null returning job_id, lane, attempt, losses, gated\n'),
+             E'                delete from pgqueue.blocked where job_id = any(nexts) and waits_for is null and gate is null returning job_id, lane, attempt, losses, gated\n'),
             ('settle', E'            select array_agg(distinct lane) into lanes from queued;\n',
              E'            select (select array_agg(distinct lane) from queued), (select array_agg(job_id) from moved where gated)\n'
              '            into lanes, limited;\n'
@@ -395,8 +448,9 @@ begin
              '    notes := notes || held;\n'
              '    return json_build_object('),
             -- Everything that makes blocked jobs ready.
-            ('to_ready', E'returning job_id, lane, attempt, losses, delay, position\n',
-             E'returning job_id, lane, attempt, losses, delay, position, gated\n'),
+            ('to_ready', E'waits_for is null\n        returning job_id, lane, attempt, losses, delay, position\n',
+             -- What waits behind a gate is on its way, and keeps its turn.
+             E'waits_for is null and gate is null\n        returning job_id, lane, attempt, losses, delay, position, gated\n'),
             ('to_ready', E'    select array(select distinct lane from queued) into lanes;\n',
              E'    select array(select distinct lane from queued), (select array_agg(job_id) from moved where gated)\n'
              '    into lanes, limited;\n'
@@ -429,10 +483,10 @@ begin
              '    end if;\n'),
             ('wake', E'    due uuid[];\n', E'    due uuid[];\n    limited uuid[];\n'),
             -- A job that waits gives back what it holds meanwhile.
+            -- A read of its own: the planner moves a condition below a lock, and then it locks the limited ones alone.
             ('suspend', E'    perform from pgqueue.job where job.id = any(ids || nodes) order by job.id for update;\n',
-             E'    select array_agg(locked.id) into limited\n'
-             '    from (select job.id, job.hooks from pgqueue.job where job.id = any(ids || nodes) order by job.id for update) as locked\n'
-             '    where locked.hooks & 4 > 0;\n'),
+             E'    perform from pgqueue.job where job.id = any(ids || nodes) order by job.id for update;\n'
+             '    select array_agg(job.id) into limited from pgqueue.job where job.id = any(ids) and job.hooks & 4 > 0;\n'),
             ('suspend', E'    end loop;\nend\n',
              E'    end loop;\n'
              '    if limited is not null then\n'
@@ -517,8 +571,14 @@ begin
              '           array_agg(distinct taking.node_id) filter (where taking.kind = ''gate'')\n'),
             ('attend', E'into mine, nodes, written, doomed, parents, orphans\n',
              E'into mine, nodes, written, doomed, parents, orphans, gates\n'),
+            ('attend', E'            lanes := pgqueue.to_ready(fired);\n',
+             E'            lanes := pgqueue.to_ready(fired);\n'
+             -- Those that have gone to gates, in this transaction: not by the notes of that.
+             '            gates := gates || array(\n'
+             '                select distinct blocked.gate from pgqueue.blocked\n'
+             '                where blocked.job_id = any(fired) and blocked.gate is not null);\n'),
             ('attend', E'    delete from pgqueue.note where note.id = any(mine);\n',
-             E'    if gates is not null then\n'
+             E'    if gates <> ''{}'' then\n'
              '        select * into let_through from pgqueue.attend_gates(gates, 500);\n'
              '        more := more || let_through.more;\n'
              '        lanes := lanes || let_through.lanes;\n'

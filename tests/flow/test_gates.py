@@ -19,8 +19,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from kit import inside
 from kit.faults import Ghost, ghost
+from kit.waiting import eventually
 
-from pgqueue import PgQueue, chain
+from pgqueue import InvalidOptionError, JobContext, Limit, PgQueue, chain, group
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, Retried, Suspended
@@ -72,6 +73,189 @@ async def test_a_limit_lets_as_many_through_as_it_has_slots_and_the_next_as_one_
     await holder.store.finish(holder.connection, holder.lease_id, "ghost", ids[:1], None, None)
     await attend(holder)
     assert await places(db, ids) == ["succeeded", "running", "pending", "blocked"]
+
+
+# With workflows, schedules, and operators
+
+
+@pytest.fixture
+def one(pgq: PgQueue) -> Limit:
+    return pgq.limit("one", slots=1)
+
+
+async def waits_for_gate(db: Connection) -> int:
+    return int(await db.fetchval("select count(*) from pgqueue.blocked where gate is not null"))
+
+
+@pytest.mark.contract("P3.13")
+async def test_members_of_a_paused_workflow_are_not_let_through_hold_nothing_and_come_again(
+    pgq: PgQueue, db: Connection, holder: Ghost, one: Limit
+) -> None:
+    two = pgq.limit("two", slots=1)
+
+    @pgq.task(limits=[two, one])
+    async def work(_: object = None) -> None: ...
+
+    @pgq.task(limits=[two])
+    async def other() -> None: ...
+
+    first = await work.enqueue()
+    workflow = await pgq.enqueue_workflow(group(chain(work.si(), work.si()), work.si()))
+    behind = await work.enqueue()
+    await pgq.pause_workflow(workflow.workflow_id)
+    [job] = await holder.claim(5)
+    assert job.id == first.id
+    await holder.store.finish(holder.connection, holder.lease_id, "ghost", [job.id], None, None)
+    await attend(holder)
+
+    assert await places(db, [behind.id]) == ["pending"]
+    assert await db.fetchval("select count(*) from pgqueue.gate_pass where job_id <> $1", behind.id) == 0
+    await pgq.resume_workflow(workflow.workflow_id)
+    async with pgq.worker():
+        await behind.result(timeout=20)
+        await workflow.result(timeout=20)
+    assert await db.fetchval("select count(*) from pgqueue.gate_pass") == 0
+
+
+@pytest.mark.contract("P3.13")
+async def test_a_member_that_waits_in_a_paused_workflow_gives_back_what_it_holds(
+    pgq: PgQueue, db: Connection, holder: Ghost, one: Limit
+) -> None:
+    @pgq.task(limits=[one])
+    async def work() -> None: ...
+
+    @pgq.task
+    async def other() -> None: ...
+
+    workflow = await pgq.enqueue_workflow(chain(work.si(), other.si()))
+    await attend(holder)
+    [job] = await holder.claim()
+    await pgq.pause_workflow(workflow.workflow_id)
+    await pgq.signal(job.id, "called")
+    await holder.store.suspend(holder.connection, holder.lease_id, [Suspended(job.id, None, None, "called")])
+    next_one = await work.enqueue()
+    await attend(holder)
+
+    assert await places(db, [job.id, next_one.id]) == ["blocked", "pending"]
+    await holder.store.wake(holder.connection, 10)
+    await attend(holder)
+    assert await places(db, [job.id, next_one.id]) == ["blocked", "pending"]
+    await pgq.resume_workflow(workflow.workflow_id)
+    assert await waits_for_gate(db) == 1
+    async with pgq.worker():
+        await next_one.result(timeout=20)
+        await workflow.result(timeout=20)
+
+
+@pytest.mark.contract("P3.13")
+async def test_what_jobs_add_and_start_and_what_schedules_make_keeps_to_limits(
+    pgq: PgQueue, db: Connection, one: Limit
+) -> None:
+    running, most = 0, 0
+
+    async def all_have_ended() -> bool:
+        return not await db.fetchval("select count(*) from pgqueue.job where status is null")
+
+    @pgq.task(limits=[one.by("key")])
+    async def work(key: str = "a", at: str = "") -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+
+    @pgq.task
+    async def splits(ctx: JobContext) -> None:
+        await ctx.add("more", *[work.s() for _ in range(5)])
+        await ctx.start("child", chain(work.si(), work.si()))
+
+    for overlap in ("allow", "queue", "replace"):
+        await pgq.schedules.create(f"s-{overlap}", work.s(), every=3600, overlap=overlap, tick_argument="at")
+        await pgq.schedules.run_now(f"s-{overlap}")
+    assert await waits_for_gate(db) == 2
+    workflow = await pgq.enqueue_workflow(group(splits.s(), splits.s()))
+    async with pgq.worker(concurrency=10):
+        await workflow.result(timeout=20)
+        await eventually(all_have_ended)
+    assert await db.fetchval("select count(*) from pgqueue.job where task = 'work'") == 17
+    assert most == 1
+
+    by_time = pgq.limit("by_time", slots=1)
+
+    @pgq.task(limits=[by_time.by("at")])
+    async def timed(at: str = "") -> None: ...
+
+    @pgq.task(limits=[by_time.by(lambda at: at[:4])])
+    async def derived(at: str = "") -> None: ...
+
+    await pgq.schedules.create("timed", timed.s(), every=3600, tick_argument="at")
+    await pgq.schedules.run_now("timed")
+    [tick] = await pgq.schedules.history("timed")
+    gates = await db.fetchval("select gates from pgqueue.job where id = $1", tick.job_id)
+    assert gates == ["by_time", tick.at.isoformat()]
+    with pytest.raises(InvalidOptionError, match="must not be computed from the tick's time"):
+        await pgq.schedules.create("derived", derived.s(), every=3600, tick_argument="at")
+
+
+@pytest.mark.contract("P3.13")
+async def test_workers_are_told_of_limited_jobs_that_a_callers_transaction_commits(
+    pgq: PgQueue, db: Connection, one: Limit
+) -> None:
+    @pgq.task(limits=[one])
+    async def work() -> None: ...
+
+    heard: list[object] = []
+    listener = await inside.database(pgq).connect(durable=False)
+    await listener.add_listener("pgqueue", lambda *said: heard.append(said[-1]))
+    for call in (
+        pgq.enqueue(work.s(), connection=db),
+        pgq.enqueue_workflow(chain(work.si(), work.si()), connection=db),
+    ):
+        heard.clear()
+        async with db.transaction():
+            await call
+        while "attend" not in heard:
+            await listener.execute("select")
+    await listener.close()
+
+
+@pytest.mark.contract("P3.13")
+async def test_slots_that_are_set_before_code_declares_the_limit_stay_and_the_rest_is_as_declared(
+    pgq: PgQueue, db: Connection, holder: Ghost
+) -> None:
+    await pgq.set_limit("once", slots=2)
+    limit = pgq.limit("once", slots=1, when_full="drop")
+
+    @pgq.task(limits=[limit])
+    async def work() -> None: ...
+
+    handles = [await work.enqueue() for _ in range(3)]
+    assert await places(db, [each.id for each in handles]) == ["pending", "pending", "cancelled"]
+
+
+@pytest.mark.contract("P3.13")
+async def test_jobs_of_a_paused_queue_do_not_keep_others_from_being_let_through(
+    pgq: PgQueue, db: Connection, holder: Ghost, one: Limit
+) -> None:
+    @pgq.task(limits=[one])
+    async def work() -> None: ...
+
+    await pgq.pause(queue="paused")
+    paused = [await work.options(queue="paused").enqueue() for _ in range(3)]
+    first = await work.enqueue()
+    second = await work.options(queue="second", priority=2).enqueue()
+
+    assert await places(db, [*(each.id for each in paused), first.id, second.id]) == [
+        *["blocked"] * 3, "pending", "blocked"
+    ]  # fmt: skip
+    await first.cancel()
+    await attend(holder)
+    assert await places(db, [second.id]) == ["pending"]
+    await second.cancel()
+    await pgq.resume(queue="paused")
+    await db.execute("select pgqueue.sweep_gates($1, 100)", UUID(int=0))
+    await attend(holder)
+    assert await places(db, [each.id for each in paused]) == ["pending", "blocked", "blocked"]
 
 
 # Whatever happens to jobs in whatever order

@@ -178,7 +178,7 @@ async def test_what_other_tables_keep_of_a_job_goes_with_it(pgq: PgQueue, db: Co
     for table in tables:
         assert await db.fetchval(f"select count(*) from pgqueue.{table}") == 0
     # Those of live jobs empty themselves; keys, the inbox and the history of schedules outlive the job.
-    elsewhere = {"ready", "running", "scheduled", "blocked", "idempotency_key", "inbox", "tick"}
+    elsewhere = {"ready", "running", "scheduled", "blocked", "gate_pass", "idempotency_key", "inbox", "tick"}
     assert set(about) - elsewhere == set(tables)
 
 
