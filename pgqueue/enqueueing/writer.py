@@ -193,6 +193,9 @@ class Writer:
                 raise refused(error, time.monotonic() - began_at) from error
         if batch.notes:
             await self.attend(batch.notes)
+        elif batch.gates:
+            # A function of the tables' owner has written them.
+            self._signals.publish("attend")
         for lane in self._lanes_of((*batch.ready.templates, *batch.timed.templates)):
             self._signals.publish(f"ready {lane}")
 
@@ -201,7 +204,10 @@ class Writer:
         try:
             while notes:
                 async with self._database.writer() as connection:
-                    notes = (await self._store.attend(connection, notes, 1000)).more
+                    attended = await self._store.attend(connection, notes, 1000)
+                notes = attended.more
+                for lane in attended.lanes:
+                    self._signals.publish(f"ready {lane}")
         except (asyncpg.PostgresError, *CONNECTION_ERRORS):
             self._signals.publish("attend")
 
@@ -278,7 +284,7 @@ class Writer:
             try:
                 async with connection.transaction():
                     messages = [f"ready {lane}" for lane in await self._write_parts(connection, batch)]
-                    if batch.notes:
+                    if batch.gates:
                         messages.append("attend")
                     if messages:
                         # One notification a lane and transaction, sent by its commit.
@@ -312,7 +318,15 @@ class Writer:
             settlement = await batch.settle_keys(self._store, connection)
             follows = settlement.follows
             ready, timed = ready.without(settlement.holders), timed.without(settlement.holders)
+        limited = NewJobs()
+        if batch.gates:
+            direct = batch.gates.keys() - follows.keys()
+            limited = ready.without([job_id for job_id in ready.ids if job_id not in direct])
+            ready = ready.without(direct)
         await self._write_ready(connection, ready)
+        batch.notes = []
+        for jobs in chunks(limited):
+            batch.notes += await self._store.enqueue_limited(connection, jobs, batch.gates)
         batch.due.clear()
         for jobs in chunks(timed):
             due = await self._store.schedule(connection, jobs)
@@ -321,9 +335,10 @@ class Writer:
         if follows:
             await self._store.block_on(connection, follows)
         if batch.gates:
-            made = {*ready.ids, *timed.ids}
-            gates = {job_id: gates for job_id, gates in batch.gates.items() if job_id in made}
-            batch.notes = await self._store.limit_jobs(connection, gates)
+            later = [*ready.ids, *timed.ids]
+            gates = {job_id: batch.gates[job_id] for job_id in later if job_id in batch.gates}
+            if gates:
+                batch.notes += await self._store.limit_jobs(connection, gates)
         return sorted(lanes)
 
     def _lanes_of(self, templates: Iterable[Template]) -> set[int]:

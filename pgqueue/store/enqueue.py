@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -51,6 +52,16 @@ class EnqueueStatements(Statements):
             template.tags,
             template.key,
         )
+
+    async def enqueue_limited(
+        self, connection: Connection, jobs: NewJobs, gates: Mapping[UUID, Iterable[Gate]]
+    ) -> list[int]:
+        """Write *jobs* with limits, given as names and keys; return what is to be attended to."""
+        pairs = json.dumps([list(chain.from_iterable(gates[job_id])) for job_id in jobs.ids])
+        notes: list[int] = json.loads(
+            await connection.fetchval(self._sql["enqueue_limited"], *self._new_jobs(jobs), pairs)
+        )
+        return notes
 
     async def schedule(self, connection: Connection, jobs: NewJobs) -> dict[UUID, int]:
         """Write *jobs* with a time; return by id the lanes of those that are already due. All or nothing."""

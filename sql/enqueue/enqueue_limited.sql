@@ -1,0 +1,49 @@
+-- enqueue_limited: add jobs with ids $1 and arguments $2, each from the template numbered $3 of those with queues $4,
+-- priorities $5, tasks $6, expiries at $7 or after $8, options $9, headers $10, tags $11, keys $12 and lanes $13, as
+-- `enqueue` does, and with the limits at its place in the JSON array $14, names and keys in turn.
+--
+-- They wait, blocked, for the first of these.
+--
+-- Returns the notes that are to be attended to, as JSON.
+
+with template as materialized (
+    select given.number, coalesce(lane.id, given.lane) as lane, given.task,
+           coalesce(
+               given.expires_at,
+               pg_catalog.now() + pg_catalog.make_interval(secs => given.expires_after)) as expires_at,
+           given.options::json, given.headers::json, given.key,
+           case when given.tags is not null
+                then array(select pg_catalog.json_array_elements_text(given.tags::json)) end as tags
+    from rows from (
+             pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::text[]::smallint[]),
+             pg_catalog.unnest($6::text[]), pg_catalog.unnest($7::text[]::timestamptz[]),
+             pg_catalog.unnest($8::text[]::float8[]), pg_catalog.unnest($9::text[]),
+             pg_catalog.unnest($10::text[]), pg_catalog.unnest($11::text[]), pg_catalog.unnest($12::text[]),
+             pg_catalog.unnest($13::text[]::integer[])
+         ) with ordinality
+         as given (queue, priority, task, expires_at, expires_after, options, headers, tags, key, lane, number)
+    left join pgqueue.lane
+        on lane.queue = given.queue and lane.priority = given.priority and lane.task = '' and lane.removed_at is null
+),
+added as (
+    insert into pgqueue.job (id, lane, task, arguments, expires_at, options, headers, tags, key, hooks, gates)
+    select given.id, template.lane, template.task, given.arguments, template.expires_at,
+           template.options, template.headers, template.tags, template.key, 4,
+           array(select pg_catalog.json_array_elements_text(given.gates))
+    from rows from (
+             pg_catalog.unnest($1::text::uuid[]), pg_catalog.json_array_elements($2::text::json),
+             pg_catalog.unnest($3::text::integer[]), pg_catalog.json_array_elements($14::text::json)
+         ) as given (id, arguments, number, gates)
+    join template on template.number = coalesce(given.number, 1)
+    returning id, lane, gates
+),
+waiting as (
+    insert into pgqueue.blocked (job_id, lane, gated, gate, turn)
+    select id, lane, true, pgqueue.key_id(gates[1], gates[2]), pg_catalog.nextval('pgqueue.position')
+    from added order by id
+    returning gate
+),
+fresh as (
+    insert into pgqueue.note (node_id, kind) select distinct gate, 'gate' from waiting returning id
+)
+select pg_catalog.to_json(array(select id from fresh))::text
