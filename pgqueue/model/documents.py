@@ -73,6 +73,8 @@ class JobDocument(TypedDict):
     completed_at: Time | None
     next_run_at: Time | None
     """When a scheduled job becomes pending."""
+    waits_for_limit: str | None
+    """Name of the limit that a blocked job waits for; null: it waits for none."""
     result: Any
     """What the handler returned. Null unless the job succeeded and its result can be decoded."""
     error: ErrorDocument | None
@@ -305,6 +307,7 @@ def job_document(job: Job) -> JobDocument:
         "started_at": _time(job.started_at),
         "completed_at": _time(job.completed_at),
         "next_run_at": _time(job.next_run_at),
+        "waits_for_limit": job.waits_for_limit,
         "result": job.shown_result if has_result else None,
         "error": _error(job.error) if job.status is JobStatus.FAILED else None,
         "progress": _progress(job.progress),

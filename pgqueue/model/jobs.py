@@ -117,6 +117,8 @@ class Job:
     """The options for its attempts that the call itself set."""
     read_at: datetime = field(compare=False)
     """When the job was read."""
+    waits_for_limit: str | None = None
+    """The limit that a blocked job waits for: its name. None: it waits for none, or is not blocked."""
     max_attempts: int | None = None
     """The maximum number of attempts; None without a limit, or if this process does not declare the task."""
     undecodable: Mapping[str, str] = field(default_factory=dict)

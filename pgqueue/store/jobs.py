@@ -179,6 +179,7 @@ def job_of(row: Record) -> Job:
         progress=json.read("progress", decode_progress, None),
         options=json.read("options", _object, {}),
         read_at=row["read_at"],
+        waits_for_limit=row["waits_for_limit"],
         undecodable=json.undecodable,
     )
 

@@ -6,6 +6,16 @@
 select id, status::text, queue, priority, task, arguments::text, attempt, losses, created_at, started_at,
        completed_at, next_run_at, run_at, expires_at, worker, result::text, reason, error::text,
        last_reason, last_error::text, options::text, headers::text, tags, key, progress::text,
-       statement_timestamp() as read_at
+       statement_timestamp() as read_at,
+       case when status = 'blocked' then (
+           select record.gates[2 * number - 1]
+           from pgqueue.blocked
+           join pgqueue.job as record on record.id = blocked.job_id
+           cross join lateral generate_series(1, cardinality(record.gates) / 2) as number
+           where blocked.job_id = job.id
+             -- Not by an equality: the index of what waits would be searched.
+             and pgqueue.key_id(record.gates[2 * number - 1], record.gates[2 * number]) is not distinct from blocked.gate
+           limit 1
+       ) end as waits_for_limit
 from unnest($1::uuid[]) as wanted (job_id)
 cross join lateral (select * from pgqueue.jobs where jobs.id = wanted.job_id offset 0) as job

@@ -22,6 +22,7 @@ from kit.faults import Ghost, ghost
 from kit.waiting import eventually
 
 from pgqueue import InvalidOptionError, JobContext, Limit, PgQueue, chain, group
+from pgqueue.cli.commands.jobs import describe_state
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, Retried, Suspended
@@ -73,6 +74,22 @@ async def test_a_limit_lets_as_many_through_as_it_has_slots_and_the_next_as_one_
     await holder.store.finish(holder.connection, holder.lease_id, "ghost", ids[:1], None, None)
     await attend(holder)
     assert await places(db, ids) == ["succeeded", "running", "pending", "blocked"]
+
+
+@pytest.mark.contract("P3.13")
+async def test_a_job_says_which_limit_it_waits_for(pgq: PgQueue, holder: Ghost) -> None:
+    one, two = pgq.limit("one", slots=1), pgq.limit("two", slots=1)
+
+    @pgq.task(limits=[one.by("key"), two])
+    async def work(key: str) -> None: ...
+
+    jobs = [await work.enqueue(key) for key in ("a", "b", "b")]
+
+    assert [(await job.refresh()).waits_for_limit for job in jobs] == [None, "two", "one"]
+    [shown] = describe_state(await jobs[1].refresh()).splitlines()
+    assert shown == "waits for limit two"
+    assert (await jobs[2].cancel()) is not None
+    assert (await jobs[2].refresh()).waits_for_limit is None
 
 
 # With workflows, schedules, and operators

@@ -57,6 +57,7 @@ async def test_a_pending_job_shows_when_it_was_made_and_nothing_more(
         "started_at": None,
         "completed_at": None,
         "next_run_at": None,
+        "waits_for_limit": None,
         "result": None,
         "error": None,
         "progress": None,

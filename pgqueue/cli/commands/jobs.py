@@ -125,6 +125,8 @@ def _describe_status(job: Job) -> str:
         case JobStatus.SCHEDULED:
             why = f" after {job.last_reason}" if job.last_reason and job.attempt else ""
             return f"runs at {known(moment, job.next_run_at)}{why}"
+        case JobStatus.BLOCKED if job.waits_for_limit:
+            return f"waits for limit {job.waits_for_limit}"
         case JobStatus.RUNNING:
             return "" if job.progress is None else describe_progress(job.progress)
         case JobStatus.FAILED:
@@ -158,6 +160,7 @@ def describe_job(job: Job, attempts: Sequence[Attempt], actions: Sequence[Action
         "created": moment(job.created_at),
         "run at": known(moment, job.run_at),
         "next run": known(moment, job.next_run_at) if job.status is JobStatus.SCHEDULED else None,
+        "waits for": f"limit {job.waits_for_limit}" if job.waits_for_limit else None,
         "expires": known(moment, job.expires_at),
         "started": known(moment, job.started_at),
         "completed": known(moment, job.completed_at),
