@@ -71,7 +71,7 @@ from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import Action, Attempt, Job, JobStatus
 from pgqueue.model.progress import Progress
 from pgqueue.model.schedules import Schedule, Tick
-from pgqueue.model.setting import Setting
+from pgqueue.model.setting import LimitUse, Setting
 from pgqueue.model.workflows import Workflow, WorkflowFilter
 from pgqueue.options.checks import FROM_ARGUMENTS
 from pgqueue.retry.control import Reject, Retry, Snooze
@@ -139,6 +139,7 @@ __all__ = [
     "LeaseLostError",
     "Limit",
     "LimitBy",
+    "LimitUse",
     "Link",
     "MissingPrivilegeError",
     "NotADeadLetterError",

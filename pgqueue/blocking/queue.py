@@ -199,6 +199,8 @@ class BlockingPgQueue(Facade):
     configure_task = called(PgQueue.configure_task)
     remove_queue = called(PgQueue.remove_queue)
     settings = called(PgQueue.settings)
+    limits = called(PgQueue.limits)
+    set_limit = called(PgQueue.set_limit)
     web_secret = called(PgQueue.web_secret)
     index_owners = called(PgQueue.index_owners)
     has_owner_index = called(PgQueue.has_owner_index)

@@ -8,7 +8,7 @@ from pgqueue.client.parts import Parts
 from pgqueue.errors import ConfigurationError, QueueNotEmptyError
 from pgqueue.flow.limits import slots_of
 from pgqueue.model.checks import MAX_TASK_LENGTH, check_notes, text
-from pgqueue.model.setting import Kind, Setting
+from pgqueue.model.setting import Kind, LimitUse, Setting
 from pgqueue.options.declared import AttemptOptions
 from pgqueue.options.levels import read_options
 from pgqueue.options.table import Level
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MOST_COUNTED: Final = 10_000
 """Jobs that are counted in a queue that is to be removed."""
+MOST_COUNTED_OF_LIMIT: Final = 100_000
+"""Jobs that are counted of a limit."""
 
 
 class SettingInterface(Parts):
@@ -101,6 +103,11 @@ class SettingInterface(Parts):
             raise QueueNotEmptyError(queue, jobs=jobs, limit=MOST_COUNTED)
         self._signals.publish("settings")
         return is_removed
+
+    async def limits(self) -> list[LimitUse]:
+        """Return all limits, by name: how many jobs each has let through, and how many wait."""
+        async with self._database.acquire() as connection:
+            return await self._store.list_limits(connection, MOST_COUNTED_OF_LIMIT)
 
     async def settings(self) -> list[Setting]:
         """Return the queues and tasks that are paused or configured: who changed them, why and when."""

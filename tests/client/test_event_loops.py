@@ -165,7 +165,7 @@ async def test_every_call_from_another_event_loop_is_refused_and_does_nothing(pg
 async def state_of(pgq: PgQueue, flow: WorkflowHandle[int]) -> object:
     """Return what calls could have changed."""
     jobs = [(each.id, each.status) for each in (await pgq.jobs()).jobs]
-    return jobs, await flow.counts(), await pgq.settings()
+    return jobs, await flow.counts(), await pgq.settings(), await pgq.limits()
 
 
 @pytest.mark.contract("W22")

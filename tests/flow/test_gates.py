@@ -88,6 +88,8 @@ async def test_a_job_says_which_limit_it_waits_for(pgq: PgQueue, holder: Ghost) 
     assert [(await job.refresh()).waits_for_limit for job in jobs] == [None, "two", "one"]
     [shown] = describe_state(await jobs[1].refresh()).splitlines()
     assert shown == "waits for limit two"
+    used = [(each.name, each.slots, each.in_use, each.waiting) for each in await pgq.limits()]
+    assert used == [("one", 1, 2, 1), ("two", 1, 1, 1)]
     assert (await jobs[2].cancel()) is not None
     assert (await jobs[2].refresh()).waits_for_limit is None
 
