@@ -23,28 +23,22 @@ names parts.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
-import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import asyncpg
 import common
 import crew
 import latency
+import parts
 import workflow_storage
 
 from pgqueue import PgQueue, chain
 
-COMMITS = {"disk": (), "3ms": ("commit_delay = 3000", "commit_siblings = 0")}
-"""What later connections to a database have set."""
 PATIENCE = 600.0
 SLEEPERS = """
     with added as (
@@ -111,9 +105,9 @@ async def measure_submit(server: str, options: argparse.Namespace, number: int) 
     seconds: dict[str, list[float]] = {"plain": [], "chord": []}
     async with common.database(server) as dsn, crew.make_queue(dsn) as pgq:
         for turn in range(options.turns):
-            for what in in_turn(number + turn, "plain", "chord"):
+            for what in parts.in_turn(number + turn, "plain", "chord"):
                 calls = crew.calls(pgq, "member", options.members)
-                await settle(dsn)
+                await parts.settle(dsn)
                 started = time.perf_counter()
                 if what == "plain":
                     await pgq.enqueue_many(calls)
@@ -131,10 +125,10 @@ async def measure_submit(server: str, options: argparse.Namespace, number: int) 
 async def measure_drain(server: str, options: argparse.Namespace, number: int) -> common.Figures:
     """Drain a chord's members and as many plain jobs in turn, in each cell."""
     figures: common.Figures = {}
-    for commits, settings in COMMITS.items():
+    for commits, settings in parts.COMMITS.items():
         for processes in options.processes:
             async with common.database(server) as dsn:
-                if not await set_for_all(dsn, settings):
+                if not await parts.set_for_all(dsn, settings):
                     continue
                 async with crew.workers(
                     dsn, processes, concurrency=options.concurrency, loop=options.loop
@@ -143,7 +137,7 @@ async def measure_drain(server: str, options: argparse.Namespace, number: int) -
                     await crew.drain(dsn, workers, "member", max(100, options.members // 10))
                     rates = {
                         what: await drain(dsn, workers, options.members, is_chord=what == "chord")
-                        for what in in_turn(number, "plain", "chord")
+                        for what in parts.in_turn(number, "plain", "chord")
                     }
             cell = f"{commits}_{processes}"
             figures[f"{cell}_members_to_plain"] = rates["chord"] / rates["plain"]
@@ -216,7 +210,7 @@ async def measure_sleepers(server: str, options: argparse.Namespace, number: int
     """Drain plain jobs beside very many jobs that wait for a time, and beside none."""
     rates: dict[str, float] = {}
     memory: dict[str, float] = {}
-    for what in in_turn(number, "none", "many"):
+    for what in parts.in_turn(number, "none", "many"):
         async with (
             common.database(server) as dsn,
             crew.workers(dsn, 1, concurrency=options.concurrency, loop=options.loop) as workers,
@@ -244,44 +238,7 @@ def resident_mib(pid: int) -> float:
     return int(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-# What parts share
-
-
-def in_turn(number: int, *what: str) -> Sequence[str]:
-    """Return *what*, beginning with another one in each round."""
-    first = number % len(what)
-    return *what[first:], *what[:first]
-
-
-async def settle(dsn: str) -> None:
-    """Have what follows start from the same state of the tables each time."""
-    async with common.connected(dsn) as connection:
-        await connection.execute("vacuum analyze")
-        await connection.execute("checkpoint")
-
-
-async def set_for_all(dsn: str, settings: Sequence[str]) -> bool:
-    """Set what later connections to this database have; the server has others beside it.
-
-    Says so and returns False where the role may not.
-    """
-    name = urlsplit(dsn).path.removeprefix("/")
-    async with common.connected(dsn) as connection:
-        try:
-            for setting in settings:
-                await connection.execute(f"alter database {name} set {setting}")
-        except asyncpg.InsufficientPrivilegeError as error:
-            what = ", ".join(settings)
-            print(
-                f"benchmark: not measured with {what}: {error}: give the --dsn of a superuser",
-                file=sys.stderr,
-            )
-            return False
-    return True
-
-
-Measure = Callable[[str, argparse.Namespace, int], Awaitable[Any]]
-PARTS: dict[str, Measure] = {
+PARTS: dict[str, parts.Measure] = {
     "chain": measure_chain,
     "submit": measure_submit,
     "drain": measure_drain,
@@ -295,57 +252,16 @@ ONCE = {"storage"}
 
 async def measure(server: str, options: argparse.Namespace) -> dict[str, list[common.Figures]]:
     """Go through the parts in each round; return each one's rounds."""
-    rounds: dict[str, list[Any]] = {part: [] for part in options.only}
-    for number in range(options.rounds):
-        for part in options.only:
-            if number == 0 or part not in ONCE:
-                rounds[part].append(await PARTS[part](server, options, number))
+    rounds = await parts.measure(PARTS, server, options, once=ONCE)
     if "body" in rounds:
         rounds["body"] = [body_figures(rounds["body"])]
     return rounds
 
 
-def report(
-    what: str, machine: dict[str, object], parts: dict[str, list[common.Figures]], *, as_json: bool
-) -> None:
-    """Print the median and the spread of each figure, and the bar that it is to meet."""
-    if as_json:
-        median = {name: it for rounds in parts.values() for name, it in common.medians(rounds).items()}
-        print(json.dumps({"benchmark": what, "machine": machine, "median": median, "parts": parts}))
-        return
-    print(what)
-    print("  on " + ", ".join(f"{name} {value}" for name, value in machine.items()))
-    for part, rounds in parts.items():
-        print(f"\n  {part}")
-        for name, middle in common.medians(rounds).items():
-            values = [each[name] for each in rounds]
-            spread = f"{min(values):,.2f} to {max(values):,.2f}, {len(values)} rounds"
-            print(f"    {name:<34} {middle:>12,.2f}   ({spread}){bar_of(name, middle)}")
-
-
-def bar_of(name: str, value: float) -> str:
-    """Return the bar of a figure, and whether it is met, as they are printed; most have none."""
-    for pattern, (least, most) in BARS.items():
-        if fnmatchcase(name, pattern):
-            words = [f"at least {least:g}"] if least is not None else []
-            words += [f"at most {most:g}"] if most is not None else []
-            is_met = (least is None or value >= least) and (most is None or value <= most)
-            return f"   bar: {', '.join(words)}: {'met' if is_met else 'MISSED'}"
-    return ""
-
-
-def parts(text: str) -> list[str]:
-    """Return the names in a text like `chain,drain`: the type of an option."""
-    names = text.split(",")
-    if not PARTS.keys() >= set(names):
-        raise argparse.ArgumentTypeError(f"choose from {', '.join(PARTS)}")
-    return names
-
-
 def command_line() -> argparse.Namespace:
     """Read the command line."""
     parser = common.arguments(__doc__, rounds=5)
-    parser.add_argument("--only", type=parts, default=list(PARTS), help=f"of {', '.join(PARTS)}")
+    parts.add_only(parser, PARTS)
     parser.add_argument("--links", type=int, default=1000, help="of the chain (%(default)s)")
     parser.add_argument("--pings", type=int, default=100, help="plain jobs before and after it (%(default)s)")
     parser.add_argument("--members", type=int, default=10_000, help="of the large chord (%(default)s)")
@@ -376,7 +292,7 @@ def main() -> None:
             f"workflows: a chain of {options.links:,}; a chord of {options.members:,}; "
             f"{options.chords:,} chords of {options.of:,}; chords in chords to a depth of {options.depth}"
         )
-        report(what, machine, rounds, as_json=options.json)
+        parts.report(what, machine, rounds, BARS, as_json=options.json)
 
     common.run(options.loop, benchmark)
 
