@@ -36,6 +36,7 @@ from pgqueue.errors import (
     JobPurgedError,
     KeyInFlightError,
     LeaseLostError,
+    LimitNotFoundError,
     MissingPrivilegeError,
     NotADeadLetterError,
     NotOpenError,
@@ -69,9 +70,10 @@ from pgqueue.model.dead_letters import (
 from pgqueue.model.filters import JobFilter, Page
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import Action, Attempt, Job, JobStatus
+from pgqueue.model.limits import LimitJobs, LimitKey, LimitKeyPage, LimitUse
 from pgqueue.model.progress import Progress
 from pgqueue.model.schedules import Schedule, Tick
-from pgqueue.model.setting import LimitUse, Setting
+from pgqueue.model.setting import Setting
 from pgqueue.model.workflows import Workflow, WorkflowFilter
 from pgqueue.options.checks import FROM_ARGUMENTS
 from pgqueue.retry.control import Reject, Retry, Snooze
@@ -139,6 +141,10 @@ __all__ = [
     "LeaseLostError",
     "Limit",
     "LimitBy",
+    "LimitJobs",
+    "LimitKey",
+    "LimitKeyPage",
+    "LimitNotFoundError",
     "LimitUse",
     "Link",
     "MissingPrivilegeError",

@@ -21,6 +21,7 @@ from pgqueue.background.watching import Watches
 from pgqueue.client.children import ChildWorkflows
 from pgqueue.client.declared_schedules import DeclaredSchedules
 from pgqueue.client.durable import DurableInterface
+from pgqueue.client.limits import LimitInterface
 from pgqueue.client.measuring import MeasureInterface
 from pgqueue.client.operating import SettingInterface
 from pgqueue.client.schedules import Schedules, SchedulingParts
@@ -90,6 +91,7 @@ class PgQueue(
     WorkflowInterface,
     DurableInterface,
     SettingInterface,
+    LimitInterface,
     MeasureInterface,
     WebInterface,
     ScheduleInterface,

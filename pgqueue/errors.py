@@ -109,6 +109,14 @@ class ScheduleNotFoundError(PgQueueError):
         super().__init__(f"there is no schedule {name!r}")
 
 
+class LimitNotFoundError(PgQueueError):
+    """There is no limit of this name: nobody has enqueued with it or set it. Nothing was changed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"there is no limit {name!r}")
+
+
 class ContextError(PgQueueError):
     """A handler used its context incorrectly."""
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from pgqueue.client.parts import Parts
 from pgqueue.errors import ConfigurationError, QueueNotEmptyError
-from pgqueue.flow.limits import slots_of
 from pgqueue.model.checks import MAX_TASK_LENGTH, check_notes, text
-from pgqueue.model.setting import Kind, LimitUse, Setting
+from pgqueue.model.setting import Kind, Setting
 from pgqueue.options.declared import AttemptOptions
 from pgqueue.options.levels import read_options
 from pgqueue.options.table import Level
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
 MOST_COUNTED: Final = 10_000
 """Jobs that are counted in a queue that is to be removed."""
-MOST_COUNTED_OF_LIMIT: Final = 100_000
-"""Jobs that are counted of a limit."""
 
 
 class SettingInterface(Parts):
@@ -75,20 +72,6 @@ class SettingInterface(Parts):
             await self._store.configure(connection, name, level.stored(), actor=actor, reason=reason)
         self._signals.publish("settings")
 
-    async def set_limit(self, name: str, /, *, slots: int | None, actor: str | None = None) -> None:
-        """Change how many jobs of each key of a limit run at once, from now on.
-
-        It stays so, whatever code declares. Fewer than are running let none through until enough have ended;
-        None lets all through. The limit of a queue has the name "queue/NAME". Raises InvalidOptionError.
-        """
-        text("set_limit: the name of a limit", name, longest=300)
-        if slots is not None:
-            slots_of(f"limit {name!r}", slots)
-        check_notes("set_limit", actor=actor)
-        async with self._database.acquire() as connection:
-            await self._store.set_limit(connection, name, slots, actor)
-        self._signals.publish("attend")
-
     async def remove_queue(self, queue: str, /) -> bool:
         """Remove a queue that nobody uses any more, and its pause; False: there is no such queue.
 
@@ -103,11 +86,6 @@ class SettingInterface(Parts):
             raise QueueNotEmptyError(queue, jobs=jobs, limit=MOST_COUNTED)
         self._signals.publish("settings")
         return is_removed
-
-    async def limits(self) -> list[LimitUse]:
-        """Return all limits, by name: how many jobs each has let through, and how many wait."""
-        async with self._database.acquire() as connection:
-            return await self._store.list_limits(connection, MOST_COUNTED_OF_LIMIT)
 
     async def settings(self) -> list[Setting]:
         """Return the queues and tasks that are paused or configured: who changed them, why and when."""

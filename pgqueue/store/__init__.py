@@ -14,6 +14,7 @@ from pgqueue.store.enqueue import EnqueueStatements
 from pgqueue.store.graph import Barrier, Callback, Edge, Graph, NewJob, Node
 from pgqueue.store.jobs import JobStatements, job_of
 from pgqueue.store.lease import LeaseStatements
+from pgqueue.store.limits import LimitStatements
 from pgqueue.store.measure import MeasureStatements
 from pgqueue.store.schedules import ScheduleRow, ScheduleStatements
 from pgqueue.store.settings import SettingStatements
@@ -117,6 +118,7 @@ class Store(
     UpkeepStatements,
     JobStatements,
     SettingStatements,
+    LimitStatements,
     WebStatements,
     DeadLetterStatements,
     MeasureStatements,

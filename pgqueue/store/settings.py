@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pgqueue.model.setting import Kind, LimitUse, Setting
+from pgqueue.model.setting import Kind, Setting
 from pgqueue.model.stored_json import decode_json
 from pgqueue.options.run_time import Settings
 from pgqueue.store.base import Statements
@@ -16,12 +16,6 @@ if TYPE_CHECKING:
 
 class SettingStatements(Statements):
     """Statements on pauses and run-time options, and on notifications."""
-
-    async def set_limit(
-        self, connection: Connection, name: str, slots: int | None, actor: str | None
-    ) -> None:
-        """Change a limit, while jobs wait for it; None: it lets all through."""
-        await connection.execute(self._sql["set_limit"], name, slots, actor)
 
     async def set_paused(
         self,
@@ -77,11 +71,6 @@ class SettingStatements(Statements):
             )
             for row in await connection.fetch(self._sql["read_settings"])
         ]
-
-    async def list_limits(self, connection: Connection, most: int) -> list[LimitUse]:
-        """Return all limits, and how many jobs hold and wait for each, counting to *most*."""
-        rows = await connection.fetch(self._sql["list_limits"], most)
-        return [LimitUse(**dict(row.items())) for row in rows]
 
     async def notify(self, connection: Connection, channel: str, messages: Sequence[str]) -> None:
         """Send *messages* to all sessions that listen on *channel*."""

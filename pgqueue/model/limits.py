@@ -1,0 +1,66 @@
+"""Limits as operators read them: how much is in use, what waits, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class LimitUse:
+    """A limit, and how much of it is in use, over all of its keys."""
+
+    name: str
+    slots: int | None
+    """How many jobs of each key run at once. None: any number."""
+    when_full: Literal["wait", "drop", "replace"]
+    declared: int | None
+    """Its slots as code declared them first. None: no code has."""
+    in_use: int
+    """Jobs that it has let through and that have not ended."""
+    waiting: int
+    """Jobs that wait for it."""
+    waits_since: datetime | None
+    """Since when the first of them has waited, besides those in paused queues. None: none waits."""
+    is_exact: bool
+    """Whether both numbers are counted, over all of its keys. Large numbers are estimates."""
+    edited_at: datetime | None
+    """When an operator changed it. None: it is as code declared it first."""
+    actor: str | None
+    reason: str | None
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LimitKey:
+    """One key of a limit, and how much of it is in use. The key of a limit without keys is empty."""
+
+    key: str
+    in_use: int
+    """Jobs that it has let through and that have not ended, counted to 1,000."""
+    waiting: int
+    """Jobs that wait for it, counted to 1,000."""
+    waits_since: datetime | None
+    """Since when the first of them has waited. None: none waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitKeyPage:
+    """Some keys of a limit, and the cursor of the next page."""
+
+    keys: Sequence[LimitKey]
+    cursor: str | None
+    """None: it is the last page."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitJobs:
+    """The jobs at one key of a limit."""
+
+    holders: Sequence[UUID]
+    """Jobs that it has let through and that have not ended, oldest first."""
+    waiting: Sequence[UUID]
+    """Jobs that wait for it, in their turn."""

@@ -1,3 +1,0 @@
--- set_limit: have limit $1 let $2 jobs of each key run at once, null: any number; $3 asked for it.
-
-select pgqueue.set_limit($1, $2, $3)
