@@ -50,7 +50,7 @@ from pgqueue.events.observers import Observer, Observers
 from pgqueue.flow.backpressure import Depths, check_max_depth
 from pgqueue.flow.limits import Limit, LimitBy, Limits, WhenFull, read_limits
 from pgqueue.logs import HEARD, HEARD_IF_VERBOSE, TransitionLog
-from pgqueue.model.checks import MAX_TASK_LENGTH, integer, positive_seconds, shown, text
+from pgqueue.model.checks import MAX_TASK_LENGTH, Duration, integer, positive_seconds, shown, text
 from pgqueue.model.unset import UNSET, Unset
 from pgqueue.options.declared import TaskOptions
 from pgqueue.options.levels import read_options
@@ -273,21 +273,26 @@ class PgQueue(
         *,
         max_depth: int | Unset | None = UNSET,
         slots: int | None = None,
+        ageing: Duration | None = None,
         **options: Unpack[TaskOptions],
     ) -> None:
         """Declare a queue, and the options of its jobs, which their task and call can override.
 
         *max_depth*: enqueueing raises QueueFullError once this many jobs are pending in the queue; None:
         never, whatever the PgQueue's own limit. Scheduled, retried and requeued jobs are accepted. *slots*:
-        at most this many of its jobs run at once, over all workers; None: any number.
+        at most this many of its jobs run at once, over all workers; None: any number. *ageing*: workers that
+        declare it raise a pending job by one of the queue's priorities for each such time that it has waited,
+        in seconds or as a timedelta; None: it may wait for ever behind jobs of higher priorities.
         """
         read_options("queue", {"queue": name}, Level.CALL)
         if "queue" in options:
             raise InvalidOptionError(f"queue {name!r}: a queue's options cannot name a queue")
         level = read_options(f"queue {name!r}", options, Level.QUEUE)
         limit = max_depth if isinstance(max_depth, Unset) else check_max_depth(f"queue {name!r}", max_depth)
+        raised_after = None if ageing is None else positive_seconds(f"queue {name!r}: ageing", ageing)
         of_queue = None if slots is None else self._limits.set_queue(name, slots)
         self.registry.set_queue(name, level)
+        self.registry.set_ageing(name, raised_after)
         if of_queue is not None:
             self._reader.limit_queue(name, of_queue)
         if not isinstance(limit, Unset):

@@ -424,6 +424,15 @@ class JobsUnblocked:
 
 
 @dataclass(frozen=True, slots=True)
+class JobsRaised:
+    """Pending jobs of a queue have waited so long that their priority was raised: see `PgQueue.queue`."""
+
+    queue: str
+    counts: Mapping[int, int]
+    """How many jobs were raised to each priority."""
+
+
+@dataclass(frozen=True, slots=True)
 class JobsExpired:
     """Waiting jobs were not started before they expired, and never will be."""
 
@@ -476,6 +485,7 @@ Event = (
     | JobsReplaced
     | JobsPromoted
     | JobsUnblocked
+    | JobsRaised
     | JobsExpired
     | WorkErrorIsolated
     | StraysFound

@@ -25,6 +25,7 @@ from pgqueue.events.kinds import (
     JobsClaimed,
     JobsEnqueued,
     JobsExpired,
+    JobsRaised,
     JobsRescued,
     LoopTurned,
     StraysFound,
@@ -60,6 +61,7 @@ HEARD: Final = (
     DeadLettersEntered,
     JobsCancelled,
     JobsExpired,
+    JobsRaised,
     WorkErrorIsolated,
     StraysFound,
 )
@@ -100,6 +102,7 @@ class EventCounts:
             JobsExpired: declared.JOBS_EXPIRED.counter(registry),
         }
         self._errors = declared.WORK_ERRORS.counter(registry)
+        self._raised = declared.JOBS_RAISED.counter(registry)
         self._strays = declared.STRAYS.counter(registry)
         self._rescued = declared.JOBS_RESCUED.counter(registry)
         for outcome in ("requeued", "failed"):
@@ -138,6 +141,8 @@ class EventCounts:
             case JobsRescued():
                 self._rescued.labels("requeued").inc(event.requeued)
                 self._rescued.labels("failed").inc(len(event.failed))
+            case JobsRaised():
+                self._raised.labels(*self._cap.of(event.queue)).inc(sum(event.counts.values()))
             case WorkErrorIsolated():
                 self._errors.labels(event.doing).inc()
             case StraysFound():

@@ -98,6 +98,13 @@ STRAYS: Final = Declaration(
 JOBS_EXPIRED: Final = Declaration(
     "pgqueue_jobs_expired_total", "counter", (), "Jobs that expired before a worker claimed them"
 )
+JOBS_RAISED: Final = Declaration(
+    "pgqueue_jobs_raised_total",
+    "counter",
+    ("queue",),
+    "Pending jobs whose priority this process raised because they had waited for as long as the `ageing` of "
+    "their queue says",
+)
 JOBS_CANCELLED: Final = Declaration(
     "pgqueue_jobs_cancelled_total", "counter", (), "Waiting jobs that this process cancelled"
 )
@@ -268,6 +275,7 @@ OF_A_PROCESS: Final = (
         JOBS_RESCUED,
         JOBS_EXPIRED,
         JOBS_CANCELLED,
+        JOBS_RAISED,
         DEAD_LETTERS,
         BATCH_JOBS,
         BATCH_TIME,

@@ -119,6 +119,8 @@ class Job:
     """When the job was read."""
     waits_for_limit: str | None = None
     """The limit that a blocked job waits for: its name. None: it waits for none, or is not blocked."""
+    raised_to: int | None = None
+    """The priority that a pending job was raised to because it has waited (`ageing`); None: it was not."""
     max_attempts: int | None = None
     """The maximum number of attempts; None without a limit, or if this process does not declare the task."""
     undecodable: Mapping[str, str] = field(default_factory=dict)

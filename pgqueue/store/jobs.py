@@ -180,6 +180,7 @@ def job_of(row: Record) -> Job:
         options=json.read("options", _object, {}),
         read_at=row["read_at"],
         waits_for_limit=row["waits_for_limit"],
+        raised_to=row["raised_to"],
         undecodable=json.undecodable,
     )
 

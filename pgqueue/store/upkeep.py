@@ -136,6 +136,16 @@ class UpkeepStatements(Statements):
         """End a chore, and let it rest for *seconds*."""
         await connection.execute(self._sql["end_chore"], name, holder, timedelta(seconds=seconds))
 
+    async def raise_waiting(
+        self, connection: Connection, queue: str, seconds: float, limit: int
+    ) -> dict[int, tuple[int, int]]:
+        """Raise jobs of a queue by a priority for each *seconds* seconds that they have waited.
+
+        Returns, by lane, the priority that jobs have now, and how many.
+        """
+        rows = await connection.fetch(self._sql["raise_waiting"], queue, seconds, limit)
+        return {row["lane"]: (row["priority"], row["jobs"]) for row in rows}
+
     async def find_day_partitions(self, connection: Connection, seconds: float) -> list[Partition]:
         """Return the daily partitions, oldest first."""
         rows = await connection.fetch(self._sql["find_day_partitions"], timedelta(seconds=seconds))

@@ -24,6 +24,8 @@ class Registry:
         self._policies: dict[tuple[str, str], Policy] = {}
         self._log_shares: dict[tuple[str, str], float] = {}
         self._at_run_time: Mapping[str, Options] = {}
+        self.ageing: dict[str, float] = {}
+        """The queues whose waiting jobs are raised, each with the seconds after which that is done."""
 
     def add(self, task: TaskDefinition) -> None:
         """Add *task*. Raises DuplicateTaskError, InvalidOptionError."""
@@ -56,6 +58,13 @@ class Registry:
             raise
         self._policies.clear()
         self._log_shares.clear()
+
+    def set_ageing(self, queue: str, seconds: float | None) -> None:
+        """Have jobs of *queue* raised for each so many seconds that they wait; None: never."""
+        if seconds is None:
+            self.ageing.pop(queue, None)
+        else:
+            self.ageing[queue] = seconds
 
     def set_at_run_time(self, options: Mapping[str, Options]) -> None:
         """Apply *options*, by task, to the attempts of tasks, over those of their declarations."""

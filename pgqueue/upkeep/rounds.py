@@ -25,6 +25,7 @@ from pgqueue.events.kinds import WorkErrorIsolated
 from pgqueue.events.observers import Observers
 from pgqueue.own_tasks import was_asked
 from pgqueue.tasks.registry import Registry
+from pgqueue.upkeep.ageing import Ageing
 from pgqueue.upkeep.attending import Attending, Attends, Sweeping, SweepingGates
 from pgqueue.upkeep.cancelling import Attempts, Cancelling
 from pgqueue.upkeep.chore import TICK, Chore
@@ -66,6 +67,7 @@ def chores_of(
         *scheduling,
         Reconfiguring(tools, registry),
         Cancelling(tools, attempts),
+        Ageing(tools, registry),
         Rescuing(tools),
         Unblocking(tools),
         Attending(tools, attender),

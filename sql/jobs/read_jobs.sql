@@ -16,6 +16,10 @@ select id, status::text, queue, priority, task, arguments::text, attempt, losses
              -- Not by an equality: the index of what waits would be searched.
              and pgqueue.key_id(record.gates[2 * number - 1], record.gates[2 * number]) is not distinct from blocked.gate
            limit 1
-       ) end as waits_for_limit
+       ) end as waits_for_limit,
+       case when status = 'pending' then (
+           select lane.priority from pgqueue.ready join pgqueue.lane on lane.id = ready.lane
+           where ready.job_id = job.id and lane.priority > job.priority
+       ) end as raised_to
 from unnest($1::uuid[]) as wanted (job_id)
 cross join lateral (select * from pgqueue.jobs where jobs.id = wanted.job_id offset 0) as job

@@ -249,6 +249,8 @@ async def test_a_worker_works_while_all_statements_of_its_upkeep_fail_and_says_w
     pgq.observe(heard.append, WorkErrorIsolated)  # type: ignore[arg-type]
     store = inside.store(pgq)
 
+    pgq.queue("default", ageing=3600)
+
     @pgq.schedule(every=3600)
     @pgq.task
     async def work() -> str:

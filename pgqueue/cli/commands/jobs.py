@@ -149,6 +149,12 @@ def describe_change(job: Job) -> str:
     return plain(", ".join(parts))
 
 
+def _priority(job: Job) -> str | None:
+    if job.raised_to is not None:
+        return f"{job.priority}, raised to {job.raised_to} because it has waited"
+    return str(job.priority) if job.priority else None
+
+
 def describe_job(job: Job, attempts: Sequence[Attempt], actions: Sequence[Action]) -> list[str]:
     """Return everything known about a job, as lines."""
     facts = {
@@ -156,7 +162,7 @@ def describe_job(job: Job, attempts: Sequence[Attempt], actions: Sequence[Action
         "status": job.status.value,
         "task": job.task,
         "queue": job.queue,
-        "priority": str(job.priority) if job.priority else None,
+        "priority": _priority(job),
         "created": moment(job.created_at),
         "run at": known(moment, job.run_at),
         "next run": known(moment, job.next_run_at) if job.status is JobStatus.SCHEDULED else None,
