@@ -22,7 +22,12 @@ from pgqueue import forks
 logger = logging.getLogger("pgqueue.supervisor")
 
 RESTART_PAUSES = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
-"""Seconds before a process that died is restarted; the last pause repeats."""
+"""Seconds before a process that ended by itself is restarted; the last pause repeats."""
+KILLED_PAUSES = (0.2, 0.5, 1.0, 2.0)
+"""The same for one that a signal ended. Nothing says that its program is broken, and a job that kills its
+process is failed after some losses: those that are left must not wait for their rescuer."""
+ALONE_PAUSES = (0.2, 1.0, 2.0, 5.0)
+"""The same where no other process is running: one of them always tries."""
 HEALTHY_AFTER = 60.0
 """Seconds after which a process counts as healthy: after it ends, the pauses start over."""
 
@@ -98,7 +103,11 @@ class Supervisor:
         self._processes = processes
         self._attach = attach
         self._children: set[asyncio.subprocess.Process] = set()
+        self._running = 0
+        """Processes that are running, or being started."""
         self._stopping = anyio.Event()
+        self._changed = anyio.Event()
+        """Set, and replaced, when a process has ended and when it is to stop."""
         self._has_failed = False
         self._pipe = -1
 
@@ -110,32 +119,41 @@ class Supervisor:
         self._pipe, held = os.pipe()
         with on_signals(self._stop, self._terminate), os.fdopen(self._pipe), os.fdopen(held, "w"):
             async with anyio.create_task_group() as group:
-                for _ in range(self._processes):
-                    group.start_soon(self._keep)
+                for place in range(1, self._processes + 1):
+                    group.start_soon(self._keep, place)
         return not self._has_failed
 
     def _stop(self) -> None:
         self._stopping.set()
+        self._tell_changed()
         self._terminate()
+
+    def _tell_changed(self) -> None:
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
 
     def _terminate(self) -> None:
         for child in self._children:
             with contextlib.suppress(ProcessLookupError):
                 child.terminate()
 
-    async def _keep(self) -> None:
-        pauses = chain(RESTART_PAUSES, repeat(RESTART_PAUSES[-1]))
+    async def _keep(self, place: int) -> None:
+        """Keep one process running, whose pauses end at a *place* of its own among those of the others."""
+        failures = 0
         while not self._stopping.is_set():
             started_at = time.monotonic()
             try:
                 code = await self._run_child()
             except OSError as error:
                 # No memory or descriptor is free, or the program is being replaced. The others go on.
-                pause = next(pauses)
+                failures += 1
+                pause, at_least = self._pauses(failures, place, RESTART_PAUSES)
                 logger.error(  # what fails is a call of the system: its stack says nothing
-                    "a worker process cannot be started (%s); trying again in %g s", error, pause
+                    "a worker process cannot be started (%s); trying again in %g s",
+                    error,
+                    pause if self._running else at_least,
                 )
-                await self._pause(pause)
+                await self._pause(pause, at_least)
                 continue
             if self._stopping.is_set():
                 if code not in (*STOPPED, RECYCLE):
@@ -146,24 +164,49 @@ class Supervisor:
                 logger.warning("a worker process was blocked by a handler; starting another")
                 continue
             if time.monotonic() - started_at >= HEALTHY_AFTER:
-                pauses = chain(RESTART_PAUSES, repeat(RESTART_PAUSES[-1]))
-            pause = next(pauses)
+                failures = 0
+            failures += 1
+            pause, at_least = self._pauses(failures, place, KILLED_PAUSES if code < 0 else RESTART_PAUSES)
             logger.error(
-                "a worker process ended with %s; starting another in %g s", forks.how_ended(code), pause
+                "a worker process ended with %s; starting another in %g s",
+                forks.how_ended(code),
+                pause if self._running else at_least,
             )
-            await self._pause(pause)
+            await self._pause(pause, at_least)
 
-    async def _pause(self, seconds: float) -> None:
-        """Wait before a process is started anew. One that is stopped meanwhile has ended by its error."""
-        with anyio.move_on_after(seconds):
-            await self._stopping.wait()
-            self._has_failed = True
+    def _pauses(self, failures: int, place: int, pauses: Sequence[float]) -> tuple[float, float]:
+        """Return the seconds to pause after so many *failures* in a row, and after which to start if alone.
+
+        Processes that end together, because of the same thing, are not all away together.
+        """
+        pause = pauses[min(failures, len(pauses)) - 1] * place / self._processes
+        at_least = min(pause, ALONE_PAUSES[min(failures, len(ALONE_PAUSES)) - 1])
+        return pause, at_least
+
+    async def _pause(self, seconds: float, at_least: float) -> None:
+        """Wait before a process is started anew; no longer than *at_least* while no other one is running.
+
+        One that is stopped meanwhile has ended by its error.
+        """
+        began_at = time.monotonic()
+        while not self._stopping.is_set():
+            left = began_at + (seconds if self._running else at_least) - time.monotonic()
+            if left <= 0:
+                return
+            with anyio.move_on_after(left):
+                await self._changed.wait()
+        self._has_failed = True
 
     async def _run_child(self) -> int:
-        if self._attach is None:
-            return await self._run_command(self._command, (self._pipe,))
-        async with self._attach() as (option, descriptor):
-            return await self._run_command((*self._command, option), (self._pipe, descriptor))
+        self._running += 1
+        try:
+            if self._attach is None:
+                return await self._run_command(self._command, (self._pipe,))
+            async with self._attach() as (option, descriptor):
+                return await self._run_command((*self._command, option), (self._pipe, descriptor))
+        finally:
+            self._running -= 1
+            self._tell_changed()
 
     async def _run_command(self, command: Sequence[str], descriptors: Sequence[int]) -> int:
         # A process group of its own: Ctrl-C in a terminal signals the whole group. A child would receive it

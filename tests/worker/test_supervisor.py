@@ -31,7 +31,8 @@ ENDS: dict[str, tuple[str, str]] = {
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have what ended started again at once, and then only after a long time."""
-    monkeypatch.setattr(supervising, "RESTART_PAUSES", (0.01, 0.01, 600.0))
+    for pauses in ("RESTART_PAUSES", "KILLED_PAUSES", "ALONE_PAUSES"):
+        monkeypatch.setattr(supervising, pauses, (0.01, 0.01, 600.0))
 
 
 @asynccontextmanager
@@ -119,6 +120,49 @@ async def test_each_signal_reaches_the_processes_and_their_ends_are_the_supervis
         done, _ = await asyncio.wait((run,), timeout=0.3)
         assert not done
         assert await stopped(run) is True
+
+
+@pytest.mark.contract("F8")
+async def test_one_process_always_tries_while_the_others_pause_and_their_pauses_end_one_after_the_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervising, "RESTART_PAUSES", (600.0,))
+    monkeypatch.setattr(supervising, "ALONE_PAUSES", (0.01,))
+    sign, mended = tmp_path / "sign", tmp_path / "mended"
+    program = f"{NOTE}\nos.path.exists({str(mended)!r}) or sys.exit(1)\ntime.sleep(600)"
+
+    async with running(Supervisor([sys.executable, "-c", program, str(sign)], 3)) as run:
+        # All three have ended, and would be away for minutes.
+        await eventually(has_started(sign, 6))
+        mended.touch()
+        before = len(lines_of(sign))
+        await eventually(has_started(sign, before + 1))
+        await eventually(lambda: alive(int(lines_of(sign)[-1])))
+        assert "in 200 s" in caplog.text or "in 400 s" in caplog.text
+        await stopped(run)
+
+
+@pytest.mark.contract("F8")
+async def test_what_a_signal_ended_is_started_anew_soon_however_often(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervising, "RESTART_PAUSES", (600.0,))
+    monkeypatch.setattr(supervising, "KILLED_PAUSES", (0.01,))
+    sign = tmp_path / "sign"
+
+    async with running(Supervisor([sys.executable, "-c", f"{NOTE}time.sleep(600)", str(sign)], 2)) as run:
+        for times in range(2, 8):
+            await eventually(has_started(sign, times))
+            # The one that has run for longest: another one is always running.
+            os.kill(int(lines_of(sign)[times - 2]), signal.SIGKILL)
+        await eventually(has_started(sign, 8))
+        assert caplog.text.count("ended with signal SIGKILL") == 6
+        await stopped(run)
+
+
+async def alive(pid: int) -> bool:
+    os.kill(pid, 0)
+    return True
 
 
 def logged(caplog: pytest.LogCaptureFixture, text: str) -> Callable[[], Awaitable[bool]]:
