@@ -17,11 +17,6 @@ outcome as materialized (
     join unnest($2::uuid[], $3::text[], $5::text[], $6::json[])
         as given (job_id, status, reason, error) on given.job_id = ended.job_id
 ),
-history as (
-    insert into pgqueue.attempt (job_id, attempt, started_at, worker, version, reason, error)
-    select job_id, attempt, started_at, $4, (select lease.version from pgqueue.lease where lease.id = $1), reason, error
-    from outcome where status <> 'expired'
-),
 over as (
     update pgqueue.job
     set status       = outcome.status,
@@ -35,6 +30,12 @@ over as (
     where job.id = outcome.job_id
       and job.id = any($2::uuid[])
     returning job.id, job.hooks
+),
+history as (
+    -- Behind the record: what enters the dead letters reads there that the job has failed.
+    insert into pgqueue.attempt (job_id, attempt, started_at, worker, version, reason, error)
+    select job_id, attempt, started_at, $4, (select lease.version from pgqueue.lease where lease.id = $1), reason, error
+    from outcome where status <> 'expired' and job_id = any(array(select id from over))
 ),
 settled as materialized (
     select case when count(hooks) > 0

@@ -40,10 +40,6 @@ judged as materialized (
           where running.job_id = $1 and running.lease_id is distinct from $5 and lease.expires_at > now()
       )
 ),
-history as (
-    insert into pgqueue.attempt (job_id, attempt, started_at, worker, reason, error)
-    select id, attempt, started_at, $4, $2, $3::json from judged
-),
 over as (
     update pgqueue.job
     set status = 'failed', completed_at = now(), attempt = nullif(judged.attempt, 0), worker = $4, reason = $2,
@@ -52,6 +48,11 @@ over as (
     where job.id = judged.id
       and job.id = $1
     returning job.id, job.hooks
+),
+history as (
+    -- Behind the record: see fail.
+    insert into pgqueue.attempt (job_id, attempt, started_at, worker, reason, error)
+    select id, attempt, started_at, $4, $2, $3::json from judged where id = any(array(select id from over))
 ),
 settled as materialized (
     select case when count(hooks) > 0

@@ -55,10 +55,6 @@ requeued as (
     -- One that stands there already is pending already.
     on conflict do nothing
 ),
-history as (
-    insert into pgqueue.attempt (job_id, attempt, started_at, worker, version, reason, beside)
-    select job_id, attempt, started_at, worker, version, 'lost', beside from judged where started_at is not null
-),
 ended as (
     update pgqueue.job
     set status       = case when judged.is_doomed then 'cancelled'::pgqueue.job_status
@@ -78,6 +74,12 @@ ended as (
       and job.id = any(array(select job_id from held))
       and judged.started_at is not null
     returning job.id, case when judged.is_lost or judged.is_doomed then job.hooks end as hooks
+),
+history as (
+    -- Behind the record: see fail.
+    insert into pgqueue.attempt (job_id, attempt, started_at, worker, version, reason, beside)
+    select job_id, attempt, started_at, worker, version, 'lost', beside
+    from judged where job_id = any(array(select id from ended))
 ),
 settled as materialized (
     select case when count(hooks) > 0

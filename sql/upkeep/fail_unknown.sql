@@ -43,10 +43,6 @@ judged as materialized (
     from taken
     join aside on aside.id = taken.lane
 ),
-history as (
-    insert into pgqueue.attempt (job_id, attempt, reason, error)
-    select job_id, attempt, 'unknown_task', error from judged
-),
 over as (
     update pgqueue.job
     set status       = 'failed',
@@ -58,6 +54,11 @@ over as (
     where job.id = judged.job_id
       and job.id = any(array(select job_id from chosen))
     returning job.id, judged.task, job.hooks
+),
+history as (
+    -- Behind the record: see fail.
+    insert into pgqueue.attempt (job_id, attempt, reason, error)
+    select job_id, attempt, 'unknown_task', error from judged where job_id = any(array(select id from over))
 ),
 settled as materialized (
     select case when count(hooks) > 0

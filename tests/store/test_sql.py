@@ -69,6 +69,21 @@ def test_a_file_begins_with_a_sentence_that_names_its_parameters(name: str) -> N
     assert parameters(sentence) == parameters(code_of(STATEMENTS[name]))
 
 
+FAILING = [
+    name for name, text in STATEMENTS.items() if "insert into pgqueue.attempt" in text and "'failed'" in text
+]
+
+
+@pytest.mark.contract("F10")
+@pytest.mark.parametrize("name", [*FAILING, "fail"])
+def test_what_fails_jobs_writes_the_record_before_the_attempt(name: str) -> None:
+    """The attempt enters the dead letters by what its record says."""
+    [record] = re.findall(r"^(\w+) as \(\n    update pgqueue\.job\n", code_of(STATEMENTS[name]), re.MULTILINE)
+    attempt = re.split(r"\n\),?\n", code_of(STATEMENTS[name]).partition("insert into pgqueue.attempt")[2])[0]
+
+    assert f"any(array(select id from {record}))" in attempt
+
+
 def test_every_statement_is_used_by_its_name_and_no_other_is() -> None:
     sources = {path: path.read_text(encoding="utf-8") for path in (ROOT / "pgqueue").rglob("*.py")}
 
