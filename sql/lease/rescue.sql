@@ -21,7 +21,7 @@ judged as materialized (
     select taken.*, lease.worker, lease.version, lease.beside, job.task,
            least(taken.losses, 2147483646) + (taken.started_at is not null)::integer as losses_now,
            taken.started_at is not null and (
-               select allowed = 0 or lease.beside = 0 and allowed <= (
+               select allowed = 0 or coalesce(lease.beside, 0) = 0 and allowed <= (
                    -- The losses that it had alone; of those that nobody noted it may have been the cause.
                    select count(*)
                    from (select attempt.beside from pgqueue.attempt
