@@ -206,6 +206,9 @@ class Writer:
                 async with self._database.writer() as connection:
                     attended = await self._store.attend(connection, notes, 1000)
                 notes = attended.more
+                if attended.later:
+                    # Workers look again when it is time.
+                    self._signals.publish("attend")
                 for lane in attended.lanes:
                     self._signals.publish(f"ready {lane}")
         except (asyncpg.PostgresError, *CONNECTION_ERRORS):

@@ -39,6 +39,8 @@ class Attended(NamedTuple):
     more: Sequence[int]
     lanes: Sequence[int]
     cancelled: Sequence[UUID]
+    later: Sequence[tuple[int, float]]
+    """Notes that are to be attended to in so many seconds."""
 
 
 class WorkflowRow(NamedTuple):
@@ -176,15 +178,19 @@ class WorkflowStatements(Statements):
         rows = await connection.fetch(self._sql["find_workflows"], id_list(ids))
         return {UUID(row["id"]) for row in rows}
 
-    async def find_notes(self, connection: Connection, limit: int, without: Iterable[int]) -> list[int]:
-        """Return up to *limit* notes, oldest first, except *without*."""
-        return [row["id"] for row in await connection.fetch(self._sql["find_notes"], limit, list(without))]
+    async def find_notes(
+        self, connection: Connection, limit: int, without: Iterable[int], within: float
+    ) -> list[tuple[int, float]]:
+        """Return up to *limit* notes, except *without*, that are due *within* so many seconds, and when."""
+        rows = await connection.fetch(self._sql["find_notes"], limit, list(without), within)
+        return [(row["id"], row["due"]) for row in rows]
 
     async def attend(self, connection: Connection, notes: Sequence[int] | None, most: int) -> Attended:
         """Attend to up to *most* of *notes*; None: of whatever was noted. In a transaction of its own."""
         row = await connection.fetchrow(self._sql["attend"], notes, most)
         assert row is not None
-        return Attended(row["taken"], row["more"] or (), row["lanes"], row["cancelled"])
+        later = tuple(zip(row["later"] or (), row["due"] or (), strict=True))
+        return Attended(row["taken"], row["more"] or (), row["lanes"], row["cancelled"], later)
 
     async def sweep_edges(self, connection: Connection, after: UUID, limit: int, older_than: float) -> Swept:
         """Note what ended *older_than* seconds ago, and was not counted, before the next waiting nodes."""

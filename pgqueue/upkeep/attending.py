@@ -41,6 +41,9 @@ class Attends(Protocol):
     def add(self, notes: Iterable[int]) -> None:
         """Attend to *notes*."""
 
+    def add_later(self, notes: Iterable[tuple[int, float]]) -> None:
+        """Attend to each of *notes* in so many seconds."""
+
 
 class Attending(Chore):
     """Hands over notes that nobody has attended to."""
@@ -65,8 +68,9 @@ class Attending(Chore):
         if not attender.is_idle:
             return TICK
         async with tools.link.use() as connection:
-            notes = await tools.store.find_notes(connection, LIMIT, attender.skipped)
-        attender.add(notes)
+            notes = await tools.store.find_notes(connection, LIMIT, attender.skipped, TICK)
+        attender.add(note for note, due in notes if due <= 0)
+        attender.add_later((note, due) for note, due in notes if due > 0)
         return TICK if len(notes) < LIMIT else TICK / 10
 
 

@@ -41,9 +41,10 @@ waiting as (
     insert into pgqueue.blocked (job_id, lane, gated, gate, turn)
     select id, lane, true, pgqueue.key_id(gates[1], gates[2]), pg_catalog.nextval('pgqueue.position')
     from added order by id
-    returning gate
+    returning gate, lane, turn
 ),
 fresh as (
-    insert into pgqueue.note (node_id, kind) select distinct gate, 'gate' from waiting returning id
+    insert into pgqueue.note (node_id, kind, lane, low)
+    select gate, 'gate', lane, pg_catalog.min(turn) from waiting group by gate, lane returning id
 )
 select pg_catalog.to_json(array(select id from fresh))::text

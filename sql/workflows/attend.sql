@@ -1,5 +1,6 @@
--- attend: attend to up to $2 of the notes $1, or of all that there are if $1 is null.
+-- attend: attend to up to $2 of the notes $1, or of all that are due if $1 is null.
 --
--- Returns how many were taken, the notes that follow, lanes with new ready jobs, and the jobs that were cancelled.
+-- Returns how many were taken, the notes that follow, lanes with new ready jobs, the jobs that were cancelled, and notes
+-- that are to be attended to later, in so many seconds.
 
-select taken, more, lanes, cancelled from pgqueue.attend($1::bigint[], $2)
+select taken, more, lanes, cancelled, later, due from pgqueue.attend($1::bigint[], $2)

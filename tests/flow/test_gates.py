@@ -289,8 +289,8 @@ GATES = (
 )
 RULES = {"tenant": (2, "wait"), "queue/default": (3, "wait"), "once": (1, "drop"), "newest": (1, "replace")}
 TABLES = (
-    "job, ready, running, scheduled, blocked, gate, gate_pass, note, attempt, dead_letter, action, "
-    "cancel_request, event, setting"
+    "job, ready, running, scheduled, blocked, gate, gate_state, gate_pass, note, attempt, dead_letter, "
+    "action, cancel_request, event, setting"
 )
 
 
@@ -448,6 +448,13 @@ class World:
                 assert row["gate"] not in passes
                 assert row["gate"] in ids
             held.update(gate for gate, gate_id in zip(gates, ids, strict=True) if gate_id in passes)
+        wrong = await self.db.fetch(
+            "select * from (select distinct on (gate) gate, in_use from pgqueue.gate_state "
+            "  order by gate, number desc) as newest "
+            "where in_use <> (select count(*) from pgqueue.gate_pass where gate_pass.gate = newest.gate) "
+            "  + coalesce((select sum(released) from pgqueue.note where node_id = newest.gate), 0)"
+        )
+        assert not wrong
         for gate, count in held.items():
             assert count <= max(self.allowed[gate[0]], held_before.get(gate, 0)), gate
         return dict(held)
@@ -473,6 +480,7 @@ class World:
         for _ in range(200):
             await self.wake(0)
             await connection.execute("update pgqueue.scheduled set scheduled_at = now()")
+            await connection.execute("update pgqueue.note set due_at = null where due_at is not null")
             await self.holder.store.promote(connection, 100)
             for job_id in await self.db.fetch(
                 "select job_id from pgqueue.blocked where gate is null and waits is null"

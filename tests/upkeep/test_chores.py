@@ -208,6 +208,9 @@ class Idle:
     def add(self, notes: Iterable[int]) -> None:
         """See Attends."""
 
+    def add_later(self, notes: Iterable[tuple[int, float]]) -> None:
+        """See Attends."""
+
 
 @pytest.mark.parametrize("kind", [Reconfiguring, Cancelling, Attending])
 async def test_a_request_calls_for_the_chores_that_heed_it(

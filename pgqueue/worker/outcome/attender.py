@@ -11,9 +11,11 @@ any worker, `upkeep/attending`, hands over again what it finds.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import time
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -34,6 +36,8 @@ logger = logging.getLogger("pgqueue.worker")
 
 MOST: Final = 1000
 """Notes of one transaction."""
+TOGETHER: Final = 0.01
+"""Seconds: those that are due within it are attended to at once."""
 DOING: Final = "attending to workflows"
 REASON: Final = "upstream_failed"
 """Why a job is cancelled that waited for one that did not succeed."""
@@ -49,6 +53,8 @@ class Attender:
         self._link = link
         self._observers = observers
         self._waiting: dict[int, None] = {}
+        self._later: list[tuple[float, int]] = []
+        """A heap of notes that are not to be attended to before a monotonic time: of limits by rate."""
         self._stuck: dict[int, Stuck] = {}
         """Notes that cannot be attended to, and are skipped for a while."""
         self._wakeup = asyncio.Event()
@@ -73,6 +79,13 @@ class Attender:
             self._idle.clear()
             self._wakeup.set()
 
+    def add_later(self, notes: Iterable[tuple[int, float]]) -> None:
+        """Attend to each of the committed *notes* in so many seconds."""
+        now = time.monotonic()
+        for note, seconds in notes:
+            heapq.heappush(self._later, (now + seconds, note))
+            self._wakeup.set()
+
     async def flush(self) -> None:
         """Wait until all that was handed over was attended to, or has failed."""
         await self._idle.wait()
@@ -83,11 +96,23 @@ class Attender:
             if not self._waiting:
                 self._wakeup.clear()
                 self._idle.set()
-                await self._wakeup.wait()
+                await self._sleep()
             notes = list(self._waiting)[:MOST]
             for note in notes:
                 del self._waiting[note]
-            await self._attend(notes)
+            if notes:
+                await self._attend(notes)
+
+    async def _sleep(self) -> None:
+        """Wait until there are notes, or one is due."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._later[0][0] - time.monotonic() if self._later else None):
+                await self._wakeup.wait()
+        now = time.monotonic() + TOGETHER
+        while self._later and self._later[0][0] <= now:
+            self._waiting[heapq.heappop(self._later)[1]] = None
+        if self._waiting:
+            self._idle.clear()
 
     async def _attend(self, notes: Sequence[int]) -> None:
         """Attend to notes, in parts if that fails, so that one that cannot be attended to stops no other."""
@@ -109,6 +134,7 @@ class Attender:
         for note in notes:
             self._stuck.pop(note, None)
         self.add(attended.more)
+        self.add_later(attended.later)
         if self.announcer is not None and (attended.cancelled or attended.lanes):
             self.announcer.committed(ended=attended.cancelled, ready=attended.lanes)
         if cancelled:
