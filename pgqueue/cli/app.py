@@ -18,6 +18,7 @@ from pgqueue.cli.commands.dead import dead
 from pgqueue.cli.commands.demo import INTERRUPTED, demo
 from pgqueue.cli.commands.enqueue import enqueue
 from pgqueue.cli.commands.jobs import list_jobs, show_job
+from pgqueue.cli.commands.limits import limits
 from pgqueue.cli.commands.monitoring import monitoring
 from pgqueue.cli.commands.queues import pause, queues, resume
 from pgqueue.cli.commands.roles import roles
@@ -117,6 +118,7 @@ app.command()(top)
 app.add_typer(dead, name="dead")
 app.add_typer(workflow, name="workflow")
 app.add_typer(schedules, name="schedules")
+app.add_typer(limits, name="limits")
 app.add_typer(monitoring, name="monitoring")
 app.command()(web)
 app.command()(demo)

@@ -10,10 +10,8 @@ from pgqueue.errors import LimitNotFoundError
 from pgqueue.flow.limits import MAX_KEY, slots_of
 from pgqueue.model.checks import check_notes, integer, storable, text
 from pgqueue.model.filters import check_limit, decode_cursor, encode_cursor
-from pgqueue.model.limits import LimitJobs, LimitKey, LimitKeyPage, LimitUse
+from pgqueue.model.limits import MAX_LIMIT_NAME, LimitJobs, LimitKey, LimitKeyPage, LimitUse
 
-MAX_LIMIT_NAME: Final = 300
-"""Characters of a limit's name; that of a queue's limit has "queue/" before it."""
 MOST: Final = 1000
 MOST_BUSY: Final = 100
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 from uuid import UUID
+
+MOST_OF_KEY: Final = 1000
+"""Jobs that are counted of one key."""
+
+MAX_LIMIT_NAME: Final = 300
+"""Characters of a limit's name; that of a queue's limit has "queue/" before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,19 @@ class LimitUse:
     actor: str | None
     reason: str | None
     changed_at: datetime
+
+    @property
+    def allows(self) -> str:
+        """What it lets through, in words."""
+        return "any number" if self.slots is None else f"{self.slots:,} at once"
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """What an operator is to see at once: "edited", "holds back"."""
+        return (
+            *(("edited",) if self.edited_at is not None else ()),
+            *(("holds back",) if self.waits_since is not None else ()),
+        )
 
 
 @dataclass(frozen=True, slots=True)

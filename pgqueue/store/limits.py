@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from pgqueue.model.limits import LimitJobs, LimitKey, LimitUse
+from pgqueue.model.limits import MOST_OF_KEY, LimitJobs, LimitKey, LimitUse
 from pgqueue.store.base import Statements
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ MOST_KEYS: Final = 4000
 """Keys of all limits together that a list of limits looks at."""
 MOST_JOBS: Final = 10_000
 """Jobs of all limits together that a list of limits counts."""
-MOST_OF_KEY: Final = 1000
-"""Jobs that are counted of one key."""
 KEYS_SEARCHED: Final = 1000
 """Keys among which those that most jobs wait for are looked for."""
 SAMPLE_BLOCKS: Final = 100

@@ -37,9 +37,10 @@ Action = Literal[
 """What a request asks for. All but "read" change something."""
 
 Authorize = Callable[[Request, Action, str], bool | Awaitable[bool]]
-"""Whether a request may do an action to a resource: "job:ID", "workflow:ID", "schedule:NAME", "queue:NAME",
-"task:NAME", or a collection: "jobs", "workflows", "schedules", "dead_letters", "queues", "tasks", "workers",
-"metrics", "openapi". A collection spans all owners, and so do a workflow and a schedule.
+"""Whether a request may do an action to a resource: "job:ID", "workflow:ID", "schedule:NAME", "limit:NAME",
+"queue:NAME", "task:NAME", or a collection: "jobs", "workflows", "schedules", "limits", "dead_letters",
+"queues", "tasks", "workers", "metrics", "openapi". A collection spans all owners, and so do a workflow, a
+schedule and a limit. Changing a limit, and returning it to what code declared, is "configure".
 A submission is asked about as "enqueue" of "jobs", of its "task:NAME", and of the "queue:NAME" and the
 "priority:NUMBER" that it names. Making a schedule is "configure" of "schedules" and of its "schedule:NAME",
 and changing one of the latter; both are asked about the call as a submission is. A tick now is "enqueue"."""

@@ -71,6 +71,7 @@ async def fill(pgq: PgQueue) -> None:
         await chord([work.s(), work.si("failed")], work.si()).enqueue()
         await pgq.schedules.create("nightly", work.s(), every=3600)
         await pgq.schedules.run_now("nightly")
+        await pgq.set_limit("tenant", slots=3)
 
 
 @pytest.fixture(scope="module")

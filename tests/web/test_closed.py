@@ -46,7 +46,14 @@ async def test_without_the_token_nothing_but_health_is_readable(
     app = status_app(pgq, **options)  # type: ignore[arg-type]  # strings
     answers: dict[tuple[str, str], int] = {}
     async with client_of(app, headers=WAYS[way]) as client:
-        names = {"id": uuid4(), "queue": "mail", "task": "send", "fingerprint": "abc", "schedule": "nightly"}
+        names = {
+            "id": uuid4(),
+            "queue": "mail",
+            "task": "send",
+            "fingerprint": "abc",
+            "schedule": "nightly",
+            "limit": "tenant",
+        }
         for method, path in routes_of(app, names):
             response = await client.request(method, path)
             answers[method, path] = response.status_code

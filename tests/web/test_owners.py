@@ -91,7 +91,14 @@ def spans(path: str) -> bool:
 
 async def answers(app: Starlette, user: str, job: UUID) -> dict[tuple[str, str], tuple[int, str, Any]]:
     """Return what *user* gets of every route: status, body and headers, without the id."""
-    names = {"id": job, "queue": "mail", "task": "fail", "fingerprint": "abc", "schedule": "nightly"}
+    names = {
+        "id": job,
+        "queue": "mail",
+        "task": "fail",
+        "fingerprint": "abc",
+        "schedule": "nightly",
+        "limit": "tenant",
+    }
     found = {}
     async with as_user(app, user) as client:
         for method, path in routes_of(app, names):

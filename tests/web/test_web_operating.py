@@ -556,6 +556,10 @@ async def test_without_the_token_nothing_is_changed_or_seen(pgq: PgQueue) -> Non
                 ("POST", "/schedules/nightly/pause"),
                 ("POST", "/schedules/nightly/resume"),
                 ("POST", "/schedules/nightly/run"),
+                ("GET", "/limits"),
+                ("GET", "/limits/tenant"),
+                ("PUT", "/limits/tenant"),
+                ("DELETE", "/limits/tenant"),
             ]
         }
 

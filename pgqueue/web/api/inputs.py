@@ -57,6 +57,11 @@ def _moment(value: object) -> object:
         raise ValueError(problem) from None
 
 
+def _whole(value: object) -> object:
+    # A number without a fraction is an integer of JSON Schema, however it is written.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 Moment = Annotated[
     datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
@@ -69,8 +74,10 @@ Positive = Annotated[float, Field(ge=MIN_SECONDS, le=MAX_SECONDS)]
 Delay = Annotated[float, Field(ge=-MAX_SECONDS, le=MAX_SECONDS)]
 HeaderValue = Annotated[str, Field(min_length=1, max_length=MAX_HEADER_LENGTH, pattern=r"^[^\x00]*$")]
 Some = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
-Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
-Priority = Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY)]
+WHOLE: Final = BeforeValidator(_whole)
+"""Behind the bounds of a number: before them, they would be none of its schema."""
+Count = Annotated[int, Field(ge=0, le=MAX_INTEGER), WHOLE]
+Priority = Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY), WHOLE]
 Limit = Annotated[int, Field(ge=1, le=MAX_PAGE, description="The size of a page.")]
 Cursor = Annotated[str, Field(description="The cursor of the previous page; omit it for the first page.")]
 

@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from pgqueue import __version__
 from pgqueue.model.checks import MAX_KEY_LENGTH, MAX_QUEUE_LENGTH
+from pgqueue.model.limits import MAX_LIMIT_NAME
 from pgqueue.schedules.definition import MAX_NAME
 from pgqueue.web.api.inputs import NO_NUL, NoQuery
 from pgqueue.web.api.operations import JSON, OPERATIONS, Operation, Response
@@ -27,6 +28,7 @@ PATH_PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
     "queue": {"type": "string", "minLength": 1, "maxLength": MAX_QUEUE_LENGTH, "pattern": NO_NUL},
     "task": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern": NO_NUL},
     "schedule": {"type": "string", "minLength": 1, "maxLength": MAX_NAME, "pattern": NO_NUL},
+    "limit": {"type": "string", "minLength": 1, "maxLength": MAX_LIMIT_NAME, "pattern": NO_NUL},
 }
 OF_BODIES: Final = {
     400: "The body ended early.",

@@ -9,8 +9,9 @@ from typing import Final
 from pydantic import BaseModel
 
 from pgqueue.model import documents
+from pgqueue.model.limit_documents import LimitDocument
 from pgqueue.model.schedule_documents import ScheduleDocument
-from pgqueue.web.api import inputs, outputs, schedule_inputs
+from pgqueue.web.api import inputs, limit_inputs, outputs, schedule_inputs
 from pgqueue.web.api.schemas import Shape
 
 JSON = "application/json"
@@ -59,6 +60,7 @@ NO_JOB: Final = {
 }
 NO_WORKFLOW: Final = {404: "There is no such workflow."}
 NO_SCHEDULE: Final = {404: "There is no such schedule."}
+NO_LIMIT: Final = {404: "There is no such limit."}
 ENDED: Final = {**NO_JOB, 409: "The job has already ended."}
 NO_STREAM: Final = {501: "Event streams are not installed.", 503: "Too many streams, or no database."}
 CANCELLED: Final = {
@@ -330,6 +332,24 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "Remove a schedule and its history; its jobs stay",
         {204: Response("The schedule was removed. One that code declares comes back.", None, None)},
         NO_SCHEDULE,
+    ),
+    "limits": Operation("List limits", _shows(outputs.Limits, **PAGED), query=limit_inputs.LimitListQuery),
+    "limit": Operation(
+        "Get a limit, with the keys that most jobs wait for, and all keys by page",
+        _shows(outputs.LimitDetails, **PAGED),
+        NO_LIMIT,
+        query=limit_inputs.LimitQuery,
+    ),
+    "change_limit": Operation(
+        "Change a limit; from then on it stays as it is set, whatever code declares",
+        _shows(LimitDocument),
+        body=limit_inputs.LimitBody,
+    ),
+    "reset_limit": Operation(
+        "Return a limit to what code declared first",
+        {204: Response("It is as declared. One that no code has declared is removed.", None, None)},
+        NO_LIMIT,
+        body=inputs.Because,
     ),
     "metrics": Operation("Get metrics for Prometheus", {200: Response("All metrics.", None, TEXT)}),
     "openapi": Operation("Describe this API", {200: Response("An OpenAPI document.")}),

@@ -19,6 +19,7 @@ from pgqueue.model.documents import (
     WorkerDocument,
 )
 from pgqueue.model.jobs import JobStatus
+from pgqueue.model.limit_documents import LimitDocument, LimitKeyDocument
 from pgqueue.model.schedule_documents import ScheduleDocument, TickDocument
 from pgqueue.model.workflow_documents import MemberDocument, WorkflowDocument
 
@@ -189,6 +190,33 @@ class ChangedWorkflow(TypedDict):
 
     changed: int
     workflow: WorkflowOverview
+
+
+class Limits(TypedDict):
+    """Limits, by name."""
+
+    limits: list[LimitDocument]
+    cursor: str | None
+    """Cursor of the next page; null on the last page."""
+    next: str | None
+    """Path of the next page."""
+
+
+class LimitDetails(LimitDocument):
+    """A limit with its keys."""
+
+    busy: list[LimitKeyDocument]
+    """The ten keys that most jobs wait for, most first. Of more than a thousand keys, some are looked at."""
+    keys: list[LimitKeyDocument]
+    """Its keys, in an order of their own; not those that nothing has used for a day."""
+    holders: list[Id] | None
+    """With `key`: up to 25 jobs that it has let through and that have not ended, oldest first. Else null."""
+    first_waiting: list[Id] | None
+    """With `key`: up to 25 jobs that wait for it, in their turn. Else null."""
+    cursor: str | None
+    """Cursor of the next page of keys; null on the last page."""
+    next: str | None
+    """Path of the next page."""
 
 
 class Schedules(TypedDict):

@@ -25,6 +25,7 @@ from pgqueue.errors import (
     JobOverError,
     JobPurgedError,
     KeyInFlightError,
+    LimitNotFoundError,
     MissingPrivilegeError,
     NotADeadLetterError,
     NotOpenError,
@@ -53,6 +54,7 @@ STATUSES: Final[Mapping[type[Exception], int]] = {
     IdempotencyConflictError: 422,
     JobNotFoundError: 404,
     ScheduleNotFoundError: 404,
+    LimitNotFoundError: 404,
     JobPurgedError: 410,
     # Of the service: it serves with a role that may only read, for example.
     MissingPrivilegeError: 403,

@@ -46,6 +46,9 @@ DONE: Final = {
     "schedule_ran": "It has ticked: its job is the first of the history.",
     "schedule_skipped": "No job was made: the one before has not ended, and its overlap forbids a second.",
     "schedule_deleted": "Deleted, with its history. Its jobs stay. What code declares comes back.",
+    "limit_changed": "Changed. It stays so, whatever code declares.",
+    "limit_reset": "Reset. It is as code declared it first.",
+    "limit_removed": "Removed: no code has declared it.",
     "stopped": "Stopped. Jobs that are already pending again stay pending.",
 }
 """What a page says after an action, by the word in its address. No other text can get there."""

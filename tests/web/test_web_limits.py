@@ -1,0 +1,149 @@
+"""Limits over HTTP and in the dashboard: listed, shown, changed and reset by those who may."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import httpx
+import pytest
+from kit.scene import MARKUP, allow
+from kit.web_client import client_of
+
+from pgqueue import PgQueue
+from pgqueue.web import status_app
+
+OWN_PAGE = {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}
+QUEUE = f"a/show?{MARKUP}\n"
+NAME = f"queue/{QUEUE}"
+PATH = f"/limits/{quote(NAME, safe='')}"
+
+pytestmark = pytest.mark.contract("P3.13")
+
+
+@pytest.fixture
+async def jobs(pgq: PgQueue) -> list[str]:
+    """Jobs of a queue with one slot, and of tenants with one each."""
+    tenant = pgq.limit("tenant", slots=1)
+    pgq.queue(QUEUE, slots=1)
+
+    @pgq.task(queue=QUEUE)
+    async def slow() -> None: ...
+
+    @pgq.task(limits=[tenant.by("name")])
+    async def work(name: str) -> None: ...
+
+    for _ in range(3):
+        await work.enqueue(MARKUP)
+    return [str((await slow.enqueue()).id) for _ in range(3)]
+
+
+@pytest.fixture
+async def client(pgq: PgQueue) -> AsyncIterator[httpx.AsyncClient]:
+    app = status_app(pgq, authorize=allow, actor=lambda _: "ann")
+    async with client_of(app, headers=OWN_PAGE) as client:
+        yield client
+
+
+async def ask(client: httpx.AsyncClient, method: str, path: str, status: int = 200, **body: Any) -> Any:
+    content: dict[str, Any] = {"json": body} if method == "PUT" else {}
+    response = await client.request(method, path, **content)
+    assert response.status_code == status, response.text
+    return response.json() if response.content else None
+
+
+async def test_limits_are_listed_shown_changed_and_reset_over_http(
+    client: httpx.AsyncClient, jobs: list[str]
+) -> None:
+    first = await ask(client, "GET", "/limits?limit=1")
+    assert [each["name"] for each in first["limits"]] == [NAME]
+    second = await ask(client, "GET", first["next"])
+    assert [(each["name"], each["waiting"]) for each in second["limits"]] == [("tenant", 2)]
+
+    shown = await ask(client, "GET", PATH)
+    assert (shown["slots"], shown["in_use"], shown["waiting"], shown["is_exact"]) == (1, 1, 2, True)
+    assert [(each["key"], each["waiting"]) for each in shown["keys"]] == [("", 2)]
+    assert (shown["busy"], shown["holders"]) == (shown["keys"], None)
+    shown = await ask(client, "GET", f"{PATH}?key=")
+    assert (shown["holders"], shown["first_waiting"]) == (jobs[:1], jobs[1:])
+
+    changed = await ask(client, "PUT", PATH, slots=2, reason="a hurry")
+    assert (changed["slots"], changed["declared"], changed["actor"], changed["reason"]) == (
+        2,
+        1,
+        "ann",
+        "a hurry",
+    )
+    assert changed["edited_at"] is not None
+    assert (await ask(client, "PUT", PATH, slots=None))["slots"] is None
+    await ask(client, "DELETE", PATH, 204)
+    assert (await ask(client, "GET", PATH))["slots"] == 1
+    await ask(client, "DELETE", "/limits/none", 404)
+    await ask(client, "GET", "/limits/none", 404)
+    for body in ({}, {"slots": 0}, {"slots": True}, {"slots": 2**40}, {"slots": 1, "x": 1}):
+        await ask(client, "PUT", PATH, 422, **body)
+    for query in ("?cursor=x", "?limit=0", "?key=%00", "?x=1"):
+        await ask(client, "GET", f"{PATH}{query}", 422)
+
+
+async def page_at(client: httpx.AsyncClient, path: str, **query: str) -> str:
+    response = await client.get(f"/dashboard{path}", params=query)
+    assert response.status_code == 200, response.text
+    assert MARKUP not in response.text
+    return response.text
+
+
+async def test_limits_are_looked_at_and_changed_in_the_dashboard(
+    pgq: PgQueue, client: httpx.AsyncClient, jobs: list[str]
+) -> None:
+    assert "No limits yet" not in await page_at(client, "/limits")
+    page = await page_at(client, "/limits/show", name=NAME)
+    assert "1 at once" in page
+    assert "Reset" not in page
+    page = await page_at(client, "/limits/key", name=NAME, key="")
+    assert all(f"/jobs/{each}" in page for each in jobs)
+    page = await page_at(client, "/limits/key", name="tenant", key=MARKUP)
+    assert "2 waiting" in page
+    assert "None." in await page_at(client, "/limits/key", name="tenant", key="none")
+
+    async def send(what: str, status: int = 303, **fields: str) -> str:
+        path = f"/dashboard/limits/{what}?{urlencode({'name': NAME})}"
+        response = await client.post(path, data=fields)
+        assert response.status_code == status, response.text
+        address = response.headers.get("location", "")
+        assert not address or (await client.get(address)).status_code == 200
+        return str(address.rpartition("done=")[2])
+
+    assert await send("set", slots="4", why="a hurry") == "limit_changed"
+    assert (await pgq.get_limit(NAME)).slots == 4
+    assert "a hurry" in await page_at(client, "/limits/show", name=NAME)
+    assert await send("set", slots="", any="1") == "limit_changed"
+    assert (await pgq.get_limit(NAME)).slots is None
+    for fields in ({"slots": "0"}, {"slots": "x"}, {}, {"slots": "3", "why": "x" * 501}):
+        await send("set", 422, **fields)
+    assert await send("reset") == "limit_reset"
+    assert await send("reset") == "nothing"
+    assert (await pgq.get_limit(NAME)).slots == 1
+    await pgq.set_limit("gone", slots=1)
+    response = await client.post("/dashboard/limits/reset?name=gone")
+    assert response.headers["location"].endswith("/limits?done=limit_removed")
+    assert (await client.get("/dashboard/limits/show?name=gone")).status_code == 404
+
+
+async def test_who_may_only_read_changes_no_limit(pgq: PgQueue, jobs: object) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def reads_only(_: object, action: str, resource: str) -> bool:
+        asked.append((action, resource))
+        return action == "read"
+
+    async with client_of(status_app(pgq, authorize=reads_only), headers=OWN_PAGE) as client:
+        await ask(client, "GET", "/limits/tenant")
+        await ask(client, "PUT", "/limits/tenant", 403, slots=3)
+        await ask(client, "DELETE", "/limits/tenant", 403)
+        for what in ("set", "reset"):
+            response = await client.post(f"/dashboard/limits/{what}?name=tenant", data={"slots": "3"})
+            assert response.status_code == 403
+    assert set(asked) == {("read", "limit:tenant"), ("configure", "limit:tenant")}
+    assert (await pgq.get_limit("tenant")).edited_at is None
