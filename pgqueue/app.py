@@ -181,7 +181,7 @@ class PgQueue(
         self._reader = CallReader(
             self.registry, codec, payload_limit=payload_limit, check_queue=self._check_declared
         )
-        self._writer = Writer(self._database, self._store, self._signals, self._depths)
+        self._writer = Writer(self._database, self._store, self._signals, self._depths, self._observers)
         self._workflow_writer = WorkflowWriter(
             self._database, self._store, self._signals, self._depths, self._limits, self._writer
         )
@@ -337,7 +337,7 @@ class PgQueue(
             raise
         kind = Writer if rights.writes else SubmittingWriter
         if type(self._writer) is not kind:
-            self._writer = kind(self._database, self._store, self._signals, self._depths)
+            self._writer = kind(self._database, self._store, self._signals, self._depths, self._observers)
         self._reads_nothing = not rights.reads
         # Who may write no jobs may write no statistics either.
         self._stats.is_refused = not rights.writes

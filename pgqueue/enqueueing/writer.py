@@ -31,6 +31,8 @@ from pgqueue.enqueueing.batch import Batch, Call, chunks
 from pgqueue.enqueueing.calls import Intake
 from pgqueue.enqueueing.lanes import Lanes
 from pgqueue.errors import KeyInFlightError
+from pgqueue.events.kinds import JobsCancelled, cancelled_by_reason
+from pgqueue.events.observers import Observers
 from pgqueue.flow.backpressure import Depth, Depths
 from pgqueue.flow.limits import Limit
 from pgqueue.store import NewJobs, Store, Template
@@ -59,8 +61,11 @@ class _NotPlainError(Exception):
 class Writer:
     """Writes the jobs of one PgQueue."""
 
-    def __init__(self, database: Database, store: Store, signals: Signals, depths: Depths) -> None:
+    def __init__(
+        self, database: Database, store: Store, signals: Signals, depths: Depths, observers: Observers
+    ) -> None:
         self._database = database
+        self._observers = observers
         self._store = store
         self._signals = signals
         self._depths = depths
@@ -205,6 +210,10 @@ class Writer:
             while notes:
                 async with self._database.writer() as connection:
                     attended = await self._store.attend(connection, notes, 1000)
+                    if attended.cancelled and self._observers.want(JobsCancelled):
+                        jobs = await self._store.read_jobs(connection, attended.cancelled)
+                        for event in cancelled_by_reason(jobs.values()):
+                            self._observers.emit(event)
                 notes = attended.more
                 if attended.later:
                     # Workers look again when it is time.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Final, Literal, NamedTuple, Protocol, TypeVar, get_args
@@ -17,7 +17,7 @@ from uuid import UUID
 
 from pgqueue.model.dead_letters import DeadLetter
 from pgqueue.model.job_error import JobError
-from pgqueue.model.jobs import JobStatus
+from pgqueue.model.jobs import Job, JobStatus
 from pgqueue.model.outcomes import Ended, Outcome, Retried, next_in, status_after
 
 logger = logging.getLogger("pgqueue.events")
@@ -381,6 +381,20 @@ class JobsCancelled:
     def job_ids(self) -> Sequence[UUID]:
         """Their ids."""
         return [job.job_id for job in self.jobs]
+
+
+REFUSED: Final = "limit"
+"""Why a job was cancelled that a full limit did not let wait."""
+
+
+def cancelled_by_reason(jobs: Iterable[Job]) -> list[JobsCancelled]:
+    """Return the events of blocked jobs that the database has cancelled, one for each reason."""
+    moved: dict[str | None, list[JobMoved]] = {}
+    for job in jobs:
+        moved.setdefault(job.reason, []).append(
+            JobMoved(job.id, job.task, job.queue, JobStatus.BLOCKED, JobStatus.CANCELLED, job.attempt)
+        )
+    return [JobsCancelled(each, reason) for reason, each in moved.items()]
 
 
 @dataclass(frozen=True, slots=True)

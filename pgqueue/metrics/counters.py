@@ -14,6 +14,7 @@ from pgqueue.app import PgQueue
 from pgqueue.background.log_writer import dropped_records
 from pgqueue.errors import ConfigurationError
 from pgqueue.events.kinds import (
+    REFUSED,
     AttemptEnded,
     AttemptsAbandoned,
     AttemptsEnded,
@@ -102,6 +103,7 @@ class EventCounts:
             JobsExpired: declared.JOBS_EXPIRED.counter(registry),
         }
         self._errors = declared.WORK_ERRORS.counter(registry)
+        self._refused = declared.JOBS_REFUSED.counter(registry)
         self._raised = declared.JOBS_RAISED.counter(registry)
         self._strays = declared.STRAYS.counter(registry)
         self._rescued = declared.JOBS_RESCUED.counter(registry)
@@ -138,6 +140,9 @@ class EventCounts:
                 self._count_ended(event.attempts)
             case AttemptsFenced() | AttemptsAbandoned() | JobsCancelled() | JobsExpired():
                 self._of_jobs[type(event)].inc(len(event.job_ids))
+                if isinstance(event, JobsCancelled) and event.reason == REFUSED:
+                    for job in event.jobs:
+                        self._refused.labels(*self._cap.of(job.task, job.queue)).inc()
             case JobsRescued():
                 self._rescued.labels("requeued").inc(event.requeued)
                 self._rescued.labels("failed").inc(len(event.failed))

@@ -108,6 +108,12 @@ JOBS_RAISED: Final = Declaration(
 JOBS_CANCELLED: Final = Declaration(
     "pgqueue_jobs_cancelled_total", "counter", (), "Waiting jobs that this process cancelled"
 )
+JOBS_REFUSED: Final = Declaration(
+    "pgqueue_jobs_refused_total",
+    "counter",
+    ("task", "queue"),
+    "Jobs that a full limit cancelled (when_full is drop or replace), found so by this process",
+)
 DEAD_LETTERS: Final = Declaration(
     "pgqueue_dead_letters_total",
     "counter",
@@ -266,6 +272,38 @@ SCHEDULE_OVERDUE: Final = Declaration(
     "By how much the schedule is late that is most overdue and not paused; 0 if none is",
 )
 
+LIMIT_SLOTS: Final = Declaration(
+    "pgqueue_limit_slots",
+    "gauge",
+    ("limit",),
+    "Jobs of each key that a limit lets run at once; no series: any number",
+)
+LIMIT_RATE: Final = Declaration(
+    "pgqueue_limit_rate_per_second",
+    "gauge",
+    ("limit",),
+    "Jobs of each key that a limit lets start per second; no series: it is none of that kind, or any number",
+)
+LIMIT_IN_USE: Final = Declaration(
+    "pgqueue_limit_in_use",
+    "gauge",
+    ("limit",),
+    "Jobs that a limit has let through and that have not ended, over all keys; large counts are estimates",
+)
+LIMIT_WAITING: Final = Declaration(
+    "pgqueue_limit_waiting_jobs",
+    "gauge",
+    ("limit",),
+    "Jobs that wait for a limit, over all keys; large counts are estimates",
+)
+LIMIT_WAIT: Final = Declaration(
+    "pgqueue_limit_waiting_seconds",
+    "gauge",
+    ("limit",),
+    "How long the first job has waited for a limit, besides those in paused queues; 0 if none waits. "
+    "Of very many keys, some are looked at",
+)
+
 OF_A_PROCESS: Final = (
     *(JOBS_ENQUEUED, JOBS_CLAIMED, JOB_WAIT, ATTEMPT_RUN, ATTEMPTS_ENDED, ATTEMPTS_RETRIED, ATTEMPTS_FENCED),
     *(
@@ -275,6 +313,7 @@ OF_A_PROCESS: Final = (
         JOBS_RESCUED,
         JOBS_EXPIRED,
         JOBS_CANCELLED,
+        JOBS_REFUSED,
         JOBS_RAISED,
         DEAD_LETTERS,
         BATCH_JOBS,
@@ -288,4 +327,5 @@ OF_THE_DATABASE: Final = (
     *(QUEUE_PAUSED, WORKERS_ALIVE, WORKERS_LEASE_AGE, WORKERS_LOOP_LAG, LONGEST_RUNNING_JOB),
     *(OLDEST_DEAD_LETTER, WORKFLOWS_STARTED, WORKFLOWS_ENDED, WORKFLOWS_LIVE, OLDEST_WORKFLOW),
     *(WORKFLOWS_STALLED, STALLED_WORKFLOW, WORKFLOW_BARRIERS, SCHEDULES, SCHEDULE_OVERDUE),
+    *(LIMIT_SLOTS, LIMIT_RATE, LIMIT_IN_USE, LIMIT_WAITING, LIMIT_WAIT),
 )

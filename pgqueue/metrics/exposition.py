@@ -88,6 +88,8 @@ class DatabaseMetrics:
                         await self._pgq.oldest_dead_letter_age(),
                         await self._pgq.measure_workflows(),
                         await self._pgq.schedules.measure(),
+                        await self._pgq.limits(),
+                        await self._pgq.now(),
                     )
             except AWAY:
                 self._database.take(None)
@@ -129,7 +131,7 @@ class _Database(Collector):
 
     def __init__(self) -> None:
         self._latest: tuple[float, Snapshot | None] | None = None
-        self._cap = Cap()
+        self._cap, self._limit_cap = Cap(), Cap()
 
     def take(self, snapshot: Snapshot | None) -> None:
         """Show *snapshot* from now on. None: the database did not answer."""
@@ -143,12 +145,15 @@ class _Database(Collector):
 
     def describe(self) -> Iterable[Metric]:
         """Return the families without their values."""
-        return [declared.DATABASE_UP.gauge(), *families(None, cap=self._cap)]
+        return [declared.DATABASE_UP.gauge(), *self._families(None)]
 
     def collect(self) -> Iterable[Metric]:
         """Return the latest measurement, unless it is stale."""
         latest, up = self._latest, declared.DATABASE_UP.gauge()
         if latest is None or time.monotonic() - latest[0] > STALE:
-            return [up, *families(None, cap=self._cap)]
+            return [up, *self._families(None)]
         up.add_metric([], float(latest[1] is not None))
-        return [up, *families(latest[1], cap=self._cap)]
+        return [up, *self._families(latest[1])]
+
+    def _families(self, snapshot: Snapshot | None) -> list[Metric]:
+        return families(snapshot, cap=self._cap, limit_cap=self._limit_cap)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from prometheus_client import Metric
@@ -12,6 +13,7 @@ from prometheus_client.core import GaugeMetricFamily
 from pgqueue.metrics import declared
 from pgqueue.metrics.labels import Cap
 from pgqueue.model.jobs import TERMINAL
+from pgqueue.model.limits import LimitUse
 from pgqueue.model.measures import QueueMeasure, WorkerMeasure
 from pgqueue.model.schedules import ScheduleMeasure
 from pgqueue.model.workflows import WorkflowMeasure
@@ -30,6 +32,10 @@ WORKFLOWS: Final = (
     *(declared.STALLED_WORKFLOW, declared.WORKFLOW_BARRIERS),
 )
 
+LIMITS: Final = (
+    *(declared.LIMIT_SLOTS, declared.LIMIT_RATE, declared.LIMIT_IN_USE),
+    *(declared.LIMIT_WAITING, declared.LIMIT_WAIT),
+)
 SCHEDULES: Final = (declared.SCHEDULES, declared.SCHEDULE_OVERDUE)
 
 
@@ -43,13 +49,20 @@ class Snapshot:
     """Its age in seconds."""
     workflows: WorkflowMeasure
     schedules: ScheduleMeasure
+    limits: Sequence[LimitUse]
+    now: datetime
+    """The database's time."""
 
 
-def families(snapshot: Snapshot | None, *, cap: Cap) -> list[Metric]:
-    """Return the metrics of *snapshot*; without a snapshot they have no series."""
+def families(snapshot: Snapshot | None, *, cap: Cap, limit_cap: Cap) -> list[Metric]:
+    """Return the metrics of *snapshot*; without a snapshot they have no series.
+
+    *cap*, *limit_cap*: bound the names of queues and of limits.
+    """
     of_queues, of_workers = [each.gauge() for each in QUEUES], [each.gauge() for each in WORKERS]
     of_workflows = [each.gauge() for each in WORKFLOWS]
     schedules, overdue = [each.gauge() for each in SCHEDULES]
+    of_limits = [each.gauge() for each in LIMITS]
     started, ended = declared.WORKFLOWS_STARTED.counted(), declared.WORKFLOWS_ENDED.counted()
     if snapshot is not None:
         _add_queues(of_queues, snapshot.queues, cap)
@@ -58,11 +71,12 @@ def families(snapshot: Snapshot | None, *, cap: Cap) -> list[Metric]:
         for state in ("active", "paused", "failing"):
             schedules.add_metric([state], getattr(snapshot.schedules, state))
         overdue.add_metric([], snapshot.schedules.overdue)
+        _add_limits(of_limits, snapshot, limit_cap)
         started.add_metric([], snapshot.workflows.started)
         # From the start: Prometheus does not see the first increase of a series that did not exist.
         for status in sorted(TERMINAL):
             ended.add_metric([status.value], snapshot.workflows.ended.get(status, 0))
-    return [*of_queues, *of_workers, started, ended, *of_workflows, schedules, overdue]
+    return [*of_queues, *of_workers, started, ended, *of_workflows, schedules, overdue, *of_limits]
 
 
 def _add_queues(series: Sequence[GaugeMetricFamily], queues: Iterable[QueueMeasure], cap: Cap) -> None:
@@ -105,3 +119,21 @@ def _add_workflows(series: Sequence[GaugeMetricFamily], workflows: WorkflowMeasu
     stalled.add_metric([], workflows.stalled)
     stalled_age.add_metric([], workflows.stalled_age or 0.0)
     barriers.add_metric([], workflows.barriers)
+
+
+def _add_limits(series: Sequence[GaugeMetricFamily], snapshot: Snapshot, cap: Cap) -> None:
+    slots, rate, in_use, waiting, waits = series
+    folded: dict[str, list[LimitUse]] = {}
+    for limit in snapshot.limits:
+        [label] = cap.of(limit.name)
+        folded.setdefault(label, []).append(limit)
+    for label, members in folded.items():
+        if of_kind := [each.slots for each in members if each.kind == "slots" and each.slots is not None]:
+            slots.add_metric([label], max(of_kind))
+        if rates := [each.rate for each in members if each.rate is not None]:
+            rate.add_metric([label], max(rates))
+        in_use.add_metric([label], sum(each.in_use for each in members))
+        waiting.add_metric([label], sum(each.waiting for each in members))
+        since = [each.waits_since for each in members if each.waits_since is not None]
+        seconds = (snapshot.now - min(since)).total_seconds() if since else 0.0
+        waits.add_metric([label], max(0.0, seconds))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from datetime import datetime
 
@@ -19,8 +20,15 @@ class LimitDocument(TypedDict):
     """A limit, and how much of it is in use, over all of its keys."""
 
     name: str
+    kind: str
+    """What is limited, of each key: `slots`, jobs that run at once; `rate`, jobs that start per second; or
+    `window`, jobs of a tenant that are let through to a fair queue and not yet claimed."""
     slots: int | None
-    """How many jobs of each key run at once. Null: any number."""
+    """How many jobs of each key run at once, or stand in its window. Null: any number."""
+    rate: float | None
+    """How many jobs of each key start per second. Null: any number, or it is of another kind."""
+    burst: int | None
+    """How many may start at once after a rest, of a rate."""
     when_full: str
     """What becomes of a job that it does not let through: wait, drop or replace."""
     declared: int | None
@@ -57,7 +65,10 @@ def limit_document(limit: LimitUse) -> LimitDocument:
     """Return a limit with what is in use of it."""
     return {
         "name": limit.name,
+        "kind": limit.kind,
         "slots": limit.slots,
+        "rate": None if limit.rate is None or not math.isfinite(limit.rate) else limit.rate,
+        "burst": limit.burst,
         "when_full": limit.when_full,
         "declared": limit.declared,
         "in_use": limit.in_use,

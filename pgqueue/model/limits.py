@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Final, Literal
 from uuid import UUID
 
+from pgqueue.model import figures
+
 MOST_OF_KEY: Final = 1000
 """Jobs that are counted of one key."""
 
@@ -20,8 +22,15 @@ class LimitUse:
     """A limit, and how much of it is in use, over all of its keys."""
 
     name: str
+    kind: Literal["slots", "rate", "window"]
+    """What is limited, of each key: jobs that run at once, jobs that start per second, or jobs of a tenant
+    that are let through to a fair queue and not yet claimed."""
     slots: int | None
-    """How many jobs of each key run at once. None: any number."""
+    """How many jobs of each key run at once, or stand in its window. None: any number."""
+    rate: float | None
+    """How many jobs of each key start per second. None: any number, or it is of another kind."""
+    burst: int | None
+    """How many may start at once after a rest, of a rate."""
     when_full: Literal["wait", "drop", "replace"]
     declared: int | None
     """Its slots as code declared them first. None: no code has."""
@@ -42,7 +51,12 @@ class LimitUse:
     @property
     def allows(self) -> str:
         """What it lets through, in words."""
-        return "any number" if self.slots is None else f"{self.slots:,} at once"
+        if self.kind == "rate":
+            burst = "" if self.burst is None else f", {self.burst:,} after a rest"
+            return "any number" if self.rate is None else f"{figures.rate(self.rate)}{burst}"
+        if self.slots is None:
+            return "any number"
+        return f"a window of {self.slots:,}" if self.kind == "window" else f"{self.slots:,} at once"
 
     @property
     def states(self) -> tuple[str, ...]:

@@ -6,7 +6,8 @@
 -- paused are counted, but no limit holds them back.
 
 with shown as materialized (
-    select rule.name, rule.slots, rule.when_full, rule.declared, rule.edited_at, rule.actor, rule.reason, rule.changed_at
+    select rule.name, rule.kind, rule.slots, rule.rate, rule.burst, rule.when_full, rule.declared,
+           rule.edited_at, rule.actor, rule.reason, rule.changed_at
     from pgqueue.limit_rule as rule
     where case when $1::text[] is null then rule.name > $2 else rule.name = any($1) end
     order by rule.name
@@ -16,8 +17,8 @@ bound as materialized (
     select greatest($4 / greatest(1, count(*)), 20) as keys, greatest($5 / greatest(1, count(*)), 100) as jobs from shown
 ),
 paused as materialized (select array(select lane.id from pgqueue.lane where lane.paused) as lanes)
-select shown.name, shown.slots, coalesce(shown.when_full, 'wait') as when_full, shown.declared, shown.edited_at,
-       shown.actor, shown.reason, shown.changed_at, held.jobs as in_use, waits.jobs as waiting, waits.since as waits_since,
+select shown.name, shown.kind, shown.slots, shown.rate, shown.burst, coalesce(shown.when_full, 'wait') as when_full,
+       shown.declared, shown.edited_at, shown.actor, shown.reason, shown.changed_at, held.jobs as in_use, waits.jobs as waiting, waits.since as waits_since,
        looked.keys <= bound.keys and held.jobs < bound.jobs and waits.jobs < bound.jobs as is_exact
 from shown
 cross join bound

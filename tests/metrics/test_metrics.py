@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import anyio
@@ -25,6 +26,7 @@ from pgqueue.metrics.gauges import Snapshot, families
 from pgqueue.metrics.histograms import Histogram
 from pgqueue.metrics.labels import MAX_LENGTH, MAX_SERIES, OTHER, Cap
 from pgqueue.model.jobs import JobStatus
+from pgqueue.model.limits import LimitUse
 from pgqueue.model.measures import Count, Drain, QueueMeasure
 from pgqueue.model.schedules import ScheduleMeasure
 from pgqueue.model.workflows import WorkflowMeasure
@@ -35,7 +37,10 @@ if TYPE_CHECKING:
 
 CLAIMED = JobsClaimed([claimed_job("add", lane=1, waited=0.5)], {1: Lane(1, "sums", 0, "")})
 
-NO_MORE = (None, WorkflowMeasure({}, 0, 0, None, 0, None, 0), ScheduleMeasure(0, 0, 0, 0.0))
+NO_MORE = (
+    *(None, WorkflowMeasure({}, 0, 0, None, 0, None, 0), ScheduleMeasure(0, 0, 0, 0.0)),
+    *((), datetime.now(UTC)),
+)
 
 
 @pytest.fixture
@@ -363,7 +368,7 @@ def a_queue(name: str, pending: int, drain: Drain | None = None) -> QueueMeasure
 def test_queues_past_the_cap_are_shown_as_one() -> None:
     snapshot = Snapshot([a_queue("a", 1), a_queue("b", 2), a_queue("c", 3)], [], *NO_MORE)
 
-    shown = {family.name: family for family in families(snapshot, cap=Cap(1))}
+    shown = {family.name: family for family in families(snapshot, cap=Cap(1), limit_cap=Cap(1))}
 
     pending = {
         sample.labels["queue"]: sample.value
@@ -383,7 +388,7 @@ def test_the_time_until_a_queue_is_empty_is_shown_with_its_spread() -> None:
         *NO_MORE,
     )
 
-    shown = {family.name: family for family in families(snapshot, cap=Cap())}
+    shown = {family.name: family for family in families(snapshot, cap=Cap(), limit_cap=Cap())}
 
     assert [
         (sample.labels["queue"], sample.labels["estimate"], sample.value)
@@ -519,3 +524,64 @@ async def test_workflows_are_measured_as_they_are_now(pgq: PgQueue) -> None:
     assert (measured.live, measured.paused, measured.barriers) == (2, 1, 1)
     assert measured.oldest_age is not None
     assert after == WorkflowMeasure({JobStatus.SUCCEEDED: 2}, 0, 0, None, 0, None, 0)
+
+
+def limit_use(name: str, **fields: Any) -> LimitUse:
+    now = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    known: dict[str, Any] = {
+        "kind": "slots", "slots": 3, "rate": None, "burst": None, "when_full": "wait", "declared": 3,
+        "in_use": 2, "waiting": 5, "waits_since": now, "is_exact": True, "edited_at": None,
+        "actor": None, "reason": None, "changed_at": now,
+    }  # fmt: skip
+    return LimitUse(name=name, **{**known, **fields})
+
+
+@pytest.mark.contract("P3.13")
+def test_limits_are_shown_each_and_past_the_cap_together() -> None:
+    limits = [
+        limit_use("tenant"),
+        limit_use("bank", kind="rate", slots=None, rate=20.0, burst=5, waits_since=None, waiting=0),
+        limit_use("free", slots=None, waits_since=datetime(2026, 1, 31, 11, 59, tzinfo=UTC)),
+    ]
+    snapshot = Snapshot((), (), *NO_MORE[:3], limits, datetime(2026, 1, 31, 12, 1, tzinfo=UTC))
+
+    def shown(most: int) -> dict[str, dict[str, float]]:
+        return {
+            family.name: {sample.labels["limit"]: sample.value for sample in family.samples}
+            for family in families(snapshot, cap=Cap(), limit_cap=Cap(most))
+            if family.name.startswith("pgqueue_limit_")
+        }
+
+    assert shown(3) == {
+        "pgqueue_limit_slots": {"tenant": 3},
+        "pgqueue_limit_rate_per_second": {"bank": 20},
+        "pgqueue_limit_in_use": {"tenant": 2, "bank": 2, "free": 2},
+        "pgqueue_limit_waiting_jobs": {"tenant": 5, "bank": 0, "free": 5},
+        "pgqueue_limit_waiting_seconds": {"tenant": 60, "bank": 0, "free": 120},
+    }
+    assert shown(1)["pgqueue_limit_waiting_jobs"] == {"tenant": 5, "other": 5}
+    assert shown(1)["pgqueue_limit_waiting_seconds"] == {"tenant": 60, "other": 120}
+
+
+@pytest.mark.contract("P3.13")
+async def test_a_scrape_shows_what_waits_for_a_limit_and_counts_what_a_full_one_refused(pgq: PgQueue) -> None:
+    metrics = Metrics(pgq)
+    one = pgq.limit("one", slots=1, when_full="drop")
+    tenant = pgq.limit("tenant", slots=1)
+
+    @pgq.task(limits=[one])
+    async def dropped() -> None: ...
+
+    @pgq.task(limits=[tenant])
+    async def waits() -> None: ...
+
+    for _ in range(3):
+        await dropped.enqueue()
+        await waits.enqueue()
+
+    seen = await samples(metrics)
+    assert seen[key("pgqueue_limit_waiting_jobs", limit="tenant")] == 2
+    assert seen[key("pgqueue_limit_slots", limit="one")] == 1
+    assert seen[key("pgqueue_limit_waiting_seconds", limit="tenant")] > 0
+    assert seen[key("pgqueue_jobs_refused_total", task=dropped.name, queue="default")] == 2
+    assert seen[key("pgqueue_jobs_cancelled_total")] == 2

@@ -22,9 +22,8 @@ from uuid import UUID
 from pgqueue.database.failing import log_fields, statement_of
 from pgqueue.database.outages import is_away
 from pgqueue.database.pool import Link
-from pgqueue.events.kinds import JobMoved, JobsCancelled, WorkErrorIsolated
+from pgqueue.events.kinds import JobsCancelled, WorkErrorIsolated, cancelled_by_reason
 from pgqueue.events.observers import Observers
-from pgqueue.model.jobs import JobStatus
 from pgqueue.store import Store
 from pgqueue.upkeep.announcing import Announcer
 from pgqueue.upkeep.broken_rows import Stuck
@@ -39,8 +38,6 @@ MOST: Final = 1000
 TOGETHER: Final = 0.01
 """Seconds: those that are due within it are attended to at once."""
 DOING: Final = "attending to workflows"
-REASON: Final = "upstream_failed"
-"""Why a job is cancelled that waited for one that did not succeed."""
 
 
 class Attender:
@@ -137,17 +134,14 @@ class Attender:
         self.add_later(attended.later)
         if self.announcer is not None and (attended.cancelled or attended.lanes):
             self.announcer.committed(ended=attended.cancelled, ready=attended.lanes)
-        if cancelled:
-            self._observers.emit(JobsCancelled(cancelled, REASON))
+        for event in cancelled:
+            self._observers.emit(event)
 
-    async def _describe(self, connection: Connection, ids: Sequence[UUID]) -> list[JobMoved]:
-        """Return cancelled jobs as observers hear of them, if any listen."""
+    async def _describe(self, connection: Connection, ids: Sequence[UUID]) -> list[JobsCancelled]:
+        """Return what observers hear of cancelled jobs, if any listen."""
         if not ids or not self._observers.want(JobsCancelled):
             return []
-        return [
-            JobMoved(job.id, job.task, job.queue, JobStatus.BLOCKED, JobStatus.CANCELLED, job.attempt)
-            for job in (await self._store.read_jobs(connection, ids)).values()
-        ]
+        return cancelled_by_reason((await self._store.read_jobs(connection, ids)).values())
 
     def _skip(self, note: int, error: Exception) -> None:
         stuck = self._stuck.setdefault(note, Stuck())
