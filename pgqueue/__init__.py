@@ -59,6 +59,7 @@ from pgqueue.errors import (
     WrongEventLoopError,
 )
 from pgqueue.flow.limits import Limit, LimitBy
+from pgqueue.flow.ordering import Ordered, OrderedBy
 from pgqueue.model.dead_letters import (
     DeadLetter,
     DeadLetterDetails,
@@ -71,6 +72,7 @@ from pgqueue.model.filters import JobFilter, Page
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import Action, Attempt, Job, JobStatus
 from pgqueue.model.limits import LimitJobs, LimitKey, LimitKeyPage, LimitUse
+from pgqueue.model.ordering import OrderedGroup, StoppedKey
 from pgqueue.model.progress import Progress
 from pgqueue.model.schedules import Schedule, Tick
 from pgqueue.model.setting import Setting
@@ -150,6 +152,9 @@ __all__ = [
     "MissingPrivilegeError",
     "NotADeadLetterError",
     "NotOpenError",
+    "Ordered",
+    "OrderedBy",
+    "OrderedGroup",
     "Outcome",
     "Page",
     "PayloadTooLargeError",
@@ -175,6 +180,7 @@ __all__ = [
     "Snooze",
     "SoftTimeLimitExceeded",
     "StepOrderError",
+    "StoppedKey",
     "Task",
     "Tick",
     "UnknownQueueError",

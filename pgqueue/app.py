@@ -24,6 +24,7 @@ from pgqueue.client.durable import DurableInterface
 from pgqueue.client.limits import LimitInterface
 from pgqueue.client.measuring import MeasureInterface
 from pgqueue.client.operating import SettingInterface
+from pgqueue.client.ordering import OrderingInterface
 from pgqueue.client.schedules import Schedules, SchedulingParts
 from pgqueue.client.scheduling import ScheduleInterface
 from pgqueue.client.web import WebInterface
@@ -48,7 +49,8 @@ from pgqueue.errors import (
 from pgqueue.events.kinds import Event
 from pgqueue.events.observers import Observer, Observers
 from pgqueue.flow.backpressure import Depths, check_max_depth
-from pgqueue.flow.limits import Limit, LimitBy, Limits, WhenFull, read_limits
+from pgqueue.flow.limits import Key, Limit, LimitBy, Limits, WhenFull, read_limits
+from pgqueue.flow.ordering import OnDead, Ordered, OrderedBy, ordered, read_ordered
 from pgqueue.logs import HEARD, HEARD_IF_VERBOSE, TransitionLog
 from pgqueue.model.checks import MAX_TASK_LENGTH, Duration, integer, positive_seconds, shown, text
 from pgqueue.model.unset import UNSET, Unset
@@ -92,6 +94,7 @@ class PgQueue(
     DurableInterface,
     SettingInterface,
     LimitInterface,
+    OrderingInterface,
     MeasureInterface,
     WebInterface,
     ScheduleInterface,
@@ -212,6 +215,8 @@ class PgQueue(
         pin: bool = False,
         isolation: Isolation | None = None,
         limits: Sequence[Limit | LimitBy] = (),
+        ordered_by: Key | Ordered | OrderedBy | None = None,
+        on_dead: OnDead | None = None,
         **options: Unpack[TaskOptions],
     ) -> Declare: ...
     def task(
@@ -224,6 +229,8 @@ class PgQueue(
         pin: bool = False,
         isolation: Isolation | None = None,
         limits: Sequence[Limit | LimitBy] = (),
+        ordered_by: Key | Ordered | OrderedBy | None = None,
+        on_dead: OnDead | None = None,
         **options: Any,
     ) -> Any:
         """Declare a function as a task.
@@ -234,8 +241,11 @@ class PgQueue(
         those that do, as with any unknown task. *version*: that of the handler, by default the PgQueue's.
         *isolation*: "process" runs it in a child process of the worker, which imports the handler's module,
         is killed at the hard limit, and whose death is a failed attempt. *limits*: what its jobs wait for
-        until they may run, in this order (`PgQueue.limit`). Raises InvalidTaskError, DuplicateTaskError,
-        InvalidOptionError.
+        until they may run, in this order (`PgQueue.limit`). *ordered_by*: an argument's name, or a function
+        of the arguments: jobs for which it is the same run one at a time, in the order in which they were
+        enqueued. Tasks that share a group are given one (`PgQueue.ordered`). *on_dead*: what becomes of the
+        jobs behind one that fails or expires: "block" (the default), "skip" or "halt". Raises
+        InvalidTaskError, DuplicateTaskError, InvalidOptionError, ConfigurationError.
         """
 
         def declare(function: Callable[..., Any]) -> Task[Any, Any]:
@@ -250,6 +260,9 @@ class PgQueue(
             level = read_options(f"task {task_name!r}", options, Level.TASK)
             definition = TaskDefinition(task_name, function, level, isolation=isolation)
             definition.limits = read_limits(task_name, limits, definition.arguments.names)
+            definition.ordered = read_ordered(
+                self._limits, task_name, ordered_by, on_dead, definition.arguments.names
+            )
             self.registry.add(definition)
             definition.host = self
             return Task(self, definition)
@@ -265,6 +278,17 @@ class PgQueue(
         it. Raises ConfigurationError, also if this process declares it with other options.
         """
         return self._limits.add(name, slots, when_full)
+
+    def ordered(self, name: str, /, *, on_dead: OnDead = "block") -> Ordered:
+        """Declare an ordered group, which several tasks can share.
+
+        Give it to them as `@pgq.task(ordered_by=group.by("account_id"))`. Its jobs run one at a time for each
+        key, in the order in which they were enqueued, over all workers, queues and priorities. *on_dead*:
+        what becomes of the jobs behind one that fails or expires. "block": they wait until it was redriven or
+        discarded; "skip": they go on; "halt": they wait until somebody calls `resume_key`. Raises
+        ConfigurationError, also if this process declares it with another on_dead.
+        """
+        return ordered(self._limits, name, on_dead)
 
     def queue(
         self,

@@ -32,7 +32,7 @@ grant usage on schema pgqueue to pgqueue_enqueue, pgqueue_worker, pgqueue_read;
 -- These run as the owner. They make jobs, and tell ids, whether a job was new, and how deep a queue is.
 grant execute on function
     pgqueue.enqueue, pgqueue.submit, pgqueue.submit_workflow, pgqueue.write_workflow, pgqueue.lane_of, pgqueue.count_depth, pgqueue.find_existing, pgqueue.read_version,
-    pgqueue.declare_limit
+    pgqueue.declare_limit, pgqueue.declare_ordered
     to pgqueue_enqueue;
 
 grant select, insert, update, delete on all tables in schema pgqueue to pgqueue_worker;

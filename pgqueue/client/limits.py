@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from pgqueue.client.parts import Parts
-from pgqueue.errors import LimitNotFoundError
+from pgqueue.errors import InvalidOptionError, LimitNotFoundError
 from pgqueue.flow.limits import MAX_KEY, slots_of
-from pgqueue.model.checks import check_notes, integer, storable, text
+from pgqueue.flow.ordering import PREFIX
+from pgqueue.model.checks import check_notes, integer, shown, storable, text
 from pgqueue.model.filters import check_limit, decode_cursor, encode_cursor
 from pgqueue.model.limits import MAX_LIMIT_NAME, LimitJobs, LimitKey, LimitKeyPage, LimitUse
 
@@ -26,7 +27,7 @@ class LimitInterface(Parts):
         from 1 to 1000.
         """
         integer("limits: limit", limit, least=1, most=MOST)
-        if after:
+        if after != "":
             _check_name("limits", after)
         async with self._database.acquire() as connection:
             return await self._store.list_limits(connection, None, after, limit)
@@ -86,7 +87,7 @@ class LimitInterface(Parts):
         until enough have ended; None lets all through. The limit of a queue has the name "queue/NAME".
         Raises InvalidOptionError.
         """
-        _check_name("set_limit", name)
+        _check_no_group("set_limit", name)
         if slots is not None:
             slots_of(f"limit {name!r}", slots)
         check_notes("set_limit", actor=actor, reason=reason)
@@ -99,7 +100,7 @@ class LimitInterface(Parts):
 
         One that no code has declared is removed: it lets all through. Raises LimitNotFoundError.
         """
-        _check_name("reset_limit", name)
+        _check_no_group("reset_limit", name)
         check_notes("reset_limit", actor=actor, reason=reason)
         async with self._database.acquire() as connection:
             changed = await self._store.reset_limit(connection, name, actor=actor, reason=reason)
@@ -111,6 +112,12 @@ class LimitInterface(Parts):
 
 def _check_name(verb: str, name: str) -> None:
     text(f"{verb}: the name of a limit", name, longest=MAX_LIMIT_NAME)
+
+
+def _check_no_group(verb: str, name: str) -> None:
+    _check_name(verb, name)
+    if name.startswith(PREFIX):
+        raise InvalidOptionError(f"{verb}: {shown(name)} is an ordered group: use set_ordered, or resume_key")
 
 
 def _check_key(verb: str, key: str) -> None:

@@ -14,6 +14,7 @@ from pgqueue.enqueueing.idempotency import KeyedCall, KeyRule, Settlement, finge
 from pgqueue.errors import DuplicateJobError
 from pgqueue.events.kinds import JobMoved
 from pgqueue.flow.limits import Gate, Limit, LimitBy
+from pgqueue.flow.ordering import Ordered
 from pgqueue.model.jobs import JobStatus
 from pgqueue.options.levels import Options
 from pgqueue.store import NewJobs, Store, Template
@@ -275,6 +276,13 @@ class Batch:
     def is_plain(self) -> bool:
         """Whether its jobs can run now, have fresh ids and no keys: then they can be written in any parts."""
         return not (self.timed.ids or self.chosen or self.keyed or self.gates)
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether its jobs can be written with their limits at once, as far as they have an order."""
+        return not (self.timed.ids or self.keyed) or not any(
+            isinstance(each, Ordered) for each in self.limits
+        )
 
     @property
     def is_one_statement(self) -> bool:

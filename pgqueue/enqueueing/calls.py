@@ -80,6 +80,9 @@ class CallReader:
     def _limits_of(self, task: TaskDefinition | None, queue: str) -> tuple[LimitBy, ...]:
         of_queue = self._queue_limits.get(queue)
         limits = () if task is None else task.limits
+        if task is not None and task.ordered is not None:
+            # First: whoever waits for its turn holds nothing that others wait for.
+            limits = (task.ordered, *limits)
         return limits if of_queue is None else (*limits, of_queue)
 
     def encode(self, signature: Signature[Any]) -> str:

@@ -35,6 +35,7 @@ from pgqueue.events.kinds import JobsCancelled, cancelled_by_reason
 from pgqueue.events.observers import Observers
 from pgqueue.flow.backpressure import Depth, Depths
 from pgqueue.flow.limits import Limit
+from pgqueue.flow.ordering import Ordered
 from pgqueue.store import NewJobs, Store, Template
 
 if TYPE_CHECKING:
@@ -129,15 +130,14 @@ class Writer:
     async def declare(self, limits: AbstractSet[Limit]) -> None:
         """Have the database know *limits*. Not in the caller's transaction: others would wait for its end."""
         for limit in sorted(limits - self._declared, key=lambda each: each.name):
-            await self._database.repeat(
-                partial(
-                    self._store.declare_limit,
-                    name=limit.name,
-                    slots=limit.slots,
-                    when_full=limit.when_full,
-                )
-            )
+            await self._database.repeat(partial(self._declare, limit=limit))
             self._declared.add(limit)
+
+    async def _declare(self, connection: Connection, limit: Limit) -> None:
+        if isinstance(limit, Ordered):
+            await self._store.declare_ordered(connection, limit.name, limit.on_dead)
+        else:
+            await self._store.declare_limit(connection, limit.name, limit.slots, limit.when_full)
 
     async def write_where_room(
         self, counts: Mapping[str, int], writing: Callable[[], Coroutine[Any, Any, None]]
@@ -282,7 +282,7 @@ class Writer:
         takes no other connection: the pool may have one, and who waits for it may wait for rows held here.
         """
         for limit in sorted(batch.limits - self._declared, key=lambda each: each.name):
-            await self._store.declare_limit(connection, limit.name, limit.slots, limit.when_full)
+            await self._declare(connection, limit)
         await self._write_for_caller(batch, connection, self._store.learn_lanes)
 
     async def _write_for_caller(
@@ -332,7 +332,7 @@ class Writer:
             ready, timed = ready.without(settlement.holders), timed.without(settlement.holders)
         limited = NewJobs()
         if batch.gates:
-            direct = batch.gates.keys() - follows.keys()
+            direct = batch.gates.keys() - follows.keys() if batch.is_in_order else set()
             limited = ready.without([job_id for job_id in ready.ids if job_id not in direct])
             ready = ready.without(direct)
         await self._write_ready(connection, ready)
@@ -347,8 +347,9 @@ class Writer:
         if follows:
             await self._store.block_on(connection, follows)
         if batch.gates:
-            later = [*ready.ids, *timed.ids]
-            gates = {job_id: batch.gates[job_id] for job_id in later if job_id in batch.gates}
+            later = {*ready.ids, *timed.ids}
+            # In the order of the calls, which is that of groups.
+            gates = {job_id: gates for job_id, gates in batch.gates.items() if job_id in later}
             if gates:
                 batch.notes += await self._store.limit_jobs(connection, gates)
         return sorted(lanes)

@@ -61,9 +61,12 @@ class LimitBy:
 
     def gate(self, task: str, document: str, defaults: Mapping[str, object]) -> Gate:
         """Return what a job with the arguments *document* passes. Raises InvalidArgumentsError."""
+        return self.gate_for(f"the key of limit {self.limit.name!r}", task, document, defaults)
+
+    def gate_for(self, what: str, task: str, document: str, defaults: Mapping[str, object]) -> Gate:
+        """Return what `gate` does; errors call the key *what*. Raises InvalidArgumentsError."""
         if self.key is None:
             return self.limit.name, ""
-        what = f"the key of limit {self.limit.name!r}"
         arguments: Any = {**defaults, **json.loads(document)}
         if isinstance(self.key, str):
             if self.key not in arguments:
@@ -76,7 +79,7 @@ class LimitBy:
                 value = self.key(**arguments)
             except Exception as error:
                 raise InvalidArgumentsError(task, f"{what} could not be computed: {error!r}") from error
-        key = value if isinstance(value, str) else _written(task, what, value)
+        key = written_key(task, what, value)
         if len(key) > MAX_KEY or "\0" in key:
             raise InvalidArgumentsError(
                 task, f"{what} must have at most {MAX_KEY} characters and no NUL, got {len(key)} characters"
@@ -101,10 +104,14 @@ class Limits:
             raise ConfigurationError(
                 f"{where}: when_full must be 'wait', 'drop' or 'replace', got {shown(when_full)}"
             )
-        known = self._declared.setdefault(name, limit)
+        known = self.keep(limit)
         if known != limit:
             raise ConfigurationError(f"{where} is already declared as {known}; give both the same options")
         return known
+
+    def keep(self, limit: Limit) -> Limit:
+        """Declare *limit*; return the one that is declared by its name."""
+        return self._declared.setdefault(limit.name, limit)
 
     def set_queue(self, queue: str, slots: int) -> LimitBy:
         """Declare the limit of a queue. Raises InvalidOptionError."""
@@ -138,6 +145,8 @@ def read_limits(task: str, given: Iterable[object], parameters: Iterable[str]) -
     for each in limits:
         if not isinstance(each, LimitBy):
             raise InvalidTaskError(f"{where} must be made by pgq.limit(...), got {shown(each)}")
+        if each.limit.name.startswith("order/"):
+            raise InvalidTaskError(f"{where} cannot have an ordered group; pass it as ordered_by=")
         if isinstance(each.key, str) and each.key not in known:
             raise InvalidTaskError(
                 f"{where}: limit {each.limit.name!r} has the key {each.key!r}, which is no argument of the "
@@ -146,7 +155,10 @@ def read_limits(task: str, given: Iterable[object], parameters: Iterable[str]) -
     return tuple(each for each in limits if isinstance(each, LimitBy))
 
 
-def _written(task: str, what: str, value: object) -> str:
+def written_key(task: str, what: str, value: object) -> str:
+    """Return *value* as it is stored: a string, or JSON. Raises InvalidArgumentsError."""
+    if isinstance(value, str):
+        return value
     try:
         return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:

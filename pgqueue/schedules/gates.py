@@ -10,6 +10,7 @@ from typing import Any, Final, get_args
 
 from pgqueue.errors import InvalidOptionError
 from pgqueue.flow.limits import Gate, Limit, LimitBy, WhenFull, slots_of
+from pgqueue.flow.ordering import PREFIX, OnDead, Ordered
 from pgqueue.model.checks import shown, text
 
 _PARTS: Final = 4
@@ -47,7 +48,8 @@ def tick_gates(
                 f"{what}: the key of limit {each.limit.name!r} must not be computed from the tick's time"
             )
         key = first if first == second else None
-        gates.append([each.limit.name, key, each.limit.slots, each.limit.when_full])
+        rule = each.limit.on_dead if isinstance(each.limit, Ordered) else each.limit.when_full
+        gates.append([each.limit.name, key, each.limit.slots, rule])
     return gates
 
 
@@ -57,9 +59,14 @@ def stored_gates(template: str) -> list[TickGate]:
     for row in json.loads(template).get("gates") or ():
         if not isinstance(row, list) or len(row) != _PARTS:
             raise InvalidOptionError(f"the stored limit is {shown(row)}")
-        name, key, slots, when_full = row
-        if when_full not in get_args(WhenFull) or not (key is None or isinstance(key, str)):
-            raise InvalidOptionError(f"the stored limit is {shown(row)}")
+        name, key, slots, rule = row
         name = text("the stored limit", name, longest=300)
-        gates.append(TickGate(Limit(name, slots_of("the stored limit", slots), when_full), key))
+        is_ordered = name.startswith(PREFIX)
+        if rule not in get_args(OnDead if is_ordered else WhenFull) or not (
+            key is None or isinstance(key, str)
+        ):
+            raise InvalidOptionError(f"the stored limit is {shown(row)}")
+        slots = slots_of("the stored limit", slots)
+        limit = Ordered(name, slots, on_dead=rule) if is_ordered else Limit(name, slots, rule)
+        gates.append(TickGate(limit, key))
     return gates

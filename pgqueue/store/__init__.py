@@ -16,6 +16,7 @@ from pgqueue.store.jobs import JobStatements, job_of
 from pgqueue.store.lease import LeaseStatements
 from pgqueue.store.limits import LimitStatements
 from pgqueue.store.measure import MeasureStatements
+from pgqueue.store.ordering import OrderingStatements
 from pgqueue.store.schedules import ScheduleRow, ScheduleStatements
 from pgqueue.store.settings import SettingStatements
 from pgqueue.store.upkeep import FirstOf, UpkeepStatements
@@ -119,6 +120,7 @@ class Store(
     JobStatements,
     SettingStatements,
     LimitStatements,
+    OrderingStatements,
     WebStatements,
     DeadLetterStatements,
     MeasureStatements,

@@ -84,13 +84,13 @@ class EnqueueStatements(Statements):
 
         *holds*: the idempotency keys that they ask for, by job. All or nothing.
         """
+        ranks = {job_id: rank for rank, job_id in enumerate(gates)}
         rows = await connection.fetch(
             self._sql["submit"],
             json.dumps(
                 [
-                    _submission(
-                        (job_id, self._document(document), template), holds.get(job_id), gates.get(job_id)
-                    )
+                    _submission((job_id, self._document(document), template), holds.get(job_id))
+                    | ({"gates": list(gates[job_id]), "rank": ranks[job_id]} if job_id in gates else {})
                     for job_id, document, template in calls
                 ]
             ),
@@ -186,9 +186,13 @@ class EnqueueStatements(Statements):
         """Declare a limit; what an operator set stays."""
         await connection.execute(self._sql["declare_limit"], name, str(slots), when_full)
 
+    async def declare_ordered(self, connection: Connection, name: str, on_dead: str) -> None:
+        """Declare an ordered group; what an operator set stays."""
+        await connection.execute(self._sql["declare_ordered"], name, on_dead)
+
     async def limit_jobs(self, connection: Connection, gates: Mapping[UUID, Iterable[Gate]]) -> list[int]:
         """Have new jobs wait for their limits, given as names and keys; return what is to be attended to."""
-        ids = sorted(gates)
+        ids = list(gates)
         found: str | None = await connection.fetchval(
             self._sql["limit_jobs"], id_list(ids), json.dumps([list(gates[each]) for each in ids])
         )
@@ -248,10 +252,8 @@ def _key_rows(rows: Iterable[KeyRow]) -> str:
     )
 
 
-def _submission(
-    call: tuple[UUID, str, Template], hold: Hold | None, gates: Iterable[Gate] | None
-) -> dict[str, Any]:
-    made = _call(*call) if gates is None else {**_call(*call), "gates": list(gates)}
+def _submission(call: tuple[UUID, str, Template], hold: Hold | None) -> dict[str, Any]:
+    made = _call(*call)
     if hold is None:
         return made
     row = hold.row

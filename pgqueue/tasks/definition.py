@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pgqueue.errors import InvalidTaskError
 from pgqueue.flow.limits import LimitBy
+from pgqueue.flow.ordering import OrderedBy
 from pgqueue.options.levels import Options
 from pgqueue.tasks.arguments import Arguments, Result
 from pgqueue.tasks.context import JobContext
@@ -49,6 +50,8 @@ class TaskDefinition:
         """Where a child process finds it."""
         self.limits: tuple[LimitBy, ...] = ()
         """What its jobs wait for until they may run."""
+        self.ordered: OrderedBy | None = None
+        """In which line its jobs stand before that. None: they have no order."""
         self.host: object | None = None
         """The PgQueue that declares it."""
         self.where = f"{typed.__module__}.{typed.__qualname__}"

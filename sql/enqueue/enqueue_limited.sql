@@ -2,7 +2,7 @@
 -- priorities $5, tasks $6, expiries at $7 or after $8, options $9, headers $10, tags $11, keys $12 and lanes $13, as
 -- `enqueue` does, and with the limits at its place in the JSON array $14, names and keys in turn.
 --
--- They wait, blocked, for the first of these.
+-- They wait, blocked, for the first of these; in an ordered group in the order in which they are given.
 --
 -- Returns the notes that are to be attended to, as JSON.
 
@@ -25,21 +25,30 @@ with template as materialized (
     left join pgqueue.lane
         on lane.queue = given.queue and lane.priority = given.priority and lane.task = '' and lane.removed_at is null
 ),
-added as (
-    insert into pgqueue.job (id, lane, task, arguments, expires_at, options, headers, tags, key, hooks, gates)
-    select given.id, template.lane, template.task, given.arguments, template.expires_at,
-           template.options, template.headers, template.tags, template.key, 4,
-           array(select pg_catalog.json_array_elements_text(given.gates))
+given as materialized (
+    select call.id, call.arguments, call.number, call.gates,
+           case when pg_catalog.starts_with(call.gates ->> 0, 'order/') then pg_catalog.nextval('pgqueue.position')
+                end as turn
     from rows from (
              pg_catalog.unnest($1::text::uuid[]), pg_catalog.json_array_elements($2::text::json),
              pg_catalog.unnest($3::text::integer[]), pg_catalog.json_array_elements($14::text::json)
-         ) as given (id, arguments, number, gates)
+         ) with ordinality as call (id, arguments, number, gates, place)
+    order by call.place
+),
+added as (
+    insert into pgqueue.job (id, lane, task, arguments, expires_at, options, headers, tags, key, hooks, gates, turn)
+    select given.id, template.lane, template.task, given.arguments, template.expires_at,
+           template.options, template.headers, template.tags, template.key,
+           case when given.turn is null then 4 else 36 end,
+           array(select pg_catalog.json_array_elements_text(given.gates)), given.turn
+    from given
     join template on template.number = coalesce(given.number, 1)
-    returning id, lane, gates
+    returning id, lane, gates, turn
 ),
 waiting as (
     insert into pgqueue.blocked (job_id, lane, gated, gate, turn)
-    select id, lane, true, pgqueue.key_id(gates[1], gates[2]), pg_catalog.nextval('pgqueue.position')
+    select id, lane, true, pgqueue.key_id(gates[1], gates[2]),
+           case when turn is null then pg_catalog.nextval('pgqueue.position') else turn end
     from added order by id
     returning gate, lane, turn
 ),

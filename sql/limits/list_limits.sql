@@ -9,7 +9,7 @@ with shown as materialized (
     select rule.name, rule.kind, rule.slots, rule.rate, rule.burst, rule.when_full, rule.declared,
            rule.edited_at, rule.actor, rule.reason, rule.changed_at
     from pgqueue.limit_rule as rule
-    where case when $1::text[] is null then rule.name > $2 else rule.name = any($1) end
+    where case when $1::text[] is null then rule.name > $2 and rule.on_dead is null else rule.name = any($1) end
     order by rule.name
     limit $3
 ),

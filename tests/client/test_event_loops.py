@@ -70,6 +70,7 @@ class Subjects:
             "redrive_id": redrive.id,
             "ids": [job.id],
             "slots": 1,
+            "on_dead": "skip",
             "signature": pgq.signature("work", 1),
             "signatures": [pgq.signature("work", 1)] * 3,
             "canvas": chain(task.s(1), task.s()),

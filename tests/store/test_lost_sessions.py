@@ -61,6 +61,7 @@ VALUES: Mapping[str, Callable[[PgQueue], Any]] = {
 OPTIONS: Mapping[str, dict[str, Any]] = {
     "configure_task": {"max_retries": 1},
     "set_limit": {"slots": 1},
+    "set_ordered": {"on_dead": "skip"},
     "end_web_session": {"valid_until": time.time() + 3600},
     "enqueue_by_name": {"task": "task"},
     "pause": {"queue": "default"},

@@ -51,6 +51,7 @@ ENTRY_POINTS = {
     "find_existing",
     "read_version",
     "declare_limit",
+    "declare_ordered",
 }
 """What the enqueueing role may call that runs as the owner."""
 BY_FUNCTION_ONLY = {"make_partition", "drop_partition"}
