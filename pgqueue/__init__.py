@@ -36,6 +36,7 @@ from pgqueue.errors import (
     JobPurgedError,
     KeyInFlightError,
     LeaseLostError,
+    LimiterFullError,
     LimitNotFoundError,
     MissingPrivilegeError,
     NotADeadLetterError,
@@ -84,6 +85,7 @@ from pgqueue.tasks.combining import chain, chord, group, group_of
 from pgqueue.tasks.context import JobContext, current_job
 from pgqueue.tasks.handle import JobHandle
 from pgqueue.tasks.joins import at_least
+from pgqueue.tasks.limiters import Limiter
 from pgqueue.tasks.results import Outcome, Results
 from pgqueue.tasks.signature import Signature
 from pgqueue.tasks.task import Task
@@ -148,6 +150,8 @@ __all__ = [
     "LimitKeyPage",
     "LimitNotFoundError",
     "LimitUse",
+    "Limiter",
+    "LimiterFullError",
     "Link",
     "MissingPrivilegeError",
     "NotADeadLetterError",

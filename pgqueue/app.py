@@ -21,6 +21,7 @@ from pgqueue.background.watching import Watches
 from pgqueue.client.children import ChildWorkflows
 from pgqueue.client.declared_schedules import DeclaredSchedules
 from pgqueue.client.durable import DurableInterface
+from pgqueue.client.limiters import LimiterInterface
 from pgqueue.client.limits import LimitInterface
 from pgqueue.client.measuring import MeasureInterface
 from pgqueue.client.operating import SettingInterface
@@ -95,6 +96,7 @@ class PgQueue(
     SettingInterface,
     LimitInterface,
     OrderingInterface,
+    LimiterInterface,
     MeasureInterface,
     WebInterface,
     ScheduleInterface,

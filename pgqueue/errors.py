@@ -30,6 +30,7 @@ PgQueueError
 ├── NotOpenError                used outside `async with`
 ├── BackgroundError             a loop of the open PgQueue has ended or is stuck
 ├── LeaseLostError              the lease expired, and the outcome was dropped
+├── LimiterFullError            a limiter that a handler asked had no room in time
 ├── ContextError                a handler used its context incorrectly
 │   ├── InvalidStepError
 │   │   └── StepOrderError
@@ -115,6 +116,22 @@ class LimitNotFoundError(PgQueueError):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"there is no limit {name!r}")
+
+
+class LimiterFullError(PgQueueError):
+    """A limiter that a handler asked had no room in time. Nothing is held, and nothing was counted.
+
+    `retry_after`: the seconds after which there may be room; None: that is not known.
+    """
+
+    def __init__(self, what: str, name: str, waited: float | None, retry_after: float | None) -> None:
+        self.name = name
+        self.retry_after = retry_after
+        soon = "" if retry_after is None else f", and there may be room in {retry_after:.3g} s"
+        super().__init__(
+            f"{what} had no room{f' within {waited:g} s' if waited else ''}{soon}; pass a longer wait=, or "
+            "try later, by `raise ctx.snooze(...)`"
+        )
 
 
 class ContextError(PgQueueError):

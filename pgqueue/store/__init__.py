@@ -14,6 +14,7 @@ from pgqueue.store.enqueue import EnqueueStatements
 from pgqueue.store.graph import Barrier, Callback, Edge, Graph, NewJob, Node
 from pgqueue.store.jobs import JobStatements, job_of
 from pgqueue.store.lease import LeaseStatements
+from pgqueue.store.limiters import LimiterStatements, Taken
 from pgqueue.store.limits import LimitStatements
 from pgqueue.store.measure import MeasureStatements
 from pgqueue.store.ordering import OrderingStatements
@@ -104,6 +105,7 @@ __all__ = [
     "StoredStep",
     "Submitted",
     "Swept",
+    "Taken",
     "Template",
     "Wait",
     "WorkflowRow",
@@ -121,6 +123,7 @@ class Store(
     SettingStatements,
     LimitStatements,
     OrderingStatements,
+    LimiterStatements,
     WebStatements,
     DeadLetterStatements,
     MeasureStatements,

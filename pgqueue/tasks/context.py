@@ -19,6 +19,7 @@ from pgqueue.model.unset import UNSET, Unset
 from pgqueue.own_tasks import current_attempt
 from pgqueue.retry.control import ControlFlow, Restart, Retry, Snooze
 from pgqueue.tasks.arguments import describe_mismatch, result_of
+from pgqueue.tasks.limiters import Allowed
 from pgqueue.tasks.workflow_handle import ChildHandle
 
 if TYPE_CHECKING:
@@ -63,6 +64,12 @@ class JobServices(Protocol):
 
     def progress(self, report: str) -> None:
         """Record a report, as JSON. From any thread."""
+
+    async def enter(self, allowed: Allowed, wait: float | None) -> tuple[UUID | None, float | None]:
+        """Return what the attempt holds of a limiter now, or None and when there may be room."""
+
+    async def leave(self, hold: UUID) -> None:
+        """Give back what it holds of a limiter."""
 
 
 CheckCall = Callable[[tuple[Any, ...], Mapping[str, Any]], object]

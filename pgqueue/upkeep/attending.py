@@ -115,3 +115,23 @@ class SweepingGates(Chore):
             reached = await tools.store.sweep_gates(connection, self._reached, STRETCH)
         self._reached = reached or _START
         return REST if reached is None else max(TICK, SHARE * (time.monotonic() - began_at))
+
+
+class SweepingLimiters(Chore):
+    """Removes what attempts that are over hold of limiters, or wait for, and idle limiters."""
+
+    name = "sweeping limiters"
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__()
+        self._tools = tools
+        self._reached = _START
+
+    async def run(self) -> float:
+        """Sweep the next stretch of limiters."""
+        tools = self._tools
+        began_at = time.monotonic()
+        async with tools.link.use() as connection:
+            reached = await tools.store.sweep_limiters(connection, self._reached, STRETCH)
+        self._reached = reached or _START
+        return REST if reached is None else max(TICK, SHARE * (time.monotonic() - began_at))

@@ -26,7 +26,7 @@ from pgqueue.events.observers import Observers
 from pgqueue.own_tasks import was_asked
 from pgqueue.tasks.registry import Registry
 from pgqueue.upkeep.ageing import Ageing
-from pgqueue.upkeep.attending import Attending, Attends, Sweeping, SweepingGates
+from pgqueue.upkeep.attending import Attending, Attends, Sweeping, SweepingGates, SweepingLimiters
 from pgqueue.upkeep.cancelling import Attempts, Cancelling
 from pgqueue.upkeep.chore import TICK, Chore
 from pgqueue.upkeep.expiring import Expiring
@@ -74,6 +74,7 @@ def chores_of(
         Sweeping(tools),
         WatchingWorkflows(tools),
         SweepingGates(tools),
+        SweepingLimiters(tools),
         Redriving(tools),
         Expiring(tools),
         UnknownTasks(tools, registry, unknown_task_grace),

@@ -109,7 +109,14 @@ class Worker:
             queues=settings.queues,
         )
         scopes = Scopes(
-            database, store, host.codec, settings.result_limit, self._progress, name, host.workflows
+            database,
+            store,
+            host.codec,
+            settings.result_limit,
+            self._progress,
+            name,
+            host.workflows,
+            host.signals,
         )
         book = LaneBook()
         self._slots = Slots(host, scopes, self._finisher, state, book.lanes, settings)

@@ -170,6 +170,16 @@ ROWS: Mapping[str, Mapping[str, str]] = {
         "lanes": "'{}'",
         "lows": "'{}'",
     },
+    "limiter": {"id": "ID", "kind": "'slots'", "name": "ID::text"},
+    "limiter_state": {"limiter": "ID", "number": "1", "low": "0", "at": "now()", "until": "now()"},
+    "limiter_hold": {
+        "id": "ID",
+        "limiter": "gen_random_uuid()",
+        "turn": "1",
+        "job_id": "ID",
+        "lease_id": "gen_random_uuid()",
+        "claimed_at": "now()",
+    },
     "gate_pass": {"gate": "gen_random_uuid()", "job_id": "ID"},
     "stopped": {
         "job_id": "ID",

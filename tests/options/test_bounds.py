@@ -120,6 +120,8 @@ async def known(pgq: PgQueue) -> dict[str, Any]:
         "slots": 1,
         "on_dead": "skip",
         "key": "a",
+        "limit": 1,
+        "per": 1.0,
         "source": "s",
         "event_id": "e",
         "session": "s",

@@ -266,6 +266,7 @@ async def test_a_worker_works_while_all_statements_of_its_upkeep_fail_and_says_w
         "measure",
         "schema",
         "schedules",
+        "limiters",
     )
     # Where what is paused is not known, nothing may start.
     whole = inside.break_statements(store, *folders, but={*KEEPING_THE_LEASE, "read_settings", "notify"})

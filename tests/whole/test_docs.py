@@ -186,6 +186,27 @@ async def test_the_page_on_tests_does_what_it_says(dsn: str) -> None:
     assert "job" in names
 
 
+@pytest.mark.contract("P8.3")
+async def test_the_page_on_limiters_does_what_it_says(pgq: PgQueue) -> None:
+    done: list[object] = []
+
+    async def note(*what: object) -> str:
+        done.append(what)
+        return str(what)
+
+    works = ("render", "write_ledger", "announce", "rebuild_now", "refresh_now")
+    names = names_for(pgq, **dict.fromkeys(works, note))
+    for code in snippets("how-to/limiters.md", "python"):
+        await run(code, names)
+
+    async with pgq.worker():
+        jobs = [await names[task].enqueue(value) for task, value in (("publish", 1), ("rebuild", "a"))]
+        assert [await job.result(timeout=60) for job in jobs] == [None, "('a',)"]
+        assert await (await names["refresh"].enqueue("b")).result(timeout=60) is True
+
+    assert len(done) == 5
+
+
 PUBLIC = frozenset(
     {
         "pgqueue",

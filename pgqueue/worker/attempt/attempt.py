@@ -147,6 +147,11 @@ class RunningAttempt:
         return self._context
 
     @property
+    def services(self) -> JobScope:
+        """What its handler reaches the database through."""
+        return self._open_scope()
+
+    @property
     def is_in_handler(self) -> bool:
         """Whether what runs now is the asyncio task of the handler itself."""
         # While its first step runs, the task may not be known yet, and no other can run.

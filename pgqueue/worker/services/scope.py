@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from pgqueue.background.notifications import Signals
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Database
 from pgqueue.errors import ContextError, LeaseLostError
@@ -16,8 +17,10 @@ from pgqueue.retry.control import Suspend
 from pgqueue.store import Input, InputResults, Store
 from pgqueue.tasks.canvas import Canvas
 from pgqueue.tasks.codec import Codec
+from pgqueue.tasks.limiters import Allowed
 from pgqueue.tasks.workflow_handle import ChildHandle
 from pgqueue.worker.services.children import Children, ChildWorkflows
+from pgqueue.worker.services.limiters import HeldLimiters
 from pgqueue.worker.services.progress import ProgressWriter
 from pgqueue.worker.services.steps import Steps
 from pgqueue.worker.services.transaction import JobTransaction
@@ -39,6 +42,8 @@ class Scopes:
     worker: str
     workflows: ChildWorkflows | None = None
     """What starts child workflows. None: in a child process, where handlers wait for nothing."""
+    signals: Signals | None = None
+    """What announces that a limiter was left. None: in a child process, which looks instead."""
 
     def open(self, job_id: UUID, lease_id: UUID, attempt: int, arguments: str) -> JobScope:
         """Make the scope of an attempt. Does not use the database."""
@@ -80,6 +85,7 @@ class JobScope:
         self._steps: Steps | None = None
         self._waits: Waits | None = None
         self._children: Children | None = None
+        self._limiters: HeldLimiters | None = None
         self._transaction: JobTransaction | None = None
         self._has_reported = False
         self._is_closed = False
@@ -154,6 +160,28 @@ class JobScope:
             self.suspended = settled
             raise Suspend(settled)
         return settled
+
+    async def enter(self, allowed: Allowed, wait: float | None) -> tuple[UUID | None, float | None]:
+        """Return what the attempt holds of a limiter now, or None and when there may be room."""
+        self._check_open()
+        return await self._used_limiters().enter(allowed, wait)
+
+    async def leave(self, hold: UUID) -> None:
+        """Give back what it holds of a limiter. Raises nothing."""
+        await self._used_limiters().leave(hold)
+
+    def _used_limiters(self) -> HeldLimiters:
+        if self._limiters is None:
+            shared = self._shared
+            self._limiters = HeldLimiters(
+                shared.database,
+                shared.store,
+                shared.signals,
+                job_id=self._job_id,
+                lease_id=self._lease_id,
+                check_open=self._check_open,
+            )
+        return self._limiters
 
     def _used_children(self) -> Children:
         if self._children is None:
