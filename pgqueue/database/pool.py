@@ -27,14 +27,17 @@ from pgqueue.database.outages import (
     LOST_SESSIONS,
     RECONNECT_PAUSES,
     TRANSLATED,
+    is_away,
     is_of_a_value,
     refused,
     unavailable,
 )
+from pgqueue.database.patience import Reminder
 from pgqueue.database.resolving import resolve_apart
 from pgqueue.database.times import read_far_times
 from pgqueue.errors import (
     ConfigurationError,
+    DatabaseUnavailableError,
     MissingPrivilegeError,
     NotOpenError,
     PgQueueError,
@@ -115,6 +118,10 @@ class Database:
         self._settings = self._own_settings
         self._pool: Pool | None = None
         self._plain_pool: Pool | None = None
+        self._turn = anyio.Lock()
+        """Of those that wait for a plain connection which the server refuses."""
+        self._plain_returned = anyio.Event()
+        self._reminder = Reminder()
         self._kept = _Kept(self)
         self._loop: asyncio.AbstractEventLoop | None = None
         """The event loop that its connections belong to."""
@@ -250,7 +257,7 @@ class Database:
         while True:
             try:
                 return await pool.acquire(timeout=self.connect_timeout)
-            except asyncpg.TooManyConnectionsError:
+            except asyncpg.PostgresError:
                 pause = next(pauses)
                 if not pool.get_size() or time.monotonic() - began_at + pause > self.connect_timeout:
                     raise
@@ -305,8 +312,8 @@ class Database:
     async def take_plain(self) -> PoolConnectionProxy[asyncpg.Record]:
         """Take a connection without pgqueue's settings, for a user's own statements.
 
-        Return it with `give_plain_back`. There are at most `max_connections`; waits for a free one. Raises
-        DatabaseUnavailableError.
+        Return it with `give_plain_back`. There are at most `max_connections`; waits for a free one, however
+        long the server is away or refuses another: that is no error of the job that asks.
         """
         if self._pool is None:
             raise NotOpenError("this PgQueue is not open: use it inside `async with pgq:`")
@@ -319,12 +326,32 @@ class Database:
                 timeout=self.connect_timeout,
                 **self._user_arguments(),
             )
-        began_at = time.monotonic()
+        await self._plain_pool
         try:
-            await self._plain_pool
             return await self._plain_pool.acquire()
         except CONNECT_ERRORS as error:
-            raise self.refusal(error, began_at) from error
+            self._tell_refused(error)
+        async with self._turn:
+            # One after the other: what is tried again and again must not be as many logins.
+            for pause in chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1])):
+                self._plain_returned = anyio.Event()
+                try:
+                    return await self._plain_pool.acquire()
+                except CONNECT_ERRORS as error:
+                    self._tell_refused(error)
+                with anyio.move_on_after(pause):
+                    await self._plain_returned.wait()
+        raise AssertionError("unreachable")
+
+    def _tell_refused(self, error: BaseException) -> None:
+        if isinstance(error, asyncpg.ClientConfigurationError | UnicodeError):
+            raise self.refusal(error, time.monotonic()) from error
+        logger.log(
+            self._reminder.level(),
+            "no connection for ctx.transaction() (%s: %s); its jobs wait for one",
+            type(error).__name__,
+            error,
+        )
 
     async def give_plain_back(self, connection: PoolConnectionProxy[asyncpg.Record]) -> None:
         """Return a connection taken with `take_plain`. Raises only when cancelled."""
@@ -337,6 +364,8 @@ class Database:
                 await self._return(pool, connection)
         except (*CONNECTION_ERRORS, asyncpg.PostgresError):
             logger.debug("a connection could not be returned to the pool, and was closed", exc_info=True)
+        finally:
+            self._plain_returned.set()
 
     async def connect_plain(self) -> asyncpg.Connection[asyncpg.Record]:
         """Open a connection without pgqueue's settings, for migrations. Raises DatabaseUnavailableError.
@@ -355,13 +384,20 @@ class Database:
     ) -> asyncpg.Connection[asyncpg.Record]:
         """Open a dedicated connection. Unless *durable*, commits do not wait for the disk.
 
-        Raises the errors of asyncpg.
+        Raises the errors of asyncpg that are about the connection, and DatabaseUnavailableError for others.
         """
         arguments = self._arguments(durable=durable, command_timeout=command_timeout)
         resolve_apart()
-        connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
-            timeout=self.connect_timeout, **arguments
-        )
+        began_at = time.monotonic()
+        try:
+            connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
+                timeout=self.connect_timeout, **arguments
+            )
+        except CONNECT_ERRORS as error:
+            if is_away(error):
+                raise
+            # Of a statement it would mean something else: a right that is missing, a value.
+            raise unavailable(error, time.monotonic() - began_at) from error
         try:
             await read_far_times(connection)
         except BaseException:
@@ -470,6 +506,11 @@ class Link:
         if connection is not None:
             connection.terminate()
 
+    def drop_unfinished(self) -> None:
+        """Drop the connection if a transaction is open on it. A cancelled statement is waited for."""
+        if self._connection is not None and self._connection.is_in_transaction():
+            self.drop()
+
     async def close(self) -> None:
         """Close the connection, if there is one."""
         connection, self._connection = self._connection, None
@@ -499,7 +540,8 @@ class _Kept:
         began_at = time.monotonic()
         try:
             return await self._link.open()
-        except asyncpg.TooManyConnectionsError:
+        except (asyncpg.PostgresError, DatabaseUnavailableError):
+            # Refused. What the pool has may work.
             instead = self._database.lend()
             try:
                 connection = await instead.__aenter__()

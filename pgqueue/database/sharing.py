@@ -1,7 +1,8 @@
 """Lets the loops of a worker share connections where the server refuses it another one.
 
-Roles, databases and servers have limits, and each loop has a connection of its own. One that gets none
-borrows that of another loop while that is idle, so a worker that can claim can also write how jobs ended.
+Roles, databases and servers have limits, passwords are changed while connections go on, and each loop has a
+connection of its own. One that gets none borrows that of another loop while that is idle, so a worker that
+can claim can also write how jobs ended.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ import asyncpg
 from pgqueue.database.outages import CONNECTION_ERRORS
 from pgqueue.database.patience import Reminder
 from pgqueue.database.pool import Database, Link
+from pgqueue.errors import DatabaseUnavailableError
 
 logger = logging.getLogger("pgqueue.database")
 
-REFUSED_FOR: Final = 10.0
+REFUSALS: Final = (asyncpg.PostgresError, DatabaseUnavailableError)
+"""How a login is refused: the server answers and says no, for as long as it likes."""
+REFUSED_FOR: Final = 3.0
 """Seconds after a refusal in which no other connection is asked for, where one can be borrowed."""
 
 
@@ -35,9 +39,13 @@ class Sharing:
         self._reminder = Reminder()
         self._changed = asyncio.Event()
 
-    def link(self, *, durable: bool) -> Link:
-        """Return a link that shares its connection with the others."""
-        link = SharedLink(self._database, self, durable=durable)
+    def link(self, *, durable: bool, borrows: bool = False) -> Link:
+        """Return a link that shares its connection with the others.
+
+        *borrows*: it is used too rarely for a connection of its own, and uses that of another while there is
+        one.
+        """
+        link = SharedLink(self._database, self, durable=durable, borrows=borrows)
         self._links.append(link)
         return link
 
@@ -82,9 +90,10 @@ class Sharing:
 class SharedLink(Link):
     """A link that borrows the connection of another one where it gets none of its own."""
 
-    def __init__(self, database: Database, sharing: Sharing, *, durable: bool) -> None:
+    def __init__(self, database: Database, sharing: Sharing, *, durable: bool, borrows: bool) -> None:
         super().__init__(database, durable=durable)
         self._sharing = sharing
+        self._borrows = borrows
         self._lender: SharedLink | None = None
         """Whose connection it uses now."""
         self.users = 0
@@ -137,10 +146,10 @@ class SharedLink(Link):
                 await sharing.wait()
                 continue
             connected = sharing.connected
-            if self.is_open or not (connected and sharing.is_scarce):
+            if self.is_open or not (connected and (self._borrows or sharing.is_scarce)):
                 try:
                     await self.open()
-                except asyncpg.TooManyConnectionsError as error:
+                except REFUSALS as error:
                     sharing.refuse(error)
                     if not sharing.connected:
                         raise

@@ -33,4 +33,15 @@ class Inbox:
         )
         if connection is not None:
             return await self._store.mark_processed(connection, *checked)
-        return await self._database.repeat(lambda own: self._store.mark_processed(own, *checked))
+        tries = 0
+
+        async def mark(own: Connection) -> bool:
+            nonlocal tries
+            tries += 1
+            is_new = await self._store.mark_processed(own, *checked)
+            if tries > 1:
+                # An earlier try may have been cut off while it waited for a standby.
+                await self._store.reach_standby(own)
+            return is_new
+
+        return await self._database.repeat(mark)

@@ -130,9 +130,13 @@ class WorkflowWriter:
 
     async def _write_own(self, parts: Parts) -> None:
         began_at = time.monotonic()
-        is_unsure = False
+        is_unsure = is_written = False
         for pause in chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1])):
             try:
+                if is_written:
+                    async with self._database.lend() as connection:
+                        await self._store.reach_standby(connection)
+                    return
                 async with self._database.writer() as connection:
                     settled = await self._write_parts(connection, parts)
                 for lane in settled.lanes:
@@ -142,9 +146,9 @@ class WorkflowWriter:
                 return
             except asyncpg.UniqueViolationError:
                 # Our own earlier try, whose answer was lost: the polls find its jobs.
-                if is_unsure:
-                    return
-                raise
+                if not is_unsure:
+                    raise
+                is_written = True
             except CONNECTION_ERRORS as error:
                 is_unsure = True
                 if (seconds := time.monotonic() - began_at) >= self._database.connect_timeout:

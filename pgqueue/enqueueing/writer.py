@@ -171,16 +171,18 @@ class Writer:
         """Write on a connection of ours; *intake* has more calls. Repeats a write whose answer was lost."""
         began_at = time.monotonic()
         deadline = began_at + self._database.connect_timeout
+        is_taken = False
         for pause in chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1])):
             try:
+                if is_taken and await self._find_written(batch):
+                    break
+                is_taken = False
                 async with self._database.writer() as connection:
                     await self._write_on(connection, batch, intake, key_wait)
                 break
             except asyncpg.UniqueViolationError:
                 # Our own earlier try, or another caller chose the same id just now.
-                async with self._database.lend() as connection:
-                    if await batch.find_existing(self._store, connection):
-                        break
+                is_taken = True
             except asyncpg.TransactionRollbackError as error:
                 # With a caller who took the same keys one by one, in an order of their own.
                 if time.monotonic() >= deadline:
@@ -222,6 +224,14 @@ class Writer:
                     self._signals.publish(f"ready {lane}")
         except (asyncpg.PostgresError, *CONNECTION_ERRORS):
             self._signals.publish("attend")
+
+    async def _find_written(self, batch: Batch) -> bool:
+        """Remove the jobs that exist already; return whether none is left."""
+        async with self._database.lend() as connection:
+            is_written = await batch.find_existing(self._store, connection)
+            if is_written:
+                await self._store.reach_standby(connection)
+        return is_written
 
     async def _write_on(
         self, connection: Connection, batch: Batch, intake: Intake | None, key_wait: float | None
@@ -324,6 +334,8 @@ class Writer:
         """
         if batch.chosen or (batch.keyed and batch.is_unsure):
             await batch.find_existing(self._store, connection)
+            if batch.found:
+                await self._store.reach_standby(connection)
         ready, timed, follows = batch.ready, batch.timed, {}
         lanes = self._lanes_of(ready.templates) if ready.ids else set()
         if batch.keyed:

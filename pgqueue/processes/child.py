@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 
 from pgqueue import forks
 from pgqueue.app import PgQueue
-from pgqueue.errors import InvalidTaskError
+from pgqueue.database.patience import persist
+from pgqueue.errors import DatabaseUnavailableError, InvalidTaskError
 from pgqueue.model.job_error import describe
 from pgqueue.processes.memory import return_large_blocks
 from pgqueue.worker.attempt import forked
@@ -63,7 +64,7 @@ class ChildProcess:
             found = await self._main_thread.run(lambda: self._find(job))
             reply = await self._reply(job, found)
         except Exception as error:
-            # For example, the database of the PgQueue cannot be reached. The attempt has failed.
+            # For example, the schema is of another version. The attempt has failed.
             reply = _failure(error)
         self._current = None
         await self._send(reply)
@@ -89,7 +90,10 @@ class ChildProcess:
     async def _runner(self, host: PgQueue) -> AttemptRunner:
         runner = self._runners.get(id(host))
         if runner is None:
-            await host.open()
+            # A database that is away, or refuses a login, is no error of the job's. The worker ends the wait.
+            await persist(
+                "opening the database in a child process", host.open, errors=(DatabaseUnavailableError,)
+            )
             runner = self._runners[id(host)] = host.attempt_runner(self._main_thread)
             self._keep(asyncio.create_task(runner.serve()))
         return runner

@@ -117,6 +117,13 @@ class EnqueueStatements(Statements):
         rows = await connection.fetch(self._sql["find_existing"], id_list(ids))
         return {UUID(row["id"]) for row in rows}
 
+    async def reach_standby(self, connection: Connection) -> None:
+        """Wait for a synchronous standby, if there is one, to have all that was committed before.
+
+        For what an earlier try wrote that was cut off while it waited for that: it stands here alone.
+        """
+        await connection.execute(self._sql["reach_standby"])
+
     async def learn_lanes(
         self, connection: Connection, lanes: Iterable[tuple[str, int]]
     ) -> dict[tuple[str, int], int]:

@@ -76,10 +76,12 @@ class Purging(Chore):
 
     name = "removing jobs after their retention"
 
-    def __init__(self, store: Store, link: Link, retention: Retention) -> None:
+    def __init__(self, store: Store, link: Link, retention: Retention, ask_link: Link | None = None) -> None:
+        """*ask_link*: on which it asks whether it is time, because *link* is open during a pass alone."""
         super().__init__()
         self._store = store
         self._link = link
+        self._ask_link = ask_link or link
         self._retention = retention
         self._id = new_id()
         self._kept_until = 0.0
@@ -203,7 +205,7 @@ class Purging(Chore):
         now = time.monotonic()
         if now < self._kept_until:
             return True
-        async with self._link.use() as connection:
+        async with self._ask_link.use() as connection:
             is_ours = await self._store.take_chore(connection, CHORE, self._id, CHORE_TTL)
         if is_ours:
             self._kept_until = now + CHORE_TTL / 4

@@ -93,6 +93,8 @@ class Worker:
         sharing = Sharing(database)
         self._links = [sharing.link(durable=durable) for durable in (False, True, True, False, False, False)]
         claim_link, finish_link, upkeep_link, letters_link, purge_link, attend_link = self._links
+        ask_link, renew_link = (sharing.link(durable=False, borrows=True) for _ in range(2))
+        self._links += [ask_link, renew_link]
         self._progress = ProgressWriter(database, store)
         self._letters = DeadLetterHooks(store, letters_link, host.observers, host.on_dead)
         self._attender = Attender(store, attend_link, host.observers)
@@ -122,7 +124,13 @@ class Worker:
         self._slots = Slots(host, scopes, self._finisher, state, book.lanes, settings)
         self._claimer = Claimer(host, claim_link, state, self._slots, self._announcer, book, settings)
         self._keeper = LeaseKeeper(
-            host, self._holder(), state, self._slots, ttl=settings.lease_ttl, make_room=sharing.make_room
+            host,
+            self._holder(),
+            state,
+            self._slots,
+            ttl=settings.lease_ttl,
+            make_room=sharing.make_room,
+            stand_in=renew_link,
         )
         tools = Tools(store, upkeep_link, host.observers, self._announcer, state, name)
         chores = chores_of(
@@ -135,7 +143,8 @@ class Worker:
             settings.lease_ttl,
         )
         self._rounds = Rounds(chores, state.upkeep, host.observers)
-        self._retention = Rounds([Purging(store, purge_link, host.retention)], observers=host.observers)
+        purging = Purging(store, purge_link, host.retention, ask_link)
+        self._retention = Rounds([purging], observers=host.observers)
 
     # Life
 
@@ -360,8 +369,9 @@ class Worker:
         for attempt in list(slots.attempts):
             slots.abandon(attempt)
         for link in self._links:
-            # A loop may have been stopped in the middle of a statement.
-            link.drop()
+            # A loop may have been stopped in the middle of a transaction. The others are kept: it may be that
+            # the server lets nobody in any more.
+            link.drop_unfinished()
         with anyio.move_on_after(self._settings.lease_ttl / 3):
             async with anyio.create_task_group() as group:
                 with owning_tasks():

@@ -15,15 +15,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import anyio
+import asyncpg
 
 from pgqueue.background.log_writer import AsideLogger
 from pgqueue.database.outages import ANY_REFUSAL
 from pgqueue.database.patience import Reminder, persist
 from pgqueue.database.pool import Link
-from pgqueue.database.sharing import FirstLink
+from pgqueue.database.sharing import REFUSALS, FirstLink
 from pgqueue.upkeep.state import WorkerState
 from pgqueue.worker.attempt.attempt import Stop
 from pgqueue.worker.host import WorkerHost
@@ -31,12 +33,17 @@ from pgqueue.worker.lease.giving_back import give_lease_back
 from pgqueue.worker.lease.loop_watchdog import Watchdog
 from pgqueue.worker.slots import Slots
 
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
+
 # A log handler of the program may block, and nothing here may wait for it.
 logger = AsideLogger("pgqueue.worker")
 
 RETRY_PAUSE = 0.2
 """Seconds between two attempts to renew while the database is unavailable. Short: a process whose connection
 is gone for some seconds looks dead to its peers."""
+LEAST_TRY = 1.0
+"""Seconds that a renewal may take in any case, of what is left of the lease."""
 STOP_WITHIN = 5.0
 """Seconds that the thread may take to end."""
 DROP_WITHIN = 1.0
@@ -64,6 +71,7 @@ class LeaseKeeper:
 
     On the worker's event loop it notes the lease in *state*; when a lease is lost, it stops the attempts in
     *slots*. *make_room* is to close another connection of the worker's, where the server refuses this one.
+    *stand_in* renews on that loop, on whatever connection the worker has, where it refuses all the same.
     """
 
     def __init__(
@@ -75,7 +83,9 @@ class LeaseKeeper:
         *,
         ttl: float,
         make_room: Callable[[BaseException], None],
+        stand_in: Link,
     ) -> None:
+        self._stand_in = stand_in
         self._database = host.database
         self._make_room = make_room
         self._store = host.store
@@ -89,6 +99,8 @@ class LeaseKeeper:
         self._latest: UUID | None = None
         self._reminder = Reminder()
         self._must_stop = False
+        self._locked_by: int | None = None
+        """The session that holds the lock; unknown at first, and asking twice does no harm."""
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self.renewed_at: float | None = None
@@ -146,6 +158,7 @@ class LeaseKeeper:
                 loop.call_soon_threadsafe(stopping.set)
 
     async def _keep(self, worker_loop: asyncio.AbstractEventLoop, watchdog: Watchdog) -> None:
+        self._worker_loop = worker_loop
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         self._dropped = asyncio.Event()
         if self._must_stop:
@@ -223,8 +236,7 @@ class LeaseKeeper:
     async def _renew_until_lost(
         self, link: Link, lease_id: UUID, lock_key: int | None, deadline: float, watchdog: Watchdog
     ) -> None:
-        # The session that holds the lock; unknown at first, and asking twice does no harm.
-        locked_by: int | None = None
+        self._locked_by = None
         pause = self._ttl / 3
         while True:
             await self._pause(min(pause, max(0.0, deadline - time.monotonic())))
@@ -233,27 +245,15 @@ class LeaseKeeper:
             if sent_at >= deadline:
                 logger.error(LOST, lease_id, "was not renewed in time")
                 return
+            left = deadline - sent_at
             try:
-                async with asyncio.timeout(deadline - sent_at), link.use() as connection:
-                    connection.add_termination_listener(self._on_dropped)
-                    session = connection.get_server_pid()
-                    # A new session takes the lock again, before peers take this process for dead.
-                    if (
-                        lock_key is not None
-                        and session != locked_by
-                        and await self._store.hold_lock(connection, lock_key)
-                    ):
-                        locked_by = session
-                    renewed = await self._store.renew_lease(
-                        connection,
-                        lease_id,
-                        self._ttl,
-                        loop_lag=watchdog.lag,
-                        abandoned_threads=self._slots.executor.abandoned_threads,
-                    )
+                # A connection that does not answer takes half of what is left at most: others may.
+                async with asyncio.timeout(max(left / 2, min(LEAST_TRY, left))):
+                    renewed = await self._renew(link, lease_id, lock_key, watchdog)
             except Exception as error:
                 # Whatever it is: as long as the lease lasts, the next renewal may succeed.
-                link.drop()
+                if not isinstance(error, asyncpg.PostgresError):
+                    link.drop()
                 logger.log(
                     self._reminder.level(),
                     "lease %s: the database is unavailable (%s: %s); %.1f s left to renew it",
@@ -269,8 +269,44 @@ class LeaseKeeper:
                 logger.error(LOST, lease_id, "expired")
                 return
             self.renewed_at, deadline, pause = sent_at, sent_at + self._ttl, self._ttl / 3
-            if lock_key is not None and session != locked_by:
+            if lock_key is not None and self._locked_by is None:
                 pause = min(pause, LOCK_PAUSE)
+
+    async def _renew(self, link: Link, lease_id: UUID, lock_key: int | None, watchdog: Watchdog) -> bool:
+        """Renew on the keeper's connection; where the server refuses it, on another one of the worker's."""
+        threads = self._slots.executor.abandoned_threads
+
+        async def renew(connection: Connection) -> bool:
+            return await self._store.renew_lease(
+                connection, lease_id, self._ttl, loop_lag=watchdog.lag, abandoned_threads=threads
+            )
+
+        async def renew_there() -> bool:
+            async with self._stand_in.use() as connection:
+                return await renew(connection)
+
+        try:
+            await link.open()
+        except REFUSALS as error:
+            # Its lock went with its connection.
+            self._locked_by = None
+            logger.log(
+                self._reminder.level(),
+                "lease %s: the server refuses a connection (%s); renewing on another connection",
+                lease_id,
+                error,
+            )
+            return await asyncio.wrap_future(
+                asyncio.run_coroutine_threadsafe(renew_there(), self._worker_loop)
+            )
+        async with link.use() as connection:
+            connection.add_termination_listener(self._on_dropped)
+            session = connection.get_server_pid()
+            # A new session takes the lock again, before peers take this process for dead.
+            if lock_key is not None and session != self._locked_by:
+                is_locked = await self._store.hold_lock(connection, lock_key)
+                self._locked_by = session if is_locked else None
+            return await renew(connection)
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, but no longer than the connection lives: the lock goes with it, and peers count seconds."""

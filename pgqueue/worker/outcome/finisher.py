@@ -344,11 +344,14 @@ class Finisher:
 
         async def read() -> dict[UUID, JobStatus]:
             async with self._link.use() as connection:
-                return {
+                written = {
                     attempt.claimed.id: status
                     for attempt in missing
                     if (status := await self._written_status(connection, attempt)) is not None
                 }
+                if written:
+                    await self._store.reach_standby(connection)
+                return written
 
         return await persist("finishing", read)
 

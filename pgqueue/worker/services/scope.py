@@ -11,7 +11,7 @@ from uuid import UUID
 from pgqueue.background.notifications import Signals
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Database
-from pgqueue.errors import ContextError, LeaseLostError
+from pgqueue.errors import ContextError, DatabaseUnavailableError, LeaseLostError
 from pgqueue.model.outcomes import Suspended
 from pgqueue.retry.control import Suspend
 from pgqueue.store import Input, InputResults, Store
@@ -155,7 +155,12 @@ class JobScope:
         """Return what child workflows came to. Raises Suspend while one of them goes on."""
         self._check_open()
         self._check_waits(children[0].name)
-        settled = await self._used_children().settle(children)
+        children_of = self._used_children()
+        settled = await persist(
+            f"job {self._job_id}: asking for its workflows",
+            lambda: children_of.settle(children),
+            errors=(DatabaseUnavailableError,),
+        )
         if isinstance(settled, Suspended):
             self.suspended = settled
             raise Suspend(settled)

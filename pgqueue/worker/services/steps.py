@@ -17,7 +17,13 @@ import anyio.to_thread
 
 from pgqueue.database.patience import persist
 from pgqueue.database.pool import Database
-from pgqueue.errors import CodecError, InvalidStepError, InvalidTaskError, LeaseLostError
+from pgqueue.errors import (
+    CodecError,
+    DatabaseUnavailableError,
+    InvalidStepError,
+    InvalidTaskError,
+    LeaseLostError,
+)
 from pgqueue.store import NO_PLACE, Place, Store, StoredStep
 from pgqueue.tasks.arguments import THEIRS, Result, describe_mismatch
 from pgqueue.tasks.codec import Codec, encode_document
@@ -116,17 +122,31 @@ class Steps:
     async def _read(self) -> dict[str, StoredStep]:
         async with self._reading:
             if self._stored is None:
-                async with self._database.acquire() as connection:
-                    self._stored = await self._store.read_steps(connection, self._job_id)
+                # What keeps a job from its steps is no error of the job's, so it waits.
+                self._stored = await persist(
+                    f"job {self._job_id}: reading its steps", self._fetch, errors=(DatabaseUnavailableError,)
+                )
                 self._order.expect(self._stored)
             return self._stored
 
+    async def _fetch(self) -> dict[str, StoredStep]:
+        async with self._database.acquire() as connection:
+            return await self._store.read_steps(connection, self._job_id)
+
     async def _record(self, name: str, document: str, place: Place) -> str:
+        tries = 0
+
         async def record() -> str | None:
+            nonlocal tries
+            tries += 1
             async with self._database.acquire() as connection:
-                return await self._store.record_step(
+                stored = await self._store.record_step(
                     connection, self._job_id, self._lease_id, name, document, place
                 )
+                if tries > 1:
+                    # An earlier try may have been cut off while it waited for a standby.
+                    await self._store.reach_standby(connection)
+                return stored
 
         # The function has run, so its result is worth waiting for, however long the database is unavailable.
         # The lease or the time limit ends the wait.

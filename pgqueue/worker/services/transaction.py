@@ -67,7 +67,10 @@ class JobTransaction:
         self._blocks += 1
         try:
             if self._connection is None:
-                await self._begin()
+                # Nothing was written yet, so a connection that is found to be dead is no error of the job's.
+                await persist(
+                    f"job {self._job_id}: beginning its transaction", self._begin, errors=CONNECTION_ERRORS
+                )
             assert self._connection is not None
             async with self._connection.transaction():
                 yield self._connection
@@ -136,11 +139,14 @@ class JobTransaction:
         async def read() -> bool:
             async with self._database.acquire() as connection:
                 job = (await self._store.read_jobs(connection, [self._job_id])).get(self._job_id)
-            return (
-                job is not None
-                and job.status is JobStatus.SUCCEEDED
-                and (job.worker, job.attempt) == (self._worker, self._attempt)
-            )
+                was_committed = (
+                    job is not None
+                    and job.status is JobStatus.SUCCEEDED
+                    and (job.worker, job.attempt) == (self._worker, self._attempt)
+                )
+                if was_committed:
+                    await self._store.reach_standby(connection)
+            return was_committed
 
         return await persist(f"job {self._job_id}: asking whether it was committed", read)
 
