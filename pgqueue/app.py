@@ -50,7 +50,16 @@ from pgqueue.errors import (
 from pgqueue.events.kinds import Event
 from pgqueue.events.observers import Observer, Observers
 from pgqueue.flow.backpressure import Depths, check_max_depth
-from pgqueue.flow.limits import Key, Limit, LimitBy, Limits, WhenFull, read_limits
+from pgqueue.flow.limits import (
+    WINDOW,
+    Key,
+    Limit,
+    LimitBy,
+    Limits,
+    WhenFull,
+    fair_share,
+    read_limits,
+)
 from pgqueue.flow.ordering import OnDead, Ordered, OrderedBy, ordered, read_ordered
 from pgqueue.logs import HEARD, HEARD_IF_VERBOSE, TransitionLog
 from pgqueue.model.checks import MAX_TASK_LENGTH, Duration, integer, positive_seconds, shown, text
@@ -265,6 +274,7 @@ class PgQueue(
             definition.ordered = read_ordered(
                 self._limits, task_name, ordered_by, on_dead, definition.arguments.names
             )
+            self._reader.check_task(definition)
             self.registry.add(definition)
             definition.host = self
             return Task(self, definition)
@@ -299,6 +309,8 @@ class PgQueue(
         *,
         max_depth: int | Unset | None = UNSET,
         slots: int | None = None,
+        fair_by: Key | None = None,
+        window: int = WINDOW,
         ageing: Duration | None = None,
         **options: Unpack[TaskOptions],
     ) -> None:
@@ -306,7 +318,9 @@ class PgQueue(
 
         *max_depth*: enqueueing raises QueueFullError once this many jobs are pending in the queue; None:
         never, whatever the PgQueue's own limit. Scheduled, retried and requeued jobs are accepted. *slots*:
-        at most this many of its jobs run at once, over all workers; None: any number. *ageing*: workers that
+        at most this many of its jobs run at once, over all workers; None: any number. *fair_by*: the name of
+        an argument, or a function of the arguments; its values share the queue, so that none waits for the
+        backlog of another: at most *window* jobs of each stand ready at once. *ageing*: workers that
         declare it raise a pending job by one of the queue's priorities for each such time that it has waited,
         in seconds or as a timedelta; None: it may wait for ever behind jobs of higher priorities.
         """
@@ -316,9 +330,15 @@ class PgQueue(
         level = read_options(f"queue {name!r}", options, Level.QUEUE)
         limit = max_depth if isinstance(max_depth, Unset) else check_max_depth(f"queue {name!r}", max_depth)
         raised_after = None if ageing is None else positive_seconds(f"queue {name!r}: ageing", ageing)
+        shared = None if fair_by is None else fair_share(name, fair_by, window)
+        if shared is not None:
+            self._reader.check_shares(name, shared)
         of_queue = None if slots is None else self._limits.set_queue(name, slots)
         self.registry.set_queue(name, level)
         self.registry.set_ageing(name, raised_after)
+        if shared is not None:
+            self._limits.declare(shared.limit)
+        self._reader.share_queue(name, shared)
         if of_queue is not None:
             self._reader.limit_queue(name, of_queue)
         if not isinstance(limit, Unset):

@@ -205,6 +205,8 @@ class BlockingPgQueue(Facade):
     busy_limit_keys = called(PgQueue.busy_limit_keys)
     limit_jobs = called(PgQueue.limit_jobs)
     set_limit = called(PgQueue.set_limit)
+    set_weight = called(PgQueue.set_weight)
+    weights = called(PgQueue.weights)
     reset_limit = called(PgQueue.reset_limit)
     ordered_groups = called(PgQueue.ordered_groups)
     stopped_keys = called(PgQueue.stopped_keys)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from pgqueue.client.parts import Parts
 from pgqueue.errors import ConfigurationError, QueueNotEmptyError
+from pgqueue.flow.limits import key_of, weight_of
 from pgqueue.model.checks import MAX_TASK_LENGTH, check_notes, text
 from pgqueue.model.setting import Kind, Setting
 from pgqueue.options.declared import AttemptOptions
@@ -71,6 +72,31 @@ class SettingInterface(Parts):
         async with self._database.acquire() as connection:
             await self._store.configure(connection, name, level.stored(), actor=actor, reason=reason)
         self._signals.publish("settings")
+
+    async def set_weight(
+        self, queue: str, key: object, /, weight: float | None, *, actor: str | None = None
+    ) -> None:
+        """Change the share of a key of a fair queue, from now on: 2 for twice the jobs of others.
+
+        *key*: the value that `fair_by` comes to. *weight*: how many windows it has, from 0.01 to 1000; at
+        least one of its jobs stands ready. None: one window, as all have. Raises InvalidOptionError.
+        """
+        read_options("set_weight", {"queue": queue}, Level.CALL)
+        where = f"set_weight: queue {queue!r}"
+        name, windows = key_of(f"{where}: the key", key), weight_of(where, weight)
+        check_notes("set_weight", actor=actor)
+        async with self._database.acquire() as connection:
+            await self._store.set_weight(connection, queue, name, windows, actor)
+        self._signals.publish("attend")
+
+    async def weights(self, queue: str, /) -> dict[str, float]:
+        """Return the weights of the keys of a fair queue, for those that `set_weight` has set.
+
+        A key that is not a string is its JSON. Raises InvalidOptionError.
+        """
+        read_options("weights", {"queue": queue}, Level.CALL)
+        async with self._database.acquire() as connection:
+            return await self._store.list_weights(connection, queue)
 
     async def remove_queue(self, queue: str, /) -> bool:
         """Remove a queue that nobody uses any more, and its pause; False: there is no such queue.

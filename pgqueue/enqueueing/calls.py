@@ -35,6 +35,8 @@ class CallReader:
         self._payload_limit = payload_limit
         self._check_queue = check_queue
         self._queue_limits: dict[str, LimitBy] = {}
+        self._fair_queues: dict[str, LimitBy] = {}
+        """The queues that keys share, each with its window."""
         self._known: dict[str, Call] = {}
         """What calls without options of their own come to, by task."""
 
@@ -77,13 +79,36 @@ class CallReader:
         self._queue_limits[queue] = limit
         self.forget()
 
+    def share_queue(self, queue: str, window: LimitBy | None) -> None:
+        """Have the keys of *window* share a queue; None: its jobs have none."""
+        if window is None:
+            self._fair_queues.pop(queue, None)
+        else:
+            self._fair_queues[queue] = window
+        self.forget()
+
+    def check_shares(self, queue: str, window: LimitBy) -> None:
+        """Raise InvalidOptionError if a task whose jobs go to *queue* has no argument that is the key."""
+        for task in self._registry.definitions:
+            if self._registry.queue_of(task) == queue:
+                _check_key(task, queue, window)
+
+    def check_task(self, task: TaskDefinition) -> None:
+        """Raise InvalidOptionError if the queue of *task* is shared by keys that the task does not have."""
+        queue = self._registry.queue_of(task)
+        window = self._fair_queues.get(queue)
+        if window is not None:
+            _check_key(task, queue, window)
+
     def _limits_of(self, task: TaskDefinition | None, queue: str) -> tuple[LimitBy, ...]:
-        of_queue = self._queue_limits.get(queue)
+        window, of_queue = self._fair_queues.get(queue), self._queue_limits.get(queue)
         limits = () if task is None else task.limits
-        if task is not None and task.ordered is not None:
-            # First: whoever waits for its turn holds nothing that others wait for.
-            limits = (task.ordered, *limits)
-        return limits if of_queue is None else (*limits, of_queue)
+        ordered = None if task is None else task.ordered
+        if window is None and of_queue is None and ordered is None:
+            return limits
+        # First the turn in a group: whoever waits for it holds nothing that others wait for. Then the window:
+        # so the line of a limit that keys share has a window of each at most.
+        return tuple(each for each in (ordered, window, *limits, of_queue) if each is not None)
 
     def encode(self, signature: Signature[Any]) -> str:
         """Return a call's arguments as JSON. Raises InvalidArgumentsError, PayloadTooLargeError."""
@@ -179,6 +204,15 @@ class Intake:
 
 MANY = 100_000
 """Calls that are read with the collector paused, at most."""
+
+
+def _check_key(task: TaskDefinition, queue: str, window: LimitBy) -> None:
+    names = sorted(task.arguments.names)
+    if isinstance(window.key, str) and window.key not in names:
+        raise InvalidOptionError(
+            f"queue {queue!r}: fair_by is {window.key!r}, which is no argument of its task {task.name!r} "
+            f"(it has: {', '.join(names) or 'none'}); pass a function of the arguments for tasks that differ"
+        )
 
 
 def _no_call(given: object) -> InvalidWorkflowError:

@@ -12,8 +12,13 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
-from pgqueue.errors import ConfigurationError, InvalidArgumentsError, InvalidTaskError
-from pgqueue.model.checks import integer, shown, text
+from pgqueue.errors import (
+    ConfigurationError,
+    InvalidArgumentsError,
+    InvalidOptionError,
+    InvalidTaskError,
+)
+from pgqueue.model.checks import integer, number, shown, storable, text
 
 WhenFull = Literal["wait", "drop", "replace"]
 """What becomes of a job that a full limit does not let through: it waits; it is cancelled; it waits, and
@@ -23,6 +28,12 @@ MAX_NAME: Final = 200
 MAX_KEY: Final = 512
 MAX_LIMITS: Final = 16
 """Limits of one job."""
+
+FAIR: Final = "fair/"
+"""With what the names of windows begin: then comes that of the queue."""
+WINDOW: Final = 10
+"""Jobs of one key of a fair queue that stand ready at most, by default."""
+MAX_WINDOW: Final = 10_000
 
 Key = str | Callable[..., object]
 """The name of an argument, or a function of the arguments."""
@@ -59,9 +70,18 @@ class LimitBy:
     limit: Limit
     key: Key | None = None
 
+    @property
+    def _what(self) -> str:
+        name = self.limit.name
+        return (
+            f"fair_by of queue {name[len(FAIR) :]!r}"
+            if name.startswith(FAIR)
+            else f"the key of limit {name!r}"
+        )
+
     def gate(self, task: str, document: str, defaults: Mapping[str, object]) -> Gate:
         """Return what a job with the arguments *document* passes. Raises InvalidArgumentsError."""
-        return self.gate_for(f"the key of limit {self.limit.name!r}", task, document, defaults)
+        return self.gate_for(self._what, task, document, defaults)
 
     def gate_for(self, what: str, task: str, document: str, defaults: Mapping[str, object]) -> Gate:
         """Return what `gate` does; errors call the key *what*. Raises InvalidArgumentsError."""
@@ -79,12 +99,7 @@ class LimitBy:
                 value = self.key(**arguments)
             except Exception as error:
                 raise InvalidArgumentsError(task, f"{what} could not be computed: {error!r}") from error
-        key = written_key(task, what, value)
-        if len(key) > MAX_KEY or "\0" in key:
-            raise InvalidArgumentsError(
-                task, f"{what} must have at most {MAX_KEY} characters and no NUL, got {len(key)} characters"
-            )
-        return self.limit.name, key
+        return self.limit.name, written_key(task, what, value)
 
 
 class Limits:
@@ -119,6 +134,10 @@ class Limits:
         self._declared[limit.name] = limit
         return LimitBy(limit)
 
+    def declare(self, limit: Limit) -> None:
+        """Declare a limit that is made, in place of one of its name."""
+        self._declared[limit.name] = limit
+
     @property
     def are_declared(self) -> bool:
         """Whether this process declares any."""
@@ -132,6 +151,25 @@ class Limits:
 def slots_of(where: str, slots: object) -> int:
     """Return *slots* if it is a number of slots. Raises ConfigurationError."""
     return integer(f"{where}: slots", slots, least=1)
+
+
+def fair_share(queue: str, key: object, window: object) -> LimitBy:
+    """Return the windows of the keys of a fair queue. Raises InvalidOptionError."""
+    where = f"queue {queue!r}"
+    if not callable(key) and not (isinstance(key, str) and key):
+        raise InvalidOptionError(
+            f"{where}: fair_by must be the name of an argument or a function of the arguments, "
+            f"got {shown(key)}"
+        )
+    size = integer(f"{where}: window", window, least=1, most=MAX_WINDOW)
+    return LimitBy(Limit(f"{FAIR}{queue}", size), key)
+
+
+def weight_of(where: str, weight: object) -> float | None:
+    """Return *weight* if it is one; None is the default. Raises InvalidOptionError."""
+    return (
+        None if weight is None else number(f"{where}: weight", weight, unit="windows", least=0.01, most=1000)
+    )
 
 
 def read_limits(task: str, given: Iterable[object], parameters: Iterable[str]) -> tuple[LimitBy, ...]:
@@ -155,11 +193,23 @@ def read_limits(task: str, given: Iterable[object], parameters: Iterable[str]) -
     return tuple(each for each in limits if isinstance(each, LimitBy))
 
 
+def key_of(what: str, value: object) -> str:
+    """Return the key in a limit that *value* comes to: a string is itself, another value its JSON.
+
+    Raises InvalidOptionError.
+    """
+    key = value
+    if not isinstance(key, str):
+        try:
+            key = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidOptionError(f"{what} must be a JSON value, got {shown(value)}") from error
+    return storable(what, key, longest=MAX_KEY)
+
+
 def written_key(task: str, what: str, value: object) -> str:
-    """Return *value* as it is stored: a string, or JSON. Raises InvalidArgumentsError."""
-    if isinstance(value, str):
-        return value
+    """Return `key_of` *value*, of a call of *task*. Raises InvalidArgumentsError."""
     try:
-        return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InvalidArgumentsError(task, f"{what} must be a JSON value, got {shown(value)}") from error
+        return key_of(what, value)
+    except InvalidOptionError as error:
+        raise InvalidArgumentsError(task, str(error)) from error

@@ -20,6 +20,8 @@ class Settings:
     """By task."""
     unreadable: frozenset[str] = frozenset()
     """Tasks whose stored options cannot be read: those of their declaration apply."""
+    fair_queues: frozenset[str] = frozenset()
+    """The queues that keys share: more of their jobs may wait than stand ready."""
 
     @classmethod
     def of(cls, stored: Iterable[tuple[Kind, str, bool, str | None]]) -> Settings:

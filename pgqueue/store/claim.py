@@ -37,6 +37,13 @@ class ClaimStatements(Statements):
         rows = await connection.fetch(self._sql["claim"], lease_id, limit, lanes, positions)
         return [Claimed._make(row) for row in rows]
 
+    async def refill(
+        self, connection: Connection, lanes: Sequence[int], after: UUID, most: int
+    ) -> Sequence[int]:
+        """Note up to *most* windows with room for jobs that wait in *lanes*, from *after* on."""
+        notes: Sequence[int] | None = await connection.fetchval(self._sql["refill"], lanes, after, most)
+        return notes or ()
+
     async def find_claimable(
         self, connection: Connection, limit: int, walk: Sequence[tuple[int, int]], without: Iterable[UUID]
     ) -> list[UUID]:

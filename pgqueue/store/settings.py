@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pgqueue.model.setting import Kind, Setting
@@ -16,6 +17,17 @@ if TYPE_CHECKING:
 
 class SettingStatements(Statements):
     """Statements on pauses and run-time options, and on notifications."""
+
+    async def set_weight(
+        self, connection: Connection, queue: str, key: str, weight: float | None, actor: str | None
+    ) -> None:
+        """Change how many windows a key of a fair queue has; None: one."""
+        await connection.execute(self._sql["set_weight"], queue, key, weight, actor)
+
+    async def list_weights(self, connection: Connection, queue: str) -> dict[str, float]:
+        """Return the weights of the keys of a fair queue, but for those of one window."""
+        rows = await connection.fetch(self._sql["list_weights"], queue)
+        return {row["key"]: row["weight"] for row in rows}
 
     async def set_paused(
         self,
@@ -52,10 +64,14 @@ class SettingStatements(Statements):
 
     async def read_settings(self, connection: Connection) -> Settings:
         """Return pauses and run-time options in the form that workers use."""
-        rows = await connection.fetch(self._sql["read_settings"])
-        return Settings.of(
-            (row["kind"], row["name"], row["paused_at"] is not None, row["options"]) for row in rows
+        rows = await connection.fetch(self._sql["read_settings"], True)
+        fair = frozenset(row["name"] for row in rows if row["kind"] == "fair")
+        settings = Settings.of(
+            (row["kind"], row["name"], row["paused_at"] is not None, row["options"])
+            for row in rows
+            if row["kind"] != "fair"
         )
+        return replace(settings, fair_queues=fair) if fair else settings
 
     async def list_settings(self, connection: Connection) -> list[Setting]:
         """Return pauses and run-time options in the form that operators read."""
@@ -69,7 +85,7 @@ class SettingStatements(Statements):
                 reason=row["reason"],
                 changed_at=row["changed_at"],
             )
-            for row in await connection.fetch(self._sql["read_settings"])
+            for row in await connection.fetch(self._sql["read_settings"], False)
         ]
 
     async def notify(self, connection: Connection, channel: str, messages: Sequence[str]) -> None:

@@ -71,6 +71,8 @@ class Subjects:
             "ids": [job.id],
             "slots": 1,
             "on_dead": "skip",
+            "key": "tenant",
+            "weight": 1,
             "signature": pgq.signature("work", 1),
             "signatures": [pgq.signature("work", 1)] * 3,
             "canvas": chain(task.s(1), task.s()),

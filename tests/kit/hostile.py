@@ -180,6 +180,8 @@ ROWS: Mapping[str, Mapping[str, str]] = {
         "lease_id": "gen_random_uuid()",
         "claimed_at": "now()",
     },
+    "window_weight": {"gate": "ID", "rule": "'fair/default'", "key": "''", "weight": "1"},
+    "window_lane": {"lane": "1", "gate": "ID"},
     "gate_pass": {"gate": "gen_random_uuid()", "job_id": "ID"},
     "stopped": {
         "job_id": "ID",

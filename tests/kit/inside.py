@@ -174,6 +174,11 @@ def sleeps(worker: Worker, *, for_more_than: float = 1000.0) -> bool:
     return not claimer.book.has_active and claimer._sweep_in() > for_more_than
 
 
+def forget_limits(pgq: PgQueue) -> None:
+    """Have *pgq* declare its limits anew, as another deployment does."""
+    pgq._writer._declared.clear()
+
+
 def chores_of(worker: Worker) -> set[str]:
     """Return what *worker* calls its chores."""
     return {chore.name for each in (worker._rounds, worker._retention) for chore in each._chores}

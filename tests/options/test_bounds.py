@@ -122,6 +122,7 @@ async def known(pgq: PgQueue) -> dict[str, Any]:
         "key": "a",
         "limit": 1,
         "per": 1.0,
+        "weight": 1,
         "source": "s",
         "event_id": "e",
         "session": "s",

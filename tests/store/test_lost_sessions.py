@@ -62,6 +62,7 @@ OPTIONS: Mapping[str, dict[str, Any]] = {
     "configure_task": {"max_retries": 1},
     "set_limit": {"slots": 1},
     "set_ordered": {"on_dead": "skip"},
+    "set_weight": {"weight": 1},
     "end_web_session": {"valid_until": time.time() + 3600},
     "enqueue_by_name": {"task": "task"},
     "pause": {"queue": "default"},

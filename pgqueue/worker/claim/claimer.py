@@ -28,6 +28,7 @@ from pgqueue.upkeep.broken_rows import BrokenRows
 from pgqueue.upkeep.state import WorkerState
 from pgqueue.worker.claim.hints import SWEEP_GAP, UnknownLanes
 from pgqueue.worker.claim.lanes import PAGE, LaneBook
+from pgqueue.worker.claim.refilling import Refilling
 from pgqueue.worker.claim.returning import Held, Returns
 from pgqueue.worker.claim.single_claims import SingleClaims
 from pgqueue.worker.host import WorkerHost
@@ -85,6 +86,7 @@ class Claimer:
         self._returns = Returns(host.store, link, slots, held, announcer, host.observers, self.look)
         self._broken = BrokenRows("claiming", host.store, announcer, host.observers, worker=slots.worker)
         self._singly = SingleClaims(host.store, link, self._broken, self._returns, self.look)
+        self._refilling = Refilling(host.store, link, announcer, host.observers)
         self._failures = 0
         self._reminder = Reminder()
         self.book = book
@@ -237,6 +239,8 @@ class Claimer:
             free -= await self._claim(lease_id, free)
         if self._prefetch_limit and self.book.has_active:
             await self._prefetch(lease_id)
+        if free > 0 and self.book.has_fair and not self.book.has_active:
+            await self._refilling.ask(self.book.fair_ids)
         is_more = held.suspects.are_there or self.book.has_active or (held.prefetched and free > 0)
         return 0.0 if is_more else max(0.0, self._sweep_in())
 
@@ -252,6 +256,7 @@ class Claimer:
             self._swept = self.book.learn_page(page)
             self.book.swept(await self._store.sweep(connection, self._swept), self._swept)
             self._unknown.forget(self._swept)
+        self._refilling.is_wanted = True
         self._swept_at = time.monotonic()
         self._sweep_seconds = self._swept_at - started_at
         self._has_claimed_since_sweep = False
@@ -278,7 +283,7 @@ class Claimer:
             await self._returns.return_unknown(lease_id)
             return await self._claim_singly(lease_id, limit, walk)
         self._tell_sent(len(jobs), started_at)
-        self._has_claimed_since_sweep = True
+        self._has_claimed_since_sweep = self._refilling.is_wanted = True
         self.book.claimed(walk, [(job.lane, job.position) for job in jobs], limit=limit)
         return self._start(lease_id, jobs)
 

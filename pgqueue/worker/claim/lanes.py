@@ -71,6 +71,21 @@ class LaneBook:
         stops = self._settings.stops
         return [lane.id for lane in self.lanes.values() if not stops(lane.queue, lane.task)]
 
+    @property
+    def has_fair(self) -> bool:
+        """Whether any queue is fair, of this worker or not."""
+        return bool(self._settings.fair_queues)
+
+    @property
+    def fair_ids(self) -> list[int]:
+        """The known lanes of fair queues, but the paused ones."""
+        stops, fair = self._settings.stops, self._settings.fair_queues
+        return [
+            lane.id
+            for lane in self.lanes.values()
+            if lane.queue in fair and not lane.task and not stops(lane.queue, "")
+        ]
+
     def knows(self, lane_id: int) -> bool:
         """Whether the lane is known."""
         return lane_id in self.lanes
