@@ -77,6 +77,7 @@ from pgqueue.model.ordering import OrderedGroup, StoppedKey
 from pgqueue.model.progress import Progress
 from pgqueue.model.schedules import Schedule, Tick
 from pgqueue.model.setting import Setting
+from pgqueue.model.waits import Wait
 from pgqueue.model.workflows import Workflow, WorkflowFilter
 from pgqueue.options.checks import FROM_ARGUMENTS
 from pgqueue.retry.control import Reject, Retry, Snooze
@@ -189,6 +190,7 @@ __all__ = [
     "Tick",
     "UnknownQueueError",
     "UnknownTaskError",
+    "Wait",
     "Worker",
     "Workflow",
     "WorkflowBuilder",

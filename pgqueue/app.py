@@ -21,6 +21,7 @@ from pgqueue.background.watching import Watches
 from pgqueue.client.children import ChildWorkflows
 from pgqueue.client.declared_schedules import DeclaredSchedules
 from pgqueue.client.durable import DurableInterface
+from pgqueue.client.explaining import ExplainInterface
 from pgqueue.client.limiters import LimiterInterface
 from pgqueue.client.limits import LimitInterface
 from pgqueue.client.measuring import MeasureInterface
@@ -106,6 +107,7 @@ class PgQueue(
     LimitInterface,
     OrderingInterface,
     LimiterInterface,
+    ExplainInterface,
     MeasureInterface,
     WebInterface,
     ScheduleInterface,

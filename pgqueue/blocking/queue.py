@@ -199,6 +199,8 @@ class BlockingPgQueue(Facade):
     configure_task = called(PgQueue.configure_task)
     remove_queue = called(PgQueue.remove_queue)
     settings = called(PgQueue.settings)
+    explain_wait = called(PgQueue.explain_wait)
+    schedule_of = called(PgQueue.schedule_of)
     limits = called(PgQueue.limits)
     get_limit = called(PgQueue.get_limit)
     limit_keys = called(PgQueue.limit_keys)

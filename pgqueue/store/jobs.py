@@ -13,6 +13,7 @@ from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import Attempt, Job, JobStatus
 from pgqueue.model.progress import decode_progress
 from pgqueue.model.stored_json import decode_json
+from pgqueue.model.waits import Standing
 from pgqueue.store.base import Statements, job_moved
 from pgqueue.store.values import Found, Requeued
 
@@ -47,6 +48,11 @@ class JobStatements(Statements):
     async def is_day_removed(self, connection: Connection, job_id: UUID) -> bool:
         """Return whether all jobs from the day of *job_id* were removed."""
         return bool(await connection.fetchval(self._sql["is_day_removed"], job_id))
+
+    async def explain_wait(self, connection: Connection, job_id: UUID, most: int) -> Standing | None:
+        """Return where a job waits, counting what is before it to *most*; None: it does not wait."""
+        row = await connection.fetchrow(self._sql["explain_wait"], job_id, most)
+        return None if row is None else Standing(**dict(row.items()))
 
     async def read_attempts(self, connection: Connection, job_id: UUID) -> list[Attempt]:
         """Return a job's attempts that did not succeed, oldest first."""

@@ -130,6 +130,11 @@ class ScheduleStatements(Statements):
         )
         return changed
 
+    async def find_schedule_of(self, connection: Connection, job_id: UUID) -> str | None:
+        """Return the name of the schedule that made a job, by its latest ticks."""
+        name: str | None = await connection.fetchval(self._sql["find_schedule_of"], job_id)
+        return name
+
     async def delete_schedule(self, connection: Connection, name: str) -> bool:
         """Remove a schedule and its history; return whether there was one."""
         return bool(await connection.fetchval(self._sql["delete_schedule"], name))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pgqueue import Action, Attempt, Job, JobError, JobFilter, JobStatus, PgQueue
+from pgqueue import Action, Attempt, Job, JobError, JobFilter, JobStatus, PgQueue, Wait
 from pgqueue.cli.filters import EVERY_JOB, selects_jobs
 from pgqueue.cli.output import as_text, known, plain, print_json, print_lines, print_table, table
 from pgqueue.cli.parameters import (
@@ -26,6 +26,7 @@ from pgqueue.cli.parameters import (
 from pgqueue.model.documents import job_details_document, job_document
 from pgqueue.model.figures import amount, duration, moment
 from pgqueue.model.progress import Progress
+from pgqueue.model.waits import wait_document
 
 
 @selects_jobs
@@ -76,7 +77,7 @@ def show_job(
     stderr; 2 wrong usage; 130 interrupted.
     """
 
-    async def look(pgq: PgQueue) -> tuple[Job, Sequence[Attempt], Sequence[Action]]:
+    async def look(pgq: PgQueue) -> tuple[Job, Wait | None, Sequence[Attempt], Sequence[Action]]:
         if watch:
             async for changed in pgq.watch(job):
                 if as_json:
@@ -85,17 +86,16 @@ def show_job(
                     typer.echo(describe_change(changed))
         read = await pgq.get(job)
         shown = replace(read, arguments=pgq.shown_arguments(read))
-        return shown, await pgq.attempts(job), await pgq.actions(job)
+        return shown, await pgq.explain_wait(job), await pgq.attempts(job), await pgq.actions(job)
 
-    found, attempts, actions = call(app, dsn, schema, look, show_arguments=show_arguments)
+    found, waits, attempts, actions = call(app, dsn, schema, look, show_arguments=show_arguments)
     if not as_json:
-        print_lines(describe_job(found, attempts, actions))
+        print_lines(describe_job(found, attempts, actions, waits))
     elif not watch:
-        print_json(
-            job_details_document(
-                found, arguments=found.arguments, attempts=attempts, actions=actions, show_tracebacks=True
-            )
+        document = job_details_document(
+            found, arguments=found.arguments, attempts=attempts, actions=actions, show_tracebacks=True
         )
+        print_json({**document, "waits": None if waits is None else wait_document(waits)})
     if found.is_terminal and found.status is not JobStatus.SUCCEEDED:
         raise typer.Exit(1)
 
@@ -155,7 +155,9 @@ def _priority(job: Job) -> str | None:
     return str(job.priority) if job.priority else None
 
 
-def describe_job(job: Job, attempts: Sequence[Attempt], actions: Sequence[Action]) -> list[str]:
+def describe_job(
+    job: Job, attempts: Sequence[Attempt], actions: Sequence[Action], waits: Wait | None = None
+) -> list[str]:
     """Return everything known about a job, as lines."""
     facts = {
         "job": str(job.id),
@@ -166,7 +168,7 @@ def describe_job(job: Job, attempts: Sequence[Attempt], actions: Sequence[Action
         "created": moment(job.created_at),
         "run at": known(moment, job.run_at),
         "next run": known(moment, job.next_run_at) if job.status is JobStatus.SCHEDULED else None,
-        "waits for": f"limit {job.waits_for_limit}" if job.waits_for_limit else None,
+        "waits": None if waits is None else waits.text,
         "expires": known(moment, job.expires_at),
         "started": known(moment, job.started_at),
         "completed": known(moment, job.completed_at),

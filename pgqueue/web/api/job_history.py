@@ -9,8 +9,9 @@ from starlette.routing import Route
 
 from pgqueue.app import PgQueue
 from pgqueue.model.documents import action_document, attempt_document, job_document
+from pgqueue.model.waits import wait_document
 from pgqueue.web.api.inputs import Because, NoQuery, PriorityBody
-from pgqueue.web.api.outputs import Actions, Attempts
+from pgqueue.web.api.outputs import Actions, Attempts, JobWait
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.problems import NO_STORE
@@ -31,6 +32,13 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
             for attempt in await pgq.attempts(job.id)
         ]
         document: Attempts = {"attempts": found}
+        return JsonResponse(document, headers=NO_STORE)
+
+    async def wait(request: Request) -> Response:
+        job = await find_job(request, pgq, access, "read")
+        read_query(request, NoQuery)
+        found = await pgq.explain_wait(job.id)
+        document: JobWait = {"waits": None if found is None else wait_document(found)}
         return JsonResponse(document, headers=NO_STORE)
 
     async def actions(request: Request) -> Response:
@@ -54,6 +62,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         return JsonResponse(job_document(await pgq.get(job.id)), headers=NO_STORE)
 
     return [
+        Route("/jobs/{id}/wait", wait, name="job_wait"),
         Route("/jobs/{id}/attempts", attempts, name="job_attempts"),
         Route("/jobs/{id}/actions", actions, name="job_actions"),
         Route("/jobs/{id}/requeue", requeue, methods=["POST"], name="requeue_job"),

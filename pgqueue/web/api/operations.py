@@ -164,6 +164,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         },
         NO_STREAM,
     ),
+    "job_wait": Operation("Get what a job waits for, as a sentence", _shows(outputs.JobWait), NO_JOB),
     "job_attempts": Operation("List a job's unsuccessful attempts", _shows(outputs.Attempts), NO_JOB),
     "job_actions": Operation("List operator actions on a job", _shows(outputs.Actions), NO_JOB),
     "requeue_job": Operation(

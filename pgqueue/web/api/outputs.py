@@ -21,6 +21,7 @@ from pgqueue.model.documents import (
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.limit_documents import LimitDocument, LimitKeyDocument
 from pgqueue.model.schedule_documents import ScheduleDocument, TickDocument
+from pgqueue.model.waits import WaitDocument
 from pgqueue.model.workflow_documents import MemberDocument, WorkflowDocument
 
 
@@ -119,6 +120,13 @@ class Discarded(TypedDict):
     """The number of dead letters that were discarded."""
 
     discarded: int
+
+
+class JobWait(TypedDict):
+    """What a job waits for."""
+
+    waits: WaitDocument | None
+    """Null: it is running, or has ended."""
 
 
 class QueueSetting(SettingDocument):

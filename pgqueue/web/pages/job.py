@@ -6,8 +6,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pgqueue.errors import NotADeadLetterError
+from pgqueue.errors import JobNotFoundError, JobPurgedError, NotADeadLetterError
 from pgqueue.model.jobs import Job, JobStatus
+from pgqueue.model.waits import Wait
 from pgqueue.web.pages.charts import timeline
 from pgqueue.web.pages.forms import number_in, read_form, reason_in
 from pgqueue.web.pages.page import Pages
@@ -60,7 +61,9 @@ class JobPage:
             is_top=False,
             events="/events" if job.is_terminal else f"/jobs/{job.id}/events",
             job=job,
+            waits=await self._explain(job),
             workflow=await self._pages.pgq.workflow_of(job.id),
+            schedule=await self._pages.pgq.schedule_of(job.id),
             arguments=self._pages.pgq.shown_arguments(job),
             are_hidden=self._pages.hides(job),
             attempts=attempts,
@@ -71,6 +74,15 @@ class JobPage:
             show_tracebacks=self._pages.settings.show_tracebacks,
             now=now,
         )
+
+    async def _explain(self, job: Job) -> Wait | None:
+        """Return what *job* waits for; None: it does not wait, or does not any more."""
+        if job.status not in WAITING:
+            return None
+        try:
+            return await self._pages.pgq.explain_wait(job.id)
+        except (JobNotFoundError, JobPurgedError):
+            return None
 
     async def _find_fingerprint(self, job: Job) -> str | None:
         """Return the fingerprint of *job*; None: it is not a dead letter."""
