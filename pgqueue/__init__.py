@@ -75,12 +75,13 @@ from pgqueue.model.jobs import Action, Attempt, Job, JobStatus
 from pgqueue.model.limits import LimitJobs, LimitKey, LimitKeyPage, LimitUse
 from pgqueue.model.ordering import OrderedGroup, StoppedKey
 from pgqueue.model.progress import Progress
+from pgqueue.model.rates import Rate
 from pgqueue.model.schedules import Schedule, Tick
 from pgqueue.model.setting import Setting
 from pgqueue.model.waits import Wait
 from pgqueue.model.workflows import Workflow, WorkflowFilter
 from pgqueue.options.checks import FROM_ARGUMENTS
-from pgqueue.retry.control import Reject, Retry, Snooze
+from pgqueue.retry.control import RateLimited, Reject, Retry, Snooze
 from pgqueue.tasks.canvas import Canvas, Chain, Group, Link
 from pgqueue.tasks.combining import chain, chord, group, group_of
 from pgqueue.tasks.context import JobContext, current_job
@@ -168,6 +169,8 @@ __all__ = [
     "Progress",
     "QueueFullError",
     "QueueNotEmptyError",
+    "Rate",
+    "RateLimited",
     "RedactedArgumentsError",
     "RedriveHandle",
     "RedriveProgress",

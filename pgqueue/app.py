@@ -64,6 +64,7 @@ from pgqueue.flow.limits import (
 from pgqueue.flow.ordering import OnDead, Ordered, OrderedBy, ordered, read_ordered
 from pgqueue.logs import HEARD, HEARD_IF_VERBOSE, TransitionLog
 from pgqueue.model.checks import MAX_TASK_LENGTH, Duration, integer, positive_seconds, shown, text
+from pgqueue.model.rates import Rate
 from pgqueue.model.unset import UNSET, Unset
 from pgqueue.options.declared import TaskOptions
 from pgqueue.options.levels import read_options
@@ -283,15 +284,23 @@ class PgQueue(
 
         return declare if handler is None else declare(handler)
 
-    def limit(self, name: str, /, *, slots: int, when_full: WhenFull = "wait") -> Limit:
-        """Declare a limit: at most *slots* jobs that have it run at once, over all workers.
+    def limit(
+        self,
+        name: str,
+        /,
+        *,
+        slots: int | None = None,
+        rate: Rate | None = None,
+        when_full: WhenFull = "wait",
+    ) -> Limit:
+        """Declare a limit: at most *slots* jobs that have it run at once, over all workers, or *rate* start.
 
         Give it to tasks: `@pgq.task(limits=[limit])`; with `limit.by("tenant_id")` each tenant has that many.
         What it does not let through waits, blocked. *when_full*: "drop" cancels such a job instead, and
         "replace" those that wait before it; a job that has started once always waits. Workers need not know
         it. Raises ConfigurationError, also if this process declares it with other options.
         """
-        return self._limits.add(name, slots, when_full)
+        return self._limits.add(name, slots, rate, when_full)
 
     def ordered(self, name: str, /, *, on_dead: OnDead = "block") -> Ordered:
         """Declare an ordered group, which several tasks can share.
@@ -313,6 +322,7 @@ class PgQueue(
         slots: int | None = None,
         fair_by: Key | None = None,
         window: int = WINDOW,
+        rate: Rate | None = None,
         ageing: Duration | None = None,
         **options: Unpack[TaskOptions],
     ) -> None:
@@ -320,11 +330,12 @@ class PgQueue(
 
         *max_depth*: enqueueing raises QueueFullError once this many jobs are pending in the queue; None:
         never, whatever the PgQueue's own limit. Scheduled, retried and requeued jobs are accepted. *slots*:
-        at most this many of its jobs run at once, over all workers; None: any number. *fair_by*: the name of
-        an argument, or a function of the arguments; its values share the queue, so that none waits for the
-        backlog of another: at most *window* jobs of each stand ready at once. *ageing*: workers that
-        declare it raise a pending job by one of the queue's priorities for each such time that it has waited,
-        in seconds or as a timedelta; None: it may wait for ever behind jobs of higher priorities.
+        at most this many of its jobs run at once, over all workers; None: any number. *rate*: at most so many
+        start; None: any number. *fair_by*: the name of an argument, or a function of the arguments; its
+        values share the queue, so that none waits for the backlog of another: at most *window* jobs of each
+        stand ready at once. *ageing*: workers that declare it raise a pending job by one of the queue's
+        priorities for each such time that it has waited, in seconds or as a timedelta; None: it may wait for
+        ever behind jobs of higher priorities.
         """
         read_options("queue", {"queue": name}, Level.CALL)
         if "queue" in options:
@@ -335,13 +346,13 @@ class PgQueue(
         shared = None if fair_by is None else fair_share(name, fair_by, window)
         if shared is not None:
             self._reader.check_shares(name, shared)
-        of_queue = None if slots is None else self._limits.set_queue(name, slots)
+        of_queue = self._limits.set_queue(name, slots, rate)
         self.registry.set_queue(name, level)
         self.registry.set_ageing(name, raised_after)
         if shared is not None:
             self._limits.declare(shared.limit)
         self._reader.share_queue(name, shared)
-        if of_queue is not None:
+        if of_queue:
             self._reader.limit_queue(name, of_queue)
         if not isinstance(limit, Unset):
             self._depths.set_limit(name, limit)

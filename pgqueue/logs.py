@@ -260,7 +260,7 @@ def _level_of(ended: AttemptEnded) -> tuple[int, str]:
             return logging.INFO, "job.failed"
         case JobStatus.FAILED:
             return logging.ERROR, "job.failed"
-        case JobStatus.SCHEDULED if ended.reason == "snoozed":
+        case JobStatus.SCHEDULED if ended.reason in ("snoozed", "rate_limited"):
             return logging.INFO, "job.snoozed"
         case JobStatus.SCHEDULED:
             return logging.WARNING, "job.retrying"

@@ -12,6 +12,8 @@ from pgqueue.flow.ordering import PREFIX
 from pgqueue.model.checks import check_notes, integer, shown, storable, text
 from pgqueue.model.filters import check_limit, decode_cursor, encode_cursor
 from pgqueue.model.limits import MAX_LIMIT_NAME, LimitJobs, LimitKey, LimitKeyPage, LimitUse
+from pgqueue.model.rates import Rate, rate_of
+from pgqueue.model.unset import UNSET, Unset
 
 MOST: Final = 1000
 MOST_BUSY: Final = 100
@@ -79,20 +81,30 @@ class LimitInterface(Parts):
             return await self._store.list_limit_jobs(connection, name, key, limit)
 
     async def set_limit(
-        self, name: str, /, *, slots: int | None, actor: str | None = None, reason: str | None = None
+        self,
+        name: str,
+        /,
+        *,
+        slots: int | None | Unset = UNSET,
+        rate: Rate | None | Unset = UNSET,
+        actor: str | None = None,
+        reason: str | None = None,
     ) -> None:
-        """Change how many jobs of each key of a limit run at once, from now on.
+        """Change how many jobs of each key of a limit run at once, or how many start, from now on.
 
-        It stays so, whatever code declares, until `reset_limit`. Fewer than are running let none through
-        until enough have ended; None lets all through. The limit of a queue has the name "queue/NAME".
+        Pass one of *slots* and *rate*: a limit of the other kind becomes one of that kind. It stays so,
+        whatever code declares, until `reset_limit`. Fewer than are running let none through until enough have
+        ended; None lets all through. The limits of a queue have the names "queue/NAME" and "rate/NAME".
         Raises InvalidOptionError.
         """
         _check_no_group("set_limit", name)
-        if slots is not None:
-            slots_of(f"limit {name!r}", slots)
+        if isinstance(slots, Unset) == isinstance(rate, Unset):
+            raise InvalidOptionError(f"limit {name!r}: pass exactly one of slots=... and rate=...")
+        slots = None if isinstance(slots, Unset) or slots is None else slots_of(f"limit {name!r}", slots)
+        rate = None if isinstance(rate, Unset) or rate is None else rate_of(f"limit {name!r}", rate)
         check_notes("set_limit", actor=actor, reason=reason)
         async with self._database.acquire() as connection:
-            await self._store.set_limit(connection, name, slots, actor=actor, reason=reason)
+            await self._store.set_limit(connection, name, slots, rate, actor=actor, reason=reason)
         self._signals.publish("attend")
 
     async def reset_limit(self, name: str, /, *, actor: str | None = None, reason: str | None = None) -> bool:

@@ -34,7 +34,7 @@ class CallReader:
         self._codec = codec
         self._payload_limit = payload_limit
         self._check_queue = check_queue
-        self._queue_limits: dict[str, LimitBy] = {}
+        self._queue_limits: dict[str, tuple[LimitBy, ...]] = {}
         self._fair_queues: dict[str, LimitBy] = {}
         """The queues that keys share, each with its window."""
         self._known: dict[str, Call] = {}
@@ -74,9 +74,9 @@ class CallReader:
             alike[kind] = call
         return call
 
-    def limit_queue(self, queue: str, limit: LimitBy) -> None:
-        """Have all jobs of a queue wait for a limit."""
-        self._queue_limits[queue] = limit
+    def limit_queue(self, queue: str, limits: tuple[LimitBy, ...]) -> None:
+        """Have all jobs of a queue wait for *limits*."""
+        self._queue_limits[queue] = limits
         self.forget()
 
     def share_queue(self, queue: str, window: LimitBy | None) -> None:
@@ -101,14 +101,14 @@ class CallReader:
             _check_key(task, queue, window)
 
     def _limits_of(self, task: TaskDefinition | None, queue: str) -> tuple[LimitBy, ...]:
-        window, of_queue = self._fair_queues.get(queue), self._queue_limits.get(queue)
+        window, of_queue = self._fair_queues.get(queue), self._queue_limits.get(queue, ())
         limits = () if task is None else task.limits
         ordered = None if task is None else task.ordered
-        if window is None and of_queue is None and ordered is None:
+        if window is None and not of_queue and ordered is None:
             return limits
         # First the turn in a group: whoever waits for it holds nothing that others wait for. Then the window:
         # so the line of a limit that keys share has a window of each at most.
-        return tuple(each for each in (ordered, window, *limits, of_queue) if each is not None)
+        return tuple(each for each in (ordered, window, *limits, *of_queue) if each is not None)
 
     def encode(self, signature: Signature[Any]) -> str:
         """Return a call's arguments as JSON. Raises InvalidArgumentsError, PayloadTooLargeError."""

@@ -137,7 +137,7 @@ class Writer:
         if isinstance(limit, Ordered):
             await self._store.declare_ordered(connection, limit.name, limit.on_dead)
         else:
-            await self._store.declare_limit(connection, limit.name, limit.slots, limit.when_full)
+            await self._store.declare_limit(connection, limit.name, limit.slots, limit.when_full, limit.rate)
 
     async def write_where_room(
         self, counts: Mapping[str, int], writing: Callable[[], Coroutine[Any, Any, None]]

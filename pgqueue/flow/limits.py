@@ -1,4 +1,4 @@
-"""Limits: how many jobs of one kind run at once, over all workers. Values and decisions only.
+"""Limits: how many jobs of one kind run at once, or start in a time, over all workers. Values only.
 
 A job that has limits names them, each with the key that its arguments come to. It waits, blocked, until the
 database lets it through, so workers, and jobs without limits, know nothing of it.
@@ -19,6 +19,7 @@ from pgqueue.errors import (
     InvalidTaskError,
 )
 from pgqueue.model.checks import integer, number, shown, storable, text
+from pgqueue.model.rates import Rate, rate_of
 
 WhenFull = Literal["wait", "drop", "replace"]
 """What becomes of a job that a full limit does not let through: it waits; it is cancelled; it waits, and
@@ -44,11 +45,12 @@ Gate = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most `slots` jobs run at once, for each key that they have. Made by `PgQueue.limit`."""
+    """At most `slots` jobs run at once, or `rate` of them start, for each key. Made by `PgQueue.limit`."""
 
     name: str
-    slots: int
+    slots: int | None = None
     when_full: WhenFull = "wait"
+    rate: Rate | None = None
 
     def by(self, key: Key) -> LimitBy:
         """Return this limit for each value of an argument, or of a function of the arguments by name.
@@ -108,13 +110,19 @@ class Limits:
     def __init__(self) -> None:
         self._declared: dict[str, Limit] = {}
 
-    def add(self, name: str, slots: int, when_full: WhenFull) -> Limit:
+    def add(self, name: str, slots: int | None, rate: Rate | None, when_full: WhenFull) -> Limit:
         """Declare a limit. Raises ConfigurationError, also if it is declared already and differs."""
         where = f"limit {shown(name)}"
         text("the name of a limit", name, longest=MAX_NAME)
         if "/" in name or "\0" in name:
             raise ConfigurationError(f"{where}: a name must not have a '/' or NUL in it")
-        limit = Limit(name, slots_of(where, slots), when_full)
+        if (slots is None) == (rate is None):
+            raise ConfigurationError(f"{where}: pass exactly one of slots=... and rate=...")
+        limit = (
+            Limit(name, slots_of(where, slots), when_full)
+            if rate is None
+            else Limit(name, None, when_full, rate_of(where, rate))
+        )
         if when_full not in get_args(WhenFull):
             raise ConfigurationError(
                 f"{where}: when_full must be 'wait', 'drop' or 'replace', got {shown(when_full)}"
@@ -128,11 +136,15 @@ class Limits:
         """Declare *limit*; return the one that is declared by its name."""
         return self._declared.setdefault(limit.name, limit)
 
-    def set_queue(self, queue: str, slots: int) -> LimitBy:
-        """Declare the limit of a queue. Raises InvalidOptionError."""
-        limit = Limit(f"queue/{queue}", slots_of(f"queue {queue!r}", slots))
-        self._declared[limit.name] = limit
-        return LimitBy(limit)
+    def set_queue(self, queue: str, slots: int | None, rate: Rate | None) -> tuple[LimitBy, ...]:
+        """Declare the limits of a queue, in their order. Raises InvalidOptionError."""
+        where, limits = f"queue {queue!r}", []
+        if slots is not None:
+            limits.append(Limit(f"queue/{queue}", slots_of(where, slots)))
+        if rate is not None:
+            limits.append(Limit(f"rate/{queue}", rate=rate_of(where, rate)))
+        self._declared.update((limit.name, limit) for limit in limits)
+        return tuple(map(LimitBy, limits))
 
     def declare(self, limit: Limit) -> None:
         """Declare a limit that is made, in place of one of its name."""

@@ -69,7 +69,7 @@ def ordered(limits: Limits, name: str, on_dead: OnDead) -> Ordered:
         raise ConfigurationError(f"{where}: a name must not have NUL in it")
     if on_dead not in get_args(OnDead):
         raise ConfigurationError(f"{where}: on_dead must be 'block', 'skip' or 'halt', got {shown(on_dead)}")
-    group = Ordered(f"{PREFIX}{name}", 1, "wait", on_dead)
+    group = Ordered(f"{PREFIX}{name}", 1, "wait", on_dead=on_dead)
     known = limits.keep(group)
     if known != group:
         assert isinstance(known, Ordered)

@@ -47,8 +47,8 @@ LAG_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 6
 SIZE_BUCKETS: Final = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 """Upper bounds in jobs."""
 
-SNOOZED: Final = "snoozed"
-"""The reason of an attempt that snoozed its job: it runs again later, and nothing has failed."""
+SNOOZED: Final = ("snoozed", "rate_limited")
+"""The reasons of an attempt that snoozed its job: it runs again later, and nothing has failed."""
 
 HEARD: Final = (
     JobsEnqueued,
@@ -166,7 +166,7 @@ class EventCounts:
         for (task, queue, status, reason), count in ended.items():
             labels = self._cap.of(task, queue)
             self._ended.labels(*labels, status.value).inc(count)
-            if status is JobStatus.SCHEDULED and reason != SNOOZED:
+            if status is JobStatus.SCHEDULED and reason not in SNOOZED:
                 self._retried.labels(*labels).inc(count)
         runs: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
         for each in attempts:

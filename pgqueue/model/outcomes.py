@@ -40,6 +40,8 @@ class Retried:
     """The options stored with it from now on, as JSON; None: unchanged."""
     arguments: str | None = None
     """The arguments stored with it from now on, as JSON; None: unchanged."""
+    slows: bool = False
+    """Whether the rates that it has passed let no job through until then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 Each is raised, and none of them is an Exception: code between the handler and the worker catches `Exception`,
 and must not take one for an error. Task groups (of asyncio and anyio) wrap an exception that leaves them in a
 group. A group of these alone counts as one of them: a Reject, if it holds one, or else a Retry, or else a
-Snooze; the first of several, and the longest Snooze. A group that holds other errors too is an error like any
-other, because those errors would be lost.
+RateLimited, or else a Snooze; the first of several, and the longest Snooze. A group that holds other errors
+too is an error like any other, because those errors would be lost.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pgqueue.model.checks import Duration, aware_time, retry_limit, some_seconds
 from pgqueue.model.error_groups import leaves
 from pgqueue.model.outcomes import Suspended
 from pgqueue.model.unset import UNSET, Unset
+from pgqueue.retry.retry_after import seconds_of, time_of
 
 
 class ControlFlow(BaseException):
@@ -78,9 +79,28 @@ class Snooze(ControlFlow):  # what the handler says, not an error
     InvalidOptionError.
     """
 
+    until: datetime | None = None
+    """The job does not run again before this time either."""
+
     def __init__(self, delay: Duration) -> None:
         self.delay = some_seconds("snooze: the delay", delay)
         super().__init__(f"not for {self.delay:g} s")
+
+
+class RateLimited(Snooze):
+    """Run the job again after *retry_after*: a service has refused it for now. This attempt does not count.
+
+    The limits by rate that the job has passed let no job through before then. Without any it is a Snooze.
+
+    *retry_after*: what a service says, such as `response.headers.get("Retry-After")`: seconds, also as a
+    string, a timedelta, a time zone-aware datetime, or an HTTP date. A time in the past is now; more than 7
+    days count as 7 days; None, because the service does not say, is 10 seconds. Raises InvalidOptionError
+    for anything else.
+    """
+
+    def __init__(self, retry_after: Duration | datetime | str | None = None) -> None:
+        self.until = time_of(retry_after)
+        super().__init__(0 if self.until is not None else seconds_of(retry_after))
 
 
 class Suspend(ControlFlow):  # what the handler says, not an error
@@ -110,7 +130,7 @@ def control_flow_of(error: BaseException) -> ControlFlow | None:
     errors = [each for each in leaves(error) if not issubclass(type(each), asyncio.CancelledError)]
     if not errors or not all(issubclass(type(each), ControlFlow) for each in errors):
         return None
-    for kind in (Reject, Retry):
+    for kind in (Reject, Retry, RateLimited):
         for each in errors:
             if issubclass(type(each), kind):
                 return cast(ControlFlow, each)

@@ -42,7 +42,16 @@ from pgqueue.model.job_info import JobInfo
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, Restarted, Retried, Suspended
 from pgqueue.model.unset import UNSET
-from pgqueue.retry.control import ControlFlow, Reject, Restart, Retry, Snooze, Suspend, control_flow_of
+from pgqueue.retry.control import (
+    ControlFlow,
+    RateLimited,
+    Reject,
+    Restart,
+    Retry,
+    Snooze,
+    Suspend,
+    control_flow_of,
+)
 from pgqueue.retry.delays import asked_delay, latest, read_delay
 from pgqueue.retry.policy import RetryPolicy
 
@@ -152,7 +161,11 @@ def obey(
         case Retry():
             return _obey_retry(job, policy, said, encode, rng)
         case Snooze():
-            return Retried(job.job_id, said.delay, "snoozed", None, spent=False)
+            slows = isinstance(said, RateLimited)
+            reason = "rate_limited" if slows else "snoozed"
+            return Retried(
+                job.job_id, said.delay, reason, None, spent=False, not_before=said.until, slows=slows
+            )
         case Suspend():
             return said.wait
         case Restart():

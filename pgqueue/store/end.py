@@ -72,6 +72,7 @@ class EndStatements(Statements):
             used([outcome.not_before for outcome in outcomes]),
             used([outcome.options for outcome in outcomes]),
             used(self._documents(outcome.arguments for outcome in outcomes)),
+            used([outcome.slows or None for outcome in outcomes]),
         )
         _add(settled, *rows[:1])
         return {row["id"]: row["is_doomed"] for row in rows}

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from pgqueue.model.checks import MAX_INTEGER
 from pgqueue.model.jobs import JobStatus
+from pgqueue.model.rates import Rate
 from pgqueue.store.base import Statements, id_list, used
 from pgqueue.store.values import Hold, KeyHolder, KeyRow, NewJobs, Standing, Submitted, Template
 
@@ -189,9 +190,18 @@ class EnqueueStatements(Statements):
         """Block new jobs, each until another one has ended."""
         await connection.execute(self._sql["block_on"], id_list(others.keys()), id_list(others.values()))
 
-    async def declare_limit(self, connection: Connection, name: str, slots: int, when_full: str) -> None:
+    async def declare_limit(
+        self, connection: Connection, name: str, slots: int | None, when_full: str, rate: Rate | None
+    ) -> None:
         """Declare a limit; what an operator set stays."""
-        await connection.execute(self._sql["declare_limit"], name, str(slots), when_full)
+        await connection.execute(
+            self._sql["declare_limit"],
+            name,
+            None if slots is None else str(slots),
+            when_full,
+            None if rate is None else repr(rate.per_second),
+            None if rate is None else str(rate.at_once),
+        )
 
     async def declare_ordered(self, connection: Connection, name: str, on_dead: str) -> None:
         """Declare an ordered group; what an operator set stays."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from pgqueue.model.limits import MOST_OF_KEY, LimitJobs, LimitKey, LimitUse
+from pgqueue.model.rates import Rate
 from pgqueue.store.base import Statements
 
 if TYPE_CHECKING:
@@ -29,10 +30,18 @@ class LimitStatements(Statements):
     """Statements on limits."""
 
     async def set_limit(
-        self, connection: Connection, name: str, slots: int | None, *, actor: str | None, reason: str | None
+        self,
+        connection: Connection,
+        name: str,
+        slots: int | None,
+        rate: Rate | None,
+        *,
+        actor: str | None,
+        reason: str | None,
     ) -> None:
-        """Change a limit, while jobs wait for it; None: it lets all through."""
-        await connection.execute(self._sql["set_limit"], name, slots, actor, reason)
+        """Change a limit, while jobs wait for it; without slots and rate it lets all through."""
+        per_second, burst = (None, None) if rate is None else (rate.per_second, rate.at_once)
+        await connection.execute(self._sql["set_limit"], name, slots, actor, reason, per_second, burst)
 
     async def reset_limit(
         self, connection: Connection, name: str, *, actor: str | None, reason: str | None

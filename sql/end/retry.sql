@@ -1,8 +1,8 @@
 -- retry: schedule jobs $2 to run again after $3 and not before $8, their attempts under lease $1 at worker $4
 -- having ended for reasons $5 with errors $6; the attempt counts unless $7 is false; options become $9 and arguments
--- $10 where these are not null.
+-- $10 where these are not null. Where $11 is true, the rates that a job has passed let none through until then.
 --
--- One statement, so that a job is never both running and scheduled, nor neither. $8, $9 and $10 are null if all
+-- One statement, so that a job is never both running and scheduled, nor neither. $8, $9, $10 and $11 are null if all
 -- their values are. A job with a cancel request is cancelled instead. Returns the jobs that this lease still held,
 -- and whether each was cancelled.
 
@@ -14,11 +14,11 @@ with ended as (
 ),
 outcome as materialized (
     select ended.*, given.delay, given.reason, given.error, given.spent, given.not_before, given.options,
-           given.arguments
+           given.arguments, given.slows
     from ended
     join unnest($2::uuid[], $3::interval[], $5::text[], $6::json[], $7::boolean[], $8::timestamptz[],
-                $9::json[], $10::json[])
-        as given (job_id, delay, reason, error, spent, not_before, options, arguments)
+                $9::json[], $10::json[], $11::boolean[])
+        as given (job_id, delay, reason, error, spent, not_before, options, arguments, slows)
         on given.job_id = ended.job_id
 ),
 doomed as materialized (
@@ -59,7 +59,12 @@ over as (
 settled as materialized (
     -- The places first: they are marked.
     select case when count(hooks) > 0 and (select count(*) from waiting) is not null
-                then pgqueue.settle(array_agg(id) filter (where hooks is not null), bit_or(hooks)) end::text as settled
+                then case when $11::boolean[] is null
+                     then pgqueue.settle(array_agg(id) filter (where hooks is not null), bit_or(hooks))
+                     else pgqueue.settle_slowed(
+                         array_agg(id) filter (where hooks is not null), bit_or(hooks),
+                         array(select job_id from outcome where slows),
+                         array(select greatest(now() + delay, not_before) from outcome where slows)) end end::text as settled
     from over
 )
 select over.id, over.is_doomed, settled.settled from over cross join settled
