@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -31,6 +31,10 @@ LOOK_AGAIN: Final = 3600.0
 """Seconds after which the upkeep looks again whether a job that holds a key has ended."""
 
 
+_AFTER: Final = {"debounce": "the latest call", "throttle": "the first call"}
+"""What the delay of a job counts from."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeyRule:
     """What a call's options say about its key, apart from the key itself."""
@@ -47,10 +51,10 @@ class KeyRule:
         if options["idempotency_key"] is None:
             return None
         on_conflict: OnConflict = options["on_conflict"]
-        if on_conflict == "debounce" and options["delay"] is None:
+        if on_conflict in _AFTER and options["delay"] is None:
             raise InvalidOptionError(
-                f"task {task!r}: on_conflict='debounce' starts the job a delay after the latest call; "
-                "set 'delay', and no 'run_at'"
+                f"task {task!r}: on_conflict={on_conflict!r} starts the job a delay after "
+                f"{_AFTER[on_conflict]}; set 'delay', and no 'run_at'"
             )
         span, window = options["idempotency_while"], options["idempotency_window"]
         if on_conflict == "coalesce":
@@ -110,9 +114,12 @@ class KeyedCall:
 
         Raises DuplicateKeyError, IdempotencyConflictError.
         """
-        if later.rule.on_conflict in ("replace", "debounce"):
+        if later.rule.on_conflict in _KINDS["replace"]:
+            own = self.template
             self.rule, self.fingerprint = later.rule, later.fingerprint
             self.document, self.template = later.document, later.template
+            if later.rule.on_conflict == "throttle":
+                self.template = replace(later.template, run_at=own.run_at, delay=own.delay)
             self.replacing += later.places
         else:
             later.check(KeyHolder(self.job_id, self.fingerprint))
@@ -214,7 +221,7 @@ async def _settle_held(
 
 _KINDS: Final[Mapping[str, Collection[str]]] = {
     "return": ("return", "raise"),
-    "replace": ("replace", "debounce"),
+    "replace": ("replace", "debounce", "throttle"),
     "coalesce": ("coalesce",),
 }
 
@@ -238,7 +245,11 @@ async def _replace(
         return []
     started, rows = [], []
     replaced = await store.replace_jobs(
-        connection, [(holders[call.id].job_id, call.document, call.template) for call in calls]
+        connection,
+        [
+            (holders[call.id].job_id, call.document, call.template, call.rule.on_conflict == "throttle")
+            for call in calls
+        ],
     )
     for call in calls:
         job_id = holders[call.id].job_id

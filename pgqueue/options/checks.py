@@ -44,7 +44,7 @@ Span = Literal["pending", "started", "terminal", "success", "window", "forever"]
 """How long a job holds its idempotency key."""
 Log = Literal["all", "failures"] | float
 """Which jobs have their successful transitions logged."""
-OnConflict = Literal["return", "raise", "replace", "debounce", "coalesce"]
+OnConflict = Literal["return", "raise", "replace", "debounce", "throttle", "coalesce"]
 """What a call does whose idempotency key is held."""
 
 MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767

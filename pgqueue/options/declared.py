@@ -91,7 +91,8 @@ class JobOptions(AttemptOptions, total=False):
     on_conflict: OnConflict
     """What a call with a held key does: "return" the holder, "raise" DuplicateKeyError, "replace" the
     arguments and options of a holder that has not started, "debounce" it (replace it, and start it a delay
-    after this call), or "coalesce" (at most one job running and one waiting)."""
+    after this call), "throttle" it (replace it, and leave it its time, a delay after the first call), or
+    "coalesce" (at most one job running and one waiting)."""
     idempotency_fingerprint: bool
     """Whether a call with a held key and other arguments is an IdempotencyConflictError."""
 

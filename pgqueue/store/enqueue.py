@@ -164,16 +164,20 @@ class EnqueueStatements(Statements):
         )
 
     async def replace_jobs(
-        self, connection: Connection, calls: Iterable[tuple[UUID, str, Template]]
+        self, connection: Connection, calls: Iterable[tuple[UUID, str, Template, bool]]
     ) -> dict[UUID, tuple[JobStatus, JobStatus]]:
         """Give jobs that have not started new arguments, as JSON, and new templates.
 
-        Returns the previous and the present status of those that were changed, by id.
+        Where the last is true, they keep their times. Returns the previous and the present status of those
+        that were changed, by id.
         """
         rows = await connection.fetch(
             self._sql["replace_jobs"],
             json.dumps(
-                [_call(job_id, self._document(document), template) for job_id, document, template in calls]
+                [
+                    {**_call(job_id, self._document(document), template), "keeps_time": keeps_time}
+                    for job_id, document, template, keeps_time in calls
+                ]
             ),
         )
         return {
@@ -280,9 +284,9 @@ def _submission(call: tuple[UUID, str, Template], hold: Hold | None) -> dict[str
         "span": row.span,
         "fingerprint": row.fingerprint,
         "window": row.window,
-        "on_conflict": hold.on_conflict,
+        "on_conflict": "replace" if hold.on_conflict == "throttle" else hold.on_conflict,
     }
-    return {**made, "hold": key}
+    return {**made, "keeps_time": hold.on_conflict == "throttle", "hold": key}
 
 
 def _replaced(was: JobStatus, *, is_timed: bool) -> tuple[JobStatus, JobStatus]:

@@ -819,11 +819,46 @@ async def test_a_debounced_job_that_is_due_waits_again(
 
 
 @pytest.mark.contract("P3.7")
-async def test_a_debounce_needs_a_delay(work: Task[[int], int], db: Connection) -> None:
-    with pytest.raises(InvalidOptionError, match=r"task 'work': on_conflict='debounce' .* set 'delay'"):
-        await work.options(idempotency_key="index", on_conflict="debounce").enqueue(1)
+@pytest.mark.parametrize("on_conflict", ["debounce", "throttle"])
+async def test_a_debounce_and_a_throttle_need_a_delay(
+    work: Task[[int], int], db: Connection, on_conflict: Any
+) -> None:
+    with pytest.raises(InvalidOptionError, match=f"task 'work': on_conflict='{on_conflict}' .* set 'delay'"):
+        await work.options(idempotency_key="index", on_conflict=on_conflict).enqueue(1)
 
     assert await db.fetchval(JOBS) == 0
+
+
+# Throttle
+
+
+@pytest.mark.contract("P3.7")
+async def test_a_throttled_job_has_the_latest_arguments_and_the_time_of_the_first_call(
+    work: Task[[int], int], pgq: PgQueue, holder: Ghost, db: Connection
+) -> None:
+    calls = work.options(
+        idempotency_key="index", idempotency_while="started", on_conflict="throttle", delay=600
+    )
+    first = await calls.enqueue(1)
+    time_of_first = (await first.refresh()).next_run_at
+    assert time_of_first is not None
+
+    again = await calls.enqueue(2)
+    other, same = await pgq.enqueue_many([calls.s(3), calls.s(4)])
+
+    job = await first.refresh()
+    assert {each.id for each in (again, other, same)} == {first.id}
+    assert (again.created, again.replaced, same.replaced) == (False, True, True)
+    assert (job.arguments, job.status, job.next_run_at) == ({"number": 4}, JobStatus.SCHEDULED, time_of_first)
+    # Due, and not claimed: it stays so.
+    await holder.connection.execute("update pgqueue.job set run_at = now() where id = $1", first.id)
+    await holder.connection.execute("select pgqueue.transition($1, 'pending')", first.id)
+    assert (await calls.enqueue(5)).replaced
+    assert await first.status() is JobStatus.PENDING
+    [claimed] = await holder.claim()
+    assert json.loads(claimed.arguments) == {"number": 5}
+    # It has started: the next call makes the job of the next period.
+    assert (await calls.enqueue(6)).created
 
 
 # Coalesce

@@ -445,6 +445,11 @@ async def test_keys_do_what_they_do_for_the_owner(roles: Roles, pgq: PgQueue, db
         assert (replaced.id, replaced.created, replaced.replaced) == (first.id, False, True)
         assert (await pgq.get(first.id)).arguments == {"*": [3]}
         assert (await pgq.get(first.id)).status is JobStatus.SCHEDULED
+        its_time = (await pgq.get(first.id)).next_run_at
+        throttled = await enqueue(4, on_conflict="throttle", delay=1)
+        assert (throttled.id, throttled.replaced) == (first.id, True)
+        assert (await pgq.get(first.id)).next_run_at == its_time is not None
+        assert (await pgq.get(first.id)).arguments == {"*": [4]}
         sooner = await enqueue(5, on_conflict="debounce", delay=0.001)
         assert (sooner.id, sooner.replaced) == (first.id, True)
         joined = await enqueue(5, on_conflict="coalesce", idempotency_key="c")
@@ -472,7 +477,7 @@ async def run(db: Connection, job_id: UUID) -> None:
 
 @pytest.mark.contract("W2")
 @pytest.mark.parametrize("maker", ["other", "owner"])
-@pytest.mark.parametrize("on_conflict", ["replace", "debounce", "coalesce"])
+@pytest.mark.parametrize("on_conflict", ["replace", "debounce", "throttle", "coalesce"])
 async def test_what_another_role_made_is_not_replaced(
     roles: Roles, dsn: str, db: Connection, maker: str, on_conflict: str
 ) -> None:

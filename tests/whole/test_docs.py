@@ -186,6 +186,34 @@ async def test_the_page_on_tests_does_what_it_says(dsn: str) -> None:
     assert "job" in names
 
 
+@pytest.mark.contract("P3.7")
+async def test_the_page_on_debouncing_does_what_it_says(pgq: PgQueue, db: Connection) -> None:
+    sent: list[list[str]] = []
+
+    async def send_together(mails: list[dict[str, str]]) -> None:
+        sent.append(sorted(mail["recipient"] for mail in mails))
+
+    await db.execute("create table mail (recipient text, body text)")
+    names = names_for(pgq, connection=db, send_together=send_together)
+    for code in snippets("how-to/debounce.md", "python"):
+        await run(code, names)
+    assert await db.fetchval("select count(*) from pgqueue.job") == 5
+    # Time passes.
+    await db.execute("set pgqueue.writer = on")
+    await db.execute("update pgqueue.scheduled set scheduled_at = now()")
+
+    async with pgq.worker():
+        results = [await names[job].result(timeout=60) for job in ("last", "two", "dropped", "running")]
+        await eventually(lambda: has_sent(sent))
+
+    assert results == ["indexed Dear Ann", "drew 2", "greeted ann on home", "imported"]
+    assert sent == [["ann", "bob", "cid"]]
+
+
+async def has_sent(sent: list[list[str]]) -> bool:
+    return bool(sent)
+
+
 @pytest.mark.contract("P8.3")
 async def test_the_page_on_limiters_does_what_it_says(pgq: PgQueue) -> None:
     done: list[object] = []
