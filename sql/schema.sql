@@ -2396,10 +2396,10 @@ begin
         select notes || array_agg(id) into notes from fresh;
     end if;
     if hooks & 4 > 0 then
-        if hooks & 32 > 0 then
-            perform pgqueue.stop_lines(ids);
-        end if;
         held := held || pgqueue.give_back(ids);
+        if hooks & 32 > 0 then
+            held := held || pgqueue.end_lines(ids);
+        end if;
     end if;
     notes := notes || held;
     return json_build_object('notes', coalesce(notes, '{}'), 'lanes', coalesce(lanes, '{}'));
@@ -3934,10 +3934,7 @@ declare
     notes bigint[];
 begin
     with freed as (
-        delete from pgqueue.gate_pass where job_id = any(ids)
-            and (kept is null
-                 or (select job.status is null from pgqueue.job where job.id = gate_pass.job_id) is not true)
-        returning gate
+        delete from pgqueue.gate_pass where job_id = any(ids) and kept is null returning gate
     ),
     fresh as (
         insert into pgqueue.note (node_id, kind, released) select gate, 'gate', count(*) from freed group by gate returning id
@@ -4489,6 +4486,7 @@ begin
           and not exists (select from pgqueue.blocked where blocked.job_id = gate_pass.job_id and blocked.gate is not null));
     if leaked <> '{}' then
         perform pgqueue.give_back(leaked);
+        perform pgqueue.end_lines(leaked);
     end if;
     -- What was deleted by hand stops nothing.
     delete from pgqueue.stopped
@@ -4576,108 +4574,100 @@ begin
 end
 $function$;
 
--- The job of an ordered group that is to be let through next: the one with the lowest turn, unless one is let through
--- already, one before it has stopped the line, or its queue is paused. Locked; `is_busy`: somebody else has it just now.
--- For who holds the gate.
-CREATE OR REPLACE FUNCTION pgqueue.next_in_line(gate uuid, OUT job_id uuid, OUT is_busy boolean)
- RETURNS record
+-- Those of `gates` that are lines of ordered groups. By keys alone: there are many gates.
+CREATE OR REPLACE FUNCTION pgqueue.lines_of(gates uuid[])
+ RETURNS uuid[]
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-#variable_conflict use_column
 declare
-    head record;
+    known uuid[];
+    lines uuid[];
 begin
-    is_busy := false;
-    if exists (select from pgqueue.gate_pass where gate_pass.gate = next_in_line.gate) then
-        return;
+    select array_agg(gate.id), array_agg(gate.id) filter (where starts_with(gate.rule, 'order/')) into known, lines
+    from pgqueue.gate where gate.id = any(lines_of.gates);
+    if cardinality(known) = cardinality(lines_of.gates) then
+        return lines;
     end if;
-    with recursive found (lane) as (
-        (select blocked.lane from pgqueue.blocked where blocked.gate = next_in_line.gate order by blocked.lane limit 1)
-        union all
-        select (select blocked.lane from pgqueue.blocked
-                where blocked.gate = next_in_line.gate and blocked.lane > found.lane order by blocked.lane limit 1)
-        from found where found.lane is not null
+    -- Nobody has attended to the others before: they are lines if jobs wait there at the places that they have for life.
+    with first as materialized (
+        select given.id as gate, (select blocked.job_id from pgqueue.blocked where blocked.gate = given.id limit 1) as job_id
+        from unnest(lines_of.gates) as given (id)
+        where given.id <> all(coalesce(known, '{}'))
+    ),
+    new_line as materialized (
+        select first.gate, job.gates
+        from first
+        join (select job.* from pgqueue.job where job.id = any(array(select first.job_id from first))) as job
+            on job.id = first.job_id
+        where job.turn is not null and pgqueue.key_id(job.gates[1], job.gates[2]) = first.gate
+    ),
+    made as (
+        insert into pgqueue.gate (id, rule, key)
+        select new_line.gate, new_line.gates[1], new_line.gates[2] from new_line order by new_line.gate
+        on conflict do nothing
     )
-    select first.job_id, first.turn, first.lane into head
-    from found
-    cross join lateral (
-        select blocked.job_id, blocked.turn, blocked.lane from pgqueue.blocked
-        where blocked.gate = next_in_line.gate and blocked.lane = found.lane order by blocked.turn limit 1
-    ) as first
-    order by first.turn limit 1;
-    if not found
-       or (select lane.paused from pgqueue.lane where lane.id = head.lane)
-       or exists (
-           select from pgqueue.stopped
-           where stopped.gate = next_in_line.gate and (stopped.halts or stopped.turn < head.turn))
-    then
-        return;
-    end if;
-    perform from pgqueue.blocked where blocked.job_id = head.job_id and blocked.gate = next_in_line.gate
-    for update skip locked;
-    if found then
-        job_id := head.job_id;
-    else
-        is_busy := true;
-    end if;
+    select lines || array_agg(new_line.gate) into lines from new_line;
+    return lines;
 end
 $function$;
 
--- Those of `gates` that are lines of ordered groups.
-CREATE OR REPLACE FUNCTION pgqueue.lines_of(gates uuid[])
- RETURNS uuid[]
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-    select array(
-        select gate.id from pgqueue.gate where gate.id = any(lines_of.gates) and starts_with(gate.rule, 'order/')
-        union all
-        -- Nobody has attended to it before, and a job waits at the place that it has for life.
-        select given.id
-        from unnest(lines_of.gates) as given (id)
-        cross join lateral (
-            select blocked.job_id, blocked.turn from pgqueue.blocked where blocked.gate = given.id limit 1
-        ) as first
-        where not exists (select from pgqueue.gate where gate.id = given.id)
-          and (select job.turn from pgqueue.job where job.id = first.job_id) = first.turn)
-$function$;
-
--- Let the next job of each of `lines` through: to its next limit, or to be ready. Members of paused workflows that have
--- not started leave their line, and come again when these go on. Waits for nobody who holds a job. Returns the notes that
--- follow, and lanes with new ready jobs.
+-- Let the next job of each of `lines` through, to its next limit, or to be ready: the one with the lowest turn, unless one
+-- is let through already, one before it has stopped the line, or its queue is paused. Members of paused workflows that
+-- have not started leave their line, and come again when these go on. Waits for nobody who holds a job. Returns the notes
+-- that follow, and lanes with new ready jobs.
 CREATE OR REPLACE FUNCTION pgqueue.attend_lines(lines uuid[], OUT more bigint[], OUT lanes integer[])
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
+    locked uuid[] := array(
+        select gate.id from pgqueue.gate where gate.id = any(attend_lines.lines) order by gate.id for update);
+    held uuid[];
     busy uuid[];
-    again uuid[];
 begin
-    insert into pgqueue.gate (id, rule, key)
-    select first.gate, job.gates[1], job.gates[2]
-    from (
-        select given.id as gate,
-               (select blocked.job_id from pgqueue.blocked where blocked.gate = given.id limit 1) as job_id
-        from unnest(attend_lines.lines) as given (id)
-        where not exists (select from pgqueue.gate where gate.id = given.id)
-    ) as first
-    join pgqueue.job on job.id = first.job_id
-    order by first.gate
-    on conflict do nothing;
-    perform from pgqueue.gate where gate.id = any(attend_lines.lines) order by gate.id for update;
     -- From here on a new snapshot: whoever was let through, and whoever has stopped a line, is seen.
-    with head as materialized (
-        select gate.id as gate, next.job_id, next.is_busy
-        from (select gate.id from pgqueue.gate where gate.id = any(attend_lines.lines) offset 0) as gate
-        cross join lateral pgqueue.next_in_line(gate.id) as next
+    held := array(select gate_pass.gate from pgqueue.gate_pass where gate_pass.gate = any(locked));
+    with first as materialized (
+        select line.id as gate, next.job_id, next.turn, next.lane
+        from unnest(locked) as line (id)
+        cross join lateral (
+            with recursive found (lane) as (
+                (select blocked.lane from pgqueue.blocked where blocked.gate = line.id order by blocked.lane limit 1)
+                union all
+                select (select blocked.lane from pgqueue.blocked
+                        where blocked.gate = line.id and blocked.lane > found.lane order by blocked.lane limit 1)
+                from found where found.lane is not null
+            )
+            select of_lane.job_id, of_lane.turn, found.lane
+            from found
+            cross join lateral (
+                select blocked.job_id, blocked.turn from pgqueue.blocked
+                where blocked.gate = line.id and blocked.lane = found.lane order by blocked.turn limit 1
+            ) as of_lane
+            order by of_lane.turn limit 1
+        ) as next
+        where line.id <> all(held)
+    ),
+    head as materialized (
+        select first.gate, first.job_id
+        from first
+        where (select lane.paused from pgqueue.lane where lane.id = first.lane) is not true
+          -- Never past what stops it, however many these are.
+          and (select true from pgqueue.stopped
+               where stopped.gate = first.gate and (stopped.halts or stopped.turn < first.turn) limit 1) is null
+    ),
+    -- Whoever cancels one has it, and nobody else is let through instead of it.
+    mine as materialized (
+        select blocked.job_id from pgqueue.blocked
+        where blocked.job_id = any(array(select head.job_id from head)) and blocked.gate = any(locked)
+        for update skip locked
     ),
     chosen as materialized (
-        select head.gate, job.id as job_id, job.gates, job.workflow_id
+        select head.gate, head.job_id, job.gates, job.workflow_id
         from head
-        join (select job.* from pgqueue.job where job.id = any(array(select head.job_id from head))) as job
+        join (select job.* from pgqueue.job where job.id = any(array(select mine.job_id from mine))) as job
             on job.id = head.job_id
     ),
     -- Whoever lets one of these go on just now has looked for those that left already: that is for the next time.
@@ -4693,7 +4683,8 @@ begin
         returning blocked.job_id
     ),
     way as materialized (
-        select chosen.gate, chosen.job_id, pgqueue.next_gate(chosen.job_id, chosen.gates[3:]) as next
+        select chosen.gate, chosen.job_id,
+               case when cardinality(chosen.gates) > 2 then pgqueue.next_gate(chosen.job_id, chosen.gates[3:]) end as next
         from chosen
         where chosen.workflow_id is null
            or (select workflow.paused_at from pgqueue.workflow where workflow.id = chosen.workflow_id) is null
@@ -4728,37 +4719,51 @@ begin
         returning id
     )
     select array(select distinct lane from queued), array(select id from fresh),
-           array(select head.gate from head where head.is_busy
-                 union all
-                 select chosen.gate from chosen
-                 where chosen.job_id not in (select job_id from way) and chosen.job_id not in (select job_id from aside)
+           array(select head.gate from head
+                 where head.job_id not in (select job_id from way) and head.job_id not in (select job_id from aside)
                  union all
                  -- Removed as idle just now.
-                 select given.id from unnest(attend_lines.lines) as given (id)
-                 where not exists (select from pgqueue.gate where gate.id = given.id)
-                   and exists (select from pgqueue.blocked where blocked.gate = given.id))
+                 select line.id from unnest(attend_lines.lines) as line (id) where line.id <> all(locked))
     into lanes, more, busy;
     -- Left in the table: looked at again by the upkeep, not at once.
     insert into pgqueue.note (node_id, kind) select id, 'gate' from unnest(busy) as id;
 end
 $function$;
 
--- Have those of `ids` that have failed or expired stop their lines. Called with what ends them: whoever lets jobs through
--- sees both or neither.
-CREATE OR REPLACE FUNCTION pgqueue.stop_lines(ids uuid[])
- RETURNS void
- LANGUAGE sql
+-- Have those of `ids` that have ended, or are gone, leave their lines to the next ones, or stop them if they have failed or
+-- expired. Called with what ends them: whoever lets jobs through sees both or neither. Returns the notes that it wrote.
+CREATE OR REPLACE FUNCTION pgqueue.end_lines(ids uuid[])
+ RETURNS bigint[]
+ LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    insert into pgqueue.stopped (job_id, gate, rule, key, turn, halts)
-    select job.id, pgqueue.key_id(job.gates[1], job.gates[2]), job.gates[1], job.gates[2], job.turn,
-           rule.on_dead is not distinct from 'halt'
-    from pgqueue.job
-    left join pgqueue.limit_rule as rule on rule.name = job.gates[1]
-    where job.id = any(ids) and job.turn is not null and job.status in ('failed', 'expired')
-      and rule.on_dead is distinct from 'skip'
-    on conflict (job_id) do update
-    set halts = excluded.halts, stopped_at = excluded.stopped_at
+declare
+    notes bigint[];
+begin
+    with stands as materialized (
+        select job.id, job.status, job.gates, job.turn from pgqueue.job where job.id = any(ids) and job.turn is not null
+    ),
+    dead as (
+        insert into pgqueue.stopped (job_id, gate, rule, key, turn, halts)
+        select stands.id, pgqueue.key_id(stands.gates[1], stands.gates[2]), stands.gates[1], stands.gates[2], stands.turn,
+               rule.on_dead is not distinct from 'halt'
+        from stands
+        left join pgqueue.limit_rule as rule on rule.name = stands.gates[1]
+        where stands.status in ('failed', 'expired') and rule.on_dead is distinct from 'skip'
+        on conflict (job_id) do update set halts = excluded.halts, stopped_at = excluded.stopped_at
+    ),
+    freed as (
+        delete from pgqueue.gate_pass
+        where gate_pass.job_id = any(ids) and gate_pass.kept
+          and gate_pass.job_id <> all(array(select stands.id from stands where stands.status is null))
+        returning gate_pass.gate
+    ),
+    fresh as (
+        insert into pgqueue.note (node_id, kind) select distinct gate, 'gate' from freed returning id
+    )
+    select array_agg(id) into notes from fresh;
+    return notes;
+end
 $function$;
 
 -- Let the lines go on that `ids` stop, but for those that wait for an operator.
