@@ -50,7 +50,7 @@ select lane.id as lane,
        (select extract(epoch from clock_timestamp() - min(head.ready_at))::float8 from (
            select ready.ready_at from pgqueue.ready where ready.lane = lane.id
            order by ready.position limit 100
-       ) as head) as oldest_age
+       ) as head where isfinite(head.ready_at)) as oldest_age
 from shown as lane
 left join held on held.lane = lane.id
 order by lane.id
