@@ -99,6 +99,7 @@ class DurableInterface(JobInterface):
             if not lane:
                 raise await self._no_step(connection, job_id, step, lane)
         self._signals.publish(f"ready {lane}")
+        self._signals.publish("attend")
         return JobHandle(self, copy, None)
 
     async def _no_step(self, connection: Connection, job_id: UUID, step: str, found: int | None) -> Exception:
@@ -125,6 +126,7 @@ class DurableInterface(JobInterface):
             raise JobOverError(job_id, sent.answer)
         if sent.lane is not None:
             self._signals.publish(f"ready {sent.lane}")
+            self._signals.publish("attend")
         return sent.answer == "sent"
 
     def _encoded_event(self, name: str, value: Any) -> str:

@@ -264,6 +264,8 @@ class JobInterface(Parts):
             ids = [job.job_id for job in cancelled]
             self._watches.hint(ids)
             self._signals.publish_finished(ids)
+            # Others may wait for them, or for what they held of limits.
+            self._signals.publish("attend")
             self._observers.emit(JobsCancelled(cancelled, reason))
         if requested:
             for job in requested:
@@ -284,6 +286,8 @@ class JobInterface(Parts):
     def _tell_requeued(self, requeued: Requeued, reason: str | None) -> None:
         for lane in requeued.lanes:
             self._signals.publish(f"ready {lane}")
+        if requeued.lanes:
+            self._signals.publish("attend")
         if requeued.jobs:
             self._observers.emit(JobsReopened(requeued.jobs, "requeued", reason))
 

@@ -144,6 +144,8 @@ class SettingInterface(Parts):
             async with self._database.acquire() as connection:
                 await self._store.return_paused(connection)
         self._signals.publish("settings")
+        # What limits may let through now, or let others have.
+        self._signals.publish("attend")
         return changed
 
 

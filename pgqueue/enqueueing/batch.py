@@ -134,8 +134,8 @@ class Batch:
     due: set[UUID] = field(default_factory=set)
     """The timed jobs whose time had come when they were written."""
 
-    def add(self, call: Call, fresh_id: UUID, document: str) -> None:
-        """Add a job with the arguments *document*. Raises DuplicateJobError."""
+    def add(self, call: Call, fresh_id: UUID, document: str) -> bool:
+        """Add a job with the arguments *document*; False: an earlier call has. Raises DuplicateJobError."""
         job_id = fresh_id
         if call.id is not None:
             job_id = call.id
@@ -145,19 +145,20 @@ class Batch:
             self.chosen[job_id] = call.raises_on_duplicate
             if is_repeated:
                 self.ids.append(job_id)
-                return
+                return False
         self.ids.append(job_id)
         jobs = self.timed if call.template.is_timed else self.ready
         jobs.add(job_id, document, call.template)
+        return True
 
-    def add_keyed(self, call: Call, rule: KeyRule, fresh_id: UUID, document: str, stored: str) -> None:
+    def add_keyed(self, call: Call, rule: KeyRule, fresh_id: UUID, document: str, stored: str) -> bool:
         """Add a job with an idempotency key: the arguments *document* are *stored* so.
 
-        Raises DuplicateJobError, DuplicateKeyError, IdempotencyConflictError.
+        False: an earlier call of the batch has, and this one does not replace it. Raises DuplicateJobError,
+        DuplicateKeyError, IdempotencyConflictError.
         """
         if call.id is not None and call.id in self.chosen:
-            self.add(call, fresh_id, stored)
-            return
+            return self.add(call, fresh_id, stored)
         fingerprint = fingerprint_of(call.template.task, document)
         key = fingerprint if call.key is None else call.key
         keyed = KeyedCall(
@@ -171,12 +172,15 @@ class Batch:
             [len(self.ids)],
         )
         first = self.keyed.setdefault(keyed.id, keyed)
-        if first is keyed:
+        is_its = first is keyed
+        if is_its:
             if call.id is not None:
                 self.chosen[call.id] = call.raises_on_duplicate
-        else:
-            first.merge(keyed)
+        elif first.merge(keyed):
+            is_its = True
+            self.gates.pop(first.job_id, None)
         self.ids.append(first.job_id)
+        return is_its
 
     def add_limits(self, call: Call, document: str, defaults: Mapping[str, object]) -> None:
         """Have the job that was added last wait for the call's limits. Raises InvalidArgumentsError."""
@@ -200,7 +204,7 @@ class Batch:
         Raises DuplicateKeyError, IdempotencyConflictError.
         """
         calls = [call for call in self.keyed.values() if call.job_id not in self.found]
-        self.settlement = await settle(store, connection, calls)
+        self.settlement = await settle(store, connection, calls, self.gates)
         return self.settlement
 
     def name_lanes(self, lanes: Mapping[tuple[str, int], int]) -> None:

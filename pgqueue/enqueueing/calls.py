@@ -195,10 +195,10 @@ class Intake:
         self, call: Call, fresh_id: UUID, document: str, stored: str, definition: TaskDefinition | None
     ) -> None:
         if call.key_rule is None:
-            self.batch.add(call, fresh_id, stored)
+            is_its = self.batch.add(call, fresh_id, stored)
         else:
-            self.batch.add_keyed(call, call.key_rule, fresh_id, document, stored)
-        if call.limits:
+            is_its = self.batch.add_keyed(call, call.key_rule, fresh_id, document, stored)
+        if call.limits and is_its:
             self.batch.add_limits(call, document, {} if definition is None else definition.arguments.defaults)
 
 

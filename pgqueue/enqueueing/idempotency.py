@@ -16,10 +16,11 @@ from uuid import UUID
 
 from pgqueue.errors import DuplicateKeyError, IdempotencyConflictError, InvalidOptionError
 from pgqueue.events.kinds import JobMoved
+from pgqueue.flow.limits import Gate
 from pgqueue.model.jobs import JobStatus
 from pgqueue.options.checks import OnConflict, Span
 from pgqueue.options.levels import Options
-from pgqueue.store import KeyHolder, KeyRow, Standing, Store, Submitted, Template
+from pgqueue.store import KeyHolder, KeyRow, Replacement, Standing, Store, Submitted, Template
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -109,12 +110,13 @@ class KeyedCall:
     replacing: list[int] = field(default_factory=list)
     """Where those of its calls stand that replaced an earlier one."""
 
-    def merge(self, later: KeyedCall) -> None:
+    def merge(self, later: KeyedCall) -> bool:
         """Merge a later call of the batch into this one, as if this one's job held the key, not started.
 
-        Raises DuplicateKeyError, IdempotencyConflictError.
+        Returns whether it replaces this one. Raises DuplicateKeyError, IdempotencyConflictError.
         """
-        if later.rule.on_conflict in _KINDS["replace"]:
+        replaces = later.rule.on_conflict in _KINDS["replace"]
+        if replaces:
             own = self.template
             self.rule, self.fingerprint = later.rule, later.fingerprint
             self.document, self.template = later.document, later.template
@@ -124,6 +126,7 @@ class KeyedCall:
         else:
             later.check(KeyHolder(self.job_id, self.fingerprint))
         self.places += later.places
+        return replaces
 
     def check(self, holder: KeyHolder) -> None:
         """Raise DuplicateKeyError or IdempotencyConflictError unless this call may be *holder*'s."""
@@ -160,17 +163,23 @@ class Settlement:
     """New jobs that wait for another job to end, and that job, by id."""
 
 
-async def settle(store: Store, connection: Connection, calls: Sequence[KeyedCall]) -> Settlement:
+async def settle(
+    store: Store,
+    connection: Connection,
+    calls: Sequence[KeyedCall],
+    gates: Mapping[UUID, Iterable[Gate]],
+) -> Settlement:
     """Take the keys of *calls*. For those that are held, do what the calls' `on_conflict` says.
 
-    Part of the transaction that writes their jobs. Raises DuplicateKeyError, IdempotencyConflictError.
+    *gates*: what the jobs of the calls pass. Part of the transaction that writes their jobs. Raises
+    DuplicateKeyError, IdempotencyConflictError.
     """
     settlement = Settlement()
     for chunk in _chunks(sorted(calls, key=lambda call: call.id.bytes)):
         taken = await store.take_keys(connection, [call.row(call.job_id) for call in chunk])
         if len(taken) < len(chunk):
             held = [call for call in chunk if call.id not in taken]
-            await _settle_held(store, connection, held, settlement)
+            await _settle_held(store, connection, held, gates, settlement)
     return settlement
 
 
@@ -204,14 +213,18 @@ def settled(calls: Mapping[UUID, KeyedCall], rows: Iterable[Submitted]) -> Settl
 
 
 async def _settle_held(
-    store: Store, connection: Connection, calls: Sequence[KeyedCall], settlement: Settlement
+    store: Store,
+    connection: Connection,
+    calls: Sequence[KeyedCall],
+    gates: Mapping[UUID, Iterable[Gate]],
+    settlement: Settlement,
 ) -> None:
     holders = await store.find_keys(connection, [call.id for call in calls])
     by_policy = {
         policy: [call for call in calls if call.rule.on_conflict in policies]
         for policy, policies in _KINDS.items()
     }
-    passed = await _replace(store, connection, by_policy["replace"], holders, settlement)
+    passed = await _replace(store, connection, by_policy["replace"], gates, holders, settlement)
     passed += await _coalesce(store, connection, by_policy["coalesce"], holders, settlement)
     for call in by_policy["return"]:
         _settle_for(call, holders, settlement)
@@ -237,6 +250,7 @@ async def _replace(
     store: Store,
     connection: Connection,
     calls: Sequence[KeyedCall],
+    gates: Mapping[UUID, Iterable[Gate]],
     holders: Mapping[UUID, KeyHolder],
     settlement: Settlement,
 ) -> list[KeyRow]:
@@ -247,7 +261,13 @@ async def _replace(
     replaced = await store.replace_jobs(
         connection,
         [
-            (holders[call.id].job_id, call.document, call.template, call.rule.on_conflict == "throttle")
+            Replacement(
+                holders[call.id].job_id,
+                call.document,
+                call.template,
+                gates.get(call.job_id, ()),
+                keeps_time=call.rule.on_conflict == "throttle",
+            )
             for call in calls
         ],
     )

@@ -200,8 +200,8 @@ class Writer:
                 raise refused(error, time.monotonic() - began_at) from error
         if batch.notes:
             await self.attend(batch.notes)
-        elif batch.gates:
-            # A function of the tables' owner has written them.
+        if batch.gates and (batch.replaced_jobs or not batch.notes):
+            # A function of the database has written them.
             self._signals.publish("attend")
         for lane in self._lanes_of((*batch.ready.templates, *batch.timed.templates)):
             self._signals.publish(f"ready {lane}")

@@ -40,8 +40,11 @@ class DurableStatements(Statements):
 
     async def suspend(
         self, connection: Connection, lease_id: UUID, outcomes: Sequence[Suspended]
-    ) -> tuple[list[UUID], list[int]]:
-        """Have running jobs wait; return those that this lease held, and lanes with new ready jobs."""
+    ) -> tuple[list[UUID], list[int], bool]:
+        """Have running jobs wait; return those that this lease held, and lanes with new ready jobs.
+
+        Also whether any has limits, for which others may be let through now.
+        """
         row = await connection.fetchrow(
             self._sql["suspend"],
             lease_id,
@@ -51,12 +54,15 @@ class DurableStatements(Statements):
             json.dumps([list(map(str, outcome.nodes)) for outcome in outcomes]),
         )
         assert row is not None
-        return row["suspended"], row["lanes"]
+        return row["suspended"], row["lanes"], row["are_limited"]
 
     async def restart(
         self, connection: Connection, lease_id: UUID, outcomes: Sequence[Restarted]
-    ) -> tuple[list[UUID], list[int]]:
-        """Have running jobs begin anew; return those that this lease held, and their lanes."""
+    ) -> tuple[list[UUID], list[int], bool]:
+        """Have running jobs begin anew; return those that this lease held, and their lanes.
+
+        Also, as `suspend` does, that they give nothing back.
+        """
         row = await connection.fetchrow(
             self._sql["restart"],
             lease_id,
@@ -64,7 +70,7 @@ class DurableStatements(Statements):
             self._document(f"[{','.join(outcome.arguments for outcome in outcomes)}]"),
         )
         assert row is not None
-        return row["restarted"], row["lanes"]
+        return row["restarted"], row["lanes"], False
 
     async def forget_steps(self, connection: Connection, job_id: UUID, step: str) -> int | None:
         """Have an ended job forget a step and those after it; return how many. None: it has not ended."""

@@ -148,15 +148,21 @@ class EndStatements(Statements):
         return [row[0] for row in await connection.fetch(self._sql["release_unknown"], lease_id, list(known))]
 
     async def put_aside(
-        self, connection: Connection, lease_id: UUID, outcomes: Sequence[PutAside]
+        self,
+        connection: Connection,
+        lease_id: UUID,
+        outcomes: Sequence[PutAside],
+        settled: Settled | None = None,
     ) -> dict[UUID, int]:
-        """Return jobs of unknown tasks to their tasks' own lanes; return these lanes by job id."""
+        """Return jobs of unknown or paused tasks to their tasks' own lanes; return these lanes by job id."""
         rows = await connection.fetch(
             self._sql["put_aside"],
             lease_id,
             [outcome.job_id for outcome in outcomes],
             [outcome.task for outcome in outcomes],
         )
+        if settled is not None and rows and rows[0]["notes"]:
+            settled.notes += rows[0]["notes"]
         return {row["id"]: row["lane"] for row in rows}
 
     async def hold_attempt(self, connection: Connection, job_id: UUID, lease_id: UUID) -> bool:

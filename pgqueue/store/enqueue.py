@@ -13,7 +13,16 @@ from pgqueue.model.checks import MAX_INTEGER
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.rates import Rate
 from pgqueue.store.base import Statements, id_list, used
-from pgqueue.store.values import Hold, KeyHolder, KeyRow, NewJobs, Standing, Submitted, Template
+from pgqueue.store.values import (
+    Hold,
+    KeyHolder,
+    KeyRow,
+    NewJobs,
+    Replacement,
+    Standing,
+    Submitted,
+    Template,
+)
 
 Gate = tuple[str, str]
 """The name of a limit, and a key."""
@@ -164,19 +173,22 @@ class EnqueueStatements(Statements):
         )
 
     async def replace_jobs(
-        self, connection: Connection, calls: Iterable[tuple[UUID, str, Template, bool]]
+        self, connection: Connection, calls: Iterable[Replacement]
     ) -> dict[UUID, tuple[JobStatus, JobStatus]]:
-        """Give jobs that have not started new arguments, as JSON, and new templates.
+        """Give jobs that have not started new arguments, as JSON, new templates, and new limits.
 
-        Where the last is true, they keep their times. Returns the previous and the present status of those
-        that were changed, by id.
+        Returns the previous and the present status of those that were changed, by id.
         """
         rows = await connection.fetch(
             self._sql["replace_jobs"],
             json.dumps(
                 [
-                    {**_call(job_id, self._document(document), template), "keeps_time": keeps_time}
-                    for job_id, document, template, keeps_time in calls
+                    {
+                        **_call(call.job_id, self._document(call.document), call.template),
+                        "gates": list(call.gates),
+                        "keeps_time": call.keeps_time,
+                    }
+                    for call in calls
                 ]
             ),
         )
@@ -277,6 +289,9 @@ def _submission(call: tuple[UUID, str, Template], hold: Hold | None) -> dict[str
     made = _call(*call)
     if hold is None:
         return made
+    if hold.on_conflict in ("replace", "debounce", "throttle"):
+        # What it replaces may have limits.
+        made["gates"] = []
     row = hold.row
     key = {
         "scope": row.scope,

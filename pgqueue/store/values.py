@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -225,6 +225,17 @@ class Hold(NamedTuple):
 
     row: KeyRow
     on_conflict: str
+
+
+class Replacement(NamedTuple):
+    """What a job that has not started is to become, with its arguments as JSON, and what it passes."""
+
+    job_id: UUID
+    document: str
+    template: Template
+    gates: Iterable[tuple[str, str]]
+    keeps_time: bool
+    """It starts when it was to start."""
 
 
 class Submitted(NamedTuple):

@@ -22,8 +22,11 @@ class Announcer(Protocol):
     def failed(self, job_ids: Collection[UUID]) -> None:
         """Tell of jobs that have failed permanently."""
 
-    def noted(self, notes: Collection[int]) -> None:
-        """Tell of notes that are to be attended to, because jobs that have ended are waited for."""
+    def noted(self, notes: Collection[int] | None) -> None:
+        """Tell of notes that are to be attended to, because jobs that have ended are waited for.
+
+        None: there may be some, which a function of the database has written.
+        """
 
     def due_in(self, delay: float) -> None:
         """Tell of a job that is due in *delay* seconds."""
@@ -79,9 +82,12 @@ class WorkerAnnouncer:
         """See Announcer."""
         self._dead_letters.add(job_ids)
 
-    def noted(self, notes: Collection[int]) -> None:
+    def noted(self, notes: Collection[int] | None) -> None:
         """See Announcer."""
-        self._attender.add(notes)
+        if notes is None:
+            self._state.notes.hear()
+        else:
+            self._attender.add(notes)
 
     def due_in(self, delay: float) -> None:
         """See Announcer."""

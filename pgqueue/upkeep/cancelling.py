@@ -58,6 +58,6 @@ class Cancelling(Chore):
         async with tools.link.use() as connection:
             carried_out, settled = await tools.store.carry_out_cancels(connection, limit, without)
         for job, reason in carried_out:
-            tools.announcer.committed(ended=[job.job_id])
+            tools.committed(ended=[job.job_id])
             tools.observers.emit(JobsCancelled([job], reason))
         return settled

@@ -39,6 +39,6 @@ class Expiring(Chore):
             expired = await tools.store.expire(connection, limit, without)
         if expired:
             logger.info("%d jobs expired before they were started", len(expired))
-            tools.announcer.committed(ended=[job.job_id for job in expired])
+            tools.committed(ended=[job.job_id for job in expired])
             tools.observers.emit(JobsExpired(expired))
         return len(expired)

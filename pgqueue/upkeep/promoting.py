@@ -58,13 +58,16 @@ class Promoting(Chore):
                 connection, limit, without, names_jobs=tools.observers.want(self.moves)
             )
         if promoted.count:
-            tools.announcer.committed(ready=promoted.lanes)
-        if promoted.notes:
-            tools.announcer.noted(promoted.notes)
+            self._tell(promoted)
         if promoted.jobs:
             tools.observers.emit(self.moves(promoted.jobs))
         self._next_in = math.inf if promoted.next_in is None else promoted.next_in
         return promoted.count
+
+    def _tell(self, promoted: Promoted) -> None:
+        self._tools.announcer.committed(ready=promoted.lanes)
+        if promoted.notes:
+            self._tools.announcer.noted(promoted.notes)
 
     async def _move(
         self, connection: Connection, limit: int, without: Collection[UUID], *, names_jobs: bool
@@ -78,6 +81,9 @@ class Waking(Promoting):
     name = "waking jobs that wait"
     chore: FirstOf = "wake"
     moves = JobsUnblocked
+
+    def _tell(self, promoted: Promoted) -> None:
+        self._tools.committed(ready=promoted.lanes)
 
     async def _move(
         self, connection: Connection, limit: int, without: Collection[UUID], *, names_jobs: bool

@@ -47,7 +47,7 @@ class Redriving(Chore):
             if carried is not None and carried.lanes and tools.observers.want(JobsReopened):
                 jobs, reason = await tools.store.find_redriven(connection, carried)
         if carried is not None and carried.lanes:
-            tools.announcer.committed(ready=carried.lanes)
+            tools.committed(ready=carried.lanes)
         if jobs:
             tools.observers.emit(JobsReopened(jobs, "redriven", reason))
         return int(carried is not None)

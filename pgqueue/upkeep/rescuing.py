@@ -147,11 +147,11 @@ class Rescuing(Chore):
             len(failed),
             len(cancelled),
         )
-        announcer, observers = self._tools.announcer, self._tools.observers
-        announcer.committed(ended=[*failed, *cancelled], ready=lanes)
-        announcer.failed(failed)
+        tools = self._tools
+        tools.committed(ended=[*failed, *cancelled], ready=lanes)
+        tools.announcer.failed(failed)
         jobs = [
             JobRescued(job.id, job.task, job.queue, job.attempt, job.was_running, job.status)
             for job in rescued
         ]
-        observers.emit(JobsRescued(requeued, failed, worker, jobs))
+        tools.observers.emit(JobsRescued(requeued, failed, worker, jobs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -28,6 +28,11 @@ class Tools:
     announcer: Announcer
     state: WorkerState
     worker: str
+
+    def committed(self, *, ended: Collection[UUID] = (), ready: Iterable[int] = ()) -> None:
+        """Tell of what a chore has moved, and have its notes attended to."""
+        self.announcer.committed(ended=ended, ready=ready)
+        self.announcer.noted(None)
 
     def first_of(self, chore: FirstOf) -> Callable[[Connection, Collection[UUID]], Awaitable[UUID | None]]:
         """Make what finds the job with which a batch of a chore begins, but for some."""

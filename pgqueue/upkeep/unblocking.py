@@ -36,8 +36,7 @@ class Unblocking(Chore):
         async with tools.link.use() as connection:
             unblocked = await tools.store.unblock(connection, limit, without)
         lanes = {lane for job, lane in unblocked if job.status is JobStatus.PENDING}
-        if lanes:
-            tools.announcer.committed(ready=lanes)
         if unblocked:
+            tools.committed(ready=lanes)
             tools.observers.emit(JobsUnblocked([job for job, _ in unblocked]))
         return len(unblocked)

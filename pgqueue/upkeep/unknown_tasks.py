@@ -58,8 +58,9 @@ class UnknownTasks(Chore):
             async with tools.link.use() as connection:
                 batch = await tools.store.fail_unknown(connection, grace, known, limit, without)
             ids = [job_id for job_id, _ in batch]
-            tools.announcer.committed(ended=ids)
-            tools.announcer.failed(ids)
+            if ids:
+                tools.committed(ended=ids)
+                tools.announcer.failed(ids)
             failed.update(task for _, task in batch)
             return len(batch)
 

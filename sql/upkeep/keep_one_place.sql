@@ -37,8 +37,16 @@ from_blocked as (
     delete from pgqueue.blocked
     where job_id = any(array(select id from seen where not is_live or is_running or is_ready or is_scheduled))
     returning job_id
+),
+lost as materialized (
+    select job_id from from_running
+    union select job_id from from_ready
+    union select job_id from from_scheduled
+    union select job_id from from_blocked
 )
-select job_id from from_running
-union select job_id from from_ready
-union select job_id from from_scheduled
-union select job_id from from_blocked
+select lost.job_id
+from lost
+-- Where a limited job is left, it goes on by its limits.
+cross join (
+    select pgqueue.gate_in(array(select job_id from lost), (select count(*) from lost)) as notes offset 0
+) as gates

@@ -51,7 +51,7 @@ class Heard:
     def failed(self, job_ids: Collection[UUID]) -> None:
         self.dead += job_ids
 
-    def noted(self, notes: Collection[int]) -> None:
+    def noted(self, notes: Collection[int] | None) -> None:
         """Not asked about here."""
 
     def due_in(self, delay: float) -> None:

@@ -46,7 +46,7 @@ class OutsideAnnouncer:
             # Closed.
             self._loop.call_soon_threadsafe(self._announcer.failed, job_ids)
 
-    def noted(self, notes: Collection[int]) -> None:
+    def noted(self, notes: Collection[int] | None) -> None:
         """Any worker finds the notes."""
 
     def due_in(self, delay: float) -> None:

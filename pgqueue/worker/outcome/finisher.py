@@ -198,7 +198,7 @@ class Finisher:
         self._written_at, self._failed_in_a_row = started_at, 0
         if self._stuck:
             self._stuck = {attempt: stuck for attempt, stuck in self._stuck.items() if attempt not in batch}
-        if notes:
+        if notes is None or notes:
             self._announcer.noted(notes)
         if cancelled and not isinstance(batch[0].outcome, Ended):
             batch = self._report_cancelled(batch, cancelled)

@@ -21,8 +21,8 @@ class Written(NamedTuple):
     lanes: Collection[int] = ()
     cancelled: Collection[UUID] = ()
     """Jobs that were to run again, and were cancelled instead."""
-    notes: Sequence[int] = ()
-    """What is to be attended to, because jobs that have ended are waited for."""
+    notes: Sequence[int] | None = ()
+    """What is to be attended to, because jobs that have ended are waited for. None: there may be some."""
 
 
 async def send(
@@ -53,10 +53,10 @@ async def send(
             return Written(moved.keys(), lanes, cancelled, settled.notes)
         case Suspended() | Restarted():
             write = store.suspend if isinstance(outcomes[0], Suspended) else store.restart
-            goes_on, lanes_now = await write(connection, lease_id, outcomes)
-            return Written(goes_on, set(lanes_now))
+            goes_on, lanes_now, are_limited = await write(connection, lease_id, outcomes)
+            return Written(goes_on, set(lanes_now), (), None if are_limited else ())
         case _:
             wanted = {(outcome.queue, outcome.priority, outcome.task) for outcome in outcomes}
             await store.make_lanes(connection, wanted)
-            aside = await store.put_aside(connection, lease_id, outcomes)
-            return Written(aside.keys(), set(aside.values()))
+            aside = await store.put_aside(connection, lease_id, outcomes, settled)
+            return Written(aside.keys(), set(aside.values()), (), settled.notes)
