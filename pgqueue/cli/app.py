@@ -20,6 +20,7 @@ from pgqueue.cli.commands.enqueue import enqueue
 from pgqueue.cli.commands.jobs import list_jobs, show_job
 from pgqueue.cli.commands.limits import limits
 from pgqueue.cli.commands.monitoring import monitoring
+from pgqueue.cli.commands.ordered import ordered
 from pgqueue.cli.commands.queues import pause, queues, resume
 from pgqueue.cli.commands.roles import roles
 from pgqueue.cli.commands.schedules import schedules
@@ -119,6 +120,7 @@ app.add_typer(dead, name="dead")
 app.add_typer(workflow, name="workflow")
 app.add_typer(schedules, name="schedules")
 app.add_typer(limits, name="limits")
+app.add_typer(ordered, name="ordered")
 app.add_typer(monitoring, name="monitoring")
 app.command()(web)
 app.command()(demo)

@@ -25,6 +25,8 @@ else:
 MOST_BEFORE: Final = 1000
 """Jobs before another that are counted."""
 
+ORDER: Final = "order/"
+"""How the limits that ordered groups are begin."""
 FAR: Final = 10 * 365 * 86_400.0
 """Seconds from now: a time after that is as good as none."""
 
@@ -103,6 +105,10 @@ class Standing:
     """Jobs that wait for the same key of the limit, before it."""
     closed_until: datetime | None
     """Until when no job passes the limit, because a handler was told so."""
+    stopped_by: UUID | None
+    """The job that has failed before it in its ordered group."""
+    is_halted: bool | None
+    """Whether the key waits until it is resumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +217,7 @@ def _scheduled(job: Standing) -> Wait:
 
 def _blocked(job: Standing) -> Wait:
     if job.limit_name is not None:
-        return _paused(job) or _limited(job)
+        return _paused(job) or (_in_line if job.limit_name.startswith(ORDER) else _limited)(job)
     if job.waits_for is not None:
         text = _also_paused(job, f"It waits for job {job.waits_for} to end.")
         return Wait("job", text, job_id=job.waits_for)
@@ -268,6 +274,24 @@ def _waits_for_children(job: Standing, total: int, still_open: int) -> Wait:
     if job.wake_at is not None:
         text += f" It goes on at {moment(job.wake_at)} at the latest."
     return Wait("children", _also_paused(job, text), job.wake_at, before=still_open)
+
+
+def _in_line(job: Standing) -> Wait:
+    """Return what a job of an ordered group waits for."""
+    assert job.limit_name is not None
+    before = job.turns_before or 0
+    group = job.limit_name.removeprefix(ORDER)
+    of_key = f", key {job.limit_key!r}" if job.limit_key else ""
+    text = f"It waits for its turn in ordered group {group}{of_key}: "
+    if job.stopped_by is not None:
+        text += f"job {job.stopped_by} has stopped it. It goes on when " + (
+            "the key is resumed." if job.is_halted else "that job is redriven, and ends, or is discarded."
+        )
+    elif before:
+        text += f"{_jobs(before)} {_are(before)} before it."
+    else:
+        text += "it is the next, after the one that holds the turn."
+    return Wait("order", text, None, job.limit_name, job.limit_key, before, job.stopped_by)
 
 
 def _limited(job: Standing) -> Wait:

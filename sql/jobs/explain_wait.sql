@@ -70,7 +70,7 @@ select here.stands, here.task, here.queue, here.aside <> '' as is_aside, here.sc
                ) as first
                limit $2
            ) as turns) end as turns_before,
-       state.closed_until
+       state.closed_until, halt.job_id as stopped_by, halt.is_halted
 from here
 left join lateral (select * from pgqueue.barrier where barrier.id = here.id and barrier.state is null offset 0) as barrier on true
 left join lateral (
@@ -92,3 +92,10 @@ left join lateral (
     select gate_state.at + make_interval(secs => gate_state.closed) as closed_until from pgqueue.gate_state
     where gate_state.gate = here.gate order by gate_state.number desc limit 1
 ) as state on true
+left join lateral (
+    select stopped.job_id,
+           exists (select from pgqueue.stopped as other where other.gate = here.gate and other.halts) as is_halted
+    from pgqueue.stopped
+    where stopped.gate = here.gate and (stopped.halts or stopped.turn < here.turn)
+    order by stopped.turn limit 1
+) as halt on here.gate is not null

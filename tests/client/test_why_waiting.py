@@ -47,6 +47,9 @@ def declare(pgq: PgQueue) -> dict[str, Any]:
     @pgq.task(name="limited", limits=[tenant.by("name")])
     async def limited(name: str) -> None: ...
 
+    @pgq.task(name="ordered", ordered_by="name")
+    async def ordered(name: str) -> None: ...
+
     @pgq.task(name="failing", max_retries=5, default_retry_delay=FAR, retry_backoff=False)
     async def failing() -> None:
         raise ValueError
@@ -70,7 +73,9 @@ def declare(pgq: PgQueue) -> dict[str, Any]:
     async def starting(ctx: JobContext) -> None:
         await ctx.run("parts", group(later.si(), later.si()))
 
-    return {each.name: each for each in (plain, limited, failing, snoozing, sleeping, hearing, starting)}
+    return {
+        each.name: each for each in (plain, limited, ordered, failing, snoozing, sleeping, hearing, starting)
+    }
 
 
 Make = Callable[[PgQueue, dict[str, Any]], Awaitable[UUID]]
@@ -106,6 +111,11 @@ async def later(pgq: PgQueue, tasks: dict[str, Any]) -> UUID:
 
 async def at_limit(pgq: PgQueue, tasks: dict[str, Any]) -> UUID:
     jobs = [await tasks["limited"].enqueue("a") for _ in range(3)]
+    return UUID(str(jobs[-1].id))
+
+
+async def in_line(pgq: PgQueue, tasks: dict[str, Any]) -> UUID:
+    jobs = [await tasks["ordered"].enqueue("a") for _ in range(3)]
     return UUID(str(jobs[-1].id))
 
 
@@ -157,6 +167,11 @@ CASES: dict[str, tuple[Make, str, str]] = {
         at_limit,
         "limit",
         "It waits for limit tenant, key 'a': 1 of 1 slots are in use; 1 job is before it.",
+    ),
+    "order": (
+        in_line,
+        "order",
+        "It waits for its turn in ordered group ordered, key 'a': 1 job is before it.",
     ),
     "limit and pause": (
         at_limit_in_paused_queue,

@@ -10,8 +10,9 @@ from pydantic import BaseModel
 
 from pgqueue.model import documents
 from pgqueue.model.limit_documents import LimitDocument
+from pgqueue.model.ordered_documents import OrderedGroupDocument
 from pgqueue.model.schedule_documents import ScheduleDocument
-from pgqueue.web.api import inputs, limit_inputs, outputs, schedule_inputs
+from pgqueue.web.api import inputs, limit_inputs, ordered_inputs, outputs, schedule_inputs
 from pgqueue.web.api.schemas import Shape
 
 JSON = "application/json"
@@ -351,6 +352,22 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         {204: Response("It is as declared. One that no code has declared is removed.", None, None)},
         NO_LIMIT,
         body=inputs.Because,
+    ),
+    "ordered_groups": Operation("List ordered groups", _shows(outputs.OrderedGroups)),
+    "change_ordered_group": Operation(
+        "Change what becomes of the jobs behind one that fails",
+        _shows(OrderedGroupDocument),
+        body=ordered_inputs.OnDeadBody,
+    ),
+    "stopped_keys": Operation(
+        "List keys of ordered groups that stand still, each with the job that stops it",
+        _shows(outputs.StoppedKeys),
+        query=ordered_inputs.StoppedQuery,
+    ),
+    "resume_key": Operation(
+        "Let a key go on past the jobs that stop it",
+        _shows(outputs.ResumedKey),
+        body=ordered_inputs.ResumeBody,
     ),
     "metrics": Operation("Get metrics for Prometheus", {200: Response("All metrics.", None, TEXT)}),
     "openapi": Operation("Describe this API", {200: Response("An OpenAPI document.")}),

@@ -20,6 +20,7 @@ from pgqueue.model.documents import (
 )
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.limit_documents import LimitDocument, LimitKeyDocument
+from pgqueue.model.ordered_documents import OrderedGroupDocument, StoppedKeyDocument
 from pgqueue.model.schedule_documents import ScheduleDocument, TickDocument
 from pgqueue.model.waits import WaitDocument
 from pgqueue.model.workflow_documents import MemberDocument, WorkflowDocument
@@ -225,6 +226,26 @@ class LimitDetails(LimitDocument):
     """Cursor of the next page of keys; null on the last page."""
     next: str | None
     """Path of the next page."""
+
+
+class OrderedGroups(TypedDict):
+    """Ordered groups, by name."""
+
+    groups: list[OrderedGroupDocument]
+
+
+class StoppedKeys(TypedDict):
+    """Keys of ordered groups that stand still, by group and key."""
+
+    keys: list[StoppedKeyDocument]
+
+
+class ResumedKey(TypedDict):
+    """A key of an ordered group, and whether it stood still."""
+
+    name: str
+    key: str
+    changed: bool
 
 
 class Schedules(TypedDict):

@@ -18,6 +18,7 @@ from pgqueue.web.pages.page import Pages, base_of
 from pgqueue.web.settings import Action
 
 PAGE: Final = 25
+STOPPED: Final = 100
 WHEN_FULL: Final = {
     "wait": "waits",
     "drop": "is cancelled",
@@ -34,6 +35,8 @@ def routes(pages: Pages) -> list[Route]:
         Route("/limits/key", own.key),
         Route("/limits/set", own.change, methods=["POST"]),
         Route("/limits/reset", own.reset, methods=["POST"]),
+        Route("/limits/ordered", own.ordered),
+        Route("/limits/ordered/resume", own.resume, methods=["POST"]),
     ]
 
 
@@ -136,6 +139,32 @@ class LimitPages:
         if not is_declared:
             return self._pages.go(request, "/limits?done=limit_removed")
         return self._go(request, name, "limit_reset" if done else "nothing")
+
+    async def ordered(self, request: Request) -> Response:
+        """Show ordered groups, and their keys that stand still."""
+        await self._pages.access.check(request, "read", "limits")
+        stopped = await self._pgq.stopped_keys(limit=STOPPED)
+        visible = await self._pages.visible_ids(request, [each.job_id for each in stopped])
+        return self._pages.render(
+            request,
+            "ordered.html",
+            section="limits",
+            is_top=False,
+            events="/events",
+            groups=await self._pgq.ordered_groups(),
+            stopped=stopped,
+            visible=visible,
+            is_cut=len(stopped) == STOPPED,
+            now=await self._pgq.now(),
+        )
+
+    async def resume(self, request: Request) -> Response:
+        """Let a key go on past what stops it."""
+        name, key = request.query_params.get("name", ""), request.query_params.get("key", "")
+        await self._pages.access.check(request, "resume", f"limit:order/{name}")
+        form = await read_form(request, self._pages.settings)
+        done = await self._pgq.resume_key(name, key, **self._notes(request, form))
+        return self._pages.go(request, f"/limits/ordered?done={'key_resumed' if done else 'nothing'}")
 
     async def _named(self, request: Request, action: Action) -> str:
         """Return the name in the address, if *request* may do *action* to it. Raises HTTPException."""

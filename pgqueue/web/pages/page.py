@@ -49,6 +49,7 @@ DONE: Final = {
     "limit_changed": "Changed. It stays so, whatever code declares.",
     "limit_reset": "Reset. It is as code declared it first.",
     "limit_removed": "Removed: no code has declared it.",
+    "key_resumed": "Resumed. The key goes on past the jobs that stopped it; these stay as they are.",
     "stopped": "Stopped. Jobs that are already pending again stay pending.",
 }
 """What a page says after an action, by the word in its address. No other text can get there."""
