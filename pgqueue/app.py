@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, ov
 import anyio
 import asyncpg
 
+from pgqueue.background.lifeline import Lifeline
 from pgqueue.background.loop import Loop
 from pgqueue.background.notifications import Signals
 from pgqueue.background.reading import Reads
@@ -189,6 +190,7 @@ class PgQueue(
             force_generic_plans=force_generic_plans,
             connect_options=dict(connect_options or {}),
         )
+        self._lifeline = Lifeline(self._database)
         self._signals = Signals(self._database, self._store)
         self._watches = Watches(self._database, self._store, self._signals)
         self._reads = Reads(self._database, self._store)
@@ -435,6 +437,7 @@ class PgQueue(
         # A task of its own owns the background, because open and close may be called from different ones.
         async with anyio.create_task_group() as group:
             with owning_tasks():
+                group.start_soon(self._lifeline.run)
                 group.start_soon(self._signals.run)
                 group.start_soon(self._watches.run)
                 group.start_soon(self._reads.run)
@@ -491,7 +494,7 @@ class PgQueue(
 
     @property
     def _loops(self) -> tuple[Loop, ...]:
-        return self._signals.loop, self._watches.loop, self._reads.loop, self._stats.loop
+        return self._lifeline.loop, self._signals.loop, self._watches.loop, self._reads.loop, self._stats.loop
 
     def background_problems(self) -> list[str]:
         """Return which background loops have ended or are stuck; empty: none. Safe from any thread."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -24,11 +25,22 @@ class OwnConnection(_Base):
     Otherwise the server would keep its session, with its locks and its transaction, until they end, too.
     """
 
-    __slots__ = ()
+    __slots__ = ("opened_at",)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.opened_at = time.monotonic()
         forks.close_in_children(self)
+
+    @property
+    def address(self) -> object:
+        """The address of its server: host and port, or the path of a socket."""
+        return self._addr  # type: ignore[attr-defined]  # the stubs leave it out
+
+    @property
+    def protocol(self) -> object:
+        """What speaks to the server for it."""
+        return self._protocol  # type: ignore[attr-defined]  # as above
 
     def fileno(self) -> int:
         """Return the descriptor of its socket; -1: it is closed."""

@@ -111,6 +111,7 @@ LOST_SESSIONS: Final = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.InternalClientError,
+    asyncpg.ReadOnlySQLTransactionError,
 )
 """Errors after which other sessions are probably lost as well."""
 

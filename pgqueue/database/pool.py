@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from itertools import chain, repeat
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from weakref import WeakSet
 
 import anyio
 import asyncpg
@@ -22,6 +23,7 @@ from pgqueue.database import settings as session
 from pgqueue.database.connection import OwnConnection
 from pgqueue.database.dsn import read_dsn, refused_parameter
 from pgqueue.database.encoding import UNSTORABLE, Encoding, encoding_of, unstorable
+from pgqueue.database.hosts import Hosts
 from pgqueue.database.outages import (
     CONNECTION_ERRORS,
     LOST_SESSIONS,
@@ -122,6 +124,8 @@ class Database:
         """Of those that wait for a plain connection which the server refuses."""
         self._plain_returned = anyio.Event()
         self._reminder = Reminder()
+        self._hosts = Hosts()
+        self._connections: WeakSet[OwnConnection] = WeakSet()
         self._kept = _Kept(self)
         self._loop: asyncio.AbstractEventLoop | None = None
         """The event loop that its connections belong to."""
@@ -142,7 +146,7 @@ class Database:
         self._loop = asyncio.get_running_loop()
         try:
             with anyio.fail_after(self.connect_timeout):
-                probe = await asyncpg.connect(**self._plain_arguments())
+                probe = await self._connect(**self._plain_arguments())
                 try:
                     # A pooler reports process ids of its own.
                     async with probe.transaction():
@@ -157,6 +161,7 @@ class Database:
                     max_size=self._max_connections,
                     init=read_far_times,
                     reset=_keep_session,
+                    connect=self._connect,
                     **self._arguments(durable=True, command_timeout=CALLER_TIMEOUT),
                 )
         except CONNECT_ERRORS as error:
@@ -323,7 +328,7 @@ class Database:
             self._plain_pool = asyncpg.create_pool(
                 min_size=0,
                 max_size=self._max_connections,
-                timeout=self.connect_timeout,
+                connect=self._connect,
                 **self._user_arguments(),
             )
         await self._plain_pool
@@ -375,7 +380,7 @@ class Database:
         began_at = time.monotonic()
         resolve_apart()
         try:
-            return await asyncpg.connect(timeout=self.connect_timeout, **self._plain_arguments())
+            return await self._connect(**self._plain_arguments())
         except CONNECT_ERRORS as error:
             raise self.refusal(error, began_at) from error
 
@@ -390,9 +395,7 @@ class Database:
         resolve_apart()
         began_at = time.monotonic()
         try:
-            connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
-                timeout=self.connect_timeout, **arguments
-            )
+            connection = await self._connect(**arguments)
         except CONNECT_ERRORS as error:
             if is_away(error):
                 raise
@@ -418,6 +421,23 @@ class Database:
     async def use_settings(self, connection: Connection) -> None:
         """Apply pgqueue's settings until the connection's transaction, which is a user's, ends."""
         await connection.execute(session.set_locally(self._settings))
+
+    async def _connect(
+        self,
+        dsn: str | None = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  # as asyncpg's pool passes it
+        **arguments: Any,
+    ) -> asyncpg.Connection[asyncpg.Record]:
+        """Open a connection, to any host of the DSN. All of this process are opened here."""
+        connection = await self._hosts.connect(dsn=dsn, timeout=timeout or self.connect_timeout, **arguments)
+        if asyncio.get_running_loop() is self._loop and isinstance(connection, OwnConnection):
+            self._connections.add(connection)
+        return connection
+
+    def connections_here(self) -> list[OwnConnection]:
+        """Return the open connections that belong to the event loop in which this was opened."""
+        return [each for each in self._connections if not each.is_closed()]
 
     def _transaction_settings(self, *, durable: bool) -> dict[str, str]:
         return self._settings if durable else {**self._settings, "synchronous_commit": "off"}
@@ -477,6 +497,11 @@ class Link:
         self._durable = durable
         self._command_timeout = command_timeout
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has a connection."""
+        return self._connection is not None and not self._connection.is_closed()
 
     async def open(self) -> asyncpg.Connection[asyncpg.Record]:
         """Return the connection, opening it if necessary. Raises one of CONNECTION_ERRORS."""

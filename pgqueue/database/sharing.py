@@ -100,11 +100,6 @@ class SharedLink(Link):
         """How often its connection is in use now: uses of one loop may nest."""
         self.is_lent = False
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it has a connection."""
-        return self._connection is not None and not self._connection.is_closed()
-
     @asynccontextmanager
     async def use(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
         """See Link. Waits while another loop uses the only connection there is."""
@@ -149,6 +144,9 @@ class SharedLink(Link):
             if self.is_open or not (connected and (self._borrows or sharing.is_scarce)):
                 try:
                     await self.open()
+                except asyncpg.PostgresConnectionError:
+                    # Lost, and not refused.
+                    raise
                 except REFUSALS as error:
                     sharing.refuse(error)
                     if not sharing.connected:

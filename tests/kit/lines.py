@@ -48,6 +48,7 @@ class Line:
         self.cut_after: bytes | None = None
         """... and only a connection over which the client has said this before; None: any."""
         self.is_silent = False
+        self._opened = self._silent_before = 0
         self.is_down = False
         self.cuts = 0
 
@@ -55,12 +56,13 @@ class Line:
         if self.is_down:
             writer.close()
             return
+        number, self._opened = self._opened, self._opened + 1
         server_reader, server_writer = await self._connect()
         self._writers += [writer, server_writer]
         cutting = asyncio.Event()
         pumps = [
-            asyncio.create_task(self._pump(reader, server_writer, cutting, from_client=True)),
-            asyncio.create_task(self._pump(server_reader, writer, cutting, from_client=False)),
+            asyncio.create_task(self._pump(reader, server_writer, cutting, number, from_client=True)),
+            asyncio.create_task(self._pump(server_reader, writer, cutting, number, from_client=False)),
         ]
         self._pumps.update(pumps)
         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -72,6 +74,7 @@ class Line:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         cutting: asyncio.Event,
+        number: int,
         *,
         from_client: bool,
     ) -> None:
@@ -91,12 +94,16 @@ class Line:
                     # The server has committed and said so; nobody will hear it.
                     self.cuts += 1
                     return
-                if self.is_silent:
+                if self.is_silent or number < self._silent_before:
                     continue
                 writer.write(words)
                 await writer.drain()
         except ConnectionError:
             return
+
+    def forget_connections(self) -> None:
+        """Have nothing arrive any more over the connections of now, as behind a firewall that forgot them."""
+        self._silent_before = self._opened
 
     async def hang_up(self) -> None:
         for writer in self._writers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -44,6 +45,24 @@ class CrashableServer:
         """Stop the server without a word to anybody, as a power failure would; return once it is gone."""
         await self._pg_ctl("stop", "-w", "-m", "immediate")
 
+    def freeze(self) -> None:
+        """Have all processes of the server stand still: it accepts connections, and answers nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let the server go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        postmaster = int((self.data / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, number)
+        # A frozen one makes no more.
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                pid, _, _, parent = stat.read_text().replace("(", "").split()[:4]
+                if int(parent) == postmaster:
+                    os.kill(int(pid), number)
+
     async def ensure_started(self) -> None:
         """Start the server unless it runs."""
         if not (self.data / "postmaster.pid").exists():
@@ -56,6 +75,10 @@ class CrashableServer:
 
 class Standby(CrashableServer):
     """A hot standby: it has what its primary has, takes no writes, and can be promoted."""
+
+    async def promote(self) -> None:
+        """Make it a primary; return once it takes writes."""
+        await self._pg_ctl("promote", "-w")
 
     async def catch_up(self) -> None:
         """Wait until it has everything that its primary has committed by now."""

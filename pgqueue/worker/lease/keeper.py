@@ -287,6 +287,8 @@ class LeaseKeeper:
 
         try:
             await link.open()
+        except asyncpg.PostgresConnectionError:
+            raise
         except REFUSALS as error:
             # Its lock went with its connection.
             self._locked_by = None

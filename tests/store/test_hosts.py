@@ -1,0 +1,109 @@
+"""A DSN with several hosts: one that never answers is passed by, and a promoted standby is followed."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from urllib.parse import quote, urlsplit
+
+import anyio
+import asyncpg
+import pytest
+from kit import inside
+from kit.servers import CrashableServer, Standby, crashable_server
+from kit.waiting import eventually, holds
+
+from pgqueue import JobContext, PgQueue
+
+FOLLOWED_WITHIN = 10.0
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[CrashableServer]:
+    with crashable_server() as server:
+        anyio.run(server.ensure_started)
+        anyio.run(PgQueue(server.dsn).migrate)
+        yield server
+
+
+@asynccontextmanager
+async def deaf_host() -> AsyncIterator[str]:
+    """A host that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def dsn_of(*hosts: str, like: str, more: str = "") -> str:
+    parts = urlsplit(like)
+    return f"postgresql://postgres@/{parts.path.strip('/')}?host={','.join(map(quote, hosts))}{more}"
+
+
+@pytest.mark.contract("F3")
+async def test_a_first_host_that_never_answers_is_passed_by_and_asked_last_from_then_on(
+    server: CrashableServer,
+) -> None:
+    async with deaf_host() as deaf:
+        host, port = deaf.split(":")
+        dsn = dsn_of(host, str(server.data), like=server.dsn, more=f"&port={port},5432")
+        began = time.monotonic()
+        async with PgQueue(dsn, connect_timeout=4.0) as pgq, pgq.worker():
+
+            @pgq.task
+            async def pay(ctx: JobContext) -> int:
+                async with ctx.transaction() as connection:
+                    return int(await connection.fetchval("select 1"))
+
+            assert await (await pay.enqueue()).result(timeout=30) == 1
+        # Half of the time once, and not once for each connection.
+        assert 1.9 < time.monotonic() - began < 6
+
+
+@pytest.mark.contract("F3")
+async def test_a_frozen_primary_is_left_when_its_standby_is_promoted_and_a_standby_is_not_stayed_with(
+    server: CrashableServer,
+) -> None:
+    async with Standby.of(server) as standby:
+        both = str(server.data), str(standby.data)
+        # The one that takes writes, wherever it is named.
+        async with PgQueue(dsn_of(*reversed(both), like=server.dsn)) as pgq:
+            first = await pgq.enqueue_by_name("other")
+        pgq = PgQueue(dsn_of(*both, like=server.dsn))
+        go_on = asyncio.Event()
+
+        @pgq.task
+        async def double(number: int) -> int:
+            return 2 * number
+
+        @pgq.task
+        async def long() -> None:
+            await go_on.wait()
+
+        async with pgq, pgq.worker() as worker:
+            assert await (await double.enqueue(1)).result(timeout=30) == 2
+            running = await long.enqueue()
+            await eventually(lambda: holds(worker.running == 1))
+            lease = inside.lease_of(worker)
+            await standby.catch_up()
+            server.freeze()
+            try:
+                await asyncio.sleep(0.5)
+                await standby.promote()
+                async with asyncio.timeout(FOLLOWED_WITHIN):
+                    there = await asyncpg.connect(standby.dsn)
+                    job_id = await there.fetchval("select pgqueue.enqueue('double', '[3]')")
+
+                    async def has_ended() -> bool:
+                        status = await there.fetchval("select status from pgqueue.job where id = $1", job_id)
+                        return status is not None
+
+                    await eventually(has_ended)
+                    await there.close()
+                    assert (await pgq.get(first.id)).task == "other"
+                go_on.set()
+                await running.result(timeout=30)
+                assert inside.lease_of(worker) == lease
+            finally:
+                server.thaw()
