@@ -46,9 +46,10 @@ added as (
     returning id, lane, gates, turn
 ),
 waiting as (
-    insert into pgqueue.blocked (job_id, lane, gated, gate, turn)
+    insert into pgqueue.blocked (job_id, lane, gated, gate, turn, single)
     select id, lane, true, pgqueue.key_id(gates[1], gates[2]),
-           case when turn is null then pg_catalog.nextval('pgqueue.position') else turn end
+           case when turn is null then pg_catalog.nextval('pgqueue.position') else turn end,
+           case when pg_catalog.cardinality(gates) = 2 then true end
     from added order by id
     returning gate, lane, turn
 ),

@@ -154,7 +154,7 @@ begin
     known as materialized (
         select gate.id, coalesce(rule.kind, 'slots') as kind, rule.when_full, rule.slots, rule.rate,
                coalesce(rule.burst, 1) as burst, state.number, state.look, state.in_use as was_in_use,
-               state.lanes as old_lanes, state.lows as old_lows, state.let as old_let, state.place, since.was_set_back,
+               state.lanes as old_lanes, state.lows as old_lows, state.let as old_let, since.was_set_back,
                least(2147483647, greatest(0, case
                    when state.number is not null then state.in_use
                    when gate.id = any(made) then 0
@@ -189,7 +189,7 @@ begin
         join (select * from pgqueue.gate where gate.id = any(attend_gates.gates)) as gate on gate.id = told.gate
         left join pgqueue.limit_rule as rule on rule.name = gate.rule
         left join lateral (
-            select gate_state.ctid as place, gate_state.* from pgqueue.gate_state
+            select gate_state.* from pgqueue.gate_state
             where gate_state.gate = gate.id order by gate_state.number desc limit 1
         ) as state on true
         cross join lateral (
@@ -394,10 +394,13 @@ begin
            or outcome.new_lanes <> outcome.old_lanes or outcome.new_lows <> outcome.old_lows
         returning gate, number
     ),
+    -- Those of before: what this statement inserts it does not see. From the lowest number on, as those that are gone
+    -- are in the index still.
     old as (
         delete from pgqueue.gate_state
-        where gate_state.ctid = any(array(
-            select outcome.place from outcome where outcome.id in (select fresh.gate from fresh)))
+        where gate_state.gate = any(array(select fresh.gate from fresh))
+          and gate_state.number >= (
+              select min(outcome.number) from outcome where outcome.id in (select fresh.gate from fresh))
     ),
     follows as (
         insert into pgqueue.note (node_id, kind, released, lane, low)
