@@ -30,7 +30,10 @@ async def make_tables(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     await connection.execute(
         "create table execution (job_id uuid not null, worker text not null, "
         "at timestamptz not null default clock_timestamp());"
-        "create table effect (job_id uuid not null, key text)"
+        "create table effect (job_id uuid not null, key text);"
+        "create table stay (id serial, key text not null, worker text not null, "
+        "  began_at timestamptz not null default clock_timestamp(), ended_at timestamptz);"
+        "create table death (worker text primary key, at timestamptz not null default clock_timestamp())"
     )
 
 
@@ -108,6 +111,22 @@ async def charge_in_step(context: JobContext) -> int:
         return 7
 
     return await context.step("charge", charge, context.idempotency_key_for("charge"))
+
+
+KEYED_SLOTS, QUEUE_SLOTS = 2, 4
+pgq.queue("narrow", slots=QUEUE_SLOTS)
+
+
+@pgq.task(limits=[pgq.limit("keyed", slots=KEYED_SLOTS).by("key")], queue="narrow", max_losses=100)
+async def stay(context: JobContext, key: str) -> None:
+    """Write down, by the database's clock, from when to when it runs."""
+    async with inside.database(pgq).acquire() as connection:
+        number = await connection.fetchval(
+            "insert into public.stay (key, worker) values ($1, $2) returning id", key, context.worker
+        )
+    await asyncio.sleep(0.05)
+    async with inside.database(pgq).acquire() as connection:
+        await connection.execute("update public.stay set ended_at = clock_timestamp() where id = $1", number)
 
 
 async def main(settings: dict[str, Any]) -> None:
