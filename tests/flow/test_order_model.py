@@ -142,7 +142,12 @@ class World:
         )
 
     async def _one(self, number: int) -> list[UUID]:
-        rows = await self.db.fetch("select job_id from pgqueue.running order by job_id")
+        running = "select job_id from pgqueue.running order by job_id"
+        rows = await self.db.fetch(running)
+        if not rows:
+            await self.attend(number)
+            await self.holder.claim(1 + number % 3)
+            rows = await self.db.fetch(running)
         return [rows[number % len(rows)][0]] if rows else []
 
     def _any(self, number: int) -> UUID:
@@ -284,7 +289,7 @@ class World:
             await self.db.execute("select pgqueue.reprioritise($1, $2)", self._any(number), 5 * (number % 2))
 
     async def pause(self, number: int) -> None:
-        await self.db.execute("select pgqueue.set_paused('queue', 'default', $1)", number % 3 == 0)
+        await self.db.execute("select pgqueue.set_paused('queue', 'default', $1)", number % 5 == 0)
 
     async def attend(self, number: int) -> None:
         await self.holder.store.attend(self.holder.connection, None, 1 + number % 4)
@@ -353,10 +358,10 @@ class World:
 
 
 MOVES = [
-    "make", "make", "make", "make", "make_for_later", "come_due", "make_some_and_roll_back", "claim", "claim",
-    "prefetch", "finish", "finish", "finish_and_roll_back", "fail", "fail", "retry", "retry", "release",
-    "suspend", "signal", "rescue", "cancel", "expire", "redrive", "redrive", "discard", "resume_key",
-    "move_by_hand", "reprioritise", "pause", "attend", "attend", "sweep",
+    "make", "make", "make", "make", "make", "make_for_later", "come_due", "make_some_and_roll_back", "claim",
+    "claim", "prefetch", "finish", "finish", "finish_and_roll_back", "fail", "fail", "retry", "retry",
+    "release", "suspend", "signal", "rescue", "cancel", "expire", "redrive", "redrive", "discard",
+    "resume_key", "move_by_hand", "reprioritise", "pause", "attend", "attend", "attend", "sweep",
 ]  # fmt: skip
 
 

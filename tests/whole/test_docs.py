@@ -143,6 +143,22 @@ async def have_failed(pgq: PgQueue, count: int) -> bool:
     return len((await pgq.dead_letters()).letters) == count
 
 
+async def test_the_page_on_ordered_groups_does_what_it_says(pgq: PgQueue, db: Connection) -> None:
+    names = names_for(pgq)
+    *declarations, operations = snippets("how-to/ordering.md", "python")
+    for code in declarations:
+        await run(code, names)
+    jobs = [await names["book"].enqueue(4711, entry) for entry in range(3)]
+    await db.execute("select pgqueue.transition($1, 'failed')", jobs[0].id)
+    await run(operations, names)
+
+    assert names["stopped"].job_id == jobs[0].id
+    assert [(each.name, each.on_dead) for each in await pgq.ordered_groups()] == [("book", "skip")]
+    async with pgq.worker():
+        for job in jobs:
+            await job.result(timeout=30)
+
+
 @pytest.mark.parametrize(
     "page",
     [
