@@ -107,6 +107,8 @@ class Database:
         """The database's encoding, once open; None: UTF8."""
         self.is_pooled = False
         """Whether the connection leads through a transaction-mode pooler; known once open."""
+        self.connects = 0
+        """How many dedicated connections were opened. One more: the server may have crashed meanwhile."""
         self._max_connections = max_connections
         self.connect_timeout = connect_timeout or self._dsn.connect_timeout or CONNECT_TIMEOUT
         self._connect_options = connect_options
@@ -406,6 +408,7 @@ class Database:
         except BaseException:
             connection.terminate()
             raise
+        self.connects += 1
         return connection
 
     @asynccontextmanager

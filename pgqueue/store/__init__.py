@@ -28,6 +28,7 @@ from pgqueue.store.values import (
     Countable,
     DeadCount,
     Done,
+    DoubtfulLease,
     Estimate,
     Found,
     Hold,
@@ -48,6 +49,7 @@ from pgqueue.store.values import (
     StoredStep,
     Submitted,
     Template,
+    Underway,
 )
 from pgqueue.store.web import WebStatements
 from pgqueue.store.workflows import (
@@ -74,6 +76,7 @@ __all__ = [
     "Countable",
     "DeadCount",
     "Done",
+    "DoubtfulLease",
     "Edge",
     "EdgeRow",
     "Estimate",
@@ -109,6 +112,7 @@ __all__ = [
     "Swept",
     "Taken",
     "Template",
+    "Underway",
     "Wait",
     "WorkflowRow",
     "job_of",

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pgqueue.model.checks import MAX_INTEGER
 from pgqueue.store.base import Statements
-from pgqueue.store.values import Claimed, Lane
+from pgqueue.store.values import Claimed, Lane, Underway
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -84,6 +84,16 @@ class ClaimStatements(Statements):
     async def secure_claim(self, connection: Connection, job_id: UUID, lease_id: UUID) -> bool:
         """Make a claim survive a crash of the server; return whether it is still valid."""
         return await connection.fetchval(self._sql["secure_claim"], job_id, lease_id) is not None
+
+    async def take_again(
+        self, connection: Connection, lease_id: UUID, running: Sequence[Underway]
+    ) -> dict[UUID, str]:
+        """Take *running* jobs again whose claims a crashed server forgot.
+
+        Returns by job id: "taken" just now, "held" as it was, or "elsewhere", under another lease.
+        """
+        rows = await connection.fetch(self._sql["take_again"], lease_id, *zip(*running, strict=True))
+        return {row["job_id"]: row["how"] for row in rows}
 
     async def sweep(self, connection: Connection, lanes: Iterable[int]) -> dict[int, int]:
         """Return the first position of each of *lanes* that has pending jobs."""

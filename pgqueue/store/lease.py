@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pgqueue.model.jobs import JobStatus
 from pgqueue.store.base import Statements
-from pgqueue.store.values import Rescued
+from pgqueue.store.values import DoubtfulLease, Rescued
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -82,10 +82,12 @@ class LeaseStatements(Statements):
         """Make leases that were removed while they held jobs, as expired ones."""
         await connection.execute(self._sql["remake_leases"], ids)
 
-    async def find_expired_leases(self, connection: Connection) -> list[tuple[UUID, str]]:
-        """Return (lease id, worker) for each expired lease."""
-        rows = await connection.fetch(self._sql["find_expired_leases"])
-        return [(row["id"], row["worker"]) for row in rows]
+    async def find_doubtful_leases(
+        self, connection: Connection, own: UUID | None
+    ) -> tuple[datetime, list[DoubtfulLease]]:
+        """Return the database's time, and the leases whose workers may be dead, but for one's *own*."""
+        rows = await connection.fetch(self._sql["find_doubtful_leases"], own)
+        return rows[0]["now"], [DoubtfulLease(*row[1:]) for row in rows if row["id"] is not None]
 
     async def lock_expired_lease(self, connection: Connection, lease_id: UUID) -> bool:
         """Lock an expired lease for the transaction; return False if another worker is rescuing it."""
@@ -99,11 +101,6 @@ class LeaseStatements(Statements):
     async def note_loss(self, connection: Connection, lease_id: UUID) -> None:
         """Note with an expired lease, before its first rescue, how many jobs ran beside each other."""
         await connection.execute(self._sql["note_loss"], lease_id)
-
-    async def find_silent_leases(self, connection: Connection, own: UUID) -> dict[UUID, datetime]:
-        """Return the leases whose process no longer holds its lock, with the times of their last renewals."""
-        rows = await connection.fetch(self._sql["find_silent_leases"], own)
-        return {row["id"]: row["renewed_at"] for row in rows}
 
     async def expire_lease(self, connection: Connection, lease_id: UUID, renewed_at: datetime) -> bool:
         """Expire a lease now, unless it was renewed after *renewed_at*."""

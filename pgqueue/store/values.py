@@ -187,6 +187,28 @@ class Carried(NamedTuple):
     position: int
 
 
+class Underway(NamedTuple):
+    """An attempt, as its claim made it, and for how many seconds it has run."""
+
+    job_id: UUID
+    attempt: int
+    losses: int
+    seconds: float
+
+
+class DoubtfulLease(NamedTuple):
+    """A lease whose worker may be dead."""
+
+    id: UUID
+    worker: str
+    renewed_at: datetime
+    expires_at: datetime
+    is_judged: bool
+    """Its rescue has begun."""
+    is_unlocked: bool
+    """Its process does not hold the lock that it has taken."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rescued:
     """A job rescued from a lost worker: pending again, failed, or cancelled."""

@@ -8,10 +8,8 @@ again runs alone. `claim` locks its lease in share mode
 and this chore locks it for update, each of its statements looking anew. So a claim is either seen by the
 rescue or refused, and no job is left running under a lease that is gone.
 
-A dead process is noticed before its lease expires, by the advisory lock that its session held. A lock that is
-free proves little, because a worker that lost only its connection takes it again soon. So the lock must be
-free and the lease not renewed for SILENCE seconds, in one unbroken observation: if this worker was cut off
-itself, the observation begins anew.
+A dead process is noticed before its lease expires, by the advisory lock that its session held. What proves
+that a worker is dead, and that it was not this one that was away, or the server, is said in `lease_watch`.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -29,6 +26,7 @@ from pgqueue.model.jobs import JobStatus
 from pgqueue.options.levels import MAX_LOSSES
 from pgqueue.store import Rescued
 from pgqueue.upkeep.chore import TICK, Chore
+from pgqueue.upkeep.lease_watch import LeaseWatch
 from pgqueue.upkeep.tools import Tools
 
 if TYPE_CHECKING:
@@ -38,33 +36,8 @@ logger = logging.getLogger("pgqueue.worker")
 
 LIMIT: Final = 1000
 """Jobs of one lease that one statement rescues."""
-SILENCE: Final = 3.0
-"""Seconds for which a process must have let go of its lock, unrenewed, before it is taken for dead."""
-
-
-class SilenceWatch:
-    """Tells which peers have been silent for long enough. Values only."""
-
-    def __init__(self) -> None:
-        self._seen: dict[UUID, tuple[datetime, float]] = {}
-
-    def dead(self, silent: dict[UUID, datetime], now: float) -> list[tuple[UUID, datetime]]:
-        """Return the leases that stayed silent and unrenewed for SILENCE seconds, up to *now*."""
-        self._seen = {
-            lease_id: self._seen[lease_id]
-            if lease_id in self._seen and self._seen[lease_id][0] == renewed_at
-            else (renewed_at, now)
-            for lease_id, renewed_at in silent.items()
-        }
-        return [
-            (lease_id, renewed_at)
-            for lease_id, (renewed_at, since) in self._seen.items()
-            if now - since >= SILENCE
-        ]
-
-    def forget(self) -> None:
-        """Start anew: this worker was cut off itself, and nothing seen before counts."""
-        self._seen.clear()
+SOON: Final = 0.05
+"""Seconds between two looks, at least."""
 
 
 class Rescuing(Chore):
@@ -76,24 +49,29 @@ class Rescuing(Chore):
         super().__init__()
         self._tools = tools
         self._broken = tools.broken_rows(self.name)
-        self._silence = SilenceWatch()
+        self._watch = LeaseWatch()
 
     def forget(self) -> None:
         """See Chore."""
-        self._silence.forget()
+        self._watch.interrupt()
 
     async def run(self) -> float:
-        """Expire the leases of dead processes, and rescue a batch of each expired lease's jobs."""
-        own = self._tools.state.lease_id
-        if own is not None:
-            await self._expire_silent(own)
+        """Rescue a batch of the jobs of each lease that is lost."""
+        own, store = self._tools.state.lease_id, self._tools.store
         async with self._tools.link.use() as connection:
-            expired = await self._tools.store.find_expired_leases(connection)
+            looked_at = time.monotonic()
+            clock, doubtful = await store.find_doubtful_leases(connection, own)
+            lost = self._watch.lost(doubtful, clock, looked_at, has_lease=own is not None)
+            for lease in lost:
+                if lease.expires_at <= clock:
+                    continue
+                if await store.expire_lease(connection, lease.id, lease.renewed_at):
+                    logger.warning("lease %s: its process is dead; rescuing its jobs", lease.id)
         is_more = False
         failure: Exception | None = None
-        for lease_id, worker in expired:
+        for lease in lost:
             try:
-                is_more |= await self._rescue(lease_id, worker)
+                is_more |= await self._rescue(lease.id, lease.worker)
             except Exception as error:
                 if is_away(error):
                     raise
@@ -101,15 +79,7 @@ class Rescuing(Chore):
                 failure = error
         if failure is not None:
             raise failure
-        return 0.0 if is_more else TICK
-
-    async def _expire_silent(self, own: UUID) -> None:
-        store = self._tools.store
-        async with self._tools.link.use() as connection:
-            silent = await store.find_silent_leases(connection, own)
-            for lease_id, renewed_at in self._silence.dead(silent, time.monotonic()):
-                if await store.expire_lease(connection, lease_id, renewed_at):
-                    logger.warning("lease %s: its process is dead; rescuing its jobs", lease_id)
+        return 0.0 if is_more else min(TICK, max(SOON, self._watch.pause or TICK))
 
     async def _rescue(self, lease_id: UUID, worker: str) -> bool:
         """Rescue jobs of an expired lease; return whether there may be more."""

@@ -28,7 +28,7 @@ from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, Outcome, PutAside, Released, Succeeded
 from pgqueue.options.levels import restore_options
 from pgqueue.own_tasks import on_behalf_of
-from pgqueue.store import Claimed, Lane
+from pgqueue.store import Claimed, Lane, Underway
 from pgqueue.tasks.redaction import NOTHING
 from pgqueue.upkeep.state import WorkerState
 from pgqueue.worker.attempt.attempt import CONCLUDING, OVER, RUNNING, RunningAttempt, Stop
@@ -110,6 +110,27 @@ class Slots:
     def is_idle(self) -> bool:
         """Whether no attempt is under way, and every outcome is committed."""
         return not self.attempts and not self._finisher.backlog
+
+    def underway(self, lease_id: UUID) -> list[Underway]:
+        """The attempts under a lease that go on, or whose outcomes are to be written."""
+        going_on = [attempt for attempt in self.attempts if not attempt.is_stopped]
+        return [
+            attempt.underway
+            for attempt in (*going_on, *self._finisher.counted)
+            if attempt.lease_id == lease_id
+        ]
+
+    def take_claims(self, lease_id: UUID, jobs: list[Claimed]) -> list[Claimed]:
+        """Return those of *jobs*, claimed just now, that do not run here already.
+
+        The others do, under claims that a crashed server forgot: their attempts have these claims now.
+        """
+        known = {
+            (attempt.claimed.id, attempt.claimed.attempt)
+            for attempt in (*self.attempts, *self._finisher.counted)
+            if attempt.lease_id == lease_id
+        }
+        return [job for job in jobs if (job.id, job.attempt) not in known]
 
     def stop(
         self, reason: Stop, *, job_ids: Iterable[UUID] | None = None, lease_id: UUID | None = None

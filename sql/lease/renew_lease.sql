@@ -1,7 +1,8 @@
 -- renew_lease: extend lease $1 by $2 from now, and store its event-loop lag $3 in seconds and its $4 abandoned threads.
 --
--- No row back: it has expired, and its jobs may be running elsewhere. An expired lease is not renewed, even if no
--- worker has noticed yet.
+-- No row back: it is gone, or its rescue has begun (`beside` is noted by then), and its jobs may be running elsewhere.
+-- One that expired, and that nobody has begun to rescue, still holds its jobs: the server was away for as long, or its
+-- clock was set forward.
 
 update pgqueue.lease
 set renewed_at        = now(),
@@ -9,5 +10,5 @@ set renewed_at        = now(),
     loop_lag          = $3,
     abandoned_threads = $4
 where id = $1
-  and expires_at > now()
+  and (expires_at > now() or beside is null)
 returning id

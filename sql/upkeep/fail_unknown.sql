@@ -1,10 +1,11 @@
 -- fail_unknown: fail up to $3 jobs, but for $4, that were put aside more than $1 ago for tasks that neither a live worker nor this
 -- process, which declares tasks $2, declares.
 --
--- A live worker that does not say which tasks it declares may declare any. Returns the jobs and their tasks.
+-- A live worker that does not say which tasks it declares may declare any. One whose lease has expired may have been
+-- cut off, until its rescue begins. Returns the jobs and their tasks.
 
 with silent as materialized (
-    select from pgqueue.lease where expires_at > now() and tasks is null limit 1
+    select from pgqueue.lease where beside is null and tasks is null limit 1
 ),
 aside as materialized (
     select lane.id, lane.task
@@ -13,7 +14,7 @@ aside as materialized (
       and not lane.paused                -- it waits because of the pause, not for a worker
       and lane.task <> all($2::text[])
       and not exists (select from silent)
-      and not exists (select from pgqueue.lease where expires_at > now() and lane.task = any(lease.tasks))
+      and not exists (select from pgqueue.lease where beside is null and lane.task = any(lease.tasks))
 ),
 chosen as materialized (
     select candidate.job_id

@@ -12,6 +12,6 @@ cross join lateral (
 where lane.task <> ''
   and not lane.paused
   and lane.task <> all($2::text[])
-  and not exists (select from pgqueue.lease where expires_at > now() and (tasks is null or lane.task = any(tasks)))
+  and not exists (select from pgqueue.lease where beside is null and (tasks is null or lane.task = any(tasks)))
   and candidate.ready_at <= now() - $1::interval
 limit 1

@@ -72,9 +72,12 @@ async def ghost(pgq: PgQueue, *, max_losses: dict[str, int] | None = None) -> As
 
 
 async def expire_lease(connection: asyncpg.Connection[asyncpg.Record], lease_id: UUID | None = None) -> None:
-    """Move a lease, or all of them, past its time."""
+    """Move a lease, or all of them, past its time; a rescuer has watched it for long enough."""
     await connection.execute(
-        "update pgqueue.lease set expires_at = now() - interval '1 second' where $1::uuid is null or id = $1",
+        "update pgqueue.lease set expires_at = now() - interval '1 second', beside = ("
+        "  select greatest(count(*) - 1, 0) from pgqueue.running "
+        "  where lease_id = lease.id and started_at is not null"
+        ") where $1::uuid is null or id = $1",
         lease_id,
     )
 

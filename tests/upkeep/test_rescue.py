@@ -13,7 +13,8 @@ from kit.waiting import eventually, has_status
 
 from pgqueue import JobContext, JobFailed, JobStatus, PgQueue
 from pgqueue.events import Event, JobsRescued
-from pgqueue.upkeep.rescuing import SILENCE, SilenceWatch
+from pgqueue.store import DoubtfulLease
+from pgqueue.upkeep.lease_watch import LeaseWatch
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -204,33 +205,113 @@ async def test_a_lease_without_jobs_is_removed_once_it_ran_out(pgq: PgQueue, db:
             await eventually(lambda: has_leases(db, ["alive"]))
 
 
-def test_a_peer_is_dead_once_it_was_silent_and_unrenewed_for_long_enough() -> None:
-    watch, peer, renewed_at = SilenceWatch(), uuid4(), datetime.now(UTC)
+NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
-    assert watch.dead({peer: renewed_at}, now=100) == []
-    assert watch.dead({peer: renewed_at}, now=100 + SILENCE / 2) == []
-    assert watch.dead({peer: renewed_at}, now=100 + SILENCE) == [(peer, renewed_at)]
+
+class Looks:
+    """Looks of one worker at one other lease. Times in seconds from NOON; its own clock began at 1000."""
+
+    def __init__(self) -> None:
+        self.watch, self.peer = LeaseWatch(), uuid4()
+
+    def are_lost(
+        self,
+        at: float,
+        *,
+        renewed: float = 0.0,
+        ttl: float = 15.0,
+        step: float = 0.0,
+        is_unlocked: bool = False,
+        is_judged: bool = False,
+        has_lease: bool = True,
+    ) -> bool:
+        """Look *at* a time; the server's clock was set forward by *step*."""
+        clock, renewed_at = NOON + timedelta(seconds=at + step), NOON + timedelta(seconds=renewed)
+        lease = DoubtfulLease(
+            self.peer, "peer", renewed_at, renewed_at + timedelta(seconds=ttl), is_judged, is_unlocked
+        )
+        seen = [lease] if is_unlocked or lease.expires_at <= clock else []
+        lost = self.watch.lost(seen, clock, 1000 + at, has_lease=has_lease)
+        return lost == [lease]
+
+
+def test_a_peer_is_dead_once_it_was_silent_and_unrenewed_for_long_enough() -> None:
+    looks = Looks()
+
+    assert [looks.are_lost(at, is_unlocked=True) for at in (5, 6, 7, 7.9, 8)] == [False] * 4 + [True]
 
 
 def test_a_peer_that_renews_or_is_heard_of_again_is_alive() -> None:
-    watch, renewing, back = SilenceWatch(), uuid4(), uuid4()
-    renewed_at = datetime.now(UTC)
+    renews, is_back = Looks(), Looks()
 
-    watch.dead({renewing: renewed_at, back: renewed_at}, now=0)
-    watch.dead({renewing: renewed_at + timedelta(seconds=1)}, now=SILENCE - 1)
-    dead = watch.dead({renewing: renewed_at + timedelta(seconds=1), back: renewed_at}, now=SILENCE + 1)
-
-    assert dead == []
+    for at in range(10):
+        assert not renews.are_lost(at, renewed=at // 2, is_unlocked=True)
+        assert not is_back.are_lost(at, is_unlocked=at % 3 != 0)
 
 
-def test_a_watch_that_was_away_itself_starts_anew() -> None:
-    watch, peer, renewed_at = SilenceWatch(), uuid4(), datetime.now(UTC)
+def test_who_has_no_lease_judges_by_no_lock() -> None:
+    looks = Looks()
 
-    watch.dead({peer: renewed_at}, now=0)
-    watch.forget()
+    assert not any(looks.are_lost(at, is_unlocked=True, has_lease=False) for at in range(15))
 
-    assert watch.dead({peer: renewed_at}, now=SILENCE) == []
-    assert watch.dead({peer: renewed_at}, now=2 * SILENCE) == [(peer, renewed_at)]
+
+@pytest.mark.contract("F5")
+def test_a_lease_that_expires_before_the_eyes_of_a_peer_is_lost_at_once() -> None:
+    looks = Looks()
+
+    assert [looks.are_lost(at) for at in range(14, 17)] == [False, True, True]
+
+
+@pytest.mark.contract("F5")
+@pytest.mark.parametrize("is_unlocked", [True, False])
+def test_a_lease_that_expired_while_its_rescuer_was_away_is_watched_first(*, is_unlocked: bool) -> None:
+    new, cut_off, stopped, begun = Looks(), Looks(), Looks(), Looks()
+    cut_off.are_lost(0)
+    cut_off.watch.interrupt()
+    stopped.are_lost(0)
+
+    for looks in (new, cut_off, stopped):
+        lost = [looks.are_lost(at, is_unlocked=is_unlocked) for at in range(20, 30)]
+        assert lost.index(True) == (3 if is_unlocked else 6)
+    # Another worker has watched it.
+    assert begun.are_lost(20, is_judged=True)
+
+
+@pytest.mark.contract("F5")
+def test_a_worker_that_always_looks_late_or_is_cut_off_again_and_again_still_rescues() -> None:
+    late, cut_off = Looks(), Looks()
+
+    assert any(late.are_lost(at) for at in range(20, 80, 10))
+    for at in range(20, 40):
+        cut_off.watch.interrupt()
+        is_lost = cut_off.are_lost(at)
+    assert is_lost
+
+
+@pytest.mark.contract("F9")
+def test_a_step_of_the_servers_clock_leaves_every_worker_the_time_to_renew() -> None:
+    silent, alive = Looks(), Looks()
+    for at in range(10):
+        assert not silent.are_lost(at, renewed=at)
+        assert not alive.are_lost(at, renewed=at)
+
+    lost = [silent.are_lost(at, renewed=9, step=3600) for at in range(10, 20)]
+
+    assert lost.index(True) == 6
+    assert not any(alive.are_lost(at, renewed=9, step=3600) for at in range(10, 14))
+    assert not any(alive.are_lost(at, renewed=3600 + 14, step=3600) for at in range(14, 29))
+
+
+@pytest.mark.contract("F5")
+async def test_a_lease_that_nobody_has_begun_to_rescue_is_renewed_late_and_one_that_is_being_rescued_is_not(
+    pgq: PgQueue, db: Connection
+) -> None:
+    async with ghost(pgq) as late:
+        await db.execute("update pgqueue.lease set expires_at = now() - interval '1 hour'")
+        assert await late.store.renew_lease(late.connection, late.lease_id, 60)
+        assert not await late.store.lock_expired_lease(db, late.lease_id)
+        await late.die()
+        assert not await late.store.renew_lease(late.connection, late.lease_id, 60)
 
 
 async def lose(pgq: PgQueue) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -13,10 +14,11 @@ import asyncpg
 import pytest
 from conftest import with_database
 from kit import inside
+from kit.faults import ghost
 from kit.servers import CrashableServer, crashable_server
 from kit.waiting import eventually, is_over
 
-from pgqueue import DatabaseUnavailableError, JobCancelled, JobStatus, PgQueue
+from pgqueue import DatabaseUnavailableError, JobCancelled, JobContext, JobStatus, PgQueue
 from pgqueue.events import AttemptsFenced, Event
 
 if TYPE_CHECKING:
@@ -327,6 +329,149 @@ async def test_a_worker_stops_while_the_database_is_down(crashable: CrashableSer
                 await crashable.crash()
 
 
+@asynccontextmanager
+async def no_writing_by_itself(dsn: str) -> AsyncIterator[None]:
+    """Have the server write to disk only what somebody waits for, so that a crash forgets the last claims."""
+    await configure(dsn, "set wal_writer_delay = '10s'")
+    try:
+        yield
+    finally:
+        await configure(dsn, "reset wal_writer_delay")
+
+
+@pytest.mark.contract("F9", "BP2")
+@pytest.mark.parametrize(("ends", "succeeds"), [("while it is away", True), ("afterwards", False)])
+async def test_a_job_whose_claim_a_crash_forgot_goes_on_and_is_not_started_again(
+    crashable: CrashableServer, crash_pgq: PgQueue, crash_dsn: str, *, ends: str, succeeds: bool
+) -> None:
+    gate, runs, fenced = anyio.Event(), list[str](), list[Event]()
+    crash_pgq.observe(fenced.append, AttemptsFenced)
+
+    @crash_pgq.task(max_retries=0)
+    async def work() -> str:
+        runs.append("run")
+        await gate.wait()
+        if not succeeds:
+            raise ValueError("it always fails")
+        return "done"
+
+    async with crash_pgq.worker(poll_interval=0.05) as worker, no_writing_by_itself(crash_dsn):
+        await worker.wait_ready()
+        handle = await work.enqueue()
+        await eventually(lambda: reached(bool(runs)))
+        await crashable.crash()
+        if ends == "while it is away":
+            gate.set()
+            await eventually(lambda: reached(worker.running == 0))
+        await crashable.start()
+        async with PgQueue(crash_dsn) as observer:
+            await eventually(lambda: is_running_or_over(observer, handle.id))
+        gate.set()
+        job = await crash_pgq.wait(handle.id)
+
+    assert runs == ["run"]
+    assert fenced == []
+    assert job.status is (JobStatus.SUCCEEDED if succeeds else JobStatus.FAILED)
+    assert (job.attempt, job.losses) == (1, 0)
+
+
+async def is_running_or_over(pgq: PgQueue, job_id: UUID) -> bool:
+    status = (await pgq.get(job_id)).status
+    return status is JobStatus.RUNNING or status.is_terminal
+
+
+@pytest.mark.contract("F9")
+async def test_a_job_whose_forgotten_claim_another_worker_has_by_now_is_stopped_here(
+    pgq: PgQueue, db: Connection
+) -> None:
+    runs: list[str] = []
+
+    @pgq.task
+    async def work() -> None:
+        try:
+            runs.append("run")
+            await anyio.sleep_forever()
+        finally:
+            runs.append("stopped")
+
+    handle = await work.enqueue()
+    async with pgq.worker(concurrency=1, lease_ttl=60), ghost(pgq) as other:
+        await eventually(lambda: reached(runs == ["run"]))
+        async with other.connection.transaction():
+            # What a crash leaves, and the other worker is faster.
+            await other.connection.execute(FORGET_CLAIMS)
+            assert [job.id for job in await other.claim()] == [handle.id]
+        await cut(db)
+        await eventually(lambda: reached(runs == ["run", "stopped"]))
+
+        assert (await handle.refresh()).worker == "ghost"
+
+
+@pytest.mark.contract("F5", "P2.14", "P2.19")
+async def test_after_an_outage_longer_than_the_lease_the_outcomes_that_workers_hold_count(
+    crashable: CrashableServer, crash_dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate, runs, fenced = anyio.Event(), Counter[UUID](), list[Event]()
+
+    async def work(context: JobContext) -> str:
+        runs[context.job_id] += 1
+        await gate.wait()
+        return "done"
+
+    def declare(pgq: PgQueue) -> None:
+        pgq.observe(fenced.append, AttemptsFenced)
+        pgq.task(name="usual")(work)
+        pgq.task(name="at most once", acks_late=False)(work)
+
+    queues = [PgQueue(crash_dsn, connect_timeout=1) for _ in range(3)]
+    async with AsyncExitStack() as stack:
+        for pgq in queues:
+            declare(pgq)
+            await stack.enter_async_context(pgq)
+            worker = await stack.enter_async_context(pgq.worker(concurrency=4, lease_ttl=2))
+            await worker.wait_ready()
+        calls = [queues[0].signature(name) for name in ("usual", "at most once") for _ in range(6)]
+        handles = await queues[0].enqueue_many(calls)
+        await eventually(lambda: reached(len(runs) == 12))
+        await flush_to_disk(crash_dsn)
+        await crashable.crash()
+        gate.set()
+        await eventually(lambda: reached(caplog.text.count("was not renewed in time") == len(queues)))
+        await crashable.start()
+        jobs = [await queues[0].wait(handle.id) for handle in handles]
+
+    assert {(job.status, job.attempt, job.losses) for job in jobs} == {(JobStatus.SUCCEEDED, 1, 0)}
+    assert set(runs.values()) == {1}
+    assert fenced == []
+
+
+@pytest.mark.contract("F5")
+async def test_what_a_worker_had_prefetched_before_such_an_outage_runs_after_it(
+    crashable: CrashableServer, crash_pgq: PgQueue, crash_dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate, runs = anyio.Event(), Counter[int]()
+
+    @crash_pgq.task
+    async def work(number: int) -> int:
+        runs[number] += 1
+        await gate.wait()
+        return number
+
+    handles = await crash_pgq.enqueue_many(work.s(number) for number in range(6))
+    async with crash_pgq.worker(concurrency=2, prefetch_multiplier=2, lease_ttl=2):
+        await eventually(lambda: reached(len(runs) == 2))
+        await flush_to_disk(crash_dsn)
+        await crashable.crash()
+        await eventually(lambda: reached("was not renewed in time" in caplog.text))
+        gate.set()
+        await crashable.start()
+        results = [await handle.result(timeout=60) for handle in handles]
+
+    assert results == list(range(6))
+    # What was running was stopped when the lease was over: another worker could have had it.
+    assert sum(runs.values()) <= 8
+
+
 FORGET_CLAIMS = """
 set pgqueue.writer to 'on';
 with forgotten as (
@@ -339,7 +484,7 @@ select job_id, ready_at, position, lane, attempt - 1, losses from forgotten;
 
 @pytest.mark.contract("BP13", "BP2")
 @pytest.mark.parametrize("succeeds", [True, False])
-async def test_a_job_claimed_again_because_a_crash_forgot_its_claim_ends_once(
+async def test_a_job_claimed_again_under_the_same_lease_ends_once(
     pgq: PgQueue, db: Connection, *, succeeds: bool
 ) -> None:
     gate, runs = anyio.Event(), []
@@ -361,8 +506,9 @@ async def test_a_job_claimed_again_because_a_crash_forgot_its_claim_ends_once(
     handle = await work.enqueue()
     async with pgq.worker(poll_interval=0.05) as worker:
         await eventually(lambda: reached(len(runs) == 1))
-        # Claims are committed without waiting for the disk: this is what a crash leaves of one.
-        await db.execute(FORGET_CLAIMS)
+        # Claims are committed without waiting for the disk: this is what a crash leaves of one. A loss more,
+        # or the worker would take the job again for the attempt that runs.
+        await db.execute(FORGET_CLAIMS.replace("attempt - 1, losses", "attempt - 1, losses + 1"))
         await eventually(lambda: reached(len(runs) == 2))
         gate.set()
         await eventually(lambda: reached(worker.running == 0 and fenced == [handle.id]))

@@ -9,6 +9,7 @@ worker's processor time.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from enum import Enum, IntEnum
@@ -20,7 +21,7 @@ from pgqueue.model.outcomes import Outcome
 from pgqueue.options.policy import Policy
 from pgqueue.own_tasks import on_behalf_of
 from pgqueue.retry.decision import JobSoFar
-from pgqueue.store import Claimed, Lane
+from pgqueue.store import Claimed, Lane, Underway
 from pgqueue.tasks.context import JobContext
 from pgqueue.tasks.definition import TaskDefinition
 from pgqueue.worker.services.scope import JobScope, Scopes
@@ -167,6 +168,14 @@ class RunningAttempt:
         claimed = self.claimed
         ran = time.monotonic() - self.started if self.started else 0.0
         return JobSoFar(claimed.id, claimed.attempt - 1, (claimed.age or 0.0) + ran, claimed.options)
+
+    @property
+    def underway(self) -> Underway:
+        """What identifies its claim."""
+        claimed = self.claimed
+        # A child process that is to start it has not.
+        ran = time.monotonic() - self.started if 0 < self.started < math.inf else 0.0
+        return Underway(claimed.id, claimed.attempt, claimed.losses, ran)
 
     def _open_scope(self) -> JobScope:
         if self.scope is None:

@@ -68,10 +68,13 @@ class Claimer:
         self._registry = host.registry
         self._queues = settings.queues
         self._prefetch_limit = settings.prefetch
+        self._is_pooled = host.database.is_pooled
         # Behind a pooler no notifications come.
-        self._poll_interval = settings.poll_interval or (0.1 if host.database.is_pooled else 1.0)
+        self._poll_interval = settings.poll_interval or (0.1 if self._is_pooled else 1.0)
         self._lease_id: UUID | None = None
         """The lease that it claims under."""
+        self._latest: UUID | None = None
+        """... or has claimed under before it had none."""
         self._heeded: Settings | None = None
         """The settings that it heeds."""
         self._ended = asyncio.Event()
@@ -83,7 +86,9 @@ class Claimer:
         self._sweep_seconds = 0.0
         self._has_claimed_since_sweep = False
         self._unknown = UnknownLanes(self.look)
-        self._returns = Returns(host.store, link, slots, held, announcer, host.observers, self.look)
+        self._returns = Returns(
+            host.database, host.store, link, slots, held, announcer, host.observers, self.look
+        )
         self._broken = BrokenRows("claiming", host.store, announcer, host.observers, worker=slots.worker)
         self._singly = SingleClaims(host.store, link, self._broken, self._returns, self.look)
         self._refilling = Refilling(host.store, link, announcer, host.observers)
@@ -185,6 +190,10 @@ class Claimer:
             self._lease_id = lease_id
             self._held.forget()
             self._returns.forget()
+            if lease_id is not None and lease_id == self._latest:
+                # It was renewed late, and holds what was forgotten when it seemed lost.
+                self._returns.doubt()
+            self._latest = lease_id or self._latest
             self._must_sweep = True
         if lease_id is not None:
             self._state.ready.set()
@@ -212,7 +221,12 @@ class Claimer:
         if (
             lease_id is None
             or self._state.is_stopping
-            or (free <= 0 and len(held.prefetched) >= self._prefetch_limit and not held.suspects.are_there)
+            or (
+                free <= 0
+                and len(held.prefetched) >= self._prefetch_limit
+                and not held.suspects.are_there
+                and not self._returns.is_unsure
+            )
         ):
             return math.inf
         try:
@@ -268,6 +282,9 @@ class Claimer:
             return await self._claim_singly(lease_id, limit, walk)
         try:
             async with self._link.use() as connection:
+                if self._returns.is_unsure:
+                    # The connection is new: among what is pending may be what runs here.
+                    return 0
                 started_at = time.monotonic()
                 jobs = await self._store.claim(connection, lease_id, limit, walk)
         except Exception as error:
@@ -304,6 +321,8 @@ class Claimer:
         if limit <= 0 or self._singly.are_needed or held.suspects.are_there:
             return
         async with self._link.use() as connection:
+            if self._returns.is_unsure:
+                return
             started_at = time.monotonic()
             jobs = await self._store.prefetch(connection, lease_id, limit, walk)
         self._tell_sent(len(jobs), started_at)
@@ -354,6 +373,9 @@ class Claimer:
 
     def _start(self, lease_id: UUID, jobs: list[Claimed]) -> int:
         if jobs:
+            if self._is_pooled:
+                # A pooler keeps its clients' connections while the server is restarted.
+                jobs = self._slots.take_claims(lease_id, jobs)
             jobs.sort(key=_by_position)
             self._slots.start(lease_id, self._held.suspects.sort_out(jobs))
         return len(jobs)

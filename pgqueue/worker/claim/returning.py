@@ -3,6 +3,10 @@
 If the reply to a claim is lost, the claim may have been committed, under a lease that lives on. So the worker
 returns to the queue what its lease holds and it does not know of: at once, and again some seconds later,
 because what was sent can be executed after the connection is gone.
+
+The other way round, a server that crashes forgets the claims that had not reached the disk. So whenever a
+connection was opened anew, the worker takes again, before it claims anything, the jobs that it runs and that
+are pending. One that another worker has claimed meanwhile runs there; here it is stopped.
 """
 
 from __future__ import annotations
@@ -14,12 +18,13 @@ from collections.abc import Callable, Iterable
 from typing import Final
 from uuid import UUID
 
-from pgqueue.database.pool import Link
+from pgqueue.database.pool import Database, Link
 from pgqueue.events.kinds import JobMoved, JobsCancelled
 from pgqueue.events.observers import Observers
 from pgqueue.model.jobs import JobStatus
 from pgqueue.store import Store
 from pgqueue.upkeep.announcing import Announcer
+from pgqueue.worker.attempt.attempt import Stop
 from pgqueue.worker.claim.suspects import Suspects
 from pgqueue.worker.lease.giving_back import give_lease_back
 from pgqueue.worker.slots import Slots
@@ -63,6 +68,7 @@ class Returns:
 
     def __init__(
         self,
+        database: Database,
         store: Store,
         link: Link,
         slots: Slots,
@@ -71,6 +77,7 @@ class Returns:
         observers: Observers,
         look: Callable[[], object],
     ) -> None:
+        self._database = database
         self._store = store
         self._link = link
         self._slots = slots
@@ -79,6 +86,12 @@ class Returns:
         self._observers = observers
         self._look = look
         self._doubts: list[float] = []
+        self._connects = database.connects
+
+    @property
+    def is_unsure(self) -> bool:
+        """Whether a connection was opened since it last looked for claims that a crash forgot."""
+        return self._connects != self._database.connects
 
     @property
     def doubt_in(self) -> float:
@@ -100,6 +113,27 @@ class Returns:
             # Removed first: the lease may change meanwhile, and its doubts with it. A failure adds them.
             self._doubts.pop(0)
             await self.return_unknown(lease_id)
+        while self.is_unsure:
+            # Noted afterwards: looking may open one.
+            connects = self._database.connects
+            await self._take_again(lease_id)
+            self._connects = connects
+
+    async def _take_again(self, lease_id: UUID) -> None:
+        """Take again the jobs that run here and whose claims are forgotten."""
+        if not (running := self._slots.underway(lease_id)):
+            return
+        async with self._link.use() as connection:
+            found = await self._store.take_again(connection, lease_id, running)
+        elsewhere = [job_id for job_id, how in found.items() if how == "elsewhere"]
+        if taken := sum(how == "taken" for how in found.values()):
+            logger.warning("the server forgot %d claims of jobs that are running here; they go on", taken)
+        if elsewhere:
+            logger.error(
+                "the server forgot claims of %d jobs, and other workers run them by now; stopping them here",
+                len(elsewhere),
+            )
+            self._slots.stop(Stop.RELEASE, job_ids=elsewhere, lease_id=lease_id)
 
     async def return_unknown(self, lease_id: UUID) -> None:
         """Return what the lease holds and this worker does not know of."""

@@ -3,7 +3,9 @@
 A handler that blocks the event loop must not cost the lease, so nothing here waits for that loop. The lease
 is renewed every third of its time. It counts as lost by the local monotonic clock, read before the renewal
 was sent: the database counts from when the renewal arrives, which is later, so this worker stops its attempts
-before a peer may rescue their jobs. Then it goes on under a new lease.
+before a peer may rescue their jobs. It goes on trying to renew the lease: where the server was away, nobody
+has rescued anything, and the outcomes that were reached still count. Only when the lease is gone, or its
+rescue has begun, it goes on under a new one.
 """
 
 from __future__ import annotations
@@ -44,6 +46,8 @@ RETRY_PAUSE = 0.2
 is gone for some seconds looks dead to its peers."""
 LEAST_TRY = 1.0
 """Seconds that a renewal may take in any case, of what is left of the lease."""
+LATE_TRY = 10.0
+"""Twice the seconds that one attempt to renew a lease may take that is over by the clock here."""
 STOP_WITHIN = 5.0
 """Seconds that the thread may take to end."""
 DROP_WITHIN = 1.0
@@ -205,7 +209,7 @@ class LeaseKeeper:
                 errors=ANY_REFUSAL,
             )
             worker_loop.call_soon_threadsafe(self._state.use_lease, lease_id)
-            await self._renew_until_lost(link, lease_id, lock_key, deadline, watchdog)
+            await self._renew_until_gone(link, lease_id, lock_key, deadline, worker_loop, watchdog)
             worker_loop.call_soon_threadsafe(self._lose, lease_id)
 
     def _lose(self, lease_id: UUID) -> None:
@@ -233,19 +237,26 @@ class LeaseKeeper:
         self.renewed_at = sent_at
         return sent_at + self._ttl
 
-    async def _renew_until_lost(
-        self, link: Link, lease_id: UUID, lock_key: int | None, deadline: float, watchdog: Watchdog
+    async def _renew_until_gone(
+        self,
+        link: Link,
+        lease_id: UUID,
+        lock_key: int | None,
+        deadline: float,
+        worker_loop: asyncio.AbstractEventLoop,
+        watchdog: Watchdog,
     ) -> None:
         self._locked_by = None
-        pause = self._ttl / 3
+        pause, is_late, connects = self._ttl / 3, False, self._database.connects
         while True:
             await self._pause(min(pause, max(0.0, deadline - time.monotonic())))
             # Taken before the renewal is sent: the database counts from when it arrives, which is later.
             sent_at = time.monotonic()
-            if sent_at >= deadline:
+            if sent_at >= deadline and not is_late:
                 logger.error(LOST, lease_id, "was not renewed in time")
-                return
-            left = deadline - sent_at
+                worker_loop.call_soon_threadsafe(self._lose, lease_id)
+                is_late = True
+            left = min(self._ttl, LATE_TRY) if is_late else deadline - sent_at
             try:
                 # A connection that does not answer takes half of what is left at most: others may.
                 async with asyncio.timeout(max(left / 2, min(LEAST_TRY, left))):
@@ -260,14 +271,22 @@ class LeaseKeeper:
                     lease_id,
                     type(error).__name__,
                     error,
-                    deadline - time.monotonic(),
+                    max(0.0, deadline - time.monotonic()),
                 )
                 await asyncio.sleep(RETRY_PAUSE)
                 pause = 0.0
                 continue
             if not renewed:
-                logger.error(LOST, lease_id, "expired")
+                logger.error(LOST, lease_id, "is being rescued, or gone")
                 return
+            if is_late:
+                logger.warning("lease %s: renewed, before its rescue began; going on under it", lease_id)
+                worker_loop.call_soon_threadsafe(self._state.use_lease, lease_id)
+                is_late = False
+            if self._database.connects != connects:
+                # The server may have crashed: the claimer looks what became of the claims.
+                connects = self._database.connects
+                worker_loop.call_soon_threadsafe(self._state.claiming.set)
             self.renewed_at, deadline, pause = sent_at, sent_at + self._ttl, self._ttl / 3
             if lock_key is not None and self._locked_by is None:
                 pause = min(pause, LOCK_PAUSE)

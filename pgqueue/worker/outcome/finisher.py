@@ -109,6 +109,16 @@ class Finisher:
         """The attempts that those are outcomes of."""
         return [*self._writing, *self._waiting, *self._aside]
 
+    @property
+    def counted(self) -> list[RunningAttempt]:
+        """Those of them that count: once their outcomes are written, the job is another attempt."""
+        return [
+            attempt
+            for attempt in self.pending
+            if isinstance(attempt.outcome, Succeeded | Ended)
+            or (isinstance(attempt.outcome, Retried) and attempt.outcome.spent)
+        ]
+
     def take_over(self, attempts: Iterable[RunningAttempt]) -> None:
         """Write outcomes that another finisher holds and cannot write."""
         self._waiting += attempts
@@ -227,8 +237,37 @@ class Finisher:
             # A commit whose acknowledgement was lost looks like a fence; the job itself tells.
             earlier = await self._already_written(batch, written.kept)
             cancelled = {job_id for job_id, status in earlier.items() if status is JobStatus.CANCELLED}
-            return sending.Written({*written.kept, *earlier}, written.lanes, cancelled, written.notes)
+            written = sending.Written({*written.kept, *earlier}, written.lanes, cancelled, written.notes)
+        if len(written.kept) < len(batch) and (forgotten := await self._take_again(batch, written.kept)):
+            again = await self._commit(forgotten)
+            return sending.Written(
+                {*written.kept, *again.kept},
+                {*written.lanes, *again.lanes},
+                {*written.cancelled, *again.cancelled},
+                None if written.notes is None or again.notes is None else [*written.notes, *again.notes],
+            )
         return written
+
+    async def _take_again(
+        self, batch: Sequence[RunningAttempt], kept: Collection[UUID]
+    ) -> list[RunningAttempt]:
+        """Return the attempts that are fenced off only because a crashed server forgot their claims.
+
+        Their jobs are pending, and were taken again.
+        """
+        missing = [attempt for attempt in batch if attempt.started and attempt.claimed.id not in kept]
+        if not missing or isinstance(batch[0].outcome, Released):
+            return []
+
+        async def take() -> set[UUID]:
+            async with self._link.use() as connection:
+                running = [attempt.underway for attempt in missing]
+                found = await self._store.take_again(connection, batch[0].lease_id, running)
+                # Held: the claimer has taken it again.
+                return {job_id for job_id, how in found.items() if how != "elsewhere"}
+
+        taken = await persist("finishing", take)
+        return [attempt for attempt in missing if attempt.claimed.id in taken]
 
     async def _write_released(self, batch: Sequence[RunningAttempt]) -> None:
         """Release jobs; have the attempts count of those that were released too often in a row."""
