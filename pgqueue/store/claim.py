@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from pgqueue.model.checks import MAX_INTEGER
@@ -12,6 +12,17 @@ from pgqueue.store.values import Claimed, Lane, Underway
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
+
+
+class Refilled(NamedTuple):
+    """What windows have let through."""
+
+    found: int
+    """How many windows had room."""
+    lanes: Sequence[int]
+    notes: Sequence[int]
+    """What follows: further limits."""
+    cancelled: Sequence[UUID]
 
 
 class ClaimStatements(Statements):
@@ -38,11 +49,12 @@ class ClaimStatements(Statements):
         return [Claimed._make(row) for row in rows]
 
     async def refill(
-        self, connection: Connection, lanes: Sequence[int], after: UUID, most: int
-    ) -> Sequence[int]:
-        """Note up to *most* windows with room for jobs that wait in *lanes*, from *after* on."""
-        notes: Sequence[int] | None = await connection.fetchval(self._sql["refill"], lanes, after, most)
-        return notes or ()
+        self, connection: Connection, lanes: Sequence[int], after: UUID, most: int, free: int
+    ) -> Refilled:
+        """Let jobs of *lanes* through up to *most* windows, from *after* on, for *free* slots."""
+        row = await connection.fetchrow(self._sql["refill"], lanes, after, most, free)
+        assert row is not None
+        return Refilled(row["found"], row["ready"], row["more"] or (), row["cancelled"])
 
     async def find_claimable(
         self, connection: Connection, limit: int, walk: Sequence[tuple[int, int]], without: Iterable[UUID]

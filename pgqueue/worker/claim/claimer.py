@@ -254,7 +254,8 @@ class Claimer:
         if self._prefetch_limit and self.book.has_active:
             await self._prefetch(lease_id)
         if free > 0 and self.book.has_fair and not self.book.has_active:
-            await self._refilling.ask(self.book.fair_ids)
+            for lane_id in await self._refilling.ask(self.book.fair_ids, free):
+                self.book.wake(lane_id)
         is_more = held.suspects.are_there or self.book.has_active or (held.prefetched and free > 0)
         return 0.0 if is_more else max(0.0, self._sweep_in())
 

@@ -46,15 +46,18 @@ class Refilling:
         self._not_before = float("-inf")
         self._reminder = Reminder()
 
-    async def ask(self, lanes: Sequence[int]) -> None:
-        """Have windows with room looked at whose jobs wait in *lanes*. An error stops no claim."""
+    async def ask(self, lanes: Sequence[int], free: int) -> Sequence[int]:
+        """Have jobs of *lanes* let through for *free* slots; return lanes with new ready jobs.
+
+        An error stops no claim.
+        """
         if not lanes or not self.is_wanted or time.monotonic() < self._not_before:
-            return
+            return ()
         self.is_wanted = False
         try:
             async with self._link.use() as connection:
                 # From anywhere: workers that ask at the same time help different keys.
-                notes = await self._store.refill(connection, lanes, uuid4(), MOST)
+                refilled = await self._store.refill(connection, lanes, uuid4(), MOST, free)
         except Exception as error:
             if is_away(error):
                 raise
@@ -71,8 +74,11 @@ class Refilling:
             self._observers.emit(
                 WorkErrorIsolated(DOING, type(error).__name__, statement=statement_of(error))
             )
-            return
-        if notes:
-            self._announcer.noted(notes)
-        else:
+            return ()
+        if refilled.notes:
+            self._announcer.noted(refilled.notes)
+        if refilled.lanes or refilled.cancelled:
+            self._announcer.committed(ready=refilled.lanes, ended=refilled.cancelled)
+        if not refilled.found:
             self._not_before = time.monotonic() + IN_VAIN
+        return refilled.lanes
