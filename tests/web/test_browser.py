@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
 import anyio
@@ -47,8 +47,9 @@ CHROMIUM = (
 )
 PATIENCE = 60_000
 """Milliseconds for which the browser is waited for: a busy machine is no reason to fail."""
-PAGES = ("/", "/jobs", "/workflows", "/schedules", "/dead-letters", "/queues", "/workers")
+PAGES = ("/", "/jobs", "/workflows", "/schedules", "/limits", "/dead-letters", "/queues", "/workers")
 TOKEN = "correct-horse-battery-staple"
+KEY = f"key?{urlencode({'name': 'tenant', 'key': MARKUP + 'w' * 100})}"
 WIDTHS = {"wide": (1400, 900), "narrow": (390, 844)}
 
 
@@ -114,6 +115,7 @@ async def site(databases: Databases) -> AsyncIterator[Site]:
             try:
                 workflow = await waiting_workflow(pgq)
                 await two_schedules(pgq)
+                await jobs_at_a_limit(pgq)
                 yield Site(scene, f"{address}/dashboard", f"{locked}/dashboard", browser, workflow)
             finally:
                 await browser.close()
@@ -128,6 +130,21 @@ async def two_schedules(pgq: PgQueue) -> None:
     for _ in range(2):
         await pgq.schedules.run_now("nightly")
     await pgq.schedules.create(f"{MARKUP}{'w' * 100}", call, every=3600)
+
+
+async def jobs_at_a_limit(pgq: PgQueue) -> None:
+    """Three, two of which wait for a limit, in a queue that nobody serves; and one of an ordered group."""
+    tenant = pgq.limit("tenant", slots=1)
+
+    @pgq.task(name="limited", queue="nobody", limits=[tenant.by("name")])
+    async def limited(name: str) -> None: ...
+
+    @pgq.task(name="in_line", queue="nobody", ordered_by="name")
+    async def in_line(name: str) -> None: ...
+
+    for _ in range(3):
+        await limited.enqueue(f"{MARKUP}{'w' * 100}")
+    await in_line.enqueue("a")
 
 
 async def waiting_workflow(pgq: PgQueue) -> UUID:
@@ -182,6 +199,7 @@ def paths(site: Site) -> list[str]:
         *PAGES,
         f"/workflows/{site.workflow}",
         *(f"/schedules/{each}" for each in ("new", "show?name=nightly", "edit?name=nightly")),
+        *(f"/limits/{each}" for each in ("show?name=tenant", KEY, "ordered")),
         "/jobs?status=failed&queue=payments",
         f"/jobs/{scene.failed.id}/redrive",
         *(f"/jobs/{job.id}" for job in jobs),
@@ -262,6 +280,40 @@ async def test_a_schedule_is_made_paused_and_deleted_by_keyboard(site: Site) -> 
         await page.keyboard.press("Tab")
         await page.keyboard.press("Enter")
         await shown(page, "Deleted")
+
+
+@pytest.mark.contract("P3.13")
+async def test_a_limit_is_changed_by_keyboard_while_what_waits_changes(site: Site) -> None:
+    pgq = site.scene.pgq
+    async with visiting(site, width="narrow", scheme="dark") as visit:
+        page = visit.page
+        await page.goto(f"{site.open}/limits/{KEY}")
+        await page.locator("tr[data-key^=waiting] a").last.click()
+        await shown(page, "before it.")
+        await page.get_by_role("link", name="What waits for the limit").click()
+        await expect(page.get_by_role("heading", name="Let through")).to_be_visible()
+        await page.goto(f"{site.open}/limits")
+        await page.get_by_role("link", name="tenant").click()
+        await shown(page, "2 jobs; the first came")
+        await page.locator("#do-set summary").press("Enter")
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Control+A")
+        await page.keyboard.type("7")
+        await page.evaluate("window.field = document.activeElement")
+        # It grows meanwhile, and what was typed stays.
+        await pgq.enqueue(pgq.signature("limited", f"{MARKUP}{'w' * 100}"))
+        await shown(page, "3 jobs; the first came")
+        assert await page.evaluate("[field.isConnected, field === document.activeElement, field.value]") == [
+            True, True, "7",
+        ]  # fmt: skip
+        await page.get_by_label("Reason").fill("a hurry")
+        await page.keyboard.press("Enter")
+        await shown(page, "It stays so, whatever code declares.")
+        await shown(page, "a hurry")
+        assert (await pgq.get_limit("tenant")).slots == 7
+        await page.locator("#do-reset summary").press("Enter")
+        await page.get_by_role("button", name="Reset the limit").press("Enter")
+        await shown(page, "as code declared it first")
 
 
 async def test_a_job_changes_before_the_readers_eyes(site: Site) -> None:
