@@ -32,7 +32,10 @@ class LimitDocument(TypedDict):
     when_full: str
     """What becomes of a job that it does not let through: wait, drop or replace."""
     declared: int | None
-    """Its slots as code declared them first. Null: no code has."""
+    """Its slots as code declared them first. Null: no code has, or a rate."""
+    declared_rate: float | None
+    """Its rate per second as code declared it first. Null: no code has, or slots."""
+    declared_burst: int | None
     in_use: int
     """Jobs that it has let through and that have not ended."""
     waiting: int
@@ -71,6 +74,8 @@ def limit_document(limit: LimitUse) -> LimitDocument:
         "burst": limit.burst,
         "when_full": limit.when_full,
         "declared": limit.declared,
+        "declared_rate": limit.declared_rate,
+        "declared_burst": limit.declared_burst,
         "in_use": limit.in_use,
         "waiting": limit.waiting,
         "is_exact": limit.is_exact,

@@ -33,7 +33,10 @@ class LimitUse:
     """How many may start at once after a rest, of a rate."""
     when_full: Literal["wait", "drop", "replace"]
     declared: int | None
-    """Its slots as code declared them first. None: no code has."""
+    """Its slots as code declared them first. None: no code has, or a rate."""
+    declared_rate: float | None
+    """Its rate per second as code declared it first. None: no code has, or slots."""
+    declared_burst: int | None
     in_use: int
     """Jobs that it has let through and that have not ended."""
     waiting: int
@@ -52,11 +55,17 @@ class LimitUse:
     def allows(self) -> str:
         """What it lets through, in words."""
         if self.kind == "rate":
-            burst = "" if self.burst is None else f", {self.burst:,} after a rest"
-            return "any number" if self.rate is None else f"{figures.rate(self.rate)}{burst}"
-        if self.slots is None:
-            return "any number"
-        return f"a window of {self.slots:,}" if self.kind == "window" else f"{self.slots:,} at once"
+            return _words(None, self.rate, self.burst)
+        if self.kind == "window" and self.slots is not None:
+            return f"a window of {self.slots:,}"
+        return _words(self.slots, None, None)
+
+    @property
+    def declared_words(self) -> str | None:
+        """What code declared first, in words; None: no code has."""
+        if self.declared is None and self.declared_rate is None:
+            return None
+        return _words(self.declared, self.declared_rate, self.declared_burst)
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -97,3 +106,9 @@ class LimitJobs:
     """Jobs that it has let through and that have not ended, oldest first."""
     waiting: Sequence[UUID]
     """Jobs that wait for it, in their turn."""
+
+
+def _words(slots: int | None, rate: float | None, burst: int | None) -> str:
+    if rate is not None:
+        return figures.rate(rate) + ("" if burst is None else f", {burst:,} after a rest")
+    return "any number" if slots is None else f"{slots:,} at once"

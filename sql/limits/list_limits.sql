@@ -6,8 +6,8 @@
 -- paused are counted, but no limit holds them back.
 
 with shown as materialized (
-    select rule.name, rule.kind, rule.slots, rule.rate, rule.burst, rule.when_full, rule.declared,
-           rule.edited_at, rule.actor, rule.reason, rule.changed_at
+    select rule.name, rule.kind, rule.slots, rule.rate, rule.burst, rule.when_full, rule.declared, rule.declared_rate,
+           rule.declared_burst, rule.edited_at, rule.actor, rule.reason, rule.changed_at
     from pgqueue.limit_rule as rule
     where case when $1::text[] is null then rule.name > $2 and rule.on_dead is null else rule.name = any($1) end
     order by rule.name
@@ -18,7 +18,7 @@ bound as materialized (
 ),
 paused as materialized (select array(select lane.id from pgqueue.lane where lane.paused) as lanes)
 select shown.name, shown.kind, shown.slots, shown.rate, shown.burst, coalesce(shown.when_full, 'wait') as when_full,
-       shown.declared, shown.edited_at, shown.actor, shown.reason, shown.changed_at, held.jobs as in_use, waits.jobs as waiting, waits.since as waits_since,
+       shown.declared, shown.declared_rate, shown.declared_burst, shown.edited_at, shown.actor, shown.reason, shown.changed_at, held.jobs as in_use, waits.jobs as waiting, waits.since as waits_since,
        looked.keys <= bound.keys and held.jobs < bound.jobs and waits.jobs < bound.jobs as is_exact
 from shown
 cross join bound

@@ -43,6 +43,8 @@ async def test_limits_are_listed_shown_changed_and_reset(pgq: PgQueue, cli: Cli)
     changed = await cli.json("set", "tenant", "5", "--reason=a hurry", "--actor=ann")
     assert (changed["slots"], changed["declared"], changed["actor"]) == (5, 1, "ann")
     assert (await cli.json("set", "tenant", "any"))["slots"] is None
+    paced = await cli.json("set", "tenant", "--rate=30", "--per=60", "--burst=2")
+    assert (paced["kind"], paced["rate"], paced["burst"]) == ("rate", 0.5, 2)
     assert await cli.json("reset", "tenant") == {"limit": "tenant", "changed": True}
     assert await cli.json("reset", "tenant") == {"limit": "tenant", "changed": False}
     assert (await cli.json("list"))["limits"][0]["slots"] == 1
@@ -54,6 +56,9 @@ async def test_what_cannot_be_done_with_a_limit_is_said_in_one_line(cli: Cli) ->
         (["reset", "none"], 1),
         (["set", "one", "0"], 1),
         (["set", "one", "many"], 2),
+        (["set", "one"], 2),
+        (["set", "one", "3", "--rate=2"], 2),
+        (["set", "one", "--rate=0"], 1),
         (["show", "none", "--cursor=x"], 1),
         (["list", "--limit=0"], 1),
     ]:

@@ -530,6 +530,7 @@ def limit_use(name: str, **fields: Any) -> LimitUse:
     now = datetime(2026, 1, 31, 12, tzinfo=UTC)
     known: dict[str, Any] = {
         "kind": "slots", "slots": 3, "rate": None, "burst": None, "when_full": "wait", "declared": 3,
+        "declared_rate": None, "declared_burst": None,
         "in_use": 2, "waiting": 5, "waits_since": now, "is_exact": True, "edited_at": None,
         "actor": None, "reason": None, "changed_at": now,
     }  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from kit.scene import MARKUP, allow
 from kit.web_client import client_of
 
-from pgqueue import PgQueue
+from pgqueue import PgQueue, Rate
 from pgqueue.web import status_app
 
 OWN_PAGE = {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}
@@ -77,11 +77,21 @@ async def test_limits_are_listed_shown_changed_and_reset_over_http(
     )
     assert changed["edited_at"] is not None
     assert (await ask(client, "PUT", PATH, slots=None))["slots"] is None
+    paced = await ask(client, "PUT", PATH, rate={"count": 30, "per": 60, "burst": 2})
+    assert (paced["kind"], paced["rate"], paced["burst"]) == ("rate", 0.5, 2)
     await ask(client, "DELETE", PATH, 204)
     assert (await ask(client, "GET", PATH))["slots"] == 1
     await ask(client, "DELETE", "/limits/none", 404)
     await ask(client, "GET", "/limits/none", 404)
-    for body in ({}, {"slots": 0}, {"slots": True}, {"slots": 2**40}, {"slots": 1, "x": 1}):
+    for body in (
+        {},
+        {"slots": 1, "rate": None},
+        {"rate": {"count": 0}},
+        {"slots": 0},
+        {"slots": True},
+        {"slots": 2**40},
+        {"slots": 1, "x": 1},
+    ):
         await ask(client, "PUT", PATH, 422, **body)
     for query in ("?cursor=x", "?limit=0", "?key=%00", "?x=1"):
         await ask(client, "GET", f"{PATH}{query}", 422)
@@ -121,6 +131,12 @@ async def test_limits_are_looked_at_and_changed_in_the_dashboard(
     assert await send("set", slots="", any="1") == "limit_changed"
     assert (await pgq.get_limit(NAME)).slots is None
     for fields in ({"slots": "0"}, {"slots": "x"}, {}, {"slots": "3", "why": "x" * 501}):
+        await send("set", 422, **fields)
+    await pgq.set_limit(NAME, rate=Rate(2))
+    assert "per second" in await page_at(client, "/limits/show", name=NAME)
+    assert await send("set", count="0.5", burst="3") == "limit_changed"
+    assert ((await pgq.get_limit(NAME)).rate, (await pgq.get_limit(NAME)).burst) == (0.5, 3)
+    for fields in ({"count": "x"}, {"count": "0"}, {"count": "nan"}, {"count": "1", "burst": "0"}):
         await send("set", 422, **fields)
     assert await send("reset") == "limit_reset"
     assert await send("reset") == "nothing"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pgqueue import LimitJobs, LimitKey, LimitKeyPage, LimitUse, PgQueue
+from pgqueue import LimitJobs, LimitKey, LimitKeyPage, LimitUse, PgQueue, Rate
 from pgqueue.cli.output import known, plain, print_json, print_lines, print_table, say, table
 from pgqueue.cli.parameters import Actor, App, AsJson, Cursor, Dsn, Limit, Note, Schema, call, user
 from pgqueue.model.figures import capped, count, duration, moment
@@ -117,20 +117,33 @@ def show_limit(
 def set_limit(
     name: Name,
     slots: Annotated[
-        str, typer.Argument(metavar="SLOTS", help="How many jobs of each key run at once; `any`: any number.")
-    ],
+        str | None,
+        typer.Argument(metavar="[SLOTS]", help="How many jobs of each key run at once; `any`: any number."),
+    ] = None,
     app: App = None,
     dsn: Dsn = None,
     schema: Schema = "pgqueue",
+    rate: Annotated[
+        float | None, typer.Option(help="Instead of SLOTS: how many jobs of each key start per --per.")
+    ] = None,
+    per: Annotated[float, typer.Option(help="Seconds of --rate.")] = 1.0,
+    burst: Annotated[
+        int | None, typer.Option(help="How many may start at once after a rest (default: by the rate).")
+    ] = None,
     note: Note = None,
     actor: Actor = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change how many jobs of each key run at once. It stays so, whatever code declares, until reset."""
-    number = _read_slots(slots)
+    """Change what a limit lets through. It stays so, whatever code declares, until reset."""
+    if (slots is None) == (rate is None):
+        raise typer.BadParameter("give either SLOTS or --rate, and not both")
 
     async def change(pgq: PgQueue) -> LimitUse:
-        await pgq.set_limit(name, slots=number, actor=user(actor), reason=note)
+        if rate is not None:
+            pace = Rate(rate, per=per, burst=burst)
+            await pgq.set_limit(name, rate=pace, actor=user(actor), reason=note)
+        else:
+            await pgq.set_limit(name, slots=_read_slots(slots), actor=user(actor), reason=note)
         return await pgq.get_limit(name)
 
     changed = call(app, dsn, schema, change)
@@ -155,12 +168,11 @@ def reset(
 
 def describe(limit: LimitUse) -> Iterator[str]:
     """Yield the lines that show a limit, except those that say nothing."""
-    declared = "by no code" if limit.declared is None else f"{limit.declared:,} at once"
     shown = {
         "limit": limit.name,
         "state": ", ".join(limit.states),
         "allows": f"{limit.allows}, of each key",
-        "declared": declared if limit.edited_at is not None else None,
+        "declared": (limit.declared_words or "by no code") if limit.edited_at is not None else None,
         "when full": {"drop": "cancels the job", "replace": "cancels those that wait"}.get(limit.when_full),
         "in use": count(Count(limit.in_use, limit.is_exact)),
         "waiting": count(Count(limit.waiting, limit.is_exact)),
@@ -206,8 +218,8 @@ def _waits(since: datetime | None, now: datetime) -> str:
     return "" if since is None else duration(max(0.0, (now - since).total_seconds()))
 
 
-def _read_slots(given: str) -> int | None:
-    if given == "any":
+def _read_slots(given: str | None) -> int | None:
+    if given is None or given == "any":
         return None
     try:
         return int(given)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from pgqueue.flow.limits import MAX_KEY
 from pgqueue.model.checks import MAX_INTEGER
 from pgqueue.model.limits import MAX_LIMIT_NAME
+from pgqueue.model.rates import MAX_BURST, Rate
 from pgqueue.web.api.inputs import NO_NUL, WHOLE, Because, Cursor, Input, Limit
 
 Key = Annotated[str, Field(max_length=MAX_KEY, pattern=NO_NUL)]
@@ -31,9 +32,29 @@ class LimitQuery(Input):
     cursor: Cursor | None = None
 
 
+class RateBody(Input):
+    """A rate: `count` jobs of each key in `per` seconds, evenly spread."""
+
+    count: Annotated[float, Field(gt=0, le=1e6)]
+    per: Annotated[float, Field(ge=1, le=86_400)] = 1.0
+    burst: Annotated[int, Field(ge=1, le=MAX_BURST), WHOLE] | None = Field(
+        default=None, description="How many may start at once after a rest; null: a tenth of a second's."
+    )
+
+
 class LimitBody(Because):
-    """What a limit lets through from now on."""
+    """What a limit lets through from now on: exactly one of `slots` and `rate`."""
 
     slots: Annotated[int, Field(ge=1, le=MAX_INTEGER), WHOLE] | None = Field(
-        description="How many jobs of each key run at once; null: any number."
+        default=None, description="How many jobs of each key run at once; null: any number."
     )
+    rate: RateBody | None = Field(default=None, description="How many start; null: any number.")
+
+    def changes(self) -> dict[str, Any]:
+        """Return what was sent, as `set_limit` takes it."""
+        given: dict[str, Any] = {}
+        if "slots" in self.model_fields_set:
+            given["slots"] = self.slots
+        if "rate" in self.model_fields_set:
+            given["rate"] = self.rate and Rate(self.rate.count, per=self.rate.per, burst=self.rate.burst)
+        return given

@@ -62,7 +62,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
     async def change(request: Request) -> Response:
         name = await allowed(request, "configure")
         body = await read_json(request, settings, LimitBody)
-        await pgq.set_limit(name, slots=body.slots, actor=access.actor_of(request), reason=body.reason)
+        await pgq.set_limit(name, **body.changes(), actor=access.actor_of(request), reason=body.reason)
         return JsonResponse(limit_document(await pgq.get_limit(name)), headers=NO_STORE)
 
     async def reset(request: Request) -> Response:

@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from pgqueue.model.limits import MOST_OF_KEY, LimitUse
 from pgqueue.model.measures import Count
+from pgqueue.model.rates import Rate
 from pgqueue.web.pages.forms import number_in, read_form, reason_in
 from pgqueue.web.pages.page import Pages, base_of
 from pgqueue.web.settings import Action
@@ -40,14 +41,22 @@ def routes(pages: Pages) -> list[Route]:
     ]
 
 
-def slots_in(form: Mapping[str, str]) -> int | None:
-    """Return the number of slots in a form; None: any number. Raises HTTPException 422."""
+def change_in(form: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a form sets, as `set_limit` takes it. Raises HTTPException 422."""
+    what = "rate" if "count" in form else "slots"
     if form.get("any"):
-        return None
-    number = number_in(form, "slots")
-    if number < 1:
-        raise HTTPException(422, f"slots must be at least 1, got {number}")
-    return number
+        return {what: None}
+    if what == "slots":
+        slots = number_in(form, "slots")
+        if slots < 1:
+            raise HTTPException(422, f"slots must be at least 1, got {slots}")
+        return {"slots": slots}
+    try:
+        count = float(form["count"][:40])
+    except ValueError:
+        raise HTTPException(422, f"count must be a number, got {form['count'][:40]!r}") from None
+    burst = number_in(form, "burst") if form.get("burst") else None
+    return {"rate": Rate(count, burst=burst)}
 
 
 class LimitPages:
@@ -127,14 +136,14 @@ class LimitPages:
         """Change what it lets through."""
         name = await self._named(request, "configure")
         form = await read_form(request, self._pages.settings)
-        await self._pgq.set_limit(name, slots=slots_in(form), **self._notes(request, form))
+        await self._pgq.set_limit(name, **change_in(form), **self._notes(request, form))
         return self._go(request, name, "limit_changed")
 
     async def reset(self, request: Request) -> Response:
         """Return it to what code declared."""
         name = await self._named(request, "configure")
         form = await read_form(request, self._pages.settings)
-        is_declared = (await self._pgq.get_limit(name)).declared is not None
+        is_declared = (await self._pgq.get_limit(name)).declared_words is not None
         done = await self._pgq.reset_limit(name, **self._notes(request, form))
         if not is_declared:
             return self._pages.go(request, "/limits?done=limit_removed")
