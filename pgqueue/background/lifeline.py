@@ -8,6 +8,9 @@ second one looks who waits, and only who waits for two seconds is asked about.
 
 Where the server that answers is another one (the DSN names several hosts), or does not know the session, the
 connection is to a server that is gone.
+
+Behind a pooler only the session of a handler's transaction is known. pgqueue's own statements have a limit
+there (`pgqueue.database.pool`).
 """
 
 from __future__ import annotations
@@ -81,9 +84,6 @@ class Lifeline:
                 self._link.drop()
 
     async def _run(self) -> None:
-        if self._database.is_pooled:
-            # The numbers of sessions are the pooler's.
-            await anyio.sleep_forever()
         while True:
             await anyio.sleep(LOOK_EVERY)
             with self.loop.step():
@@ -94,7 +94,7 @@ class Lifeline:
         waits: dict[OwnConnection, _Wait] = {}
         for connection in self._database.connections_here():
             answer = awaited_answer(connection)
-            if answer is not None:
+            if answer is not None and _session_of(connection, is_pooled=self._database.is_pooled) is not None:
                 wait = self._waits.get(connection)
                 waits[connection] = (
                     wait if wait is not None and wait.answer is answer else _Wait(answer, now, now + PATIENCE)
@@ -128,12 +128,13 @@ class Lifeline:
         )
         for connection in dead:
             connection.terminate()
-        # Those as old went the same way, probably, and each would be found out only when it is used.
+        # Those as old went the same way, probably, and each would be found out only when it is used. Behind a
+        # pooler those that wait are among them, because it cannot be asked about them.
         since = min(self._waits[connection].since for connection in dead)
         for connection in self._database.connections_here():
             if (
                 connection.opened_at < since
-                and awaited_answer(connection) is None
+                and (self._database.is_pooled or awaited_answer(connection) is None)
                 and not connection.is_in_transaction()
             ):
                 connection.terminate()
@@ -151,28 +152,30 @@ class Lifeline:
             return await self._ask(connections), True
 
     async def _ask(self, connections: list[OwnConnection]) -> dict[OwnConnection, str]:
+        is_pooled = self._database.is_pooled
         statement = load_statements(self._database.schema)["find_sessions"]
+        numbers = [_session_of(each, is_pooled=is_pooled) for each in connections]
         async with self._link.use() as asking:
             asked_at = time.monotonic()
-            rows = await asking.fetch(statement, [each.get_server_pid() for each in connections])
+            rows = await asking.fetch(statement, numbers)
             took = time.monotonic() - asked_at
             address = asking.address  # type: ignore[attr-defined]  # it is an OwnConnection
         sessions = {row["pid"]: row for row in rows}
         dead: dict[OwnConnection, str] = {}
-        for connection in connections:
+        for connection, number in zip(connections, numbers, strict=True):
             wait = self._waits[connection]
             waited = asked_at - wait.since
             patience = max(PATIENCE, ROUND_TRIPS * took)
-            session = sessions[connection.get_server_pid()]
+            session = sessions.get(number)
             wait.ask_at = asked_at + min(waited, ASK_AGAIN)
-            if wait.answer.done() or waited < patience:
+            if session is None or wait.answer.done() or waited < patience:
                 continue
             if connection.address != address:
                 # Another server answers, which is the one to talk to if it takes writes.
                 problem = "another server answers" if session["is_primary"] else None
-            elif (
-                not session["is_there"]
-                or abs(session["seconds"] - (asked_at - connection.opened_at)) > AGES_DIFFER + took
+            elif not session["is_there"] or (
+                not is_pooled
+                and abs(session["seconds"] - (asked_at - connection.opened_at)) > AGES_DIFFER + took
             ):
                 problem = "the server does not know it"
             elif session["state"] is None or not session["state"].startswith("idle"):
@@ -182,8 +185,13 @@ class Lifeline:
             else:
                 problem = None
             if problem is not None:
-                dead[connection] = f"process {connection.get_server_pid()}, waited {waited:.1f} s: {problem}"
+                dead[connection] = f"process {number}, waited {waited:.1f} s: {problem}"
         return dead
+
+
+def _session_of(connection: OwnConnection, *, is_pooled: bool) -> int | None:
+    """Return the number of the session of *connection*; None: a pooler's numbers say nothing of it."""
+    return connection.session if is_pooled else connection.get_server_pid()
 
 
 def awaited_answer(connection: OwnConnection) -> asyncio.Future[object] | None:

@@ -25,12 +25,18 @@ class OwnConnection(_Base):
     Otherwise the server would keep its session, with its locks and its transaction, until they end, too.
     """
 
-    __slots__ = ("opened_at",)
+    __slots__ = ("opened_at", "session")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.opened_at = time.monotonic()
+        self.session: int | None = None
+        """The number of its session behind a pooler, known while it is in a transaction of a user's."""
         forks.close_in_children(self)
+
+    def note_session(self, number: int | None) -> None:
+        """Note the session that it has for the time being."""
+        self.session = number
 
     @property
     def address(self) -> object:

@@ -64,6 +64,10 @@ CALLER_TIMEOUT: Final = 15.0
 WORKER_TIMEOUT: Final = 60.0
 """The same for a worker's statement, which no caller waits for and which may move a thousand jobs."""
 
+POOLED_PATIENCE: Final = 5.0
+"""The same behind a pooler, where the server cannot be asked whether it is at work, and at first: the limit
+doubles with each statement that it ends, so that a batch that needs longer gets it."""
+
 PARAMETER_ERRORS: Final = (
     asyncpg.UndefinedObjectError,
     asyncpg.InvalidParameterValueError,
@@ -360,12 +364,20 @@ class Database:
             error,
         )
 
+    async def note_session(self, connection: PoolConnectionProxy[asyncpg.Record]) -> None:
+        """Have it known which session *connection* has for its transaction, where a pooler decides that."""
+        if self.is_pooled:
+            number = await connection.fetchval("select pg_catalog.pg_backend_pid()")
+            connection.note_session(number)  # type: ignore[attr-defined]  # it is an OwnConnection's
+
     async def give_plain_back(self, connection: PoolConnectionProxy[asyncpg.Record]) -> None:
         """Return a connection taken with `take_plain`. Raises only when cancelled."""
         pool = self._plain_pool
         if pool is None:
             # The pool was closed meanwhile, and its connections with it.
             return
+        if self.is_pooled:
+            connection.note_session(None)  # type: ignore[attr-defined]  # as above
         try:
             with anyio.CancelScope(shield=True):
                 await self._return(pool, connection)
@@ -499,6 +511,7 @@ class Link:
         self._database = database
         self._durable = durable
         self._command_timeout = command_timeout
+        self._patience = POOLED_PATIENCE
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
 
     @property
@@ -509,9 +522,10 @@ class Link:
     async def open(self) -> asyncpg.Connection[asyncpg.Record]:
         """Return the connection, opening it if necessary. Raises one of CONNECTION_ERRORS."""
         if self._connection is None or self._connection.is_closed():
-            self._connection = await self._database.connect(
-                durable=self._durable, command_timeout=self._command_timeout
-            )
+            limit = self._command_timeout
+            if self._database.is_pooled:
+                limit = min(limit, self._patience)
+            self._connection = await self._database.connect(durable=self._durable, command_timeout=limit)
         return self._connection
 
     @asynccontextmanager
@@ -524,9 +538,15 @@ class Link:
                     yield connection
             else:
                 yield connection
-        except CONNECTION_ERRORS:
-            self.drop()
+        except CONNECTION_ERRORS as error:
+            self.lose(error)
             raise
+
+    def lose(self, error: BaseException) -> None:
+        """Drop the connection because of *error*. A statement that had no time enough gets more."""
+        if isinstance(error, TimeoutError):
+            self._patience *= 2
+        self.drop()
 
     def drop(self) -> None:
         """Drop the connection, because after one of CONNECTION_ERRORS its session cannot be trusted."""

@@ -124,8 +124,8 @@ class SharedLink(Link):
                     yield connection
             else:
                 yield connection
-        except CONNECTION_ERRORS:
-            link.drop()
+        except CONNECTION_ERRORS as error:
+            link.lose(error)
             raise
         finally:
             link.users -= 1

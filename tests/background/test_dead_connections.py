@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import anyio
 import pytest
 from kit import inside
 from kit.lines import line_to
+from kit.servers import needed_pgbouncer, pgbouncer
 from kit.waiting import eventually, holds
 
 from pgqueue import JobContext, PgQueue
@@ -103,3 +106,42 @@ async def test_a_process_that_only_enqueues_notices_within_ten_seconds(dsn: str)
             )
             await pgq.enqueue_by_name("task")
             await pgq.check()
+
+
+async def has_come_to(db: Connection, job_id: UUID, result: str) -> bool:
+    return str(await db.fetchval("select result from pgqueue.job where id = $1", job_id)) == result
+
+
+@pytest.mark.contract("F2")
+async def test_behind_a_pooler_workers_and_transactions_of_handlers_notice_it_too(
+    dsn: str, db: Connection
+) -> None:
+    # Sessions that dead clients hold are held until the pooler hears of it.
+    with pgbouncer(needed_pgbouncer(), dsn, sessions=20) as pooled:
+        async with line_to(pooled) as (line, near):
+            pgq = PgQueue(near)
+            began, died = asyncio.Event(), asyncio.Event()
+
+            @pgq.task
+            async def double(number: int) -> int:
+                return 2 * number
+
+            @pgq.task(max_retries=1, default_retry_delay=0)
+            async def pay(ctx: JobContext) -> int:
+                async with ctx.transaction() as connection:
+                    began.set()
+                    await died.wait()
+                    await connection.execute("select 1")
+                return ctx.attempt
+
+            async with pgq, pgq.worker() as worker:
+                job = await pay.enqueue()
+                await began.wait()
+                lease = inside.lease_of(worker)
+                line.forget_connections()
+                died.set()
+                by_sql = await db.fetchval("select pgqueue.enqueue('double', '[3]')")
+                async with asyncio.timeout(NOTICED_WITHIN):
+                    for each, result in ((by_sql, "6"), (job.id, "2")):
+                        await eventually(partial(has_come_to, db, each, result))
+                assert inside.lease_of(worker) == lease

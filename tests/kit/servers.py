@@ -171,7 +171,7 @@ def needed_pgbouncer() -> str:
 
 
 @contextmanager
-def pgbouncer(program: str, dsn: str, port: int | None = None) -> Iterator[str]:
+def pgbouncer(program: str, dsn: str, port: int | None = None, sessions: int = POOL_SIZE) -> Iterator[str]:
     """Run PgBouncer before the server of *dsn*, in transaction mode; yield the DSN that goes through it."""
     server = urlsplit(dsn)
     with tempfile.TemporaryDirectory(prefix="pgqueue-bouncer-") as directory:
@@ -188,7 +188,7 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = any
 pool_mode = transaction
-default_pool_size = {POOL_SIZE}
+default_pool_size = {sessions}
 # Consecutive transactions of a client land in different sessions, as on a busy day.
 server_round_robin = 1
 """

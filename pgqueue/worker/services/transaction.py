@@ -13,7 +13,7 @@ import asyncpg
 
 from pgqueue.database.outages import CONNECTION_ERRORS
 from pgqueue.database.patience import persist
-from pgqueue.database.pool import Database
+from pgqueue.database.pool import POOLED_PATIENCE, Database
 from pgqueue.errors import ContextError, LeaseLostError
 from pgqueue.model.jobs import JobStatus
 from pgqueue.store import Store
@@ -82,9 +82,15 @@ class JobTransaction:
         # Noted at once: whatever happens next, the end of the attempt gives it back.
         self._connection = connection
         try:
-            self._transaction = connection.transaction()
-            await self._transaction.start()
-            is_ours = await self._store.hold_attempt(connection, self._job_id, self._lease_id)
+            # Behind a pooler its session is known from here on.
+            async with asyncio.timeout(POOLED_PATIENCE if self._database.is_pooled else None):
+                self._transaction = connection.transaction()
+                await self._transaction.start()
+                await self._database.note_session(connection)
+                is_ours = await self._store.hold_attempt(connection, self._job_id, self._lease_id)
+        except TimeoutError:
+            self.terminate()
+            raise
         except BaseException:
             await self.roll_back()
             raise
