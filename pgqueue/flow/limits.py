@@ -83,25 +83,25 @@ class LimitBy:
 
     def gate(self, task: str, document: str, defaults: Mapping[str, object]) -> Gate:
         """Return what a job with the arguments *document* passes. Raises InvalidArgumentsError."""
-        return self.gate_for(self._what, task, document, defaults)
-
-    def gate_for(self, what: str, task: str, document: str, defaults: Mapping[str, object]) -> Gate:
-        """Return what `gate` does; errors call the key *what*. Raises InvalidArgumentsError."""
         if self.key is None:
             return self.limit.name, ""
+        value = self.value(self._what, task, document, defaults)
+        return self.limit.name, written_key(task, self._what, value)
+
+    def value(self, what: str, task: str, document: str, defaults: Mapping[str, object]) -> object:
+        """Return what the key comes to; errors call it *what*. Raises InvalidArgumentsError."""
         arguments: Any = {**defaults, **json.loads(document)}
         if isinstance(self.key, str):
             if self.key not in arguments:
                 raise InvalidArgumentsError(
                     task, f"{what} is argument {self.key!r}, which this call does not have"
                 )
-            value = arguments[self.key]
-        else:
-            try:
-                value = self.key(**arguments)
-            except Exception as error:
-                raise InvalidArgumentsError(task, f"{what} could not be computed: {error!r}") from error
-        return self.limit.name, written_key(task, what, value)
+            return arguments[self.key]
+        assert callable(self.key)
+        try:
+            return self.key(**arguments)
+        except Exception as error:
+            raise InvalidArgumentsError(task, f"{what} could not be computed: {error!r}") from error
 
 
 class Limits:

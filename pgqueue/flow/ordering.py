@@ -20,8 +20,6 @@ discarded; they go on; they wait until an operator resumes their key."""
 
 PREFIX: Final = "order/"
 MAX_NAME: Final = 255
-NULL: Final = "null"
-"""The key of None, in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +52,13 @@ class OrderedBy(LimitBy):
 
     def gate(self, task: str, document: str, defaults: Mapping[str, object]) -> Gate:
         """Return the line of a job with the arguments *document*. Raises InvalidArgumentsError."""
+        if self.key is None:
+            return self.limit.name, ""
         what = f"the key of ordered group {self.limit.name.removeprefix(PREFIX)!r}"
-        name, key = self.gate_for(what, task, document, defaults)
-        if self.key is not None and key == NULL:
+        value = self.value(what, task, document, defaults)
+        if value is None:
             raise InvalidArgumentsError(task, f"{what} must not be None: each job needs a line to stand in")
-        return name, key
+        return self.limit.name, written_key(task, what, value)
 
 
 def ordered(limits: Limits, name: str, on_dead: OnDead) -> Ordered:

@@ -574,6 +574,33 @@ async def test_operators_change_what_becomes_of_those_behind_a_dead_head(
 
 
 @pytest.mark.contract("P5.10")
+async def test_a_replaced_call_stands_in_the_line_of_its_new_key_and_keeps_its_place_in_the_old_one(
+    pgq: PgQueue, holder: Ghost
+) -> None:
+    @pgq.task(
+        ordered_by="account",
+        idempotency_while="pending",
+        on_conflict="replace",
+        idempotency_fingerprint=False,
+    )
+    async def book(account: str, entry: int = 0) -> None: ...
+
+    keyed = book.options(idempotency_key="k")
+    first, moved, other = await book.enqueue("a"), await keyed.enqueue("a", 1), await book.enqueue("b")
+    behind = await book.enqueue("a")
+
+    assert (await keyed.enqueue("a", 2)).id == moved.id
+    assert set(await next_ids(holder)) == {first.id, other.id}
+    await finish(holder, first.id)
+    await attend(holder)
+    assert await moved.status() is JobStatus.PENDING
+    assert (await keyed.enqueue("b", 3)).id == moved.id
+    assert await next_ids(holder) == [behind.id]
+    await finish(holder, other.id)
+    assert await next_ids(holder) == [moved.id]
+
+
+@pytest.mark.contract("P5.10")
 async def test_members_of_a_paused_workflow_leave_their_line_and_come_back_at_their_place(
     pgq: PgQueue, holder: Ghost, book: Book
 ) -> None:
@@ -674,7 +701,7 @@ async def test_keys_that_cannot_be_are_refused_at_the_call_and_others_are_as_jso
             await call.enqueue()
     assert await db.fetchval("select count(*) from pgqueue.job") == 0
 
-    for key in (7, ["a", 1], {"b": 1, "a": 2}, "", "ü", 1.5, False):
+    for key in (7, ["a", 1], {"b": 1, "a": 2}, "", "null", "ü", 1.5, False):
         await book.enqueue(key)
         job = await book.enqueue(key)
         assert (await job.refresh()).waits_for_limit == "order/book"
