@@ -72,7 +72,7 @@ async def test_a_rate_lets_its_burst_through_and_then_one_job_each_time_that_a_t
     await pgq.enqueue_many([charge.s(n) for n in range(8)])
     assert await let_through(db) == 3
     assert len(await holder.claim(10)) == 3
-    for seconds, all_in_all in ((50, 3), (60, 4), (80, 4), (20, 5), (1000, 8)):
+    for seconds, all_in_all in ((50, 3), (60, 4), (80, 4), (20, 5), (1000, 6), (1000, 7)):
         await pass_time(db, seconds)
         await look(holder)
         assert await let_through(db) == all_in_all
@@ -90,7 +90,7 @@ async def test_what_nobody_claims_counts_so_that_no_crowd_starts_when_workers_co
     for _ in range(3):
         await pass_time(db, 3600)
         await look(holder)
-    assert await let_through(db) == 4
+        assert await let_through(db) == 4
     assert len(await holder.claim(2)) == 2
     await look(holder)
     assert await let_through(db) == 6
@@ -100,10 +100,10 @@ async def test_what_nobody_claims_counts_so_that_no_crowd_starts_when_workers_co
 async def test_jobs_of_a_paused_queue_and_those_put_aside_do_not_use_up_a_burst(
     pgq: PgQueue, db: Connection, holder: Ghost
 ) -> None:
-    @pgq.task(limits=[pgq.limit("stripe", rate=Rate(1, burst=2))])
+    @pgq.task(limits=[pgq.limit("stripe", rate=Rate(1, burst=4))])
     async def charge(cents: int) -> None: ...
 
-    await pgq.enqueue_many([charge.options(queue="other").s(n) for n in range(2)])
+    await pgq.enqueue_many([charge.options(queue="other").s(n) for n in range(4)])
     await pgq.pause(queue="other")
     await pgq.enqueue_many([charge.s(n) for n in range(3)])
     await pass_time(db, 3600)
@@ -150,7 +150,7 @@ async def test_workers_start_jobs_at_the_rate_and_at_no_other_time(pgq: PgQueue)
         for handle in handles:
             await handle.result(timeout=30)
 
-    assert started[-1] - started[0] > 0.9
+    assert started[-1] - started[0] > 0.8
     for first in started:
         assert sum(first <= each < first + 0.5 for each in started) <= 2 * 5 + 40 * 0.5
 
@@ -166,7 +166,7 @@ async def test_a_rate_is_changed_while_jobs_wait_and_returns_to_what_code_declar
     assert await let_through(db) == 1
     await pgq.set_limit("stripe", rate=Rate(1000, burst=10))
     await holder.claim(1)
-    await pass_time(db, 1)
+    await pass_time(db, 0.5)
     await look(holder)
     assert await let_through(db) == 11
     await pgq.set_limit("stripe", slots=12)
@@ -194,7 +194,7 @@ async def test_a_clock_that_steps_neither_stops_a_rate_nor_lets_all_go(
     await holder.claim(9)
     await pass_time(db, by)
     await look(holder)
-    most = 2 if by < 0 else 4
+    most = 2 if by < 0 else 3
     assert await let_through(db) == most
     await holder.claim(9)
     await pass_time(db, 11)
