@@ -5202,7 +5202,7 @@ $function$;
 
 -- Note up to `most` windows with room for jobs that wait in `lanes`, from `after` on, and then from the first one on:
 -- what they had let through was claimed. Returns the notes, by which they are attended to.
-CREATE OR REPLACE FUNCTION pgqueue.refill(lanes integer[], after uuid, most integer, wanted integer DEFAULT 0, OUT found integer, OUT ready integer[], OUT more bigint[], OUT cancelled uuid[])
+CREATE OR REPLACE FUNCTION pgqueue.refill(lanes integer[], after uuid, most integer, wanted integer DEFAULT 0, OUT windows integer, OUT ready integer[], OUT more bigint[], OUT cancelled uuid[])
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5273,7 +5273,7 @@ begin
         from with_room where with_room.gate in (select free.id from free)
         returning id, node_id
     )
-    select (select count(*) from with_room), array_agg(id), array_agg(node_id) into found, notes, gates from fresh;
+    select (select count(*) from with_room), array_agg(id), array_agg(node_id) into windows, notes, gates from fresh;
     if notes is not null then
         select * into let_through from pgqueue.attend_gates(gates, notes, 500);
         ready := let_through.lanes;

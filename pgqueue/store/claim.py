@@ -54,7 +54,7 @@ class ClaimStatements(Statements):
         """Let jobs of *lanes* through up to *most* windows, from *after* on, for *free* slots."""
         row = await connection.fetchrow(self._sql["refill"], lanes, after, most, free)
         assert row is not None
-        return Refilled(row["found"], row["ready"], row["more"] or (), row["cancelled"])
+        return Refilled(row["windows"], row["ready"], row["more"] or (), row["cancelled"])
 
     async def find_claimable(
         self, connection: Connection, limit: int, walk: Sequence[tuple[int, int]], without: Iterable[UUID]

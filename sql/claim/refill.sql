@@ -2,4 +2,4 @@
 --
 -- Returns how many had room, lanes with new ready jobs, the notes that follow, and the jobs that were cancelled.
 
-select found, ready, more, cancelled from pgqueue.refill($1, $2, $3, $4)
+select windows, ready, more, cancelled from pgqueue.refill($1, $2, $3, $4)

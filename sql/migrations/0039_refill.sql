@@ -12,7 +12,7 @@ alter table pgqueue.note add column wanted integer;   -- how many jobs of a wind
 drop function pgqueue.refill(integer[], uuid, integer);
 create function pgqueue.refill(
     lanes integer[], after uuid, most integer, wanted integer default 0,
-    out found integer, out ready integer[], out more bigint[], out cancelled uuid[])
+    out windows integer, out ready integer[], out more bigint[], out cancelled uuid[])
 language plpgsql set search_path to pg_catalog, pg_temp as $$
 declare
     notes bigint[];
@@ -80,7 +80,7 @@ begin
         from with_room where with_room.gate in (select free.id from free)
         returning id, node_id
     )
-    select (select count(*) from with_room), array_agg(id), array_agg(node_id) into found, notes, gates from fresh;
+    select (select count(*) from with_room), array_agg(id), array_agg(node_id) into windows, notes, gates from fresh;
     if notes is not null then
         select * into let_through from pgqueue.attend_gates(gates, notes, 500);
         ready := let_through.lanes;

@@ -191,6 +191,38 @@ async def test_free_slots_are_filled_though_more_run_than_a_window_has(pgq: PgQu
 
 
 @pytest.mark.contract("P8.4")
+async def test_free_slots_are_shared_by_weights_and_only_a_lone_key_comes_up_as_fast_as_it_ends(
+    pgq: PgQueue, db: Connection, holder: Ghost, work: Task[[str], None]
+) -> None:
+    lane = await db.fetchval("select id from pgqueue.lane where queue = 'default'")
+
+    async def ask(free: int) -> int:
+        refilled = await holder.store.refill(holder.connection, [lane], UUID(int=0), 64, free)
+        assert list(refilled.lanes) == ([lane] if refilled.found else [])
+        return refilled.found
+
+    async def ready(jobs: dict[str, list[UUID]]) -> Counter[str]:
+        return shares([row[0] for row in await db.fetch("select job_id from pgqueue.ready")], jobs)
+
+    jobs = await enqueue(pgq, work, a=200)
+    await holder.claim()
+    assert await ask(20) == 1
+    assert await ready(jobs) == {"a": 20}
+    assert await ask(20) == 0
+    await finish(holder, [job.id for job in await holder.claim()])
+    assert await ready(jobs) == {"a": 20}
+
+    jobs |= await enqueue(pgq, work, b=200)
+    await pgq.set_weight("default", "a", 3)
+    first = await holder.claim()
+    assert await ask(40) == 2
+    assert await ready(jobs) == {"a": 30, "b": 10}
+    await holder.claim()
+    await finish(holder, [job.id for job in first])
+    assert await ready(jobs) == {"a": 6, "b": 2}
+
+
+@pytest.mark.contract("P8.4")
 async def test_a_job_that_goes_on_after_a_wait_comes_before_its_keys_backlog(
     pgq: PgQueue, holder: Ghost
 ) -> None:
