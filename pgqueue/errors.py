@@ -110,6 +110,14 @@ class ScheduleNotFoundError(PgQueueError):
         super().__init__(f"there is no schedule {name!r}")
 
 
+class ScheduleExistsError(InvalidOptionError):
+    """A schedule of this name exists already. Nothing was changed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"schedule {name!r} exists already; edit it, or delete it first")
+
+
 class LimitNotFoundError(PgQueueError):
     """There is no limit of this name: nobody has enqueued with it or set it. Nothing was changed."""
 

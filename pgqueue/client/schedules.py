@@ -13,7 +13,7 @@ from uuid import UUID
 from pgqueue.database.pool import Database
 from pgqueue.enqueueing.calls import CallReader
 from pgqueue.enqueueing.writer import Writer
-from pgqueue.errors import InvalidOptionError, ScheduleNotFoundError
+from pgqueue.errors import InvalidOptionError, ScheduleExistsError, ScheduleNotFoundError
 from pgqueue.model.checks import Duration, check_notes, integer, shown
 from pgqueue.model.schedules import Schedule, ScheduleMeasure, Tick
 from pgqueue.schedules.cron import has_cron
@@ -39,7 +39,7 @@ from pgqueue.tasks.task import Task
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
 
-logger = logging.getLogger("pgqueue.worker")
+logger = logging.getLogger("pgqueue.schedules")
 
 T = TypeVar("T", bound=Task[Any, Any])
 COMING: Final = 5
@@ -91,8 +91,8 @@ class Schedules:
         """Make a schedule that enqueues *call*, such as `report.s(7)`; see `PgQueue.schedule`.
 
         Its queue and the other options of its jobs are those that *call* has now. Raises InvalidOptionError
-        for a rule that never ticks, or a name that is taken; InvalidArgumentsError; ConfigurationError if
-        cron needs a library that is not installed.
+        for a rule that never ticks; ScheduleExistsError; InvalidArgumentsError; ConfigurationError if cron
+        needs a library that is not installed.
         """
         given = {
             "cron": cron,
@@ -121,7 +121,7 @@ class Schedules:
                 by_operator=True,
             )
         if made is None:
-            raise InvalidOptionError(f"{what_of(name)} exists already; edit it, or delete it first")
+            raise ScheduleExistsError(name)
         return await self.get(name)
 
     async def edit(
@@ -184,12 +184,16 @@ class Schedules:
         """
         return await self._set_paused(name, paused=False, actor=actor, reason=reason)
 
-    async def run_now(self, name: str, /) -> UUID | None:
+    async def run_now(
+        self, name: str, /, *, actor: str | None = None, reason: str | None = None
+    ) -> UUID | None:
         """Have a schedule tick now as well, paused or not; return the job's id. None: its overlap forbids it.
 
-        Raises ScheduleNotFoundError, and InvalidOptionError for what is stored wrongly.
+        The log of this process has who asked for it. Raises ScheduleNotFoundError, and InvalidOptionError for
+        what is stored wrongly.
         """
         check_name(name)
+        check_notes("schedules.run_now", actor=actor, reason=reason)
         parts = self._parts_now()
         self._check_open()
         ticker = Ticker(parts.store, parts.writer, parts.codec)
@@ -199,18 +203,24 @@ class Schedules:
             [tick, *_] = await parts.store.read_ticks(connection, name, 1)
         if batch.notes:
             await parts.writer.attend(batch.notes)
+        _log("run", name, actor, reason)
         return tick.job_id
 
-    async def delete(self, name: str, /) -> bool:
+    async def delete(self, name: str, /, *, actor: str | None = None, reason: str | None = None) -> bool:
         """Remove a schedule and its history; its jobs stay. False: there is none.
 
-        If code declares it, the next worker that starts makes it again: pause it, or remove the code.
+        If code declares it, the next worker that starts makes it again: pause it, or remove the code. The log
+        of this process has who asked for it.
         """
         check_name(name)
+        check_notes("schedules.delete", actor=actor, reason=reason)
         parts = self._parts_now()
         self._check_open()
         async with parts.database.acquire() as connection:
-            return await parts.store.delete_schedule(connection, name)
+            deleted = await parts.store.delete_schedule(connection, name)
+        if deleted:
+            _log("deleted", name, actor, reason)
+        return deleted
 
     async def get(self, name: str, /) -> Schedule:
         """Return one schedule. Raises ScheduleNotFoundError."""
@@ -285,6 +295,12 @@ class Schedules:
                 connection, name, next_at, paused=paused, actor=actor, reason=reason
             )
         return bool(changed)
+
+
+def _log(what: str, name: str, actor: str | None, reason: str | None) -> None:
+    """Log what an operator did that leaves no row to note it in."""
+    by = "" if actor is None else f" by {actor}"
+    logger.info("schedule %r was %s%s%s", name, what, by, "" if reason is None else f": {reason}")
 
 
 def _plain_words(schedule: Schedule) -> str:

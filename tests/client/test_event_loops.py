@@ -32,6 +32,7 @@ pytestmark = pytest.mark.handlers
 MANY = JobFilter(task="work")
 NEEDED: dict[str, dict[str, Any]] = {
     "pause": {"queue": "default"},
+    "set_limit": {"slots": 1},
     "resume": {"queue": "default"},
     "configure_task": {"timeout": 5},
     "discard_many": {"all": True},

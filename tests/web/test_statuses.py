@@ -26,6 +26,7 @@ VALUES: dict[str, Any] = {
     "object": "thing",
     "int": 7,
     "float": 7.5,
+    "float | None": 7.5,
     "UUID": UUID(int=7),
     "Sequence[UUID]": (),
 }

@@ -137,8 +137,15 @@ async def test_what_cannot_be_is_refused_and_changes_nothing(pgq: PgQueue, clien
     await ask(client, "POST", "/schedules", 201, **good)
     before = await ask(client, "GET", "/schedules/n")
 
+    taken = await ask(client, "POST", "/schedules", 409, **good)
+    assert "exists already" in taken["detail"]
+    await ask(client, "GET", "/schedules/n/pause", 404)
+    await ask(client, "POST", "/schedules", 201, **{**good, "name": "n/pause"})
+    assert (await ask(client, "GET", "/schedules/n/pause"))["name"] == "n/pause"
+    await ask(client, "POST", "/schedules/n/pause/pause")
+    await ask(client, "DELETE", "/schedules/n/pause", 204)
+
     new: list[dict[str, Any]] = [
-        {"name": "n"},
         {"name": ""},
         {"name": "x" * 201},
         {"name": "a\0b"},

@@ -263,12 +263,17 @@ def resume(
 
 @schedules.command()
 def run(
-    name: Name, app: App = None, dsn: Dsn = None, schema: Schema = "pgqueue", as_json: AsJson = False
+    name: Name,
+    app: App = None,
+    dsn: Dsn = None,
+    schema: Schema = "pgqueue",
+    actor: Actor = None,
+    as_json: AsJson = False,
 ) -> None:
     """Have a schedule tick now as well, paused or not, and print the job's id."""
 
     async def run_it(pgq: PgQueue) -> UUID | None:
-        return await pgq.schedules.run_now(name)
+        return await pgq.schedules.run_now(name, actor=user(actor))
 
     job_id = call(app, dsn, schema, run_it)
     text = "no job: the one before has not ended" if job_id is None else str(job_id)
@@ -282,11 +287,12 @@ def delete(
     dsn: Dsn = None,
     schema: Schema = "pgqueue",
     yes: Yes = False,
+    actor: Actor = None,
     as_json: AsJson = False,
 ) -> None:
     """Remove a schedule and its history; its jobs stay. What code declares comes back: pause it instead."""
     confirm(plain(f"delete schedule {name!r} and its history?"), yes=yes)
-    changed = call(app, dsn, schema, lambda pgq: pgq.schedules.delete(name))
+    changed = call(app, dsn, schema, lambda pgq: pgq.schedules.delete(name, actor=user(actor)))
     report(name, "deleted" if changed else "there was nothing to delete", changed, as_json=as_json)
 
 

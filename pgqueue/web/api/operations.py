@@ -304,6 +304,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "create_schedule": Operation(
         "Make a schedule",
         {201: Response("The schedule ticks from now on.", ScheduleDocument, headers=LOCATION)},
+        {409: "A schedule of this name exists already."},
         body=schedule_inputs.ScheduleBody,
     ),
     "schedule": Operation(

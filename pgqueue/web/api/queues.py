@@ -17,7 +17,6 @@ from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.problems import NO_STORE
 from pgqueue.web.http.queries import read_query
-from pgqueue.web.http.routing import FixedRoute
 from pgqueue.web.named_in_path import settings_of
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import Action, WebSettings
@@ -69,11 +68,11 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
             raise HTTPException(404, f"unknown queue {name!r}: there is nothing to remove")
         return Response(status_code=204, headers=NO_STORE)
 
-    # A queue's name can be any text.
+    # A queue's name can be any text: GET of one that ends in /pause is not for the route that pauses.
     return [
         Route("/queues", list_queues, name="queues"),
-        FixedRoute("/queues/{queue:name}/pause", pause, methods=["POST"], name="pause_queue"),
-        FixedRoute("/queues/{queue:name}/resume", resume, methods=["POST"], name="resume_queue"),
+        Route("/queues/{queue:name}/pause", pause, methods=["POST"], name="pause_queue"),
+        Route("/queues/{queue:name}/resume", resume, methods=["POST"], name="resume_queue"),
         Route("/queues/{queue:name}", show, name="queue"),
         Route("/queues/{queue:name}", remove, methods=["DELETE"], name="remove_queue"),
     ]

@@ -22,7 +22,6 @@ from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.links import path_to
 from pgqueue.web.http.problems import NO_STORE, ProblemError
 from pgqueue.web.http.queries import next_page, read_query
-from pgqueue.web.http.routing import FixedRoute
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import Action, WebSettings
 
@@ -33,14 +32,14 @@ OF_CALL: Final = ("arguments", "queue", "priority")
 def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
     """Return the routes about schedules."""
     own = ScheduleRoutes(pgq, settings, access)
-    # A schedule's name can be any text.
+    # A schedule's name can be any text: GET of one that ends in /pause is not for the route that pauses.
     path = "/schedules/{schedule:name}"
     return [
         Route("/schedules", own.list, name="schedules"),
         Route("/schedules", own.create, methods=["POST"], name="create_schedule"),
-        FixedRoute(f"{path}/pause", own.pause, methods=["POST"], name="pause_schedule"),
-        FixedRoute(f"{path}/resume", own.resume, methods=["POST"], name="resume_schedule"),
-        FixedRoute(f"{path}/run", own.run, methods=["POST"], name="run_schedule"),
+        Route(f"{path}/pause", own.pause, methods=["POST"], name="pause_schedule"),
+        Route(f"{path}/resume", own.resume, methods=["POST"], name="resume_schedule"),
+        Route(f"{path}/run", own.run, methods=["POST"], name="run_schedule"),
         Route(path, own.show, name="schedule"),
         Route(path, own.edit, methods=["PATCH"], name="edit_schedule"),
         Route(path, own.delete, methods=["DELETE"], name="delete_schedule"),
@@ -133,7 +132,7 @@ class ScheduleRoutes:
         """Have it tick now as well."""
         name = await self._allowed(request, "enqueue")
         await read_json(request, self._settings, NoFields)
-        job_id = await self._pgq.schedules.run_now(name)
+        job_id = await self._pgq.schedules.run_now(name, actor=self._access.actor_of(request))
         document: RunSchedule = {
             "job_id": None if job_id is None else str(job_id),
             "poll_url": None if job_id is None else path_to(request, "job", id=str(job_id)),
@@ -144,7 +143,7 @@ class ScheduleRoutes:
         """Remove it, and its history."""
         name = await self._allowed(request, "remove")
         read_query(request, NoQuery)
-        if not await self._pgq.schedules.delete(name):
+        if not await self._pgq.schedules.delete(name, actor=self._access.actor_of(request)):
             raise HTTPException(404, f"there is no schedule {name!r}")
         return Response(status_code=204, headers=NO_STORE)
 

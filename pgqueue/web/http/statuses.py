@@ -33,6 +33,7 @@ from pgqueue.errors import (
     QueueFullError,
     QueueNotEmptyError,
     RefusedByDatabaseError,
+    ScheduleExistsError,
     ScheduleNotFoundError,
     SchemaError,
     UnknownQueueError,
@@ -54,6 +55,7 @@ STATUSES: Final[Mapping[type[Exception], int]] = {
     IdempotencyConflictError: 422,
     JobNotFoundError: 404,
     ScheduleNotFoundError: 404,
+    ScheduleExistsError: 409,
     LimitNotFoundError: 404,
     JobPurgedError: 410,
     # Of the service: it serves with a role that may only read, for example.

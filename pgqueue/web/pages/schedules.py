@@ -174,13 +174,13 @@ class SchedulePages:
     async def run(self, request: Request) -> Response:
         """Have it tick now as well."""
         name = await self._named(request, "enqueue")
-        job_id = await self._schedules.run_now(name)
+        job_id = await self._schedules.run_now(name, actor=self._pages.actor(request))
         return self._go(request, name, "schedule_skipped" if job_id is None else "schedule_ran")
 
     async def delete(self, request: Request) -> Response:
         """Remove it, and its history."""
         name = await self._named(request, "remove")
-        done = await self._schedules.delete(name)
+        done = await self._schedules.delete(name, actor=self._pages.actor(request))
         return self._pages.go(request, f"/schedules?done={'schedule_deleted' if done else 'nothing'}")
 
     async def _found(self, request: Request) -> Schedule:
@@ -211,7 +211,7 @@ class SchedulePages:
         try:
             done = await do()
         except (HTTPException, PgQueueError) as error:
-            if explain(error)[0] not in (413, 422):
+            if explain(error)[0] not in (409, 413, 422):
                 raise
             return self._form(request, draft, is_new=is_new, wrong=_wrong(error))
         return self._go(request, draft.name, done)
