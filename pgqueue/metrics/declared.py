@@ -303,6 +303,18 @@ LIMIT_WAIT: Final = Declaration(
     "How long the first job has waited for a limit, besides those in paused queues; 0 if none waits. "
     "Of very many keys, some are looked at",
 )
+ORDERED_WAITING: Final = Declaration(
+    "pgqueue_ordered_waiting_jobs",
+    "gauge",
+    ("group",),
+    "Jobs that wait for their turn in an ordered group, over all keys, counted to 100,000",
+)
+ORDERED_STOPPED: Final = Declaration(
+    "pgqueue_ordered_stopped_keys",
+    "gauge",
+    ("group",),
+    "Keys of an ordered group that stand still, behind a job that has failed or expired",
+)
 
 OF_A_PROCESS: Final = (
     *(JOBS_ENQUEUED, JOBS_CLAIMED, JOB_WAIT, ATTEMPT_RUN, ATTEMPTS_ENDED, ATTEMPTS_RETRIED, ATTEMPTS_FENCED),
@@ -327,5 +339,5 @@ OF_THE_DATABASE: Final = (
     *(QUEUE_PAUSED, WORKERS_ALIVE, WORKERS_LEASE_AGE, WORKERS_LOOP_LAG, LONGEST_RUNNING_JOB),
     *(OLDEST_DEAD_LETTER, WORKFLOWS_STARTED, WORKFLOWS_ENDED, WORKFLOWS_LIVE, OLDEST_WORKFLOW),
     *(WORKFLOWS_STALLED, STALLED_WORKFLOW, WORKFLOW_BARRIERS, SCHEDULES, SCHEDULE_OVERDUE),
-    *(LIMIT_SLOTS, LIMIT_RATE, LIMIT_IN_USE, LIMIT_WAITING, LIMIT_WAIT),
+    *(LIMIT_SLOTS, LIMIT_RATE, LIMIT_IN_USE, LIMIT_WAITING, LIMIT_WAIT, ORDERED_WAITING, ORDERED_STOPPED),
 )

@@ -89,6 +89,7 @@ class DatabaseMetrics:
                         await self._pgq.measure_workflows(),
                         await self._pgq.schedules.measure(),
                         await self._pgq.limits(),
+                        await self._pgq.ordered_groups(),
                         await self._pgq.now(),
                     )
             except AWAY:

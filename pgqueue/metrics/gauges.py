@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from pgqueue.metrics.labels import Cap
 from pgqueue.model.jobs import TERMINAL
 from pgqueue.model.limits import LimitUse
 from pgqueue.model.measures import QueueMeasure, WorkerMeasure
+from pgqueue.model.ordering import OrderedGroup
 from pgqueue.model.schedules import ScheduleMeasure
 from pgqueue.model.workflows import WorkflowMeasure
 
@@ -36,6 +38,7 @@ LIMITS: Final = (
     *(declared.LIMIT_SLOTS, declared.LIMIT_RATE, declared.LIMIT_IN_USE),
     *(declared.LIMIT_WAITING, declared.LIMIT_WAIT),
 )
+ORDERED: Final = (declared.ORDERED_WAITING, declared.ORDERED_STOPPED)
 SCHEDULES: Final = (declared.SCHEDULES, declared.SCHEDULE_OVERDUE)
 
 
@@ -50,6 +53,7 @@ class Snapshot:
     workflows: WorkflowMeasure
     schedules: ScheduleMeasure
     limits: Sequence[LimitUse]
+    groups: Sequence[OrderedGroup]
     now: datetime
     """The database's time."""
 
@@ -63,6 +67,7 @@ def families(snapshot: Snapshot | None, *, cap: Cap, limit_cap: Cap) -> list[Met
     of_workflows = [each.gauge() for each in WORKFLOWS]
     schedules, overdue = [each.gauge() for each in SCHEDULES]
     of_limits = [each.gauge() for each in LIMITS]
+    of_groups = [each.gauge() for each in ORDERED]
     started, ended = declared.WORKFLOWS_STARTED.counted(), declared.WORKFLOWS_ENDED.counted()
     if snapshot is not None:
         _add_queues(of_queues, snapshot.queues, cap)
@@ -72,11 +77,22 @@ def families(snapshot: Snapshot | None, *, cap: Cap, limit_cap: Cap) -> list[Met
             schedules.add_metric([state], getattr(snapshot.schedules, state))
         overdue.add_metric([], snapshot.schedules.overdue)
         _add_limits(of_limits, snapshot, limit_cap)
+        _add_groups(of_groups, snapshot.groups, limit_cap)
         started.add_metric([], snapshot.workflows.started)
         # From the start: Prometheus does not see the first increase of a series that did not exist.
         for status in sorted(TERMINAL):
             ended.add_metric([status.value], snapshot.workflows.ended.get(status, 0))
-    return [*of_queues, *of_workers, started, ended, *of_workflows, schedules, overdue, *of_limits]
+    return [
+        *of_queues,
+        *of_workers,
+        started,
+        ended,
+        *of_workflows,
+        schedules,
+        overdue,
+        *of_limits,
+        *of_groups,
+    ]
 
 
 def _add_queues(series: Sequence[GaugeMetricFamily], queues: Iterable[QueueMeasure], cap: Cap) -> None:
@@ -137,3 +153,16 @@ def _add_limits(series: Sequence[GaugeMetricFamily], snapshot: Snapshot, cap: Ca
         since = [each.waits_since for each in members if each.waits_since is not None]
         seconds = (snapshot.now - min(since)).total_seconds() if since else 0.0
         waits.add_metric([label], max(0.0, seconds))
+
+
+def _add_groups(series: Sequence[GaugeMetricFamily], groups: Iterable[OrderedGroup], cap: Cap) -> None:
+    waiting, stopped = series
+    jobs: Counter[str] = Counter()
+    keys: Counter[str] = Counter()
+    for group in groups:
+        [label] = cap.of(group.name)
+        jobs[label] += group.waiting
+        keys[label] += group.stopped
+    for label, number in jobs.items():
+        waiting.add_metric([label], number)
+        stopped.add_metric([label], keys[label])

@@ -39,7 +39,7 @@ CLAIMED = JobsClaimed([claimed_job("add", lane=1, waited=0.5)], {1: Lane(1, "sum
 
 NO_MORE = (
     *(None, WorkflowMeasure({}, 0, 0, None, 0, None, 0), ScheduleMeasure(0, 0, 0, 0.0)),
-    *((), datetime.now(UTC)),
+    *((), (), datetime.now(UTC)),
 )
 
 
@@ -544,7 +544,7 @@ def test_limits_are_shown_each_and_past_the_cap_together() -> None:
         limit_use("bank", kind="rate", slots=None, rate=20.0, burst=5, waits_since=None, waiting=0),
         limit_use("free", slots=None, waits_since=datetime(2026, 1, 31, 11, 59, tzinfo=UTC)),
     ]
-    snapshot = Snapshot((), (), *NO_MORE[:3], limits, datetime(2026, 1, 31, 12, 1, tzinfo=UTC))
+    snapshot = Snapshot((), (), *NO_MORE[:3], limits, (), datetime(2026, 1, 31, 12, 1, tzinfo=UTC))
 
     def shown(most: int) -> dict[str, dict[str, float]]:
         return {
@@ -576,13 +576,19 @@ async def test_a_scrape_shows_what_waits_for_a_limit_and_counts_what_a_full_one_
     @pgq.task(limits=[tenant])
     async def waits() -> None: ...
 
+    @pgq.task(ordered_by="key")
+    async def in_line(key: int) -> None: ...
+
     for _ in range(3):
         await dropped.enqueue()
         await waits.enqueue()
+        await in_line.enqueue(1)
 
     seen = await samples(metrics)
     assert seen[key("pgqueue_limit_waiting_jobs", limit="tenant")] == 2
     assert seen[key("pgqueue_limit_slots", limit="one")] == 1
+    assert seen[key("pgqueue_ordered_waiting_jobs", group=in_line.name)] == 2
+    assert seen[key("pgqueue_ordered_stopped_keys", group=in_line.name)] == 0
     assert seen[key("pgqueue_limit_waiting_seconds", limit="tenant")] > 0
     assert seen[key("pgqueue_jobs_refused_total", task=dropped.name, queue="default")] == 2
     assert seen[key("pgqueue_jobs_cancelled_total")] == 2
