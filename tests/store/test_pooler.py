@@ -391,3 +391,29 @@ async def test_a_durable_function_sleeps_is_sent_events_and_waits_for_its_childr
         assert await pooled.signal(job.id, "go", 5, dedup_id="1")
         assert not await pooled.signal(job.id, "go", 6, dedup_id="1")
         assert await job.result(timeout=60) == [5, None, 7, 9]
+
+
+@pytest.mark.contract("P3.13")
+async def test_limits_hold_and_what_waits_for_them_goes_on(pooled: PgQueue) -> None:
+    running, most = 0, 0
+    limit = pooled.limit("one", slots=2)
+
+    @pooled.task(limits=[limit])
+    async def work() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await anyio.sleep(0.01)
+        running -= 1
+
+    handles = await pooled.enqueue_many([work.s() for _ in range(10)])
+    async with pooled.worker(poll_interval=0.1):
+        await pooled.pause(queue="default")
+        handles.append(await work.enqueue())
+        await pooled.resume(queue="default")
+        for handle in handles:
+            await handle.result(timeout=20)
+
+    assert most == 2
+    [used] = await pooled.limits()
+    assert (used.in_use, used.waiting) == (0, 0)
