@@ -415,9 +415,14 @@ class SchemaLockedError(SchemaError):
 class DatabaseUnavailableError(PgQueueError):
     """The database did not answer in time.
 
-    A job that this call enqueues may or may not exist. Call again with the same id (`task.options(id=...)`),
-    and the job exists once.
+    `may_have_happened`: the call was sent and its answer was lost, so what it asks for may be done. False: it
+    was not done. A job that `enqueue` may have made exists once if you call again with the same id
+    (`task.options(id=...)`). Of a call that only reads it says nothing.
     """
+
+    def __init__(self, message: str, *, may_have_happened: bool = False) -> None:
+        self.may_have_happened = may_have_happened
+        super().__init__(message)
 
 
 class MissingPrivilegeError(PgQueueError):

@@ -116,19 +116,49 @@ LOST_SESSIONS: Final = (
 """Errors after which other sessions are probably lost as well."""
 
 
-def unavailable(error: BaseException, seconds: float) -> DatabaseUnavailableError:
+_NOT_DONE: Final = (
+    asyncpg.CannotConnectNowError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.ObjectNotInPrerequisiteStateError,
+    asyncpg.QueryCanceledError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.TransactionRollbackError,
+)
+"""Errors by which the server says that it has not done what it was asked."""
+
+
+def may_have_happened(error: BaseException) -> bool:
+    """Whether what was asked for may be done, although *error* came instead of the answer."""
+    if isinstance(error, DatabaseUnavailableError):
+        return error.may_have_happened
+    if isinstance(error, asyncpg.StatementCompletionUnknownError):
+        return True
+    # An InterfaceError is raised before anything is sent: "connection is closed".
+    return not isinstance(error, (*_NOT_DONE, asyncpg.InterfaceError))
+
+
+def unavailable(
+    error: BaseException, seconds: float, *, may_have_happened: bool = False
+) -> DatabaseUnavailableError:
     """Return the error to raise when *error* made the database unavailable, *seconds* after it was asked."""
+    if isinstance(error, DatabaseUnavailableError):
+        error = error.__cause__ or error
+    return DatabaseUnavailableError(_explain(error, seconds), may_have_happened=may_have_happened)
+
+
+def _explain(error: BaseException, seconds: float) -> str:
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-        return DatabaseUnavailableError(
+        return (
             f"the database is read-only ({error}): it is a standby, or it was set to read-only; "
             "connect to the primary to change anything"
         )
     if isinstance(error, TimeoutError):
-        return DatabaseUnavailableError(
+        return (
             f"the database did not answer within {seconds:.1f} s; "
             "check that it is running and that the DSN is correct"
         )
-    return DatabaseUnavailableError(
+    return (
         f"the database is unavailable, after {seconds:.1f} s: {type(error).__name__}: {error}; "
         "check that it is running and that the DSN is correct"
     )
@@ -142,7 +172,7 @@ def refused(error: asyncpg.PostgresError, seconds: float) -> PgQueueError:
             "dropped, renamed or restored in part: run `pgqueue migrate`, or restore it"
         )
     if isinstance(error, PASSING_ERRORS) or is_of_notifications(error):
-        return unavailable(error, seconds)
+        return unavailable(error, seconds, may_have_happened=may_have_happened(error))
     # The first line: details show the row, and with it what is to be redacted.
     said = str(error).partition("\n")[0]
     return RefusedByDatabaseError(

@@ -11,7 +11,13 @@ from typing import TypeVar
 import anyio
 
 from pgqueue.database.failing import log_fields
-from pgqueue.database.outages import PASSING_ERRORS, RECONNECT_PAUSES, REMIND_AFTER
+from pgqueue.database.outages import (
+    PASSING_ERRORS,
+    RECONNECT_PAUSES,
+    REMIND_AFTER,
+    may_have_happened,
+    unavailable,
+)
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -33,6 +39,29 @@ class Reminder:
             return logging.DEBUG
         self._told_at = now
         return loud
+
+
+class Tries:
+    """The tries of one call, made again *within* so many seconds while the database is unavailable."""
+
+    def __init__(self, within: float, *, may_be_done: bool = False) -> None:
+        self._within = within
+        self._began_at = time.monotonic()
+        self._may_be_done = may_be_done
+
+    @property
+    def seconds(self) -> float:
+        """The time since the first one began."""
+        return time.monotonic() - self._began_at
+
+    def fail(self, error: BaseException, *, is_asked: bool = True) -> None:
+        """Take note of a try that failed. Raises DatabaseUnavailableError if there is no time for another.
+
+        *is_asked*: it was what the caller asks for, and not only what has to be done before.
+        """
+        self._may_be_done |= is_asked and may_have_happened(error)
+        if (seconds := self.seconds) >= self._within:
+            raise unavailable(error, seconds, may_have_happened=self._may_be_done) from error
 
 
 async def persist(

@@ -31,10 +31,11 @@ from pgqueue.database.outages import (
     TRANSLATED,
     is_away,
     is_of_a_value,
+    may_have_happened,
     refused,
     unavailable,
 )
-from pgqueue.database.patience import Reminder
+from pgqueue.database.patience import Reminder, Tries
 from pgqueue.database.resolving import resolve_apart
 from pgqueue.database.times import read_far_times
 from pgqueue.errors import (
@@ -218,7 +219,8 @@ class Database:
             if isinstance(error, ValueError):
                 # A value that asyncpg cannot send. The connection is whole.
                 raise
-            raise unavailable(error, time.monotonic() - began_at) from error
+            seconds = time.monotonic() - began_at
+            raise unavailable(error, seconds, may_have_happened=may_have_happened(error)) from error
         except asyncpg.PostgresError as error:
             if isinstance(error, asyncpg.InsufficientPrivilegeError) or is_of_a_value(error):
                 # Migrations say more of the former; readers look for the row that the latter comes from.
@@ -285,27 +287,24 @@ class Database:
             with suppress(asyncpg.InterfaceError):
                 connection.terminate()
 
-    async def repeat(self, step: Callable[[Connection], Awaitable[T]]) -> T:
-        """Call *step* with a connection, and again if that breaks: for statements that may run twice.
+    async def repeat(self, step: Callable[[Connection], Awaitable[T]], *, is_asked: bool = True) -> T:
+        """Call *step* with a connection, and again if there is none or it breaks: what may be done twice.
 
-        Raises DatabaseUnavailableError, after the connect timeout at the latest.
+        *is_asked*: it is what the caller asks for, and not only what has to be done before. Raises
+        DatabaseUnavailableError, after the connect timeout at the latest.
         """
-        began_at = time.monotonic()
+        tries = Tries(self.connect_timeout)
         for pause in chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1])):
             try:
                 async with self.lend() as connection:
                     return await step(connection)
-            except PgQueueError:
-                raise
-            except TRANSLATED as error:
+            except (DatabaseUnavailableError, *TRANSLATED) as error:
                 if isinstance(error, ValueError):
                     raise
-                seconds = time.monotonic() - began_at
-                if seconds >= self.connect_timeout:
-                    raise unavailable(error, seconds) from error
+                tries.fail(error, is_asked=is_asked)
                 await anyio.sleep(pause)
             except asyncpg.PostgresError as error:
-                raise refused(error, time.monotonic() - began_at) from error
+                raise refused(error, tries.seconds) from error
         raise AssertionError("unreachable")
 
     def writer(self) -> AbstractAsyncContextManager[Connection]:

@@ -50,7 +50,9 @@ class Lanes:
         missing = names - self.known.keys()
         if missing:
             self._note(
-                await self._database.repeat(lambda connection: self._store.learn_lanes(connection, missing))
+                await self._database.repeat(
+                    lambda connection: self._store.learn_lanes(connection, missing), is_asked=False
+                )
             )
 
     async def learn_beside(self, connection: Connection, names: Names) -> Mapping[tuple[str, int], int]:
@@ -58,7 +60,7 @@ class Lanes:
 
         Not in that transaction, unless one is being made in another: that may be the same.
         """
-        learned = await self._database.repeat(lambda own: self._learn_soon(own, names))
+        learned = await self._database.repeat(lambda own: self._learn_soon(own, names), is_asked=False)
         if learned is None:
             # Not noted: they go if the caller's transaction is rolled back.
             return await self._store.learn_lanes(connection, names)

@@ -7,7 +7,6 @@ rolled back.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -21,10 +20,16 @@ import asyncpg
 
 from pgqueue.background.notifications import Signals
 from pgqueue.database.encoding import UNSTORABLE, unstorable
-from pgqueue.database.outages import CONNECTION_ERRORS, RECONNECT_PAUSES, refused, unavailable
+from pgqueue.database.outages import (
+    CONNECTION_ERRORS,
+    RECONNECT_PAUSES,
+    refused,
+)
+from pgqueue.database.patience import Tries
 from pgqueue.database.pool import Database
 from pgqueue.enqueueing.gc_pause import FEW, collector_paused
 from pgqueue.enqueueing.writer import Writer, while_sending
+from pgqueue.errors import DatabaseUnavailableError
 from pgqueue.flow.backpressure import Depths
 from pgqueue.flow.limits import Limits
 from pgqueue.store import Graph, Settled, Store
@@ -129,7 +134,7 @@ class WorkflowWriter:
             await writing()
 
     async def _write_own(self, parts: Parts) -> None:
-        began_at = time.monotonic()
+        tries = Tries(self._database.connect_timeout)
         is_unsure = is_written = False
         for pause in chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1])):
             try:
@@ -149,13 +154,13 @@ class WorkflowWriter:
                 if not is_unsure:
                     raise
                 is_written = True
-            except CONNECTION_ERRORS as error:
-                is_unsure = True
-                if (seconds := time.monotonic() - began_at) >= self._database.connect_timeout:
-                    raise unavailable(error, seconds) from error
+            except (DatabaseUnavailableError, *CONNECTION_ERRORS) as error:
+                # Where there was no connection, nothing was sent.
+                is_unsure |= not isinstance(error, DatabaseUnavailableError)
+                tries.fail(error)
                 await anyio.sleep(pause)
             except asyncpg.PostgresError as error:
-                raise refused(error, time.monotonic() - began_at) from error
+                raise refused(error, tries.seconds) from error
 
     async def _write_parts(self, connection: Connection, parts: Parts) -> Settled:
         """Write all parts, and take those that were not while the server is at others.

@@ -25,12 +25,18 @@ import asyncpg
 
 from pgqueue.background.notifications import Signals
 from pgqueue.database.encoding import UNSTORABLE, unstorable
-from pgqueue.database.outages import CONNECTION_ERRORS, RECONNECT_PAUSES, refused, unavailable
+from pgqueue.database.outages import (
+    CONNECTION_ERRORS,
+    RECONNECT_PAUSES,
+    may_have_happened,
+    refused,
+)
+from pgqueue.database.patience import Tries
 from pgqueue.database.pool import Database
 from pgqueue.enqueueing.batch import Batch, Call, chunks
 from pgqueue.enqueueing.calls import Intake
 from pgqueue.enqueueing.lanes import Lanes
-from pgqueue.errors import KeyInFlightError
+from pgqueue.errors import DatabaseUnavailableError, KeyInFlightError, PgQueueError
 from pgqueue.events.kinds import JobsCancelled, cancelled_by_reason
 from pgqueue.events.observers import Observers
 from pgqueue.flow.backpressure import Depth, Depths
@@ -49,7 +55,12 @@ the rate. Parts of 250 brought calls of 1,000 to 1.1 to 1.2 times theirs, and co
 quarter; where another program kept one of two processors busy, they cost calls of 1,000 a tenth and more.
 """
 
-_RETRIED: Final = (*CONNECTION_ERRORS, asyncpg.NotNullViolationError, asyncpg.UniqueViolationError)
+_RETRIED: Final = (
+    *CONNECTION_ERRORS,
+    DatabaseUnavailableError,
+    asyncpg.NotNullViolationError,
+    asyncpg.UniqueViolationError,
+)
 
 Learn = Callable[["Connection", AbstractSet[tuple[str, int]]], Awaitable[Mapping[tuple[str, int], int]]]
 """How a transaction that does not know its lanes learns their ids."""
@@ -94,16 +105,16 @@ class Writer:
                 return
             except _RETRIED as error:
                 is_unsure = isinstance(error, CONNECTION_ERRORS)
+                is_done = is_unsure and may_have_happened(error)
                 if isinstance(error, asyncpg.NotNullViolationError):
                     self.lanes.forget()
             except asyncpg.PostgresError as error:
                 raise refused(error, 0.0) from error
         else:
-            is_unsure = False
+            is_unsure = is_done = False
         batch = Batch(is_unsure=is_unsure)
         batch.add(call, job_id, document)
-        await self.lanes.learn(batch.lanes)
-        await self._write_own(batch, None, None)
+        await self._write_own(batch, None, None, may_be_done=is_done)
 
     async def write(self, intake: Intake, connection: Connection | None, key_wait: float | None) -> None:
         """Write what *intake* has and has yet to take. See PgQueue.enqueue_many for what it raises."""
@@ -130,7 +141,7 @@ class Writer:
     async def declare(self, limits: AbstractSet[Limit]) -> None:
         """Have the database know *limits*. Not in the caller's transaction: others would wait for its end."""
         for limit in sorted(limits - self._declared, key=lambda each: each.name):
-            await self._database.repeat(partial(self._declare, limit=limit))
+            await self._database.repeat(partial(self._declare, limit=limit), is_asked=False)
             self._declared.add(limit)
 
     async def _declare(self, connection: Connection, limit: Limit) -> None:
@@ -161,22 +172,26 @@ class Writer:
                 # Another call has, while this one waited for its turn.
                 return
             # Never in the caller's transaction: its snapshot may be old.
-            async with self._database.acquire() as connection:
-                found = await self._store.count_depth(connection, queue, limit)
+            found = await self._database.repeat(
+                lambda connection: self._store.count_depth(connection, queue, limit), is_asked=False
+            )
             known.count(found, at=at, took=time.monotonic() - at)
 
     async def _write_own(  # noqa: C901  # a case for each kind of error
-        self, batch: Batch, intake: Intake | None, key_wait: float | None
+        self, batch: Batch, intake: Intake | None, key_wait: float | None, *, may_be_done: bool = False
     ) -> None:
-        """Write on a connection of ours; *intake* has more calls. Repeats a write whose answer was lost."""
-        began_at = time.monotonic()
-        deadline = began_at + self._database.connect_timeout
+        """Write on a connection of ours; *intake* has more calls. Repeats a write whose answer was lost.
+
+        *may_be_done*: one was lost already.
+        """
+        tries = Tries(self._database.connect_timeout, may_be_done=may_be_done)
         is_taken = False
         for pause in chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1])):
             try:
                 if is_taken and await self._find_written(batch):
                     break
                 is_taken = False
+                await self.lanes.learn(batch.lanes)
                 async with self._database.writer() as connection:
                     await self._write_on(connection, batch, intake, key_wait)
                 break
@@ -185,19 +200,17 @@ class Writer:
                 is_taken = True
             except asyncpg.TransactionRollbackError as error:
                 # With a caller who took the same keys one by one, in an order of their own.
-                if time.monotonic() >= deadline:
-                    raise unavailable(error, time.monotonic() - began_at) from error
+                tries.fail(error)
             except asyncpg.NotNullViolationError:
                 # The lane was removed, or the database is not the one it was.
                 self.lanes.forget()
-                await self.lanes.learn(batch.lanes)
-            except CONNECTION_ERRORS as error:
-                batch.is_unsure = True
-                if time.monotonic() >= deadline:
-                    raise unavailable(error, time.monotonic() - began_at) from error
+            except (DatabaseUnavailableError, *CONNECTION_ERRORS) as error:
+                # Where there was no connection, nothing was sent.
+                batch.is_unsure |= not isinstance(error, DatabaseUnavailableError)
+                tries.fail(error)
                 await anyio.sleep(pause)
             except asyncpg.PostgresError as error:
-                raise refused(error, time.monotonic() - began_at) from error
+                raise refused(error, tries.seconds) from error
         if batch.notes:
             await self.attend(batch.notes)
         if batch.gates and (batch.replaced_jobs or not batch.notes):
@@ -222,7 +235,8 @@ class Writer:
                     self._signals.publish("attend")
                 for lane in attended.lanes:
                     self._signals.publish(f"ready {lane}")
-        except (asyncpg.PostgresError, *CONNECTION_ERRORS):
+        except (asyncpg.PostgresError, PgQueueError, *CONNECTION_ERRORS):
+            # What they are for is committed.
             self._signals.publish("attend")
 
     async def _find_written(self, batch: Batch) -> bool:
