@@ -10,6 +10,7 @@ import asyncpg
 
 from pgqueue.database import settings
 from pgqueue.database.objects import made_by
+from pgqueue.database.script import statements_of
 from pgqueue.database.sql import Migration, load_migrations, load_statements
 from pgqueue.database.visibility import missing_schema, warn_if_hidden
 from pgqueue.errors import MissingPrivilegeError, SchemaError
@@ -59,11 +60,25 @@ async def migrate(connection: Connection, schema: str) -> list[Migration]:
         applied, _ = await _read_version(connection, sql["read_version"])
         missing = _pending(schema, applied)
         for migration in missing:
-            await connection.execute(migration.sql)
+            await _apply(connection, migration)
             await connection.execute(
                 sql["record_migration"], migration.version, migration.name, migration.works_with
             )
     return missing
+
+
+async def _apply(connection: Connection, migration: Migration) -> None:
+    for line, statement in statements_of(migration.sql):
+        try:
+            await connection.execute(statement)
+        except asyncpg.PostgresError as error:
+            # Whatever is made of the error, it says where.
+            first = statement.partition("\n")[0]
+            error.args = (
+                f"{error.args[0]} (migration {migration.version:04}_{migration.name}, line {line}: {first})",
+                *error.args[1:],
+            )
+            raise
 
 
 @asynccontextmanager

@@ -11,8 +11,10 @@ from kit import inside
 from kit.waiting import eventually
 
 from pgqueue import JobNotFoundError, PgQueue, RefusedByDatabaseError
+from pgqueue.database import migrations
 from pgqueue.database.failing import statement_of
-from pgqueue.database.sql import load_migrations, load_statements
+from pgqueue.database.script import statements_of
+from pgqueue.database.sql import Migration, load_migrations, load_statements
 
 ROOT = Path(__file__).parents[2]
 SQL = ROOT / "sql"
@@ -67,6 +69,31 @@ def test_a_file_begins_with_a_sentence_that_names_its_parameters(name: str) -> N
 
     assert sentence.startswith(f"{name}: ")
     assert parameters(sentence) == parameters(code_of(STATEMENTS[name]))
+
+
+@pytest.mark.contract("F10")
+@pytest.mark.parametrize("migration", load_migrations("pgqueue"), ids=lambda each: each.name)
+def test_a_migration_is_divided_into_statements_that_are_all_of_it(migration: Migration) -> None:
+    code = "".join(code_of(statement) for _, statement in statements_of(migration.sql))
+
+    assert re.sub(r"\s", "", code) == re.sub(r"\s", "", code_of(migration.sql))
+    assert all(statement.endswith(";") for _, statement in statements_of(migration.sql))
+
+
+@pytest.mark.contract("F10")
+async def test_a_migration_that_fails_names_its_statement_and_changes_nothing(
+    empty_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Migration(2, "second", "-- Why.\ncreate table pgqueue.fine (id int);\n\nselect 1\n/ 0;\n", 1)
+    whole = load_migrations("pgqueue")
+    monkeypatch.setattr(migrations, "load_migrations", lambda _: [whole[0], broken])
+
+    with pytest.raises(Exception, match=r"division by zero \(migration 0002_second, line 4: select 1\)"):
+        await PgQueue(empty_dsn).migrate()
+
+    connection = await asyncpg.connect(empty_dsn)
+    assert await connection.fetchval("select to_regclass('pgqueue.fine')") is None
+    await connection.close()
 
 
 FAILING = [
