@@ -70,7 +70,7 @@ class JobOptions(AttemptOptions, total=False):
     delay: Duration | None
     """Start no earlier than this after the enqueue."""
     expires: Duration | datetime | None
-    """Never start after this time (counted from the enqueue, or a time zone-aware datetime); the job
+    """Never start after this time, nor again after a retry (from the enqueue, or an aware datetime); the job
     expires."""
     tags: Sequence[str]
     """Strings to find the job by."""

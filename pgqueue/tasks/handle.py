@@ -116,8 +116,7 @@ def raise_unless_succeeded(job: Job) -> None:
                 job.id, f"job {job.id} ({job.task}) was cancelled: {job.reason or 'no reason given'}"
             )
         case JobStatus.EXPIRED:
-            raise JobExpired(
-                job.id, f"job {job.id} ({job.task}) expired at {job.expires_at} without being started"
-            )
+            how = "without being started" if job.started_at is None else "while it waited to run again"
+            raise JobExpired(job.id, f"job {job.id} ({job.task}) expired at {job.expires_at} {how}")
         case _:
             pass
