@@ -23,6 +23,9 @@ import asyncpg
 from pgqueue import PgQueue, PgQueueError
 from pgqueue.embedded import embedded_server
 
+LONGEST_LINE = 2**27
+"""Bytes that a part may say in one answer."""
+
 Figures = dict[str, float]
 Cell = tuple[tuple[str, object], ...]
 """What one cell of a matrix was measured with: names and values."""
@@ -190,7 +193,7 @@ def _name(cell: Cell, figure: str) -> str:
 async def part(program: str, *arguments: str) -> AsyncIterator[Process]:
     """Run another part of a benchmark as a process of its own, and end it."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, program, *arguments, stdin=PIPE, stdout=PIPE
+        sys.executable, program, *arguments, stdin=PIPE, stdout=PIPE, limit=LONGEST_LINE
     )
     try:
         yield process

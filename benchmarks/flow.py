@@ -182,7 +182,7 @@ def command_line() -> argparse.Namespace:
     parts.add_only(parser, PARTS)
     parser.add_argument("--jobs", type=int, default=20_000, help="drained or enqueued at once (%(default)s)")
     parser.add_argument("--keys", type=int, default=10_000, help="of those jobs (%(default)s)")
-    parser.add_argument("--turns", type=int, default=2, help="enqueues of each kind a round (%(default)s)")
+    parser.add_argument("--turns", type=int, default=1, help="enqueues of each kind a round (%(default)s)")
     parser.add_argument("--processes", type=int, default=4, help="of workers (%(default)s)")
     parser.add_argument("--concurrency", type=int, default=100, help="of each (%(default)s)")
     parser.add_argument("--seconds", type=int, default=30, help="for which the rate is held (%(default)s)")

@@ -32,7 +32,7 @@ RATE, BURST = 200, 20
 NAP = 0.02
 """Seconds that a job of `share` takes."""
 SHARED = "shared"
-LEASE_TTL = 120.0
+LEASE_TTL = 900.0
 """Longer than workers are stopped for."""
 
 starts: list[tuple[int, float, float]] = []

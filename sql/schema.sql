@@ -5046,8 +5046,11 @@ begin
             end if;
         end loop;
     elsif kind = 'bucket' then
-        tokens := least(most, coalesce(
-            state.tokens + greatest(extract(epoch from moment - state.at), 0) * most / period, most));
+        -- Not by greatest alone: it takes no notice of null.
+        tokens := case
+            when state.at is null then most
+            else least(most, coalesce(
+                state.tokens + greatest(extract(epoch from moment - state.at), 0) * most / period, most)) end;
         -- Rounding must not hold back the last one.
         room := floor(greatest(tokens, 0) + 1e-6);
         retry_after := (1 - tokens) * period / most;

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID, uuid4
 
 import pytest
-from kit.faults import Ghost, ghost
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kit import isolated_tasks
+from kit.app_for_tests import make_tables, worker_process
+from kit.faults import Ghost, ghost, lossy_proxy
 from kit.waiting import eventually
 
 from pgqueue import (
@@ -431,3 +437,295 @@ async def test_whatever_ends_the_attempt_its_slot_is_free_and_the_job_does_not_h
         assert await ask(jobs[1], second) == "held"
         assert await holder.store.leave_limiter(holder.connection, second) is None
         assert await ask(jobs[1], uuid4()) == "held"
+
+
+async def test_what_a_killed_worker_held_is_free_with_the_rescue_of_its_job(
+    pgq: PgQueue, dsn: str, db: Connection
+) -> None:
+    await make_tables(db)
+    jobs = [await pgq.enqueue_by_name("hang_in_mutex") for _ in range(2)]
+
+    with worker_process(dsn, name="victim", lease_ttl=2) as victim:
+        await eventually(lambda: has_holds(db, 2))
+        victim.kill()
+        with worker_process(dsn, name="heir", lease_ttl=2):
+            # One of them had it and is run again, the other had kept its turn.
+            for job in jobs:
+                assert await job.result(timeout=60) == "heir"
+
+    assert await db.fetchval("select max(at_once) from at_once") == 1
+
+
+@pytest.mark.parametrize("is_carried_out", [True, False], ids=["answer lost", "never arrived"])
+@pytest.mark.parametrize("statement", ["take_limiter", "leave_limiter"])
+async def test_a_connection_that_is_lost_on_the_way_in_or_out_neither_doubles_nor_leaks_a_slot(
+    dsn: str, db: Connection, statement: str, is_carried_out: bool
+) -> None:
+    seen = Inside()
+    async with lossy_proxy(dsn) as proxy, PgQueue(proxy.dsn) as pgq:
+
+        @pgq.task
+        async def work(number: int) -> None:
+            async with pgq.mutex("door"), seen.visit(number):
+                pass
+
+        async with pgq.worker(concurrency=1):
+            await (await work.enqueue(0)).result(timeout=60)
+            proxy.lose_statement(statement, is_carried_out=is_carried_out)
+            for number in (1, 2):
+                await (await work.enqueue(number)).result(timeout=60)
+            assert proxy.lost.is_set()
+            await eventually(lambda: has_holds(db, 0))
+
+    assert (seen.most, seen.order) == (1, [0, 1, 2])
+
+
+async def test_neither_waiting_nor_a_block_keeps_a_connection(dsn: str, db: Connection) -> None:
+    is_open = asyncio.Event()
+    async with PgQueue(dsn, max_connections=1) as pgq:
+
+        @pgq.task
+        async def work() -> None:
+            async with pgq.mutex("door"):
+                await is_open.wait()
+
+        async with pgq.worker(concurrency=10):
+            jobs = await pgq.enqueue_many([work.s() for _ in range(6)])
+            await eventually(lambda: has_holds(db, 6))
+            # The one connection is free for all others.
+            assert (await pgq.get(jobs[0].id)).status is Status.RUNNING
+            is_open.set()
+            for job in jobs:
+                await job.result(timeout=60)
+        await eventually(lambda: has_holds(db, 0))
+
+
+async def test_a_wait_that_is_cancelled_leaves_no_turn_behind_and_the_handler_goes_on(
+    pgq: PgQueue, db: Connection
+) -> None:
+    is_open = asyncio.Event()
+
+    @pgq.task
+    async def hold() -> None:
+        async with pgq.mutex("door"):
+            await is_open.wait()
+
+    @pgq.task
+    async def work() -> str:
+        for name in ("door", "other"):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.2), pgq.mutex(name):
+                    await asyncio.sleep(60)
+            await eventually(lambda: has_holds(db, 1))
+        return "went on"
+
+    async with pgq.worker():
+        holding = await hold.enqueue()
+        await eventually(lambda: has_holds(db, 1))
+        assert await (await work.enqueue()).result(timeout=60) == "went on"
+        is_open.set()
+        await holding.result(timeout=60)
+
+
+async def test_jobs_that_are_cancelled_while_they_hold_or_wait_give_way(pgq: PgQueue, db: Connection) -> None:
+    @pgq.task
+    async def hang() -> None:
+        async with pgq.mutex("door"):
+            await asyncio.sleep(3600)
+
+    @pgq.task
+    async def last() -> str:
+        async with pgq.mutex("door"):
+            return "in"
+
+    async with pgq.worker():
+        hanging = []
+        for number in range(2):
+            hanging.append(await hang.enqueue())
+            await eventually(lambda number=number: has_holds(db, number + 1))  # type: ignore[misc]
+        job = await last.enqueue()
+        await eventually(lambda: has_holds(db, 3))
+        for each in hanging:
+            await each.cancel()
+        assert await job.result(timeout=60) == "in"
+
+
+@pytest.fixture
+async def tasks(dsn: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
+    """The module of isolated tasks, with its PgQueue open, as its children find it."""
+    monkeypatch.setenv(isolated_tasks.DSN, dsn)
+    module = importlib.reload(isolated_tasks)
+    async with module.pgq:
+        yield module
+
+
+async def test_isolated_handlers_hold_it_too(tasks: Any) -> None:
+    async with tasks.pgq.worker(concurrency=3):
+        jobs = await tasks.pgq.enqueue_many(
+            [getattr(tasks, name).s() for name in ("hold_in_child", "hold_in_child_async") for _ in range(4)]
+        )
+        spans = sorted([await job.result(timeout=60) for job in jobs])
+
+    assert len(spans) == 8
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
+
+
+# Decided by the database
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+async def test_whatever_happens_slots_are_as_a_model_says(data: st.DataObject, scene: Scene) -> None:
+    slots = data.draw(st.integers(1, 3), label="slots")
+    await scene.begin(Allowed("slots", f"one {uuid4()}", slots))
+    for _ in range(data.draw(st.integers(1, 25), label="moves")):
+        await scene.move(data.draw(st.sampled_from(MOVES)), data.draw(st.integers(0, 4), label="job"))
+
+
+MOVES = ("ask", "try", "leave", "end", "again", "sweep")
+
+
+class Scene:
+    """Five jobs that ask one limiter, and what they have by a model: who holds, and who waits in turn."""
+
+    def __init__(self, holder: Ghost, jobs: list[UUID]) -> None:
+        self._holder = holder
+        self._jobs = jobs
+
+    async def begin(self, allowed: Allowed) -> None:
+        """Have nobody hold anything, and all jobs run."""
+        self._allowed = allowed
+        self._hold = [uuid4() for _ in self._jobs]
+        self._holding: list[int] = []
+        self._waiting: list[int] = []
+        self._ended: set[int] = set()
+        for job in range(len(self._jobs)):
+            await self._again(job)
+
+    async def move(self, what: str, job: int) -> None:
+        """Do one thing, and compare."""
+        by = self._holder
+        match what:
+            case "ask" | "try":
+                taken = await by.store.take_limiter(
+                    by.connection,
+                    self._hold[job],
+                    self._allowed,
+                    self._jobs[job],
+                    by.lease_id,
+                    waits=what == "ask",
+                )
+                assert taken.verdict == self._expected(job, waits=what == "ask")
+            case "leave":
+                await by.store.leave_limiter(by.connection, self._hold[job])
+                self._forget(job)
+            case "end" if job not in self._ended:
+                await by.store.release(by.connection, by.lease_id, "ghost", [self._jobs[job]])
+                self._ended.add(job)
+                self._forget(job)
+            case "again" if job in self._ended:
+                await self._again(job)
+            case "sweep":
+                await by.store.sweep_limiters(by.connection, UUID(int=0), 1000)
+
+    def _expected(self, job: int, *, waits: bool) -> str:
+        if job in self._ended:
+            return "lost"
+        if job in self._holding:
+            return "held"
+        ahead = self._waiting[: self._waiting.index(job)] if job in self._waiting else self._waiting
+        if len(self._holding) + len(ahead) < self._allowed.most:
+            self._forget(job)
+            self._holding.append(job)
+            return "held"
+        if waits:
+            if job not in self._waiting:
+                self._waiting.append(job)
+            return "waits"
+        self._forget(job)
+        return "full"
+
+    def _forget(self, job: int) -> None:
+        for those in (self._holding, self._waiting):
+            if job in those:
+                those.remove(job)
+
+    async def _again(self, job: int) -> None:
+        # Another attempt of the same job, which asks anew.
+        await self._holder.claim()
+        self._ended.discard(job)
+        self._hold[job] = uuid4()
+
+
+@pytest.fixture
+async def scene(pgq: PgQueue) -> AsyncIterator[Scene]:
+    jobs = [(await pgq.enqueue_by_name("work")).id for _ in range(5)]
+    async with ghost(pgq) as holder:
+        await holder.claim()
+        yield Scene(holder, jobs)
+
+
+@pytest.mark.parametrize("kind", ["bucket", "window"])
+@pytest.mark.parametrize(
+    "at", ["now() + interval '1 hour'", "'infinity'", "'-infinity'", "'4713-01-01 BC'", "'294276-12-31'"]
+)
+async def test_a_clock_that_was_set_back_and_values_that_nobody_writes_neither_stop_a_limiter_nor_open_it(
+    pgq: PgQueue, db: Connection, kind: Literal["bucket", "window"], at: str
+) -> None:
+    job = await pgq.enqueue_by_name("work")
+    async with ghost(pgq) as holder:
+        await holder.claim()
+        allowed = Allowed(kind, "api", 2, 3600.0)
+
+        async def ask() -> str:
+            return (
+                await holder.store.take_limiter(
+                    holder.connection, uuid4(), allowed, job.id, holder.lease_id, waits=False
+                )
+            ).verdict
+
+        assert [await ask() for _ in range(3)] == ["held", "held", "full"]
+        await db.execute(f"update pgqueue.limiter_state set at = {at}")
+        first = await ask()
+        # Of a time that is still to come nothing has passed, and a window goes by its slices.
+        is_counted = "hour" in at or "294276" in at or ("BC" in at and kind == "window")
+        assert first == ("full" if is_counted else "held")
+        await db.execute(
+            "update pgqueue.limiter_state "
+            "set at = now() - interval '2 hours', until = now() - interval '1 hour'"
+        )
+        assert await ask() == "held"
+        await db.execute("update pgqueue.limiter_state set tokens = 'NaN', counts = '{NULL}', latest = -7")
+        assert await ask() in ("held", "full")
+
+
+async def test_limiters_that_nothing_has_used_for_a_day_are_removed_and_no_others(
+    pgq: PgQueue, db: Connection
+) -> None:
+    job = await pgq.enqueue_by_name("work")
+    async with ghost(pgq) as holder:
+        await holder.claim()
+        for name in ("held", "idle", "new"):
+            await holder.store.take_limiter(
+                holder.connection, uuid4(), Allowed("slots", name, 1), job.id, holder.lease_id, waits=False
+            )
+        long = Allowed("window", "long", 1, 1e7)
+        await holder.store.take_limiter(
+            holder.connection, uuid4(), long, job.id, holder.lease_id, waits=False
+        )
+        await db.execute(
+            "delete from pgqueue.limiter_hold using pgqueue.limiter "
+            "where limiter.id = limiter_hold.limiter and name <> 'held'"
+        )
+        await db.execute(
+            "update pgqueue.limiter set made_at = now() - interval '2 days';"
+            "update pgqueue.limiter_state set at = at - interval '2 days', until = until - interval '2 days' "
+            "where limiter <> (select id from pgqueue.limiter where name = 'new')"
+        )
+        reached = await holder.store.sweep_limiters(holder.connection, UUID(int=0), 2)
+        assert reached is not None
+        assert await holder.store.sweep_limiters(holder.connection, reached, 3) is None
+
+    left = await db.fetch("select name from pgqueue.limiter order by name")
+    assert [row["name"] for row in left] == ["held", "long", "new"]
+    assert await db.fetchval("select count(*) from pgqueue.limiter_state") == 3

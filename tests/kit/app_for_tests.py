@@ -129,6 +129,20 @@ async def stay(context: JobContext, key: str) -> None:
         await connection.execute("update public.stay set ended_at = clock_timestamp() where id = $1", number)
 
 
+@pgq.task
+async def hang_in_mutex(context: JobContext) -> str:
+    """Hold what only one may; never return in the first worker that runs it."""
+    async with pgq.mutex("door"), inside.database(pgq).acquire() as connection:
+        await connection.execute(
+            "create table if not exists public.at_once (at_once bigint);"
+            "insert into public.at_once select count(*) from pgqueue.limiter_hold join pgqueue.running "
+            "using (job_id, lease_id, claimed_at) where since is not null"
+        )
+        if context.worker == "victim":
+            await asyncio.sleep(3600)
+    return context.worker
+
+
 async def main(settings: dict[str, Any]) -> None:
     """Work until killed."""
     async with pgq, pgq.worker(**settings):

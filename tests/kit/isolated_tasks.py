@@ -52,6 +52,24 @@ async def add_async(context: JobContext, a: int, b: int) -> tuple[int, int, str]
     return a + b, os.getpid(), str(context.job_id)
 
 
+@pgq.task(isolation="process")
+def hold_in_child() -> tuple[float, float]:
+    """Say from when to when it held what only one may."""
+    with pgq.mutex("door"):
+        began_at = time.monotonic()
+        time.sleep(0.02)
+        return began_at, time.monotonic()
+
+
+@pgq.task(isolation="process")
+async def hold_in_child_async() -> tuple[float, float]:
+    """Say it, in a coroutine."""
+    async with pgq.mutex("door"):
+        began_at = time.monotonic()
+        await asyncio.sleep(0.02)
+        return began_at, time.monotonic()
+
+
 class Receipt(BaseModel):
     """What JSON has no type for, and an alias."""
 
