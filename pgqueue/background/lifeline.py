@@ -47,6 +47,8 @@ ASK_AGAIN: Final = 4.0
 """Seconds until one asks again about a session that was at work, at most."""
 ANSWER_WITHIN: Final = 2.0
 """Seconds after which the connection that one asks on has died itself."""
+SUSPECTED_FOR: Final = 0.8
+"""Seconds between two answers that both say so."""
 AGES_DIFFER: Final = 15.0
 """Seconds between the ages that a session has here and there, if it is another one with its number."""
 KEPT_FOR: Final = 60.0
@@ -61,6 +63,8 @@ class _Wait:
     answer: asyncio.Future[object]
     since: float
     ask_at: float
+    suspected_at: float | None = None
+    """When the server was first heard to be idle. It is asked twice: one that stood still has yet to read."""
 
 
 class Lifeline:
@@ -181,6 +185,11 @@ class Lifeline:
             elif session["state"] is None or not session["state"].startswith("idle"):
                 problem = None
             elif session["state_seconds"] >= patience:
+                if wait.suspected_at is None:
+                    wait.suspected_at = asked_at
+                if asked_at - wait.suspected_at < SUSPECTED_FOR:
+                    wait.ask_at = asked_at
+                    continue
                 problem = f"the server has been {session['state']} on it for {session['state_seconds']:.1f} s"
             else:
                 problem = None
