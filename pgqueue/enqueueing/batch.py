@@ -13,7 +13,7 @@ from uuid import UUID
 from pgqueue.enqueueing.idempotency import KeyedCall, KeyRule, Settlement, fingerprint_of, key_id, settle
 from pgqueue.errors import DuplicateJobError
 from pgqueue.events.kinds import JobMoved
-from pgqueue.flow.limits import Gate, Limit, LimitBy
+from pgqueue.flow.limits import Gate, Limit, LimitBy, gates_of
 from pgqueue.flow.ordering import Ordered
 from pgqueue.model.jobs import JobStatus
 from pgqueue.options.levels import Options
@@ -46,6 +46,8 @@ class Call:
     """Whether its job can run now, with a fresh id, no idempotency key, no limits and no dependencies."""
     is_simple: bool = field(init=False)
     """Whether it has neither an idempotency key nor a limit."""
+    gates: tuple[Gate, ...] = field(init=False, default=())
+    """What its job passes, if its arguments do not matter."""
 
     def __post_init__(self) -> None:
         """Work out what every enqueue asks for."""
@@ -53,6 +55,9 @@ class Call:
         is_plain = is_plain and not self.depends_on and not self.limits
         object.__setattr__(self, "is_simple", self.key_rule is None and not self.limits)
         object.__setattr__(self, "is_plain", is_plain)
+        if self.limits and all(each.key is None for each in self.limits):
+            gates = tuple(dict.fromkeys(each.gate(self.template.task, {}) for each in self.limits))
+            object.__setattr__(self, "gates", gates)
 
     @classmethod
     def of(cls, task: str, options: Options, call: Options, limits: tuple[LimitBy, ...] = ()) -> Call:
@@ -125,10 +130,12 @@ class Batch:
     """What became of the keyed calls in the latest try."""
     written: list[JobMoved] = field(default_factory=list)
     """Jobs that an earlier try had made, although its answer was lost."""
-    gates: dict[UUID, list[Gate]] = field(default_factory=dict)
+    gates: dict[UUID, tuple[Gate, ...]] = field(default_factory=dict)
     """What jobs wait for until they may run."""
     limits: set[Limit] = field(default_factory=set)
     """The limits of those."""
+    _limited: tuple[LimitBy, ...] = ()
+    """The limits of the last call that had any."""
     notes: list[int] = field(default_factory=list)
     """What is to be attended to once they are written."""
     due: set[UUID] = field(default_factory=set)
@@ -184,12 +191,16 @@ class Batch:
 
     def add_limits(self, call: Call, document: str, defaults: Mapping[str, object]) -> None:
         """Have the job that was added last wait for the call's limits. Raises InvalidArgumentsError."""
-        gates = [each.gate(call.template.task, document, defaults) for each in call.limits]
-        self.limit(gates, (each.limit for each in call.limits))
+        gates = call.gates or gates_of(call.limits, call.template.task, document, defaults)
+        self.gates[self.ids[-1]] = gates
+        if call.limits is not self._limited:
+            # In most bulk calls all jobs share them.
+            self._limited = call.limits
+            self.limits.update(each.limit for each in call.limits)
 
     def limit(self, gates: Iterable[Gate], limits: Iterable[Limit]) -> None:
         """Have the job that was added last pass *gates*, which are those of *limits*."""
-        self.gates[self.ids[-1]] = list(dict.fromkeys(gates))
+        self.gates[self.ids[-1]] = tuple(dict.fromkeys(gates))
         self.limits.update(limits)
 
     def close(self) -> None:

@@ -65,6 +65,10 @@ class Limit:
         return LimitBy(self, key)
 
 
+MAX_PLAIN: Final = 10**18
+"""A whole number below this is its own JSON, and short enough for a key."""
+
+
 @dataclass(frozen=True, slots=True)
 class LimitBy:
     """A limit, and where its key comes from; None: it has one key for all."""
@@ -81,27 +85,40 @@ class LimitBy:
             else f"the key of limit {name!r}"
         )
 
-    def gate(self, task: str, document: str, defaults: Mapping[str, object]) -> Gate:
-        """Return what a job with the arguments *document* passes. Raises InvalidArgumentsError."""
+    def gate(self, task: str, arguments: Mapping[str, Any]) -> Gate:
+        """Return what a job with these *arguments*, as JSON values, passes. Raises InvalidArgumentsError."""
         if self.key is None:
             return self.limit.name, ""
-        value = self.value(self._what, task, document, defaults)
-        return self.limit.name, written_key(task, self._what, value)
+        return self.limit.name, self._written(task, self.value(task, arguments))
 
-    def value(self, what: str, task: str, document: str, defaults: Mapping[str, object]) -> object:
-        """Return what the key comes to; errors call it *what*. Raises InvalidArgumentsError."""
-        arguments: Any = {**defaults, **json.loads(document)}
-        if isinstance(self.key, str):
-            if self.key not in arguments:
+    def value(self, task: str, arguments: Mapping[str, Any]) -> object:
+        """Return what the key comes to. Raises InvalidArgumentsError."""
+        key = self.key
+        if isinstance(key, str):
+            if key not in arguments:
                 raise InvalidArgumentsError(
-                    task, f"{what} is argument {self.key!r}, which this call does not have"
+                    task, f"{self._what} is argument {key!r}, which this call does not have"
                 )
-            return arguments[self.key]
-        assert callable(self.key)
+            return arguments[key]
+        assert callable(key)
         try:
-            return self.key(**arguments)
+            return key(**arguments)
         except Exception as error:
-            raise InvalidArgumentsError(task, f"{what} could not be computed: {error!r}") from error
+            raise InvalidArgumentsError(task, f"{self._what} could not be computed: {error!r}") from error
+
+    def _written(self, task: str, value: object) -> str:
+        if type(value) is int and -MAX_PLAIN < value < MAX_PLAIN:
+            # As JSON, without an encoder of its own: two thirds of what a key cost.
+            return str(value)
+        return written_key(task, self._what, value)
+
+
+def gates_of(
+    limits: Iterable[LimitBy], task: str, document: str, defaults: Mapping[str, object]
+) -> tuple[Gate, ...]:
+    """Return what a job with the arguments *document* passes, each once. Raises InvalidArgumentsError."""
+    arguments = {**defaults, **json.loads(document)}
+    return tuple(dict.fromkeys(each.gate(task, arguments) for each in limits))
 
 
 class Limits:

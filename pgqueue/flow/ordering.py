@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from pgqueue.errors import ConfigurationError, InvalidArgumentsError, InvalidTaskError
 from pgqueue.flow.limits import MAX_KEY, Gate, Key, Limit, LimitBy, Limits, written_key
@@ -50,15 +50,20 @@ class Ordered(Limit):
 class OrderedBy(LimitBy):
     """An ordered group, and where its key comes from; None: all its jobs are in one line."""
 
-    def gate(self, task: str, document: str, defaults: Mapping[str, object]) -> Gate:
-        """Return the line of a job with the arguments *document*. Raises InvalidArgumentsError."""
+    @property
+    def _what(self) -> str:
+        return f"the key of ordered group {self.limit.name.removeprefix(PREFIX)!r}"
+
+    def gate(self, task: str, arguments: Mapping[str, Any]) -> Gate:
+        """Return the line of a job with these *arguments*, as JSON values. Raises InvalidArgumentsError."""
         if self.key is None:
             return self.limit.name, ""
-        what = f"the key of ordered group {self.limit.name.removeprefix(PREFIX)!r}"
-        value = self.value(what, task, document, defaults)
+        value = self.value(task, arguments)
         if value is None:
-            raise InvalidArgumentsError(task, f"{what} must not be None: each job needs a line to stand in")
-        return self.limit.name, written_key(task, what, value)
+            raise InvalidArgumentsError(
+                task, f"{self._what} must not be None: each job needs a line to stand in"
+            )
+        return self.limit.name, self._written(task, value)
 
 
 def ordered(limits: Limits, name: str, on_dead: OnDead) -> Ordered:

@@ -44,7 +44,9 @@ def tick_gates(
     """
     gates = []
     for each in limits:
-        (_, first), (_, second) = (each.gate(task, document, defaults) for document in documents)
+        (_, first), (_, second) = (
+            each.gate(task, {**defaults, **json.loads(document)}) for document in documents
+        )
         if first != second and each.key != argument:
             raise InvalidOptionError(
                 f"{what}: the key of limit {each.limit.name!r} must not be computed from the tick's time"

@@ -64,12 +64,19 @@ class EnqueueStatements(Statements):
         )
 
     async def enqueue_limited(
-        self, connection: Connection, jobs: NewJobs, gates: Mapping[UUID, Iterable[Gate]]
+        self, connection: Connection, jobs: NewJobs, gates: Mapping[UUID, tuple[Gate, ...]]
     ) -> list[int]:
         """Write *jobs* with limits, given as names and keys; return what is to be attended to."""
-        pairs = json.dumps([list(chain.from_iterable(gates[job_id])) for job_id in jobs.ids])
+        # Each combination once: what is made of it costs the server as much as the job.
+        combinations: dict[tuple[Gate, ...], int] = {}
+        numbers = [combinations.setdefault(gates[job_id], len(combinations) + 1) for job_id in jobs.ids]
         notes: list[int] = json.loads(
-            await connection.fetchval(self._sql["enqueue_limited"], *self._new_jobs(jobs), pairs)
+            await connection.fetchval(
+                self._sql["enqueue_limited"],
+                *self._new_jobs(jobs),
+                json.dumps([list(chain.from_iterable(each)) for each in combinations]),
+                f"{{{','.join(map(str, numbers))}}}" if len(combinations) > 1 else None,
+            )
         )
         return notes
 

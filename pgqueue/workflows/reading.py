@@ -8,7 +8,7 @@ from typing import Any
 
 from pgqueue.enqueueing.calls import CallReader
 from pgqueue.errors import InvalidOptionError, InvalidWorkflowError
-from pgqueue.flow.limits import LimitBy
+from pgqueue.flow.limits import LimitBy, gates_of
 from pgqueue.store import Template
 from pgqueue.tasks.arguments import INPUTS
 from pgqueue.tasks.signature import Signature
@@ -48,7 +48,7 @@ class WorkflowReader:
         """Return the keys of a call in its limits. Raises InvalidArgumentsError."""
         document = self._reader.encode_link(call) if is_link else self._reader.encode(call)
         defaults = {} if call.definition is None else call.definition.arguments.defaults
-        return tuple(dict.fromkeys(each.gate(call.task, document, defaults) for each in limits))
+        return gates_of(limits, call.task, document, defaults)
 
     def encode(self, call: Signature[Any]) -> str:
         """Return the arguments of a whole call as they are stored. Raises InvalidArgumentsError."""
