@@ -157,7 +157,8 @@ class Lifeline:
 
     async def _ask(self, connections: list[OwnConnection]) -> dict[OwnConnection, str]:
         is_pooled = self._database.is_pooled
-        statement = load_statements(self._database.schema)["find_sessions"]
+        schema = self._database.schema
+        statement = load_statements(schema)["find_sessions"]
         numbers = [_session_of(each, is_pooled=is_pooled) for each in connections]
         async with self._link.use() as asking:
             asked_at = time.monotonic()

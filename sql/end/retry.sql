@@ -1,6 +1,6 @@
 -- retry: schedule jobs $2 to run again after $3 and not before $8, their attempts under lease $1 at worker $4
 -- having ended for reasons $5 with errors $6; the attempt counts unless $7 is false; options become $9 and arguments
--- $10 where these are not null. Where $11 is true, the rates that a job has passed let none through until then.
+-- $10 where these are not null; where $11 is true, the rates that a job has passed let none through until then.
 --
 -- One statement, so that a job is never both running and scheduled, nor neither. $8, $9, $10 and $11 are null if all
 -- their values are. A job with a cancel request is cancelled instead. Returns the jobs that this lease still held,

@@ -1,4 +1,6 @@
--- explain_wait: what job $1 waits for, if it waits. By keys alone; what is before it is counted to $2.
+-- explain_wait: what job $1 waits for, if it waits, counting what is before it to $2.
+--
+-- By keys alone.
 --
 -- No row: there is no such job, or it is not waiting.
 

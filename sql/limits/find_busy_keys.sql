@@ -1,7 +1,7 @@
--- find_busy_keys: of limit $1, up to $2 keys that most jobs wait for, most first, counting to $3 each.
+-- find_busy_keys: of limit $1, up to $2 keys that most jobs wait for, most first, counting to $3 each, of the first $4
+-- keys by their digests and of those that a sample of $5 blocks of what is blocked meets most.
 --
--- Of the first $4 keys by their digests, which is as by chance, and of those that a sample of $5 blocks of what is
--- blocked meets most: a key that thousands wait for is met.
+-- By digests is as by chance. A key that thousands wait for is met.
 
 with seen as materialized (
     select key.id

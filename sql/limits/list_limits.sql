@@ -1,8 +1,8 @@
 -- list_limits: limits $1, or null: $3 of them behind name $2; each with how many jobs it has let through and how many
--- wait, and since when the first of these has.
+-- wait, and since when the first of these has, looking at no more than $4 keys and counting no more than $5 jobs of each
+-- kind.
 --
--- At most $4 keys are looked at and $5 jobs of each kind are counted, over all limits together, but some of each: what
--- is left out is said (`is_exact`). By keys alone, so that jobs behind other limits are not read. Those whose queue is
+-- Over all limits together, but some of each: what is left out is said (`is_exact`). By keys alone, so that jobs behind other limits are not read. Those whose queue is
 -- paused are counted, but no limit holds them back.
 
 with shown as materialized (
