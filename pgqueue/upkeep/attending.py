@@ -66,7 +66,8 @@ class Attending(Chore):
         tools, attender = self._tools, self._attender
         self._heard = tools.state.notes.count
         if not attender.is_idle:
-            return TICK
+            # Soon again, without a look: a queue that goes on leaves a note for each key that waits in it.
+            return TICK / 10
         async with tools.link.use() as connection:
             notes = await tools.store.find_notes(connection, LIMIT, attender.skipped, TICK)
         attender.add(note for note, due in notes if due <= 0)
