@@ -27,6 +27,7 @@ from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, PutAside, Restarted, Retried, Suspended
 from pgqueue.options.retention import Retention
+from pgqueue.store.values import Underway
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -312,7 +313,7 @@ async def snooze(house: House, ids: Sequence[UUID]) -> None:
     await _retry(house, ids, is_spent=False)
 
 
-@door("retry", "promote", "gate_in", "attend_gates", "attend_lines")
+@door("retry", "promote", "gate_in", "attend_gates", "attend_simple_gates", "attend_lines")
 async def retry_and_come_again(house: House, ids: Sequence[UUID]) -> None:
     await _retry(house, ids, delay=0.0)
     await house.holder.store.promote(house.holder.connection, 1000)
@@ -391,6 +392,22 @@ async def take_over_prefetched(house: House, ids: Sequence[UUID]) -> None:
     lanes = [row[0] for row in await house.db.fetch("select id from pgqueue.lane")]
     async with ghost(house.pgq) as other:
         await other.store.take_over_prefetched(other.connection, other.lease_id, 100, lanes)
+
+
+@door("take_again", keeps=True)
+async def take_again(house: House, ids: Sequence[UUID]) -> None:
+    holder = house.holder
+    claimed = await holder.claim()
+    # As a crashed server forgets a claim.
+    await writing(
+        house,
+        "with forgotten as (delete from pgqueue.running returning *) "
+        "insert into pgqueue.ready (job_id, ready_at, position, lane, attempt, losses) "
+        "select job_id, ready_at, position, lane, attempt - 1, losses from forgotten",
+    )
+    underway = [Underway(job.id, job.attempt, job.losses, 0.0) for job in claimed if job.id in ids]
+    taken = await holder.store.take_again(holder.connection, holder.lease_id, underway)
+    assert taken == dict.fromkeys(ids, "taken")
 
 
 async def _lose(house: House, max_losses: int) -> None:

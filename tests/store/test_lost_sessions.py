@@ -54,6 +54,8 @@ VALUES: Mapping[str, Callable[[PgQueue], Any]] = {
     "session": lambda _: uuid4().hex,
     "event_id": lambda _: uuid4().hex,
     "step": lambda _: "step",
+    "key": lambda _: uuid4().hex,
+    "weight": lambda _: 2.0,
 }
 """Values for the parameters of the public methods, by name."""
 
@@ -62,7 +64,6 @@ OPTIONS: Mapping[str, dict[str, Any]] = {
     "configure_task": {"max_retries": 1},
     "set_limit": {"slots": 1},
     "set_ordered": {"on_dead": "skip"},
-    "set_weight": {"weight": 1},
     "end_web_session": {"valid_until": time.time() + 3600},
     "enqueue_by_name": {"task": "task"},
     "pause": {"queue": "default"},
