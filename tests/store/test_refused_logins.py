@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from kit.waiting import eventually, holds
 
 from pgqueue import DatabaseUnavailableError, JobContext, PgQueue, PgQueueError
 
+CALLERS = 3
 SESSIONS = "select count(*) from pg_stat_activity where usename = 'app'"
 END_THE_LEASE_KEEPERS = """
     select pg_terminate_backend(pid, 5000) from pg_locks
@@ -201,7 +203,7 @@ async def test_a_worker_that_ends_while_logins_are_refused_returns_its_jobs_to_t
 async def test_jobs_that_get_no_connection_wait_for_one_and_use_up_no_retries(
     server: CrashableServer, root: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    pgq = PgQueue(app_dsn(server), connect_timeout=1.0)
+    pgq = PgQueue(app_dsn(server), connect_timeout=1.0, max_connections=CALLERS)
     at_once: list[int] = []
 
     @pgq.task(max_retries=0)
@@ -217,16 +219,19 @@ async def test_jobs_that_get_no_connection_wait_for_one_and_use_up_no_retries(
 
     async with pgq, pgq.worker():
         await (await in_steps.enqueue(0)).result(timeout=30)
+        # Callers have all that they may have: they would take the one that comes free.
+        async with AsyncExitStack() as held:
+            for _ in range(CALLERS):
+                await held.enter_async_context(inside.database(pgq).acquire())
         first = await root.fetchval(SESSIONS)
-        # None for anybody's transaction, and then one for all of them: who waits for results, and who stores
-        # figures, may come first, each with a session of his own.
+        # None for anybody's transaction, and then one for all of them.
         await root.execute(f"alter role app connection limit {first}")
         jobs = [await task.enqueue(number) for number in range(20) for task in (pay, in_steps)]
         await eventually(lambda: holds_in(root, "select count(*) > 3 from pgqueue.running"))
         assert at_once == []
-        await root.execute(f"alter role app connection limit {first + 3}")
+        await root.execute(f"alter role app connection limit {first + 1}")
         for job in jobs:
             await job.result(timeout=30)
-        assert await root.fetchval(SESSIONS) <= first + 3
+        assert await root.fetchval(SESSIONS) <= first + 1
         assert await root.fetch("select reason from pgqueue.attempt") == []
         await root.execute("alter role app connection limit -1")
