@@ -2,7 +2,7 @@
 
 FOLDER has files with what benchmarks print with `--json`, one object each, of whatever name; which chart is
 made of which is said by the object itself. Draws what is there and says which charts it has made. Needs
-matplotlib: `pip install 'pgqueue[charts]'`.
+matplotlib: `pip install 'pgqueue-asyncio[charts]'`.
 """
 
 from __future__ import annotations

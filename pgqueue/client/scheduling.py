@@ -52,12 +52,12 @@ class ScheduleInterface(Parts):
             @pgq.task
             async def report() -> None: ...
 
-        *cron* needs `pip install 'pgqueue[schedules]'`. Instead of it: *every*, in seconds or a timedelta, a
-        second or more; or *at*, once. *name*: the task's if not given. *misfire*, for ticks that no worker
-        saw in time: "once" makes one job, for the latest; "skip" none if over a minute late; "all" one for
-        each within *catch_up*, 1,000 at most. *overlap*, while the job before has not ended: "allow" makes
-        another; "skip" none; "queue" one that waits for it; "replace" cancels it first. *jitter*: jobs start
-        up to so much later. *tick_argument*: the parameter that gets the tick's time. Raises
+        *cron* needs `pip install 'pgqueue-asyncio[schedules]'`. Instead of it: *every*, in seconds or a
+        timedelta, a second or more; or *at*, once. *name*: the task's if not given. *misfire*, for ticks that
+        no worker saw in time: "once" makes one job, for the latest; "skip" none if over a minute late; "all"
+        one for each within *catch_up*, 1,000 at most. *overlap*, while the job before has not ended: "allow"
+        makes another; "skip" none; "queue" one that waits for it; "replace" cancels it first. *jitter*: jobs
+        start up to so much later. *tick_argument*: the parameter that gets the tick's time. Raises
         InvalidOptionError, InvalidArgumentsError, ConfigurationError.
         """
         given = {

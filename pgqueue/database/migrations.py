@@ -14,6 +14,7 @@ from pgqueue.database.script import statements_of
 from pgqueue.database.sql import Migration, load_migrations, load_statements
 from pgqueue.database.visibility import missing_schema, warn_if_hidden
 from pgqueue.errors import MissingPrivilegeError, SchemaError
+from pgqueue.package import DISTRIBUTION
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -177,7 +178,7 @@ async def check_schema(connection: Connection, schema: str) -> Rights:
     if works_with > needed:
         raise SchemaError(
             f"schema {schema!r} is at version {applied}, which is too new for this pgqueue "
-            f"(made for {needed}); run `pip install --upgrade pgqueue`"
+            f"(made for {needed}); run `pip install --upgrade {DISTRIBUTION}`"
         )
     await warn_if_hidden(connection, schema)
     return rights

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pgqueue.errors import ConfigurationError, InvalidOptionError
 from pgqueue.model.checks import FIRST_TIME, LAST_TIME, shown, text
+from pgqueue.package import pip_install
 
 MAX_LENGTH: Final = 200
 """The longest expression, in characters."""
@@ -52,7 +53,7 @@ def _maker() -> Make:
     if make is None:
         raise ConfigurationError(
             "cron expressions need the library cronsim, which is not installed; "
-            "run `pip install 'pgqueue[schedules]'`, or use every= or at="
+            f"run {pip_install('schedules')}, or use every= or at="
         )
     return make
 

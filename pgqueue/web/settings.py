@@ -66,7 +66,8 @@ class WebSettings:
     colour: str | None = None
     """Colour of the instance, as `#rrggbb`."""
     dashboard: bool | None = None
-    """Whether there are pages for people. None: if jinja2 is installed (`pip install 'pgqueue[web]'`)."""
+    """Whether there are pages for people. None: if jinja2 is installed, with
+    `pip install 'pgqueue-asyncio[web]'`."""
     token: str | None = None
     """A request with it (`Authorization: Bearer TOKEN`, or the dashboard's login) may do everything. At least
     16 characters."""

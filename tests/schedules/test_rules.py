@@ -233,7 +233,7 @@ def test_without_the_library_cron_says_how_to_install_it_and_the_rest_works(
 ) -> None:
     monkeypatch.setattr(cron_module, "_library", lambda: None)
 
-    with pytest.raises(ConfigurationError, match=r"pip install 'pgqueue\[schedules\]'"):
+    with pytest.raises(ConfigurationError, match=r"pip install 'pgqueue-asyncio\[schedules\]'"):
         read(cron="* * * * *")
     assert read(every=60).next_after(ROUND) == ROUND + MINUTE
     assert read(at=ROUND).next_after(ROUND - DAY) == ROUND

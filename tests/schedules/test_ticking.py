@@ -295,7 +295,7 @@ async def test_a_worker_without_the_library_leaves_cron_to_others(
     async with pgq.worker():
         await eventually(ticked(pgq, "by interval"))
     assert not await pgq.schedules.history("by cron")
-    assert (await pgq.schedules.get("by cron")).words.startswith("* * * * * (UTC; pgqueue[schedules]")
+    assert (await pgq.schedules.get("by cron")).words.startswith("* * * * * (UTC; pgqueue-asyncio[schedules]")
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "x" * 10_000, "\ud800", 5, None])

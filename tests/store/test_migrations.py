@@ -161,7 +161,7 @@ async def test_a_newer_schema_that_cannot_be_worked_with_says_what_to_run(dsn: s
     await migrated(db, NEWEST + 1, works_with=NEWEST + 1)
 
     with pytest.raises(
-        SchemaError, match=f"at version {NEWEST + 1}, which is too new.*pip install --upgrade pgqueue"
+        SchemaError, match=f"at version {NEWEST + 1}, which is too new.*pip install --upgrade pgqueue-asyncio"
     ):
         await PgQueue(dsn).open()
 

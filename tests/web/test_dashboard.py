@@ -764,7 +764,7 @@ async def test_without_jinja2_there_is_no_dashboard(pgq: PgQueue, monkeypatch: p
 
     async with client_of(status_app(pgq, local_reading=True), headers=OWN_PAGE) as client:
         response = await client.get("/dashboard/jobs")
-    with pytest.raises(ConfigurationError, match=r"pip install 'pgqueue\[web\]'"):
+    with pytest.raises(ConfigurationError, match=r"pip install 'pgqueue-asyncio\[web\]'"):
         status_app(pgq, local_reading=True, dashboard=True)
 
     assert response.status_code == 404

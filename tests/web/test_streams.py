@@ -415,5 +415,5 @@ async def test_without_the_extra_there_are_no_streams_and_the_response_names_it(
         polled = await client.get(f"{url}/jobs/{job.id}")
 
     assert (response.status_code, response.headers["content-type"]) == (501, "application/problem+json")
-    assert "pip install 'pgqueue[web]'" in response.json()["detail"]
+    assert "pip install 'pgqueue-asyncio[web]'" in response.json()["detail"]
     assert polled.status_code == 200

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import site
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 from zipfile import ZipFile
@@ -13,12 +15,28 @@ from zipfile import ZipFile
 import pytest
 
 from pgqueue import __version__
+from pgqueue.package import DISTRIBUTION, pip_install
 
 CHECKOUT = Path(__file__).parents[2]
 PAGES = sorted(
     path.relative_to(CHECKOUT).as_posix()
     for folder in ("templates", "static")
     for path in (CHECKOUT / "pgqueue/web/pages" / folder).iterdir()
+)
+# Whatever a reader may copy a command from.
+TEXTS = sorted(
+    path.relative_to(CHECKOUT)
+    for pattern in (
+        "*.md",
+        "*.toml",
+        ".ci/*",
+        "pgqueue/**/*.py",
+        "pgqueue/**/*.html",
+        "docs/**/*.md",
+        "examples/**/*",
+    )
+    for path in CHECKOUT.glob(pattern)
+    if path.is_file() and "__pycache__" not in path.parts
 )
 SQL = sorted(path.relative_to(CHECKOUT).as_posix() for path in (CHECKOUT / "sql").rglob("*.sql"))
 
@@ -112,3 +130,27 @@ def test_the_installed_package_loads_its_own_sql(python: Path, tmp_path: Path) -
     assert Path(root) == Path(package) / "sql"
     # All of it but schema.sql, which is for reading, and roles.sql, which a command prints.
     assert int(count) == len(SQL) - 2
+
+
+def test_the_wheel_has_the_name_and_the_extras_that_messages_tell(wheel: Path) -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    told = {
+        extra
+        for path in TEXTS
+        for names in re.findall(r"pip_install\(['\"](\w+)|pgqueue-asyncio\[(\w+)", path.read_text())
+        for extra in names
+        if extra
+    }
+
+    assert project["name"] == DISTRIBUTION
+    assert wheel.name.startswith(f"{DISTRIBUTION.replace('-', '_')}-{__version__}-")
+    assert told <= set(project["optional-dependencies"])
+    assert pip_install("cli") == "`pip install 'pgqueue-asyncio[cli]'`"
+
+
+def test_no_text_advises_to_install_the_other_project() -> None:
+    """`pgqueue` on the package index is somebody else's."""
+    advice = r"(?:install|add)\b[^\n`&]*?[\s'\"]pgqueue(?![\w-]|:)[^\n]*|(?<![\w.])pgqueue\[\w+\]"
+    advised = {path.name: found for path in TEXTS if (found := re.findall(advice, path.read_text()))}
+
+    assert advised == {}

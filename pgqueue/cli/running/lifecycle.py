@@ -23,6 +23,7 @@ import typer
 
 from pgqueue.errors import ConfigurationError
 from pgqueue.own_tasks import OwnTask, on_behalf_of
+from pgqueue.package import pip_install
 
 T = TypeVar("T")
 
@@ -102,9 +103,7 @@ def _loop_factory(uvloop: bool | None) -> Callable[[], asyncio.AbstractEventLoop
         from uvloop import new_event_loop
     except ImportError as error:
         if uvloop:
-            raise ConfigurationError(
-                "uvloop is not installed; run `pip install 'pgqueue[uvloop]'`"
-            ) from error
+            raise ConfigurationError(f"uvloop is not installed; run {pip_install('uvloop')}") from error
         return None
     return new_event_loop
 

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from pgqueue.app import PgQueue
 from pgqueue.model.documents import job_document
 from pgqueue.model.workflow_documents import workflow_document
+from pgqueue.package import pip_install
 from pgqueue.web.http.etags import version_of
 from pgqueue.web.http.problems import NO_STORE, Problem
 from pgqueue.web.live.capacity import Capacity
@@ -29,7 +30,7 @@ from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 
 MEDIA_TYPE = "text/event-stream"
-NOT_INSTALLED = "event streams are not installed (`pip install 'pgqueue[web]'`); poll instead"
+NOT_INSTALLED = f"event streams are not installed ({pip_install('web')}); poll instead"
 
 
 def routes(

@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, RedirectResponse
 from pgqueue.app import PgQueue
 from pgqueue.errors import ConfigurationError
 from pgqueue.model.jobs import Job
+from pgqueue.package import pip_install
 from pgqueue.web.http.problems import NO_STORE
 from pgqueue.web.named_in_path import find_job, visible_ids
 from pgqueue.web.pages.format import FILTERS
@@ -126,7 +127,7 @@ def _templates() -> Environment:
         import_module("jinja2")
     except ImportError as error:
         raise ConfigurationError(
-            "the dashboard needs jinja2, which is not installed: pip install 'pgqueue[web]'"
+            f"the dashboard needs jinja2, which is not installed; run {pip_install('web')}"
         ) from error
     return _compiled_templates()
 
