@@ -67,6 +67,27 @@ async def test_prefetched_jobs_are_returned_at_once_when_their_worker_stops(
 
 
 @pytest.mark.contract("P2.22")
+async def test_prefetched_jobs_start_by_priority_and_position_wherever_they_lie(
+    pgq: PgQueue, db: Connection
+) -> None:
+    started: list[int] = []
+
+    @pgq.task
+    async def work(number: int) -> None:
+        started.append(number)
+
+    # Neither as they lie in the table nor by their ids: no plan brings them in their order by chance.
+    jobs = await pgq.enqueue_many(work.options(priority=number % 2).s(number) for number in range(8))
+    await db.execute("set pgqueue.writer to 'on'")
+    await db.execute("update pgqueue.ready set position = 1000 - position")
+    async with pgq.worker(concurrency=1, prefetch_multiplier=10):
+        for job in jobs:
+            await job.result(timeout=60)
+
+    assert started == [7, 5, 3, 1, 6, 4, 2, 0]
+
+
+@pytest.mark.contract("P2.22")
 async def test_an_idle_worker_steals_what_another_has_prefetched(
     pgq: PgQueue, dsn: str, db: Connection
 ) -> None:

@@ -83,6 +83,8 @@ class Claimer:
         self._swept: list[int] = []
         """The lanes that the last sweep looked at."""
         self._must_sweep = True
+        self._may_take_over = False
+        """Whether other workers may hold prefetched jobs: a sweep asks, and goes on while there are some."""
         self._sweep_seconds = 0.0
         self._has_claimed_since_sweep = False
         self._unknown = UnknownLanes(self.look)
@@ -245,8 +247,9 @@ class Claimer:
             return self._returns.doubt_in
         if self._sweep_in() <= 0:
             await self._sweep()
-            if not self.book.has_active and free > 0:
-                await self._take_over(lease_id, free)
+            self._may_take_over = True
+        if self._may_take_over and free > 0 and not self.book.has_active:
+            await self._take_over(lease_id, free)
         if held.prefetched and free > 0:
             free -= await self._start_prefetched(lease_id, free)
         if self.book.has_active and free > 0:
@@ -328,7 +331,7 @@ class Claimer:
             jobs = await self._store.prefetch(connection, lease_id, limit, walk)
         self._tell_sent(len(jobs), started_at)
         self.book.claimed(walk, [(lane, position) for _, lane, position, _ in jobs], limit=limit)
-        held.take((job_id, losses) for job_id, _, _, losses in jobs)
+        held.take(self.book.in_order(jobs))
 
     def _tell_sent(self, size: int, started_at: float) -> None:
         if self._observers.want(BatchSent):
@@ -338,7 +341,9 @@ class Claimer:
         """Take over what other workers have prefetched: there is nothing else to do."""
         async with self._link.use() as connection:
             taken = await self._store.take_over_prefetched(connection, lease_id, limit, self._swept)
-        self._held.take((job_id, losses) for job_id, _, _, losses in taken)
+        # As many as were asked for: there may be more. One slot once took one of them with each sweep.
+        self._may_take_over = len(taken) == limit
+        self._held.take(self.book.in_order(taken))
 
     async def _start_prefetched(self, lease_id: UUID, count: int) -> int:
         """Start up to *count* prefetched jobs; return their number."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from itertools import islice
+from uuid import UUID
 
 from pgqueue.options.run_time import Settings
 from pgqueue.store import Lane
@@ -111,6 +112,16 @@ class LaneBook:
             if len(order) == WALK_LIMIT:
                 break
         return [(lane_id, self._positions.get(lane_id, 0)) for lane_id in order]
+
+    def in_order(self, jobs: Iterable[tuple[UUID, int, int, int]]) -> list[tuple[UUID, int]]:
+        """Return (id, losses) of jobs, given as (id, lane, position, losses), in their order.
+
+        Statements return them as they lie in the table: where its room was used again, or by another plan, a
+        job once started before one that was enqueued earlier.
+        """
+        lanes = self.lanes
+        ordered = sorted(jobs, key=lambda job: (-lanes[job[1]].priority, job[2]))
+        return [(job_id, losses) for job_id, _, _, losses in ordered]
 
     def claimed(
         self, walk: Iterable[tuple[int, int]], jobs: Iterable[tuple[int, int]], *, limit: int
