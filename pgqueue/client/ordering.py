@@ -10,8 +10,6 @@ from pgqueue.flow.ordering import MAX_NAME, PREFIX, OnDead, stored_key
 from pgqueue.model.checks import check_notes, integer, shown, text
 from pgqueue.model.ordering import OrderedGroup, StoppedKey
 
-MOST_COUNTED: Final = 100_000
-"""Jobs or keys that are counted of a group."""
 MOST_LISTED: Final = 1000
 
 
@@ -19,9 +17,12 @@ class OrderingInterface(Parts):
     """What operators see and change of ordered groups."""
 
     async def ordered_groups(self) -> list[OrderedGroup]:
-        """Return all ordered groups, by name: how many jobs wait, and how many keys stand still."""
+        """Return all ordered groups, by name: how many jobs wait, and how many keys stand still.
+
+        The cost is bounded, whatever waits: large numbers are estimates, and say so by `is_exact`.
+        """
         async with self._database.acquire() as connection:
-            return await self._store.list_ordered(connection, MOST_COUNTED)
+            return await self._store.list_ordered(connection)
 
     async def stopped_keys(
         self, name: str | None = None, *, limit: int = 100, after: StoppedKey | None = None
@@ -42,7 +43,6 @@ class OrderingInterface(Parts):
                 None if name is None else PREFIX + name,
                 limit,
                 None if after is None else (PREFIX + after.name, after.key),
-                MOST_COUNTED,
             )
 
     async def resume_key(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -66,7 +68,7 @@ class CallReader:
             signature.task,
             options,
             signature.options,
-            self._limits_of(signature.definition, options["queue"]),
+            self._limits_of(signature.task, signature.definition, options["queue"]),
         )
         if is_plain:
             self._known[signature.task] = call
@@ -100,7 +102,15 @@ class CallReader:
         if window is not None:
             _check_key(task, queue, window)
 
-    def _limits_of(self, task: TaskDefinition | None, queue: str) -> tuple[LimitBy, ...]:
+    def _limits_of(self, name: str, task: TaskDefinition | None, queue: str) -> tuple[LimitBy, ...]:
+        limits = self._all_limits_of(task, queue)
+        if not limits or not self._registry.redacts(name, queue):
+            return limits
+        # Keys are listed, logged and put into addresses: what is hidden of arguments must not be one.
+        redact = partial(self._registry.redact, name, queue)
+        return tuple(replace(each, redact=redact) for each in limits)
+
+    def _all_limits_of(self, task: TaskDefinition | None, queue: str) -> tuple[LimitBy, ...]:
         window, of_queue = self._fair_queues.get(queue), self._queue_limits.get(queue, ())
         limits = () if task is None else task.limits
         ordered = None if task is None else task.ordered

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, Final, Literal, get_args
 
 from pgqueue.errors import (
@@ -38,6 +39,10 @@ MAX_WINDOW: Final = 10_000
 
 Key = str | Callable[..., object]
 """The name of an argument, or a function of the arguments."""
+
+Redact = Callable[[dict[str, Any]], Any]
+DIGEST: Final = "redacted-"
+"""With what a key begins that is stored as a digest: it would show an argument that is redacted."""
 
 Gate = tuple[str, str]
 """The name of a limit, and a key."""
@@ -75,6 +80,8 @@ class LimitBy:
 
     limit: Limit
     key: Key | None = None
+    redact: Redact | None = field(default=None, compare=False)
+    """Returns arguments as they may be shown. None: all of them may."""
 
     @property
     def _what(self) -> str:
@@ -89,7 +96,8 @@ class LimitBy:
         """Return what a job with these *arguments*, as JSON values, passes. Raises InvalidArgumentsError."""
         if self.key is None:
             return self.limit.name, ""
-        return self.limit.name, self._written(task, self.value(task, arguments))
+        value = self.value(task, arguments)
+        return self.limit.name, self._written(task, value, arguments)
 
     def value(self, task: str, arguments: Mapping[str, Any]) -> object:
         """Return what the key comes to. Raises InvalidArgumentsError."""
@@ -106,11 +114,23 @@ class LimitBy:
         except Exception as error:
             raise InvalidArgumentsError(task, f"{self._what} could not be computed: {error!r}") from error
 
-    def _written(self, task: str, value: object) -> str:
+    def _written(self, task: str, value: object, arguments: Mapping[str, Any]) -> str:
+        if self.redact is not None and self._is_secret(task, value, arguments):
+            secret = "\0".join((self.limit.name, written_key(task, self._what, value)))
+            return f"{DIGEST}{sha256(secret.encode()).hexdigest()[:32]}"
         if type(value) is int and -MAX_PLAIN < value < MAX_PLAIN:
             # As JSON, without an encoder of its own: two thirds of what a key cost.
             return str(value)
         return written_key(task, self._what, value)
+
+    def _is_secret(self, task: str, value: object, arguments: Mapping[str, Any]) -> bool:
+        """Whether the key would be another one if it were made of what may be shown."""
+        assert self.redact is not None
+        try:
+            return self.value(task, self.redact(dict(arguments))) != value
+        except InvalidArgumentsError:
+            # It cannot be made without what is hidden.
+            return True
 
 
 def gates_of(

@@ -63,7 +63,7 @@ class OrderedBy(LimitBy):
             raise InvalidArgumentsError(
                 task, f"{self._what} must not be None: each job needs a line to stand in"
             )
-        return self.limit.name, self._written(task, value)
+        return self.limit.name, self._written(task, value, arguments)
 
 
 def ordered(limits: Limits, name: str, on_dead: OnDead) -> Ordered:

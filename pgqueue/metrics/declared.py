@@ -307,7 +307,7 @@ ORDERED_WAITING: Final = Declaration(
     "pgqueue_ordered_waiting_jobs",
     "gauge",
     ("group",),
-    "Jobs that wait for their turn in an ordered group, over all keys, counted to 100,000",
+    "Jobs that wait for their turn in an ordered group, over all keys; large numbers are estimates",
 )
 ORDERED_STOPPED: Final = Declaration(
     "pgqueue_ordered_stopped_keys",

@@ -15,7 +15,7 @@ else:
 
 
 class OrderedGroupDocument(TypedDict):
-    """An ordered group, over all of its keys. Numbers are counted to 100,000."""
+    """An ordered group, over all of its keys."""
 
     name: str
     on_dead: str
@@ -26,6 +26,8 @@ class OrderedGroupDocument(TypedDict):
     """Keys that stand still behind a job that has failed or expired."""
     halted: int
     """Those of them that wait until they are resumed."""
+    is_exact: bool
+    """Whether all was counted. Else `waiting` is an estimate, and more keys than that may stand still."""
     edited_at: Time | None
     """When an operator changed it. Null: it is as code declared it first."""
     actor: str | None
@@ -47,7 +49,7 @@ class StoppedKeyDocument(TypedDict):
     """Whether it waits until it is resumed, and not only for a redrive or a discard of that job."""
     stopped_at: Time
     waiting: int
-    """Jobs that wait behind it, counted to 100,000."""
+    """Jobs that wait behind it, counted to 1,000."""
 
 
 def ordered_document(group: OrderedGroup) -> OrderedGroupDocument:
@@ -58,6 +60,7 @@ def ordered_document(group: OrderedGroup) -> OrderedGroupDocument:
         "waiting": group.waiting,
         "stopped": group.stopped,
         "halted": group.halted,
+        "is_exact": group.is_exact,
         "edited_at": None if group.edited_at is None else group.edited_at.isoformat(),
         "actor": group.actor,
         "changed_at": group.changed_at.isoformat(),

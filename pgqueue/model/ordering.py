@@ -12,7 +12,7 @@ from pgqueue.model.jobs import JobStatus
 
 @dataclass(frozen=True, slots=True)
 class OrderedGroup:
-    """An ordered group, over all of its keys. Numbers are counted to 100,000."""
+    """An ordered group, over all of its keys."""
 
     name: str
     on_dead: Literal["block", "skip", "halt"]
@@ -23,6 +23,8 @@ class OrderedGroup:
     """Keys that stand still, behind a job that has failed or expired."""
     halted: int
     """Those of them that wait for `PgQueue.resume_key`."""
+    is_exact: bool
+    """Whether all was counted. Else `waiting` is an estimate, and more keys than that may stand still."""
     edited_at: datetime | None
     """When an operator set `on_dead`. None: it is as code declared it first."""
     actor: str | None
@@ -48,4 +50,4 @@ class StoppedKey:
     """Whether it waits for `PgQueue.resume_key`, and not only for a redrive or a discard."""
     stopped_at: datetime
     waiting: int
-    """Jobs that wait behind it, counted to 100,000."""
+    """Jobs that wait behind it, counted to 1,000."""

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
+from kit.scene import allow
+from kit.web_client import client_of
+from pydantic import SecretStr
 
 from pgqueue import InvalidFilterError, InvalidOptionError, LimitNotFoundError, PgQueue
 from pgqueue.store import limits as statements
+from pgqueue.web import status_app
+
+if TYPE_CHECKING:
+    from conftest import Connection
 
 pytestmark = pytest.mark.contract("P3.13")
 
@@ -77,11 +87,18 @@ async def test_what_is_too_much_to_count_is_estimated(pgq: PgQueue, monkeypatch:
     @pgq.task(limits=[tenant.by("name")])
     async def work(name: str) -> None: ...
 
+    @pgq.task(name="line", ordered_by="name")
+    async def line(name: str) -> None: ...
+
     # Of a limit, 20 keys are looked at in any case.
     await pgq.enqueue_many([work.s(str(number % 30)) for number in range(90)])
     [found] = await pgq.limits()
     assert (found.is_exact, found.in_use, found.waiting) == (False, 30, 60)
     assert found.waits_since is not None
+
+    await pgq.enqueue_many([line.s(str(number % 30)) for number in range(60)])
+    [group] = await pgq.ordered_groups()
+    assert (group.name, group.is_exact, group.waiting, group.stopped) == ("line", False, 30, 0)
 
 
 async def test_an_operator_changes_a_limit_and_returns_it_to_what_code_declared(
@@ -127,3 +144,57 @@ async def test_a_limit_that_cannot_be_is_refused_at_the_call(pgq: PgQueue, name:
     ):  # fmt: skip
         with pytest.raises(InvalidOptionError):
             await what
+
+
+SECRET = "hunter2-hunter2"
+KEYS: dict[str, str | Callable[..., object]] = {
+    "an argument": "token",
+    "a function of it": lambda token, **_: token,
+    "a part of an argument": lambda user, **_: user["password"],
+    "an argument with a part that is": "user",
+    "an argument that its type says is": "typed",
+    "a function that needs it as it is": lambda token, **_: token.split("-")[1],
+}
+
+
+@pytest.mark.contract("P3.13", "P5.10", "P8.4")
+@pytest.mark.parametrize("key", KEYS.values(), ids=list(KEYS))
+async def test_a_key_made_of_what_is_redacted_is_a_digest_everywhere(
+    pgq: PgQueue, db: Connection, caplog: pytest.LogCaptureFixture, key: str | Callable[..., object]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    pgq.queue("shared", fair_by=key)
+
+    @pgq.task(
+        queue="shared",
+        redact=["token", "user.password"],
+        limits=[pgq.limit("one", slots=1).by(key), pgq.limit("tenant", slots=9).by("tenant")],
+        ordered_by=key,
+    )
+    async def work(token: str, user: dict[str, str], typed: SecretStr, tenant: str) -> None: ...
+
+    def call(secret: str) -> tuple[str, dict[str, str], SecretStr, str]:
+        return secret, {"password": secret}, SecretStr(secret), "plain"
+
+    for secret in (SECRET, SECRET, "other-other"):
+        await work.enqueue(*call(secret))
+    await pgq.schedules.create("nightly", work.s(*call(SECRET)), every=3600)
+
+    keys = {
+        each.name: sorted(each.key for each in (await pgq.limit_keys(each.name)).keys)
+        for each in await pgq.limits()
+    }
+    assert len(keys["one"]) == len(keys["fair/shared"]) == 2
+    assert all(each.startswith("redacted-") for each in (*keys["one"], *keys["fair/shared"]))
+    assert keys["tenant"] == ["plain"]
+    assert not set(keys["one"]) & set(keys["fair/shared"])
+    [line, _] = (await pgq.limit_keys("order/work")).keys
+    assert line.key.startswith("redacted-")
+    for table in ("gate", "blocked", "gate_pass", "limit_rule", "note", "window_lane"):
+        assert SECRET not in str(await db.fetch(f"select * from pgqueue.{table}"))
+    assert SECRET not in await db.fetchval("select template::text from pgqueue.schedule")
+    async with client_of(status_app(pgq, authorize=allow)) as client:
+        for path in ("/limits/one", "/limits/order/work", "/dashboard/limits/show?name=one", "/jobs"):
+            response = await client.get(path)
+            assert (response.status_code, SECRET in response.text) == (200, False)
+    assert SECRET not in caplog.text

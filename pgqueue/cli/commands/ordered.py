@@ -8,7 +8,9 @@ import typer
 
 from pgqueue.cli.output import plain, print_json, print_table, say, table
 from pgqueue.cli.parameters import Actor, App, AsJson, Dsn, Limit, Note, Schema, call, user
-from pgqueue.model.figures import count, moment
+from pgqueue.model.figures import capped, count, moment
+from pgqueue.model.limits import MOST_OF_KEY
+from pgqueue.model.measures import Count
 from pgqueue.model.ordered_documents import ordered_document, stopped_document
 
 Group = Annotated[str, typer.Argument(metavar="GROUP", help="Name of the ordered group.")]
@@ -20,7 +22,10 @@ ordered = typer.Typer(no_args_is_help=True, help="List ordered groups, and have 
 def list_groups(
     app: App = None, dsn: Dsn = None, schema: Schema = "pgqueue", as_json: AsJson = False
 ) -> None:
-    """List ordered groups by name: how many jobs wait, and how many keys stand still."""
+    """List ordered groups by name: how many jobs wait, and how many keys stand still.
+
+    `~` marks numbers that were too large to count.
+    """
     found = call(app, dsn, schema, lambda pgq: pgq.ordered_groups())
     if as_json:
         print_json({"groups": [ordered_document(each) for each in found]})
@@ -30,7 +35,14 @@ def list_groups(
         table(
             ["group", "on dead", *numbers],
             [
-                [each.name, each.on_dead, count(each.waiting), count(each.stopped), count(each.halted)]
+                [
+                    each.name,
+                    each.on_dead,
+                    *(
+                        count(Count(number, each.is_exact))
+                        for number in (each.waiting, each.stopped, each.halted)
+                    ),
+                ]
                 for each in found
             ],
             numbers=numbers,
@@ -63,7 +75,7 @@ def list_stopped(
                     each.status or "deleted",
                     each.reason or "",
                     moment(each.stopped_at),
-                    count(each.waiting),
+                    capped(each.waiting, MOST_OF_KEY),
                     "when resumed" if each.is_halted else "after redrive or discard",
                 ]
                 for each in found

@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from pgqueue.model.limits import MOST_OF_KEY, LimitUse
 from pgqueue.model.measures import Count
+from pgqueue.model.ordering import OrderedGroup
 from pgqueue.model.rates import Rate
 from pgqueue.web.pages.forms import number_in, read_form, reason_in
 from pgqueue.web.pages.page import Pages, base_of
@@ -160,7 +161,8 @@ class LimitPages:
             section="limits",
             is_top=False,
             events="/events",
-            groups=await self._pgq.ordered_groups(),
+            groups=[(each, _group_counts(each)) for each in await self._pgq.ordered_groups()],
+            most=MOST_OF_KEY,
             stopped=stopped,
             visible=visible,
             is_cut=len(stopped) == STOPPED,
@@ -192,4 +194,12 @@ def _counts(limit: LimitUse) -> dict[str, Count]:
     return {
         "in_use": Count(limit.in_use, limit.is_exact),
         "waiting": Count(limit.waiting, limit.is_exact),
+    }
+
+
+def _group_counts(group: OrderedGroup) -> dict[str, Count]:
+    return {
+        "waiting": Count(group.waiting, group.is_exact),
+        "stopped": Count(group.stopped, group.is_exact),
+        "halted": Count(group.halted, group.is_exact),
     }
