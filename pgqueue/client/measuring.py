@@ -139,13 +139,14 @@ def _measure(
     in_queue = {each.queue: each.jobs for each in estimates if each.lane is None}
 
     def count(what: str) -> Count:
-        return _total(
+        in_lanes = (
             _count(getattr(lane, what), lane.cap, in_lane.get((what, lane.lane), 0)) for lane in lanes
         )
+        return sum(in_lanes, Count(0))
 
     ready = count("ready")
     # A prefetched job is leased, and can still run anywhere: it is pending.
-    pending = Count(ready.value + sum(lane.prefetched for lane in lanes), ready.is_exact)
+    pending = ready + sum(lane.prefetched for lane in lanes)
     waits, runs = _totals(each.waits for each in done), _totals(each.runs for each in done)
     # A time without statistics counts as one in which nothing happened.
     known = max(LEAST, seconds)
@@ -176,11 +177,6 @@ def _measure(
 
 def _count(counted: int, cap: int, estimate: int) -> Count:
     return Count(counted) if counted < cap else Count(max(counted, estimate), is_exact=False)
-
-
-def _total(counts: Iterable[Count]) -> Count:
-    values = list(counts)
-    return Count(sum(each.value for each in values), all(each.is_exact for each in values))
 
 
 def _finished(done: Done) -> int:

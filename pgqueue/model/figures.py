@@ -17,13 +17,11 @@ _LONG: Final = 3650 * 86_400.0
 """Seconds above which the exact number of days is of no use to anyone."""
 
 
-def count(number: Count | int) -> str:
-    """Return how many there are: "1,234", or "~1.2 M" for an estimate."""
-    if isinstance(number, int):
-        return f"{number:,}"
-    if number.is_exact:
-        return f"{number.value:,}"
-    return f"~{short(number.value)}"
+def count(number: int) -> str:
+    """Return how many there are: "1,234", or "~1.2 M" for a Count that is an estimate."""
+    if isinstance(number, Count) and not number.is_exact:
+        return f"~{short(number)}"
+    return f"{number:,}"
 
 
 def capped(number: int, cap: int) -> str:

@@ -5,18 +5,56 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from uuid import UUID
 
 from pgqueue.model.progress import Progress
 
 
-class Count(NamedTuple):
-    """A number of jobs. Counting stops at a cap, so that it does not cost more as a queue grows."""
+class Count(int):
+    """A number of jobs. Counting stops at a cap, so that it does not cost more as a queue grows.
 
-    value: int
-    is_exact: bool = True
-    """If not, `value` is an estimate."""
+    It adds and compares like the int that it is. A sum with an estimate is an estimate; an estimate and an
+    exact count are not equal, for what shows them shows the difference.
+    """
+
+    is_exact: bool
+    """If not, the number is an estimate."""
+
+    def __new__(cls, value: int, is_exact: bool = True) -> Self:  # as it is read
+        """Return *value* as a count."""
+        counted = super().__new__(cls, value)
+        counted.is_exact = is_exact
+        return counted
+
+    @property
+    def value(self) -> int:
+        """The number, as a plain int."""
+        return int(self)
+
+    def __add__(self, other: int, /) -> Count:
+        """Return the sum; it is exact if both are."""
+        if not isinstance(other, int):
+            return NotImplemented
+        return Count(int(self) + int(other), self.is_exact and getattr(other, "is_exact", True))
+
+    __radd__ = __add__
+
+    def __eq__(self, other: object, /) -> bool:
+        """Compare with a number; with a count, also whether both are exact."""
+        if isinstance(other, Count) and self.is_exact is not other.is_exact:
+            return False
+        return int(self) == other
+
+    def __ne__(self, other: object, /) -> bool:
+        """Compare as `==` does: int has a comparison of its own."""
+        return not self == other
+
+    __hash__ = int.__hash__
+    __str__ = int.__repr__
+
+    def __repr__(self) -> str:
+        return f"Count({int(self)}{'' if self.is_exact else ', is_exact=False'})"
 
 
 class Percentiles(NamedTuple):

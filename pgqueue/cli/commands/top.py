@@ -28,7 +28,7 @@ from pgqueue.cli.parameters import App, AsJson, Dsn, Schema, call
 from pgqueue.database.outages import PASSING_ERRORS
 from pgqueue.model.documents import queue_document, worker_document
 from pgqueue.model.figures import count, duration, rate
-from pgqueue.model.measures import Count, QueueMeasure, WorkerMeasure
+from pgqueue.model.measures import QueueMeasure, WorkerMeasure
 from pgqueue.processes.supervisor import on_signals
 
 JOBS = 100
@@ -187,7 +187,7 @@ def _short_queue_table(queues: Sequence[QueueMeasure]) -> Table:
             [
                 f"{each.queue} (paused)" if each.is_paused else each.queue,
                 count(each.pending),
-                count(_sum(each.scheduled, each.retrying, each.blocked)),
+                count(each.scheduled + each.retrying + each.blocked),
                 count(each.running),
                 count(each.failed),
                 known(duration, each.oldest_age),
@@ -201,10 +201,6 @@ def _short_queue_table(queues: Sequence[QueueMeasure]) -> Table:
         one_line=True,
         shorten_first=True,
     )
-
-
-def _sum(*counts: Count) -> Count:
-    return Count(sum(each.value for each in counts), all(each.is_exact for each in counts))
 
 
 def _more(hidden: int, what: str) -> Text:

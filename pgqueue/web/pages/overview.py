@@ -14,7 +14,6 @@ from starlette.routing import Route
 from pgqueue.model.measures import Count, Period, QueueMeasure, WorkerMeasure
 from pgqueue.web.pages import charts
 from pgqueue.web.pages.page import Pages
-from pgqueue.web.pages.queues import together
 
 SPAN: Final = 3600.0
 POINTS: Final = 60
@@ -48,14 +47,14 @@ def sum_up(queues: Sequence[QueueMeasure], workers: Sequence[WorkerMeasure]) -> 
     """Return the totals."""
 
     def total(count_of: Callable[[QueueMeasure], Count]) -> Count:
-        return together(*map(count_of, queues))
+        return sum(map(count_of, queues), Count(0))
 
     return Totals(
         pending=total(attrgetter("pending")),
         running=total(attrgetter("running")),
         scheduled=total(attrgetter("scheduled")),
         retrying=total(attrgetter("retrying")),
-        all_scheduled=together(total(attrgetter("scheduled")), total(attrgetter("retrying"))),
+        all_scheduled=total(attrgetter("scheduled")) + total(attrgetter("retrying")),
         blocked=total(attrgetter("blocked")),
         failed=total(attrgetter("failed")),
         enqueued_rate=sum(queue.enqueued_rate for queue in queues),

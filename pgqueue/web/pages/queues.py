@@ -39,16 +39,11 @@ def pieces(queue: QueueMeasure) -> list[Piece]:
     counts: list[Count] = [getattr(queue, state) for state in STATES]
     drawn = charts.shares([each.value for each in counts], width=100)
     # A job that waits for a retry is scheduled, too.
-    scheduled = together(queue.scheduled, queue.retrying)
+    scheduled = queue.scheduled + queue.retrying
     listed = [
         scheduled if state == "scheduled" else count for state, count in zip(STATES, counts, strict=True)
     ]
     return [Piece(*each) for each in zip(STATES, counts, drawn, listed, strict=True)]
-
-
-def together(*counts: Count) -> Count:
-    """Return the sum of *counts*."""
-    return Count(sum(each.value for each in counts), all(each.is_exact for each in counts))
 
 
 @dataclass(frozen=True, slots=True)
