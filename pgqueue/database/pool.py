@@ -37,7 +37,7 @@ from pgqueue.database.outages import (
 )
 from pgqueue.database.patience import Reminder, Tries
 from pgqueue.database.resolving import resolve_apart
-from pgqueue.database.times import read_far_times
+from pgqueue.database.types import know_types
 from pgqueue.errors import (
     ConfigurationError,
     DatabaseUnavailableError,
@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
 
     Pool = asyncpg.Pool[asyncpg.Record]
+    _BasePool = Pool
+else:
+    _BasePool = asyncpg.Pool
 
 logger = logging.getLogger("pgqueue.database")
 
@@ -68,6 +71,11 @@ WORKER_TIMEOUT: Final = 60.0
 POOLED_PATIENCE: Final = 5.0
 """The same behind a pooler, where the server cannot be asked whether it is at work, and at first: the limit
 doubles with each statement that it ends, so that a batch that needs longer gets it."""
+
+POOL_QUERIES: Final = 50_000
+"""Statements after which a connection of the callers' pool is replaced, as asyncpg's own pools do."""
+POOL_IDLE: Final = 300.0
+"""Seconds after which a connection of that pool is closed if nobody needs it. One stays."""
 
 PARAMETER_ERRORS: Final = (
     asyncpg.UndefinedObjectError,
@@ -163,12 +171,16 @@ class Database:
                     self.is_pooled = self._dsn.is_pooled or backend != probe.get_server_pid()
                 finally:
                     await probe.close()
-                self._pool = await asyncpg.create_pool(
+                self._pool = await _CallersPool(
                     min_size=1,
                     max_size=self._max_connections,
-                    init=read_far_times,
+                    max_queries=POOL_QUERIES,
+                    max_inactive_connection_lifetime=POOL_IDLE,
+                    init=know_types,
                     reset=_keep_session,
                     connect=self._connect,
+                    loop=self._loop,
+                    record_class=asyncpg.Record,
                     **self._arguments(durable=True, command_timeout=CALLER_TIMEOUT),
                 )
         except CONNECT_ERRORS as error:
@@ -415,7 +427,7 @@ class Database:
             # Of a statement it would mean something else: a right that is missing, a value.
             raise unavailable(error, time.monotonic() - began_at) from error
         try:
-            await read_far_times(connection)
+            await know_types(connection)
         except BaseException:
             connection.terminate()
             raise
@@ -635,6 +647,19 @@ class _Kept:
     async def close(self) -> None:
         """Close the connection, if there is one."""
         await self._link.close()
+
+
+class _CallersPool(_BasePool):
+    """A pool that opens a connection for whoever asks for one, and none by itself.
+
+    asyncpg's own replaces the last connection as soon as it is lost, and logs a traceback for each try at a
+    server that is away.
+    """
+
+    __slots__ = ()
+
+    def _schedule_min_size_maintenance(self) -> None:
+        pass
 
 
 async def _close(pool: Pool) -> None:

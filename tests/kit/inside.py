@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+from pgqueue.database.connection import OwnConnection
 from pgqueue.database.sql import ROOT
 from pgqueue.workflows.compile import compile_canvas, compile_parts
 from pgqueue.workflows.reading import WorkflowReader
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     import asyncpg
     import httpx
+    import pytest
 
     from pgqueue import PgQueue, Worker
     from pgqueue.background.notifications import Signals
@@ -72,6 +74,19 @@ def cut_sockets(pgq: PgQueue) -> None:
     for connection in [*connections, kept]:
         if connection is not None and not connection.is_closed():
             connection._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+
+def note_asked_types(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Return a list of what pgqueue's connections ask their servers about types, from now on."""
+    asked: list[object] = []
+    ask: Any = OwnConnection._introspect_types  # type: ignore[attr-defined]  # the stubs leave it out
+
+    async def note(connection: OwnConnection, oids: object, limit: float | None) -> object:
+        asked.append(oids)
+        return await ask(connection, oids, limit)
+
+    monkeypatch.setattr(OwnConnection, "_introspect_types", note)
+    return asked
 
 
 def signals(pgq: PgQueue) -> Signals:

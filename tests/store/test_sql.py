@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from kit import inside
 from kit.waiting import eventually
 
-from pgqueue import JobNotFoundError, PgQueue, RefusedByDatabaseError
+from pgqueue import JobContext, JobNotFoundError, PgQueue, RefusedByDatabaseError, group
 from pgqueue.database import migrations
 from pgqueue.database.failing import statement_of
 from pgqueue.database.script import statements_of
@@ -26,6 +27,12 @@ FILES = sorted(SQL.glob("*/*.sql"))
 STATEMENTS = {
     path.stem: path.read_text(encoding="utf-8") for path in FILES if path.parent.name != "migrations"
 }
+
+
+@pytest.fixture
+def types_asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What pgqueue's connections ask the server about types, from now on."""
+    return inside.note_asked_types(monkeypatch)
 
 
 def code_of(text: str) -> str:
@@ -61,6 +68,42 @@ async def test_every_statement_can_be_prepared(empty_dsn: str, schema: str) -> N
                 await connection.prepare(part)
     finally:
         await connection.close()
+
+
+@pytest.mark.contract("F10")
+async def test_a_new_connection_asks_for_no_type_of_any_statement(
+    pgq: PgQueue, types_asked: list[object]
+) -> None:
+    connection = await inside.database(pgq).connect(durable=True)
+
+    try:
+        for name, sql in load_statements("pgqueue").items():
+            if name not in SCRIPTS:
+                await connection.prepare(sql)
+                assert not types_asked, name
+        # What is not known is asked for: the list is a list of accidents.
+        await connection.prepare("select $1::pg_catalog.inet[]")
+        assert types_asked
+    finally:
+        await connection.close()
+
+
+@pytest.mark.contract("F10")
+async def test_no_call_and_no_worker_asks_for_types(pgq: PgQueue, types_asked: list[object]) -> None:
+    @pgq.task(name="work", max_retries=1, default_retry_delay=0)
+    async def work(ctx: JobContext) -> None:
+        await ctx.step("one", asyncio.sleep, 0)
+        if ctx.attempt == 1:
+            raise RuntimeError
+
+    async with pgq.worker(poll_interval=0.1):
+        jobs = [*await pgq.enqueue_many([pgq.signature("work")] * 3), await work.enqueue()]
+        for job in jobs:
+            await job.result(timeout=10)
+        flow = await pgq.enqueue_workflow(group(pgq.signature("work"), pgq.signature("work")))
+        await flow.result(timeout=10)
+
+    assert types_asked == []
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
