@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 LOOK_AFTER: Final = 2.0
 """Seconds after which one looks whether a migration waits for a lock, and between two such looks."""
+LOOK_AGAIN_AFTER: Final = 0.1
+"""Seconds after which one looks once more, if it did not wait."""
 REMIND_AFTER: Final = 30.0
 """Seconds between two log lines that say for whose."""
 
@@ -51,6 +53,10 @@ async def with_lock_limit(
     try:
         while not (await asyncio.wait((task,), timeout=LOOK_AFTER))[0]:
             blockers = await _find_blockers(pid, connect, schema)
+            if not blockers:
+                # It lets others go on now and then, and then waits again.
+                await asyncio.sleep(LOOK_AGAIN_AFTER)
+                blockers = await _find_blockers(pid, connect, schema)
             if not blockers:
                 blocked_since = None
                 continue

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import cycle
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import asyncpg
 
 from pgqueue.database import settings
-from pgqueue.database.objects import made_by
+from pgqueue.database.objects import locked_by, made_by
 from pgqueue.database.script import statements_of
 from pgqueue.database.sql import Migration, load_migrations, load_statements
 from pgqueue.database.visibility import missing_schema, warn_if_hidden
@@ -29,7 +31,11 @@ def pending_sql(schema: str, applied: int) -> str:
     if not missing:
         return ""
     sql = load_statements(schema)
-    steps = [settings.begin_script(), f"{sql['make_migration_table'].rstrip()};"]
+    steps = [
+        settings.begin_script(),
+        *_lock_tables(schema, applied),
+        f"{sql['make_migration_table'].rstrip()};",
+    ]
     for migration in missing:
         values = (str(migration.version), f"'{migration.name}'", str(migration.works_with))
         record = sql["record_migration"].rstrip()
@@ -60,12 +66,39 @@ async def migrate(connection: Connection, schema: str) -> list[Migration]:
         await connection.execute(sql["make_migration_table"])
         applied, _ = await _read_version(connection, sql["read_version"])
         missing = _pending(schema, applied)
+        for statement in _lock_tables(schema, applied):
+            await _take_locks(connection, statement)
         for migration in missing:
             await _apply(connection, migration)
             await connection.execute(
                 sql["record_migration"], migration.version, migration.name, migration.works_with
             )
     return missing
+
+
+def _lock_tables(schema: str, applied: int) -> list[str]:
+    """Return the statement that locks what the missing migrations will lock; none: they lock nothing."""
+    before = made_by(each for each in load_migrations(schema) if each.version <= applied)
+    names = locked_by(_pending(schema, applied), before)
+    return [f"lock table {', '.join(f'{schema}.{name}' for name in names)};"] if names else []
+
+
+async def _take_locks(connection: Connection, statement: str) -> None:
+    """Take all locks before anything is changed, and let go of those there are when one is not to be had.
+
+    Workers at work have locked some tables and want others. Whoever takes the same locks one at a time, with
+    what was changed in between, ends in a deadlock with them, and the server ends the migration each time.
+    """
+    for patience in cycle(LOCK_PATIENCE):
+        try:
+            async with connection.transaction():
+                await connection.execute(f"set local lock_timeout = {patience * 1000:.0f};{statement}")
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            # Those who wait behind it go on meanwhile.
+            await asyncio.sleep(LOCK_PAUSE)
+        else:
+            await connection.execute("set local lock_timeout = 0")
+            return
 
 
 async def _apply(connection: Connection, migration: Migration) -> None:
@@ -128,6 +161,12 @@ async def applied_version(connection: Connection, schema: str) -> int:
     version, _ = await _read_version(connection, load_statements(schema)["read_version"])
     return version
 
+
+LOCK_PATIENCE: Final = (0.1, 0.2, 0.4, 0.8, 0.8, 0.8, 1.6)
+"""Seconds to wait for each lock, try by try. Only the longest is beyond `deadlock_timeout`: then the server
+ends an autovacuum that is in the way, but in a deadlock it may end the statement of a worker or a caller."""
+LOCK_PAUSE: Final = 0.05
+"""Seconds without a lock, in which those who have waited for it go on."""
 
 NOT_FOR_WORKERS: Final = frozenset({"job_default", "ended_session", "web_secret"})
 """Tables that a worker does not touch; those that hold jobs it reaches by `job`."""

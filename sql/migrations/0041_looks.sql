@@ -38,7 +38,7 @@ begin
              '                               - extract(epoch from state.at)::double precision) as seconds,\n'
              '                   state.at > clock.seen_at as was_set_back, clock.seen_at\n'
              '            from (select clock_timestamp() as seen_at) as clock\n'),
-            (E'state.let as old_let, since.was_set_back,\n', E'state.let as old_let, since.was_set_back, since.seen_at, since.seconds,\n'),
+            (E'since.was_set_back,\n', E'since.was_set_back, since.seen_at, since.seconds,\n'),
             (E'else 0 end), clock_timestamp(),\n', E'else 0 end), outcome.seen_at,\n'),
             (E'            else 0.2\n', E'            else 0.1\n'),
             (E'            where given.id <> all(array(select note.node_id from pgqueue.note where note.id = any(mine) and note.kind = ''gate''))\n',

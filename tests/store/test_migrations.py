@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -10,8 +11,10 @@ import anyio
 import asyncpg
 import pytest
 from kit.hostile import ADD_COLUMNS
+from kit.waiting import eventually
 
 from pgqueue import JobStatus, PgQueue, RefusedByDatabaseError, SchemaError
+from pgqueue.database import migrations
 from pgqueue.database.sql import load_migrations
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ PARTITIONS = """
     select relname::text from pg_class join pg_inherits on inhrelid = pg_class.oid
     where inhparent = 'pgqueue.job'::regclass order by 1
 """
+AT_WORK = ("lane", "job", "ready", "running", "scheduled", "blocked", "attempt", "lease", "dead_letter")
+"""Tables that workers use in many orders."""
 MIGRATE = """
 import asyncio, sys
 from pgqueue import PgQueue
@@ -105,6 +110,38 @@ async def test_a_migration_that_fails_leaves_nothing_behind(empty_dsn: str) -> N
     assert await connection.fetchval("select to_regclass('pgqueue.job')") is None
     assert await connection.fetchval("select to_regclass('pgqueue.migration')") is None
     await connection.close()
+
+
+@pytest.mark.contract("F14")
+@pytest.mark.parametrize("version", [7, 27])
+async def test_a_migration_makes_no_deadlock_with_sessions_that_are_at_work(
+    empty_dsn: str, version: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as until_then:
+        until_then.setattr(migrations, "load_migrations", lambda schema: load_migrations(schema)[:version])
+        await PgQueue(empty_dsn).migrate()
+    # Each has locked a table, and wants the others once the migration waits for one of them: whatever the
+    # order in which that takes its locks, it has some and wants others, as they do.
+    sessions = [await asyncpg.connect(empty_dsn) for _ in AT_WORK]
+    for session, table in zip(sessions, AT_WORK, strict=True):
+        await session.execute(f"begin; select from pgqueue.{table} limit 1")
+    admin = await asyncpg.connect(empty_dsn)
+    migrating = asyncio.ensure_future(PgQueue(empty_dsn).migrate())
+
+    async def waits() -> bool:
+        return bool(await admin.fetchval("select exists (select from pg_locks where not granted)"))
+
+    async def work(session: Connection) -> None:
+        for table in AT_WORK:
+            await session.execute(f"select from pgqueue.{table} limit 1")
+        await session.execute("commit")
+
+    await eventually(waits)
+    await asyncio.gather(*map(work, sessions))
+
+    assert [migration.version for migration in await migrating] == VERSIONS[version:]
+    for session in (*sessions, admin):
+        await session.close()
 
 
 async def test_pending_migrations_are_the_sql_that_would_run(empty_dsn: str) -> None:
