@@ -67,9 +67,11 @@ if os.environ.get("PGQUEUE_TEST_LOOP") == "uvloop":
 LONG_FILES = frozenset(
     f"test_{name}.py"
     for name in (
-        "api_as_described", "blocked_loop", "browser", "cli", "demo", "examples", "kill", "leases",
-        "metrics_processes", "metrics_prometheus", "migrations", "packaging", "plans", "pooler", "processes",
-        "restart", "streams", "stress", "tutorial",
+        "api_as_described", "blocked_loop", "browser", "cli", "crowded", "dead_connections", "demo",
+        "examples", "gates", "hosts", "kill", "leases", "limits_lost_workers", "lists", "lost_sessions",
+        "mass_redrive", "metrics_processes", "metrics_prometheus", "migrations", "order_model", "packaging",
+        "plans", "pooler", "processes", "refused_logins", "restart", "standby", "streams", "stress",
+        "supervisor", "synchronous_standby", "tutorial", "waited_out", "worker",
     )
 )  # fmt: skip
 """Files whose few tests take long: they start processes and servers, or fill large tables."""
@@ -105,11 +107,26 @@ BEYOND_CORE = frozenset(
 """The longest tests in these files: load, large tables and time, whatever the server."""
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no file without tests of the core, or about handlers, where these are asked for.
+
+    To import all the others takes longer than many of the tests.
+    """
+    mark = config.option.markexpr
+    if collection_path.suffix != ".py" or mark not in {"core", "handlers"}:
+        return None
+    is_core = mark == "core" and collection_path.name in CORE_FILES
+    return True if not is_core and f"mark.{mark}" not in collection_path.read_text(encoding="utf-8") else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the core. Have long files run first, then those of many: none is left for the end."""
+    """Mark the core, and what is the same on any server. Have long files run first, then those of many."""
     for item in items:
         if item.path.name in CORE_FILES and item.name.partition("[")[0] not in BEYOND_CORE:
             item.add_marker(pytest.mark.core)
+        if item.path.name in LONG_FILES and "databases" not in getattr(item, "fixturenames", ()):
+            # It has servers of its own, which are embedded ones always, or none.
+            item.add_marker(pytest.mark.any_server)
     tests = Counter(item.path.name for item in items)
     items.sort(key=lambda item: (item.path.name not in LONG_FILES, -tests[item.path.name]))
 
