@@ -175,7 +175,7 @@ class EnqueueInterface(JobInterface):
         batch = intake.batch
         self._tell(batch, time.monotonic() - started_at, is_committed=connection is None)
         with collector_paused(len(batch.ids)):
-            if batch.is_plain:
+            if batch.has_parts:
                 return [
                     JobHandle(self, job_id, definition)
                     for job_id, definition in zip(batch.ids, intake.definitions, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -288,9 +288,19 @@ class Batch:
         return {template.lane for jobs in (self.ready, self.timed) for template in jobs.templates}
 
     @property
-    def is_plain(self) -> bool:
+    def has_parts(self) -> bool:
         """Whether its jobs can run now, have fresh ids and no keys: then they can be written in any parts."""
-        return not (self.timed.ids or self.chosen or self.keyed or self.gates)
+        return not (self.timed.ids or self.chosen or self.keyed)
+
+    def split(self, jobs: NewJobs, others: Collection[UUID] = ()) -> tuple[NewJobs, NewJobs]:
+        """Return those of *jobs* that have limits and are not among *others*, and the rest of them."""
+        gates = self.gates
+        if not gates:
+            return NewJobs(), jobs
+        if len(gates) == len(self.ids) and not others:
+            return jobs, NewJobs()
+        limited = {job_id for job_id in jobs.ids if job_id in gates and job_id not in others}
+        return jobs.without([job_id for job_id in jobs.ids if job_id not in limited]), jobs.without(limited)
 
     @property
     def is_in_order(self) -> bool:
@@ -303,7 +313,7 @@ class Batch:
     def is_one_statement(self) -> bool:
         """Whether one statement writes it all: the usual case, which needs no transaction around it."""
         documents = self.ready.documents
-        if not self.is_plain or not documents:
+        if not self.has_parts or len(self.gates) not in (0, len(documents)) or not documents:
             return False
         return len(documents) == 1 or (len(documents) <= CHUNK and sum(map(len, documents)) <= CHUNK_LENGTH)
 

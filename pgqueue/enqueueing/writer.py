@@ -42,7 +42,7 @@ from pgqueue.events.observers import Observers
 from pgqueue.flow.backpressure import Depth, Depths
 from pgqueue.flow.limits import Limit
 from pgqueue.flow.ordering import Ordered
-from pgqueue.store import NewJobs, Store, Template
+from pgqueue.store import LimitedJobs, NewJobs, Store, Template
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -54,6 +54,9 @@ In turn with enqueues that are not overlapped, both processors free: calls of 10
 the rate. Parts of 250 brought calls of 1,000 to 1.1 to 1.2 times theirs, and cost calls of 100,000 up to a
 quarter; where another program kept one of two processors busy, they cost calls of 1,000 a tenth and more.
 """
+
+ATTENDED: Final = 1000
+"""Gates that an enqueue attends to itself: the first of a call with more keys, and so it ends soon."""
 
 _RETRIED: Final = (
     *CONNECTION_ERRORS,
@@ -120,7 +123,7 @@ class Writer:
         """Write what *intake* has and has yet to take. See PgQueue.enqueue_many for what it raises."""
         batch = intake.batch
         intake.take(PART)
-        if connection is not None or self._depths.is_limited or not batch.is_plain:
+        if connection is not None or self._depths.is_limited or not batch.has_parts:
             intake.take_all()
         if connection is None:
             await self.lanes.learn(batch.lanes)
@@ -220,11 +223,13 @@ class Writer:
             self._signals.publish(f"ready {lane}")
 
     async def attend(self, notes: Sequence[int]) -> None:
-        """Let jobs through their limits. If that fails, workers are told to."""
+        """Let jobs through their limits; of very many, workers are told to. So they are if it fails."""
         try:
             while notes:
+                if len(notes) > ATTENDED:
+                    self._signals.publish("attend")
                 async with self._database.writer() as connection:
-                    attended = await self._store.attend(connection, notes, 1000)
+                    attended = await self._store.attend(connection, notes[:ATTENDED], ATTENDED)
                     if attended.cancelled and self._observers.want(JobsCancelled):
                         jobs = await self._store.read_jobs(connection, attended.cancelled)
                         for event in cancelled_by_reason(jobs.values()):
@@ -259,7 +264,11 @@ class Writer:
                 intake.take_all()
                 await self.lanes.learn(batch.lanes)
         if batch.is_one_statement:
-            await self._store.enqueue(connection, batch.ready)
+            if batch.gates:
+                jobs = self._store.limited_jobs(batch.ready, batch.gates)
+                batch.notes = await self._store.enqueue_limited(connection, jobs)
+            else:
+                await self._store.enqueue(connection, batch.ready)
         else:
             await self._write_transaction(connection, batch, key_wait)
 
@@ -268,18 +277,35 @@ class Writer:
 
         Raises _NotPlainError where a call is taken that cannot be written like that, and what refuses a call.
         """
-        batch, written = intake.batch, 0
-        while True:
-            taken = len(batch.ready.ids)
-            part = batch.ready.slice(written, taken)
-            written = taken
-            if intake.is_whole:
-                await self._write_ready(connection, part)
-                return
-            await while_sending(self._write_ready(connection, part), partial(intake.take, PART))
-            if not batch.is_plain:
+        batch, written = intake.batch, len(intake.batch.ready.ids)
+        part, batch.notes = self._part(batch, batch.ready), []
+
+        def take_more() -> None:
+            nonlocal part
+            intake.take(PART)
+            part = self._part(batch, batch.ready.slice(written, len(batch.ready.ids)))
+
+        while not intake.is_whole:
+            await while_sending(self._write_part(connection, batch, part), take_more)
+            written = len(batch.ready.ids)
+            if not batch.has_parts:
                 raise _NotPlainError
             await self.lanes.learn(batch.lanes)
+            await self.declare(batch.limits)
+        await self._write_part(connection, batch, part)
+
+    def _part(self, batch: Batch, jobs: NewJobs) -> tuple[NewJobs, list[LimitedJobs]]:
+        """Return those of *jobs* that have no limits, and the rest as they are sent."""
+        limited, plain = batch.split(jobs)
+        return plain, [self._store.limited_jobs(each, batch.gates) for each in chunks(limited)]
+
+    async def _write_part(
+        self, connection: Connection, batch: Batch, part: tuple[NewJobs, list[LimitedJobs]]
+    ) -> None:
+        plain, limited = part
+        await self._write_ready(connection, plain)
+        for each in limited:
+            batch.notes += await self._store.enqueue_limited(connection, each)
 
     async def _write_ready(self, connection: Connection, jobs: NewJobs) -> None:
         for each in chunks(jobs):
@@ -356,15 +382,12 @@ class Writer:
             settlement = await batch.settle_keys(self._store, connection)
             follows = settlement.follows
             ready, timed = ready.without(settlement.holders), timed.without(settlement.holders)
-        limited = NewJobs()
-        if batch.gates:
-            direct = batch.gates.keys() - follows.keys() if batch.is_in_order else set()
-            limited = ready.without([job_id for job_id in ready.ids if job_id not in direct])
-            ready = ready.without(direct)
-        await self._write_ready(connection, ready)
+        limited, plain = batch.split(ready, follows) if batch.is_in_order else (NewJobs(), ready)
+        await self._write_ready(connection, plain)
         batch.notes = []
         for jobs in chunks(limited):
-            batch.notes += await self._store.enqueue_limited(connection, jobs, batch.gates)
+            given = self._store.limited_jobs(jobs, batch.gates)
+            batch.notes += await self._store.enqueue_limited(connection, given)
         batch.due.clear()
         for jobs in chunks(timed):
             due = await self._store.schedule(connection, jobs)
@@ -373,7 +396,7 @@ class Writer:
         if follows:
             await self._store.block_on(connection, follows)
         if batch.gates:
-            later = {*ready.ids, *timed.ids}
+            later = {*plain.ids, *timed.ids}
             # In the order of the calls, which is that of groups.
             gates = {job_id: gates for job_id, gates in batch.gates.items() if job_id in later}
             if gates:

@@ -10,7 +10,7 @@ from pgqueue.store.claim import ClaimStatements
 from pgqueue.store.dead_letters import DeadLetterStatements
 from pgqueue.store.durable import DurableStatements, Sent, Wait
 from pgqueue.store.end import EndStatements
-from pgqueue.store.enqueue import EnqueueStatements
+from pgqueue.store.enqueue import EnqueueStatements, LimitedJobs
 from pgqueue.store.graph import Barrier, Callback, Edge, Graph, NewJob, Node
 from pgqueue.store.jobs import JobStatements, job_of
 from pgqueue.store.lease import LeaseStatements
@@ -90,6 +90,7 @@ __all__ = [
     "KeyRow",
     "Lane",
     "LaneCounts",
+    "LimitedJobs",
     "ListedRow",
     "NewJob",
     "NewJobs",

@@ -38,6 +38,12 @@ def id_list(ids: Iterable[UUID | str]) -> str:
     return f"{{{','.join(map(str, ids))}}}"
 
 
+def text_array(texts: Iterable[str]) -> str:
+    """Return *texts* as one string, {"TEXT","TEXT",...}."""
+    quoted = (each.replace("\\", r"\\").replace('"', r"\"") for each in texts)
+    return '{"' + '","'.join(quoted) + '"}'
+
+
 def interval(seconds: float | None) -> timedelta | None:
     """Return *seconds* as a duration for PostgreSQL; None stays None."""
     return None if seconds is None else timedelta(seconds=seconds)

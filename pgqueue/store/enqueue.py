@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -12,7 +13,7 @@ from uuid import UUID
 from pgqueue.model.checks import MAX_INTEGER
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.rates import Rate
-from pgqueue.store.base import Statements, id_list, used
+from pgqueue.store.base import Statements, id_list, text_array, used
 from pgqueue.store.values import (
     Hold,
     KeyHolder,
@@ -26,6 +27,8 @@ from pgqueue.store.values import (
 
 Gate = tuple[str, str]
 """The name of a limit, and a key."""
+LimitedJobs = tuple[Any, ...]
+"""Jobs with limits, as they are sent."""
 NO_GATES: Final[Mapping[UUID, Iterable[Gate]]] = {}
 
 if TYPE_CHECKING:
@@ -63,21 +66,22 @@ class EnqueueStatements(Statements):
             template.key,
         )
 
-    async def enqueue_limited(
-        self, connection: Connection, jobs: NewJobs, gates: Mapping[UUID, tuple[Gate, ...]]
-    ) -> list[int]:
-        """Write *jobs* with limits, given as names and keys; return what is to be attended to."""
+    def limited_jobs(self, jobs: NewJobs, gates: Mapping[UUID, tuple[Gate, ...]]) -> LimitedJobs:
+        """Return *jobs* with limits, given as names and keys, as `enqueue_limited` sends them."""
         # Each combination once: what is made of it costs the server as much as the job.
         combinations: dict[tuple[Gate, ...], int] = {}
         numbers = [combinations.setdefault(gates[job_id], len(combinations) + 1) for job_id in jobs.ids]
-        notes: list[int] = json.loads(
-            await connection.fetchval(
-                self._sql["enqueue_limited"],
-                *self._new_jobs(jobs),
-                json.dumps([list(chain.from_iterable(each)) for each in combinations]),
-                f"{{{','.join(map(str, numbers))}}}" if len(combinations) > 1 else None,
-            )
+        return (
+            *self._new_jobs(jobs),
+            json.dumps([text_array(chain.from_iterable(each)) for each in combinations]),
+            f"{{{','.join(map(str, numbers))}}}" if len(combinations) > 1 else None,
+            # The server would take twice as long.
+            f"{{{','.join(_gate_id(*each[0]) for each in combinations)}}}",
         )
+
+    async def enqueue_limited(self, connection: Connection, jobs: LimitedJobs) -> list[int]:
+        """Write *jobs*; return what is to be attended to."""
+        notes: list[int] = json.loads(await connection.fetchval(self._sql["enqueue_limited"], *jobs))
         return notes
 
     async def schedule(self, connection: Connection, jobs: NewJobs) -> dict[UUID, int]:
@@ -264,6 +268,11 @@ class EnqueueStatements(Statements):
             used([template.key for template in templates]),
             used([None if template.lane_id is None else str(template.lane_id) for template in templates]),
         )
+
+
+def _gate_id(name: str, key: str) -> str:
+    """Return the id of a gate as `pgqueue.key_id` makes it."""
+    return hashlib.sha256(f"{name}\0{key}".encode()).hexdigest()[:32]
 
 
 def _time(at: datetime | None) -> str | None:

@@ -1,8 +1,10 @@
 -- enqueue_limited: add jobs with ids $1 and arguments $2, each from the template numbered $3 of those with queues $4,
 -- priorities $5, tasks $6, expiries at $7 or after $8, options $9, headers $10, tags $11, keys $12 and lanes $13, as
--- `enqueue` does, and with the limits numbered $15 of those in the JSON array $14, names and keys in turn.
+-- `enqueue` does, and with the limits numbered $15 (null: all the first) of those in the JSON array $14, whose first gates
+-- are $16.
 --
--- They wait, blocked, for the first of these; in an ordered group in the order in which they are given.
+-- Limits are written as PostgreSQL writes an array of names and keys in turn; gates are named as key_id names them. The
+-- jobs wait, blocked, for the first of their limits, in the order in which they are given.
 --
 -- Returns the notes that are to be attended to, as JSON.
 
@@ -25,42 +27,36 @@ with template as materialized (
     left join pgqueue.lane
         on lane.queue = given.queue and lane.priority = given.priority and lane.task = '' and lane.removed_at is null
 ),
--- Not in the next one: its list would be made anew for each use.
-listed as materialized (
-    select array(select pg_catalog.json_array_elements_text(each.pairs)) as gates, each.number
-    from pg_catalog.json_array_elements($14::text::json) with ordinality as each (pairs, number)
-),
 combination as materialized (
-    select gates, number, pgqueue.key_id(gates[1], gates[2]) as gate,
-           pg_catalog.starts_with(gates[1], 'order/') as is_ordered,
-           case when pg_catalog.cardinality(gates) = 2 then true end as single
-    from listed
+    select given.gates::text[] as gates, given.gate, given.number
+    from rows from (
+             pg_catalog.json_array_elements_text($14::text::json), pg_catalog.unnest($16::text::uuid[])
+         ) with ordinality
+         as given (gates, gate, number)
 ),
 given as materialized (
-    select call.id, call.arguments, call.number, combination.gates, combination.gate, combination.single,
-           case when combination.is_ordered then pg_catalog.nextval('pgqueue.position') end as turn
+    select call.id, call.arguments, template.lane, template.task, template.expires_at, template.options, template.headers,
+           template.tags, template.key, combination.gates, combination.gate,
+           case when pg_catalog.cardinality(combination.gates) = 2 then true end as single,
+           pg_catalog.starts_with(combination.gates[1], 'order/') as is_ordered,
+           pg_catalog.nextval('pgqueue.position') as turn
     from rows from (
              pg_catalog.unnest($1::text::uuid[]), pg_catalog.json_array_elements($2::text::json),
              pg_catalog.unnest($3::text::integer[]), pg_catalog.unnest($15::text::integer[])
          ) with ordinality as call (id, arguments, number, combination, place)
+    join template on template.number = coalesce(call.number, 1)
     join combination on combination.number = coalesce(call.combination, 1)
     order by call.place
 ),
 added as (
     insert into pgqueue.job (id, lane, task, arguments, expires_at, options, headers, tags, key, hooks, gates, turn)
-    select given.id, template.lane, template.task, given.arguments, template.expires_at,
-           template.options, template.headers, template.tags, template.key,
-           case when given.turn is null then 4 else 36 end, given.gates, given.turn
+    select id, lane, task, arguments, expires_at, options, headers, tags, key,
+           case when is_ordered then 36 else 4 end, gates, case when is_ordered then turn end
     from given
-    join template on template.number = coalesce(given.number, 1)
 ),
 waiting as (
     insert into pgqueue.blocked (job_id, lane, gated, gate, turn, single)
-    select given.id, template.lane, true, given.gate,
-           case when given.turn is null then pg_catalog.nextval('pgqueue.position') else given.turn end, given.single
-    from given
-    join template on template.number = coalesce(given.number, 1)
-    order by given.id
+    select id, lane, true, gate, turn, single from given
     returning gate, lane, turn
 ),
 fresh as (

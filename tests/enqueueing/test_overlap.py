@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -23,8 +23,34 @@ PART = 250
 COUNT = "select count(*) from pgqueue.jobs"
 IS_WRITING = (
     "select exists (select from pg_stat_activity "
-    "where query like '-- enqueue:%' and pid <> pg_backend_pid() and state <> 'idle')"
+    "where query ~ '^-- enqueue(_limited)?:' and pid <> pg_backend_pid() and state <> 'idle')"
 )
+Works = list[Task[[int], int]]
+
+
+def declare_limited(pgq: PgQueue) -> Works:
+    @pgq.task(limits=[pgq.limit("each", slots=1).by("number"), pgq.limit("all", slots=3)])
+    async def limited(number: int) -> int:
+        return number
+
+    return [limited]
+
+
+def declare_ordered(pgq: PgQueue) -> Works:
+    @pgq.task(ordered_by=lambda number: number % 3)
+    async def ordered(number: int) -> int:
+        return number
+
+    return [ordered]
+
+
+WORKS: dict[str, Callable[[PgQueue], Works]] = {
+    "plain": lambda pgq: [declare_work(pgq)],
+    "limited": declare_limited,
+    "ordered": declare_ordered,
+    "mixed": lambda pgq: [declare_work(pgq), *declare_limited(pgq), *declare_ordered(pgq)],
+}
+"""Tasks by what their jobs wait for. What is mixed comes in turn."""
 
 
 @pytest.fixture(autouse=True)
@@ -51,33 +77,48 @@ async def until_writing(dsn: str) -> None:
         await connection.close()
 
 
-@pytest.mark.parametrize("count", [2, PART - 1, PART, PART + 1, 1000, 1001, 3500])
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [
+        *(("plain", count) for count in (2, PART - 1, PART, PART + 1, 1000, 1001, 3500)),
+        *((kind, count) for kind in ("limited", "ordered", "mixed") for count in (PART, PART + 1, 1001)),
+    ],
+)
 async def test_a_call_of_any_size_makes_each_job_once_and_in_order(
-    pgq: PgQueue, db: Connection, count: int
+    pgq: PgQueue, db: Connection, kind: str, count: int
 ) -> None:
-    work = declare_work(pgq)
+    works = WORKS[kind](pgq)
 
-    jobs = await pgq.enqueue_many(work.s(number) for number in range(count))
+    jobs = await pgq.enqueue_many(works[number % len(works)].s(number) for number in range(count))
 
     stored = await db.fetch(
         "select id, (arguments->>'number')::integer as number from pgqueue.jobs order by id"
     )
     assert [(row["id"], row["number"]) for row in stored] == [(job.id, at) for at, job in enumerate(jobs)]
     assert all(job.created for job in jobs)
-    assert await db.fetchval("select count(*) from pgqueue.ready") == count
+    waiting = await db.fetch("select gates[1] as rule from pgqueue.job join pgqueue.blocked on job_id = id")
+    assert await db.fetchval("select count(*) from pgqueue.ready") + len(waiting) == count
+    assert {row["rule"] for row in waiting} <= {"each", "order/ordered"}
+    turns = await db.fetch("select turn from pgqueue.job where turn is not null order by id")
+    assert [row["turn"] for row in turns] == sorted({row["turn"] for row in turns})
+    assert len(turns) == (
+        0 if kind in ("plain", "limited") else len(range(len(works) - 1, count, len(works)))
+    )
 
 
+@pytest.mark.parametrize("kind", WORKS)
 async def test_the_server_writes_one_part_while_the_next_is_taken(
-    pgq: PgQueue, dsn: str, elsewhere: BlockingPortal
+    pgq: PgQueue, dsn: str, elsewhere: BlockingPortal, kind: str
 ) -> None:
-    work = declare_work(pgq)
+    works = WORKS[kind](pgq)
+    await pgq.enqueue_many(work.s(0) for work in works)
 
     def calls() -> Iterator[Signature[int]]:
         for number in range(2 * PART):
             if number == PART:
                 # The loop of the PgQueue is held here: what the server has by now, it was sent before.
                 elsewhere.call(until_writing, dsn)
-            yield work.s(number)
+            yield works[number % len(works)].s(number)
 
     jobs = await pgq.enqueue_many(calls())
 
@@ -129,6 +170,8 @@ async def test_a_later_part_may_have_ids_keys_times_and_new_queues(pgq: PgQueue,
     calls[700] = work.options(idempotency_key="held", idempotency_fingerprint=False)
     calls[1100] = work.options(delay=3600)
     calls[1400] = work.options(queue="another")
+    [calls[200]] = declare_limited(pgq)
+    [calls[900]] = declare_ordered(pgq)
 
     jobs = await pgq.enqueue_many(task.s(number) for number, task in enumerate(calls))
 
@@ -137,6 +180,23 @@ async def test_a_later_part_may_have_ids_keys_times_and_new_queues(pgq: PgQueue,
     assert await jobs[1100].status() is JobStatus.SCHEDULED
     assert (await jobs[1400].refresh()).queue == "another"
     assert await db.fetchval(COUNT) == 1500
+
+
+async def test_the_limits_of_each_part_are_declared(pgq: PgQueue, db: Connection) -> None:
+    works = [declare_work(pgq)]
+    for slots in (1, 2, 3):
+
+        @pgq.task(name=f"work {slots}", limits=[pgq.limit(f"limit {slots}", slots=slots)])
+        async def work(number: int) -> int:
+            return number
+
+        works.append(work)
+
+    await pgq.enqueue_many(works[number // PART].s(number) for number in range(4 * PART))
+
+    rules = await db.fetch("select name, slots from pgqueue.limit_rule order by name")
+    assert [(row["name"], row["slots"]) for row in rules] == [(f"limit {n}", n) for n in (1, 2, 3)]
+    assert await db.fetchval("select count(*) from pgqueue.ready") == PART + 1 + 2 + 3
 
 
 async def test_a_new_queue_in_each_part_is_made(pgq: PgQueue, db: Connection) -> None:
@@ -152,12 +212,14 @@ async def test_a_new_queue_in_each_part_is_made(pgq: PgQueue, db: Connection) ->
 
 @pytest.mark.contract("P1.5")
 @pytest.mark.parametrize("cut_at", [b"COMMIT", b"BEGIN", b"notanumber"])
+@pytest.mark.parametrize("is_limited", [False, True])
 async def test_a_large_call_whose_line_is_cut_makes_each_job_once(
-    dsn: str, db: Connection, cut_at: bytes
+    dsn: str, db: Connection, cut_at: bytes, *, is_limited: bool
 ) -> None:
     async with line_to(dsn) as (line, near), PgQueue(near, connect_options={"ssl": False}) as pgq:
+        limits = [pgq.limit("each", slots=1).by("text")] if is_limited else []
 
-        @pgq.task
+        @pgq.task(limits=limits)
         async def work(text: str) -> None: ...
 
         await work.enqueue("warm")

@@ -19,10 +19,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from kit import inside
 from kit.faults import Ghost, ghost
-from kit.waiting import eventually
+from kit.waiting import eventually, holds
 
 from pgqueue import InvalidOptionError, JobContext, Limit, PgQueue, chain, group
 from pgqueue.cli.commands.jobs import describe_state
+from pgqueue.enqueueing import writer
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, Retried, Suspended
@@ -216,6 +217,38 @@ async def test_what_jobs_add_and_start_and_what_schedules_make_keeps_to_limits(
         await pgq.schedules.create("derived", derived.s(), every=3600, tick_argument="at")
 
 
+HOSTILE_KEYS = (
+    "", " ", "NULL", "null", '"', "\\", '\\"', "{", "}", "{}", ",", "a,b", '","', "'", "$1", "é", "雪", "😀",
+    "\x01", "\n", "\u2028", "\x7f", "order/x", "a/b", "%s", "::text", 'x"y\\', "k" * 512,
+)  # fmt: skip
+
+
+@pytest.mark.contract("P3.13")
+@pytest.mark.parametrize("count", [1, len(HOSTILE_KEYS)])
+async def test_keys_of_any_text_are_stored_as_they_are_and_wait_at_the_gate_that_the_database_names(
+    pgq: PgQueue, db: Connection, count: int
+) -> None:
+    @pgq.task(limits=[pgq.limit('"\\{}, é', slots=1).by("key")])
+    async def limited(key: str) -> None: ...
+
+    @pgq.task(ordered_by="key")
+    async def ordered(key: str) -> None: ...
+
+    keys = HOSTILE_KEYS[-count:]
+    for work, rule in ((limited, '"\\{}, é'), (ordered, "order/ordered")):
+        # Of two with one key, the second one waits.
+        await pgq.enqueue_many(work.s(key) for key in (*keys, *keys))
+
+        waiting = await db.fetch(
+            "select job.gates, blocked.gate = pgqueue.key_id(job.gates[1], job.gates[2]) as is_its "
+            "from pgqueue.job join pgqueue.blocked on blocked.job_id = job.id where job.task = $1 "
+            "order by job.id",
+            work.name,
+        )
+        assert [tuple(row["gates"]) for row in waiting] == [(rule, key) for key in keys]
+        assert all(row["is_its"] for row in waiting)
+
+
 @pytest.mark.contract("P3.13")
 async def test_workers_are_told_of_limited_jobs_that_a_callers_transaction_commits(
     pgq: PgQueue, db: Connection, one: Limit
@@ -235,6 +268,26 @@ async def test_workers_are_told_of_limited_jobs_that_a_callers_transaction_commi
             await call
         while "attend" not in heard:
             await listener.execute("select")
+    await listener.close()
+
+
+@pytest.mark.contract("P3.13")
+async def test_workers_are_told_of_the_keys_that_a_call_does_not_attend_to_itself(
+    pgq: PgQueue, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "ATTENDED", 5)
+
+    @pgq.task(limits=[pgq.limit("each", slots=1).by("key")])
+    async def work(key: int) -> None: ...
+
+    heard: list[object] = []
+    listener = await inside.database(pgq).connect(durable=False)
+    await listener.add_listener("pgqueue", lambda *said: heard.append(said[-1]))
+
+    await pgq.enqueue_many(map(work.s, range(12)))
+
+    assert await db.fetchval("select count(*) from pgqueue.ready") == 5
+    await eventually(lambda: holds("attend" in heard))
     await listener.close()
 
 
