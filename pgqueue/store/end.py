@@ -33,7 +33,7 @@ class EndStatements(Statements):
         """Record successes; return the ids of the recorded ones. *results*: JSON, or None to store none.
 
         To *settled* is added, here and below, what is to be done for jobs that wait for these. Without it,
-        the upkeep finds that within a second.
+        the upkeep finds that within a second, and no limit is held here: the transaction may go on for long.
         """
         names = list(map(str, ids))
         row = await connection.fetchrow(
@@ -44,6 +44,7 @@ class EndStatements(Statements):
             worker,
             min(names, default=None),
             max(names, default=None),
+            settled is not None,
         )
         assert row is not None
         _add(settled, row)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pgqueue.events.kinds import JobMoved
 from pgqueue.model.jobs import JobStatus
@@ -182,7 +182,7 @@ class WorkflowStatements(Statements):
         self, connection: Connection, limit: int, without: Iterable[int], within: float
     ) -> list[tuple[int, float]]:
         """Return up to *limit* notes, except *without*, that are due *within* so many seconds, and when."""
-        rows = await connection.fetch(self._sql["find_notes"], limit, list(without), within)
+        rows = await connection.fetch(self._sql["find_notes"], limit, list(without), within, uuid4())
         return [(row["id"], row["due"]) for row in rows]
 
     async def attend(self, connection: Connection, notes: Sequence[int] | None, most: int) -> Attended:

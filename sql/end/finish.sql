@@ -5,7 +5,8 @@
 -- once, because parsing a hundred ids for each use cost a sixth of the statement. The bounds let the server skip
 -- the partitions of other days, which saves another fifth.
 -- Returns the jobs that this lease still held: how many, and which ones unless it is all of them. The others were
--- fenced off and stay as they are. What waits for their ends is settled. Every table is reached by `= any(batch)`: see claim.
+-- fenced off and stay as they are. What waits for their ends is settled; if $7, what they held of limits goes on in the
+-- same transaction, which has to end with this. Every table is reached by `= any(batch)`: see claim.
 
 with batch as materialized (
     select $2::text::uuid[] as ids
@@ -35,6 +36,8 @@ finished as (
 )
 select count(*) as count,
        case when count(hooks) > 0
-            then pgqueue.settle(array_agg(id) filter (where hooks is not null), bit_or(hooks)) end::text as settled,
+            then case when $7
+                 then pgqueue.settle_and_hand_over(array_agg(id) filter (where hooks is not null), bit_or(hooks))
+                 else pgqueue.settle(array_agg(id) filter (where hooks is not null), bit_or(hooks)) end end::text as settled,
        case when count(*) < cardinality((select ids from batch)) then array_agg(id) end as ids
 from finished

@@ -27,7 +27,7 @@ from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, PutAside, Restarted, Retried, Suspended
 from pgqueue.options.retention import Retention
-from pgqueue.store.values import Underway
+from pgqueue.store.values import Settled, Underway
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -111,7 +111,7 @@ class House:
         """Have all jobs end, one after another."""
         holder, db, connection = self.holder, self.db, self.holder.connection
         await db.execute("select pgqueue.set_paused('queue', 'default', false)")
-        for _ in range(30):
+        for number in range(30):
             await connection.execute("update pgqueue.scheduled set scheduled_at = now()")
             await holder.store.promote(connection, 100)
             await connection.execute("update pgqueue.blocked set wake_at = now() where waits is not null")
@@ -124,7 +124,9 @@ class House:
             await connection.execute(
                 "update pgqueue.running set started_at = now(), lease_id = $1", holder.lease_id
             )
-            await holder.store.finish(connection, holder.lease_id, holder.name, running, None)
+            # By hand-over, or by notes alone.
+            settled = Settled() if number % 2 else None
+            await holder.store.finish(connection, holder.lease_id, holder.name, running, None, settled)
             await self.attend()
             if not await db.fetchval("select count(*) from pgqueue.job where status is null"):
                 break
@@ -255,6 +257,13 @@ async def finish(house: House, ids: Sequence[UUID]) -> None:
     await house.holder.claim()
     holder = house.holder
     await holder.store.finish(holder.connection, holder.lease_id, holder.name, ids, None)
+
+
+@door("settle_and_hand_over", "hand_over", "hand_lines_over")
+async def finish_and_let_the_next_ones_through(house: House, ids: Sequence[UUID]) -> None:
+    await house.holder.claim()
+    holder = house.holder
+    await holder.store.finish(holder.connection, holder.lease_id, holder.name, ids, None, Settled())
 
 
 @door("claim_one", keeps=True)
@@ -899,7 +908,7 @@ async def test_every_statement_and_function_that_moves_jobs_is_one_of_these_door
     moving = {row["name"] for row in functions if row["text"] and MOVES.search(row["text"])}
     moving |= statements_that_move_jobs().keys()
 
-    assert {"finish", "settle", "unblock", "wait_for", "attend_gates"} <= moving
+    assert {"finish", "settle", "unblock", "wait_for", "attend_gates", "hand_over"} <= moving
     assert moving - DRIVEN - ENTRANCES == set()
 
 
