@@ -105,17 +105,18 @@ async def statuses(jobs: Iterable[JobHandle[object]]) -> list[JobStatus]:
 
 
 async def test_promoting_asks_for_its_turn_when_the_next_job_is_due(
-    pgq: PgQueue, tools: Tools, heard: Heard, db: Connection
+    pgq: PgQueue, tools: Tools, heard: Heard, db: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await enqueued(pgq, 1, delay=0.5)
+    monkeypatch.setattr(promoting, "TICK", 3600.0)
+    await enqueued(pgq, 1, delay=600)
     chore = Promoting(tools)
 
     before = await chore.run()
     await make_due(db)
     after = await chore.run()
 
-    assert 0 < before <= 0.5
-    assert after == TICK
+    assert 500 < before <= 600
+    assert after == 3600
     assert len(heard.ready) == 1
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from uuid import uuid4
 
 import anyio
 import httpx
 import pytest
+from kit.waiting import eventually, holds
 from kit.web_client import client_of
 from kit.web_routes import routes_of
 from starlette.applications import Starlette
@@ -168,19 +169,27 @@ def test_one_reader_cannot_take_all_places() -> None:
     assert taken == {"greedy": 4, "second": 2, "third": 1, "fourth": 1}
 
 
-async def test_a_reader_is_an_actor_or_an_address(pgq: PgQueue) -> None:
+async def test_a_reader_is_an_actor_or_an_address(pgq: PgQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     job = await pgq.enqueue_by_name("wait")
+    held: list[str] = []
+    hold = Capacity.hold
+
+    def note(capacity: Capacity, reader: str) -> AbstractContextManager[None]:
+        held.append(reader)
+        return hold(capacity, reader)
+
+    monkeypatch.setattr(Capacity, "hold", note)
 
     async def statuses(app: Starlette, headers: dict[str, str], address: str) -> list[int]:
         async with client_of(app, headers=headers, client=(address, 1)) as client:
             return [(await client.get(f"/jobs/{job.id}?wait=20")).status_code]
 
     async def while_others_wait(app: Starlette, greedy: list[tuple[str, str]], other: tuple[str, str]) -> int:
+        held.clear()
         async with anyio.create_task_group() as group:
             for user, address in greedy:
                 group.start_soon(statuses, app, {"X-User": user}, address)
-            await anyio.wait_all_tasks_blocked()
-            await anyio.sleep(0.2)
+            await eventually(lambda: holds(len(held) == 2))
             refused = await statuses(app, {"X-User": greedy[0][0]}, greedy[0][1])
             async with client_of(app, headers={"X-User": other[0]}, client=(other[1], 1)) as client:
                 answer: httpx.Response = await client.get(f"/jobs/{job.id}?wait=0.01")

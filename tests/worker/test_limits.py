@@ -465,11 +465,11 @@ async def test_a_cancelled_job_that_does_not_stop_is_given_up_after_the_grace(pg
 async def test_the_clock_starts_with_each_attempt(pgq: PgQueue, db: Connection) -> None:
     runs: list[float] = []
 
-    @pgq.task(timeout=0.4, max_retries=3, default_retry_delay=0.001)
+    @pgq.task(timeout=1.5, max_retries=3, default_retry_delay=0.001)
     async def work() -> str:
         runs.append(time.monotonic())
         # Together longer than the limit, each of them shorter.
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.4)
         if len(runs) < 4:
             raise ValueError
         return "done"

@@ -36,7 +36,7 @@ async def test_stop_claims_nothing_more_and_lets_running_attempts_finish(pgq: Pg
         late = await wait.options(priority=9).enqueue()
         go_on.set()
 
-    assert await first.result(timeout=1) == "done"
+    assert await first.result(timeout=60) == "done"
     assert [await second.status(), await late.status()] == [JobStatus.PENDING, JobStatus.PENDING]
 
 
