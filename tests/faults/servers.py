@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
-from kit.servers import CrashableServer, crashable_server
+from kit.servers import PROGRAMS, CrashableServer, crashable_server
 
 from pgqueue import PgQueue
 
@@ -108,13 +108,13 @@ class LaboratoryServer(CrashableServer):
 
 @asynccontextmanager
 async def laboratory_server(
-    settings: Mapping[str, str] | None = None, *, parent: Path | None = None
+    settings: Mapping[str, str] | None = None, *, parent: Path | None = None, programs: Path = PROGRAMS
 ) -> AsyncIterator[LaboratoryServer]:
     """Run a new server with these settings, ready for the program; its data, in *parent*, go in the end."""
     async with AsyncExitStack() as stack:
         # It makes the data with programs that it waits for.
-        made = await asyncio.to_thread(stack.enter_context, crashable_server(parent))
-        server = LaboratoryServer(made.data, made.dsn)
+        made = await asyncio.to_thread(stack.enter_context, crashable_server(parent, programs))
+        server = LaboratoryServer(made.data, made.dsn, programs)
         server.configure({**SETTINGS, **(settings or {})})
         await server.start()
         try:

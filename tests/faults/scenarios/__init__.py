@@ -11,6 +11,7 @@ from faults.scenarios import (
     connections,
     crash,
     disk,
+    failover,
     freeze,
     host,
     kill,
@@ -20,6 +21,7 @@ from faults.scenarios import (
     restart,
     silence,
     supervisor,
+    switchover,
 )
 
 Scenario = Callable[[Size], Awaitable[Report]]
@@ -33,6 +35,9 @@ SCENARIOS: dict[str, Scenario] = {
     "silence": silence.run,
     "login": login.run,
     "host": host.run,
+    "failover": failover.run,
+    "failover_asynchronous": failover.run_asynchronous,
+    "switchover": switchover.run,
     "disk": disk.run,
     "backends": backends.run,
     "connections": connections.run,
