@@ -46,8 +46,12 @@ class Sharing:
         one.
         """
         link = SharedLink(self._database, self, durable=durable, borrows=borrows)
-        self._links.append(link)
+        self.add(link)
         return link
+
+    def add(self, link: SharedLink) -> None:
+        """Have the others borrow the connection of *link*."""
+        self._links.append(link)
 
     @property
     def connected(self) -> list[SharedLink]:
@@ -159,12 +163,21 @@ class SharedLink(Link):
             await sharing.wait()
 
 
-class FirstLink(Link):
-    """A link that can borrow nothing; calls *make_room* when the server refuses its connection."""
+class FirstLink(SharedLink):
+    """A link that can borrow nothing; calls *make_room* when the server refuses its connection.
+
+    It can lend: see `beside`.
+    """
 
     def __init__(self, database: Database, make_room: Callable[[BaseException], object]) -> None:
-        super().__init__(database, durable=False)
+        sharing = Sharing(database)
+        super().__init__(database, sharing, durable=False, borrows=False)
+        sharing.add(self)
         self._make_room = make_room
+
+    def beside(self, *, durable: bool) -> Link:
+        """Return a link of the same event loop that borrows this one's connection where it gets none."""
+        return self._sharing.link(durable=durable)
 
     async def open(self) -> asyncpg.Connection[asyncpg.Record]:
         """See Link."""

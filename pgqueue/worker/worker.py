@@ -417,7 +417,9 @@ class Worker:
 
     async def _evacuate(self, attempt: RunningAttempt) -> None:
         """End what this worker holds: *attempt* blocks its loop. Runs in the thread of the lease keeper."""
-        await self._blocked_loop.evacuate(attempt, within=self._settings.lease_ttl)
+        await self._blocked_loop.evacuate(
+            attempt, self._keeper.link_beside(), within=self._settings.lease_ttl
+        )
         if self.recycle is not None:
             self.recycle()
         self._keeper.look()

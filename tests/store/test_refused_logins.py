@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ import anyio
 import asyncpg
 import pytest
 from kit import inside
+from kit.faults import attempt_reasons
 from kit.servers import CrashableServer, crashable_server
 from kit.waiting import eventually, holds
 
 from pgqueue import DatabaseUnavailableError, JobContext, PgQueue, PgQueueError
 
 CALLERS = 3
+ENDED = "select status is not null from pgqueue.job where id = $1"
 SESSIONS = "select count(*) from pg_stat_activity where usename = 'app'"
 END_THE_LEASE_KEEPERS = """
     select pg_terminate_backend(pid, 5000) from pg_locks
@@ -235,3 +238,42 @@ async def test_jobs_that_get_no_connection_wait_for_one_and_use_up_no_retries(
         assert await root.fetchval(SESSIONS) <= first + 1
         assert await root.fetch("select reason from pgqueue.attempt") == []
         await root.execute("alter role app connection limit -1")
+
+
+@pytest.mark.contract("F1", "P2.7")
+async def test_what_a_blocked_worker_holds_is_returned_where_the_server_refuses_another_login(
+    root: asyncpg.Connection[asyncpg.Record], server: CrashableServer
+) -> None:
+    settled: list[str] = []
+    neighbour_started = asyncio.Event()
+
+    async with PgQueue(app_dsn(server), connect_timeout=1) as pgq:
+
+        @pgq.task(timeout=1, max_retries=0)
+        async def block() -> None:
+            await neighbour_started.wait()
+            await root.execute(GATES["another password"].begin)
+            deadline = time.monotonic() + 30
+            while not settled and time.monotonic() < deadline:
+                time.sleep(0.01)  # noqa: ASYNC251  # what this test is about
+
+        @pgq.task
+        async def neighbour() -> None:
+            neighbour_started.set()
+            await asyncio.sleep(3600)
+
+        blocking, beside = await pgq.enqueue_many([block.s(), neighbour.s()])
+        async with pgq.worker(lease_ttl=10) as worker:
+
+            def note() -> None:
+                settled.append("settled")
+
+            worker.recycle = note
+            await eventually(lambda: holds(bool(settled)))
+            assert await holds_in(root, ENDED, blocking.id)
+            await root.execute(GATES["another password"].end)
+            reasons = await attempt_reasons(pgq, beside.id)
+            worker.release()
+
+    assert settled
+    assert reasons == ["released"]

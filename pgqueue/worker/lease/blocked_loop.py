@@ -63,10 +63,11 @@ class BlockedLoop:
         self._announcer = OutsideAnnouncer(announcer, asyncio.get_running_loop())
         self._worker = slots.worker
 
-    async def evacuate(self, blocking: RunningAttempt, *, within: float) -> None:
+    async def evacuate(self, blocking: RunningAttempt, link: Link, *, within: float) -> None:
         """End everything under the lease of *blocking*, which blocks the loop and is past its hard limit.
 
-        Gives up after *within* seconds: a lease that lasts no longer expires, and peers rescue what is left.
+        *link* is used for it, and closed. Gives up after *within* seconds: a lease that lasts no longer
+        expires, and peers rescue what is left.
         """
         logger.error(
             "job %s (%s), attempt %d: timed out: it blocked the event loop past its hard time limit; other "
@@ -80,17 +81,18 @@ class BlockedLoop:
         attempts, unwritten = list(self._slots.attempts), self._finisher.pending
         try:
             async with asyncio.timeout(within):
-                await self._end_all(blocking, attempts, unwritten)
+                await self._end_all(blocking, link, attempts, unwritten)
         except TimeoutError:
             logger.error("worker %s: the database is unavailable; its jobs count as lost", self._worker)
 
     async def _end_all(
         self,
         blocking: RunningAttempt,
+        link: Link,
         attempts: Iterable[RunningAttempt],
         unwritten: Iterable[RunningAttempt],
     ) -> None:
-        store, link = self._host.store, Link(self._host.database, durable=True)
+        store = self._host.store
         # Observers belong to the blocked loop, too.
         finisher = Finisher(
             store,

@@ -98,6 +98,7 @@ class LeaseKeeper:
         self._state = state
         self._slots = slots
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._link: FirstLink | None = None
         self._stopping: asyncio.Event | None = None
         self._dropped: asyncio.Event | None = None
         self._latest: UUID | None = None
@@ -151,6 +152,14 @@ class LeaseKeeper:
         """Renew now, in the keeper's thread: the lease may be gone."""
         self._on_dropped(None)
 
+    def link_beside(self) -> Link:
+        """Return a durable link for the keeper's thread, called there.
+
+        Where it gets no connection of its own, it borrows the keeper's.
+        """
+        assert self._link is not None
+        return self._link.beside(durable=True)
+
     def _stop(self) -> None:
         # Noted before looking for the thread's loop, as the thread looks here after making it: a worker
         # can be stopped before its thread has begun.
@@ -174,7 +183,7 @@ class LeaseKeeper:
                 worker_loop.call_soon_threadsafe(self._make_room, error)
 
         # Nothing can stand in for this connection.
-        link = FirstLink(self._database, make_room)
+        link = self._link = FirstLink(self._database, make_room)
         keeping = asyncio.ensure_future(self._keep_leases(link, worker_loop, watchdog))
         stopping = asyncio.ensure_future(self._stopping.wait())
         beside = asyncio.ensure_future(watchdog.run())
