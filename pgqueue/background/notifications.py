@@ -25,6 +25,7 @@ from pgqueue.database.outages import (
     AWAY_ERRORS,
     RECONNECT_PAUSES,
     is_of_notifications,
+    told,
 )
 from pgqueue.database.patience import Reminder
 from pgqueue.database.pool import Database, Link
@@ -154,10 +155,9 @@ class Signals:
                     failures += 1
                     logger.log(
                         self._waiting.level(),
-                        "notifications: waiting for the database (%s: %s); polling continues, "
+                        "notifications: waiting for the database (%s); polling continues, "
                         "next attempt in %g s",
-                        type(error).__name__,
-                        error,
+                        told(error),
                         pause,
                     )
                     await anyio.sleep(pause)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import asyncpg
@@ -67,6 +68,10 @@ ANY_REFUSAL: Final = (*PASSING_ERRORS, asyncpg.PostgresError)
 
 _ABOUT_VALUES: Final = frozenset({"21", "22", "23", "54", "XX"})
 """The classes of SQLSTATE that are about values: cardinality, data, constraints, limits, damaged rows."""
+
+
+_CLOSED: Final = re.compile(r"connection (?:is|was|has been) (?:closed|released)")
+"""How the driver says, in the middle of whatever it does, that there is no connection any more."""
 
 
 def is_away(error: BaseException) -> bool:
@@ -144,7 +149,24 @@ def unavailable(
     """Return the error to raise when *error* made the database unavailable, *seconds* after it was asked."""
     if isinstance(error, DatabaseUnavailableError):
         error = error.__cause__ or error
-    return DatabaseUnavailableError(_explain(error, seconds), may_have_happened=may_have_happened)
+    message = _explain(error, seconds)
+    if may_have_happened:
+        message += "; if this call changes something, that may have been done"
+    return DatabaseUnavailableError(message, may_have_happened=may_have_happened)
+
+
+def told(error: BaseException) -> str:
+    """Return *error* as a message tells of it: its kind, and the first line of what it says.
+
+    Some of the driver's say nothing, and others name what it was just doing instead of what happened.
+    """
+    if isinstance(error, TimeoutError):
+        said = str(error) or "no answer in time"
+    elif isinstance(error, asyncpg.InterfaceError) and _CLOSED.search(str(error)):
+        return "the connection was lost"
+    else:
+        said = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def _explain(error: BaseException, seconds: float) -> str:
@@ -159,7 +181,7 @@ def _explain(error: BaseException, seconds: float) -> str:
             "check that it is running and that the DSN is correct"
         )
     return (
-        f"the database is unavailable, after {seconds:.1f} s: {type(error).__name__}: {error}; "
+        f"the database is unavailable, after {seconds:.1f} s: {told(error)}; "
         "check that it is running and that the DSN is correct"
     )
 
@@ -168,13 +190,10 @@ def refused(error: asyncpg.PostgresError, seconds: float) -> PgQueueError:
     """Return the error to raise when a statement of pgqueue's own, for a caller, met *error*."""
     if isinstance(error, _OF_THE_SCHEMA):
         return SchemaError(
-            f"the schema is not what this pgqueue needs ({type(error).__name__}: {error}); it may have been "
+            f"the schema is not what this pgqueue needs ({told(error)}); it may have been "
             "dropped, renamed or restored in part: run `pgqueue migrate`, or restore it"
         )
     if isinstance(error, PASSING_ERRORS) or is_of_notifications(error):
         return unavailable(error, seconds, may_have_happened=may_have_happened(error))
     # The first line: details show the row, and with it what is to be redacted.
-    said = str(error).partition("\n")[0]
-    return RefusedByDatabaseError(
-        f"the database refused this call: {type(error).__name__}: {said}; nothing was changed"
-    )
+    return RefusedByDatabaseError(f"the database refused this call: {told(error)}; nothing was changed")

@@ -16,6 +16,7 @@ from pgqueue.database.outages import (
     RECONNECT_PAUSES,
     REMIND_AFTER,
     may_have_happened,
+    told,
     unavailable,
 )
 
@@ -89,10 +90,9 @@ async def persist(
             pause = next(pauses)
             logger.log(
                 reminder.level(),
-                "%s: waiting for the database (%s: %s); trying again every second",
+                "%s: waiting for the database (%s); trying again every second",
                 what,
-                type(error).__name__,
-                error,
+                told(error),
                 extra=log_fields(error),
             )
             await anyio.sleep(pause)

@@ -33,6 +33,7 @@ from pgqueue.database.outages import (
     is_of_a_value,
     may_have_happened,
     refused,
+    told,
     unavailable,
 )
 from pgqueue.database.patience import Reminder, Tries
@@ -370,9 +371,8 @@ class Database:
             raise self.refusal(error, time.monotonic()) from error
         logger.log(
             self._reminder.level(),
-            "no connection for ctx.transaction() (%s: %s); its jobs wait for one",
-            type(error).__name__,
-            error,
+            "no connection for ctx.transaction() (%s); its jobs wait for one",
+            told(error),
         )
 
     async def note_session(self, connection: PoolConnectionProxy[asyncpg.Record]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from pgqueue.database.failing import log_fields, statement_of
-from pgqueue.database.outages import is_about_values, is_away
+from pgqueue.database.outages import is_about_values, is_away, told
 from pgqueue.database.patience import Reminder
 from pgqueue.database.pool import Link
 from pgqueue.events.kinds import WorkErrorIsolated
@@ -139,11 +139,10 @@ class BrokenRows:
             level = self._reminder.level(logging.ERROR)
         logger.log(
             level,
-            "%s: row %s cannot be worked on (%s: %s); the others continue; trying it again in %g s",
+            "%s: row %s cannot be worked on (%s); the others continue; trying it again in %g s",
             self._doing,
             row,
-            type(error).__name__,
-            error,
+            told(error),
             pause,
             extra=log_fields(error),
         )
@@ -172,12 +171,11 @@ class BrokenRows:
             self._announcer.committed(ended=[job_id])
             self._announcer.failed([job_id])
         logger.error(
-            "%s: job %s %s (%s: %s); the others continue",
+            "%s: job %s %s (%s); the others continue",
             self._doing,
             job_id,
             "was set aside as failed" if is_failed else "was put right",
-            type(error).__name__,
-            error,
+            told(error),
             extra=log_fields(error),
         )
         ids = [job_id] if is_failed else []

@@ -25,7 +25,7 @@ from typing import Final
 from uuid import UUID
 
 from pgqueue.database.failing import log_fields, statement_of
-from pgqueue.database.outages import is_away
+from pgqueue.database.outages import is_away, told
 from pgqueue.events.kinds import StraysFound, WorkErrorIsolated
 from pgqueue.model.ids import new_id
 from pgqueue.model.job_error import JobError
@@ -170,11 +170,10 @@ class Placing(Chore):
             if is_away(error):
                 raise
             logger.error(  # what fails is a statement: its stack says nothing
-                "row %s fits nowhere (%s) and cannot be put right (%s: %s); the next pass tries again",
+                "row %s fits nowhere (%s) and cannot be put right (%s); the next pass tries again",
                 job_id,
                 kind,
-                type(error).__name__,
-                error,
+                told(error),
                 extra=log_fields(error),
             )
             self._tools.observers.emit(

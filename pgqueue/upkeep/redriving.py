@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from pgqueue.database.failing import log_fields, statement_of
-from pgqueue.database.outages import is_about_values, is_away
+from pgqueue.database.outages import is_about_values, is_away, told
 from pgqueue.events.kinds import JobMoved, JobsReopened, WorkErrorIsolated
 from pgqueue.upkeep.chore import TICK, Chore
 from pgqueue.upkeep.tools import Tools
@@ -73,13 +73,12 @@ class Redriving(Chore):
             if job_id is None:
                 await tools.store.end_redrive(connection, redrive_id)
         logger.error(
-            "mass redrive %s %s (%s: %s)",
+            "mass redrive %s %s (%s)",
             redrive_id,
             "was cancelled, because it cannot be carried on"
             if job_id is None
             else f"leaves job {job_id} out",
-            type(error).__name__,
-            error,
+            told(error),
             extra=log_fields(error),
         )
         tools.observers.emit(

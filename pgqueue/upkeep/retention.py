@@ -18,7 +18,7 @@ from uuid import UUID
 import anyio
 
 from pgqueue.database.failing import log_fields
-from pgqueue.database.outages import is_away
+from pgqueue.database.outages import is_away, told
 from pgqueue.database.pool import Link
 from pgqueue.model.ids import new_id
 from pgqueue.options.retention import DAY, Retention
@@ -137,10 +137,9 @@ class Purging(Chore):
                 if broken is None:
                     break
                 logger.error(
-                    "retention: job %s cannot be removed (%s: %s); the others continue",
+                    "retention: job %s cannot be removed (%s); the others continue",
                     broken,
-                    type(error).__name__,
-                    error,
+                    told(error),
                     extra=log_fields(error),
                 )
                 start, size = _behind(broken), STEP
@@ -159,10 +158,9 @@ class Purging(Chore):
             if is_away(error):
                 raise
             logger.error(  # what fails is a statement: its stack says nothing
-                "retention: partition %s cannot be dropped (%s: %s); removing its jobs one by one",
+                "retention: partition %s cannot be dropped (%s); removing its jobs one by one",
                 partition.name,
-                type(error).__name__,
-                error,
+                told(error),
                 extra=log_fields(error),
             )
             return False

@@ -19,7 +19,7 @@ from typing import Final
 import anyio
 
 from pgqueue.database.failing import log_fields, statement_of
-from pgqueue.database.outages import PASSING_ERRORS, RECONNECT_PAUSES, is_away
+from pgqueue.database.outages import PASSING_ERRORS, RECONNECT_PAUSES, is_away, told
 from pgqueue.database.patience import Reminder
 from pgqueue.events.kinds import WorkErrorIsolated
 from pgqueue.events.observers import Observers
@@ -168,9 +168,8 @@ class Rounds:
         self._outages += 1
         logger.log(
             self._reminder.level(),
-            "upkeep: the database is unavailable (%s: %s); trying again every second",
-            type(error).__name__,
-            error,
+            "upkeep: the database is unavailable (%s); trying again every second",
+            told(error),
             extra=log_fields(error),
         )
 
@@ -179,10 +178,9 @@ def _tell_failed(chore: Chore, error: BaseException, pause: float) -> None:
     is_passing = isinstance(error, PASSING_ERRORS)
     logger.log(
         chore.reminder.level(logging.WARNING if is_passing else logging.ERROR),
-        "upkeep: %s failed (%s: %s); trying again in %g s, other chores continue",
+        "upkeep: %s failed (%s); trying again in %g s, other chores continue",
         chore.name,
-        type(error).__name__,
-        error,
+        told(error),
         pause,
         extra=log_fields(error),
         # Once: later attempts would fill the log with the same traceback.

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
-import anyio
 import pytest
 from kit import inside
+from kit.cutting import CuttingProxy, cutting_proxy
 
 from pgqueue import DatabaseUnavailableError, JobNotFoundError, PgQueue, group
 
@@ -29,94 +26,10 @@ MOST = 60
 """Messages that no call sends."""
 
 
-class CuttingProxy:
-    """Stands before a server that goes away at the n-th message: before it was sent, or before the answer."""
-
-    def __init__(self, dsn: str, socket: str) -> None:
-        self.dsn = dsn
-        self._socket = socket
-        self.left: int | None = None
-        """Messages that still come by; None: all do."""
-        self.is_sent = False
-        """Whether the message at which it goes away reaches the server."""
-        self.is_away = False
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def go_away(self, after: int, *, is_sent: bool) -> None:
-        self.left, self.is_sent = after, is_sent
-
-    def come_back(self) -> bool:
-        """Come back; return whether it was away."""
-        was_away, self.left, self.is_away = self.is_away, None, False
-        return was_away
-
-    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def close(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.is_away:
-            writer.transport.abort()
-            return
-        from_server, to_server = await asyncio.open_unix_connection(self._socket)
-        try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._forth, reader, to_server, group.cancel_scope)
-                group.start_soon(self._back, from_server, writer, group.cancel_scope)
-        finally:
-            writer.transport.abort()
-            to_server.transport.abort()
-
-    async def _forth(
-        self, reader: asyncio.StreamReader, to_server: asyncio.StreamWriter, scope: anyio.CancelScope
-    ) -> None:
-        with suppress(OSError):
-            while data := await reader.read(65536):
-                if self.left is not None:
-                    self.left -= 1
-                    if self.left < 0:
-                        self.is_away = True
-                        if self.is_sent:
-                            to_server.write(data)
-                            # The server is at it, and nobody hears the answer.
-                            await asyncio.sleep(0.03)
-                        break
-                if self.is_away:
-                    break
-                to_server.write(data)
-        scope.cancel()
-
-    async def _back(
-        self, from_server: asyncio.StreamReader, writer: asyncio.StreamWriter, scope: anyio.CancelScope
-    ) -> None:
-        with suppress(OSError):
-            while (data := await from_server.read(65536)) and not self.is_away:
-                writer.write(data)
-        scope.cancel()
-
-
 @pytest.fixture
 async def proxy(pgq: PgQueue, dsn: str) -> AsyncIterator[CuttingProxy]:
-    parts = urlsplit(dsn)
-    upstream = dict(parse_qsl(parts.query)).get("host")
-    if upstream is None:
-        pytest.skip("the server listens at no socket")
-    with tempfile.TemporaryDirectory(prefix="pgqueue-cutting-") as folder:
-        away = CuttingProxy(
-            urlunsplit(parts._replace(query=f"host={quote(folder)}")), f"{upstream}/.s.PGSQL.5432"
-        )
-        server = await asyncio.start_unix_server(away.accept, Path(folder) / ".s.PGSQL.5432")
-        try:
-            yield away
-        finally:
-            server.close()
-            await away.close()
+    async with cutting_proxy(dsn) as away:
+        yield away
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from uuid import UUID
 import anyio
 
 from pgqueue.database.failing import log_fields, statement_of
-from pgqueue.database.outages import is_away
+from pgqueue.database.outages import is_away, told
 from pgqueue.database.patience import Reminder, persist
 from pgqueue.database.pool import Link
 from pgqueue.events.kinds import BatchSent, WorkErrorIsolated
@@ -140,9 +140,8 @@ class Claimer:
             pause = FAILURE_PAUSES[min(self._failures, len(FAILURE_PAUSES)) - 1]
             logger.log(
                 self._reminder.level(logging.ERROR),
-                "claiming failed (%s: %s); trying again in %g s, running jobs continue",
-                type(error).__name__,
-                error,
+                "claiming failed (%s); trying again in %g s, running jobs continue",
+                told(error),
                 pause,
                 extra=log_fields(error),
                 exc_info=error if self._failures == 1 else None,
@@ -296,9 +295,8 @@ class Claimer:
                 raise
             # One of the jobs, perhaps. If it was read back that failed, they are claimed.
             logger.warning(
-                "a claim failed (%s: %s); claiming job by job",
-                type(error).__name__,
-                error,
+                "a claim failed (%s); claiming job by job",
+                told(error),
                 extra=log_fields(error),
             )
             await self._returns.return_unknown(lease_id)

@@ -14,7 +14,7 @@ from typing import Final
 from uuid import uuid4
 
 from pgqueue.database.failing import log_fields, statement_of
-from pgqueue.database.outages import is_away
+from pgqueue.database.outages import is_away, told
 from pgqueue.database.patience import Reminder
 from pgqueue.database.pool import Link
 from pgqueue.events.kinds import WorkErrorIsolated
@@ -64,10 +64,9 @@ class Refilling:
             self._not_before = time.monotonic() + PAUSE
             logger.log(
                 self._reminder.level(logging.ERROR),
-                "%s failed (%s: %s); trying again in %g s, claims continue",
+                "%s failed (%s); trying again in %g s, claims continue",
                 DOING,
-                type(error).__name__,
-                error,
+                told(error),
                 PAUSE,
                 extra=log_fields(error),
             )

@@ -24,7 +24,7 @@ import anyio
 import asyncpg
 
 from pgqueue.background.log_writer import AsideLogger
-from pgqueue.database.outages import ANY_REFUSAL
+from pgqueue.database.outages import ANY_REFUSAL, told
 from pgqueue.database.patience import Reminder, persist
 from pgqueue.database.pool import Link
 from pgqueue.database.sharing import REFUSALS, FirstLink
@@ -276,10 +276,9 @@ class LeaseKeeper:
                     link.drop()
                 logger.log(
                     self._reminder.level(),
-                    "lease %s: the database is unavailable (%s: %s); %.1f s left to renew it",
+                    "lease %s: the database is unavailable (%s); %.1f s left to renew it",
                     lease_id,
-                    type(error).__name__,
-                    error,
+                    told(error),
                     max(0.0, deadline - time.monotonic()),
                 )
                 await asyncio.sleep(RETRY_PAUSE)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from pgqueue.database.failing import log_fields, statement_of
-from pgqueue.database.outages import is_away
+from pgqueue.database.outages import is_away, told
 from pgqueue.database.pool import Link
 from pgqueue.events.kinds import JobsCancelled, WorkErrorIsolated, cancelled_by_reason
 from pgqueue.events.observers import Observers
@@ -148,11 +148,10 @@ class Attender:
         pause = stuck.fail()
         logger.log(
             logging.ERROR if stuck.is_news else logging.DEBUG,
-            "%s: note %d cannot be attended to (%s: %s); the others continue; trying it again in %g s",
+            "%s: note %d cannot be attended to (%s); the others continue; trying it again in %g s",
             DOING,
             note,
-            type(error).__name__,
-            error,
+            told(error),
             pause,
             extra=log_fields(error),
         )

@@ -19,7 +19,7 @@ from uuid import UUID
 import anyio
 
 from pgqueue.database.failing import log_fields, statement_of
-from pgqueue.database.outages import AWAY_ERRORS, is_about_values
+from pgqueue.database.outages import AWAY_ERRORS, is_about_values, told
 from pgqueue.database.patience import Reminder, persist
 from pgqueue.database.pool import Link
 from pgqueue.events.kinds import AttemptsEnded, AttemptsFenced, BatchSent, WorkErrorIsolated
@@ -361,10 +361,9 @@ class Finisher:
         self._skip(attempt)
         logger.log(
             self._reminder.level(logging.ERROR),
-            "finishing: the outcome of job %s cannot be written (%s: %s); it is kept and tried again",
+            "finishing: the outcome of job %s cannot be written (%s); it is kept and tried again",
             attempt.claimed.id,
-            type(error).__name__,
-            error,
+            told(error),
             extra=log_fields(error),
         )
         self._observers.emit(
