@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import anyio
 import asyncpg
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -745,6 +746,7 @@ async def test_a_limit_holds_and_all_its_jobs_end_while_many_enqueue_end_and_att
     ]  # fmt: skip
 
     await asyncio.wait(tasks, timeout=SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    await eventually(lambda: holds(all(crowd.most[rule] > 0 for rule in world.allowed)))
     crowd.stopped.set()
     await asyncio.gather(*tasks)
 
@@ -772,7 +774,8 @@ async def test_at_most_as_many_jobs_of_a_key_and_of_a_queue_run_at_once_as_their
         for each in (tenant, "all"):
             running[each] += 1
             most[each] = max(most[each], running[each])
-        await asyncio.sleep(0.02)
+        with anyio.move_on_after(20):
+            await eventually(lambda: holds(most[tenant] == 2 and most["all"] == 3))
         running.subtract((tenant, "all"))
 
     await render.enqueue(0)

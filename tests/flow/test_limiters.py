@@ -315,13 +315,13 @@ async def test_outside_of_a_job_in_itself_and_of_another_pgqueue_it_is_an_error_
 
 
 async def test_tasks_of_one_handler_wait_for_each_other(pgq: PgQueue) -> None:
-    seen = Inside()
+    seen, pair = Inside(), asyncio.Barrier(2)
 
     @pgq.task
     async def work() -> None:
         async def one(number: int) -> None:
             async with pgq.concurrent("api", slots=2), seen.visit(number):
-                pass
+                await pair.wait()
 
         await asyncio.gather(*map(one, range(8)))
 

@@ -31,6 +31,8 @@ class Place:
     work: Any
     held: JobHandle[Any]
     waiting: JobHandle[Any]
+    leave: asyncio.Event
+    """Ends the job that lingers."""
 
 
 @pytest.fixture
@@ -54,14 +56,14 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
 
 @pytest.fixture
 async def place(pgq: PgQueue, db: Connection, looks: list[None]) -> AsyncIterator[Place]:
-    limit = pgq.limit("one", slots=1)
+    limit, leave = pgq.limit("one", slots=1), asyncio.Event()
 
     @pgq.task(limits=[limit])
     async def work(ctx: JobContext, what: str = "") -> str:
         if what == "wait":
             await ctx.wait_for_event("called", object)
         if what == "linger":
-            await asyncio.sleep(0.3)
+            await leave.wait()
         if what == "sleep":
             await ctx.sleep("nap", 0.5)
         if what == "retry" and ctx.attempt == 1:
@@ -81,7 +83,7 @@ async def place(pgq: PgQueue, db: Connection, looks: list[None]) -> AsyncIterato
         async with pgq.worker(queues=["default"]):
             await (await plain.enqueue()).result(timeout=20)
             await eventually(lambda: holds(len(looks) > 0 and inside.signals(pgq).is_listening))
-            yield Place(pgq, db, holder, limit, work, held, waiting)
+            yield Place(pgq, db, holder, limit, work, held, waiting, leave)
 
 
 Freeing = Callable[[Place], Awaitable[object]]
@@ -265,6 +267,7 @@ async def follow(place: Place) -> JobHandle[Any]:
     first = await keyed.enqueue("linger")
     await eventually(lambda: has_status(first, JobStatus.RUNNING))
     job: JobHandle[Any] = await keyed.enqueue()
+    place.leave.set()
     return job
 
 
