@@ -219,8 +219,13 @@ def needed_pgbouncer() -> str:
 
 
 @contextmanager
-def pgbouncer(program: str, dsn: str, port: int | None = None, sessions: int = POOL_SIZE) -> Iterator[str]:
-    """Run PgBouncer before the server of *dsn*, in transaction mode; yield the DSN that goes through it."""
+def pgbouncer(
+    program: str, dsn: str, port: int | None = None, sessions: int = POOL_SIZE, mode: str = "transaction"
+) -> Iterator[str]:
+    """Run PgBouncer before the server of *dsn*; yield the DSN that goes through it.
+
+    *mode*: in which it pools. In session mode, as many connections at once as there are *sessions*.
+    """
     server = urlsplit(dsn)
     with tempfile.TemporaryDirectory(prefix="pgqueue-bouncer-") as directory:
         port = port or free_port()
@@ -235,7 +240,7 @@ listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
 auth_type = any
-pool_mode = transaction
+pool_mode = {mode}
 default_pool_size = {sessions}
 # Consecutive transactions of a client land in different sessions, as on a busy day.
 server_round_robin = 1

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -25,6 +27,7 @@ from pgqueue import (
     JobStatus,
     PgQueue,
     Progress,
+    Rate,
     chord,
 )
 from pgqueue.events import AttemptsFenced
@@ -391,6 +394,66 @@ async def test_a_durable_function_sleeps_is_sent_events_and_waits_for_its_childr
         assert await pooled.signal(job.id, "go", 5, dedup_id="1")
         assert not await pooled.signal(job.id, "go", 6, dedup_id="1")
         assert await job.result(timeout=60) == [5, None, 7, 9]
+
+
+@pytest.mark.contract("P5.10", "P8.3", "P8.4", "P8.6", "P8.10")
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+async def test_limiters_order_fair_shares_rates_and_schedules_hold(dsn: str, mode: str) -> None:
+    inside, most, started, entered = 0, 0, defaultdict[str, list[int]](list), 0
+    sessions = POOL_SIZE if mode == "transaction" else 40
+    with pgbouncer(needed_pgbouncer(), dsn, sessions=sessions, mode=mode) as pooled:
+        async with PgQueue(pooled) as pgq:
+            pgq.queue("shared", fair_by="tenant", window=1)
+
+            @pgq.task(max_retries=1, default_retry_delay=0.01)
+            async def hold(number: int) -> None:
+                nonlocal inside, most, entered
+                async with pgq.mutex("ledger"):
+                    inside += 1
+                    most = max(most, inside)
+                    await anyio.sleep(0.005)
+                    inside -= 1
+                async with pgq.bucket("mail", limit=100, per=1), pgq.window("api", limit=100, per=1):
+                    entered += 1
+
+            @pgq.task(ordered_by="account", max_retries=1, default_retry_delay=0.01)
+            async def book(ctx: JobContext, account: str, number: int) -> None:
+                if ctx.attempt == 1 and number == 1:
+                    raise ValueError(account)
+                started[account].append(number)
+
+            @pgq.task(queue="shared")
+            async def serve(tenant: str, number: int) -> None:
+                started[tenant].append(number)
+
+            @pgq.task(limits=[pgq.limit("paced", rate=Rate(200, burst=2))])
+            async def pace() -> None: ...
+
+            calls = [book.s(account, number) for number in range(4) for account in ("x", "y")]
+            calls += [serve.s(tenant, number) for tenant in ("a", "b") for number in range(4)]
+            calls += [*(hold.s(number) for number in range(6)), *(pace.s() for _ in range(6))]
+            await pgq.set_weight("shared", "b", weight=2)
+            await pgq.schedules.create("often", hold.s(0), every=1, misfire="all")
+            jobs = await pgq.enqueue_many(calls)
+            async with pgq.worker(poll_interval=0.1), pgq.worker(poll_interval=0.1):
+                await pgq.schedules.run_now("often", actor="ann")
+                for job in jobs:
+                    await job.result(timeout=60)
+                await eventually(partial(_has_ticked, pgq, 3))
+            await pgq.schedules.pause("often")
+
+            assert most == 1
+            assert entered >= 6
+            assert started["x"] == started["y"] == [0, 1, 2, 3]
+            assert sorted(started["a"]) == sorted(started["b"]) == [0, 1, 2, 3]
+            ticks = await pgq.schedules.history("often")
+            assert len({each.job_id for each in ticks}) == len(ticks)
+            assert await pgq.stopped_keys() == []
+            assert [each.waiting for each in await pgq.limits()] == [0, 0]
+
+
+async def _has_ticked(pgq: PgQueue, times: int) -> bool:
+    return len(await pgq.schedules.history("often")) >= times
 
 
 @pytest.mark.contract("P3.13")
