@@ -535,8 +535,12 @@ create table pgqueue.tick (
     job_id      uuid,                        -- null: no job was made
     outcome     text not null,
     recorded_at timestamptz not null default now(),
+    actor       text,
+    reason      text,
     PRIMARY KEY (schedule, at)
 );
+-- What is left of a deleted schedule is the row that says so; it goes when another one is deleted a month later.
+CREATE INDEX tick_deleted ON pgqueue.tick USING btree (recorded_at) WHERE (outcome = 'deleted'::text);
 CREATE INDEX tick_job_id ON pgqueue.tick USING btree (job_id) WHERE (job_id IS NOT NULL);
 
 -- What is allowed of each key of a limit. Code declares it, operators edit it: what they edited stays.

@@ -190,7 +190,7 @@ class Schedules:
     ) -> UUID | None:
         """Have a schedule tick now as well, paused or not; return the job's id. None: its overlap forbids it.
 
-        The log of this process has who asked for it. Raises ScheduleNotFoundError, and InvalidOptionError for
+        Its history has who asked for it. Raises ScheduleNotFoundError, and InvalidOptionError for
         what is stored wrongly.
         """
         check_name(name)
@@ -200,7 +200,9 @@ class Schedules:
         ticker = Ticker(parts.store, parts.writer, parts.codec)
         async with parts.database.acquire() as connection, connection.transaction():
             row = await self._lock(connection, name)
-            batch = await ticker.write(connection, [plan(row, parts.codec, manual=True)])
+            batch = await ticker.write(
+                connection, [plan(row, parts.codec, manual=True)], {"actor": actor, "reason": reason}
+            )
             [tick, *_] = await parts.store.read_ticks(connection, name, 1)
         if batch.notes:
             await parts.writer.attend(batch.notes)
@@ -210,15 +212,15 @@ class Schedules:
     async def delete(self, name: str, /, *, actor: str | None = None, reason: str | None = None) -> bool:
         """Remove a schedule and its history; its jobs stay. False: there is none.
 
-        If code declares it, the next worker that starts makes it again: pause it, or remove the code. The log
-        of this process has who asked for it.
+        If code declares it, the next worker that starts makes it again: pause it, or remove the code. Of its
+        history is left who deleted it, for a month or more.
         """
         check_name(name)
         check_notes("schedules.delete", actor=actor, reason=reason)
         parts = self._parts_now()
         self._check_open()
         async with parts.database.acquire() as connection:
-            deleted = await parts.store.delete_schedule(connection, name)
+            deleted = await parts.store.delete_schedule(connection, name, actor=actor, reason=reason)
         if deleted:
             _log("deleted", name, actor, reason)
         return deleted
@@ -239,7 +241,10 @@ class Schedules:
         return await self._read(None, after, limit)
 
     async def history(self, name: str, /, *, limit: int = 100) -> tuple[Tick, ...]:
-        """Return the latest ticks of a schedule, newest first. The latest hundred are kept."""
+        """Return the latest ticks of a schedule, newest first. The latest hundred are kept.
+
+        Of a schedule that was deleted: who did it.
+        """
         check_name(name)
         integer("schedules.history: limit", limit, least=1, most=MOST)
         parts = self._parts_now()
@@ -299,7 +304,7 @@ class Schedules:
 
 
 def _log(what: str, name: str, actor: str | None, reason: str | None) -> None:
-    """Log what an operator did that leaves no row to note it in."""
+    """Log what an operator did, for those who read logs and not the history."""
     by = "" if actor is None else f" by {actor}"
     logger.info("schedule %r was %s%s%s", name, what, by, "" if reason is None else f": {reason}")
 

@@ -76,8 +76,12 @@ class TickDocument(TypedDict):
     job_id: Id | None
     """The job that it made."""
     outcome: str
-    """enqueued; queued or replaced: a job waits for the one before; skipped: that one had not ended."""
+    """enqueued; queued or replaced: a job waits for the one before; skipped: that one had not ended; deleted:
+    the schedule was, by `actor`."""
     recorded_at: Time
+    actor: str | None
+    """Who had it run at another time than its own. Null: nobody."""
+    reason: str | None
 
 
 def schedule_document(schedule: Schedule) -> ScheduleDocument:
@@ -124,6 +128,8 @@ def tick_document(tick: Tick) -> TickDocument:
         "job_id": None if tick.job_id is None else str(tick.job_id),
         "outcome": tick.outcome,
         "recorded_at": tick.recorded_at.isoformat(),
+        "actor": tick.actor,
+        "reason": tick.reason,
     }
 
 

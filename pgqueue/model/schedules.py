@@ -80,10 +80,13 @@ class Tick:
     """One tick of a schedule's history. `job_id`: the job that it made, or None.
 
     `outcome`: "enqueued"; "queued" or "replaced" (a job waits for the one before); "skipped" (the job before
-    had not ended).
+    had not ended); "deleted" (it was the end of the schedule). `actor` and `reason`: who had it run at
+    another time than its own, or deleted it, and why.
     """
 
     at: datetime
     job_id: UUID | None
     outcome: str
     recorded_at: datetime
+    actor: str | None = None
+    reason: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SCOPE: Final = "schedule"
 """Of the idempotency keys by which jobs of one schedule find each other."""
+NO_NOTES: Final[Mapping[str, str | None]] = {}
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
@@ -108,8 +109,13 @@ class Ticker:
         self._store = store
         self._writer = writer
 
-    async def write(self, connection: Connection, plans: Sequence[Plan]) -> Batch:
-        """Write the jobs of *plans*, their history, and next ticks. Raises what the database refuses."""
+    async def write(
+        self, connection: Connection, plans: Sequence[Plan], notes: Mapping[str, str | None] = NO_NOTES
+    ) -> Batch:
+        """Write the jobs of *plans*, their history, and next ticks. Raises what the database refuses.
+
+        *notes*: who asked for them and why, for the history.
+        """
         waiting = await self._make_room(connection, plans)
         batch = Batch()
         for each in plans:
@@ -127,7 +133,7 @@ class Ticker:
         batch.close()
         if batch.ids:
             await self._writer.write_within(batch, connection)
-        await self._store.record_ticks(connection, _told(plans, batch))
+        await self._store.record_ticks(connection, _told(plans, batch, notes))
         return batch
 
     async def _make_room(self, connection: Connection, plans: Iterable[Plan]) -> set[str]:
@@ -146,7 +152,7 @@ class Ticker:
         return {last[job_id] for job_id, where in stands.items() if where is Standing.WAITING}
 
 
-def _told(plans: Iterable[Plan], batch: Batch) -> Iterable[dict[str, Any]]:
+def _told(plans: Iterable[Plan], batch: Batch, notes: Mapping[str, str | None]) -> Iterable[dict[str, Any]]:
     """Return, for each schedule, what is to be noted."""
     made = batch.settlement
     holders = {} if made is None else made.holders
@@ -167,7 +173,12 @@ def _told(plans: Iterable[Plan], batch: Batch) -> Iterable[dict[str, Any]]:
                 # Several ticks at once, of which one job is made.
                 outcome, of = "skipped", None
             ticks.append(
-                {"at": tick.isoformat(), "job_id": None if of is None else str(of), "outcome": outcome}
+                {
+                    "at": tick.isoformat(),
+                    "job_id": None if of is None else str(of),
+                    "outcome": outcome,
+                    **notes,
+                }
             )
             last_job = last_job if of is None else of
         yield {

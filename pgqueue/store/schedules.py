@@ -135,9 +135,11 @@ class ScheduleStatements(Statements):
         name: str | None = await connection.fetchval(self._sql["find_schedule_of"], job_id)
         return name
 
-    async def delete_schedule(self, connection: Connection, name: str) -> bool:
-        """Remove a schedule and its history; return whether there was one."""
-        return bool(await connection.fetchval(self._sql["delete_schedule"], name))
+    async def delete_schedule(
+        self, connection: Connection, name: str, *, actor: str | None, reason: str | None
+    ) -> bool:
+        """Remove a schedule and its history, but for who asked; return whether there was one."""
+        return bool(await connection.fetchval(self._sql["delete_schedule"], name, actor, reason))
 
 
 def _row(row: Record) -> ScheduleRow:

@@ -13,10 +13,11 @@ moved as (
     where schedule.name = given.name
 ),
 told as (
-    insert into pgqueue.tick (schedule, at, job_id, outcome)
-    select given.name, told.at, told.job_id, told.outcome
+    insert into pgqueue.tick (schedule, at, job_id, outcome, actor, reason)
+    select given.name, told.at, told.job_id, told.outcome, told.actor, told.reason
     from given
-    cross join lateral json_to_recordset(given.ticks) as told (at timestamptz, job_id uuid, outcome text)
+    cross join lateral json_to_recordset(given.ticks) as told (
+        at timestamptz, job_id uuid, outcome text, actor text, reason text)
     on conflict do nothing
 )
 delete from pgqueue.tick

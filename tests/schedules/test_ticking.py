@@ -191,8 +191,18 @@ async def test_an_operator_makes_edits_pauses_resumes_and_removes_a_schedule(
     resumed = await pgq.schedules.get("x")
     assert resumed.next_at is not None
     assert resumed.next_at > datetime.now(UTC) - HOUR
-    assert await pgq.schedules.delete("x")
-    assert not await pgq.schedules.delete("x")
+    await pgq.schedules.run_now("x", actor="ann", reason="a late file")
+    [ran, *_] = await pgq.schedules.history("x")
+    assert (ran.outcome, ran.actor, ran.reason) == ("enqueued", "ann", "a late file")
+    assert await pgq.schedules.delete("x", actor="bob", reason="moved")
+    assert not await pgq.schedules.delete("x", actor="cid")
+    # What it was went, and who did that is kept for a month, until another one is deleted.
+    [gone] = await pgq.schedules.history("x")
+    assert (gone.outcome, gone.job_id, gone.actor, gone.reason) == ("deleted", None, "bob", "moved")
+    await db.execute("update pgqueue.tick set recorded_at = now() - interval '32 days'")
+    await pgq.schedules.create("y", pgq.signature("z"), every=60)
+    await pgq.schedules.delete("y")
+    assert await pgq.schedules.history("x") == ()
     for refused in (pgq.schedules.get, pgq.schedules.pause, pgq.schedules.run_now, pgq.schedules.edit):
         with pytest.raises(ScheduleNotFoundError):
             await refused("x")

@@ -112,7 +112,11 @@ async def test_a_tick_that_the_job_before_forbids_makes_no_job(client: httpx.Asy
     body = {"name": "n", "task": "report", "arguments": [1], "every": 60, "overlap": "skip"}
     await ask(client, "POST", "/schedules", 201, **body)
 
-    await ask(client, "POST", "/schedules/n/run")
+    await ask(client, "POST", "/schedules/n/run", reason="a <b>late</b> file")
+    [tick] = (await ask(client, "GET", "/schedules/n"))["ticks"]
+    assert (tick["outcome"], tick["reason"]) == ("enqueued", "a <b>late</b> file")
+    page = (await client.get("/dashboard/schedules/show?name=n")).text
+    assert "a &lt;b&gt;late&lt;/b&gt; file" in page
 
     assert await ask(client, "POST", "/schedules/n/run") == {"job_id": None, "poll_url": None}
 

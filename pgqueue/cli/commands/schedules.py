@@ -267,13 +267,14 @@ def run(
     app: App = None,
     dsn: Dsn = None,
     schema: Schema = "pgqueue",
+    note: Note = None,
     actor: Actor = None,
     as_json: AsJson = False,
 ) -> None:
     """Have a schedule tick now as well, paused or not, and print the job's id."""
 
     async def run_it(pgq: PgQueue) -> UUID | None:
-        return await pgq.schedules.run_now(name, actor=user(actor))
+        return await pgq.schedules.run_now(name, actor=user(actor), reason=note)
 
     job_id = call(app, dsn, schema, run_it)
     text = "no job: the one before has not ended" if job_id is None else str(job_id)
@@ -287,12 +288,13 @@ def delete(
     dsn: Dsn = None,
     schema: Schema = "pgqueue",
     yes: Yes = False,
+    note: Note = None,
     actor: Actor = None,
     as_json: AsJson = False,
 ) -> None:
     """Remove a schedule and its history; its jobs stay. What code declares comes back: pause it instead."""
     confirm(plain(f"delete schedule {name!r} and its history?"), yes=yes)
-    changed = call(app, dsn, schema, lambda pgq: pgq.schedules.delete(name, actor=user(actor)))
+    changed = call(app, dsn, schema, lambda pgq: pgq.schedules.delete(name, actor=user(actor), reason=note))
     report(name, "deleted" if changed else "there was nothing to delete", changed, as_json=as_json)
 
 

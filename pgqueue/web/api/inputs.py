@@ -160,10 +160,6 @@ class Because(Input):
     reason: Reason | None = None
 
 
-class NoFields(Input):
-    """No fields."""
-
-
 class EventBody(Input):
     """An event for one job."""
 

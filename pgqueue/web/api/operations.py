@@ -329,12 +329,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "Resume a schedule at its next tick", _shows(ScheduleDocument), NO_SCHEDULE, body=inputs.Because
     ),
     "run_schedule": Operation(
-        "Have a schedule tick now as well", _shows(outputs.RunSchedule), NO_SCHEDULE, body=inputs.NoFields
+        "Have a schedule tick now as well", _shows(outputs.RunSchedule), NO_SCHEDULE, body=inputs.Because
     ),
     "delete_schedule": Operation(
         "Remove a schedule and its history; its jobs stay",
         {204: Response("The schedule was removed. One that code declares comes back.", None, None)},
         NO_SCHEDULE,
+        body=inputs.Because,
     ),
     "limits": Operation("List limits", _shows(outputs.Limits, **PAGED), query=limit_inputs.LimitListQuery),
     "limit": Operation(

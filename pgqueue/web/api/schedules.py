@@ -13,7 +13,7 @@ from starlette.routing import Route
 from pgqueue.app import PgQueue
 from pgqueue.model.schedule_documents import schedule_document, tick_document
 from pgqueue.tasks.signature import Signature
-from pgqueue.web.api.inputs import Because, NoFields, NoQuery
+from pgqueue.web.api.inputs import Because, NoQuery
 from pgqueue.web.api.outputs import RunSchedule, ScheduleDetails, Schedules
 from pgqueue.web.api.schedule_inputs import ScheduleBody, ScheduleChanges, ScheduleListQuery, ScheduleQuery
 from pgqueue.web.calls import hiding_secrets, scheduled_call
@@ -131,8 +131,10 @@ class ScheduleRoutes:
     async def run(self, request: Request) -> Response:
         """Have it tick now as well."""
         name = await self._allowed(request, "enqueue")
-        await read_json(request, self._settings, NoFields)
-        job_id = await self._pgq.schedules.run_now(name, actor=self._access.actor_of(request))
+        body = await read_json(request, self._settings, Because)
+        job_id = await self._pgq.schedules.run_now(
+            name, actor=self._access.actor_of(request), reason=body.reason
+        )
         document: RunSchedule = {
             "job_id": None if job_id is None else str(job_id),
             "poll_url": None if job_id is None else path_to(request, "job", id=str(job_id)),
@@ -143,7 +145,9 @@ class ScheduleRoutes:
         """Remove it, and its history."""
         name = await self._allowed(request, "remove")
         read_query(request, NoQuery)
-        if not await self._pgq.schedules.delete(name, actor=self._access.actor_of(request)):
+        body = await read_json(request, self._settings, Because)
+        actor = self._access.actor_of(request)
+        if not await self._pgq.schedules.delete(name, actor=actor, reason=body.reason):
             raise HTTPException(404, f"there is no schedule {name!r}")
         return Response(status_code=204, headers=NO_STORE)
 

@@ -31,6 +31,7 @@ OUTCOMES: Final = {
     "queued": "made a job that waits for the one before",
     "replaced": "made a job that waits for the one before, instead of another",
     "skipped": "made no job: the one before had not ended",
+    "deleted": "the schedule was deleted, and made again later",
 }
 
 
@@ -174,13 +175,15 @@ class SchedulePages:
     async def run(self, request: Request) -> Response:
         """Have it tick now as well."""
         name = await self._named(request, "enqueue")
-        job_id = await self._schedules.run_now(name, actor=self._pages.actor(request))
+        form = await read_form(request, self._pages.settings)
+        job_id = await self._schedules.run_now(name, **self._notes(request, form))
         return self._go(request, name, "schedule_skipped" if job_id is None else "schedule_ran")
 
     async def delete(self, request: Request) -> Response:
         """Remove it, and its history."""
         name = await self._named(request, "remove")
-        done = await self._schedules.delete(name, actor=self._pages.actor(request))
+        form = await read_form(request, self._pages.settings)
+        done = await self._schedules.delete(name, **self._notes(request, form))
         return self._pages.go(request, f"/schedules?done={'schedule_deleted' if done else 'nothing'}")
 
     async def _found(self, request: Request) -> Schedule:
