@@ -214,6 +214,13 @@ def fair_share(queue: str, key: object, window: object) -> LimitBy:
     return LimitBy(Limit(f"{FAIR}{queue}", size), key)
 
 
+def queue_of_window(name: str) -> str:
+    """Return the fair queue whose window limit *name* is. Raises InvalidOptionError."""
+    if not name.startswith(FAIR):
+        raise InvalidOptionError(f"limit {shown(name)} has no weights: only keys of a fair queue do")
+    return name.removeprefix(FAIR)
+
+
 def weight_of(where: str, weight: object) -> float | None:
     """Return *weight* if it is one; None is the default. Raises InvalidOptionError."""
     return (

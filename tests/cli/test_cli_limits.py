@@ -50,6 +50,22 @@ async def test_limits_are_listed_shown_changed_and_reset(pgq: PgQueue, cli: Cli)
     assert (await cli.json("list"))["limits"][0]["slots"] == 1
 
 
+async def test_the_weights_of_a_fair_queue_are_changed_and_shown(pgq: PgQueue, cli: Cli) -> None:
+    pgq.queue("mail", fair_by="name")
+
+    @pgq.task(queue="mail")
+    async def send(name: str) -> None: ...
+
+    await send.enqueue(HOSTILE)
+    weighed = {"queue": "mail", "key": HOSTILE, "weight": 3.0}
+    assert await cli.json("weight", "mail", HOSTILE, "3", "--actor=ann") == weighed
+    assert (await cli.json("show", "fair/mail"))["weights"] == {HOSTILE: 3.0}
+    code, text, _ = await cli("show", "fair/mail")
+    assert (code, "3 of key" in text, "\x1b[2J" in text) == (0, True, False)
+    assert (await cli.json("weight", "mail", HOSTILE, "default"))["weight"] is None
+    assert await pgq.weights("mail") == {}
+
+
 async def test_what_cannot_be_done_with_a_limit_is_said_in_one_line(cli: Cli) -> None:
     for arguments, status in [
         (["show", "none"], 1),
@@ -61,6 +77,9 @@ async def test_what_cannot_be_done_with_a_limit_is_said_in_one_line(cli: Cli) ->
         (["set", "one", "--rate=0"], 1),
         (["show", "none", "--cursor=x"], 1),
         (["list", "--limit=0"], 1),
+        (["weight", "mail", "a", "0"], 1),
+        (["weight", "mail", "a", "nan"], 1),
+        (["weight", "mail", "a", "much"], 2),
     ]:
         code, _, error = await cli(*arguments)
         assert code == status, arguments

@@ -97,6 +97,59 @@ async def test_limits_are_listed_shown_changed_and_reset_over_http(
         await ask(client, "GET", f"{PATH}{query}", 422)
 
 
+@pytest.fixture
+async def shared(pgq: PgQueue) -> str:
+    """The name of the limit of a queue that keys share, whose key is hostile."""
+    pgq.queue("shared/a", fair_by="name")
+
+    @pgq.task(queue="shared/a")
+    async def serve(name: str) -> None: ...
+
+    await serve.enqueue(MARKUP)
+    return "fair/shared/a"
+
+
+@pytest.mark.contract("P8.4")
+async def test_the_weights_of_a_fair_queue_are_seen_and_changed(
+    pgq: PgQueue, client: httpx.AsyncClient, shared: str, jobs: list[str]
+) -> None:
+    path = f"/limits/{quote(shared, safe='')}"
+
+    assert (await ask(client, "PUT", path, key=MARKUP, weight=2.5))["kind"] == "window"
+    assert (await ask(client, "GET", path))["weights"] == {MARKUP: 2.5}
+    assert await pgq.weights("shared/a") == {MARKUP: 2.5}
+    assert "2.5" in await page_at(client, "/limits/show", name=shared)
+    assert "weight 2.5" in await page_at(client, "/limits/key", name=shared, key=MARKUP)
+    assert (await ask(client, "GET", "/limits/tenant"))["weights"] == {}
+
+    form = f"/dashboard/limits/weight?{urlencode({'name': shared, 'key': MARKUP})}"
+    done = await client.post(form, data={"weight": "0.5"})
+    assert done.headers["location"].endswith("done=weight_changed")
+    assert (await client.get(done.headers["location"])).status_code == 200
+    assert await pgq.weights("shared/a") == {MARKUP: 0.5}
+    await ask(client, "PUT", path, key=MARKUP, weight=None)
+    assert await pgq.weights("shared/a") == {}
+    await client.post(form, data={"weight": "3"})
+    assert (await client.post(form, data={"default": "1", "weight": "3"})).status_code == 303
+    assert await pgq.weights("shared/a") == {}
+
+    wrong: list[dict[str, Any]] = [
+        {"weight": 3},
+        {"key": "a"},
+        {"key": "a", "weight": 3, "slots": 1},
+        {"key": "a", "weight": 3, "reason": "x"},
+        *({"key": "a", "weight": each} for each in (0, -1, 1001, "3", True)),
+    ]
+    for body in wrong:
+        await ask(client, "PUT", path, 422, **body)
+    await ask(client, "PUT", "/limits/tenant", 422, key="a", weight=3)
+    for given in ("", "x", "nan", "inf", "0", "-1", "1001"):
+        assert (await client.post(form, data={"weight": given})).status_code == 422
+    of_another = await client.post("/dashboard/limits/weight?name=tenant&key=a", data={"weight": "3"})
+    assert of_another.status_code == 422
+    assert await pgq.weights("shared/a") == {}
+
+
 async def page_at(client: httpx.AsyncClient, path: str, **query: str) -> str:
     response = await client.get(f"/dashboard{path}", params=query)
     assert response.status_code == 200, response.text
@@ -158,7 +211,7 @@ async def test_who_may_only_read_changes_no_limit(pgq: PgQueue, jobs: object) ->
         await ask(client, "GET", "/limits/tenant")
         await ask(client, "PUT", "/limits/tenant", 403, slots=3)
         await ask(client, "DELETE", "/limits/tenant", 403)
-        for what in ("set", "reset"):
+        for what in ("set", "reset", "weight"):
             response = await client.post(f"/dashboard/limits/{what}?name=tenant", data={"slots": "3"})
             assert response.status_code == 403
     assert set(asked) == {("read", "limit:tenant"), ("configure", "limit:tenant")}

@@ -11,6 +11,7 @@ import typer
 from pgqueue import LimitJobs, LimitKey, LimitKeyPage, LimitUse, PgQueue, Rate
 from pgqueue.cli.output import known, plain, print_json, print_lines, print_table, say, table
 from pgqueue.cli.parameters import Actor, App, AsJson, Cursor, Dsn, Limit, Note, Schema, call, user
+from pgqueue.flow.limits import FAIR, queue_of_window
 from pgqueue.model.figures import capped, count, duration, moment
 from pgqueue.model.limit_documents import limit_document, limit_key_document
 from pgqueue.model.limits import MOST_OF_KEY
@@ -82,22 +83,25 @@ def show_limit(
 
     async def look(
         pgq: PgQueue,
-    ) -> tuple[LimitUse, Sequence[LimitKey], LimitKeyPage, LimitJobs | None, datetime]:
+    ) -> tuple[LimitUse, Sequence[LimitKey], LimitKeyPage, LimitJobs | None, dict[str, float], datetime]:
+        found = await pgq.get_limit(name)
         return (
-            await pgq.get_limit(name),
+            found,
             await pgq.busy_limit_keys(name) if key is None and cursor is None else (),
             await pgq.limit_keys(name, key=key, limit=limit, cursor=cursor),
             None if key is None else await pgq.limit_jobs(name, key, limit=min(limit, 25)),
+            await pgq.weights(queue_of_window(name)) if name.startswith(FAIR) else {},
             await pgq.now(),
         )
 
-    found, busy, page, jobs, now = call(app, dsn, schema, look)
+    found, busy, page, jobs, weights, now = call(app, dsn, schema, look)
     if as_json:
         print_json(
             {
                 **limit_document(found),
                 "busy": [limit_key_document(each) for each in busy],
                 "keys": [limit_key_document(each) for each in page.keys],
+                "weights": weights,
                 "holders": None if jobs is None else list(map(str, jobs.holders)),
                 "first_waiting": None if jobs is None else list(map(str, jobs.waiting)),
                 "cursor": page.cursor,
@@ -105,6 +109,7 @@ def show_limit(
         )
         return
     print_lines(plain(line) for line in describe(found))
+    print_lines(plain(f"{'weight:':<13}{weight:g} of key {of}") for of, weight in weights.items())
     _print_keys("most jobs wait for:", busy, now)
     _print_keys("keys:" if key is None else "", page.keys, now)
     if jobs is not None:
@@ -166,6 +171,27 @@ def reset(
     say(as_json, {"limit": name, "changed": changed}, f"{what}: limit {name!r}")
 
 
+@limits.command("weight")
+def set_weight(
+    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="A queue that keys share fairly.")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The key, as `limits show fair/QUEUE` has it.")],
+    weight: Annotated[
+        str, typer.Argument(metavar="WEIGHT", help="From 0.01 to 1000; `default`: 1, as all have.")
+    ],
+    app: App = None,
+    dsn: Dsn = None,
+    schema: Schema = "pgqueue",
+    actor: Actor = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change the share of a key of a fair queue: 2 for twice the jobs of others."""
+    number = _read_weight(weight)
+    call(app, dsn, schema, lambda pgq: pgq.set_weight(queue, key, number, actor=user(actor)))
+    words = "1, as all have" if number is None else f"{number:g}"
+    document = {"queue": queue, "key": key, "weight": number}
+    say(as_json, document, plain(f"weight of key {key!r} in queue {queue!r}: {words}"))
+
+
 def describe(limit: LimitUse) -> Iterator[str]:
     """Yield the lines that show a limit, except those that say nothing."""
     shown = {
@@ -216,6 +242,13 @@ def _list_jobs(jobs: LimitJobs) -> Iterator[str]:
 
 def _waits(since: datetime | None, now: datetime) -> str:
     return "" if since is None else duration(max(0.0, (now - since).total_seconds()))
+
+
+def _read_weight(given: str) -> float | None:
+    try:
+        return None if given == "default" else float(given)
+    except ValueError:
+        raise typer.BadParameter(f"WEIGHT must be a number or 'default', got {given!r}") from None
 
 
 def _read_slots(given: str | None) -> int | None:

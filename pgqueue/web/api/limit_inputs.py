@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from pgqueue.errors import InvalidOptionError
 from pgqueue.flow.limits import MAX_KEY
 from pgqueue.model.checks import MAX_INTEGER
 from pgqueue.model.limits import MAX_LIMIT_NAME
@@ -43,12 +44,27 @@ class RateBody(Input):
 
 
 class LimitBody(Because):
-    """What a limit lets through from now on: exactly one of `slots` and `rate`."""
+    """What a limit lets through from now on: one of `slots` and `rate`; or `weight`, with its `key`."""
 
     slots: Annotated[int, Field(ge=1, le=MAX_INTEGER), WHOLE] | None = Field(
         default=None, description="How many jobs of each key run at once; null: any number."
     )
     rate: RateBody | None = Field(default=None, description="How many start; null: any number.")
+
+    weight: Annotated[float, Field(ge=0.01, le=1000)] | None = Field(
+        default=None,
+        description="Of a fair queue's limit: how many windows `key` has; null: one. It takes no reason.",
+    )
+    key: Key | None = None
+
+    def gives_weight(self) -> bool:
+        """Whether it is a weight that was sent. Raises InvalidOptionError if it is not whole."""
+        given = self.model_fields_set
+        if ("weight" in given) != (self.key is not None):
+            raise InvalidOptionError("send key and weight together")
+        if "weight" in given and given - {"weight", "key"}:
+            raise InvalidOptionError("a weight takes no slots, no rate and no reason")
+        return "weight" in given
 
     def changes(self) -> dict[str, Any]:
         """Return what was sent, as `set_limit` takes it."""

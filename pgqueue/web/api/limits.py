@@ -7,6 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.app import PgQueue
+from pgqueue.flow.limits import FAIR, queue_of_window
 from pgqueue.model.limit_documents import limit_document, limit_key_document
 from pgqueue.web.api.inputs import Because
 from pgqueue.web.api.limit_inputs import LimitBody, LimitListQuery, LimitQuery
@@ -53,6 +54,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
             "busy": [limit_key_document(each) for each in await pgq.busy_limit_keys(name)],
             "keys": [limit_key_document(each) for each in page.keys],
             "holders": None if at_key is None else list(map(str, at_key.holders)),
+            "weights": await pgq.weights(queue_of_window(name)) if name.startswith(FAIR) else {},
             "first_waiting": None if at_key is None else list(map(str, at_key.waiting)),
             "cursor": page.cursor,
             "next": link,
@@ -62,7 +64,11 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
     async def change(request: Request) -> Response:
         name = await allowed(request, "configure")
         body = await read_json(request, settings, LimitBody)
-        await pgq.set_limit(name, **body.changes(), actor=access.actor_of(request), reason=body.reason)
+        actor = access.actor_of(request)
+        if body.gives_weight():
+            await pgq.set_weight(queue_of_window(name), body.key, body.weight, actor=actor)
+        else:
+            await pgq.set_limit(name, **body.changes(), actor=actor, reason=body.reason)
         return JsonResponse(limit_document(await pgq.get_limit(name)), headers=NO_STORE)
 
     async def reset(request: Request) -> Response:

@@ -218,6 +218,8 @@ class LimitDetails(LimitDocument):
     """The ten keys that most jobs wait for, most first. Of more than a thousand keys, some are looked at."""
     keys: list[LimitKeyDocument]
     """Its keys, in an order of their own; not those that nothing has used for a day."""
+    weights: dict[str, float]
+    """Of a fair queue: the weights of its keys that were set. All others have 1."""
     holders: list[Id] | None
     """With `key`: up to 25 jobs that it has let through and that have not ended, oldest first. Else null."""
     first_waiting: list[Id] | None

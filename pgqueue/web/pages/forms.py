@@ -52,6 +52,15 @@ def reason_in(form: Mapping[str, str]) -> str | None:
     return reason or None
 
 
+def decimal_in(form: Mapping[str, str], name: str) -> float:
+    """Return the number in field *name*. Raises HTTPException 422."""
+    given = form.get(name, "")[:40]
+    try:
+        return float(given)
+    except ValueError:
+        raise HTTPException(422, f"{name} must be a number, got {given!r}") from None
+
+
 def number_in(form: Mapping[str, str], name: str) -> int:
     """Return the whole number in field *name*. Raises HTTPException 422."""
     given = form.get(name, "")

@@ -11,11 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pgqueue.flow.limits import FAIR, queue_of_window
 from pgqueue.model.limits import MOST_OF_KEY, LimitUse
 from pgqueue.model.measures import Count
 from pgqueue.model.ordering import OrderedGroup
 from pgqueue.model.rates import Rate
-from pgqueue.web.pages.forms import number_in, read_form, reason_in
+from pgqueue.web.pages.forms import decimal_in, number_in, read_form, reason_in
 from pgqueue.web.pages.page import Pages, base_of
 from pgqueue.web.settings import Action
 
@@ -37,6 +38,7 @@ def routes(pages: Pages) -> list[Route]:
         Route("/limits/key", own.key),
         Route("/limits/set", own.change, methods=["POST"]),
         Route("/limits/reset", own.reset, methods=["POST"]),
+        Route("/limits/weight", own.weigh, methods=["POST"]),
         Route("/limits/ordered", own.ordered),
         Route("/limits/ordered/resume", own.resume, methods=["POST"]),
     ]
@@ -52,10 +54,7 @@ def change_in(form: Mapping[str, str]) -> dict[str, Any]:
         if slots < 1:
             raise HTTPException(422, f"slots must be at least 1, got {slots}")
         return {"slots": slots}
-    try:
-        count = float(form["count"][:40])
-    except ValueError:
-        raise HTTPException(422, f"count must be a number, got {form['count'][:40]!r}") from None
+    count = decimal_in(form, "count")
     burst = number_in(form, "burst") if form.get("burst") else None
     return {"rate": Rate(count, burst=burst)}
 
@@ -101,6 +100,7 @@ class LimitPages:
             limit=found,
             counts=_counts(found),
             busy=busy,
+            weights=await self._weights(found),
             keys=page.keys,
             most=MOST_OF_KEY,
             when_full=WHEN_FULL.get(found.when_full, found.when_full),
@@ -126,6 +126,7 @@ class LimitPages:
             events="/events",
             limit=found,
             key=key,
+            weight=(await self._weights(found)).get(key, 1.0) if name.startswith(FAIR) else None,
             use=page.keys[0] if page.keys else None,
             most=MOST_OF_KEY,
             holders=[jobs[each] for each in at_key.holders if each in jobs],
@@ -139,6 +140,18 @@ class LimitPages:
         form = await read_form(request, self._pages.settings)
         await self._pgq.set_limit(name, **change_in(form), **self._notes(request, form))
         return self._go(request, name, "limit_changed")
+
+    async def weigh(self, request: Request) -> Response:
+        """Change the share of a key of a fair queue."""
+        name, key = await self._named(request, "configure"), request.query_params.get("key", "")
+        form = await read_form(request, self._pages.settings)
+        weight = None if form.get("default") else decimal_in(form, "weight")
+        await self._pgq.set_weight(queue_of_window(name), key, weight, actor=self._pages.actor(request))
+        query = urlencode({"name": name, "key": key, "done": "weight_changed"})
+        return self._pages.go(request, f"/limits/key?{query}")
+
+    async def _weights(self, limit: LimitUse) -> dict[str, float]:
+        return await self._pgq.weights(queue_of_window(limit.name)) if limit.name.startswith(FAIR) else {}
 
     async def reset(self, request: Request) -> Response:
         """Return it to what code declared."""

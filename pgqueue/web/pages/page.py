@@ -48,6 +48,7 @@ DONE: Final = {
     "schedule_skipped": "No job was made: the one before has not ended, and its overlap forbids a second.",
     "schedule_deleted": "Deleted, with its history. Its jobs stay. What code declares comes back.",
     "limit_changed": "Changed. It stays so, whatever code declares.",
+    "weight_changed": "The weight was changed.",
     "limit_reset": "Reset. It is as code declared it first.",
     "limit_removed": "Removed: no code has declared it.",
     "key_resumed": "Resumed. The key goes on past the jobs that stopped it; these stay as they are.",

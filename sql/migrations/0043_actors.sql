@@ -1,4 +1,4 @@
--- 0042 actors: the history of a schedule says who had it run, and who deleted it.
+-- 0043 actors: the history of a schedule says who had it run, and who deleted it.
 -- works with: 1
 -- Workers may keep running.
 
