@@ -77,6 +77,13 @@ def never_sent_is_never_there(evidence: Evidence) -> Iterator[str]:
                 yield f"two jobs of one call: {[job.id for job in by_number[n]]}"
 
 
+def errors_are_typed(evidence: Evidence) -> Iterator[str]:
+    """What a call raises is an error of pgqueue's; on a caller's own connection it is what the driver says."""
+    for call in evidence.calls:
+        if call.kind != "transaction" and call.error not in {None, "DatabaseUnavailableError"}:
+            yield f"a call of kind {call.kind} raised {call.error}"
+
+
 def one_transaction(evidence: Evidence) -> Iterator[str]:
     """A job enqueued in a caller's transaction is there if and only if what else it wrote is."""
     jobs = Counter(job.n for job in evidence.jobs.values())
@@ -284,6 +291,7 @@ RULES: tuple[Rule, ...] = (
     nothing_lost,
     nothing_half,
     never_sent_is_never_there,
+    errors_are_typed,
     one_transaction,
     one_job_for_a_key,
     one_place,

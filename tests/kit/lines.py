@@ -57,7 +57,12 @@ class Line:
             writer.close()
             return
         number, self._opened = self._opened, self._opened + 1
-        server_reader, server_writer = await self._connect()
+        try:
+            server_reader, server_writer = await self._connect()
+        except OSError:
+            # The server is away: the client is told as a server that is away tells it.
+            writer.close()
+            return
         self._writers += [writer, server_writer]
         cutting = asyncio.Event()
         pumps = [
