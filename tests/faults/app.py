@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,6 +101,32 @@ async def once(ctx: JobContext, n: int, seconds: float) -> int:
     """Run at most once."""
     with noted(ctx, n):
         await asyncio.sleep(seconds)
+    return n
+
+
+@pgq.task(reject_on_worker_lost=False)
+async def fragile(ctx: JobContext, n: int, seconds: float) -> int:
+    """Fail if the worker is lost."""
+    with noted(ctx, n):
+        await asyncio.sleep(seconds)
+    return n
+
+
+@pgq.task(max_retries=0)
+async def poison(ctx: JobContext, n: int, seconds: float) -> int:
+    """End the whole process."""
+    with noted(ctx, n):
+        await asyncio.sleep(seconds)
+        notebook.note("killed", pid=os.getpid())
+        os.kill(os.getpid(), signal.SIGKILL)
+    return n
+
+
+@pgq.task(timeout=2.0, max_retries=0)
+async def block(ctx: JobContext, n: int, seconds: float) -> int:
+    """Keep the event loop from turning, past the hard limit."""
+    with noted(ctx, n):
+        time.sleep(seconds)  # noqa: ASYNC251  # what no coroutine should do
     return n
 
 

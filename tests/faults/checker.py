@@ -22,6 +22,8 @@ LOST_WITHIN = 60.0
 """Seconds within which a lease that was disturbed is found lost."""
 COSTS_LEASES = CUTS_OFF - {"backends", "connections", "login", "cut"}
 """What may cost a worker its lease although it lives."""
+MEANT_TO_FAIL = {("poison", "worker_lost"), ("block", "hard_timeout")}
+"""Tasks, and the reasons for which they are there to fail."""
 SLACK = 0.05
 """Seconds that two clocks of one machine, and rounding, may be apart."""
 
@@ -78,7 +80,7 @@ def never_sent_is_never_there(evidence: Evidence) -> Iterator[str]:
 
 
 def errors_are_typed(evidence: Evidence) -> Iterator[str]:
-    """What a call raises is an error of pgqueue's; on a caller's own connection it is what the driver says."""
+    """What a call raises is pgqueue's error; on a caller's own connection it is what the driver says."""
     for call in evidence.calls:
         if call.kind != "transaction" and call.error not in {None, "DatabaseUnavailableError"}:
             yield f"a call of kind {call.kind} raised {call.error}"
@@ -162,13 +164,12 @@ def no_zombie_is_heard(evidence: Evidence) -> Iterator[str]:
 
 
 def attempts_end_once(evidence: Evidence) -> Iterator[str]:
-    """An attempt that was charged has one end on record."""
+    """An attempt fails once; a lost one is not counted, and what runs again has its number."""
     for job in evidence.jobs.values():
-        charged = Counter(each.attempt for each in job.attempts if each.reason in {"exception", "lost"})
-        for attempt, count in charged.items():
+        failed = Counter(each.attempt for each in job.attempts if each.reason == "exception")
+        for attempt, count in failed.items():
             if count > 1:
-                reasons = [each.reason for each in job.attempts if each.attempt == attempt]
-                yield f"attempt {attempt} of job {job.id} ended {count} times: {reasons}"
+                yield f"attempt {attempt} of job {job.id} failed {count} times"
 
 
 def nothing_starts_after_its_end(evidence: Evidence) -> Iterator[str]:
@@ -210,12 +211,14 @@ def _ended_by_transaction(job: StoredJob, runs: list[Run]) -> bool:
 
 
 def failures_are_explained(evidence: Evidence) -> Iterator[str]:
-    """A job fails if it runs at most once and its worker was disturbed, and for nothing else here."""
+    """A job fails if it may not run again, and its worker was disturbed; and for nothing else here."""
     runs = evidence.runs_by_job()
     for job in evidence.jobs.values():
         if job.status not in {"failed", "expired"}:
             continue
-        is_lost = job.task == "once" and job.reason == "worker_lost"
+        if (job.task, job.reason) in MEANT_TO_FAIL:
+            continue
+        is_lost = job.task in {"once", "fragile"} and job.reason == "worker_lost"
         # Without a start on record it was claimed, and its worker was killed before it could note more.
         if is_lost and all(_was_disturbed(evidence, run, job) for run in runs.get(job.id, [])):
             continue

@@ -34,6 +34,7 @@ SINGLES: dict[str, Callable[..., Signature[Any]]] = {
     "thread": app.thread.s,
     "isolated": app.isolated.s,
     "once": app.once.s,
+    "fragile": app.fragile.s,
     "money": app.money.s,
     "stepper": app.stepper.s,
     "flaky": app.flaky.s,

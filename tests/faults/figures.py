@@ -48,7 +48,7 @@ class Report:
 def document(reports: Sequence[Report]) -> list[dict[str, Any]]:
     """Return the reports as JSON values."""
     return [
-        asdict(report) | {"figures": [asdict(figure) | {"holds": figure.holds} for figure in report.figures]}
+        vars(report) | {"figures": [asdict(figure) | {"holds": figure.holds} for figure in report.figures]}
         for report in reports
     ]
 

@@ -8,7 +8,7 @@ from typing import Final
 MIX: Final = {
     "plain": 20, "bulk": 2, "keyed": 3, "delayed": 3, "thread": 3, "once": 4, "money": 4, "stepper": 4,
     "flaky": 4, "ordered": 6, "limited": 4, "chain": 2, "chord": 1, "cancelled": 3, "transaction": 4,
-    "isolated": 1,
+    "isolated": 1, "fragile": 2,
 }  # fmt: skip
 """How often each kind of call comes."""
 

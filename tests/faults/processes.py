@@ -68,13 +68,16 @@ class WorkerProcess:
         self.name = name
         self.exits: list[int] = []
         """Exit codes of processes that ended by themselves."""
+        self.stops: list[int] = []
+        """Exit codes of processes that were asked to stop."""
         self._surroundings = surroundings
         self._options = options
         self._restart_after = restart_after
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
         self._is_to_end = False
-        self._expected: set[int] = set()
+        self._stopped: set[int] = set()
+        self._killed: set[int] = set()
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -95,7 +98,7 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End it with SIGKILL."""
-        self._expected.add(self.pid)
+        self._killed.add(self.pid)
         self._surroundings.notebook.note("killed", pid=self.pid)
         self._send(signal.SIGKILL)
 
@@ -112,7 +115,7 @@ class WorkerProcess:
 
     def terminate(self) -> None:
         """Ask it to stop; another is started after it."""
-        self._expected.add(self.pid)
+        self._stopped.add(self.pid)
         self._surroundings.notebook.note("terminated", pid=self.pid)
         self._send(signal.SIGTERM)
 
@@ -145,8 +148,8 @@ class WorkerProcess:
             assert self._process is not None
             code = await self._process.wait()
             self._surroundings.notebook.note("worker_ended", pid=self.pid, name=self.name, code=code)
-            if not self._is_to_end and self.pid not in self._expected:
-                self.exits.append(code)
+            if not self._is_to_end and self.pid not in self._killed:
+                (self.stops if self.pid in self._stopped else self.exits).append(code)
             if self._has_to_end() or self._restart_after is None:
                 return
             await asyncio.sleep(self._restart_after)
@@ -205,3 +208,9 @@ def kill_child(surroundings: Surroundings, pid: int) -> None:
     surroundings.notebook.note("killed", pid=pid)
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+def resident_mib(pid: int) -> float:
+    """Return the resident set of a process, in MiB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -10,8 +10,10 @@ from faults.evidence import Evidence, Run
 
 RESCUED_WITHIN = 30.0
 """Seconds after a disturbance within which what it did to a lease shows."""
-CUTS_OFF = frozenset({"restart", "crash", "outage", "frozen", "frozen_server", "silence", "cut", "backends",
-                      "connections", "login", "disk", "clock", "failover", "pooler", "host"})  # fmt: skip
+CUTS_OFF = frozenset({
+    "restart", "crash", "outage", "frozen", "frozen_server", "silence", "cut", "backends", "connections",
+    "login", "disk", "clock", "failover", "pooler", "host", "block",
+})  # fmt: skip
 """What may keep an outcome that a worker has from being written, or cost a worker its lease."""
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from faults.figures import Report, Size
 from faults.scenarios import (
     backends,
+    block,
     clock,
     connections,
     crash,
@@ -17,17 +19,22 @@ from faults.scenarios import (
     kill,
     login,
     outage,
+    poison,
     pooler,
     restart,
     silence,
+    stop,
     supervisor,
     switchover,
 )
 
-Scenario = Callable[[Size], Awaitable[Report]]
+Scenario = Callable[[Size], Coroutine[Any, Any, Report]]
 
 SCENARIOS: dict[str, Scenario] = {
     "kill": kill.run,
+    "poison": poison.run,
+    "stop": stop.run,
+    "block": block.run,
     "freeze": freeze.run,
     "restart": restart.run,
     "crash": crash.run,

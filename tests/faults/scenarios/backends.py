@@ -8,9 +8,11 @@ import time
 
 from faults.figures import Figure, Report, Size
 from faults.laboratory import laboratory
+from faults.processes import resident_mib
 from faults.scenarios.common import exits, losses, lost, report
 from faults.servers import ROLE
 
+GROWTH_BAR = 32.0
 SESSIONS = f"select pid from pg_stat_activity where usename = '{ROLE}' order by pid"
 
 
@@ -22,6 +24,8 @@ async def run(size: Size) -> Report:
     async with laboratory() as lab:
         await lab.crew(3, "--concurrency", "10")
         await lab.enqueuer(80, seconds)
+        await asyncio.sleep(2)
+        before = {worker.pid: resident_mib(worker.pid) for worker in lab.workers}
         until = time.monotonic() + seconds
         async with lab.disturbed("backends"):
             while time.monotonic() < until:
@@ -29,6 +33,7 @@ async def run(size: Size) -> Report:
                     await lab.server.query("select pg_terminate_backend($1)", chosen.choice(sessions)["pid"])
                     terminated += 1
                 await asyncio.sleep(0.2)
+        grown = max(resident_mib(pid) - memory for pid, memory in before.items())
         evidence = await lab.finish()
         return report(
             "backends",
@@ -38,4 +43,5 @@ async def run(size: Size) -> Report:
             lost(evidence),
             exits(lab),
             losses(evidence),
+            Figure("a worker's memory grew by at most", grown, "MiB", GROWTH_BAR),
         )

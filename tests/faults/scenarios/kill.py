@@ -24,6 +24,7 @@ async def run(size: Size) -> Report:
         await lab.enqueuer(40, kills * 5.0, mix={**MIX, "isolated": 0})
         for kill in range(kills):
             # Jobs that are caught for certain: short ones are over before a kill.
+            await lab.enqueue("fragile", 3, seconds=4, first=kill * 100 + 50)
             await lab.enqueue("plain", 12, seconds=4, first=kill * 100)
             await lab.until_running(12)
             await asyncio.sleep(chosen.uniform(0.2, 0.7))
