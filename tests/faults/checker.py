@@ -20,7 +20,7 @@ SHOWN = 3
 """Violations of a rule that are told one by one."""
 LOST_WITHIN = 60.0
 """Seconds within which a lease that was disturbed is found lost."""
-COSTS_LEASES = CUTS_OFF - {"backends", "connections", "login", "cut"}
+COSTS_LEASES = CUTS_OFF - {"backends", "login", "cut"}
 """What may cost a worker its lease although it lives."""
 MEANT_TO_FAIL = {("poison", "worker_lost"), ("block", "hard_timeout")}
 """Tasks, and the reasons for which they are there to fail."""

@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from faults.figures import Report, Size, document, table
 from faults.mixed import run_mixed
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", choices=["short", "full"], default="full", help="how long scenarios take")
     parser.add_argument("--at-once", type=int, default=1, help="scenarios that run at once")
     parser.add_argument("--figures", action="store_true", help="what has bars, with the table of them")
+    parser.add_argument("--keep", type=Path, help="a folder for the records and logs of the mixed run")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
     names = [name for name in (options.only or "").split(",") if name]
@@ -47,7 +49,7 @@ async def _run(options: argparse.Namespace, names: Sequence[str], seed: int) -> 
     faults = FAULTS_WANTED if options.figures and options.faults is None else options.faults
     if options.minutes is not None or faults is not None:
         _tell(f"mixed run, seed {seed}")
-        reports.append(await run_mixed(seed, minutes=options.minutes, faults=faults))
+        reports.append(await run_mixed(seed, minutes=options.minutes, faults=faults, keep=options.keep))
         _tell_report(reports[-1])
     return reports
 

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 
 import asyncpg
 from kit.lines import Line, line_to
@@ -149,13 +150,15 @@ class Mixed:
             await self._lab.server.query(f"alter role {ROLE} connection limit -1")
 
 
-async def run_mixed(seed: int, *, minutes: float | None, faults: int | None = None) -> Report:
-    """Disturb at random, and return what it came to."""
+async def run_mixed(
+    seed: int, *, minutes: float | None, faults: int | None = None, keep: Path | None = None
+) -> Report:
+    """Disturb at random, and return what it came to; records and logs stay in the folder *keep*."""
     began = time.monotonic()
     async with (
         laboratory_server() as server,
         line_to(server.program_dsn) as (line, near),
-        laboratory(server=server, dsn=near) as lab,
+        laboratory(server=server, dsn=near, keep=keep) as lab,
     ):
         await lab.crew(WORKERS, "--concurrency", "10", "--lease-ttl", str(LEASE))
         enqueuers = [await lab.enqueuer(RATE / 2, 36_000) for _ in range(2)]

@@ -128,9 +128,7 @@ def accept_a_zombie(evidence: Evidence) -> None:
 
 def charge_twice(evidence: Evidence) -> None:
     evidence.kills[ONE] = 9.0
-    evidence.jobs["job-0"].attempts = [
-        Attempt(1, reason, None, 11.0) for reason in ("exception", "exception")
-    ]
+    evidence.jobs["job-0"].attempts = [Attempt(1, "exception", None, at) for at in (11.0, 12.0)]
 
 
 def start_after_the_end(evidence: Evidence) -> None:

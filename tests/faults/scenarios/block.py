@@ -18,8 +18,9 @@ async def run(size: Size) -> Report:
         await lab.worker("--concurrency", "10", "--processes", "2", restart_after=None)
         await lab.at_work(2)
         for number in range(rounds):
-            await lab.enqueue("plain", 10, seconds=4, first=number * 100)
-            await lab.until_running(10)
+            # More than one process takes: the other one has room for what blocks.
+            await lab.enqueue("plain", 15, seconds=6, first=number * 100)
+            await lab.until_running(15)
             async with lab.disturbed("block"):
                 await lab.enqueue("block", 1, seconds=BLOCKED, first=number * 100 + 50)
                 await lab.drain()
@@ -32,6 +33,7 @@ async def run(size: Size) -> Report:
             lab,
             evidence,
             Figure("blocking jobs ended at their limit", ended, bar=rounds, is_least=True),
+            Figure("jobs returned", len(others), bar=1, is_least=True),
             Figure("attempts of others charged", sum(e.reason not in UNCHARGED for e in others), bar=0),
             losses(evidence),
         )
