@@ -26,9 +26,10 @@ import anyio
 import asyncpg
 
 from pgqueue.background.loop import Loop
+from pgqueue.database.link import Link
 from pgqueue.database.outages import CONNECTION_ERRORS
 from pgqueue.database.patience import Reminder
-from pgqueue.database.pool import Database, Link
+from pgqueue.database.pool import Database
 from pgqueue.database.sql import load_statements
 from pgqueue.errors import DatabaseUnavailableError
 

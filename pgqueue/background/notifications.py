@@ -21,6 +21,7 @@ import anyio
 import asyncpg
 
 from pgqueue.background.loop import Loop
+from pgqueue.database.link import Link
 from pgqueue.database.outages import (
     AWAY_ERRORS,
     RECONNECT_PAUSES,
@@ -28,7 +29,7 @@ from pgqueue.database.outages import (
     told,
 )
 from pgqueue.database.patience import Reminder
-from pgqueue.database.pool import Database, Link
+from pgqueue.database.pool import Database
 from pgqueue.store import Store
 
 logger = logging.getLogger("pgqueue.signals")

@@ -26,6 +26,22 @@ CONNECTION_ERRORS: Final = (
 )
 """The errors of a lost or refused connection. After each of them, connecting and trying again may help."""
 
+PARAMETER_ERRORS: Final = (
+    asyncpg.UndefinedObjectError,
+    asyncpg.InvalidParameterValueError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.CantChangeRuntimeParamError,
+    asyncpg.ProtocolViolationError,  # a pooler's word for it
+)
+"""How servers and poolers refuse a parameter of a connection."""
+CONNECT_ERRORS: Final = (
+    *CONNECTION_ERRORS,
+    asyncpg.PostgresError,
+    asyncpg.ClientConfigurationError,
+    UnicodeError,  # a host name that is none
+)
+"""What can keep a connection from being opened."""
+
 RECONNECT_PAUSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 """Seconds to wait between attempts to connect again; the last pause repeats."""
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from itertools import chain, repeat
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
 
@@ -20,13 +19,18 @@ import anyio
 import asyncpg
 
 from pgqueue.database import settings as session
+from pgqueue.database.callers_pool import POOL_IDLE, POOL_QUERIES, CallersPool, keep_session
 from pgqueue.database.connection import OwnConnection
 from pgqueue.database.dsn import read_dsn, refused_parameter
 from pgqueue.database.encoding import UNSTORABLE, Encoding, encoding_of, unstorable
 from pgqueue.database.hosts import Hosts
+from pgqueue.database.kept import CALLER_TIMEOUT, Kept
+from pgqueue.database.link import WORKER_TIMEOUT
 from pgqueue.database.outages import (
+    CONNECT_ERRORS,
     CONNECTION_ERRORS,
     LOST_SESSIONS,
+    PARAMETER_ERRORS,
     RECONNECT_PAUSES,
     TRANSLATED,
     is_away,
@@ -55,44 +59,11 @@ if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
 
     Pool = asyncpg.Pool[asyncpg.Record]
-    _BasePool = Pool
-else:
-    _BasePool = asyncpg.Pool
 
 logger = logging.getLogger("pgqueue.database")
 
 
 T = TypeVar("T")
-
-CALLER_TIMEOUT: Final = 15.0
-"""Seconds without an answer after which the connection of a caller's statement counts as lost."""
-WORKER_TIMEOUT: Final = 60.0
-"""The same for a worker's statement, which no caller waits for and which may move a thousand jobs."""
-
-POOLED_PATIENCE: Final = 5.0
-"""The same behind a pooler, where the server cannot be asked whether it is at work, and at first: the limit
-doubles with each statement that it ends, so that a batch that needs longer gets it."""
-
-POOL_QUERIES: Final = 50_000
-"""Statements after which a connection of the callers' pool is replaced, as asyncpg's own pools do."""
-POOL_IDLE: Final = 300.0
-"""Seconds after which a connection of that pool is closed if nobody needs it. One stays."""
-
-PARAMETER_ERRORS: Final = (
-    asyncpg.UndefinedObjectError,
-    asyncpg.InvalidParameterValueError,
-    asyncpg.InsufficientPrivilegeError,
-    asyncpg.CantChangeRuntimeParamError,
-    asyncpg.ProtocolViolationError,  # a pooler's word for it
-)
-"""How servers and poolers refuse a parameter of a connection."""
-CONNECT_ERRORS: Final = (
-    *CONNECTION_ERRORS,
-    asyncpg.PostgresError,
-    asyncpg.ClientConfigurationError,
-    UnicodeError,  # a host name that is none
-)
-"""What can keep a connection from being opened."""
 
 CLOSE_WITHIN: Final = 1.0
 """Seconds that a connection in use has to finish before it is closed."""
@@ -142,7 +113,7 @@ class Database:
         self._reminder = Reminder()
         self._hosts = Hosts()
         self._connections: WeakSet[OwnConnection] = WeakSet()
-        self._kept = _Kept(self)
+        self._kept = Kept(self)
         self._loop: asyncio.AbstractEventLoop | None = None
         """The event loop that its connections belong to."""
 
@@ -172,13 +143,13 @@ class Database:
                     self.is_pooled = self._dsn.is_pooled or backend != probe.get_server_pid()
                 finally:
                     await probe.close()
-                self._pool = await _CallersPool(
+                self._pool = await CallersPool(
                     min_size=1,
                     max_size=self._max_connections,
                     max_queries=POOL_QUERIES,
                     max_inactive_connection_lifetime=POOL_IDLE,
                     init=know_types,
-                    reset=_keep_session,
+                    reset=keep_session,
                     connect=self._connect,
                     loop=self._loop,
                     record_class=asyncpg.Record,
@@ -515,161 +486,8 @@ class Database:
         return unavailable(error, time.monotonic() - since)
 
 
-class Link:
-    """A connection that one loop owns. It is opened at first use, and again after it broke."""
-
-    def __init__(self, database: Database, *, durable: bool, command_timeout: float = WORKER_TIMEOUT) -> None:
-        self._database = database
-        self._durable = durable
-        self._command_timeout = command_timeout
-        self._patience = POOLED_PATIENCE
-        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it has a connection."""
-        return self._connection is not None and not self._connection.is_closed()
-
-    async def open(self) -> asyncpg.Connection[asyncpg.Record]:
-        """Return the connection, opening it if necessary. Raises one of CONNECTION_ERRORS."""
-        if self._connection is None or self._connection.is_closed():
-            limit = self._command_timeout
-            if self._database.is_pooled:
-                limit = min(limit, self._patience)
-            self._connection = await self._database.connect(durable=self._durable, command_timeout=limit)
-        return self._connection
-
-    @asynccontextmanager
-    async def use(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-        """Lend the connection. Raises one of CONNECTION_ERRORS if it cannot be opened, or breaks."""
-        connection = await self.open()
-        try:
-            if self._database.is_pooled:
-                async with self._database.in_session(connection, durable=self._durable):
-                    yield connection
-            else:
-                yield connection
-        except CONNECTION_ERRORS as error:
-            self.lose(error)
-            raise
-
-    def lose(self, error: BaseException) -> None:
-        """Drop the connection because of *error*. A statement that had no time enough gets more."""
-        if isinstance(error, TimeoutError):
-            self._patience *= 2
-        self.drop()
-
-    def drop(self) -> None:
-        """Drop the connection, because after one of CONNECTION_ERRORS its session cannot be trusted."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.terminate()
-
-    def drop_unfinished(self) -> None:
-        """Drop the connection if a transaction is open on it. A cancelled statement is waited for."""
-        if self._connection is not None and self._connection.is_in_transaction():
-            self.drop()
-
-    async def close(self) -> None:
-        """Close the connection, if there is one."""
-        connection, self._connection = self._connection, None
-        if connection is not None and not connection.is_closed():
-            with anyio.move_on_after(1) as scope:
-                await connection.close()
-            if scope.cancelled_caught:
-                connection.terminate()
-
-
-class _Kept:
-    """The connection that is kept for writes, lent to one write at a time.
-
-    It is a class because a generator with `contextlib` would add a dozen calls to a single enqueue.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._link = Link(database, durable=True, command_timeout=CALLER_TIMEOUT)
-        self._returned: anyio.Event | None = None
-        self.is_lent = False
-        self._instead: AbstractAsyncContextManager[Connection] | None = None
-        """A connection of the pool, where the server refuses this one."""
-
-    async def __aenter__(self) -> Connection:
-        self.is_lent = True
-        began_at = time.monotonic()
-        try:
-            return await self._link.open()
-        except (asyncpg.PostgresError, DatabaseUnavailableError):
-            # Refused. What the pool has may work.
-            instead = self._database.lend()
-            try:
-                connection = await instead.__aenter__()
-            except BaseException:
-                self._take_back()
-                raise
-            self._instead = instead
-            return connection
-        except BaseException as error:
-            self._take_back()
-            if isinstance(error, CONNECT_ERRORS):
-                raise self._database.refusal(error, began_at) from error
-            raise
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._instead is not None:
-            instead, self._instead = self._instead, None
-            try:
-                await instead.__aexit__(kind, error, trace)
-            finally:
-                self._take_back()
-            return
-        if isinstance(error, CONNECTION_ERRORS):
-            self._link.drop()
-        self._take_back()
-        if isinstance(error, asyncpg.InsufficientPrivilegeError):
-            raise MissingPrivilegeError(str(error)) from error
-        if isinstance(error, UNSTORABLE):
-            raise unstorable(error) from error
-
-    def _take_back(self) -> None:
-        self.is_lent = False
-        if self._returned is not None:
-            self._returned.set()
-
-    async def wait_returned(self) -> None:
-        """Wait until no write is in progress."""
-        while self.is_lent:
-            self._returned = anyio.Event()
-            await self._returned.wait()
-
-    async def close(self) -> None:
-        """Close the connection, if there is one."""
-        await self._link.close()
-
-
-class _CallersPool(_BasePool):
-    """A pool that opens a connection for whoever asks for one, and none by itself.
-
-    asyncpg's own replaces the last connection as soon as it is lost, and logs a traceback for each try at a
-    server that is away.
-    """
-
-    __slots__ = ()
-
-    def _schedule_min_size_maintenance(self) -> None:
-        pass
-
-
 async def _close(pool: Pool) -> None:
     with anyio.move_on_after(CLOSE_WITHIN, shield=True):
         await pool.close()
         return
     pool.terminate()
-
-
-async def _keep_session(_: object) -> None:
-    # asyncpg's own reset costs a round trip each time a connection is returned, to undo settings that
-    # pgqueue's statements never make.
-    return None

@@ -16,9 +16,10 @@ from typing import Final
 
 import asyncpg
 
+from pgqueue.database.link import Link
 from pgqueue.database.outages import CONNECTION_ERRORS
 from pgqueue.database.patience import Reminder
-from pgqueue.database.pool import Database, Link
+from pgqueue.database.pool import Database
 from pgqueue.errors import DatabaseUnavailableError
 
 logger = logging.getLogger("pgqueue.database")

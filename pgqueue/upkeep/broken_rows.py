@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from pgqueue.database.failing import log_fields, statement_of
+from pgqueue.database.link import Link
 from pgqueue.database.outages import is_about_values, is_away, told
 from pgqueue.database.patience import Reminder
-from pgqueue.database.pool import Link
 from pgqueue.events.kinds import WorkErrorIsolated
 from pgqueue.events.observers import Observers
 from pgqueue.model.job_error import JobError

@@ -18,8 +18,8 @@ from uuid import UUID
 import anyio
 
 from pgqueue.database.failing import log_fields
+from pgqueue.database.link import Link
 from pgqueue.database.outages import is_away, told
-from pgqueue.database.pool import Link
 from pgqueue.model.ids import new_id
 from pgqueue.options.retention import DAY, Retention
 from pgqueue.store import Partition, Store

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from pgqueue.database.pool import Link
+from pgqueue.database.link import Link
 from pgqueue.events.observers import Observers
 from pgqueue.store import FirstOf, Store
 from pgqueue.upkeep.announcing import Announcer

@@ -15,7 +15,7 @@ from kit.faults import ghost
 from kit.waiting import eventually
 
 from pgqueue import JobHandle, JobStatus, PgQueue
-from pgqueue.database.pool import Link
+from pgqueue.database.link import Link
 from pgqueue.upkeep import broken_rows, expiring, promoting, tidying
 from pgqueue.upkeep.attending import Attending
 from pgqueue.upkeep.cancelling import Cancelling

@@ -14,7 +14,7 @@ from kit.faults import blocked_session, ghost
 from kit.waiting import eventually
 
 from pgqueue import InvalidOptionError, JobStatus, PgQueue
-from pgqueue.database.pool import Link
+from pgqueue.database.link import Link
 from pgqueue.options.retention import DAY, Retention, read_retention
 from pgqueue.store import Partition
 from pgqueue.upkeep import retention as purger

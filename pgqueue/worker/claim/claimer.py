@@ -17,9 +17,9 @@ from uuid import UUID
 import anyio
 
 from pgqueue.database.failing import log_fields, statement_of
+from pgqueue.database.link import Link
 from pgqueue.database.outages import is_away, told
 from pgqueue.database.patience import Reminder, persist
-from pgqueue.database.pool import Link
 from pgqueue.events.kinds import BatchSent, WorkErrorIsolated
 from pgqueue.options.run_time import Settings
 from pgqueue.store import Claimed

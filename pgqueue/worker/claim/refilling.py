@@ -14,9 +14,9 @@ from typing import Final
 from uuid import uuid4
 
 from pgqueue.database.failing import log_fields, statement_of
+from pgqueue.database.link import Link
 from pgqueue.database.outages import is_away, told
 from pgqueue.database.patience import Reminder
-from pgqueue.database.pool import Link
 from pgqueue.events.kinds import WorkErrorIsolated
 from pgqueue.events.observers import Observers
 from pgqueue.store import Store

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable
 from typing import Final
 from uuid import UUID
 
-from pgqueue.database.pool import Database, Link
+from pgqueue.database.link import Link
+from pgqueue.database.pool import Database
 from pgqueue.events.kinds import JobMoved, JobsCancelled
 from pgqueue.events.observers import Observers
 from pgqueue.model.jobs import JobStatus

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import asyncpg
 
+from pgqueue.database.link import Link
 from pgqueue.database.outages import is_away
-from pgqueue.database.pool import Link
 from pgqueue.store import Claimed, Store
 from pgqueue.upkeep.broken_rows import DOUBTFUL, BrokenRows
 from pgqueue.worker.claim.returning import Returns

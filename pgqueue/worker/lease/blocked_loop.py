@@ -15,8 +15,8 @@ from contextlib import suppress
 from uuid import UUID
 
 from pgqueue.background.log_writer import AsideLogger
+from pgqueue.database.link import Link
 from pgqueue.database.patience import persist
-from pgqueue.database.pool import Link
 from pgqueue.events.observers import Observers
 from pgqueue.upkeep.announcing import Announcer
 from pgqueue.upkeep.state import WorkerState

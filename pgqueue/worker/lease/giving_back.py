@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from pgqueue.database.pool import Link
+from pgqueue.database.link import Link
 from pgqueue.store import Store
 
 

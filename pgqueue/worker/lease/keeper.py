@@ -24,9 +24,9 @@ import anyio
 import asyncpg
 
 from pgqueue.background.log_writer import AsideLogger
+from pgqueue.database.link import Link
 from pgqueue.database.outages import ANY_REFUSAL, told
 from pgqueue.database.patience import Reminder, persist
-from pgqueue.database.pool import Link
 from pgqueue.database.sharing import REFUSALS, FirstLink
 from pgqueue.upkeep.state import WorkerState
 from pgqueue.worker.attempt.attempt import Stop

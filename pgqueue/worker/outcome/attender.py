@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from pgqueue.database.failing import log_fields, statement_of
+from pgqueue.database.link import Link
 from pgqueue.database.outages import is_away, told
-from pgqueue.database.pool import Link
 from pgqueue.events.kinds import JobsCancelled, WorkErrorIsolated, cancelled_by_reason
 from pgqueue.events.observers import Observers
 from pgqueue.store import Store

@@ -18,8 +18,8 @@ import anyio
 import anyio.to_thread
 
 from pgqueue.database.failing import log_fields
+from pgqueue.database.link import Link
 from pgqueue.database.patience import persist
-from pgqueue.database.pool import Link
 from pgqueue.events.kinds import DeadLettersEntered
 from pgqueue.events.observers import Observers
 from pgqueue.model.dead_letters import DeadLetter

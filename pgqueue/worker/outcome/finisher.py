@@ -19,9 +19,9 @@ from uuid import UUID
 import anyio
 
 from pgqueue.database.failing import log_fields, statement_of
+from pgqueue.database.link import Link
 from pgqueue.database.outages import AWAY_ERRORS, is_about_values, told
 from pgqueue.database.patience import Reminder, persist
-from pgqueue.database.pool import Link
 from pgqueue.events.kinds import AttemptsEnded, AttemptsFenced, BatchSent, WorkErrorIsolated
 from pgqueue.events.observers import Observers
 from pgqueue.model.job_error import JobError

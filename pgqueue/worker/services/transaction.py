@@ -11,9 +11,10 @@ from uuid import UUID
 
 import asyncpg
 
+from pgqueue.database.link import POOLED_PATIENCE
 from pgqueue.database.outages import CONNECTION_ERRORS
 from pgqueue.database.patience import persist
-from pgqueue.database.pool import POOLED_PATIENCE, Database
+from pgqueue.database.pool import Database
 from pgqueue.errors import ContextError, LeaseLostError
 from pgqueue.model.jobs import JobStatus
 from pgqueue.store import Store

@@ -1,0 +1,37 @@
+"""What the pool of callers does otherwise than asyncpg's pools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+if TYPE_CHECKING:
+    _BasePool = asyncpg.Pool[asyncpg.Record]
+else:
+    _BasePool = asyncpg.Pool
+
+POOL_QUERIES: Final = 50_000
+"""Statements after which a connection of the callers' pool is replaced, as asyncpg's own pools do."""
+POOL_IDLE: Final = 300.0
+"""Seconds after which a connection of that pool is closed if nobody needs it. One stays."""
+
+
+class CallersPool(_BasePool):
+    """A pool that opens a connection for whoever asks for one, and none by itself.
+
+    asyncpg's own replaces the last connection as soon as it is lost, and logs a traceback for each try at a
+    server that is away.
+    """
+
+    __slots__ = ()
+
+    def _schedule_min_size_maintenance(self) -> None:
+        pass
+
+
+async def keep_session(_: object) -> None:
+    """Leave a session as it is when its connection is returned."""
+    # asyncpg's own reset costs a round trip each time a connection is returned, to undo settings that
+    # pgqueue's statements never make.
+    return
