@@ -57,10 +57,9 @@ added as (
 waiting as (
     insert into pgqueue.blocked (job_id, lane, gated, gate, turn, single)
     select id, lane, true, gate, turn, single from given
-    returning gate, lane, turn
 ),
 fresh as (
     insert into pgqueue.note (node_id, kind, lane, low)
-    select gate, 'gate', lane, pg_catalog.min(turn) from waiting group by gate, lane returning id
+    select gate, 'gate', lane, pg_catalog.min(turn) from given group by gate, lane returning id
 )
 select pg_catalog.to_json(array(select id from fresh))::text
