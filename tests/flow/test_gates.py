@@ -218,6 +218,65 @@ async def test_what_jobs_add_and_start_and_what_schedules_make_keeps_to_limits(
         await pgq.schedules.create("derived", derived.s(), every=3600, tick_argument="at")
 
 
+WRONG_LISTS: dict[str, object] = {
+    "no list": "tenant",
+    "an object": {"tenant": "a"},
+    "null": None,
+    "no pair": ["tenant"],
+    "no key": [["tenant"]],
+    "three parts": [["tenant", "a", "b"]],
+    "no name": [["", "a"]],
+    "a null name": [[None, "a"]],
+    "a null key": [["tenant", None]],
+    "a long name": [["n" * 301, "a"]],
+    "a long key": [["tenant", "k" * 513]],
+    "too many": [[f"tenant {number}", "a"] for number in range(20)],
+    "a line that is not the first": [["tenant", "a"], ["order/line", "a"]],
+}
+
+
+@pytest.mark.contract("P3.13")
+@pytest.mark.parametrize("name", WRONG_LISTS)
+async def test_sql_that_gives_jobs_a_wrong_list_of_limits_changes_nothing(db: Connection, name: str) -> None:
+    ids = [await db.fetchval("select pgqueue.enqueue('work')") for _ in range(2)]
+
+    with pytest.raises(asyncpg.InvalidParameterValueError, match=f"job {ids[1]}: "):
+        await db.execute(
+            "select pgqueue.limit_jobs($1::uuid[], $2::json)",
+            ids,
+            json.dumps([[["tenant", "a"]], WRONG_LISTS[name]]),
+        )
+
+    assert [await places(db, ids), await db.fetchval("select count(*) from pgqueue.note")] == [
+        ["pending"] * 2,
+        0,
+    ]
+
+
+@pytest.mark.contract("P3.13")
+async def test_sql_gives_jobs_their_limits_as_they_are_written(db: Connection) -> None:
+    lists = [
+        [],
+        [["tenant", "a"]],
+        [["tenant", ""]],
+        [["order/line", "a"], ["tenant", "b"]],
+        [["n" * 300, "k" * 512]],
+        [["n" * 200, "k" * 99]],
+        *([[rule, key]] for rule in ("é", 'say "x"', "\\", "[[", "a, b") for key in HOSTILE_KEYS),
+    ]
+    ids = [await db.fetchval("select pgqueue.enqueue('work')") for _ in lists]
+
+    await db.execute("select pgqueue.limit_jobs($1::uuid[], $2::json)", ids, json.dumps(lists))
+
+    rows = await db.fetch("select id, gates, gate from pgqueue.job left join pgqueue.blocked on job_id = id")
+    stored = {row["id"]: row for row in rows}
+    assert [stored[each]["gates"] or [] for each in ids] == [
+        [part for pair in each for part in pair] for each in lists
+    ]
+    for row in (stored[each] for each in ids[1:]):
+        assert row["gate"] == await db.fetchval("select pgqueue.key_id($1, $2)", *row["gates"][:2])
+
+
 HOSTILE_KEYS = (
     "", " ", "NULL", "null", '"', "\\", '\\"', "{", "}", "{}", ",", "a,b", '","', "'", "$1", "é", "雪", "😀",
     "\x01", "\n", "\u2028", "\x7f", "order/x", "a/b", "%s", "::text", 'x"y\\', "k" * 512,
