@@ -1,25 +1,60 @@
-"""Fills in which tests hold which promise: the last column of reference/guarantees.md, from the tests' marks.
+"""Fills in reference/guarantees.md: which tests hold which promise, from their marks; and the last figures.
 
-Ids and promises are written on the page itself.
+Ids and promises are written on the page itself. The figures are what
+`python -m tests.faults --figures --json`
+has printed, kept in tests/faults/figures.json.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "guarantees.md"
+FIGURES = ROOT / "tests" / "faults" / "figures.json"
+BEGIN, END = "<!-- figures -->", "<!-- the end of the figures -->"
 ROW = re.compile(r"^\| (\w+(?:\.\d+)?) \| (.*) \| (.*)\|$")
 
 
 def page() -> str:
-    """Return the page with the column of tests as the marks say."""
+    """Return the page with the column of tests as the marks say, and with the figures."""
     found = marks()
     lines = PAGE.read_text(encoding="utf-8").splitlines()
-    return "".join(f"{_filled_in(line, found)}\n" for line in lines)
+    filled = "".join(f"{_filled_in(line, found)}\n" for line in lines)
+    before, _, rest = filled.partition(f"{BEGIN}\n")
+    _, _, after = rest.partition(f"{END}\n")
+    reports = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else []
+    return f"{before}{BEGIN}\n\n{figures(reports)}\n{END}\n{after}"
+
+
+def figures(reports: list[Mapping[str, Any]]) -> str:
+    """Return the table of what the scenarios in *reports* measured beside their bars, as Markdown."""
+    if not reports:
+        return "No full run has been kept yet.\n"
+    lines = ["| fault | figure | measured | bar |", "|---|---|---|---|"]
+    for report in reports:
+        for figure in report["figures"]:
+            bar = figure["bar"]
+            cells = (
+                report["scenario"],
+                figure["name"],
+                "none" if figure["value"] is None else f"{_number(figure['value'])} {figure['unit']}".strip(),
+                "" if bar is None else f"{'≥' if figure['is_least'] else '≤'} {_number(bar)}",
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+    violations = sum(len(report["violations"]) for report in reports)
+    minutes = sum(report["seconds"] for report in reports) / 60
+    lines += ["", f"{len(reports)} scenarios in {minutes:.0f} minutes, with {violations} violations."]
+    return "\n".join([*lines, ""])
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:.2f}"
 
 
 def promised() -> set[str]:

@@ -127,7 +127,7 @@ class Lifeline:
             return
         logger.log(
             self._reminder.level(),
-            "%d connections have died in silence; dropped, with those that are idle: %s",
+            "%d connections have died in silence; dropped, with those that are idle, and opened anew: %s",
             len(dead),
             "; ".join(dead.values()),
         )

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 else:
     _BasePool = asyncpg.Pool
 
+POOLED_CALLER_PATIENCE: Final = 8.0
+"""Seconds without an answer after which the connection of a caller's statement counts as lost, behind a
+pooler and at first: a dead one is noticed within ten. The limit doubles where it was reached."""
 POOL_QUERIES: Final = 50_000
 """Statements after which a connection of the callers' pool is replaced, as asyncpg's own pools do."""
 POOL_IDLE: Final = 300.0

@@ -19,7 +19,13 @@ import anyio
 import asyncpg
 
 from pgqueue.database import settings as session
-from pgqueue.database.callers_pool import POOL_IDLE, POOL_QUERIES, CallersPool, keep_session
+from pgqueue.database.callers_pool import (
+    POOL_IDLE,
+    POOL_QUERIES,
+    POOLED_CALLER_PATIENCE,
+    CallersPool,
+    keep_session,
+)
 from pgqueue.database.connection import OwnConnection
 from pgqueue.database.dsn import read_dsn, refused_parameter
 from pgqueue.database.encoding import UNSTORABLE, Encoding, encoding_of, unstorable
@@ -112,6 +118,7 @@ class Database:
         self._plain_returned = anyio.Event()
         self._reminder = Reminder()
         self._hosts = Hosts()
+        self._callers_patience = POOLED_CALLER_PATIENCE
         self._connections: WeakSet[OwnConnection] = WeakSet()
         self._kept = Kept(self)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -150,7 +157,7 @@ class Database:
                     max_inactive_connection_lifetime=POOL_IDLE,
                     init=know_types,
                     reset=keep_session,
-                    connect=self._connect,
+                    connect=self._connect_for_callers,
                     loop=self._loop,
                     record_class=asyncpg.Record,
                     **self._arguments(durable=True, command_timeout=CALLER_TIMEOUT),
@@ -240,6 +247,9 @@ class Database:
                 # Its pool may have seen its end already, and taken it back.
                 with suppress(asyncpg.InterfaceError):
                     connection.terminate()
+            if self.is_pooled and isinstance(error, TimeoutError):
+                # It may have been a statement that needs longer.
+                self._callers_patience = min(2 * self._callers_patience, WORKER_TIMEOUT)
             if isinstance(error, LOST_SESSIONS):
                 # Otherwise the next callers would find one lost connection each.
                 await pool.expire_connections()
@@ -431,6 +441,13 @@ class Database:
         if asyncio.get_running_loop() is self._loop and isinstance(connection, OwnConnection):
             self._connections.add(connection)
         return connection
+
+    async def _connect_for_callers(
+        self, dsn: str | None = None, **arguments: Any
+    ) -> asyncpg.Connection[asyncpg.Record]:
+        if self.is_pooled:
+            arguments["command_timeout"] = self._callers_patience
+        return await self._connect(dsn, **arguments)
 
     def connections_here(self) -> list[OwnConnection]:
         """Return the open connections that belong to the event loop in which this was opened."""

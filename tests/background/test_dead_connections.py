@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -15,7 +16,7 @@ from kit.lines import line_to
 from kit.servers import needed_pgbouncer, pgbouncer
 from kit.waiting import eventually, holds
 
-from pgqueue import JobContext, PgQueue
+from pgqueue import DatabaseUnavailableError, JobContext, PgQueue
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -145,3 +146,15 @@ async def test_behind_a_pooler_workers_and_transactions_of_handlers_notice_it_to
                     for each, result in ((by_sql, "6"), (job.id, "2")):
                         await eventually(partial(has_come_to, db, each, result))
                 assert inside.lease_of(worker) == lease
+
+
+@pytest.mark.contract("F2")
+async def test_behind_a_pooler_a_process_that_only_enqueues_notices_within_ten_seconds(dsn: str) -> None:
+    with pgbouncer(needed_pgbouncer(), dsn, sessions=20) as pooled:
+        async with line_to(pooled) as (line, near), PgQueue(near) as pgq:
+            await pgq.enqueue_by_name("task")
+            line.forget_connections()
+            async with asyncio.timeout(10):
+                with suppress(DatabaseUnavailableError):
+                    await pgq.enqueue_by_name("task")
+            await pgq.enqueue_by_name("task")

@@ -22,6 +22,16 @@ from pgqueue.store import Claimed, Store
 CHUNK = 65_536
 STATEMENT_NAME = rb"(__asyncpg_stmt_\w+__)\0"
 
+FORGET_CLAIMS = """
+set pgqueue.writer to 'on';
+with forgotten as (
+    delete from pgqueue.running returning job_id, ready_at, position, lane, attempt, losses
+)
+insert into pgqueue.ready (job_id, ready_at, position, lane, attempt, losses)
+select job_id, ready_at, position, lane, attempt - 1, losses from forgotten;
+"""
+"""A crash of the server that claims had not waited for."""
+
 
 class Ghost:
     """A worker that takes a lease and jobs by the real statements, and does nothing else."""

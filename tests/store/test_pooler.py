@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import anyio
 import asyncpg
 import pytest
+from kit.faults import FORGET_CLAIMS
 from kit.servers import POOL_SIZE, free_port, needed_pgbouncer, pgbouncer
-from kit.waiting import eventually
+from kit.waiting import eventually, has_status, holds
 from kit.web_client import client_of
 
 from pgqueue import (
@@ -480,3 +481,33 @@ async def test_limits_hold_and_what_waits_for_them_goes_on(pooled: PgQueue) -> N
     assert most == 2
     [used] = await pooled.limits()
     assert (used.in_use, used.waiting) == (0, 0)
+
+
+@pytest.mark.contract("F9")
+async def test_a_job_whose_claim_was_forgotten_goes_on_and_is_not_started_again(
+    pooled: PgQueue, db: Connection
+) -> None:
+    gate, runs = anyio.Event(), list[str]()
+
+    @pooled.task
+    async def work() -> str:
+        runs.append("run")
+        await gate.wait()
+        return "done"
+
+    handle = await work.enqueue()
+    async with pooled.worker(concurrency=1, lease_ttl=60) as worker:
+        await eventually(lambda: holds(runs == ["run"]))
+        # A crash of the server: its sessions end, too.
+        await db.execute(FORGET_CLAIMS)
+        await db.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
+            "where datname = current_database() and pid <> pg_backend_pid()"
+        )
+        await eventually(lambda: has_status(handle, JobStatus.RUNNING))
+        gate.set()
+        assert await handle.result(timeout=60) == "done"
+        assert worker.is_alive
+
+    assert runs == ["run"]
+    assert ((await handle.refresh()).attempt, (await handle.refresh()).losses) == (1, 0)

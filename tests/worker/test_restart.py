@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 from conftest import with_database
 from kit import inside
-from kit.faults import ghost
+from kit.faults import FORGET_CLAIMS, ghost
 from kit.servers import CrashableServer, crashable_server
 from kit.waiting import eventually, is_over
 
@@ -479,16 +479,6 @@ async def test_what_a_worker_had_prefetched_before_such_an_outage_runs_after_it(
     assert results == list(range(6))
     # What was running was stopped when the lease was over: another worker could have had it.
     assert sum(runs.values()) <= 8
-
-
-FORGET_CLAIMS = """
-set pgqueue.writer to 'on';
-with forgotten as (
-    delete from pgqueue.running returning job_id, ready_at, position, lane, attempt, losses
-)
-insert into pgqueue.ready (job_id, ready_at, position, lane, attempt, losses)
-select job_id, ready_at, position, lane, attempt - 1, losses from forgotten;
-"""
 
 
 @pytest.mark.contract("BP13", "BP2")
