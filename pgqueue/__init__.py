@@ -73,6 +73,7 @@ from pgqueue.model.dead_letters import (
 from pgqueue.model.filters import JobFilter, Page
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import Action, Attempt, Job, JobStatus
+from pgqueue.model.limiters import LimiterUse
 from pgqueue.model.limits import LimitJobs, LimitKey, LimitKeyPage, LimitUse
 from pgqueue.model.ordering import OrderedGroup, StoppedKey
 from pgqueue.model.progress import Progress
@@ -155,6 +156,7 @@ __all__ = [
     "LimitUse",
     "Limiter",
     "LimiterFullError",
+    "LimiterUse",
     "Link",
     "MissingPrivilegeError",
     "NotADeadLetterError",

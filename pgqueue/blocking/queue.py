@@ -210,6 +210,7 @@ class BlockingPgQueue(Facade):
     set_weight = called(PgQueue.set_weight)
     weights = called(PgQueue.weights)
     reset_limit = called(PgQueue.reset_limit)
+    limiters = called(PgQueue.limiters)
     ordered_groups = called(PgQueue.ordered_groups)
     stopped_keys = called(PgQueue.stopped_keys)
     resume_key = called(PgQueue.resume_key)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pgqueue.client.parts import Parts
-from pgqueue.model.checks import Duration
+from pgqueue.model.checks import Duration, integer
+from pgqueue.model.limiters import LimiterUse
 from pgqueue.tasks import limiters
 from pgqueue.tasks.limiters import Limiter
+
+MOST: Final = 1000
 
 
 class LimiterInterface(Parts):
@@ -76,3 +81,12 @@ class LimiterInterface(Parts):
         than could be. Nothing is held, as in `bucket`.
         """
         return limiters.times(self, "window", name, limit, per, wait, raise_on_failure)
+
+    async def limiters(self, *, limit: int = 100) -> list[LimiterUse]:
+        """Return the limiters that running jobs hold or wait for: by whom, those that most wait for first.
+
+        One that nobody holds and nobody waits for is not among them. *limit*: from 1 to 1000.
+        """
+        integer("limiters: limit", limit, least=1, most=MOST)
+        async with self._database.acquire() as connection:
+            return await self._store.list_limiters(connection, limit)

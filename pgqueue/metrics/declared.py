@@ -316,6 +316,19 @@ ORDERED_STOPPED: Final = Declaration(
     "Keys of an ordered group that stand still, behind a job that has failed or expired",
 )
 
+LIMITERS_HELD: Final = Declaration(
+    "pgqueue_limiters_held",
+    "gauge",
+    ("kind",),
+    "Slots of mutexes and concurrent limiters that running jobs hold, counted to 10,000",
+)
+LIMITERS_WAITING: Final = Declaration(
+    "pgqueue_limiters_waiting",
+    "gauge",
+    ("kind",),
+    "Blocks of running jobs that wait for a limiter (slots, bucket or window), counted to 10,000",
+)
+
 OF_A_PROCESS: Final = (
     *(JOBS_ENQUEUED, JOBS_CLAIMED, JOB_WAIT, ATTEMPT_RUN, ATTEMPTS_ENDED, ATTEMPTS_RETRIED, ATTEMPTS_FENCED),
     *(
@@ -340,4 +353,5 @@ OF_THE_DATABASE: Final = (
     *(OLDEST_DEAD_LETTER, WORKFLOWS_STARTED, WORKFLOWS_ENDED, WORKFLOWS_LIVE, OLDEST_WORKFLOW),
     *(WORKFLOWS_STALLED, STALLED_WORKFLOW, WORKFLOW_BARRIERS, SCHEDULES, SCHEDULE_OVERDUE),
     *(LIMIT_SLOTS, LIMIT_RATE, LIMIT_IN_USE, LIMIT_WAITING, LIMIT_WAIT, ORDERED_WAITING, ORDERED_STOPPED),
+    *(LIMITERS_HELD, LIMITERS_WAITING),
 )

@@ -91,6 +91,7 @@ class DatabaseMetrics:
                         await self._pgq.limits(),
                         await self._pgq.ordered_groups(),
                         await self._pgq.now(),
+                        await self._pgq.limiters(limit=1000),
                     )
             except AWAY:
                 self._database.take(None)

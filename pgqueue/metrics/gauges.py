@@ -14,6 +14,7 @@ from prometheus_client.core import GaugeMetricFamily
 from pgqueue.metrics import declared
 from pgqueue.metrics.labels import Cap
 from pgqueue.model.jobs import TERMINAL
+from pgqueue.model.limiters import LimiterUse
 from pgqueue.model.limits import LimitUse
 from pgqueue.model.measures import QueueMeasure, WorkerMeasure
 from pgqueue.model.ordering import OrderedGroup
@@ -39,6 +40,7 @@ LIMITS: Final = (
     *(declared.LIMIT_WAITING, declared.LIMIT_WAIT),
 )
 ORDERED: Final = (declared.ORDERED_WAITING, declared.ORDERED_STOPPED)
+LIMITERS: Final = (declared.LIMITERS_HELD, declared.LIMITERS_WAITING)
 SCHEDULES: Final = (declared.SCHEDULES, declared.SCHEDULE_OVERDUE)
 
 
@@ -56,6 +58,7 @@ class Snapshot:
     groups: Sequence[OrderedGroup]
     now: datetime
     """The database's time."""
+    limiters: Sequence[LimiterUse] = ()
 
 
 def families(snapshot: Snapshot | None, *, cap: Cap, limit_cap: Cap) -> list[Metric]:
@@ -68,6 +71,7 @@ def families(snapshot: Snapshot | None, *, cap: Cap, limit_cap: Cap) -> list[Met
     schedules, overdue = [each.gauge() for each in SCHEDULES]
     of_limits = [each.gauge() for each in LIMITS]
     of_groups = [each.gauge() for each in ORDERED]
+    of_limiters = [each.gauge() for each in LIMITERS]
     started, ended = declared.WORKFLOWS_STARTED.counted(), declared.WORKFLOWS_ENDED.counted()
     if snapshot is not None:
         _add_queues(of_queues, snapshot.queues, cap)
@@ -78,6 +82,7 @@ def families(snapshot: Snapshot | None, *, cap: Cap, limit_cap: Cap) -> list[Met
         overdue.add_metric([], snapshot.schedules.overdue)
         _add_limits(of_limits, snapshot, limit_cap)
         _add_groups(of_groups, snapshot.groups, limit_cap)
+        _add_limiters(of_limiters, snapshot.limiters)
         started.add_metric([], snapshot.workflows.started)
         # From the start: Prometheus does not see the first increase of a series that did not exist.
         for status in sorted(TERMINAL):
@@ -92,6 +97,7 @@ def families(snapshot: Snapshot | None, *, cap: Cap, limit_cap: Cap) -> list[Met
         overdue,
         *of_limits,
         *of_groups,
+        *of_limiters,
     ]
 
 
@@ -153,6 +159,15 @@ def _add_limits(series: Sequence[GaugeMetricFamily], snapshot: Snapshot, cap: Ca
         since = [each.waits_since for each in members if each.waits_since is not None]
         seconds = (snapshot.now - min(since)).total_seconds() if since else 0.0
         waits.add_metric([label], max(0.0, seconds))
+
+
+def _add_limiters(series: Sequence[GaugeMetricFamily], limiters: Sequence[LimiterUse]) -> None:
+    held, waiting = series
+    for kind in ("slots", "bucket", "window"):
+        of_kind = [each for each in limiters if each.kind == kind]
+        waiting.add_metric([kind], sum(each.waiting for each in of_kind))
+        if kind == "slots":
+            held.add_metric([kind], sum(each.held for each in of_kind))
 
 
 def _add_groups(series: Sequence[GaugeMetricFamily], groups: Iterable[OrderedGroup], cap: Cap) -> None:

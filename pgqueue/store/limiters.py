@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID
 
+from pgqueue.model.limiters import LimiterUse
 from pgqueue.store.base import Statements
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
+
+
+MOST_SEEN: Final = 10_000
+"""Holds and turns that a list of limiters looks at."""
 
 
 class Taken(NamedTuple):
@@ -41,6 +46,11 @@ class LimiterStatements(Statements):
         """Give back what is held, or a turn; return the limiter if others wait for it."""
         limiter: UUID | None = await connection.fetchval(self._sql["leave_limiter"], hold)
         return limiter
+
+    async def list_limiters(self, connection: Connection, limit: int) -> list[LimiterUse]:
+        """Return up to *limit* limiters that attempts hold or wait for."""
+        rows = await connection.fetch(self._sql["list_limiters"], limit, MOST_SEEN)
+        return [LimiterUse(**dict(row.items())) for row in rows]
 
     async def sweep_limiters(self, connection: Connection, after: UUID, limit: int) -> UUID | None:
         """Look at the next limiters behind *after* for what is over; return the last, None: no more."""

@@ -199,7 +199,7 @@ def paths(site: Site) -> list[str]:
         *PAGES,
         f"/workflows/{site.workflow}",
         *(f"/schedules/{each}" for each in ("new", "show?name=nightly", "edit?name=nightly")),
-        *(f"/limits/{each}" for each in ("show?name=tenant", KEY, "ordered")),
+        *(f"/limits/{each}" for each in ("show?name=tenant", KEY, "ordered", "limiters")),
         "/jobs?status=failed&queue=payments",
         f"/jobs/{scene.failed.id}/redrive",
         *(f"/jobs/{job.id}" for job in jobs),

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 import httpx
 import pytest
+from kit.command_line import Cli
 from kit.scene import MARKUP, allow
+from kit.waiting import eventually
 from kit.web_client import client_of
 
-from pgqueue import PgQueue, Rate
+from pgqueue import JobFilter, PgQueue, Rate
 from pgqueue.web import status_app
+
+if TYPE_CHECKING:
+    from conftest import Connection
 
 OWN_PAGE = {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}
 QUEUE = f"a/show?{MARKUP}\n"
@@ -216,3 +222,62 @@ async def test_who_may_only_read_changes_no_limit(pgq: PgQueue, jobs: object) ->
             assert response.status_code == 403
     assert set(asked) == {("read", "limit:tenant"), ("configure", "limit:tenant")}
     assert (await pgq.get_limit("tenant")).edited_at is None
+
+
+@pytest.mark.contract("P8.3")
+async def test_who_holds_a_limiter_and_who_waits_is_seen_wherever_limits_are(
+    pgq: PgQueue, db: Connection, dsn: str, client: httpx.AsyncClient
+) -> None:
+    is_open = asyncio.Event()
+    assert await pgq.limiters() == []
+    assert "No running job" in await page_at(client, "/limits/limiters")
+
+    @pgq.task
+    async def hold() -> None:
+        async with pgq.mutex(MARKUP):
+            await is_open.wait()
+
+    @pgq.task
+    async def count(number: int) -> None:
+        async with pgq.window("api", limit=1, per=3600):
+            await is_open.wait()
+
+    async def are_held(held: int, waiting: int) -> bool:
+        found = await pgq.limiters()
+        return (sum(each.held for each in found), sum(each.waiting for each in found)) == (held, waiting)
+
+    async with pgq.worker():
+        first = await hold.enqueue()
+        await eventually(lambda: are_held(1, 0))
+        waits = await hold.enqueue()
+        await eventually(lambda: are_held(1, 1))
+        await pgq.enqueue_many([count.s(number) for number in range(3)])
+        await eventually(lambda: are_held(1, 3))
+
+        [window, mutex] = (await ask(client, "GET", "/limiters"))["limiters"]
+        assert (mutex["kind"], mutex["name"], mutex["held"], mutex["waiting"]) == ("slots", MARKUP, 1, 1)
+        assert (mutex["holders"], mutex["waiters"]) == ([str(first.id)], [str(waits.id)])
+        assert (window["kind"], window["held"], window["waiting"], window["is_exact"]) == (
+            "window",
+            0,
+            2,
+            True,
+        )
+        assert len((await ask(client, "GET", "/limiters?limit=1"))["limiters"]) == 1
+        await ask(client, "GET", "/limiters?limit=0", 422)
+        page = await page_at(client, "/limits/limiters")
+        assert f"/jobs/{first.id}" in page
+        assert f"/jobs/{waits.id}" in page
+        listed = await Cli(dsn, "limits").json("limiters")
+        assert listed["limiters"] == [window, mutex]
+        code, text, _ = await Cli(dsn, "limits")("limiters")
+        assert (code, "slots" in text) == (0, True)
+        metrics = (await client.get("/metrics")).text
+        assert 'pgqueue_limiters_held{kind="slots"} 1.0' in metrics
+        assert 'pgqueue_limiters_waiting{kind="window"} 2.0' in metrics
+
+        # What an attempt that is over has left there holds nothing.
+        await db.execute("update pgqueue.limiter_hold set claimed_at = claimed_at - interval '1 day'")
+        assert await pgq.limiters() == []
+        await pgq.cancel_many(JobFilter(task=count.name)).__anext__()
+        is_open.set()

@@ -557,6 +557,7 @@ async def test_without_the_token_nothing_is_changed_or_seen(pgq: PgQueue) -> Non
                 ("POST", "/schedules/nightly/resume"),
                 ("POST", "/schedules/nightly/run"),
                 ("GET", "/limits"),
+                ("GET", "/limiters"),
                 ("GET", "/limits/tenant"),
                 ("PUT", "/limits/tenant"),
                 ("DELETE", "/limits/tenant"),

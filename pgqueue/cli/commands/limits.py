@@ -14,6 +14,7 @@ from pgqueue.cli.parameters import Actor, App, AsJson, Cursor, Dsn, Limit, Note,
 from pgqueue.flow.limits import FAIR, queue_of_window
 from pgqueue.model.figures import capped, count, duration, moment
 from pgqueue.model.limit_documents import limit_document, limit_key_document
+from pgqueue.model.limiters import limiter_document
 from pgqueue.model.limits import MOST_OF_KEY
 from pgqueue.model.measures import Count
 
@@ -190,6 +191,29 @@ def set_weight(
     words = "1, as all have" if number is None else f"{number:g}"
     document = {"queue": queue, "key": key, "weight": number}
     say(as_json, document, plain(f"weight of key {key!r} in queue {queue!r}: {words}"))
+
+
+@limits.command("limiters")
+def list_limiters(
+    app: App = None, dsn: Dsn = None, schema: Schema = "pgqueue", limit: Limit = 100, as_json: AsJson = False
+) -> None:
+    """List the mutexes, slots, buckets and windows that running jobs hold or wait for, and these jobs."""
+    found = call(app, dsn, schema, lambda pgq: pgq.limiters(limit=limit))
+    if as_json:
+        print_json({"limiters": [limiter_document(each) for each in found]})
+        return
+    columns = ["limiter", "kind", "held", "waiting", "held by"]
+    rows = [
+        [
+            each.name,
+            each.kind,
+            count(Count(each.held, each.is_exact)),
+            count(Count(each.waiting, each.is_exact)),
+            ", ".join(map(str, each.holders[:3])),
+        ]
+        for each in found
+    ]
+    print_table(table(columns, rows, numbers=["held", "waiting"], shorten_first=True))
 
 
 def describe(limit: LimitUse) -> Iterator[str]:

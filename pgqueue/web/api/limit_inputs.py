@@ -33,6 +33,12 @@ class LimitQuery(Input):
     cursor: Cursor | None = None
 
 
+class LimiterQuery(Input):
+    """How many limiters."""
+
+    limit: Annotated[int, Field(ge=1, le=1000, description="How many limiters at most.")] = 100
+
+
 class RateBody(Input):
     """A rate: `count` jobs of each key in `per` seconds, evenly spread."""
 

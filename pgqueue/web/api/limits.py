@@ -9,9 +9,10 @@ from starlette.routing import Route
 from pgqueue.app import PgQueue
 from pgqueue.flow.limits import FAIR, queue_of_window
 from pgqueue.model.limit_documents import limit_document, limit_key_document
+from pgqueue.model.limiters import limiter_document
 from pgqueue.web.api.inputs import Because
-from pgqueue.web.api.limit_inputs import LimitBody, LimitListQuery, LimitQuery
-from pgqueue.web.api.outputs import LimitDetails, Limits
+from pgqueue.web.api.limit_inputs import LimitBody, LimiterQuery, LimitListQuery, LimitQuery
+from pgqueue.web.api.outputs import LimitDetails, Limiters, Limits
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.problems import NO_STORE
@@ -77,10 +78,18 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         await pgq.reset_limit(name, actor=access.actor_of(request), reason=body.reason)
         return Response(status_code=204, headers=NO_STORE)
 
+    async def list_limiters(request: Request) -> Response:
+        await access.check(request, "read", "limits")
+        query = read_query(request, LimiterQuery)
+        found = await pgq.limiters(limit=query.limit)
+        document: Limiters = {"limiters": [limiter_document(each) for each in found]}
+        return JsonResponse(document, headers=NO_STORE)
+
     # A limit's name can be any text, also one that ends as a path of another would.
     path = "/limits/{limit:name}"
     return [
         Route("/limits", list_limits, name="limits"),
+        Route("/limiters", list_limiters, name="limiters"),
         Route(path, show, name="limit"),
         Route(path, change, methods=["PUT"], name="change_limit"),
         Route(path, reset, methods=["DELETE"], name="reset_limit"),

@@ -355,6 +355,11 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         NO_LIMIT,
         body=inputs.Because,
     ),
+    "limiters": Operation(
+        "List the limiters that running jobs hold or wait for, those that most wait for first",
+        _shows(outputs.Limiters),
+        query=limit_inputs.LimiterQuery,
+    ),
     "ordered_groups": Operation("List ordered groups", _shows(outputs.OrderedGroups)),
     "change_ordered_group": Operation(
         "Change what becomes of the jobs behind one that fails",

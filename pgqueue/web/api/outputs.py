@@ -20,6 +20,7 @@ from pgqueue.model.documents import (
 )
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.limit_documents import LimitDocument, LimitKeyDocument
+from pgqueue.model.limiters import LimiterDocument
 from pgqueue.model.ordered_documents import OrderedGroupDocument, StoppedKeyDocument
 from pgqueue.model.schedule_documents import ScheduleDocument, TickDocument
 from pgqueue.model.waits import WaitDocument
@@ -228,6 +229,12 @@ class LimitDetails(LimitDocument):
     """Cursor of the next page of keys; null on the last page."""
     next: str | None
     """Path of the next page."""
+
+
+class Limiters(TypedDict):
+    """Limiters that running jobs hold or wait for, those that most wait for first."""
+
+    limiters: list[LimiterDocument]
 
 
 class OrderedGroups(TypedDict):

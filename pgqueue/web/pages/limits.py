@@ -22,6 +22,7 @@ from pgqueue.web.settings import Action
 
 PAGE: Final = 25
 STOPPED: Final = 100
+LIMITERS: Final = {"slots": "mutex or slots", "bucket": "bucket", "window": "window"}
 WHEN_FULL: Final = {
     "wait": "waits",
     "drop": "is cancelled",
@@ -40,6 +41,7 @@ def routes(pages: Pages) -> list[Route]:
         Route("/limits/reset", own.reset, methods=["POST"]),
         Route("/limits/weight", own.weigh, methods=["POST"]),
         Route("/limits/ordered", own.ordered),
+        Route("/limits/limiters", own.limiters),
         Route("/limits/ordered/resume", own.resume, methods=["POST"]),
     ]
 
@@ -180,6 +182,23 @@ class LimitPages:
             visible=visible,
             is_cut=len(stopped) == STOPPED,
             now=await self._pgq.now(),
+        )
+
+    async def limiters(self, request: Request) -> Response:
+        """Show what handlers hold, or wait for, and which jobs do."""
+        await self._pages.access.check(request, "read", "limits")
+        found = await self._pgq.limiters(limit=PAGE)
+        jobs = [job for each in found for job in (*each.holders, *each.waiters)]
+        return self._pages.render(
+            request,
+            "limiters.html",
+            section="limits",
+            is_top=False,
+            events="/events",
+            limiters=found,
+            visible=await self._pages.visible_ids(request, jobs),
+            words=LIMITERS,
+            is_cut=len(found) == PAGE,
         )
 
     async def resume(self, request: Request) -> Response:
