@@ -65,6 +65,8 @@ class LimitUse:
         """What code declared first, in words; None: no code has."""
         if self.declared is None and self.declared_rate is None:
             return None
+        if self.kind == "window" and self.declared is not None:
+            return f"a window of {self.declared:,}"
         return _words(self.declared, self.declared_rate, self.declared_burst)
 
     @property

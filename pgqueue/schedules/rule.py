@@ -19,6 +19,7 @@ ORIGIN: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LEAST_EVERY: Final = 1.0
 MOST_EVERY: Final = 100 * 366 * 24 * 3600.0
 MAX_ZONE: Final = 100
+_UNITS: Final = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
 @lru_cache(maxsize=1000)
@@ -121,5 +122,15 @@ class Rule:
         if self.at is not None:
             return f"Once, at {self.at:%Y-%m-%d %H:%M:%S} UTC"
         if self.every is not None:
-            return f"Every {timedelta(seconds=self.every)} (hours:minutes:seconds)"
+            return f"Every {_words(self.every)}"
         return f"{explain(self.cron or '')} ({self.timezone})"
+
+
+def _words(seconds: float) -> str:
+    """Return a time in words, exactly: "hour", "15 minutes", "1 day, 1.5 seconds"."""
+    parts = []
+    for unit, size in _UNITS:
+        number, seconds = (seconds, 0.0) if size == 1 else divmod(seconds, size)
+        if number:
+            parts.append(f"{number:g} {unit}" + ("" if number == 1 else "s"))
+    return parts[0].removeprefix("1 ") if len(parts) == 1 else ", ".join(parts)

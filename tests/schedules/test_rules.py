@@ -226,6 +226,8 @@ def test_a_rule_is_told_in_words() -> None:
     assert (
         read(cron="0 9 * * 1-5", timezone=PARIS).words == "At 09:00 on Monday through Friday (Europe/Paris)"
     )
+    for every, words in ((3600, "hour"), (900, "15 minutes"), (1, "second"), (86401.5, "1 day, 1.5 seconds")):
+        assert read(every=every).words == f"Every {words}"
 
 
 def test_without_the_library_cron_says_how_to_install_it_and_the_rest_works(
