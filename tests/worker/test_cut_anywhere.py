@@ -1,0 +1,49 @@
+"""A worker whose server goes away at any of its messages, and comes back: jobs end, and the log is whole."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+
+import pytest
+from kit.cutting import cutting_proxy
+from kit.waiting import eventually, holds
+
+from pgqueue import JobContext, PgQueue
+
+MESSAGES = range(0, 120, 9)
+"""At which of the messages from the start of the worker on."""
+
+
+@pytest.mark.contract("F6", "BP13")
+@pytest.mark.parametrize("is_sent", [False, True])
+async def test_a_worker_that_is_cut_off_at_any_message_goes_on(
+    pgq: PgQueue, dsn: str, caplog: pytest.LogCaptureFixture, *, is_sent: bool
+) -> None:
+    succeeded = Counter[int]()
+    async with cutting_proxy(dsn) as proxy:
+        for message in MESSAGES:
+            async with PgQueue(proxy.dsn, connect_timeout=5) as away:
+
+                @away.task(name="work")
+                async def work(ctx: JobContext, number: int) -> int:
+                    await ctx.step("one", asyncio.sleep, 0)
+                    async with ctx.transaction() as connection:
+                        await connection.execute("select 1")
+                    return number
+
+                jobs = await pgq.enqueue_many([pgq.signature("work", number) for number in range(5)])
+                proxy.go_away(message, is_sent=is_sent)
+                async with away.worker(concurrency=3, poll_interval=0.1) as worker:
+                    # It may be idle before so many messages.
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(1):
+                            await eventually(lambda: holds(proxy.is_away))
+                    await asyncio.sleep(0.05)
+                    proxy.come_back()
+                    for number, job in enumerate(jobs):
+                        succeeded[number] += await pgq.handle(job.id).result(timeout=60) == number
+                    assert worker.is_alive
+    assert set(succeeded.values()) == {len(MESSAGES)}
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
