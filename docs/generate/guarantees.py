@@ -1,8 +1,7 @@
 """Fills in reference/guarantees.md: which tests hold which promise, from their marks; and the last figures.
 
 Ids and promises are written on the page itself. The figures are what
-`python -m tests.faults --figures --json`
-has printed, kept in tests/faults/figures.json.
+`python -m tests.faults --figures --record` has written to tests/faults/figures.json.
 """
 
 from __future__ import annotations
@@ -28,33 +27,21 @@ def page() -> str:
     filled = "".join(f"{_filled_in(line, found)}\n" for line in lines)
     before, _, rest = filled.partition(f"{BEGIN}\n")
     _, _, after = rest.partition(f"{END}\n")
-    reports = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else []
-    return f"{before}{BEGIN}\n\n{figures(reports)}\n{END}\n{after}"
+    run = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else None
+    return f"{before}{BEGIN}\n\n{figures(run)}\n{END}\n{after}"
 
 
-def figures(reports: list[Mapping[str, Any]]) -> str:
-    """Return the table of what the scenarios in *reports* measured beside their bars, as Markdown."""
-    if not reports:
+def figures(run: Mapping[str, Any] | None) -> str:
+    """Return the table of what *run* measured beside the bars, as Markdown; None: there was no run."""
+    if run is None:
         return "No full run has been kept yet.\n"
-    lines = ["| fault | figure | measured | bar |", "|---|---|---|---|"]
-    for report in reports:
-        for figure in report["figures"]:
-            bar = figure["bar"]
-            cells = (
-                report["scenario"],
-                figure["name"],
-                "none" if figure["value"] is None else f"{_number(figure['value'])} {figure['unit']}".strip(),
-                "" if bar is None else f"{'≥' if figure['is_least'] else '≤'} {_number(bar)}",
-            )
-            lines.append(f"| {' | '.join(cells)} |")
-    violations = sum(len(report["violations"]) for report in reports)
-    minutes = sum(report["seconds"] for report in reports) / 60
-    lines += ["", f"{len(reports)} scenarios in {minutes:.0f} minutes, with {violations} violations."]
+    columns = ("fault", "measured", "bar", "of")
+    lines = [
+        f"Measured on {run['when']} ({run['machine']}), in {run['minutes']} minutes, from seed {run['seed']}."
+    ]
+    lines += ["", f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    lines += [f"| {' | '.join(str(row.get(column, '')) for column in columns)} |" for row in run["rows"]]
     return "\n".join([*lines, ""])
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) else f"{value:.2f}"
 
 
 def promised() -> set[str]:

@@ -13,3 +13,11 @@ def test_the_page_has_every_promise_that_a_test_names_and_no_other() -> None:
 
 def test_the_page_names_the_tests_of_each_promise_as_they_are_marked() -> None:
     assert guarantees.PAGE.read_text(encoding="utf-8") == guarantees.page(), "run `python docs/generate`"
+
+
+def test_the_figures_of_a_full_run_are_shown_beside_their_bars() -> None:
+    row = {"fault": "SIGKILL", "measured": "4.1 s", "bar": "≤ 4.5 s", "of": "300 kills"}
+    run = {"when": "2026-11-28", "machine": "2 processors", "seed": 7, "minutes": 30, "rows": [row]}
+
+    assert "| SIGKILL | 4.1 s | ≤ 4.5 s | 300 kills |" in guarantees.figures(run)
+    assert "from seed 7" in guarantees.figures(run)
