@@ -11,13 +11,15 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from faults.figures import Report, Size, document, table
+from faults.figures import Report, Size, document, recorded, table
 from faults.mixed import run_mixed
 from faults.scenarios import SCENARIOS
 
 FIGURES = ("kill", "freeze", "restart", "silence", "host", "login", "supervisor", "pooler")
 """Scenarios that have bars."""
 FAULTS_WANTED = 1000
+RECORD = Path(__file__).with_name("figures.json")
+"""What the docs say of the last full run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--at-once", type=int, default=1, help="scenarios that run at once")
     parser.add_argument("--figures", action="store_true", help="what has bars, with the table of them")
     parser.add_argument("--keep", type=Path, help="a folder for the records and logs of the mixed run")
+    parser.add_argument("--record", action="store_true", help=f"write the figures to {RECORD.name}")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
     names = [name for name in (options.only or "").split(",") if name]
@@ -41,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seed = int(time.time()) if options.seed is None else options.seed
     reports = asyncio.run(_run(options, names or list(FIGURES if options.figures else ()), seed))
     print(json.dumps(document(reports), indent=2) if options.json else table(reports))
+    if options.record:
+        RECORD.write_text(json.dumps(recorded(reports, seed), indent=2, ensure_ascii=False) + "\n")
     return _verdict(reports)
 
 

@@ -29,7 +29,7 @@ Fault = Callable[[], Awaitable[None]]
 
 
 class Mixed:
-    """Disturbs a laboratory at random: workers in one lane, the server and its lines in another."""
+    """Disturbs a laboratory at random, in three lanes: workers, the server, and single sessions."""
 
     def __init__(self, lab: Laboratory, line: Line, seed: int) -> None:
         self.done: Counter[str] = Counter()
@@ -38,24 +38,26 @@ class Mixed:
         self._seed = seed
         self._worker_chosen = random.Random(f"workers {seed}")
         self._server_chosen = random.Random(f"server {seed}")
+        self._session_chosen = random.Random(f"sessions {seed}")
         self._deadline = 0.0
         self._wanted: int | None = None
-        self._server_lock = asyncio.Lock()
 
     async def run(self, minutes: float | None, faults: int | None) -> None:
         """Disturb for so many minutes, or until there were so many faults."""
         self._deadline = time.monotonic() + (minutes * 60 if minutes is not None else 3600)
         self._wanted = faults
-        worker_faults: dict[Fault, int] = {
+        workers: dict[Fault, int] = {
             self._kill: 4, self._terminate: 3, self._freeze: 3, self._freeze_long: 1,
         }  # fmt: skip
-        server_faults: dict[Fault, int] = {
-            self._end_sessions: 30, self._cut: 12, self._forget: 2, self._restart: 3, self._crash: 3,
-            self._outage: 1, self._freeze_server: 2, self._refuse: 2, self._take_connections: 1,
+        servers: dict[Fault, int] = {
+            self._forget: 2, self._restart: 3, self._crash: 3, self._outage: 1, self._freeze_server: 2,
+            self._refuse: 2, self._take_connections: 1,
         }  # fmt: skip
+        sessions: dict[Fault, int] = {self._end_sessions: 14, self._cut: 1}
         await asyncio.gather(
-            self._lane(self._worker_chosen, worker_faults, 1.0),
-            self._lane(self._server_chosen, server_faults, 0.4),
+            self._lane(self._worker_chosen, workers, 1.0),
+            self._lane(self._server_chosen, servers, 2.0),
+            self._lane(self._session_chosen, sessions, 0.4),
         )
 
     async def _lane(self, chosen: random.Random, faults: dict[Fault, int], pause: float) -> None:
@@ -95,10 +97,10 @@ class Mixed:
 
     async def _end_sessions(self) -> None:
         async with self._lab.disturbed("backends"):
-            with suppress(OSError, asyncpg.PostgresError, TimeoutError):
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
                 if sessions := await self._lab.server.query(SESSIONS):
-                    some = self._server_chosen.sample(
-                        sessions, min(len(sessions), self._server_chosen.randint(1, 4))
+                    some = self._session_chosen.sample(
+                        sessions, min(len(sessions), self._session_chosen.randint(1, 4))
                     )
                     await self._lab.server.query(
                         "select pg_terminate_backend(pid) from unnest($1::int[]) as pid",
