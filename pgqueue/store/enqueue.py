@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
 from pgqueue.model.checks import MAX_INTEGER
@@ -27,12 +27,18 @@ from pgqueue.store.values import (
 
 Gate = tuple[str, str]
 """The name of a limit, and a key."""
-LimitedJobs = tuple[Any, ...]
-"""Jobs with limits, as they are sent."""
 NO_GATES: Final[Mapping[UUID, Iterable[Gate]]] = {}
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
+
+
+class LimitedJobs(NamedTuple):
+    """Jobs with limits, as they are sent."""
+
+    are_alike: bool
+    """Whether all have the same limits, and no order."""
+    arguments: tuple[Any, ...]
 
 
 class EnqueueStatements(Statements):
@@ -71,17 +77,19 @@ class EnqueueStatements(Statements):
         # Each combination once: what is made of it costs the server as much as the job.
         combinations: dict[tuple[Gate, ...], int] = {}
         numbers = [combinations.setdefault(gates[job_id], len(combinations) + 1) for job_id in jobs.ids]
-        return (
-            *self._new_jobs(jobs),
-            json.dumps([text_array(chain.from_iterable(each)) for each in combinations]),
-            f"{{{','.join(map(str, numbers))}}}" if len(combinations) > 1 else None,
-            # The server would take twice as long.
-            f"{{{','.join(_gate_id(*each[0]) for each in combinations)}}}",
-        )
+        lists = [text_array(chain.from_iterable(each)) for each in combinations]
+        # The server would take twice as long.
+        first = [_gate_id(*each[0]) for each in combinations]
+        if len(lists) == 1 and not lists[0].startswith('{"order/'):
+            return LimitedJobs(are_alike=True, arguments=(*self._new_jobs(jobs), lists[0], first[0]))
+        places = f"{{{','.join(map(str, numbers))}}}" if len(lists) > 1 else None
+        given = (*self._new_jobs(jobs), json.dumps(lists), places, f"{{{','.join(first)}}}")
+        return LimitedJobs(are_alike=False, arguments=given)
 
     async def enqueue_limited(self, connection: Connection, jobs: LimitedJobs) -> list[int]:
         """Write *jobs*; return what is to be attended to."""
-        notes: list[int] = json.loads(await connection.fetchval(self._sql["enqueue_limited"], *jobs))
+        statement = self._sql["enqueue_alike"] if jobs.are_alike else self._sql["enqueue_limited"]
+        notes: list[int] = json.loads(await connection.fetchval(statement, *jobs.arguments))
         return notes
 
     async def schedule(self, connection: Connection, jobs: NewJobs) -> dict[UUID, int]:

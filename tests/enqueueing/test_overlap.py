@@ -23,7 +23,7 @@ PART = 250
 COUNT = "select count(*) from pgqueue.jobs"
 IS_WRITING = (
     "select exists (select from pg_stat_activity "
-    "where query ~ '^-- enqueue(_limited)?:' and pid <> pg_backend_pid() and state <> 'idle')"
+    "where query ~ '^-- enqueue(_limited|_alike)?:' and pid <> pg_backend_pid() and state <> 'idle')"
 )
 Works = list[Task[[int], int]]
 
@@ -34,6 +34,14 @@ def declare_limited(pgq: PgQueue) -> Works:
         return number
 
     return [limited]
+
+
+def declare_alike(pgq: PgQueue) -> Works:
+    @pgq.task(limits=[pgq.limit("few", slots=3)])
+    async def alike(number: int) -> int:
+        return number
+
+    return [alike]
 
 
 def declare_ordered(pgq: PgQueue) -> Works:
@@ -47,6 +55,7 @@ def declare_ordered(pgq: PgQueue) -> Works:
 WORKS: dict[str, Callable[[PgQueue], Works]] = {
     "plain": lambda pgq: [declare_work(pgq)],
     "limited": declare_limited,
+    "alike": declare_alike,
     "ordered": declare_ordered,
     "mixed": lambda pgq: [declare_work(pgq), *declare_limited(pgq), *declare_ordered(pgq)],
 }
@@ -81,7 +90,11 @@ async def until_writing(dsn: str) -> None:
     ("kind", "count"),
     [
         *(("plain", count) for count in (2, PART - 1, PART, PART + 1, 1000, 1001, 3500)),
-        *((kind, count) for kind in ("limited", "ordered", "mixed") for count in (PART, PART + 1, 1001)),
+        *(
+            (kind, count)
+            for kind in ("limited", "alike", "ordered", "mixed")
+            for count in (PART, PART + 1, 1001)
+        ),
     ],
 )
 async def test_a_call_of_any_size_makes_each_job_once_and_in_order(
@@ -98,11 +111,11 @@ async def test_a_call_of_any_size_makes_each_job_once_and_in_order(
     assert all(job.created for job in jobs)
     waiting = await db.fetch("select gates[1] as rule from pgqueue.job join pgqueue.blocked on job_id = id")
     assert await db.fetchval("select count(*) from pgqueue.ready") + len(waiting) == count
-    assert {row["rule"] for row in waiting} <= {"each", "order/ordered"}
+    assert {row["rule"] for row in waiting} <= {"each", "few", "order/ordered"}
     turns = await db.fetch("select turn from pgqueue.job where turn is not null order by id")
     assert [row["turn"] for row in turns] == sorted({row["turn"] for row in turns})
     assert len(turns) == (
-        0 if kind in ("plain", "limited") else len(range(len(works) - 1, count, len(works)))
+        0 if kind in ("plain", "limited", "alike") else len(range(len(works) - 1, count, len(works)))
     )
 
 

@@ -883,7 +883,8 @@ MOVES = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 ENTRANCES = {
-    *("enqueue", "enqueue_one", "enqueue_limited", "schedule", "submit", "submit_workflow", "write_workflow"),
+    *("enqueue", "enqueue_one", "enqueue_limited", "enqueue_alike", "schedule", "submit"),
+    *("submit_workflow", "write_workflow"),
     # They make jobs, or move those that their own transaction has made.
     *("wait_for", "extend", "call_back"),
 }
