@@ -16,6 +16,7 @@ import asyncpg
 from pgqueue.background.lifeline import Lifeline
 from pgqueue.background.loop import Loop
 from pgqueue.background.notifications import Signals
+from pgqueue.background.promotions import Promotions
 from pgqueue.background.reading import Reads
 from pgqueue.background.stats import StatsWriter
 from pgqueue.background.watching import Watches
@@ -191,6 +192,7 @@ class PgQueue(
             connect_options=dict(connect_options or {}),
         )
         self._lifeline = Lifeline(self._database)
+        self._promotions = Promotions(self._database)
         self._signals = Signals(self._database, self._store)
         self._watches = Watches(self._database, self._store, self._signals)
         self._reads = Reads(self._database, self._store)
@@ -438,6 +440,7 @@ class PgQueue(
         async with anyio.create_task_group() as group:
             with owning_tasks():
                 group.start_soon(self._lifeline.run)
+                group.start_soon(self._promotions.run)
                 group.start_soon(self._signals.run)
                 group.start_soon(self._watches.run)
                 group.start_soon(self._reads.run)
@@ -494,7 +497,8 @@ class PgQueue(
 
     @property
     def _loops(self) -> tuple[Loop, ...]:
-        return self._lifeline.loop, self._signals.loop, self._watches.loop, self._reads.loop, self._stats.loop
+        parts = (self._lifeline, self._promotions, self._signals, self._watches, self._reads, self._stats)
+        return tuple(part.loop for part in parts)
 
     def background_problems(self) -> list[str]:
         """Return which background loops have ended or are stuck; empty: none. Safe from any thread."""

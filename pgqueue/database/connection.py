@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -42,6 +44,12 @@ class OwnConnection(_Base):
     def address(self) -> object:
         """The address of its server: host and port, or the path of a socket."""
         return self._addr  # type: ignore[attr-defined]  # the stubs leave it out
+
+    def terminate_anywhere(self) -> None:
+        """Terminate it in the event loop that it belongs to, whichever runs here."""
+        loop: asyncio.AbstractEventLoop = self._loop  # type: ignore[attr-defined]  # the stubs leave it out
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(self.terminate)
 
     @property
     def protocol(self) -> object:

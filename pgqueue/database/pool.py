@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
@@ -120,6 +121,9 @@ class Database:
         self._hosts = Hosts()
         self._callers_patience = POOLED_CALLER_PATIENCE
         self._connections: WeakSet[OwnConnection] = WeakSet()
+        self._everywhere: WeakSet[OwnConnection] = WeakSet()
+        """Those of other event loops, too: leases are kept in threads of their own."""
+        self._lock = threading.Lock()
         self._kept = Kept(self)
         self._loop: asyncio.AbstractEventLoop | None = None
         """The event loop that its connections belong to."""
@@ -438,8 +442,11 @@ class Database:
     ) -> asyncpg.Connection[asyncpg.Record]:
         """Open a connection, to any host of the DSN. All of this process are opened here."""
         connection = await self._hosts.connect(dsn=dsn, timeout=timeout or self.connect_timeout, **arguments)
-        if asyncio.get_running_loop() is self._loop and isinstance(connection, OwnConnection):
-            self._connections.add(connection)
+        if isinstance(connection, OwnConnection):
+            if asyncio.get_running_loop() is self._loop:
+                self._connections.add(connection)
+            with self._lock:
+                self._everywhere.add(connection)
         return connection
 
     async def _connect_for_callers(
@@ -448,6 +455,27 @@ class Database:
         if self.is_pooled:
             arguments["command_timeout"] = self._callers_patience
         return await self._connect(dsn, **arguments)
+
+    @property
+    def has_several_hosts(self) -> bool:
+        """Whether the DSN names several hosts, one of which takes writes. Known once open."""
+        return self._hosts.are_several
+
+    async def leave_old_primary(self) -> None:
+        """Drop the connections to a server in whose place another host of the DSN was promoted."""
+        with self._lock:
+            there = [each for each in self._everywhere if not each.is_closed()]
+        await self._hosts.look({each.address for each in there}, **self._plain_arguments())
+        left = [each for each in there if self._hosts.is_old(each.address)]
+        if left:
+            logger.warning(
+                "%s still takes writes, but another server was promoted in its place: left it, with %d "
+                "connections; stop it, because programs that do not know both may still write there",
+                ", ".join(sorted({str(each.address) for each in left})),
+                len(left),
+            )
+        for connection in left:
+            connection.terminate_anywhere()
 
     def connections_here(self) -> list[OwnConnection]:
         """Return the open connections that belong to the event loop in which this was opened."""

@@ -16,7 +16,9 @@ from faults.servers import ROLE, LaboratoryServer, laboratory_server
 REPLICATES = {"wal_level": "replica", "max_wal_senders": "5", "hot_standby": "on"}
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 """Another version than the embedded server's."""
-SESSIONS = f"select count(*) from pg_stat_activity where usename = '{ROLE}'"
+SESSIONS = f"""
+    select count(*) from pg_stat_activity where usename = '{ROLE}' and application_name = 'pgqueue'
+"""
 
 
 class Cluster:
@@ -66,6 +68,16 @@ class Cluster:
         """Return how many sessions programs have on the old primary."""
         [row] = await self.primary.query(SESSIONS)
         return int(row["count"])
+
+
+async def under_load(server: LaboratoryServer, jobs: int = 50) -> None:
+    """Wait until so many jobs have been enqueued: processes take a while to start."""
+
+    async def are_there() -> bool:
+        [row] = await server.query("select count(*) from pgqueue.job")
+        return int(row["count"]) >= jobs
+
+    await eventually(are_there)
 
 
 @asynccontextmanager

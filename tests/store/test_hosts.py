@@ -6,7 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import quote, urlsplit
 
 import anyio
@@ -16,7 +16,7 @@ from kit import inside
 from kit.servers import CrashableServer, Standby, crashable_server
 from kit.waiting import eventually, holds
 
-from pgqueue import JobContext, PgQueue
+from pgqueue import DatabaseUnavailableError, JobContext, PgQueue
 
 FOLLOWED_WITHIN = 10.0
 
@@ -107,3 +107,80 @@ async def test_a_frozen_primary_is_left_when_its_standby_is_promoted_and_a_stand
                 assert inside.lease_of(worker) == lease
             finally:
                 server.thaw()
+
+
+@pytest.mark.contract("F14")
+async def test_an_old_primary_that_takes_writes_is_left_within_10_s_and_not_used_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with crashable_server() as old:
+        await old.start()
+        await PgQueue(old.dsn).migrate()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(old.crash)
+            new = await stack.enter_async_context(Standby.of(old))
+            dsn = dsn_of(str(old.data), str(new.data), like=old.dsn)
+            pgq = PgQueue(dsn)
+
+            @pgq.task
+            async def nothing() -> None:
+                pass
+
+            gate = asyncio.Event()
+
+            @pgq.task
+            async def held() -> None:
+                await gate.wait()
+
+            async with pgq, pgq.worker() as worker:
+                await (await nothing.enqueue()).result(timeout=30)
+                ends_on_old = await held.enqueue()
+                await eventually(lambda: holds(worker.running == 1))
+                await new.catch_up()
+                # Nobody has stopped the old one, and no connection fails.
+                await new.promote()
+                gate.set()
+                there, here = await asyncpg.connect(new.dsn), await asyncpg.connect(old.dsn)
+
+                async def sessions(admin: asyncpg.Connection[asyncpg.Record]) -> int:
+                    return int(
+                        await admin.fetchval(
+                            "select count(*) from pg_stat_activity "
+                            "where backend_type = 'client backend' and pid <> pg_backend_pid()"
+                        )
+                    )
+
+                async def is_left() -> bool:
+                    return await sessions(here) == 0
+
+                async def has_ended_there() -> bool:
+                    return bool(
+                        await here.fetchval("select status from pgqueue.job where id = $1", ends_on_old.id)
+                    )
+
+                await eventually(has_ended_there)
+
+                async with asyncio.timeout(FOLLOWED_WITHIN):
+                    await eventually(is_left)
+                await (await nothing.enqueue()).result(timeout=30)
+                # Here it is still running, under a lease that lives on.
+                await ends_on_old.result(timeout=30)
+                assert "another server was promoted in its place" in caplog.text
+                # Who knows the new one does not go back, and would rather wait.
+                await there.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity "
+                    "where backend_type = 'client backend' and pid <> pg_backend_pid()"
+                )
+                job = await nothing.enqueue()
+                await job.result(timeout=30)
+                assert await there.fetchval("select true from pgqueue.job where id = $1", job.id)
+                assert await sessions(here) == 0
+                await there.close()
+                await new.crash()
+                with pytest.raises(DatabaseUnavailableError, match="promoted in its place"):
+                    await nothing.enqueue()
+                assert await here.fetchval("select count(*) from pgqueue.job") == 2
+                await here.close()
+                await new.start()
+                await (await nothing.enqueue()).result(timeout=30)
+                assert worker.is_alive

@@ -6,7 +6,8 @@ because what was sent can be executed after the connection is gone.
 
 The other way round, a server that crashes forgets the claims that had not reached the disk. So whenever a
 connection was opened anew, the worker takes again, before it claims anything, the jobs that it runs and that
-are pending. One that another worker has claimed meanwhile runs there; here it is stopped.
+are pending. One that another worker has claimed meanwhile runs there; here it is stopped. An asynchronous
+standby that was promoted has forgotten outcomes as well, and has jobs running that nobody runs: they return.
 """
 
 from __future__ import annotations
@@ -118,6 +119,7 @@ class Returns:
             # Noted afterwards: looking may open one.
             connects = self._database.connects
             await self._take_again(lease_id)
+            await self.return_unknown(lease_id)
             self._connects = connects
 
     async def _take_again(self, lease_id: UUID) -> None:
@@ -143,7 +145,11 @@ class Returns:
             known = [*self._slots.job_ids, *self._held.ids]
             found = await self._store.release_unknown(connection, lease_id, known)
         if found:
-            logger.warning("the reply to a claim was lost; %d jobs returned to the queue", len(found))
+            logger.warning(
+                "%d jobs of this worker's lease do not run here, and returned to the queue: the reply to a "
+                "claim was lost, or a standby was promoted that had not received their outcomes",
+                len(found),
+            )
             self._look()
 
     async def return_held(self, lease_id: UUID) -> None:

@@ -22,7 +22,7 @@ from faults.checker import (
     one_transaction,
     succeeded_means_done,
 )
-from faults.clusters import DEBIAN_15, Cluster, cluster
+from faults.clusters import DEBIAN_15, Cluster, cluster, under_load
 from faults.evidence import Evidence
 from faults.figures import Figure, Report, Size
 from faults.laboratory import Laboratory, laboratory
@@ -70,9 +70,10 @@ async def run_asynchronous(size: Size) -> Report:
 
 async def _lose_primary(size: Size, lab: Laboratory, servers: Cluster, *, behind: float = 0.0) -> float:
     """Crash the primary under load and promote its standby; return when that took writes."""
-    before, after = {"short": (3.0, 6.0), "full": (10.0, 20.0)}[size]
+    before, after = {"short": (1.0, 8.0), "full": (10.0, 20.0)}[size]
     await lab.crew(3, "--concurrency", "10")
     await lab.enqueuer(60, before + behind + after)
+    await under_load(servers.primary)
     await asyncio.sleep(before)
     async with lab.disturbed("failover"):
         if behind:

@@ -7,7 +7,7 @@ import time
 
 from kit.waiting import eventually
 
-from faults.clusters import Cluster, cluster
+from faults.clusters import Cluster, cluster, under_load
 from faults.figures import Figure, Report, Size
 from faults.laboratory import Laboratory, laboratory
 from faults.scenarios.common import exits, lost, report
@@ -23,6 +23,7 @@ async def run(size: Size) -> Report:
     ):
         await lab.crew(3, "--concurrency", "10")
         await lab.enqueuer(60, 3 * seconds)
+        await under_load(servers.primary)
         await asyncio.sleep(seconds)
         promoted, left_within = await _change_places(lab, servers)
         evidence = await lab.finish()
