@@ -50,7 +50,7 @@ class EndStatements(Statements):
         _add(settled, row)
         if row["count"] == len(ids):
             return ids
-        return set(row["ids"] or ())
+        return set(map(UUID, row["ids"] or ()))
 
     async def retry(
         self,

@@ -1,11 +1,12 @@
 -- finish: record that jobs $2, which lie between the ids $5 and $6, succeeded with results $3 under lease $1
--- at worker $4.
+-- at worker $4; if $7, what they held of limits goes on.
 --
 -- $2 is a string like {ID,ID,...}; $3 is a JSON array, or null if no results are stored: see enqueue. $2 is parsed
 -- once, because parsing a hundred ids for each use cost a sixth of the statement. The bounds let the server skip
 -- the partitions of other days, which saves another fifth.
--- Returns the jobs that this lease still held: how many, and which ones unless it is all of them. The others were
--- fenced off and stay as they are. What waits for their ends is settled; if $7, what they held of limits goes on in the
+-- Returns the jobs that this lease still held: how many, and which ones unless it is all of them, as text: on a new
+-- connection of a handler's transaction, the driver would ask for the type of their list. The others were
+-- fenced off and stay as they are. What waits for their ends is settled. What goes on of limits does so in the
 -- same transaction, which has to end with this. Every table is reached by `= any(batch)`: see claim.
 
 with batch as materialized (
@@ -39,5 +40,5 @@ select count(*) as count,
             then case when $7
                  then pgqueue.settle_and_hand_over(array_agg(id) filter (where hooks is not null), bit_or(hooks))
                  else pgqueue.settle(array_agg(id) filter (where hooks is not null), bit_or(hooks)) end end::text as settled,
-       case when count(*) < cardinality((select ids from batch)) then array_agg(id) end as ids
+       case when count(*) < cardinality((select ids from batch)) then array_agg(id)::text[] end as ids
 from finished

@@ -93,6 +93,10 @@ async def test_no_call_and_no_worker_asks_for_types(pgq: PgQueue, types_asked: l
     @pgq.task(name="work", max_retries=1, default_retry_delay=0)
     async def work(ctx: JobContext) -> None:
         await ctx.step("one", asyncio.sleep, 0)
+        # Its connection is a plain one, which the user may have taught other types.
+        async with ctx.transaction() as connection:
+            await pgq.enqueue_by_name("child", connection=connection)
+            await pgq.enqueue_many([pgq.signature("child")], connection=connection)
         if ctx.attempt == 1:
             raise RuntimeError
 
