@@ -78,9 +78,13 @@ class Signals:
 
     def publish(self, message: str) -> None:
         """Send *message* soon, and tell this process at once. Equal messages are sent once."""
+        self.tell_here(message)
+        self._send(self._database.schema, message)
+
+    def tell_here(self, message: str) -> None:
+        """Tell this process alone."""
         for on_message in self._listeners.get(self._database.schema, ()):
             on_message(message)
-        self._send(self._database.schema, message)
 
     def publish_finished(self, ids: Iterable[UUID]) -> None:
         """Send the ids of ended jobs soon."""

@@ -138,6 +138,8 @@ class Settled:
     """To be attended to."""
     lanes: set[int] = field(default_factory=set)
     """Lanes that have new ready jobs."""
+    own: set[int] = field(default_factory=set)
+    """Those of them that have no more than have just ended here."""
 
     def add(self, document: str | None) -> None:
         """Add what a statement returned; None: nobody waits for those jobs."""
@@ -145,6 +147,7 @@ class Settled:
             settled = json.loads(document)
             self.notes += settled["notes"]
             self.lanes.update(settled["lanes"])
+            self.own.update(settled.get("own", ()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Collection, Iterable
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from pgqueue.background.notifications import Signals
@@ -12,12 +13,18 @@ from pgqueue.background.watching import WATCH_TTL, Watches
 from pgqueue.upkeep.chore import TICK
 from pgqueue.upkeep.state import WorkerState
 
+TAKEN_WITHIN: Final = 0.03
+"""Seconds within which a worker has claimed what it has let through itself, unless it is busy otherwise."""
+
 
 class Announcer(Protocol):
     """Is told what was committed."""
 
     def committed(self, *, ended: Collection[UUID] = (), ready: Iterable[int] = ()) -> None:
         """Tell of jobs that have ended, and of lanes that have new ready jobs."""
+
+    def handed_over(self, lanes: Collection[int]) -> None:
+        """Tell of lanes that have new ready jobs, no more than the slots that have come free here."""
 
     def failed(self, job_ids: Collection[UUID]) -> None:
         """Tell of jobs that have failed permanently."""
@@ -56,12 +63,16 @@ class WorkerAnnouncer:
         watches: Watches,
         dead_letters: DeadLetterReader,
         attender: NoteReader,
+        own: set[int],
     ) -> None:
         self._state = state
         self._signals = signals
         self._watches = watches
         self._dead_letters = dead_letters
         self._attender = attender
+        self._own = own
+        """Lanes into which this worker has let jobs through, until it has claimed there."""
+        self._is_telling = False
         self.awaited_until = float("-inf")
         """The monotonic time until which another process awaits results."""
 
@@ -77,6 +88,26 @@ class WorkerAnnouncer:
             self._watches.hint(ended)
         if ended and time.monotonic() < self.awaited_until:
             self._signals.publish_finished(ended)
+
+    def handed_over(self, lanes: Collection[int]) -> None:
+        """See Announcer. Others are told only if this worker has not claimed those jobs a moment later.
+
+        Told at once, all idle workers looked, each in vain, and beside the one that has them.
+        """
+        for lane_id in lanes:
+            self._signals.tell_here(f"ready {lane_id}")
+        if self._state.is_stopping:
+            self.committed(ready=lanes)
+            return
+        self._own.update(lanes)
+        if not self._is_telling:
+            self._is_telling = True
+            asyncio.get_running_loop().call_later(TAKEN_WITHIN, self._tell_others)
+
+    def _tell_others(self) -> None:
+        self._is_telling = False
+        self.committed(ready=list(self._own))
+        self._own.clear()
 
     def failed(self, job_ids: Collection[UUID]) -> None:
         """See Announcer."""

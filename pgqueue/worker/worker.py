@@ -98,7 +98,10 @@ class Worker:
         self._progress = ProgressWriter(database, store)
         self._letters = DeadLetterHooks(store, letters_link, host.observers, host.on_dead)
         self._attender = Attender(store, attend_link, host.observers)
-        self._announcer = WorkerAnnouncer(state, host.signals, host.watches, self._letters, self._attender)
+        book = LaneBook()
+        self._announcer = WorkerAnnouncer(
+            state, host.signals, host.watches, self._letters, self._attender, book.own
+        )
         self._attender.announcer = self._announcer
         self._finisher = Finisher(
             store,
@@ -120,7 +123,6 @@ class Worker:
             host.workflows,
             host.signals,
         )
-        book = LaneBook()
         self._slots = Slots(host, scopes, self._finisher, state, book.lanes, settings)
         self._claimer = Claimer(host, claim_link, state, self._slots, self._announcer, book, settings)
         self._keeper = LeaseKeeper(

@@ -48,6 +48,9 @@ class Heard:
         self.ended += ended
         self.ready += ready
 
+    def handed_over(self, lanes: Collection[int]) -> None:
+        raise AssertionError(lanes)
+
     def failed(self, job_ids: Collection[UUID]) -> None:
         self.dead += job_ids
 

@@ -103,9 +103,24 @@ def test_a_sweep_corrects_a_position_that_was_too_high() -> None:
     assert book.walk() == [(1, 17)]
 
 
+def test_what_is_announced_while_a_claim_or_a_sweep_looks_is_walked_again() -> None:
+    book = book_of(0, 0)
+
+    walk = book.walk()
+    book.wake(2)
+    book.claimed(walk, [], limit=5)
+    assert [lane_id for lane_id, _ in book.walk()] == [2]
+
+    book.learn_page(list(book.lanes.values()))
+    book.wake(1)
+    book.swept({}, book.ids)
+    assert [lane_id for lane_id, _ in book.walk()] == [1]
+
+
 def test_a_sweep_says_which_lanes_have_jobs() -> None:
     book = book_of(0, 0, 0)
 
+    book.learn_page(list(book.lanes.values()))
     book.swept({2: 5}, book.ids)
 
     assert [lane_id for lane_id, _ in book.walk()] == [2]

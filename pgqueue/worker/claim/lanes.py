@@ -37,6 +37,10 @@ class LaneBook:
         self._active: dict[int, OrderedDict[int, None]] = {}
         """By priority, the lanes that are believed to have jobs; the one whose turn is next comes first."""
         self._settings = Settings()
+        self._woken: set[int] = set()
+        """Those that were announced since the last look began: it may have come too early for them."""
+        self.own: set[int] = set()
+        """Those into which this worker has let jobs through, and which it has not walked since."""
         self.after = 0
         """The lane behind which the next sweep goes on; 0: it begins anew."""
 
@@ -50,6 +54,7 @@ class LaneBook:
 
         Known lanes that would be among them and are not were removed: they are forgotten.
         """
+        self._woken.clear()
         first, there = self.after, {lane.id for lane in page}
         self.after = page[-1].id if len(page) == PAGE else 0
         for lane_id in [each for each in self.lanes if each > first and each not in there]:
@@ -100,10 +105,12 @@ class LaneBook:
         """Believe that a lane has jobs."""
         lane = self.lanes.get(lane_id)
         if lane is not None and not self._settings.stops(lane.queue, lane.task):
+            self._woken.add(lane_id)
             self._active.setdefault(lane.priority, OrderedDict()).setdefault(lane_id)
 
     def walk(self) -> list[tuple[int, int]]:
         """Return (lane, position) pairs for a claim: higher priorities first, equal ones taking turns."""
+        self._woken.clear()
         order: list[int] = []
         for priority in sorted(self._active, reverse=True):
             equal = self._active[priority]
@@ -129,7 +136,7 @@ class LaneBook:
         """Learn from the (lane, position) pairs that a claim of *limit* jobs brought.
 
         It stops at the limit, so fewer jobs mean that every lane of the walk is exhausted; with as many,
-        those before the last lane that gave any.
+        those before the last lane that gave any. What was announced meanwhile is walked again.
         """
         last: dict[int, int] = {}
         count = 0
@@ -144,13 +151,16 @@ class LaneBook:
         if count >= limit:
             walked = walked[: max(index for index, lane_id in enumerate(walked) if lane_id in last)]
         for lane_id in walked:
-            self._rest(lane_id)
+            if lane_id not in self._woken:
+                self._rest(lane_id)
+        if self.own:
+            self.own -= {*walked, *last} - self._woken
 
     def swept(self, firsts: Mapping[int, int], looked_at: Collection[int]) -> None:
         """Learn from a sweep of the lanes *looked_at*: the first position of each that has jobs."""
         self._positions.update(firsts)
         for lane_id in looked_at:
-            if lane_id not in firsts:
+            if lane_id not in firsts and lane_id not in self._woken:
                 self._rest(lane_id)
         # Lanes that are active already keep their places, or the first ones would have all the turns.
         for lane_id in firsts:

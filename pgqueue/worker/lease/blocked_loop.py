@@ -40,6 +40,9 @@ class OutsideAnnouncer:
     def committed(self, *, ended: Collection[UUID] = (), ready: Iterable[int] = ()) -> None:
         """Nothing: the connection for notifications belongs to the blocked loop. Peers find it by polling."""
 
+    def handed_over(self, lanes: Collection[int]) -> None:
+        """Nothing: see `committed`."""
+
     def failed(self, job_ids: Collection[UUID]) -> None:
         """See Announcer."""
         with suppress(RuntimeError):

@@ -198,7 +198,7 @@ class Finisher:
             return
         started_at = time.monotonic()
         try:
-            kept, lanes, cancelled, notes = await self._commit(batch)
+            kept, lanes, cancelled, notes, own = await self._commit(batch)
         except Exception as error:
             if len(batch) == 1:
                 await self._write_broken(batch[0], error)
@@ -208,12 +208,18 @@ class Finisher:
         self._written_at, self._failed_in_a_row = started_at, 0
         if self._stuck:
             self._stuck = {attempt: stuck for attempt, stuck in self._stuck.items() if attempt not in batch}
-        if notes is None or notes:
-            self._announcer.noted(notes)
+        self._tell(notes, own)
         if cancelled and not isinstance(batch[0].outcome, Ended):
             batch = self._report_cancelled(batch, cancelled)
         if batch:
             self._report(batch, kept, lanes)
+
+    def _tell(self, notes: Collection[int] | None, own: Collection[int]) -> None:
+        """Tell of what the ends of jobs have left for others."""
+        if notes is None or notes:
+            self._announcer.noted(notes)
+        if own:
+            self._announcer.handed_over(own)
 
     async def _write_each(self, several: Iterable[Sequence[RunningAttempt]]) -> None:
         for batch in several:
@@ -237,7 +243,7 @@ class Finisher:
             # A commit whose acknowledgement was lost looks like a fence; the job itself tells.
             earlier = await self._already_written(batch, written.kept)
             cancelled = {job_id for job_id, status in earlier.items() if status is JobStatus.CANCELLED}
-            written = sending.Written({*written.kept, *earlier}, written.lanes, cancelled, written.notes)
+            written = written._replace(kept={*written.kept, *earlier}, cancelled=cancelled)
         if len(written.kept) < len(batch) and (forgotten := await self._take_again(batch, written.kept)):
             again = await self._commit(forgotten)
             return sending.Written(
@@ -245,6 +251,7 @@ class Finisher:
                 {*written.lanes, *again.lanes},
                 {*written.cancelled, *again.cancelled},
                 None if written.notes is None or again.notes is None else [*written.notes, *again.notes],
+                {*written.own, *again.own},
             )
         return written
 

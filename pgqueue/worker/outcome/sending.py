@@ -23,6 +23,8 @@ class Written(NamedTuple):
     """Jobs that were to run again, and were cancelled instead."""
     notes: Sequence[int] | None = ()
     """What is to be attended to, because jobs that have ended are waited for. None: there may be some."""
+    own: Collection[int] = ()
+    """Lanes with no more new ready jobs than have ended with this: see WorkerAnnouncer.handed_over."""
 
 
 async def send(
@@ -38,7 +40,7 @@ async def send(
         case Succeeded(result=result):
             results = None if result is None else [outcome.result for outcome in outcomes]
             kept = await store.finish(connection, lease_id, worker, ids, results, settled)
-            return Written(kept, settled.lanes, (), settled.notes)
+            return Written(kept, settled.lanes, (), settled.notes, settled.own)
         case Retried():
             ends = await store.retry(connection, lease_id, worker, outcomes, settled)
             cancelled = {job_id for job_id, is_cancelled in ends.items() if is_cancelled}
