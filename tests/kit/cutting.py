@@ -12,6 +12,8 @@ from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 import anyio
 import pytest
 
+from kit.accepting import Accepted
+
 
 class CuttingProxy:
     """Stands before a server that can go away and come back."""
@@ -26,7 +28,7 @@ class CuttingProxy:
         self.is_away = False
         self.seen = 0
         """Messages that have come by."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.accepted = Accepted(self._serve)
 
     def go_away(self, after: int, *, is_sent: bool) -> None:
         """Go away at the message *after* so many others, which reaches the server where it *is_sent*."""
@@ -37,21 +39,12 @@ class CuttingProxy:
         was_away, self.left, self.is_away = self.is_away, None, False
         return was_away
 
-    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a connection."""
-        task = asyncio.ensure_future(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def close(self) -> None:
         """Cut all connections."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.accepted.cut()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.is_away:
-            writer.transport.abort()
             return
         from_server, to_server = await asyncio.open_unix_connection(self._socket)
         try:
@@ -59,7 +52,6 @@ class CuttingProxy:
                 group.start_soon(self._forth, reader, to_server, group.cancel_scope)
                 group.start_soon(self._back, from_server, writer, group.cancel_scope)
         finally:
-            writer.transport.abort()
             to_server.transport.abort()
 
     async def _forth(
@@ -102,9 +94,8 @@ async def cutting_proxy(dsn: str, options: str = "") -> AsyncIterator[CuttingPro
         away = CuttingProxy(
             urlunsplit(parts._replace(query=f"host={quote(folder)}{options}")), f"{upstream}/.s.PGSQL.5432"
         )
-        server = await asyncio.start_unix_server(away.accept, Path(folder) / ".s.PGSQL.5432")
+        server = await asyncio.start_unix_server(away.accepted.accept, Path(folder) / ".s.PGSQL.5432")
         try:
             yield away
         finally:
-            server.close()
-            await away.close()
+            await away.accepted.close(server)

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from kit import inside
+from kit.accepting import Accepted
 from kit.waiting import eventually
 from pgqueue import PgQueue
 from pgqueue.store import Claimed, Store
@@ -174,11 +175,11 @@ class LossyProxy:
         try:
             await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # First: what is awaited below may be cancelled.
+            server_writer.transport.abort()
             for direction in directions:
                 direction.cancel()
             await asyncio.gather(*directions, return_exceptions=True)
-            writer.transport.abort()
-            server_writer.transport.abort()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         directory = dict(parse_qsl(self._upstream.query)).get("host")
@@ -250,21 +251,12 @@ async def lossy_proxy(upstream: str) -> AsyncIterator[LossyProxy]:
             parts._replace(netloc=f"{credentials}@" if credentials else "", query=f"host={quote(directory)}")
         )
         proxy = LossyProxy(dsn, upstream)
-        connections: set[asyncio.Task[None]] = set()
-
-        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            connection = asyncio.ensure_future(proxy.serve(reader, writer))
-            connections.add(connection)
-            connection.add_done_callback(connections.discard)
-
-        server = await asyncio.start_unix_server(accept, Path(directory) / ".s.PGSQL.5432")
+        accepted = Accepted(proxy.serve)
+        server = await asyncio.start_unix_server(accepted.accept, Path(directory) / ".s.PGSQL.5432")
         try:
             yield proxy
         finally:
-            server.close()
-            for connection in list(connections):
-                connection.cancel()
-            await asyncio.gather(*connections, return_exceptions=True)
+            await accepted.close(server)
 
 
 async def attempt_reasons(pgq: PgQueue, job_id: UUID) -> Sequence[str]:

@@ -57,13 +57,15 @@ class Line:
             writer.close()
             return
         number, self._opened = self._opened, self._opened + 1
+        # From here on, so that it is closed in the end wherever that finds it.
+        self._writers.append(writer)
         try:
             server_reader, server_writer = await self._connect()
         except OSError:
             # The server is away: the client is told as a server that is away tells it.
             writer.close()
             return
-        self._writers += [writer, server_writer]
+        self._writers.append(server_writer)
         cutting = asyncio.Event()
         pumps = [
             asyncio.create_task(self._pump(reader, server_writer, cutting, number, from_client=True)),
