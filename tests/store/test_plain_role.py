@@ -275,7 +275,7 @@ async def test_a_superusers_dump_restored_as_another_owner_is_whole(
         ),
         ("drop view pgqueue.jobs", "lacks view jobs;"),
         ("drop trigger refuse_move on pgqueue.ready", "lacks trigger refuse_move on ready;"),
-        ("drop index pgqueue.ready_lane_position", "lacks index ready_lane_position;"),
+        ("drop index pgqueue.ready_lane_position", "lacks index ready_lane_position on ready;"),
         ("drop table pgqueue.step", "lacks table step;"),
     ],
 )

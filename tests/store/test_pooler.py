@@ -68,7 +68,8 @@ async def pooled_dsn(dsn: str) -> AsyncIterator[str]:
 @pytest.fixture
 async def pooled(pooled_dsn: str) -> AsyncIterator[PgQueue]:
     """An open PgQueue behind PgBouncer."""
-    async with PgQueue(pooled_dsn) as queue:
+    # Sixty callers wait for three sessions: on a busy machine for longer than five seconds.
+    async with PgQueue(pooled_dsn, connect_timeout=30) as queue:
         yield queue
 
 
