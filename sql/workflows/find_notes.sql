@@ -1,6 +1,7 @@
--- find_notes: $1 of the first 20,000 notes except $2 that are due within $3 seconds, and in how many seconds each is.
+-- find_notes: $1 of the first 20,000 notes except $2 that are due within $3 seconds, those of the nodes from $4 on
+-- first, and in how many seconds each is.
 --
--- Those of one node together, from $4 on and then from the first one on: a gate to which two batches of jobs have come
+-- Those of one node together, and then from the first node on: a gate to which two batches of jobs have come
 -- is attended to once, and workers that look at the same time begin in different places.
 -- A time that is too far away is that of a clock that was set back.
 
