@@ -15,8 +15,10 @@ from faults.figures import Report, Size, document, recorded, table
 from faults.mixed import run_mixed
 from faults.scenarios import SCENARIOS
 
-FIGURES = ("kill", "freeze", "restart", "silence", "host", "login", "supervisor", "pooler")
-"""Scenarios that have bars."""
+FIGURES = ("kill", "freeze", "restart", "supervisor", "pooler")
+"""Scenarios that have bars, and take what the machine has."""
+WAITING = ("silence", "host", "login")
+"""Scenarios that have bars, and wait for most of their time: they run at once."""
 FAULTS_WANTED = 1000
 RECORD = Path(__file__).with_name("figures.json")
 """What the docs say of the last full run."""
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not names and options.minutes is None and options.faults is None and not options.figures:
         parser.error("say what to run: --minutes, --faults, --only or --figures")
     seed = int(time.time()) if options.seed is None else options.seed
-    reports = asyncio.run(_run(options, names or list(FIGURES if options.figures else ()), seed))
+    reports = asyncio.run(_run(options, names, seed))
     print(json.dumps(document(reports), indent=2) if options.json else table(reports))
     if options.record:
         RECORD.write_text(json.dumps(recorded(reports, seed), indent=2, ensure_ascii=False) + "\n")
@@ -51,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _run(options: argparse.Namespace, names: Sequence[str], seed: int) -> list[Report]:
     reports = await _run_scenarios(names, options.size, options.at_once)
+    if options.figures:
+        reports += await _run_scenarios(FIGURES, "full", 1)
+        reports += await _run_scenarios(WAITING, "full", len(WAITING))
     faults = FAULTS_WANTED if options.figures and options.faults is None else options.faults
     if options.minutes is not None or faults is not None:
         _tell(f"mixed run, seed {seed}")

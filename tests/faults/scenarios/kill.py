@@ -17,7 +17,7 @@ MEDIAN_BAR, MOST_BAR = 4.5, 6.0
 
 async def run(size: Size) -> Report:
     """Kill one of three workers again and again, each time once it runs jobs that last."""
-    kills = {"short": 2, "full": 8}[size]
+    kills = {"short": 2, "full": 6}[size]
     chosen = random.Random(kills)
     async with laboratory() as lab:
         workers = await lab.crew(3, "--concurrency", "10")

@@ -27,7 +27,7 @@ async def run(size: Size) -> Report:
         for kill in range(kills):
             await lab.enqueue("plain", 4, seconds=2, first=kill * 100)
             await lab.until_running(4)
-            await asyncio.sleep(chosen.uniform(0, 1))
+            await asyncio.sleep(chosen.uniform(1, 3))
             if children := children_of(supervisor.pid):
                 kill_child(lab.surroundings, chosen.choice(children))
         evidence = await lab.finish()
