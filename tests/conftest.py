@@ -145,6 +145,13 @@ def with_role(dsn: str, role: str) -> str:
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """The DSN of the server's maintenance database, as a superuser."""
+    with running_server() as dsn:
+        yield dsn
+
+
+@contextmanager
+def running_server() -> Iterator[str]:
+    """Run the server that PGQUEUE_TEST_SERVER says; yield the DSN of its maintenance database."""
     setting = os.environ.get("PGQUEUE_TEST_SERVER", "embedded")
     with ExitStack() as stack:
         if setting == "embedded":

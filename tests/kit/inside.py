@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pgqueue.database.connection import OwnConnection
 from pgqueue.database.sql import ROOT
+from pgqueue.schedules.ticker import Ticker
 from pgqueue.workflows.compile import compile_canvas, compile_parts
 from pgqueue.workflows.reading import WorkflowReader
 
@@ -58,6 +59,11 @@ def database(pgq: PgQueue) -> Database:
 async def write_declared(pgq: PgQueue) -> None:
     """Have *pgq* write the schedules that its code declares, as a worker does."""
     await pgq._declared_schedules.write(pgq._database.acquire)
+
+
+def ticker_of(pgq: PgQueue) -> Ticker:
+    """Return what makes the jobs of due schedules, as a worker of *pgq* has it."""
+    return Ticker(pgq._store, pgq._writer, pgq._codec)
 
 
 def has_pool(pgq: PgQueue) -> bool:
