@@ -13,7 +13,7 @@ names parts.
   same with nothing else there.
 * `tenants`: jobs of each of 1,000 tenants that start before the first one of a new tenant.
 * `schedules`: buffers that a look for due schedules touches, with 100,000 of them.
-* `claims`: buffers that a claim touches beside a million blocked jobs, and beside none.
+* `claims`: buffers that a claim touches beside a million blocked jobs, over those beside as many ended ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
-import sys
 import time
 from asyncio.subprocess import Process
 from collections.abc import Sequence
@@ -32,8 +31,6 @@ import flow_crew
 import flow_plans
 import flow_starts
 import parts
-
-from pgqueue import ConfigurationError
 
 KINDS = ("plain", "keyed", "hot", "ordered")
 QUICK = {
@@ -73,16 +70,15 @@ async def measure_drain(server: str, options: argparse.Namespace, number: int) -
         async with common.database(server) as dsn:
             if not await parts.set_for_all(dsn, settings):
                 continue
-            kinds, count = available(KINDS), options.processes
             async with flow_crew.workers(
-                dsn, count, kinds, concurrency=options.concurrency, loop=options.loop
+                dsn, options.processes, KINDS, concurrency=options.concurrency, loop=options.loop
             ) as workers:
-                for kind in kinds:
+                for kind in KINDS:
                     # Statements are prepared, pages are there.
                     await drain(dsn, workers, kind, max(100, options.jobs // 10), options.keys)
                 rates = {
                     kind: await drain(dsn, workers, kind, options.jobs, options.keys)
-                    for kind in parts.in_turn(number, *kinds)
+                    for kind in parts.in_turn(number, *KINDS)
                 }
         figures |= ratios(commits, rates, "")
     return figures
@@ -107,15 +103,14 @@ async def drain(dsn: str, workers: Sequence[Process], kind: str, jobs: int, keys
 async def measure_enqueue(server: str, options: argparse.Namespace, number: int) -> common.Figures:
     """Enqueue jobs of each kind in turn, in each cell; nobody works."""
     figures: common.Figures = {}
-    kinds = available(KINDS)
     for commits, settings in parts.COMMITS.items():
-        seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
+        seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
         async with common.database(server) as dsn:
             if not await parts.set_for_all(dsn, settings):
                 continue
-            async with flow_crew.make_queue(dsn, kinds) as pgq:
+            async with flow_crew.make_queue(dsn, KINDS) as pgq:
                 for turn in range(-1, options.turns):
-                    for kind in parts.in_turn(number + turn, *kinds):
+                    for kind in parts.in_turn(number + turn, *KINDS):
                         calls = [pgq.signature(kind, n % options.keys) for n in range(options.jobs)]
                         await parts.settle(dsn)
                         started = time.perf_counter()
@@ -145,7 +140,7 @@ async def measure_schedules(server: str, options: argparse.Namespace, _number: i
 
 
 async def measure_claims(server: str, options: argparse.Namespace, _number: int) -> common.Figures:
-    """Explain a claim of pending jobs, beside very many blocked ones and beside none."""
+    """Explain a claim of pending jobs, beside very many blocked ones and beside as many ended ones."""
     return await flow_plans.claims(server, options.million)
 
 
@@ -160,20 +155,6 @@ PARTS: dict[str, parts.Measure] = {
 }
 ONCE = {"rate", "fair", "tenants", "schedules", "claims"}
 """Parts that take long, or do not depend on the machine's day."""
-NEEDS = {"rate": "rated", "fair": "share", "tenants": "share"}
-
-
-def available(kinds: Sequence[str]) -> list[str]:
-    """Return those of *kinds* that this version has; say which it has not."""
-    known = []
-    for kind in kinds:
-        try:
-            flow_crew.make_queue("postgresql:///", [kind])
-        except (TypeError, AttributeError, ConfigurationError) as error:
-            print(f"benchmark: no jobs that are {kind!r}: {error}", file=sys.stderr)
-        else:
-            known.append(kind)
-    return known
 
 
 def command_line() -> argparse.Namespace:
@@ -200,7 +181,6 @@ def command_line() -> argparse.Namespace:
 def main() -> None:
     """Read the command line and measure."""
     options = command_line()
-    options.only = [part for part in options.only if part not in NEEDS or available([NEEDS[part]])]
 
     async def benchmark() -> None:
         with common.server(options.dsn) as server:

@@ -21,8 +21,7 @@ from typing import Any
 import common
 import crew
 
-import pgqueue
-from pgqueue import PgQueue
+from pgqueue import PgQueue, Rate
 from pgqueue.events import BatchSent
 
 BATCH = 10_000
@@ -77,40 +76,35 @@ def declare_hot(pgq: PgQueue) -> None:
         """Do nothing."""
 
 
-def declare_ordered(pgq: Any) -> None:
+def declare_ordered(pgq: PgQueue) -> None:
     """Declare `ordered`: of each key one after the other."""
 
+    @pgq.task(ordered_by="key")
     async def ordered(key: int) -> None:
         """Do nothing."""
 
-    pgq.task(ordered_by="key")(ordered)
 
-
-def declare_rated(pgq: Any) -> None:
+def declare_rated(pgq: PgQueue) -> None:
     """Declare `rated`: at most RATE a second."""
-    made_of: Any = pgqueue
 
+    @pgq.task(limits=[pgq.limit("rated", rate=Rate(RATE, per=1.0, burst=BURST))])
     async def rated(key: int, sent_at: float) -> None:
         """Say when it started."""
         note(key, sent_at)
 
-    limit = pgq.limit("rated", rate=made_of.Rate(RATE, per=1.0, burst=BURST))
-    pgq.task(limits=[limit])(rated)
 
-
-def declare_share(pgq: Any) -> None:
+def declare_share(pgq: PgQueue) -> None:
     """Declare `share`, in a queue that tenants share."""
+    pgq.queue(SHARED, fair_by="key")
 
+    @pgq.task(queue=SHARED)
     async def share(key: int, sent_at: float) -> None:
         """Say when it started, and wait as handlers do."""
         note(key, sent_at)
         await asyncio.sleep(NAP)
 
-    pgq.queue(SHARED, fair_by="key")
-    pgq.task(queue=SHARED)(share)
 
-
-TASKS: dict[str, Callable[[Any], None]] = {
+TASKS: dict[str, Callable[[PgQueue], None]] = {
     "plain": declare_plain,
     "keyed": declare_keyed,
     "hot": declare_hot,

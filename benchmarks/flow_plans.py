@@ -30,6 +30,10 @@ ADD_READY = """
     )
     insert into pgqueue.ready (job_id, lane) select id, lane from added
 """
+ADD_ENDED = """
+    insert into pgqueue.job (id, lane, task, arguments, status, completed_at)
+    select pgqueue.uuid7(), $2, 'noop', '{}', 'succeeded', now() from generate_series(1, $1::integer)
+"""
 ADD_BLOCKED = """
     with added as (
         insert into pgqueue.job (id, lane, task, arguments, hooks, gates)
@@ -79,13 +83,16 @@ async def _buffers(connection: asyncpg.Connection[asyncpg.Record], sql: str, *ar
 
 
 async def claims(server: str, blocked: int) -> common.Figures:
-    """Return the buffers of a claim of a hundred jobs, with none blocked and beside very many."""
+    """Return the buffers of a claim of a hundred jobs, beside very many blocked ones and as many ended ones.
+
+    Among as many, because records are found by an index that is a level deeper among very many of any kind.
+    """
     buffers = []
-    for count in (0, blocked):
+    for add in (ADD_ENDED, ADD_BLOCKED):
         async with common.database(server) as dsn, bare.connect(dsn, durable=False) as connection:
             await connection.execute("set pgqueue.writer = on")
             # The database's own limit, which lets none through; nobody attends to it here.
-            await connection.execute(ADD_BLOCKED, count, bare.LANE, timeout=_HOUR)
+            await connection.execute(add, blocked, bare.LANE, timeout=_HOUR)
             await connection.execute(ADD_READY, READY, bare.LANE, timeout=_HOUR)
             await connection.execute("vacuum analyze", timeout=_HOUR)
             async with bare.lease(connection) as lease_id:
