@@ -23,9 +23,11 @@ from faults.scenarios import (
     pooler,
     restart,
     silence,
+    split_brain,
     stop,
     supervisor,
     switchover,
+    upgrade,
 )
 
 Scenario = Callable[[Size], Coroutine[Any, Any, Report]]
@@ -45,6 +47,8 @@ SCENARIOS: dict[str, Scenario] = {
     "failover": failover.run,
     "failover_asynchronous": failover.run_asynchronous,
     "switchover": switchover.run,
+    "split_brain": split_brain.run,
+    "upgrade": upgrade.run,
     "disk": disk.run,
     "backends": backends.run,
     "connections": connections.run,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from kit.servers import PROGRAMS
 
@@ -26,6 +27,7 @@ from faults.clusters import DEBIAN_15, Cluster, cluster, under_load
 from faults.evidence import Evidence
 from faults.figures import Figure, Report, Size
 from faults.laboratory import Laboratory, laboratory
+from faults.processes import WorkerProcess
 from faults.scenarios.common import exits, lost, report
 
 FOLLOWED_WITHIN = 10.0
@@ -49,7 +51,7 @@ async def run(size: Size) -> Report:
         ):
             promoted = await _lose_primary(size, lab, servers)
             evidence = await lab.finish()
-            figures = followed(evidence, lab, promoted)
+            figures = followed(evidence, lab.workers, promoted)
             reports.append(report("failover", lab, evidence, *figures, lost(evidence), exits(lab)))
     return merged(reports)
 
@@ -62,7 +64,7 @@ async def run_asynchronous(size: Size) -> Report:
     ):
         promoted = await _lose_primary(size, lab, servers, behind=BEHIND)
         evidence = await lab.finish()
-        made = Report("failover_asynchronous", followed(evidence, lab, promoted))
+        made = Report("failover_asynchronous", followed(evidence, lab.workers, promoted))
         made.violations = half_done(evidence)
         made.figures += [*what_was_lost(evidence), exits(lab)]
         return made
@@ -89,7 +91,7 @@ async def _lose_primary(size: Size, lab: Laboratory, servers: Cluster, *, behind
     return promoted
 
 
-def followed(evidence: Evidence, lab: Laboratory, promoted: float) -> list[Figure]:
+def followed(evidence: Evidence, workers: Sequence[WorkerProcess], promoted: float) -> list[Figure]:
     """How long after the promotion the first call was acknowledged, and each worker had started a job."""
     times = [call.acknowledged for call in evidence.calls if call.ids and call.acknowledged is not None]
     first = min((at - promoted for at in times if at > promoted), default=None)
@@ -98,7 +100,7 @@ def followed(evidence: Evidence, lab: Laboratory, promoted: float) -> list[Figur
             (run.began for run in evidence.runs if run.worker == worker.pid and run.began > promoted),
             default=None,
         )
-        for worker in lab.workers
+        for worker in workers
     }
     last = None if None in began.values() else max(each or 0 for each in began.values()) - promoted
     return [

@@ -31,7 +31,7 @@ async def run(size: Size) -> Report:
             "switchover",
             lab,
             evidence,
-            *followed(evidence, lab, promoted),
+            *followed(evidence, lab.workers, promoted),
             Figure("the server that takes no writes was left after", left_within, "s", FOLLOWED_WITHIN),
             lost(evidence),
             exits(lab),
