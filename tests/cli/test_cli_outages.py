@@ -53,6 +53,7 @@ ARGUMENTS: Final[Mapping[str, str]] = {
     "limits show": "mail",
     "limits set": "mail 3",
     "limits reset": "mail",
+    "limits weight": "mail key 2",
     "ordered resume": "lines key",
     "ordered set": "lines skip",
 }
