@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -308,3 +309,25 @@ async def test_whatever_brings_a_job_to_its_limit_has_it_let_through_at_once(pla
     job = await COMING[name](place)
 
     await eventually(lambda: has_status(job, JobStatus.SUCCEEDED), within=20)
+
+
+@pytest.mark.contract("P3.13")
+async def test_a_job_whose_enqueue_commits_after_later_ones_is_not_passed_over(place: Place) -> None:
+    async def are_attended() -> bool:
+        return not await place.holder.connection.fetchval("select exists (select from pgqueue.note)")
+
+    await place.held.cancel()
+    await eventually(lambda: has_status(place.waiting, JobStatus.SUCCEEDED), within=20)
+    first = await place.work.enqueue("linger")
+    await eventually(lambda: has_status(first, JobStatus.RUNNING), within=20)
+    async with place.db.transaction():
+        late = await place.work.options(connection=place.db).enqueue("late")
+        later = await place.work.enqueue("later")
+        await eventually(are_attended)
+    await eventually(are_attended)
+
+    place.leave.set()
+
+    for job in (first, late, later):
+        await eventually(partial(has_status, job, JobStatus.SUCCEEDED), within=20)
+    assert (await late.refresh()).completed_at < (await later.refresh()).completed_at
