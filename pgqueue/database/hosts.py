@@ -144,8 +144,10 @@ class Hosts:
 
     async def _check_timeline(self, connection: asyncpg.Connection[asyncpg.Record], address: Address) -> None:
         """Raise if the server takes writes although another one was promoted in its place."""
+        # No schema is named in it.
+        sql = load_statements("pgqueue")
         try:
-            row = await connection.fetchrow(load_statements("pgqueue")["read_timeline"])
+            row = await connection.fetchrow(sql["read_timeline"])
         except asyncpg.PostgresError as error:
             # A service like PostgreSQL, which has none, or does not say.
             logger.debug("the timeline of %s is unknown: %s", address, error)
