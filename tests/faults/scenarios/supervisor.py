@@ -25,7 +25,7 @@ async def run(size: Size) -> Report:
         await lab.at_work(3)
         await lab.enqueuer(20, kills * 2.0, mix={**MIX, "isolated": 0})
         for kill in range(kills):
-            await lab.enqueue("plain", 4, seconds=2, first=kill * 100)
+            await lab.enqueue("plain", 4, seconds=4, first=kill * 100)
             await lab.until_running(4)
             await asyncio.sleep(chosen.uniform(1, 3))
             if children := children_of(supervisor.pid):
