@@ -337,6 +337,34 @@ async def test_results_outlive_their_retention_until_what_needs_them_has_ended(
         assert await db.fetchval(f"select count(*) from pgqueue.{table}") == 0, table
 
 
+@pytest.mark.contract("F12")
+@pytest.mark.parametrize("by_range", [False, True])
+async def test_what_waits_for_a_job_that_is_removed_before_anybody_looked_does_not_wait_for_ever(
+    pgq: PgQueue, holder: Ghost, by_range: bool
+) -> None:
+    old = await pgq.enqueue_by_name("old")
+    await old.cancel()
+    signature = pgq.signature("next", options={"depends_on": [old.id]})
+    strict = await pgq.enqueue(signature)
+    loose = await pgq.enqueue(signature.set(allow_failure=True))
+    retention = Retention(succeeded=0, failed=0, cancelled=0, expired=0)
+    connection, store = holder.connection, holder.store
+    if by_range:
+        await connection.execute("delete from pgqueue.job where id = $1", old.id)
+        await store.forget_range(connection, old.id, UUID(int=old.id.int + 1))
+    else:
+        assert (await store.purge(connection, FIRST, LAST, 100, retention)).removed == 1
+
+    while (await store.attend(connection, None, 1000)).taken:
+        pass
+    assert (await strict.refresh()).reason == "upstream_failed"
+    assert (await loose.status()) is JobStatus.PENDING
+    await loose.cancel()
+    await store.purge(connection, FIRST, LAST, 100, retention)
+    for table in ("edge", "barrier", "workflow", "job"):
+        assert await connection.fetchval(f"select count(*) from pgqueue.{table}") == 0, table
+
+
 # Who may write them
 
 STRANGER = """

@@ -429,10 +429,6 @@ class Operating:
 
     async def _prune(self) -> None:
         world, oracle = self.world, self.world.oracle
-        # What depends on a job that is removed before anybody has attended to that would wait for ever.
-        done, _ = await world.attempt(world.sessions["keeper"], world.store.attend(world.db, None, 1000))
-        if not done:
-            return
         kept = Retention(succeeded=KEPT, failed=KEPT, cancelled=KEPT, expired=KEPT)
         done, _ = await world.attempt(
             world.sessions["keeper"], world.store.purge(world.db, FIRST_ID, LAST_ID, 1000, kept)
