@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -22,15 +23,18 @@ order by relation.relname
 """
 """All tables and their times, as the catalog has them: a new column is moved, too."""
 
-ODD: Final = 0.0137
-"""Seconds that are no multiple of a schedule's: where a time is a part of a key, no row may meet another."""
+ODD: Final = 0.000137
+"""Seconds, of which each shift has some more: where a time is a part of a key, no row may meet another that
+was shifted before."""
+_shifts = count(1)
 
 
 async def pass_time(connection: Connection, seconds: float) -> None:
     """Have *seconds* pass for all that is stored. *connection* is one of pgqueue's own."""
+    seconds += next(_shifts) % 997 * ODD
     moves = [
         f"update {row['name']} set "
-        + ", ".join(f"{column} = {column} - interval '{seconds + ODD} seconds'" for column in row["columns"])
+        + ", ".join(f"{column} = {column} - interval '{seconds} seconds'" for column in row["columns"])
         + " where "
         + " or ".join(f"isfinite({column})" for column in row["columns"])
         for row in await connection.fetch(TABLES)
