@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import time
 import traceback
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"there is no scenario {', '.join(sorted(unknown))}")
     if not names and options.minutes is None and options.faults is None and not options.figures:
         parser.error("say what to run: --minutes, --faults, --only or --figures")
+    # Told to end, it ends what it has started, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     seed = int(time.time()) if options.seed is None else options.seed
     reports = asyncio.run(_run(options, names, seed))
     print(json.dumps(document(reports), indent=2) if options.json else table(reports))
