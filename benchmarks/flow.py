@@ -13,7 +13,8 @@ names parts.
   same with nothing else there.
 * `tenants`: jobs of each of 1,000 tenants that start before the first one of a new tenant.
 * `schedules`: buffers that a look for due schedules touches, with 100,000 of them.
-* `claims`: buffers that a claim touches beside a million blocked jobs, over those beside as many ended ones.
+* `claims`: buffers that a claim touches beside a million blocked jobs, over those beside none, and over
+  those beside as many ended ones.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ async def measure_schedules(server: str, options: argparse.Namespace, _number: i
 
 
 async def measure_claims(server: str, options: argparse.Namespace, _number: int) -> common.Figures:
-    """Explain a claim of pending jobs, beside very many blocked ones and beside as many ended ones."""
+    """Explain a claim of pending jobs, beside very many blocked ones, none, and as many ended ones."""
     return await flow_plans.claims(server, options.million)
 
 

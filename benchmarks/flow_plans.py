@@ -83,16 +83,16 @@ async def _buffers(connection: asyncpg.Connection[asyncpg.Record], sql: str, *ar
 
 
 async def claims(server: str, blocked: int) -> common.Figures:
-    """Return the buffers of a claim of a hundred jobs, beside very many blocked ones and as many ended ones.
+    """Return the buffers of a claim of a hundred jobs: beside none, very many blocked and as many ended ones.
 
-    Among as many, because records are found by an index that is a level deeper among very many of any kind.
+    Ended ones tell what is due to the index of records, which is a level deeper among many jobs of any kind.
     """
     buffers = []
-    for add in (ADD_ENDED, ADD_BLOCKED):
+    for add, count in ((ADD_BLOCKED, 0), (ADD_ENDED, blocked), (ADD_BLOCKED, blocked)):
         async with common.database(server) as dsn, bare.connect(dsn, durable=False) as connection:
             await connection.execute("set pgqueue.writer = on")
             # The database's own limit, which lets none through; nobody attends to it here.
-            await connection.execute(add, blocked, bare.LANE, timeout=_HOUR)
+            await connection.execute(add, count, bare.LANE, timeout=_HOUR)
             await connection.execute(ADD_READY, READY, bare.LANE, timeout=_HOUR)
             await connection.execute("vacuum analyze", timeout=_HOUR)
             async with bare.lease(connection) as lease_id:
@@ -100,9 +100,11 @@ async def claims(server: str, blocked: int) -> common.Figures:
                 book.learn(await store.find_lanes(connection, ["default"], ["noop"]))
                 book.swept(await store.sweep(connection, book.ids), book.ids)
                 buffers.append(await bare.claim_buffers(connection, lease_id, book.walk()))
-    none, many = buffers
+    none, ended, many = buffers
     return {
         "claim_buffers_to_none_blocked": many / none,
+        "claim_buffers_to_as_many_ended": many / ended,
         "claim_buffers": many,
         "claim_buffers_none_blocked": none,
+        "claim_buffers_as_many_ended": ended,
     }
