@@ -26,7 +26,9 @@ class Accepted:
         task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Future[None]) -> None:
-        self._tasks.pop(task).transport.abort()
+        # Kept by name until it is aborted: a writer that nobody holds says at once that it was not closed.
+        writer = self._tasks.pop(task)
+        writer.transport.abort()
 
     async def cut(self) -> None:
         """End all connections that there are."""

@@ -14,11 +14,7 @@ from kit.web_routes import routes_of
 from pgqueue import DatabaseUnavailableError, PgQueue
 from pgqueue.web import status_app
 
-# From Python 3.13 on, a socket of the proxy's that is cut while it is opened warns when it is collected.
-pytestmark = [
-    pytest.mark.contract("F6"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.contract("F6")
 
 TOKEN = "t" * 32
 NAMES = {"queue": "default", "task": "work", "fingerprint": "abc", "schedule": "nightly", "limit": "tenant"}

@@ -12,9 +12,6 @@ from kit.waiting import eventually, holds
 
 from pgqueue import JobContext, PgQueue
 
-# From Python 3.13 on, a socket of the proxy's that is cut while it is opened warns when it is collected.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 MESSAGES = range(0, 120, 9)
 """At which of the messages from the start of the worker on."""
 
