@@ -264,6 +264,9 @@ def client_verbs() -> dict[str, Verb]:
     found["enqueue_many of limited"] = lambda pgq, _: pgq.enqueue_many(
         [call(pgq, "limited"), call(pgq, "limited")]
     )
+    found["enqueue_many of ordered"] = lambda pgq, _: pgq.enqueue_many(
+        [call(pgq, "ordered"), call(pgq, "ordered")]
+    )
     found["redrive_handle.cancel"] = lambda pgq, scene: pgq.redrive_handle(scene.redrive).cancel()
     found["redrive_handle.progress"] = lambda pgq, scene: pgq.redrive_handle(scene.redrive).progress()
     return found
