@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -76,6 +77,7 @@ def imported(module: str) -> set[str]:
     return found
 
 
+@functools.cache
 def own_imports(module: str) -> set[str]:
     """Return the modules of the package that *module* imports."""
     names = {name.removeprefix("pgqueue.") for name in imported(module)}
