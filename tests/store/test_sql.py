@@ -19,7 +19,7 @@ from pgqueue.database.sql import Migration, load_migrations, load_statements
 
 ROOT = Path(__file__).parents[2]
 SQL = ROOT / "sql"
-USE = re.compile(r"(?:sql|load_statements\([\w\"]+\))\[\"(\w+)\"\]")
+USE = re.compile(r"(?:sql|load_statements\(\w+\))\[\"(\w+)\"\]")
 # Files of more than one statement; of any other, more than one could not be prepared.
 SCRIPTS = {"make_migration_table"}
 # Without schema.sql, which nothing loads.
