@@ -5,6 +5,7 @@ Most tests do not need it: those that do wait for something that is not announce
 
 from __future__ import annotations
 
+import itertools
 import socket
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from pgqueue.workflows.reading import WorkflowReader
 # For types alone: programs that tests start import this module, too.
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
+    from contextlib import AbstractAsyncContextManager
     from typing import Any
     from uuid import UUID
 
@@ -187,6 +189,18 @@ def foreign_lanes(worker: Worker) -> int:
 def claimer_of(worker: Worker) -> Claimer:
     """Return what claims for *worker*."""
     return worker._claimer
+
+
+def connect_between_claims(pgq: PgQueue, worker: Worker) -> None:
+    """Count a connection of *pgq* as opened each third time that *worker*'s claimer takes its own."""
+    claimer, uses = worker._claimer, itertools.count()
+    use = claimer._link.use
+
+    def count() -> AbstractAsyncContextManager[asyncpg.Connection[asyncpg.Record]]:
+        pgq._database.connects += next(uses) % 3 == 0
+        return use()
+
+    claimer._link.use = count  # type: ignore[assignment, method-assign]
 
 
 def sleeps(worker: Worker, *, for_more_than: float = 1000.0) -> bool:

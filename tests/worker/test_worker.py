@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from kit import inside
 from kit.waiting import eventually, holds, is_over
 
 from pgqueue import ConfigurationError, JobStatus, NotOpenError, PgQueue
@@ -130,6 +131,21 @@ async def test_queues_of_equal_priority_take_turns(
         await eventually(lambda: holds(len(order) == 40))
 
     assert {Counter(order[start : start + 2])[names[0]] for start in range(0, 40, 2)} == {1}
+
+
+async def test_a_connection_that_is_opened_meanwhile_takes_no_queue_its_turn(pgq: PgQueue) -> None:
+    order: list[str] = []
+
+    @pgq.task
+    async def note(queue: str) -> None:
+        order.append(queue)
+
+    await pgq.enqueue_many(note.options(queue=name).s(name) for name in "ab" for _ in range(20))
+    async with pgq.worker(concurrency=1, queues=("a", "b")) as worker:
+        inside.connect_between_claims(pgq, worker)
+        await eventually(lambda: holds(len(order) == 40))
+
+    assert {Counter(order[start : start + 2])["a"] for start in range(0, 40, 2)} == {1}
 
 
 async def test_workers_never_run_a_job_twice(pgq: PgQueue, dsn: str) -> None:

@@ -280,14 +280,15 @@ class Claimer:
 
     async def _claim(self, lease_id: UUID, limit: int) -> int:
         """Claim up to *limit* ready jobs and start them; return their number."""
-        walk = self.book.walk()
         if self._singly.are_needed:
-            return await self._claim_singly(lease_id, limit, walk)
+            return await self._claim_singly(lease_id, limit)
         try:
             async with self._link.use() as connection:
                 if self._returns.is_unsure:
                     # The connection is new: among what is pending may be what runs here.
                     return 0
+                # Not earlier: a walk that claims nothing once took a lane its turn.
+                walk = self.book.walk()
                 started_at = time.monotonic()
                 jobs = await self._store.claim(connection, lease_id, limit, walk)
         except Exception as error:
@@ -300,15 +301,15 @@ class Claimer:
                 extra=log_fields(error),
             )
             await self._returns.return_unknown(lease_id)
-            return await self._claim_singly(lease_id, limit, walk)
+            return await self._claim_singly(lease_id, limit)
         self._tell_sent(len(jobs), started_at)
         self._has_claimed_since_sweep = self._refilling.is_wanted = True
         self.book.claimed(walk, [(job.lane, job.position) for job in jobs], limit=limit)
         return self._start(lease_id, jobs)
 
-    async def _claim_singly(self, lease_id: UUID, limit: int, walk: Sequence[tuple[int, int]]) -> int:
+    async def _claim_singly(self, lease_id: UUID, limit: int) -> int:
         """Claim as `_claim` does, job by job; set aside those that cannot be claimed."""
-        claimed: list[tuple[int, int]] = []
+        walk, claimed = self.book.walk(), list[tuple[int, int]]()
         async for job in self._singly.claim(lease_id, limit, walk):
             self._start(lease_id, [job])
             claimed.append((job.lane, job.position))
@@ -319,12 +320,13 @@ class Claimer:
 
     async def _prefetch(self, lease_id: UUID) -> None:
         held = self._held
-        limit, walk = self._prefetch_limit - len(held.prefetched), self.book.walk()
+        limit = self._prefetch_limit - len(held.prefetched)
         if limit <= 0 or self._singly.are_needed or held.suspects.are_there:
             return
         async with self._link.use() as connection:
             if self._returns.is_unsure:
                 return
+            walk = self.book.walk()
             started_at = time.monotonic()
             jobs = await self._store.prefetch(connection, lease_id, limit, walk)
         self._tell_sent(len(jobs), started_at)
