@@ -127,6 +127,8 @@ class Evidence:
     accepted: list[Accepted] = field(default_factory=list)
     fenced: list[tuple[str, int, float]] = field(default_factory=list)
     """Job, worker and time of each outcome that was dropped."""
+    rescues: dict[str, float] = field(default_factory=dict)
+    """When the last job of each lost worker was back in the queue, by the worker's name."""
     receipts: dict[str, set[str]] = field(default_factory=dict)
     cancels: list[tuple[str, bool, float]] = field(default_factory=list)
     """Job, whether it was heard, and when the answer was there."""
@@ -222,6 +224,9 @@ class _Reader:
 
     def _on_fenced(self, record: Record, at: float) -> None:
         self.evidence.fenced += [(job, record["by"], at) for job in record["jobs"]]
+
+    def _on_rescued(self, record: Record, at: float) -> None:
+        self.evidence.rescues[record["worker"]] = at
 
     def _on_receipt(self, record: Record, _at: float) -> None:
         self.evidence.receipts.setdefault(record["job"], set()).add(record["receipt"])

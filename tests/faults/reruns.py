@@ -10,6 +10,8 @@ from faults.evidence import Evidence, Run
 
 RESCUED_WITHIN = 30.0
 """Seconds after a disturbance within which what it did to a lease shows."""
+APART_AFTER = 2
+"""Losses after which a job runs alone in its worker, as docs/how-to/retry.md says."""
 CUTS_OFF = frozenset({
     "restart", "crash", "outage", "frozen", "frozen_server", "silence", "cut", "backends", "connections",
     "login", "disk", "clock", "failover", "pooler", "host", "block",
@@ -88,14 +90,31 @@ def overlaps(evidence: Evidence) -> int:
     )
 
 
-def kill_to_rerun(evidence: Evidence) -> list[float]:
-    """Return the seconds from a kill to the next start of each job that it interrupted, in order."""
+def kill_to_rerun(evidence: Evidence, *, is_apart: bool | None = None) -> list[float]:
+    """Return the seconds from a kill to the next start of each job that it interrupted, in order.
+
+    *is_apart*: only of jobs that were lost so often that they run alone in their worker, or only of others.
+    One that runs alone waits until its worker has ended the rest, whenever it was rescued.
+    """
     found: list[float] = []
     for runs in evidence.runs_by_job().values():
+        losses = 0
         for before, after in pairwise(runs):
             killed = evidence.kills.get(before.worker)
             if killed is not None and before.ended is None and before.began <= killed <= after.began:
-                found.append(after.began - killed)
+                losses += 1
+                if is_apart is None or is_apart == (losses >= APART_AFTER):
+                    found.append(after.began - killed)
+    return sorted(found)
+
+
+def kill_to_rescue(evidence: Evidence) -> list[float]:
+    """Return the seconds from each kill until all that its worker held is back in the queue, in order."""
+    found = [
+        at - evidence.kills[evidence.names[worker]]
+        for worker, at in evidence.rescues.items()
+        if evidence.names.get(worker) in evidence.kills
+    ]
     return sorted(found)
 
 

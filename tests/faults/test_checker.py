@@ -20,7 +20,7 @@ from faults.evidence import (
     from_records,
 )
 from faults.records import Notebook, read_records
-from faults.reruns import kill_to_rerun, rerun_causes, thrown_away, zombies
+from faults.reruns import kill_to_rerun, kill_to_rescue, rerun_causes, thrown_away, zombies
 
 pytestmark = pytest.mark.contract("F11")
 
@@ -332,6 +332,22 @@ def test_what_is_measured_of_kills_zombies_and_successes_thrown_away() -> None:
     assert thrown_away(evidence) == 1
 
 
+def test_jobs_that_were_lost_twice_are_measured_apart() -> None:
+    evidence = healthy()
+    evidence.runs[0].how, evidence.runs[0].ended = None, None
+    again = run_again(evidence, 0, after=5, by=OTHER)
+    again.how, again.ended = None, None
+    run_again(evidence, 0, after=30, by=300)
+    evidence.kills |= {ONE: 10.5, OTHER: 15.5}
+    evidence.names |= {"one": ONE, "other": OTHER}
+    evidence.rescues |= {"one": 14.0, "other": 20.0, "frozen": 99.0}
+
+    assert kill_to_rerun(evidence) == [4.5, 24.5]
+    assert kill_to_rerun(evidence, is_apart=False) == [4.5]
+    assert kill_to_rerun(evidence, is_apart=True) == [24.5]
+    assert kill_to_rescue(evidence) == [3.5, 4.5]
+
+
 def test_records_become_evidence(tmp_path: Path) -> None:
     notebook = Notebook(tmp_path)
     notebook.note("intent", call="c", task="plain", ns=[1], keys=[None], key=None)
@@ -344,6 +360,7 @@ def test_records_become_evidence(tmp_path: Path) -> None:
     notebook.note("end", run="r", how="ok")
     notebook.note("accepted", job="j", attempt=1, status="succeeded", reason=None)
     notebook.note("killed", pid=ONE)
+    notebook.note("rescued", worker="one", jobs=["j"])
     notebook.note("something that nobody reads")
 
     evidence = from_records(read_records(tmp_path))
@@ -357,4 +374,5 @@ def test_records_become_evidence(tmp_path: Path) -> None:
     assert ONE in evidence.kills
     assert ONE in evidence.deaths
     assert evidence.names == {"one": ONE}
+    assert list(evidence.rescues) == ["one"]
     assert [each.status for each in evidence.accepted] == ["succeeded"]
