@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import TypeAlias
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 import anyio
-import pytest
 
 from kit.accepting import Accepted
+
+Connection: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Connect: TypeAlias = Callable[[], Awaitable[Connection]]
 
 
 class CuttingProxy:
     """Stands before a server that can go away and come back."""
 
-    def __init__(self, dsn: str, socket: str) -> None:
+    def __init__(self, dsn: str, connect: Connect) -> None:
         self.dsn = dsn
-        self._socket = socket
+        self._connect = connect
         self.left: int | None = None
         """Messages that still come by; None: all do."""
         self.is_sent = False
@@ -46,7 +49,7 @@ class CuttingProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.is_away:
             return
-        from_server, to_server = await asyncio.open_unix_connection(self._socket)
+        from_server, to_server = await self._connect()
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._forth, reader, to_server, group.cancel_scope)
@@ -87,13 +90,20 @@ class CuttingProxy:
 async def cutting_proxy(dsn: str, options: str = "") -> AsyncIterator[CuttingProxy]:
     """Put a proxy before the server of *dsn*; its own DSN leads through it, with further *options*."""
     parts = urlsplit(dsn)
-    upstream = dict(parse_qsl(parts.query)).get("host")
-    if upstream is None:
-        pytest.skip("the server listens at no socket")
+    folder_of_server = dict(parse_qsl(parts.query)).get("host")
+    port = parts.port or 5432
+
+    async def connect() -> Connection:
+        if folder_of_server is None:
+            return await asyncio.open_connection(parts.hostname, port)
+        return await asyncio.open_unix_connection(f"{folder_of_server}/.s.PGSQL.{port}")
+
+    credentials = parts.netloc.rpartition("@")[0]
     with tempfile.TemporaryDirectory(prefix="pgqueue-cutting-") as folder:
-        away = CuttingProxy(
-            urlunsplit(parts._replace(query=f"host={quote(folder)}{options}")), f"{upstream}/.s.PGSQL.5432"
+        near = parts._replace(
+            netloc=f"{credentials}@" if credentials else "", query=f"host={quote(folder)}{options}"
         )
+        away = CuttingProxy(urlunsplit(near), connect)
         server = await asyncio.start_unix_server(away.accepted.accept, Path(folder) / ".s.PGSQL.5432")
         try:
             yield away
