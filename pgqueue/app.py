@@ -178,7 +178,7 @@ class PgQueue(
         self._retention = read_retention(retention or {})
         self.registry = Registry(read_options("PgQueue", options, Level.GLOBAL))
         self._observers = Observers()
-        log = TransitionLog(self.registry.log_share, self.registry.redacts)
+        log = TransitionLog(self.registry.log_share, self.registry.redacts, self.registry.has_traceback)
         self._observers.add(log.observe, *HEARD)
         self._observers.add(log.observe_if_verbose, *HEARD_IF_VERBOSE, is_listening=log.is_verbose)
         self._on_dead: list[Hook] = []

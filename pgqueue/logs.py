@@ -6,6 +6,10 @@ handlers that write JSON, and a text for people. No record has arguments or resu
 redacted, texts that may quote them are left out of errors as well. An enqueue in a caller's transaction is
 logged before that transaction ends; its reason says so.
 
+The record of a failure has the exception as `exc_info`, with the places it came through and without the
+variables there. The option `log_tracebacks` has records of retries carry it too, or none. Its text is made
+here, in bounds: a formatter uses `exc_text` if it is there.
+
 The option `log` sets for which jobs normal transitions are logged. They are chosen by id, so either all of a
 job's transitions are logged or none.
 """
@@ -16,6 +20,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -41,8 +46,10 @@ from pgqueue.events.kinds import (
     JobsUnblocked,
 )
 from pgqueue.model.dead_letters import DeadLetter
-from pgqueue.model.job_error import JobError
+from pgqueue.model.job_error import JobError, message_of
 from pgqueue.model.jobs import JobStatus
+from pgqueue.model.raised import Raised, stand_in, without_messages
+from pgqueue.model.tracebacks import format_error
 from pgqueue.tasks.context import running_attempt
 from pgqueue.tasks.redaction import REDACTED
 
@@ -116,12 +123,19 @@ class TransitionLog:
     """Logs the transition of each job in an event.
 
     *log_share* returns for a task and a queue the share of jobs whose normal transitions are logged.
-    *redacts* returns for them whether any arguments are redacted.
+    *redacts* returns for them whether any arguments are redacted, *has_traceback* whether a record of a level
+    has the exception.
     """
 
-    def __init__(self, log_share: Callable[[str, str], float], redacts: Callable[[str, str], bool]) -> None:
+    def __init__(
+        self,
+        log_share: Callable[[str, str], float],
+        redacts: Callable[[str, str], bool],
+        has_traceback: Callable[[str, str, int], bool],
+    ) -> None:
         self._log_share = log_share
         self._redacts = redacts
+        self._has_traceback = has_traceback
 
     # Called with every event, so it is the method of the logger itself.
     is_verbose = staticmethod(partial(logger.isEnabledFor, logging.INFO))
@@ -207,9 +221,12 @@ class TransitionLog:
         level, name = _level_of(ended)
         if level == logging.INFO and not self._is_chosen(ended.job_id, ended.task, ended.queue):
             return
-        error = ended.error
-        if error is not None and self._redacts(ended.task, ended.queue):
-            error = without_arguments(error)
+        error, raised = ended.error, None
+        if error is not None:
+            redacts = self._redacts(ended.task, ended.queue)
+            if self._has_traceback(ended.task, ended.queue, level):
+                raised = shown_exception(ended, redacts=redacts)
+            error = without_arguments(error) if redacts else error
         _log(
             level,
             name,
@@ -224,6 +241,7 @@ class TransitionLog:
             worker=ended.worker,
             reason=ended.reason,
             error=error,
+            raised=raised,
             next_in=ended.next_in,
         )
 
@@ -234,6 +252,24 @@ def without_arguments(error: JobError) -> JobError:
     The traceback is removed as well, because it has the messages of the error's causes.
     """
     return JobError(error.type, REDACTED if error.type in QUOTING else error.message)
+
+
+def shown_exception(ended: AttemptEnded, *, redacts: bool) -> Raised | None:
+    """Return the exception of an attempt as logs and error trackers may have it; None: there was none.
+
+    If arguments are redacted, so are the messages of what led to the error: they may quote arguments. Where
+    it came through stays.
+    """
+    error = ended.error
+    if error is None or not redacts:
+        return ended.exc_info
+    if ended.raised is None or ended.exc_info is not ended.raised:
+        return stand_in(replace(error, message=without_arguments(error).message), has_messages=False)
+    return without_messages(ended.raised, without_arguments(error).message, _redacted)
+
+
+def _redacted(_error: BaseException) -> str:
+    return REDACTED
 
 
 def _openness(*, is_committed: bool) -> str | None:
@@ -299,6 +335,7 @@ def _log(
     duration: float | None = None,
     reason: str | None = None,
     error: JobError | None = None,
+    raised: Raised | None = None,
     next_in: float | None = None,
 ) -> None:
     if not logger.isEnabledFor(level):
@@ -318,17 +355,21 @@ def _log(
         None if error is None else error.type,
         next_in,
     )
-    details = _details(duration, reason, error, next_in, with_traceback=level >= logging.ERROR)
-    logger.log(
+    record = logger.makeRecord(
+        logger.name,
         level,
+        __file__,
+        0,
         "%s: job %s (%s), attempt %d%s",
-        event,
-        job_id,
-        task,
-        attempt,
-        details,
-        extra=dict(zip(RECORD, values, strict=True)),
+        (event, job_id, task, attempt, _details(duration, reason, error, next_in)),
+        raised,
+        "_log",
+        dict(zip(RECORD, values, strict=True)),
     )
+    if raised is not None:
+        text = None if error is None else error.traceback
+        record.exc_text = (text or format_error(raised.error, message_of, raised.traceback)).rstrip()
+    logger.handle(record)
 
 
 def _details(
@@ -336,20 +377,16 @@ def _details(
     reason: str | None,
     error: JobError | None,
     next_in: float | None,
-    *,
-    with_traceback: bool,
 ) -> str:
     text = "" if duration is None else f", after {duration:.3f} s"
     text += "" if reason is None else f": {reason}"
     text += "" if error is None else f": {error.type}: {error.message}"
     text += "" if next_in is None else f"; runs again in {next_in:.1f} s"
-    if with_traceback and error is not None and error.traceback:
-        text += f"\n{error.traceback.rstrip()}"
     return text
 
 
 class JobLogFilter(logging.Filter):
-    """Adds the attributes `job_id`, `task` and `attempt` to records made inside a job's handler.
+    """Adds the attributes `job_id`, `task`, `queue` and `attempt` to records made inside a job's handler.
 
     Add it to a logging handler. The attributes of other records are None; a record that already has them
     keeps them.
@@ -362,6 +399,7 @@ class JobLogFilter(logging.Filter):
         found = {
             "job_id": None if job is None else str(job.job_id),
             "task": None if job is None else job.task,
+            "queue": None if job is None else job.queue,
             "attempt": None if job is None else job.attempt,
         }
         vars(record).update({name: value for name, value in found.items() if name not in vars(record)})
@@ -390,8 +428,10 @@ class JsonFormatter(logging.Formatter):
         values |= {
             name: value for name in (*RECORD, "statement") if (value := attributes.get(name)) is not None
         }
-        if record.exc_info:
-            values["exception"] = self.formatException(record.exc_info)
+        if record.exc_text or record.exc_info:
+            values["exception"] = record.exc_text or (
+                record.exc_info and self.formatException(record.exc_info)
+            )
         if record.stack_info:
             values["stack"] = self.formatStack(record.stack_info)
         # JSON has no numbers for infinity and NaN.

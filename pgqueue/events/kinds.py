@@ -16,9 +16,10 @@ from typing import Final, Literal, NamedTuple, Protocol, TypeVar, get_args
 from uuid import UUID
 
 from pgqueue.model.dead_letters import DeadLetter
-from pgqueue.model.job_error import JobError
+from pgqueue.model.job_error import JobError, name_of
 from pgqueue.model.jobs import Job, JobStatus
-from pgqueue.model.outcomes import Ended, Outcome, Retried, next_in, status_after
+from pgqueue.model.outcomes import Ended, Outcome, Retried, Succeeded, next_in, status_after
+from pgqueue.model.raised import Raised, stand_in
 
 logger = logging.getLogger("pgqueue.events")
 
@@ -227,6 +228,18 @@ class AttemptEnded(NamedTuple):
     """Seconds until it runs again, if that is known."""
     has_started: bool = True
     """False: it was claimed but not started. To observers, the job was pending all the time."""
+    raised: Raised | None = None
+    """What its handler raised in this process, without the variables of its frames."""
+
+    @property
+    def exc_info(self) -> Raised | None:
+        """The error as `sys.exc_info()` would have it; None: there was none.
+
+        An exception that looks like the error, if it was raised in a child process, or is pgqueue's own.
+        """
+        if self.error is None or (self.raised is not None and name_of(self.raised.type) == self.error.type):
+            return None if self.error is None else self.raised
+        return stand_in(self.error)
 
     @classmethod
     def of(cls, attempt: CommittedAttempt) -> AttemptEnded:
@@ -247,6 +260,8 @@ class AttemptEnded(NamedTuple):
             error=outcome.error if isinstance(outcome, Retried | Ended) else None,
             next_in=next_in(outcome),
             has_started=attempt.was_started,
+            # Not set unless it raised something.
+            raised=getattr(attempt, "raised", None) if type(outcome) is not Succeeded else None,
         )
 
 

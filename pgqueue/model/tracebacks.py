@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import linecache
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Final
@@ -41,16 +41,20 @@ _CAUSE: Final = "\nThe above exception was the direct cause of the following exc
 _CONTEXT: Final = "\nDuring handling of the above exception, another exception occurred:\n"
 
 
-def format_error(error: BaseException, message_of: MessageOf) -> str:
-    """Return the traceback of *error*, of its causes and of what it groups. *message_of* never raises."""
-    return "\n".join(_Formatter(message_of).lines(error, 0)) + "\n"
+def format_error(error: BaseException, message_of: MessageOf, trace: TracebackType | None = None) -> str:
+    """Return the traceback of *error*, of its causes and of what it groups. *message_of* never raises.
+
+    *trace*: that of *error* itself, which may have none any more.
+    """
+    return "\n".join(_Formatter(message_of, {id(error): trace}).lines(error, 0)) + "\n"
 
 
 class _Formatter:
     """Makes one text. What it may still show shrinks with every error and every line."""
 
-    def __init__(self, message_of: MessageOf) -> None:
+    def __init__(self, message_of: MessageOf, traces: Mapping[int, TracebackType | None]) -> None:
         self._message_of = message_of
+        self._traces = traces
         self._errors = MAX_ERRORS
         self._lines = MAX_LINES
         self._source = MAX_SOURCE
@@ -79,16 +83,16 @@ class _Formatter:
             self._seen.add(id(here))
             found += 1
             (nearest if len(nearest) < MAX_NEAREST else root).append((here, link))
-            cause, context = _cause(here), _context(here)
+            cause, context = cause_of(here), context_of(here)
             if cause is not None:
                 here, link = cause, _CAUSE
             else:
-                here, link = None if _hides_context(here) else context, _CONTEXT
+                here, link = None if hides_context(here) else context, _CONTEXT
         return [*reversed(root), *reversed(nearest)], found - len(root) - len(nearest)
 
     def _one(self, error: BaseException, depth: int) -> Iterator[str]:
         grouped = is_group(error)
-        trace = _trace(error)
+        trace = self._traces.get(id(error)) or trace_of(error)
         if trace is not None:
             yield (
                 "  + Exception Group Traceback (most recent call last):"
@@ -169,20 +173,24 @@ class _Formatter:
 # By the descriptors of BaseException itself: a class can override the attributes.
 
 
-def _cause(error: BaseException) -> BaseException | None:
+def cause_of(error: BaseException) -> BaseException | None:
+    """Return what *error* was raised from."""
     found: BaseException | None = BaseException.__cause__.__get__(error)  # type: ignore[union-attr]
     return found
 
 
-def _context(error: BaseException) -> BaseException | None:
+def context_of(error: BaseException) -> BaseException | None:
+    """Return the error that was being handled when *error* was raised."""
     found: BaseException | None = BaseException.__context__.__get__(error)  # type: ignore[union-attr]
     return found
 
 
-def _hides_context(error: BaseException) -> bool:
+def hides_context(error: BaseException) -> bool:
+    """Whether the error that was being handled is not to be shown."""
     return bool(BaseException.__suppress_context__.__get__(error))  # type: ignore[attr-defined]
 
 
-def _trace(error: BaseException) -> TracebackType | None:
+def trace_of(error: BaseException) -> TracebackType | None:
+    """Return the traceback of *error*."""
     found: TracebackType | None = BaseException.__traceback__.__get__(error)  # type: ignore[union-attr]
     return found

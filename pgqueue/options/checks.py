@@ -44,6 +44,8 @@ Span = Literal["pending", "started", "terminal", "success", "window", "forever"]
 """How long a job holds its idempotency key."""
 Log = Literal["all", "failures"] | float
 """Which jobs have their successful transitions logged."""
+LogTracebacks = Literal["all", "failures", "none"]
+"""Which log records of attempts carry the exception."""
 OnConflict = Literal["return", "raise", "replace", "debounce", "throttle", "coalesce"]
 """What a call does whose idempotency key is held."""
 
@@ -264,3 +266,8 @@ def log_share(what: str, value: object) -> float:
     raise InvalidOptionError(
         f"{what} must be 'all', 'failures' or a fraction from 0 to 1, got {shown(value)}"
     )
+
+
+def log_tracebacks(what: str, value: object) -> str:
+    """Return *value*, which says what log records have a traceback."""
+    return one_of(what, value, get_args(LogTracebacks))

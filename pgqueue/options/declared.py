@@ -12,7 +12,7 @@ from typing import Literal, TypedDict
 from uuid import UUID
 
 from pgqueue.model.checks import Duration
-from pgqueue.options.checks import FromArguments, Log, OnConflict, Span
+from pgqueue.options.checks import FromArguments, Log, LogTracebacks, OnConflict, Span
 from pgqueue.retry.policy import Jitter, RetryWhen
 
 ErrorTypes = type[BaseException] | Sequence[type[BaseException]]
@@ -120,6 +120,10 @@ class TaskOptions(JobOptions, total=False):
     log: Log
     """Which jobs have their successful transitions logged (logger "pgqueue.jobs", level INFO): "all",
     "failures" (none), or a fraction of the jobs from 0 to 1. Warnings and errors are always logged."""
+    log_tracebacks: LogTracebacks
+    """Which records of the logger "pgqueue.jobs" carry the exception and its traceback (`exc_info`): those of
+    jobs that have failed permanently ("failures"), those of attempts that are retried, too ("all"), or
+    none ("none")."""
     redact: Sequence[str]
     """Arguments that the status app, the command line and logs show as "[redacted]": a name, or a dotted
     path into an argument's objects (`card.number`); `*` is any one name, `**` any number of names

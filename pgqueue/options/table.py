@@ -133,6 +133,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
         _attempt("ignore_result", flag, default=False),
         _code("redact", checks.paths, ()),
         _code("log", checks.log_share, "all"),
+        _code("log_tracebacks", checks.log_tracebacks, "failures"),
     )
 }
 

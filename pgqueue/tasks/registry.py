@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -157,6 +159,14 @@ class Registry:
                 # Other names come from the database: their number has no bound.
                 self._log_shares[task, queue] = share
         return share
+
+    def has_traceback(self, task: str, queue: str, level: int) -> bool:
+        """Whether a log record of *level* about a job of *task* in *queue* has the exception."""
+        wanted = DEFAULTS["log_tracebacks"]
+        for each in self._levels(task, queue):
+            wanted = each.get("log_tracebacks", wanted)
+        least = {"all": logging.WARNING, "failures": logging.ERROR}
+        return level >= least.get(wanted, math.inf)
 
     def _levels(self, task: str, queue: str) -> list[Options]:
         """Return the levels that concern jobs of *task* in *queue*, the least specific first."""

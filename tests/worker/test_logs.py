@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -102,7 +103,9 @@ async def test_every_transition_of_a_job_is_one_record_that_says_all_of_it(
     assert failed.duration >= 0
     assert (failed.error_type, retrying.next_in) == ("ValueError", 0)
     assert "ValueError: no answer" in failed.getMessage()
-    assert "Traceback" in failed.getMessage()
+    assert "Traceback" not in failed.getMessage()
+    assert (type(failed.exc_info[1]), retrying.exc_info) == (ValueError, None)
+    assert_told_of_raise(failed, "ValueError: no answer")
 
 
 @pytest.mark.contract("BP7", "P2.37")
@@ -138,6 +141,7 @@ async def test_what_is_expected_is_logged_at_info_and_without_a_traceback(
     assert started.event == "job.started"
     assert (ended.event, ended.levelname, ended.to_status) == (event, level, status)
     assert "Traceback" not in ended.getMessage()
+    assert (ended.exc_info is None) is (how != "reject")
 
 
 @pytest.mark.contract("BP7")
@@ -317,7 +321,9 @@ async def test_what_a_handler_logs_knows_its_job_and_what_others_log_does_not(
 
 
 def make_log(share: float = 1.0, *, redacts: bool = False) -> TransitionLog:
-    return TransitionLog(lambda _task, _queue: share, lambda _task, _queue: redacts)
+    return TransitionLog(
+        lambda _task, _queue: share, lambda _task, _queue: redacts, lambda _task, _queue, level: level >= 40
+    )
 
 
 def of(records: list[logging.LogRecord]) -> list[Any]:
@@ -618,6 +624,16 @@ async def test_while_nobody_reads_what_goes_well_no_record_of_it_is_made(
         await eventually(lambda: has_status(job, JobStatus.PENDING))
 
     assert told == []
+
+
+def assert_told_of_raise(record: logging.LogRecord, message: str) -> None:
+    """Assert that *record* has where this file raised an error, as frames and as text."""
+    assert record.exc_info is not None
+    assert record.exc_text is not None
+    assert [frame.f_code.co_filename for frame, _ in walk_tb(record.exc_info[2])] == [__file__]
+    assert [frame.f_locals for frame, _ in walk_tb(record.exc_info[2])] == [{}]
+    assert record.exc_text.endswith(f"\n{message}")
+    assert __file__ in record.exc_text
 
 
 def fields(record: logging.LogRecord, *names: str) -> tuple[Any, ...]:

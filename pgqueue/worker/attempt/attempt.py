@@ -18,6 +18,7 @@ from uuid import UUID
 
 from pgqueue.forks import how_ended
 from pgqueue.model.outcomes import Outcome
+from pgqueue.model.raised import Raised
 from pgqueue.options.policy import Policy
 from pgqueue.own_tasks import on_behalf_of
 from pgqueue.retry.decision import JobSoFar
@@ -75,6 +76,7 @@ class RunningAttempt:
         "outcome",
         "phase",
         "policy",
+        "raised",
         "runner",
         "scope",
         "seconds",
@@ -123,6 +125,9 @@ class RunningAttempt:
         self.outcome: Outcome | None = None
         self.scope: JobScope | None = None
         """What its handler used through its context; None: nothing."""
+        # Set where a handler raises, and not here: every attempt would pay for it.
+        self.raised: Raised
+        """What its handler raised, until observers were told of it."""
         self._context: JobContext | None = None
         self._scopes = scopes
 
@@ -161,6 +166,11 @@ class RunningAttempt:
     def forget_context(self) -> None:
         """Let go of the context, which refers to this: together they would wait for Python's collector."""
         self._context = None
+
+    def let_go(self) -> None:
+        """Let go of what the handler raised, which refers to this by the frames that it came through."""
+        if hasattr(self, "raised"):
+            del self.raised
 
     @property
     def so_far(self) -> JobSoFar:

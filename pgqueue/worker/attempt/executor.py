@@ -39,7 +39,7 @@ from pgqueue.tasks.definition import TaskDefinition
 from pgqueue.tasks.wrapping import is_awaitable, is_deferred
 from pgqueue.worker.attempt.attempt import TIMEOUT, ProcessDiedError, RunningAttempt, Stop
 from pgqueue.worker.attempt.deadlines import NEAR, Deadlines
-from pgqueue.worker.attempt.frames import clear_frames
+from pgqueue.worker.attempt.frames import let_go
 from pgqueue.worker.attempt.inputs import Inputs, InvalidInputsError
 from pgqueue.worker.attempt.soft_limit import PlainCall, ThreadCall, resume, soft_limit_exceeded
 
@@ -284,7 +284,7 @@ class Executor:
             # Deciding asks classes and functions of the user's: they may raise anything, even SystemExit.
             return self.undecided(attempt, broken, error)
         finally:
-            clear_frames(error)
+            attempt.raised = let_go(error)
             attempt.forget_context()
 
     def _judge(self, attempt: RunningAttempt, policy: Policy, error: BaseException) -> Outcome:

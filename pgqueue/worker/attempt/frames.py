@@ -3,7 +3,8 @@
 An error refers to its traceback, that to the frames it came through, and those often to the error: a circle,
 which keeps every local variable of the handler until the collector runs. A worker has it run seldom.
 
-This comes last: what reads frames (a log handler, a debugger, an error tracker) was called before.
+This comes last: what reads variables in frames (a debugger, `retry_when`) was called before. Where the error
+came through, files, functions and lines, is kept for the record of the attempt.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 import dis
 import inspect
 import sys
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, Final
 
+from pgqueue.model.raised import OWN_CODE, Raised
 from pgqueue.retry.control import Retry
 
 MAX_ERRORS: Final = 2_000
@@ -30,6 +32,34 @@ _members: Final[Any] = BaseExceptionGroup.__dict__["exceptions"]
 
 _SUSPENDABLE: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _YIELD: Final = dis.opmap["YIELD_VALUE"]
+
+
+def let_go(error: BaseException) -> Raised:
+    """Clear the frames of *error*; return it with the part of its traceback that is the handler's.
+
+    The error itself has no traceback any more: it may be one that others raise again.
+    """
+    if issubclass(type(error), Retry) and (said := _attributes.__get__(error).get("exc")) is not None:
+        clear_frames(error)
+        error = said
+    trace: TracebackType | None = _traceback.__get__(error)
+    for _ in range(MAX_FRAMES):
+        if trace is None or not trace.tb_frame.f_code.co_filename.startswith(OWN_CODE):
+            break
+        trace = trace.tb_next
+    # By the slot: the trace of an error without a class of its own is cut off here as well.
+    clear_frames(error)
+    return Raised(type(error), error, trace if _are_clear(trace) else None)
+
+
+def _are_clear(trace: TracebackType | None) -> bool:
+    frames = 0
+    while trace is not None:
+        frames += 1
+        if frames > MAX_FRAMES or not _clear(trace.tb_frame):
+            return False
+        trace = trace.tb_next
+    return True
 
 
 def clear_frames(error: BaseException) -> None:

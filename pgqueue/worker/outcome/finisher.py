@@ -452,6 +452,9 @@ class Finisher:
                     is_success=isinstance(batch[0].outcome, Succeeded),
                 )
             )
+        if batch and isinstance(batch[0].outcome, Retried | Ended):
+            for attempt in batch:
+                attempt.let_go()
 
 
 def _has_failed(attempt: RunningAttempt) -> bool:
