@@ -152,10 +152,7 @@ class PgQueue(
         unknown_task_grace: float | None = 24 * 3600.0,
         **options: Unpack[TaskOptions],
     ) -> None:
-        if not isinstance(dsn, str) or not dsn:
-            raise ConfigurationError(
-                f"the DSN must be a string like 'postgresql://localhost/app', got {dsn!r}"
-            )
+        _check_dsn(dsn)
         if version is not None:
             text("PgQueue: version", version, longest=MAX_VERSION_LENGTH)
         if unknown_task_grace is not None:
@@ -164,7 +161,7 @@ class PgQueue(
         integer("PgQueue: max_connections", max_connections, least=1)
         if connect_timeout is not None:
             positive_seconds("PgQueue: connect_timeout", connect_timeout)
-        self.dsn = dsn
+        self._dsn = dsn
         self.version = version
         self._unknown_task_grace = unknown_task_grace
         self.schema = check_schema_name(schema)
@@ -380,6 +377,22 @@ class PgQueue(
 
     # Life
 
+    @property
+    def dsn(self) -> str:
+        """The database that it connects to. Set it while the PgQueue is closed, to connect to another one.
+
+        Raises ConfigurationError for a DSN that cannot be read, and while it is open.
+        """
+        return self._dsn
+
+    @dsn.setter
+    def dsn(self, dsn: str) -> None:
+        _check_dsn(dsn)
+        if self._host is not None:
+            raise ConfigurationError("this PgQueue is open: set its DSN before you open it")
+        self._database.set_dsn(dsn)
+        self._dsn = dsn
+
     async def open(self) -> None:
         """Open the pool and check the schema.
 
@@ -391,6 +404,9 @@ class PgQueue(
         self._store.encoding = self._database.encoding
         # It may be another database by now. Not in `close`: calls under way there still use the lanes.
         self._writer.forget_lanes()
+        self._depths.forget()
+        self._declared_schedules.forget()
+        self.registry.set_at_run_time({})
         try:
             async with self._database.acquire() as connection:
                 rights = await migrations.check_schema(connection, self.schema)
@@ -569,7 +585,7 @@ class PgQueue(
             cancel_grace=cancel_grace,
             result_limit=self.payload_limit,
             name=name,
-            run_twice=run_twice or self._runs_twice,
+            run_twice=run_twice,
         )
         self._check_encoding(settings)
         host = WorkerHost(
@@ -590,6 +606,8 @@ class PgQueue(
             workflows=ChildWorkflows(self, WorkflowReader(self._reader, self), self._write_graph),
         )
         worker = Worker(host, settings)
+        if self._runs_twice:
+            worker.run_twice(everything=True)
         # A failed worker stays in the list, for health checks of the process.
         self._workers = [each for each in self._workers if not each.has_stopped]
         self._workers.append(worker)
@@ -607,12 +625,32 @@ class PgQueue(
 
     @contextmanager
     def running_twice(self) -> Iterator[None]:
-        """Have workers made inside this block execute each job twice: see `pgqueue.testing.runs_twice`."""
+        """Have the workers of this PgQueue execute each job twice: see `pgqueue.testing.runs_twice`."""
         before, self._runs_twice = self._runs_twice, True
+        for worker in self._workers:
+            worker.run_twice(everything=True)
         try:
             yield
         finally:
             self._runs_twice = before
+            for worker in self._workers:
+                worker.run_twice(everything=before)
+
+    async def write_schedules(self) -> None:
+        """Write the schedules that the code of this process declares, as its workers do when they start.
+
+        Raises what `schedules.create` raises, DatabaseUnavailableError.
+        """
+        await self._declared_schedules.write(self._database.acquire)
+
+    def beneath(self) -> tuple[Database, Store]:
+        """Return its database and its statements, for `pgqueue.testing`. They change without notice."""
+        return self._database, self._store
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened and not closed again."""
+        return self._host is not None
 
     def attempt_runner(self, main_thread: MainThread) -> AttemptRunner:
         """Return the runner of attempts in a child process of a worker: see `pgqueue.processes.child`."""
@@ -630,3 +668,8 @@ class PgQueue(
     def workers(self) -> Sequence[Worker]:
         """The workers of this process: those that are running, and those that stopped because of an error."""
         return [worker for worker in self._workers if worker.is_alive or worker.has_failed]
+
+
+def _check_dsn(dsn: object) -> None:
+    if not isinstance(dsn, str) or not dsn:
+        raise ConfigurationError(f"the DSN must be a string like 'postgresql://localhost/app', got {dsn!r}")

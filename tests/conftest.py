@@ -14,38 +14,26 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future
-from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
 
 import asyncpg
 import pytest
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hypothesis import settings
 
 from pgqueue import PgQueue
-from pgqueue.embedded import embedded_server
+from pgqueue.testing import Databases, running_server
+from pgqueue.testing.databases import with_database
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
-    Pool = asyncpg.Pool[asyncpg.Record]
-
-MEMORY_FOR_DATA = 8 * 2**30
-"""Bytes that have to be free in memory for the data of a server to go there."""
 
 OWNER = "pgqueue_tests"
 """The role that owns the databases of tests, and its password; it may do no more than any role may."""
-
-FIRST_WITH_STRATEGIES = 150000
-"""The first version whose `create database` has strategies."""
 
 # A shell that starts the tests in the background has them ignore SIGINT, and all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -131,11 +119,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (item.path.name not in LONG_FILES, -tests[item.path.name]))
 
 
-def with_database(dsn: str, database: str) -> str:
-    """Return *dsn* for another database of the same server."""
-    return urlunsplit(urlsplit(dsn)._replace(path=f"/{database}"))
-
-
 def with_role(dsn: str, role: str) -> str:
     """Return *dsn* for another role of the same server, whose password is its name."""
     parts = urlsplit(dsn)
@@ -149,54 +132,6 @@ def server() -> Iterator[str]:
         yield dsn
 
 
-@contextmanager
-def running_server() -> Iterator[str]:
-    """Run the server that PGQUEUE_TEST_SERVER says; yield the DSN of its maintenance database."""
-    setting = os.environ.get("PGQUEUE_TEST_SERVER", "embedded")
-    with ExitStack() as stack:
-        if setting == "embedded":
-            directory = stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="pgqueue-tests-", dir=roomy_memory())
-            )
-            dsn = stack.enter_context(embedded_server(Path(directory) / "data"))
-            asyncio.run(_trust_the_machine(dsn))
-            yield dsn
-        elif setting == "testcontainers":
-            from testcontainers.community.postgres import PostgresContainer
-
-            image = os.environ.get("PGQUEUE_TEST_IMAGE", "postgres:17")
-            container = stack.enter_context(PostgresContainer(image, driver=None))
-            dsn = container.get_connection_url()
-            asyncio.run(_trust_the_machine(dsn))
-            yield dsn
-        else:
-            yield setting
-
-
-def roomy_memory() -> str | None:
-    """Return a directory whose files are in memory, if the server's data have room there; None: on disk."""
-    memory = Path("/dev/shm")
-    has_room = memory.is_dir() and shutil.disk_usage(memory).free >= MEMORY_FOR_DATA
-    return str(memory) if has_room else None
-
-
-async def _trust_the_machine(dsn: str) -> None:
-    """Have the server write no more than it must: its data need not survive the machine."""
-    connection = await asyncpg.connect(dsn)
-    try:
-        await connection.execute("alter system set fsync = off")
-        await connection.execute("alter system set full_page_writes = off")
-        await connection.execute("select pg_reload_conf()")
-    finally:
-        await connection.close()
-
-
-@asynccontextmanager
-async def _connections(server: str) -> AsyncIterator[Pool]:
-    async with asyncpg.create_pool(server, min_size=1, max_size=2) as pool:
-        yield pool
-
-
 _MAKE_OWNER = f"""
 do $$ begin
     create role {OWNER} login password '{OWNER}';
@@ -207,79 +142,19 @@ end $$
 """
 
 
-class Databases:
-    """Makes databases for tests, and drops them, all in a thread of its own.
-
-    The next clone of the migrated template is made while a test has the one before, and nobody waits for a
-    database to go.
-    """
-
-    def __init__(self, server: str, portal: BlockingPortal, pool: Pool, template: str) -> None:
-        self._server = server
-        self._portal = portal
-        self._pool = pool
-        self._from_template = f"template {template}"
-        if portal.call(self._server_version) >= FIRST_WITH_STRATEGIES:
-            # The other strategy writes each page of the template to the log.
-            self._from_template += " strategy file_copy"
-        self._next_clone = portal.start_task_soon(self._make, self._from_template)
-        self._drops: list[Future[None]] = []
-
-    @classmethod
-    @contextmanager
-    def of(cls, server: str) -> Iterator[Databases]:
-        """Make databases on *server* while the context lasts; raises what went wrong in the end."""
-        template = f"pgqueue_template_{uuid4().hex[:12]}"
-        with (
-            start_blocking_portal() as portal,
-            portal.wrap_async_context_manager(_connections(server)) as pool,
-        ):
-            portal.call(pool.execute, _MAKE_OWNER)
-            portal.call(pool.execute, f"create database {template} owner {OWNER}")
-            portal.call(PgQueue(with_role(with_database(server, template), OWNER)).migrate)
-            databases = cls(server, portal, pool, template)
-            try:
-                yield databases
-            finally:
-                databases.drop_all()
-                portal.call(pool.execute, f"drop database {template} with (force)")
-
-    def clone(self) -> str:
-        """Return the DSN of a migrated database."""
-        dsn = self._next_clone.result()
-        self._next_clone = self._portal.start_task_soon(self._make, self._from_template)
-        return dsn
-
-    def make_empty(self, options: str = "") -> str:
-        """Return the DSN of a database without pgqueue's schema."""
-        return self._portal.call(self._make, options)
-
-    def drop(self, dsn: str) -> None:
-        """Have a database dropped, whoever is connected; does not wait for it."""
-        self._drops.append(self._portal.start_task_soon(self._drop, urlsplit(dsn).path[1:]))
-
-    def drop_all(self) -> None:
-        """Drop what is left, and wait for all that was dropped; raises what went wrong."""
-        self.drop(self._next_clone.result())
-        for drop in self._drops:
-            drop.result()
-
-    async def _make(self, options: str) -> str:
-        name = f"pgqueue_test_{uuid4().hex[:12]}"
-        await self._pool.execute(f"create database {name} owner {OWNER} {options}")
-        return with_role(with_database(self._server, name), OWNER)
-
-    async def _drop(self, name: str) -> None:
-        await self._pool.execute(f"drop database {name} with (force)")
-
-    async def _server_version(self) -> int:
-        return int(await self._pool.fetchval("show server_version_num"))
+async def _make_owner(server: str) -> None:
+    connection = await asyncpg.connect(server)
+    try:
+        await connection.execute(_MAKE_OWNER)
+    finally:
+        await connection.close()
 
 
 @pytest.fixture(scope="session")
 def databases(server: str) -> Iterator[Databases]:
     """Where databases come from."""
-    with Databases.of(server) as databases:
+    asyncio.run(_make_owner(server))
+    with Databases.on(server, owner=with_role(server, OWNER)) as databases:
         yield databases
 
 

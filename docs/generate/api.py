@@ -15,7 +15,16 @@ CLASSES = (PgQueue, Task, JobHandle, JobContext)
 MADE_BY_PGQUEUE = (Task, JobHandle, JobContext)
 """Classes that a program gets and never makes."""
 INTERNAL = frozenset(
-    {"attempt_runner", "decode_result", "definition", "host", "registry", "shown_arguments", "shown_details"}
+    {
+        "attempt_runner",
+        "beneath",
+        "decode_result",
+        "definition",
+        "host",
+        "registry",
+        "shown_arguments",
+        "shown_details",
+    }
 )
 """Names without an underscore that other parts of pgqueue need, and programs do not."""
 

@@ -42,6 +42,10 @@ class DeclaredSchedules:
             raise InvalidOptionError(f"{what_of(name)} is already declared; pass name=")
         self._declared[name] = call, dict(given)
 
+    def forget(self) -> None:
+        """Write all of them anew: what was written may be in another database."""
+        self._known.clear()
+
     async def write(self, use: Use) -> None:
         """Write what the code of this process declares, over connections that *use* lends.
 

@@ -93,7 +93,6 @@ class Database:
         force_generic_plans: bool,
         connect_options: dict[str, Any],
     ) -> None:
-        self._dsn = read_dsn(dsn)
         self.schema = schema
         self.encoding: Encoding | None = None
         """The database's encoding, once open; None: UTF8."""
@@ -102,12 +101,9 @@ class Database:
         self.connects = 0
         """How many dedicated connections were opened. One more: the server may have crashed meanwhile."""
         self._max_connections = max_connections
-        self.connect_timeout = connect_timeout or self._dsn.connect_timeout or CONNECT_TIMEOUT
+        self._given_timeout = connect_timeout
         self._connect_options = connect_options
-        self._given_settings = {
-            **self._dsn.server_settings,
-            **self._connect_options.get("server_settings", {}),
-        }
+        self.set_dsn(dsn)
         self._own_settings = {**session.PLANNER, f"{schema}.writer": "on"}
         if force_generic_plans:
             self._own_settings["plan_cache_mode"] = "force_generic_plan"
@@ -127,6 +123,15 @@ class Database:
         self._kept = Kept(self)
         self._loop: asyncio.AbstractEventLoop | None = None
         """The event loop that its connections belong to."""
+
+    def set_dsn(self, dsn: str) -> None:
+        """Connect elsewhere from now on. Not while it is open. Raises ConfigurationError."""
+        self._dsn = read_dsn(dsn)
+        self.connect_timeout = self._given_timeout or self._dsn.connect_timeout or CONNECT_TIMEOUT
+        self._given_settings = {
+            **self._dsn.server_settings,
+            **self._connect_options.get("server_settings", {}),
+        }
 
     def check_loop(self) -> None:
         """Raise WrongEventLoopError in another event loop than the one in which this was opened."""

@@ -87,6 +87,10 @@ class Depths:
         self._limits[queue] = limit
         self.is_limited = self._default is not None or any(each is not None for each in self._limits.values())
 
+    def forget(self) -> None:
+        """Forget what is known about queues: it was about another database."""
+        self._known.clear()
+
     def limited(self, counts: Mapping[str, int]) -> Iterator[tuple[str, int, int]]:
         """Yield queue, count and limit for those of *counts*, jobs by queue, that have a limit."""
         for queue, count in counts.items():

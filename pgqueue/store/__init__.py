@@ -20,6 +20,7 @@ from pgqueue.store.measure import MeasureStatements
 from pgqueue.store.ordering import OrderingStatements
 from pgqueue.store.schedules import ScheduleRow, ScheduleStatements
 from pgqueue.store.settings import SettingStatements
+from pgqueue.store.testing import TestingStatements
 from pgqueue.store.upkeep import FirstOf, UpkeepStatements
 from pgqueue.store.values import (
     NO_PLACE,
@@ -137,5 +138,6 @@ class Store(
     WorkflowStatements,
     DurableStatements,
     ScheduleStatements,
+    TestingStatements,
 ):
     """The statements for one schema."""

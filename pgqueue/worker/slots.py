@@ -88,10 +88,14 @@ class Slots:
             inputs=Inputs(scopes.read_inputs, scopes.read_results, scopes.codec),
         )
         self._children = ChildProcesses(grace=settings.cancel_grace)
-        # Decided once: no job pays for the question.
-        self._carry_out = self._execute_twice if settings.run_twice else self._execute
+        self.run_twice(settings.run_twice)
         self._unknown_tasks: set[str] = set()
         self._changed = anyio.Event()
+
+    def run_twice(self, twice: bool) -> None:
+        """Execute jobs that start from now on twice, or once."""
+        # Decided here: no job pays for the question.
+        self._carry_out = self._execute_twice if twice else self._execute
 
     @property
     def free(self) -> int:

@@ -177,6 +177,10 @@ class Worker:
         self.stop()
         self._release_event.set()
 
+    def run_twice(self, *, everything: bool) -> None:
+        """Execute every job that starts from now on twice; or only if the worker was made to do that."""
+        self._slots.run_twice(everything or self._settings.run_twice)
+
     async def wait_ready(self) -> None:
         """Wait until the worker holds a lease and claims."""
         assert self._running is not None, "the worker is not started"

@@ -15,7 +15,6 @@ from pathlib import Path
 import anyio
 import asyncpg
 import pytest
-from conftest import with_database
 from kit.processes import DEADLINE, Processes, has_logged, processes_in, wrote_pid
 from kit.servers import CrashableServer, crashable_server
 from kit.waiting import eventually
@@ -26,6 +25,7 @@ from pgqueue.database.sql import load_migrations
 from pgqueue.model.measures import Count
 from pgqueue.options.declared import CallOptions
 from pgqueue.processes.supervisor import Supervisor
+from pgqueue.testing.databases import with_database
 
 
 async def touched(path: Path) -> None:

@@ -60,7 +60,7 @@ def database(pgq: PgQueue) -> Database:
 
 async def write_declared(pgq: PgQueue) -> None:
     """Have *pgq* write the schedules that its code declares, as a worker does."""
-    await pgq._declared_schedules.write(pgq._database.acquire)
+    await pgq.write_schedules()
 
 
 def ticker_of(pgq: PgQueue) -> Ticker:

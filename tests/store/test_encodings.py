@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Databases
 
 from pgqueue import ConfigurationError, InvalidOptionError, JobContext, JobFailed, PgQueue
+from pgqueue.testing.databases import Databases
 from pgqueue.web import status_app
 
 pytestmark = pytest.mark.contract("W4")

@@ -12,11 +12,12 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from conftest import OWNER, Databases, with_database, with_role
+from conftest import OWNER, with_role
 from kit import schema
 
 from pgqueue import JobFailed, MissingPrivilegeError, PgQueue, SchemaError
 from pgqueue.database.sql import load_migrations, load_statements
+from pgqueue.testing.databases import Databases, with_database
 
 if TYPE_CHECKING:
     from conftest import Connection

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
-from conftest import Databases
 from kit.plans import BATCH, FILL, Bench, connected, freeze_statistics
 
 from pgqueue import PgQueue
 from pgqueue.model.ids import new_id
 from pgqueue.store import NewJobs, Template
+from pgqueue.testing.databases import Databases
 from pgqueue.worker.claim.lanes import PAGE, WALK_LIMIT
 
 if TYPE_CHECKING:

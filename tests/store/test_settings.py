@@ -12,12 +12,12 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from conftest import with_database
 from kit.roles import roles_of
 from kit.servers import needed_pgbouncer, pgbouncer
 
 from pgqueue import ConfigurationError, DatabaseUnavailableError, JobFailed, JobFilter, JobStatus, PgQueue
 from pgqueue.database.sql import check_schema_name
+from pgqueue.testing.databases import with_database
 
 pytestmark = pytest.mark.contract("W3")
 

@@ -18,11 +18,12 @@ import anyio
 import asyncpg
 import httpx
 import pytest
-from conftest import OWNER, Databases, with_database, with_role
+from conftest import OWNER, with_role
 from kit.waiting import eventually
 
 from pgqueue import PgQueue, Task
 from pgqueue.errors import MissingPrivilegeError, PgQueueError
+from pgqueue.testing.databases import Databases, with_database
 from pgqueue.web import status_app
 
 if TYPE_CHECKING:

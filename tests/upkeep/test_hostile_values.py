@@ -22,7 +22,9 @@ from pgqueue.upkeep import placing
 from pgqueue.web import status_app
 
 if TYPE_CHECKING:
-    from conftest import Connection, Databases
+    from conftest import Connection
+
+    from pgqueue.testing.databases import Databases
 
 TOKEN = "a-token-of-the-tests"
 PATHS = (

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import schemathesis
 import uvicorn
-from conftest import Databases
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import CheckFunction
 from schemathesis.schemas import BaseSchema
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from pgqueue import PgQueue, chord
+from pgqueue.testing.databases import Databases
 from pgqueue.web import status_app
 from pgqueue.web.api.openapi import describe
 from pgqueue.web.settings import WebSettings

@@ -15,7 +15,6 @@ import anyio
 import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
-from conftest import Databases
 from kit.programs import find_program
 from kit.scene import MARKUP, Scene, allow, lively
 from kit.waiting import eventually
@@ -31,6 +30,7 @@ from playwright.async_api import (
 )
 
 from pgqueue import DeadLetterFilter, JobContext, JobStatus, PgQueue, chord
+from pgqueue.testing.databases import Databases
 from pgqueue.web import status_app
 
 pytestmark = [pytest.mark.outside, pytest.mark.asyncio(loop_scope="module")]

@@ -112,7 +112,7 @@ def test_the_wheel_carries_the_package_and_nothing_else(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
         roots = {name.split("/")[0] for name in archive.namelist()}
 
-    assert {root for root in roots if not root.endswith(".dist-info")} == {"pgqueue"}
+    assert {root for root in roots if not root.endswith(".dist-info")} == {"pgqueue", "pytest_pgqueue.py"}
 
 
 def test_the_installed_command_says_its_version(python: Path, tmp_path: Path) -> None:

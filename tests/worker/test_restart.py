@@ -12,7 +12,6 @@ from uuid import UUID, uuid4
 import anyio
 import asyncpg
 import pytest
-from conftest import with_database
 from kit import inside
 from kit.faults import FORGET_CLAIMS, ghost
 from kit.servers import CrashableServer, crashable_server
@@ -20,6 +19,7 @@ from kit.waiting import eventually, is_over
 
 from pgqueue import DatabaseUnavailableError, JobCancelled, JobContext, JobStatus, PgQueue
 from pgqueue.events import AttemptsFenced, Event
+from pgqueue.testing.databases import with_database
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]

@@ -13,13 +13,14 @@ import sys
 import time
 import traceback
 
-from conftest import Databases, running_server
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from kit.whole_store.machine import WholeStore
 from kit.whole_store.planted import FAULTS, planted
 from kit.whole_store.world import World
+from pgqueue.testing import running_server
+from pgqueue.testing.databases import Databases
 
 TRIES = 60
 """Runs in which a planted fault has to be found."""
@@ -48,7 +49,7 @@ def main() -> int:
     until = time.monotonic() + given.minutes * 60
     failed: list[int] = []
     number = first
-    with running_server() as server, Databases.of(server) as databases, asyncio.Runner() as runner:
+    with running_server() as server, Databases.on(server) as databases, asyncio.Runner() as runner:
         dsn = databases.clone()
         world = World(dsn, runner)
         runner.run(world.open())
