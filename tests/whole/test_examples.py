@@ -32,6 +32,7 @@ TESTED = {
     "webhooks",
     "status_endpoint",
     "workflows",
+    "fastapi_service",  # in integrations/test_asgi.py
 }
 
 
