@@ -33,12 +33,12 @@ class TestingStatements(Statements):
         """Return the jobs that have ended *since* then, in the order in which they did."""
         return [row["id"] for row in await connection.fetch(self._sql["list_ended"], since)]
 
-    async def move_times(self, connection: Connection, seconds: float) -> None:
+    async def move_times(self, connection: Connection, seconds: float, *, of_leases: bool = False) -> None:
         """Have *seconds* pass for all that is stored, and a part of a second more.
 
         *connection* is one of pgqueue's own: others may not write its tables.
         """
         seconds += next(_moves) % 997 * _ODD
-        moves = await connection.fetch(self._sql["plan_moves"], seconds)
+        moves = await connection.fetch(self._sql["plan_moves"], seconds, of_leases)
         await connection.execute(";\n".join(move[0] for move in moves), timeout=60)
         await connection.execute(self._sql["move_other_times"], seconds)

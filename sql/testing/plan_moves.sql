@@ -1,6 +1,6 @@
--- plan_moves: the statements that have $1 seconds pass for all that is stored as a time, as the catalog has the columns.
+-- plan_moves: the statements that have $1 seconds pass for all that is stored as a time, and for leases if $2.
 --
--- Not for leases: they are renewed by workers that live now, whatever time the jobs have.
+-- As the catalog has the columns. Leases are renewed by workers that live now, whatever time the jobs have.
 
 select pg_catalog.format(
     'update pgqueue.%I set %s where %s',
@@ -14,6 +14,6 @@ join pg_catalog.pg_attribute as times
  and times.atttypid = 'pg_catalog.timestamptz'::pg_catalog.regtype
 where relation.relnamespace = 'pgqueue'::pg_catalog.regnamespace
   and relation.relkind in ('r', 'p') and not relation.relispartition
-  and relation.relname not in ('migration', 'lease')
+  and relation.relname <> 'migration' and (relation.relname <> 'lease' or $2::boolean)
 group by relation.relname
 order by relation.relname

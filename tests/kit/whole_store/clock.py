@@ -22,4 +22,4 @@ _STORE: Final = Store("pgqueue")
 
 async def pass_time(connection: Connection, seconds: float) -> None:
     """Have *seconds* pass for all that is stored. *connection* is one of pgqueue's own."""
-    await _STORE.move_times(connection, seconds)
+    await _STORE.move_times(connection, seconds, of_leases=True)
