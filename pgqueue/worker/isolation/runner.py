@@ -40,6 +40,9 @@ Returned = tuple[Any, BaseException | None]
 class MainThread:
     """Runs functions in the main thread, for coroutines of another: signals interrupt what blocks there."""
 
+    has_alarms = True
+    """Whether signals interrupt what it runs. Not in other threads."""
+
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
 
@@ -81,7 +84,7 @@ class _Executor(Executor):
         # The signal tells the handler.
         attempt.interrupt = _nothing
         function: Callable[[], Returned] = partial(call, handler, args, kwargs)
-        if policy.soft_timeout is not None:
+        if policy.soft_timeout is not None and self.main_thread.has_alarms:
             function = partial(_call_with_alarm, policy.soft_timeout, attempt, function)
         value, error = await self.main_thread.run(function)
         if error is not None:
