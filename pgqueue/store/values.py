@@ -128,6 +128,10 @@ class Claimed(NamedTuple):
     """Seconds from ready to claimed."""
     age: float | None
     """Seconds from the start of the first attempt to this claim; None if this is the first."""
+    tags: str | None = None
+    """As JSON."""
+    created: float | None = None
+    """When it was enqueued, in seconds since 1970."""
 
 
 @dataclass(slots=True)

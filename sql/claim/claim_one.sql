@@ -25,7 +25,9 @@ select job.id, taken.lane, taken.position, taken.attempt + 1 as attempt, taken.l
        job.task, job.arguments::text, job.options::text, job.headers::text, job.key,
        job.expires_at <= now() as expired,
        date_part('epoch', now() - taken.ready_at) as waited,
-       date_part('epoch', now() - job.started_at) as age
+       date_part('epoch', now() - job.started_at) as age,
+       to_json(job.tags)::text as tags,
+       date_part('epoch', job.created_at) as created
 from pgqueue.job
 join taken on taken.job_id = job.id
 where job.id = $2

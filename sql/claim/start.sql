@@ -34,7 +34,9 @@ select job.id, started.lane, started.position, started.attempt, started.losses,
        job.task, job.arguments::text, job.options::text, job.headers::text, job.key,
        job.expires_at <= now() as expired,
        extract(epoch from now() - started.ready_at)::float8 as waited,
-       extract(epoch from now() - job.started_at)::float8 as age
+       extract(epoch from now() - job.started_at)::float8 as age,
+       to_json(job.tags)::text as tags,
+       date_part('epoch', job.created_at) as created
 from pgqueue.job
 join started on started.job_id = job.id
 where job.id = any($2::uuid[])
