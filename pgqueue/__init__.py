@@ -56,6 +56,7 @@ from pgqueue.errors import (
     StepOrderError,
     UnknownQueueError,
     UnknownTaskError,
+    WorkerLifespanError,
     WorkflowFailed,
     WorkflowNotFoundError,
     WrongEventLoopError,
@@ -87,12 +88,14 @@ from pgqueue.retry.control import RateLimited, Reject, Retry, Snooze
 from pgqueue.tasks.canvas import Canvas, Chain, Group, Link
 from pgqueue.tasks.combining import chain, chord, group, group_of
 from pgqueue.tasks.context import JobContext, current_job
+from pgqueue.tasks.dependencies import Depends
 from pgqueue.tasks.handle import JobHandle
 from pgqueue.tasks.joins import at_least
 from pgqueue.tasks.limiters import Limiter
+from pgqueue.tasks.middleware import Middleware
 from pgqueue.tasks.results import Outcome, Results
 from pgqueue.tasks.signature import Signature
-from pgqueue.tasks.task import Task
+from pgqueue.tasks.task import AsyncTask, SyncTask, Task
 from pgqueue.tasks.workflow_handle import ChildHandle, WorkflowHandle
 from pgqueue.worker import Worker
 from pgqueue.workflows.dag import DagNode, WorkflowBuilder
@@ -102,6 +105,7 @@ __version__ = "0.1.0"
 __all__ = [
     "FROM_ARGUMENTS",
     "Action",
+    "AsyncTask",
     "Attempt",
     "BackgroundError",
     "Canvas",
@@ -117,6 +121,7 @@ __all__ = [
     "DeadLetterFilter",
     "DeadLetterGroup",
     "DeadLetterPage",
+    "Depends",
     "DuplicateJobError",
     "DuplicateKeyError",
     "DuplicateTaskError",
@@ -158,6 +163,7 @@ __all__ = [
     "LimiterFullError",
     "LimiterUse",
     "Link",
+    "Middleware",
     "MissingPrivilegeError",
     "NotADeadLetterError",
     "NotOpenError",
@@ -193,12 +199,14 @@ __all__ = [
     "SoftTimeLimitExceeded",
     "StepOrderError",
     "StoppedKey",
+    "SyncTask",
     "Task",
     "Tick",
     "UnknownQueueError",
     "UnknownTaskError",
     "Wait",
     "Worker",
+    "WorkerLifespanError",
     "Workflow",
     "WorkflowBuilder",
     "WorkflowFailed",

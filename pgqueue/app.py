@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
@@ -78,13 +78,15 @@ from pgqueue.store import Store
 from pgqueue.tasks.codec import Codec
 from pgqueue.tasks.context import JobContext
 from pgqueue.tasks.definition import Isolation, TaskDefinition
+from pgqueue.tasks.middleware import Middleware, check_middleware, overriding
 from pgqueue.tasks.pinning import MAX_VERSION_LENGTH, pinned_name
 from pgqueue.tasks.registry import Registry
-from pgqueue.tasks.task import Declare, Task
+from pgqueue.tasks.task import AsyncTask, Declare, SyncTask, Task
 from pgqueue.worker import Worker, WorkerSettings
 from pgqueue.worker.host import WorkerHost
 from pgqueue.worker.isolation.runner import AttemptRunner, MainThread
 from pgqueue.worker.outcome.dead_letter_hooks import Hook
+from pgqueue.worker.services.lifespan import LifespanFunction, read_lifespan
 from pgqueue.workflows.reading import WorkflowReader
 
 if TYPE_CHECKING:
@@ -94,7 +96,10 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+S = TypeVar("S")
 HookT = TypeVar("HookT", bound=Hook)
+LifespanT = TypeVar("LifespanT", bound=LifespanFunction)
+MiddlewareT = TypeVar("MiddlewareT", bound=Middleware)
 
 DAYS_AHEAD = 3
 """Days after today whose partitions `migrate` makes."""
@@ -179,6 +184,9 @@ class PgQueue(
         self._observers.add(log.observe, *HEARD)
         self._observers.add(log.observe_if_verbose, *HEARD_IF_VERBOSE, is_listening=log.is_verbose)
         self._on_dead: list[Hook] = []
+        self._open_state: Callable[[], AbstractAsyncContextManager[Any]] | None = None
+        self._middleware: list[Middleware] = []
+        self._enqueueing: tuple[Middleware, ...] = ()
         self._store = Store(self.schema)
         self._database = Database(
             dsn,
@@ -212,14 +220,19 @@ class PgQueue(
 
     # Declaring
 
+    # What is awaitable is a result, too: the first that fits is meant.
     @overload
-    def task(self, handler: Callable[Concatenate[JobContext, P], Awaitable[R]], /) -> Task[P, R]: ...
+    def task(  # type: ignore[overload-overlap]
+        self, handler: Callable[Concatenate[JobContext[S], P], Awaitable[R]], /
+    ) -> AsyncTask[P, R]: ...
     @overload
-    def task(self, handler: Callable[Concatenate[JobContext, P], R], /) -> Task[P, R]: ...
+    def task(self, handler: Callable[Concatenate[JobContext[S], P], R], /) -> SyncTask[P, R]: ...
     @overload
-    def task(self, handler: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+    def task(  # type: ignore[overload-overlap]
+        self, handler: Callable[P, Awaitable[R]], /
+    ) -> AsyncTask[P, R]: ...
     @overload
-    def task(self, handler: Callable[P, R], /) -> Task[P, R]: ...
+    def task(self, handler: Callable[P, R], /) -> SyncTask[P, R]: ...
     @overload
     def task(
         self,
@@ -281,7 +294,7 @@ class PgQueue(
             self._reader.check_task(definition)
             self.registry.add(definition)
             definition.host = self
-            return Task(self, definition)
+            return (AsyncTask if definition.is_coroutine else SyncTask)(self, definition)
 
         return declare if handler is None else declare(handler)
 
@@ -374,6 +387,41 @@ class PgQueue(
             raise ConfigurationError(f"on_dead: the hook must be a function, got {hook!r}")
         self._on_dead.append(hook)
         return hook
+
+    def lifespan(self, function: LifespanT) -> LifespanT:
+        """Declare what each worker prepares before its first claim, and cleans up after its last attempt.
+
+            @pgq.lifespan
+            async def lifespan() -> AsyncIterator[State]:
+                async with httpx.AsyncClient() as client:
+                    yield State(client)
+
+        What is yielded is `ctx.state` in handlers and dependencies: annotate `ctx: JobContext[State]`. It
+        runs once per worker, so once in each process of `--processes`, and in each child process of tasks
+        with `isolation="process"`. If it fails at the start, nothing is claimed, and `async with
+        pgq.worker()` raises WorkerLifespanError. However the worker is stopped, the part behind the `yield`
+        runs after the last attempt; what takes longer than `cancel_grace` is cancelled. A process that is
+        killed runs nothing. A function that returns an async context manager works as well. There is one
+        lifespan; enter several contexts in it. Raises ConfigurationError.
+        """
+        if self._open_state is not None:
+            raise ConfigurationError(
+                "lifespan: one is declared already; enter several contexts in one function"
+            )
+        self._open_state = read_lifespan(function)
+        return function
+
+    def middleware(self, middleware: MiddlewareT) -> MiddlewareT:
+        """Add what wraps enqueueing, claiming, running or finishing in this process: see Middleware.
+
+        The first one that is added is outermost. Add all before you make workers. Raises ConfigurationError.
+        """
+        added = check_middleware(middleware)
+        self._middleware.append(added)
+        self._enqueueing = overriding(self._middleware, "enqueue")
+        if overriding((added,), "run"):
+            self.registry.wrap()
+        return middleware
 
     # Life
 
@@ -604,6 +652,8 @@ class PgQueue(
             ticker=Ticker(self._store, self._writer, self._codec),
             declare_schedules=self._declared_schedules.write,
             workflows=ChildWorkflows(self, WorkflowReader(self._reader, self), self._write_graph),
+            open_state=self._open_state,
+            middleware=tuple(self._middleware),
         )
         worker = Worker(host, settings)
         if self._runs_twice:
@@ -662,6 +712,8 @@ class PgQueue(
             rng=self._rng,
             result_limit=self.payload_limit,
             main_thread=main_thread,
+            middleware=self._middleware,
+            open_state=self._open_state,
         )
 
     @property

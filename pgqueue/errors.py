@@ -29,6 +29,7 @@ PgQueueError
 ├── MissingPrivilegeError       the role may not do this in the database
 ├── NotOpenError                used outside `async with`
 ├── BackgroundError             a loop of the open PgQueue has ended or is stuck
+├── WorkerLifespanError         what a worker prepares or cleans up has failed
 ├── LeaseLostError              the lease expired, and the outcome was dropped
 ├── LimiterFullError            a limiter that a handler asked had no room in time
 ├── ContextError                a handler used its context incorrectly
@@ -140,6 +141,14 @@ class LimiterFullError(PgQueueError):
             f"{what} had no room{f' within {waited:g} s' if waited else ''}{soon}; pass a longer wait=, or "
             "try later, by `raise ctx.snooze(...)`"
         )
+
+
+class WorkerLifespanError(PgQueueError):
+    """The lifespan of a worker (`PgQueue.lifespan`, `Middleware.boot` and `shutdown`) has failed.
+
+    At the start: nothing was claimed. While the worker was running: it has stopped, and the jobs of its
+    attempts returned to the queue. At the end: all its jobs had ended or returned. `__cause__` is the error.
+    """
 
 
 class ContextError(PgQueueError):

@@ -8,10 +8,10 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from pgqueue import JobContext, JobHandle, PgQueue, Task
+from pgqueue import JobContext, JobHandle, Middleware, PgQueue, Task
 
 PAGE = Path(__file__).parents[1] / "reference" / "api.md"
-CLASSES = (PgQueue, Task, JobHandle, JobContext)
+CLASSES = (PgQueue, Task, JobHandle, JobContext, Middleware)
 MADE_BY_PGQUEUE = (Task, JobHandle, JobContext)
 """Classes that a program gets and never makes."""
 INTERNAL = frozenset(

@@ -26,6 +26,7 @@ from pgqueue.options.levels import Options, read_options
 from pgqueue.options.table import Level
 from pgqueue.store import Barrier, Edge, Graph, NewJob, Node
 from pgqueue.tasks.handle import JobHandle
+from pgqueue.tasks.middleware import Middleware, around_enqueue
 from pgqueue.tasks.signature import Signature
 from pgqueue.workflows.reading import WorkflowReader
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class EnqueueInterface(JobInterface):
@@ -46,19 +48,15 @@ class EnqueueInterface(JobInterface):
         key_wait: float | None = None,
     ) -> JobHandle[R]:
         """Enqueue one call. See `Task.enqueue`, and `enqueue_many` for *key_wait*."""
+        if self._enqueueing:
+            return await self._enqueue_inside(self._enqueueing, signature, connection, key_wait)
         if connection is not None or key_wait is not None or self._depths.is_limited:
-            if isinstance(signature, Signature) and "depends_on" in signature.options:
-                return await self._enqueue_behind(signature, connection)
-            [handle] = await self.enqueue_many([signature], connection=connection, key_wait=key_wait)
-            return cast(JobHandle[R], handle)
+            return await self._enqueue_alone(signature, connection, key_wait)
         if self._host is None:
             self._check_open()
         call = self._reader.read(signature)
         if not call.is_plain:
-            if call.depends_on:
-                return await self._enqueue_behind(signature, None)
-            [handle] = await self.enqueue_many([signature])
-            return cast(JobHandle[R], handle)
+            return await self._enqueue_alone(signature, None, None)
         # A job alone is not made a batch of one: most enqueues are this one.
         stored = self._reader.stored(self._reader.encode(signature))
         job_id = new_id()
@@ -73,6 +71,37 @@ class EnqueueInterface(JobInterface):
             observers.emit(JobsEnqueued({(task, queue): 1}, lambda: (job,)))
         return JobHandle(self, job_id, signature.definition)
 
+    async def _enqueue_inside(
+        self,
+        middleware: Sequence[Middleware],
+        signature: Signature[R],
+        connection: Connection | None,
+        key_wait: float | None,
+    ) -> JobHandle[R]:
+        def only(found: Iterable[T], what: str) -> T:
+            each = list(found)
+            if len(each) != 1:
+                raise ConfigurationError(
+                    f"task {signature.task!r}: middleware {what} {len(each)} calls for one; pass on each "
+                    "call once, or raise an error to refuse it"
+                )
+            return each[0]
+
+        async def write(calls: Iterable[Signature[Any]]) -> list[JobHandle[Any]]:
+            return [await self._enqueue_alone(only(calls, "passed on"), connection, key_wait)]
+
+        self._check_open()
+        handles = await around_enqueue(middleware, (signature,), write)
+        return cast(JobHandle[R], only(handles, "answered for"))
+
+    async def _enqueue_alone(
+        self, signature: Signature[R], connection: Connection | None, key_wait: float | None
+    ) -> JobHandle[R]:
+        if isinstance(signature, Signature) and "depends_on" in signature.options:
+            return await self._enqueue_behind(signature, connection)
+        [handle] = await self._enqueue_calls((signature,), connection, key_wait)
+        return cast(JobHandle[R], handle)
+
     async def _enqueue_behind(self, signature: Signature[R], connection: Connection | None) -> JobHandle[R]:
         """Enqueue a call that depends on jobs that are there already. Raises InvalidOptionError."""
         self._check_open()
@@ -84,8 +113,8 @@ class EnqueueInterface(JobInterface):
             )
         if not call.depends_on:
             options = {name: value for name, value in signature.options.items() if name != "depends_on"}
-            [handle] = await self.enqueue_many(
-                [replace(signature, options=Options(**options))], connection=connection
+            [handle] = await self._enqueue_calls(
+                [replace(signature, options=Options(**options))], connection, None
             )
             return cast(JobHandle[R], handle)
         stored = self._reader.stored(self._reader.encode(signature))
@@ -146,11 +175,11 @@ class EnqueueInterface(JobInterface):
 
     async def enqueue_many(
         self,
-        signatures: Iterable[Signature[Any]],
+        signatures: Iterable[Signature[R]],
         *,
         connection: Connection | None = None,
         key_wait: float | None = None,
-    ) -> list[JobHandle[Any]]:
+    ) -> list[JobHandle[R]]:
         """Enqueue many calls, all or nothing; return their handles in the same order.
 
         *signatures* may be a generator. While the server writes one part of a large call, the next part is
@@ -161,6 +190,14 @@ class EnqueueInterface(JobInterface):
         `lock_timeout` there. With *connection*, all calls are checked before anything is written. Otherwise
         raises what `Task.enqueue` raises, and QueueFullError if a queue has no room within its `max_depth`.
         """
+        if self._enqueueing:
+            write = partial(self._enqueue_calls, connection=connection, key_wait=key_wait)
+            return await around_enqueue(self._enqueueing, signatures, write)
+        return await self._enqueue_calls(signatures, connection, key_wait)
+
+    async def _enqueue_calls(
+        self, signatures: Iterable[Signature[Any]], connection: Connection | None, key_wait: float | None
+    ) -> list[JobHandle[Any]]:
         calls = iter(signatures)
         try:
             first = next(calls)

@@ -32,6 +32,7 @@ from pgqueue.model.stored_json import decode_json
 from pgqueue.model.unset import UNSET
 from pgqueue.store import Store
 from pgqueue.tasks.codec import Codec
+from pgqueue.tasks.middleware import Middleware
 from pgqueue.tasks.registry import Registry
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class Parts:
     _inbox: Inbox
     _host: asyncio.Task[None] | None
     _reads_nothing: bool
+    _enqueueing: tuple[Middleware, ...]
+    """What is around each enqueue."""
 
     def _check_open(self) -> None:
         if self._host is None:

@@ -39,6 +39,8 @@ from pgqueue.events.kinds import (
     shares,
 )
 from pgqueue.events.observers import Observer, Observers
+from pgqueue.model.job_info import JobInfo
+from pgqueue.model.outcomes import Ended, Outcome, Retried, Succeeded
 
 __all__ = [
     "KINDS",
@@ -50,7 +52,9 @@ __all__ = [
     "BatchSent",
     "CancelsRequested",
     "DeadLettersEntered",
+    "Ended",
     "Event",
+    "JobInfo",
     "JobMoved",
     "JobRescued",
     "JobStarted",
@@ -68,8 +72,11 @@ __all__ = [
     "LoopTurned",
     "Observer",
     "Observers",
+    "Outcome",
+    "Retried",
     "Share",
     "StraysFound",
+    "Succeeded",
     "TaskAndQueue",
     "WorkErrorIsolated",
     "shares",

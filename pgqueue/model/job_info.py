@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
+from typing import Final
 from uuid import UUID
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class JobInfo:
     """The running job: its id, where it was enqueued, and which attempt this is."""
 
     __slots__ = (
+        "_created",
         "_headers",
+        "_tags",
         "attempt",
         "job_id",
         "key",
@@ -33,6 +39,8 @@ class JobInfo:
         key: str | None,
         headers: str | None,
         worker: str,
+        tags: str | None = None,
+        created: float | None = None,
     ) -> None:
         self.job_id = job_id
         self.task = task
@@ -45,6 +53,8 @@ class JobInfo:
         self.key = key
         self.worker = worker
         self._headers = headers
+        self._tags = tags
+        self._created = created
 
     @property
     def retries(self) -> int:
@@ -55,6 +65,17 @@ class JobInfo:
     def headers(self) -> dict[str, str]:
         """The headers that the caller set."""
         return dict(json.loads(self._headers)) if self._headers else {}
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags that the caller set."""
+        return tuple(json.loads(self._tags)) if self._tags else ()
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When the job was enqueued, by the database's clock."""
+        # From seconds as they are: a microsecond may be lost on the way through `fromtimestamp`.
+        return None if self._created is None else _EPOCH + timedelta(microseconds=round(self._created * 1e6))
 
     @property
     def idempotency_key(self) -> str:

@@ -12,12 +12,13 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from pgqueue import forks
 from pgqueue.app import PgQueue
 from pgqueue.database.patience import persist
-from pgqueue.errors import DatabaseUnavailableError, InvalidTaskError
+from pgqueue.errors import DatabaseUnavailableError, InvalidTaskError, WorkerLifespanError
 from pgqueue.model.job_error import describe
 from pgqueue.processes.memory import return_large_blocks
 from pgqueue.worker.attempt import forked
@@ -26,6 +27,9 @@ from pgqueue.worker.attempt.soft_limit import groups_taught
 from pgqueue.worker.isolation.importing import host_of, load
 from pgqueue.worker.isolation.runner import AttemptRunner, MainThread
 from pgqueue.worker.isolation.wire import MAX_LINE, pack, pack_outcome, unpack
+
+CLEAN_UP_WITHIN = 1.5
+"""Seconds that the part of a lifespan behind its `yield` has; the worker kills the process a little later."""
 
 
 class ChildProcess:
@@ -53,6 +57,9 @@ class ChildProcess:
                     self._current.stop(Stop(message["stop"]))
             else:
                 self._keep(asyncio.create_task(self._run_job(message["job"])))
+        for runner in self._runners.values():
+            with suppress(WorkerLifespanError):
+                await runner.end(CLEAN_UP_WITHIN)
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
@@ -72,7 +79,9 @@ class ChildProcess:
     async def _reply(self, job: dict[str, Any], found: PgQueue | BaseException) -> dict[str, Any]:
         if isinstance(found, BaseException):
             return _failure(found)
-        self._current = await self._runner(found)
+        runner = await self._runner(found)
+        await runner.begin(job["worker"])
+        self._current = runner
         outcome, is_kept = await self._current.run(job, self._started)
         return {"outcome": pack_outcome(outcome), "is_kept": is_kept}
 

@@ -31,6 +31,7 @@ from typing_extensions import TypedDict
 from pgqueue.errors import InvalidArgumentsError, InvalidTaskError, PayloadTooLargeError, PgQueueError
 from pgqueue.model.job_error import name_of
 from pgqueue.tasks.core_schema import has_kind, validator_of
+from pgqueue.tasks.dependencies import Dependencies, Dependency, dependency_in, is_context
 from pgqueue.tasks.mismatch import MOST_TOLD, without_values
 from pgqueue.tasks.redaction import Parameters, Paths
 from pgqueue.tasks.results import Results
@@ -89,24 +90,33 @@ class Arguments:
         self._task = task
         self._theirs = THEIRS
         hints = _hints(task, handler)
-        self.context_parameter: str | None = None
+        self.takes_context = False
+        """Whether the handler's first parameter takes the context, which is no argument of a job."""
         self._positional: list[str] = []
         self._positional_only: list[str] = []
         self._rest: str | None = None
         self._named_rest: str | None = None
         self._defaults: dict[str, Any] = {}
         shape: dict[str, Any] = {}
-        for parameter in inspect.signature(handler).parameters.values():
+        dependencies: dict[str, Dependency] = {}
+        is_before_rest = False
+        for place, parameter in enumerate(inspect.signature(handler).parameters.values()):
             annotation = hints.get(parameter.name, Any)
-            if annotation is context_type:
-                self._take_context(parameter, context_type.__name__)
+            if is_context(annotation, context_type):
+                self._take_context(parameter, place, context_type.__name__)
+            elif (dependency := dependency_in(parameter, annotation)) is not None:
+                dependencies[parameter.name] = self._depend(parameter, dependency)
+                is_before_rest |= parameter.kind is _Parameter.POSITIONAL_OR_KEYWORD
             else:
                 shape[parameter.name] = self._take(parameter, _aware_datetimes(annotation))
         rest: str | None = self._rest
-        if rest and self.context_parameter in _leading(handler):
+        if rest and is_before_rest:
+            # The arguments that *rest takes would shift into it.
             raise InvalidTaskError(
-                f"task {task!r} takes *{rest}: declare {self.context_parameter!r} after it, keyword-only"
+                f"task {task!r} takes *{rest}: declare its dependencies after it, keyword-only"
             )
+        self.dependencies = Dependencies(task, context_type, dependencies)
+        """What fills the parameters that are no arguments of a job."""
         self._shape = shape
         self._without_first: Arguments | None = None
         self._names = shape.keys() - {self._rest, self._named_rest}
@@ -122,15 +132,27 @@ class Arguments:
         self._validate, self._to_json, self._from_json = self._form.calls
         self._is_exact = self._form.is_exact
 
-    def _take_context(self, parameter: inspect.Parameter, what: str) -> None:
-        if self.context_parameter is not None:
+    def _take_context(self, parameter: inspect.Parameter, place: int, what: str) -> None:
+        if self.takes_context:
             raise InvalidTaskError(f"task {self._task!r} declares two {what} parameters")
-        if parameter.kind is _Parameter.POSITIONAL_ONLY:
+        if place > 0 or parameter.kind not in (
+            _Parameter.POSITIONAL_ONLY,
+            _Parameter.POSITIONAL_OR_KEYWORD,
+        ):
+            # Type checkers leave out a first parameter alone: of any other, they would ask each caller.
             raise InvalidTaskError(
-                f"task {self._task!r}: parameter {parameter.name!r} takes the {what} and cannot be "
-                "positional-only"
+                f"task {self._task!r}: parameter {parameter.name!r} takes the {what} and must come first; "
+                "or leave it out, and call current_job() in the handler"
             )
-        self.context_parameter = parameter.name
+        self.takes_context = True
+
+    def _depend(self, parameter: inspect.Parameter, dependency: Dependency) -> Dependency:
+        if parameter.kind not in (_Parameter.POSITIONAL_OR_KEYWORD, _Parameter.KEYWORD_ONLY):
+            raise InvalidTaskError(
+                f"task {self._task!r}: parameter {parameter.name!r} is a dependency, so it must be one that "
+                "can be passed by name"
+            )
+        return dependency
 
     def _take(self, parameter: inspect.Parameter, annotation: Any) -> Any:
         """Note one parameter; return the annotation of its field in the stored object."""
@@ -573,14 +595,6 @@ def _hints(task: str, handler: Callable[..., Any]) -> dict[str, Any]:
             f"task {task!r}: {error}; annotations are resolved when the task is declared, so the name must "
             "exist by then, outside `if TYPE_CHECKING`"
         ) from error
-
-
-def _leading(handler: Callable[..., Any]) -> set[str]:
-    return {
-        parameter.name
-        for parameter in inspect.signature(handler).parameters.values()
-        if parameter.kind is _Parameter.POSITIONAL_OR_KEYWORD
-    }
 
 
 def _typed_dict(task: str, shape: dict[str, Any]) -> Any:

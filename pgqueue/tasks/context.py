@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, Protocol, TypeVar, overload
 from uuid import UUID, uuid5
+
+import typing_extensions
 
 from pgqueue.errors import CodecError, ContextError, InvalidStepError
 from pgqueue.model.checks import Duration, shown, some_seconds
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+S_co = typing_extensions.TypeVar("S_co", covariant=True, default=object)
 
 MAX_STEP_NAME: Final = 200
 MAX_WAIT_NAME: Final = MAX_STEP_NAME - len("/until")
@@ -72,17 +76,33 @@ class JobServices(Protocol):
         """Give back what it holds of a limiter."""
 
 
+class HasState(Protocol):
+    """What has the state of a worker."""
+
+    @property
+    def state(self) -> Any:
+        """What the lifespan of the worker yielded. Raises ContextError if there is none."""
+
+
 CheckCall = Callable[[tuple[Any, ...], Mapping[str, Any]], object]
 """Raises InvalidArgumentsError for arguments that are invalid for the job's task."""
 
 
-class JobContext(JobInfo):
-    """The running job, for its handler: declare a parameter of this type and it is passed.
+class JobContext(JobInfo, Generic[S_co]):
+    """The running job, for its handler: declare a first parameter of this type and it is passed.
 
-    Code further down the stack calls `current_job()`.
+    Code further down the stack calls `current_job()`. `JobContext[State]` has a `state` of that type.
     """
 
-    __slots__ = ("__weakref__", "_check_call", "_is_stopped", "_services")
+    __slots__ = (
+        "__weakref__",
+        "_check_call",
+        "_is_stopped",
+        "_max_retries",
+        "_module",
+        "_services",
+        "_worker_has",
+    )
 
     def __init__(
         self,
@@ -99,6 +119,11 @@ class JobContext(JobInfo):
         services: Callable[[], JobServices],
         is_stopped: Callable[[], bool] = lambda: False,
         check_call: CheckCall | None = None,
+        worker_has: HasState | None = None,
+        max_retries: int | None = None,
+        module: str = "pgqueue.handlers",
+        tags: str | None = None,
+        created: float | None = None,
     ) -> None:
         super().__init__(
             job_id=job_id,
@@ -110,11 +135,43 @@ class JobContext(JobInfo):
             key=key,
             headers=headers,
             worker=worker,
+            tags=tags,
+            created=created,
         )
+        self._worker_has = worker_has
+        self._max_retries = max_retries
+        self._module = module
         self._check_call = check_call
         self._is_stopped = is_stopped
         # Called when the handler uses one of them: most never do.
         self._services = services
+
+    @property
+    def state(self) -> S_co:
+        """What the worker's lifespan yielded: see `PgQueue.lifespan`. Raises ContextError if it has none."""
+        if self._worker_has is None:
+            raise ContextError(f"task {self.task!r}: ctx.state is there in a worker alone")
+        state: S_co = self._worker_has.state
+        return state
+
+    @property
+    def is_last_attempt(self) -> bool:
+        """Whether the job fails for good if this attempt fails, because it has used up its `max_retries`.
+
+        False says that it may be retried: errors that are not retried and `max_retry_duration` end it sooner.
+        """
+        return self._max_retries is not None and self.retries >= self._max_retries
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """The logger of the handler's module; its records have `job_id`, `task`, `queue` and `attempt`."""
+        fields = {
+            "job_id": str(self.job_id),
+            "task": self.task,
+            "queue": self.queue,
+            "attempt": self.attempt,
+        }
+        return _JobLogger(logging.getLogger(self._module), fields)
 
     @property
     def is_stopped(self) -> bool:
@@ -402,6 +459,15 @@ class JobContext(JobInfo):
         return f"<JobContext {self.task} {self.job_id}, attempt {self.attempt}>"
 
 
+class _JobLogger(logging.LoggerAdapter[logging.Logger]):
+    """Adds a job's fields to records, beside those that a call gives itself."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """Return the message, and the arguments of the call with the fields."""
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+
 def check_step_name(name: str) -> None:
     """Raise InvalidStepError unless a step can have this name."""
     if not isinstance(name, str) or not name:
@@ -426,7 +492,7 @@ class HasContext(Protocol):
     """An attempt, as far as its handler can reach it."""
 
     @property
-    def context(self) -> JobContext:
+    def context(self) -> JobContext[Any]:
         """The context of the attempt's job."""
 
     @property
@@ -438,7 +504,7 @@ class HasContext(Protocol):
 running_attempt: ContextVar[HasContext | None] = current_attempt
 
 
-def current_job() -> JobContext:
+def current_job() -> JobContext[Any]:
     """Return the context of the job that is running this code. Raises RuntimeError outside of a job."""
     attempt = running_attempt.get()
     if attempt is None:

@@ -41,10 +41,14 @@ class TaskDefinition:
             )
         self.is_isolated = isolation == "process"
         """Whether it runs in a child process."""
-        self.is_async = is_coroutine_function(handler) and not self.is_isolated
-        """Whether it runs as a coroutine of this process."""
         self.arguments = Arguments(name, typed, context_type=JobContext)
-        self.context_parameter = self.arguments.context_parameter
+        self.takes_context = self.arguments.takes_context
+        self.dependencies = self.arguments.dependencies
+        self.is_coroutine = is_coroutine_function(handler)
+        self.is_wrapped = bool(self.dependencies)
+        """Whether something is around its calls: dependencies, or middleware."""
+        self.is_async = self.is_coroutine and not self.is_isolated and not self.is_wrapped
+        """Whether it runs as a coroutine of this process, with nothing around it."""
         self.result = Result(name, typed)
         self.module = typed.__module__
         """Where a child process finds it."""
@@ -60,7 +64,11 @@ class TaskDefinition:
     def run_here(self) -> None:
         """Run in this process after all, which is a child process started for it."""
         self.is_isolated = False
-        self.is_async = is_coroutine_function(self.handler)
+        self.is_async = self.is_coroutine and not self.is_wrapped
+
+    def wrap(self) -> None:
+        """Have middleware run around its calls."""
+        self.is_wrapped, self.is_async = True, False
 
     def for_json(self) -> TaskDefinition:
         """Return this task for calls whose arguments are JSON values. See `Arguments.for_json`."""

@@ -26,6 +26,7 @@ class Registry:
         self._policies: dict[tuple[str, str], Policy] = {}
         self._log_shares: dict[tuple[str, str], float] = {}
         self._at_run_time: Mapping[str, Options] = {}
+        self._wraps = False
         self.ageing: dict[str, float] = {}
         """The queues whose waiting jobs are raised, each with the seconds after which that is done."""
 
@@ -38,6 +39,14 @@ class Registry:
             )
         self.resolve(task.name, task, NO_OPTIONS)
         self._tasks[task.name] = task
+        if self._wraps:
+            task.wrap()
+
+    def wrap(self) -> None:
+        """Have middleware run around the calls of all tasks."""
+        self._wraps = True
+        for task in self._tasks.values():
+            task.wrap()
 
     def get(self, name: str) -> TaskDefinition | None:
         """Return the task called *name*, if this process declares it."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
 
 from pgqueue.options.declared import CallOptions
-from pgqueue.options.levels import NO_OPTIONS, Options
+from pgqueue.options.levels import NO_OPTIONS, Options, read_options
+from pgqueue.options.table import Level
 from pgqueue.tasks.canvas import Callback, Canvas, Chain, R_co, read_settings
 from pgqueue.tasks.definition import TaskDefinition
 
@@ -49,6 +51,19 @@ class Signature(Canvas[R_co]):
         options, callbacks = read_settings(f"task {self.task!r}", given, ())
         changed = replace(self, options=self.options | options) if options else self
         return Chain((changed,), callbacks=callbacks) if callbacks else changed
+
+    def with_headers(self, headers: Mapping[str, str]) -> Self:
+        """Return this call with *headers* over those that it has, or that its task and queue give it.
+
+        Raises InvalidOptionError.
+        """
+        if self.definition is None or self.definition.host is None:
+            given = self.options.get("headers", {})
+        else:
+            host: Any = self.definition.host
+            given = host.registry.resolve(self.task, self.definition, self.options)["headers"]
+        options = read_options(f"task {self.task!r}", {"headers": {**given, **headers}}, Level.CALL)
+        return replace(self, options=self.options | options)
 
     def clone(self, *args: Any, **kwargs: Any) -> Self:
         """Return this call with *args* before its own, and *kwargs* over its own."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from itertools import islice
 from types import FunctionType
 from typing import (
@@ -13,13 +13,16 @@ from typing import (
     Generic,
     ParamSpec,
     Protocol,
+    Self,
     TypeVar,
     TypeVarTuple,
     overload,
 )
+from uuid import UUID
 
 from pgqueue.errors import InvalidWorkflowError
 from pgqueue.model.checks import shown
+from pgqueue.model.ids import read_id
 from pgqueue.options.declared import CallOptions
 from pgqueue.options.levels import NO_OPTIONS, Options, read_options
 from pgqueue.options.table import Level
@@ -39,6 +42,7 @@ P = ParamSpec("P")
 Rest = ParamSpec("Rest")
 A = TypeVar("A")
 R = TypeVar("R")
+S = TypeVar("S")
 Ts = TypeVarTuple("Ts")
 
 
@@ -85,7 +89,12 @@ class Task(Generic[P, R]):
         return self.definition.name
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Call the handler directly, without a job."""
+        """Call the handler directly, without a job. Pass its dependencies, too, by name.
+
+        Raises TypeError if one of them is missing.
+        """
+        if self.definition.dependencies:
+            self.definition.dependencies.check_given(self.name, self.definition.handler, args, kwargs)
         return self.definition.handler(*args, **kwargs)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
@@ -138,10 +147,14 @@ class Task(Generic[P, R]):
             raise InvalidWorkflowError(f"chunks: size must be an integer from 1 on, got {shown(size)}")
         return _calls(self, ((part,) for part in _parts(items, size)))
 
-    def options(self, *, connection: Connection | None = None, **options: Unpack[CallOptions]) -> Task[P, R]:
+    def handle(self, job_id: UUID | str) -> JobHandle[R]:
+        """Return a handle of a job of this task by its id. It may not exist. Raises InvalidIdError."""
+        return JobHandle(self._queue, read_id(job_id), self.definition)
+
+    def options(self, *, connection: Connection | None = None, **options: Unpack[CallOptions]) -> Self:
         """Return this task with other options for its jobs. Raises InvalidOptionError."""
         call = read_options(f"task {self.name!r}", options, Level.CALL)
-        return Task(
+        return type(self)(
             self._queue,
             self.definition,
             self._options | call,
@@ -150,6 +163,24 @@ class Task(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
+
+
+class AsyncTask(Task[P, R]):
+    """A declared task whose handler is async: a direct call returns a coroutine."""
+
+    if TYPE_CHECKING:
+
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+            """Call the handler directly, without a job."""
+
+
+class SyncTask(Task[P, R]):
+    """A declared task whose handler is not async: a direct call returns its result."""
+
+    if TYPE_CHECKING:
+
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+            """Call the handler directly, without a job."""
 
 
 class _Untyped:
@@ -181,13 +212,18 @@ class Declare(Protocol):
     A leading JobContext parameter is filled by the worker, and is not part of a call.
     """
 
+    # What is awaitable is a result, too: the first that fits is meant.
     @overload
-    def __call__(self, handler: Callable[Concatenate[JobContext, P], Awaitable[R]], /) -> Task[P, R]: ...
+    def __call__(  # type: ignore[overload-overlap]
+        self, handler: Callable[Concatenate[JobContext[S], P], Awaitable[R]], /
+    ) -> AsyncTask[P, R]: ...
     @overload
-    def __call__(self, handler: Callable[Concatenate[JobContext, P], R], /) -> Task[P, R]: ...
+    def __call__(self, handler: Callable[Concatenate[JobContext[S], P], R], /) -> SyncTask[P, R]: ...
     @overload
-    def __call__(self, handler: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+    def __call__(  # type: ignore[overload-overlap]
+        self, handler: Callable[P, Awaitable[R]], /
+    ) -> AsyncTask[P, R]: ...
     @overload
-    def __call__(self, handler: Callable[P, R], /) -> Task[P, R]: ...
+    def __call__(self, handler: Callable[P, R], /) -> SyncTask[P, R]: ...
     def __call__(self, handler: Callable[..., Any], /) -> Any:
         """Declare *handler*."""

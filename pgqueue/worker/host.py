@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import Any
 
 from pgqueue.background.notifications import Signals
 from pgqueue.background.watching import Watches
@@ -14,6 +16,7 @@ from pgqueue.options.retention import Retention
 from pgqueue.schedules.ticker import Ticker
 from pgqueue.store import Store
 from pgqueue.tasks.codec import Codec
+from pgqueue.tasks.middleware import Middleware
 from pgqueue.tasks.registry import Registry
 from pgqueue.upkeep.ticking import Declare
 from pgqueue.worker.outcome.dead_letter_hooks import Hook
@@ -41,3 +44,6 @@ class WorkerHost:
     ticker: Ticker
     declare_schedules: Declare
     workflows: ChildWorkflows
+    open_state: Callable[[], AbstractAsyncContextManager[Any]] | None = None
+    """Opens the state of a worker; None: it has none."""
+    middleware: Sequence[Middleware] = ()

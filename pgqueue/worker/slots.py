@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import astuple
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +30,7 @@ from pgqueue.model.outcomes import Ended, Outcome, PutAside, Released, Succeeded
 from pgqueue.options.levels import restore_options
 from pgqueue.own_tasks import on_behalf_of
 from pgqueue.store import Claimed, Lane, Underway
+from pgqueue.tasks.middleware import overriding
 from pgqueue.tasks.redaction import NOTHING
 from pgqueue.upkeep.state import WorkerState
 from pgqueue.worker.attempt.attempt import CONCLUDING, OVER, RUNNING, RunningAttempt, Stop
@@ -36,6 +38,7 @@ from pgqueue.worker.attempt.bystanders import Bystanders
 from pgqueue.worker.attempt.deadlines import Deadlines
 from pgqueue.worker.attempt.eager_start import task_starter
 from pgqueue.worker.attempt.executor import Executor
+from pgqueue.worker.attempt.finishing import FinishingExecutor
 from pgqueue.worker.attempt.inputs import Inputs
 from pgqueue.worker.attempt.rerun import judge
 from pgqueue.worker.host import WorkerHost
@@ -78,7 +81,9 @@ class Slots:
             self.attempts, grace=settings.cancel_grace, abandon=self.abandon, lost=self._return_lost
         )
         self.bystanders = Bystanders(self.attempts, self.deadlines)
-        self.executor = Executor(
+        finishing = overriding(host.middleware, "finish")
+        # Decided once: without middleware, no job pays for the question.
+        self.executor = (partial(FinishingExecutor, finishing) if finishing else Executor)(
             codec=scopes.codec,
             result_limit=settings.result_limit,
             threads=settings.concurrency,
@@ -86,6 +91,7 @@ class Slots:
             watch=self.deadlines.watch,
             run_isolated=self._run_isolated,
             inputs=Inputs(scopes.read_inputs, scopes.read_results, scopes.codec),
+            middleware=overriding(host.middleware, "run"),
         )
         self._children = ChildProcesses(grace=settings.cancel_grace)
         self.run_twice(settings.run_twice)

@@ -53,6 +53,7 @@ from pgqueue.worker.lease.loop_watchdog import Watchdog
 from pgqueue.worker.outcome.attender import Attender
 from pgqueue.worker.outcome.dead_letter_hooks import DeadLetterHooks
 from pgqueue.worker.outcome.finisher import Finisher
+from pgqueue.worker.services.lifespan import Lifespan
 from pgqueue.worker.services.progress import ProgressWriter
 from pgqueue.worker.services.scope import Scopes
 from pgqueue.worker.settings import WorkerSettings
@@ -95,6 +96,7 @@ class Worker:
         claim_link, finish_link, upkeep_link, letters_link, purge_link, attend_link = self._links
         ask_link, renew_link = (sharing.link(durable=False, borrows=True) for _ in range(2))
         self._links += [ask_link, renew_link]
+        self._lifespan = Lifespan(name, host.open_state, host.middleware)
         self._progress = ProgressWriter(database, store)
         self._letters = DeadLetterHooks(store, letters_link, host.observers, host.on_dead)
         self._attender = Attender(store, attend_link, host.observers)
@@ -122,6 +124,7 @@ class Worker:
             name,
             host.workflows,
             host.signals,
+            self._lifespan,
         )
         self._slots = Slots(host, scopes, self._finisher, state, book.lanes, settings)
         self._claimer = Claimer(host, claim_link, state, self._slots, self._announcer, book, settings)
@@ -151,7 +154,18 @@ class Worker:
     # Life
 
     async def __aenter__(self) -> Self:
-        self.start()
+        """Start, and wait until the lifespan has begun. Raises WorkerLifespanError."""
+        running = self.start()
+        if self._lifespan.is_there:
+            try:
+                await self._first_of(self._lifespan.ready)
+            except BaseException:
+                self.release()
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait((running,))
+                raise
+            if running.done():
+                running.result()
         return self
 
     async def __aexit__(
@@ -160,12 +174,13 @@ class Worker:
         self.stop()
         await self.wait_stopped()
 
-    def start(self) -> None:
-        """Start working, in an asyncio task that `wait_stopped` waits for."""
+    def start(self) -> asyncio.Task[None]:
+        """Start working, in an asyncio task that `wait_stopped` waits for. Returns that task."""
         self._host.database.check_loop()
         loop = asyncio.get_running_loop()
         forked.prepare(loop)
         self._running = own_task(self._run(), name=f"pgqueue worker {self.name}")
+        return self._running
 
     def stop(self) -> None:
         """Claim nothing more; attempts under way may finish within the grace."""
@@ -183,12 +198,16 @@ class Worker:
 
     async def wait_ready(self) -> None:
         """Wait until the worker holds a lease and claims."""
+        await self._first_of(self._state.ready)
+
+    async def _first_of(self, event: anyio.Event | asyncio.Event) -> None:
+        """Wait until *event* is set, or the worker has ended."""
         assert self._running is not None, "the worker is not started"
-        ready = asyncio.ensure_future(self._state.ready.wait())
+        happened = asyncio.ensure_future(event.wait())
         try:
-            await asyncio.wait((ready, self._running), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((happened, self._running), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            ready.cancel()
+            happened.cancel()
 
     async def wait_stopped(self) -> None:
         """Wait until the worker has stopped. Raises the error that ended it, if there was one."""
@@ -262,7 +281,8 @@ class Worker:
         self._blocked_loop = BlockedLoop(self._host, slots, self._finisher, self._announcer)
         try:
             with telling(slots.bystanders.spare), groups_taught:
-                await self._work(self._watchdog)
+                if await self._lifespan.start(self._stop_event, broken=self.release):
+                    await self._work(self._watchdog)
         except BaseException as error:
             is_error = isinstance(error, Exception)
             logger.log(
@@ -278,9 +298,12 @@ class Worker:
             slots.release()
             with anyio.CancelScope(shield=True):
                 await slots.close()
-                for link in self._links:
-                    await link.close()
-            logger.info("worker %s: stopped", self.name)
+                try:
+                    await self._lifespan.end(self._settings.cancel_grace)
+                finally:
+                    for link in self._links:
+                        await link.close()
+                    logger.info("worker %s: stopped", self.name)
 
     async def _work(self, watchdog: Watchdog) -> None:
         """Run the loops until the worker is stopped, and wind down."""

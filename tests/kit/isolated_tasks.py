@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import anyio
 from pydantic import BaseModel, Field, SecretStr
 
-from pgqueue import JobContext, PgQueue, SoftTimeLimitExceeded, current_job
+from pgqueue import Depends, JobContext, PgQueue, SoftTimeLimitExceeded, current_job
 
 DSN = "PGQUEUE_TEST_DSN"
 
@@ -239,3 +239,24 @@ def make_local() -> Any:
     def inner() -> None: ...
 
     return inner
+
+
+SIGNS = "PGQUEUE_TEST_SIGNS"
+
+
+@pgq.lifespan
+async def lifespan() -> AsyncIterator[list[int]]:
+    """Leave a sign of the beginning, and of the end."""
+    signs = Path(os.environ[SIGNS]) if SIGNS in os.environ else None
+    if signs is not None:
+        (signs / f"began {os.getpid()}").touch()
+    yield []
+    if signs is not None:
+        (signs / f"ended {os.getpid()}").touch()
+
+
+@pgq.task(isolation="process", max_retries=0)
+def stateful(ctx: JobContext[list[int]], pid: int = Depends(os.getpid)) -> tuple[int, int]:
+    """Say how many have come here, to which process."""
+    ctx.state.append(1)
+    return len(ctx.state), pid

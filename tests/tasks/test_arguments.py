@@ -19,6 +19,7 @@ from kit import inside
 from pydantic import BaseModel, Field, NaiveDatetime
 
 from pgqueue import (
+    Depends,
     DuplicateTaskError,
     InvalidArgumentsError,
     InvalidTaskError,
@@ -366,20 +367,25 @@ def test_a_call_by_name_is_the_same_call_where_the_handler_is(call: Any) -> None
     assert arguments.decode(stored) == ((), {"a": 1, "b": 2})
 
 
-async def test_a_context_parameter_is_the_workers_wherever_it_stands(pgq: PgQueue) -> None:
+async def test_a_context_parameter_is_the_workers_and_the_arguments_come_behind_it(pgq: PgQueue) -> None:
     @pgq.task
     async def first(ctx: JobContext, number: int) -> str:
         return f"{ctx.task} {number}"
 
     @pgq.task
-    async def last(number: int, *, ctx: JobContext) -> str:
+    async def by_place(ctx: JobContext, number: int, /) -> str:
         return f"{ctx.task} {number}"
 
-    call: Any = last
+    @pgq.task
+    def before_rest(ctx: JobContext[int], /, *numbers: int, **named: int) -> str:
+        return f"{ctx.task} {numbers} {named}"
 
     async with pgq.worker():
         assert await (await first.enqueue(1)).result(timeout=60) == "first 1"
-        assert await (await call.enqueue(2)).result(timeout=60) == "last 2"
+        assert await (await by_place.enqueue(2)).result(timeout=60) == "by_place 2"
+        assert (
+            await (await before_rest.enqueue(3, 4, a=5)).result(timeout=60) == "before_rest (3, 4) {'a': 5}"
+        )
 
 
 # Stored arguments that do not fit
@@ -410,16 +416,33 @@ async def test_arguments_that_do_not_fit_fail_the_job_and_not_the_worker(
 # Functions that cannot be tasks
 
 
+def today() -> int:
+    return 7
+
+
 def no_json(value: Unstorable) -> None: ...
 
 
 def two_contexts(one: JobContext, two: JobContext) -> None: ...
 
 
-def context_by_position(ctx: JobContext, /) -> None: ...
+def second_context(number: int, ctx: JobContext) -> None: ...
 
 
-def context_before_rest(ctx: JobContext, *numbers: int) -> None: ...
+def context_by_name(*, ctx: JobContext[int]) -> None: ...
+
+
+def dependency_before_rest(day: int = Depends(today), *numbers: int) -> None: ...
+
+
+def dependency_by_place(day: int = Depends(today), /) -> None: ...
+
+
+def demanding(number: int) -> int:
+    return number
+
+
+def demanding_dependency(value: int = Depends(demanding)) -> None: ...
 
 
 def default_that_does_not_fit(number: int = "x") -> None: ...  # type: ignore[assignment]  # the point
@@ -448,8 +471,11 @@ async def async_generator() -> AsyncIterator[int]:
     [
         (no_json, "parameter"),
         (two_contexts, "two JobContext parameters"),
-        (context_by_position, "cannot be positional-only"),
-        (context_before_rest, "keyword-only"),
+        (second_context, "'ctx' takes the JobContext and must come first"),
+        (context_by_name, "'ctx' takes the JobContext and must come first"),
+        (dependency_before_rest, "declare its dependencies after it, keyword-only"),
+        (dependency_by_place, "passed by name"),
+        (demanding_dependency, "'demanding' has the parameter 'number'"),
         (default_that_does_not_fit, "default 'x' of parameter 'number'"),
         (unknown_name, "NoSuchType"),
         (result_that_is_no_json, "result"),

@@ -6,6 +6,9 @@ import asyncio
 import logging
 import re
 import sys
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,6 +106,30 @@ async def test_the_program_in_the_readme_runs(dsn: str) -> None:
 
     assert process.returncode == 0
     assert printed.decode().rstrip().endswith("sent 'Welcome!' to user@example.com")
+
+
+@pytest.mark.contract("P8.3")
+async def test_the_page_on_state_and_middleware_does_what_it_says(pgq: PgQueue) -> None:
+    log: list[str] = []
+    names = names_for(
+        pgq,
+        log=log,
+        httpx=httpx,
+        dataclass=dataclass,
+        AsyncIterator=AsyncIterator,
+        tenant=ContextVar("tenant", default="nobody"),
+    )
+
+    for code in snippets("how-to/state-and-middleware.md", "python"):
+        await run(code, names)
+    after = await names["charge"].enqueue(8)
+    async with pgq.worker(concurrency=1):
+        await after.result(timeout=60)
+
+    assert (await after.refresh()).headers == {"tenant": "nobody"}
+    assert log == ["charge 8", "commit"]
+    with pytest.raises(pgqueue.InvalidArgumentsError):
+        await pgq.enqueue_by_name("charge", 9, session=None)
 
 
 async def test_the_page_on_enqueueing_does_what_it_says(pgq: PgQueue, db: Connection) -> None:

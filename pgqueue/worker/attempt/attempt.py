@@ -135,7 +135,7 @@ class RunningAttempt:
     def context(self) -> JobContext:
         """The context of its job, for the handler."""
         if self._context is None:
-            claimed = self.claimed
+            claimed, policy, definition = self.claimed, self.policy, self.definition
             self._context = JobContext(
                 job_id=claimed.id,
                 task=claimed.task,
@@ -147,8 +147,13 @@ class RunningAttempt:
                 headers=claimed.headers,
                 worker=self.worker,
                 is_stopped=lambda: self.is_stopped,
-                check_call=None if self.definition is None else self.definition.arguments.check,
+                check_call=None if definition is None else definition.arguments.check,
                 services=self._open_scope,
+                worker_has=self._scopes.lifespan,
+                max_retries=None if policy is None else policy.retry.max_retries,
+                module="pgqueue.handlers" if definition is None else definition.module,
+                tags=claimed.tags,
+                created=claimed.created,
             )
         return self._context
 

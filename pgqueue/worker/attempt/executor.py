@@ -13,7 +13,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -36,6 +36,7 @@ from pgqueue.tasks.arguments import TakesInputsError, UndecodableError
 from pgqueue.tasks.codec import Codec, encode_document
 from pgqueue.tasks.context import running_attempt
 from pgqueue.tasks.definition import TaskDefinition
+from pgqueue.tasks.middleware import Middleware, Proceed, around_run
 from pgqueue.tasks.wrapping import is_awaitable, is_deferred
 from pgqueue.worker.attempt.attempt import TIMEOUT, ProcessDiedError, RunningAttempt, Stop
 from pgqueue.worker.attempt.deadlines import NEAR, Deadlines
@@ -74,8 +75,10 @@ class Executor:
         watch: Callable[[RunningAttempt], None],
         run_isolated: RunIsolated | None = None,
         inputs: Inputs | None = None,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         self._inputs = inputs
+        self._middleware = middleware
         self._run_isolated = run_isolated
         self._watch = watch
         self._codec = codec
@@ -114,8 +117,8 @@ class Executor:
         except BaseException as error:
             # Codec and validators are the user's: they may raise anything, even SystemExit.
             return self._undecodable(attempt, error)
-        if definition.context_parameter is not None:
-            kwargs[definition.context_parameter] = attempt.context
+        if definition.takes_context:
+            args = (attempt.context, *args)
         # One attempt, one asyncio task: the context variable ends with it.
         running_attempt.set(attempt)
         attempt.started = time.monotonic()
@@ -133,6 +136,10 @@ class Executor:
                 [value] = returned
             elif definition.is_isolated:
                 return await self._call_in_process(attempt, policy)
+            elif definition.is_wrapped:
+                value = await self._settle(
+                    attempt, policy, self._call_wrapped(attempt, policy, definition, args, kwargs)
+                )
             else:
                 value = await self._call_in_thread(attempt, policy, definition.handler, args, kwargs)
             if value is not None and type(value) not in _READY and is_deferred(value):
@@ -236,6 +243,32 @@ class Executor:
         if error is not None:
             raise error
         return value
+
+    async def _call_wrapped(
+        self,
+        attempt: RunningAttempt,
+        policy: Policy,
+        definition: TaskDefinition,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """Call a handler with what is around it: the middleware first, then its dependencies."""
+
+        async def handle(**values: Any) -> Any:
+            named = {**kwargs, **values}
+            if definition.is_coroutine:
+                return await definition.handler(*args, **named)
+            try:
+                value = await self._call_in_thread(attempt, policy, definition.handler, args, named)
+            finally:
+                attempt.interrupt = None
+            # Here, and not where it is returned to: dependencies are closed by then.
+            return await self._settle(attempt, policy, value) if is_deferred(value) else value
+
+        call: Proceed = handle
+        if definition.dependencies:
+            call = partial(definition.dependencies.call, handle, attempt.context)
+        return await around_run(self._middleware, attempt.context, call)
 
     async def _settle(self, attempt: RunningAttempt, policy: Policy, value: Any) -> Any:
         """Return what *value*, which the handler returned, comes to: the handler may not have begun yet.

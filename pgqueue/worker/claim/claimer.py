@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from operator import attrgetter
 from uuid import UUID
 
@@ -22,7 +23,9 @@ from pgqueue.database.outages import is_away, told
 from pgqueue.database.patience import Reminder, persist
 from pgqueue.events.kinds import BatchSent, WorkErrorIsolated
 from pgqueue.options.run_time import Settings
+from pgqueue.own_tasks import was_asked
 from pgqueue.store import Claimed
+from pgqueue.tasks.middleware import Middleware, around_claim, overriding
 from pgqueue.upkeep.announcing import Announcer
 from pgqueue.upkeep.broken_rows import BrokenRows
 from pgqueue.upkeep.state import WorkerState
@@ -96,6 +99,9 @@ class Claimer:
         self._refilling = Refilling(host.store, link, announcer, host.observers)
         self._failures = 0
         self._reminder = Reminder()
+        claiming = overriding(host.middleware, "claim")
+        # Decided once: without middleware, no round pays for the question.
+        self._fill = partial(self._fill_inside, claiming) if claiming else self._do_round
         self.book = book
 
     @property
@@ -231,11 +237,42 @@ class Claimer:
         ):
             return math.inf
         try:
-            return await self._do_round(lease_id, free)
+            return await self._fill(lease_id, free)
         except BaseException:
             self._must_sweep = True
             self._returns.doubt()
             raise
+
+    async def _fill_inside(self, middleware: Sequence[Middleware], lease_id: UUID, free: int) -> float:
+        """Do a round inside *middleware*, for as many slots as it lets it."""
+        pauses: list[float] = []
+        errors: list[BaseException] = []
+
+        async def claim(most: int | None = None) -> None:
+            most = free if most is None else min(most, free)
+            if pauses or errors or most <= 0:
+                # Not twice in one round: slots that are free now are those of the next one.
+                return
+            try:
+                pauses.append(await self._do_round(lease_id, most))
+            except BaseException as error:
+                errors.append(error)
+                raise
+
+        try:
+            await around_claim(middleware, free, claim)
+        except BaseException as error:
+            if any(error is each for each in errors) or (
+                isinstance(error, asyncio.CancelledError) and was_asked()
+            ):
+                raise
+            logger.exception("middleware raised an error in claim; ignoring it")
+            if not pauses:
+                await claim()
+        if errors:
+            # The middleware took it for one of its own.
+            raise errors[0]
+        return pauses[0] if pauses else self._poll_interval
 
     async def _do_round(self, lease_id: UUID, free: int) -> float:
         # Each step lends itself the connection: behind a pooler that is a transaction, and jobs must not

@@ -24,7 +24,7 @@ from pgqueue.worker.attempt.attempt import ProcessDiedError
 from pgqueue.worker.isolation.importing import source_of_main
 from pgqueue.worker.isolation.wire import MAX_LINE, pack, unpack
 
-END_WITHIN: Final = 1.0
+END_WITHIN: Final = 2.0
 """Seconds in which children that are no longer needed may end by themselves."""
 
 

@@ -11,12 +11,14 @@ import contextvars
 import queue
 import random
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import UUID
+
+import anyio
 
 from pgqueue.database.pool import Database
 from pgqueue.errors import SoftTimeLimitExceeded
@@ -25,11 +27,13 @@ from pgqueue.options.levels import NO_OPTIONS, restore_options
 from pgqueue.options.policy import Policy
 from pgqueue.store import Claimed, Lane, Store
 from pgqueue.tasks.codec import Codec
+from pgqueue.tasks.middleware import Middleware, overriding
 from pgqueue.tasks.registry import Registry
 from pgqueue.worker.attempt.attempt import CONCLUDING, RUNNING, RunningAttempt, Stop
 from pgqueue.worker.attempt.deadlines import Deadlines
 from pgqueue.worker.attempt.executor import Executor
 from pgqueue.worker.attempt.soft_limit import call, soft_limit_exceeded
+from pgqueue.worker.services.lifespan import Lifespan
 from pgqueue.worker.services.progress import ProgressWriter
 from pgqueue.worker.services.scope import Scopes
 
@@ -136,6 +140,8 @@ class AttemptRunner:
         rng: random.Random,
         result_limit: int,
         main_thread: MainThread,
+        middleware: Sequence[Middleware] = (),
+        open_state: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
     ) -> None:
         self._registry = registry
         self._attempts: set[RunningAttempt] = set()
@@ -147,10 +153,25 @@ class AttemptRunner:
             threads=1,
             rng=rng,
             watch=self._deadlines.watch,
+            middleware=overriding(middleware, "run"),
         )
         self._executor.main_thread = main_thread
         self._progress = ProgressWriter(database, store)
         self._scopes = partial(Scopes, database, store, codec, result_limit, self._progress)
+        self._open_state, self._middleware = open_state, middleware
+        self._lifespan: Lifespan | None = None
+
+    async def begin(self, worker: str) -> None:
+        """Prepare for the first job, as a worker does. Raises WorkerLifespanError."""
+        if self._lifespan is None:
+            lifespan = Lifespan(worker, self._open_state, self._middleware)
+            await lifespan.start(anyio.Event())
+            self._lifespan = lifespan
+
+    async def end(self, within: float) -> None:
+        """Clean up behind the last job. Not while one runs: its process is to be killed."""
+        if self._lifespan is not None and not self._attempts:
+            await self._lifespan.end(within)
 
     async def serve(self) -> None:
         """Watch the soft limit and write progress, until cancelled."""
@@ -206,7 +227,13 @@ class AttemptRunner:
         # The hard limit is the worker's: it kills this process.
         policy = replace(policy, timeout=None)
         return RunningAttempt(
-            claimed, definition, policy, lane, UUID(job["lease_id"]), worker, self._scopes(worker)
+            claimed,
+            definition,
+            policy,
+            lane,
+            UUID(job["lease_id"]),
+            worker,
+            self._scopes(worker, lifespan=self._lifespan),
         )
 
     async def _conclude(self, attempt: RunningAttempt, outcome: Outcome) -> tuple[Outcome, bool | None]:

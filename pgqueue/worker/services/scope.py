@@ -20,6 +20,7 @@ from pgqueue.tasks.codec import Codec
 from pgqueue.tasks.limiters import Allowed
 from pgqueue.tasks.workflow_handle import ChildHandle
 from pgqueue.worker.services.children import Children, ChildWorkflows
+from pgqueue.worker.services.lifespan import Lifespan
 from pgqueue.worker.services.limiters import HeldLimiters
 from pgqueue.worker.services.progress import ProgressWriter
 from pgqueue.worker.services.steps import Steps
@@ -44,6 +45,8 @@ class Scopes:
     """What starts child workflows. None: in a child process, where handlers wait for nothing."""
     signals: Signals | None = None
     """What announces that a limiter was left. None: in a child process, which looks instead."""
+    lifespan: Lifespan | None = None
+    """What has the state of the worker."""
 
     def open(self, job_id: UUID, lease_id: UUID, attempt: int, arguments: str) -> JobScope:
         """Make the scope of an attempt. Does not use the database."""

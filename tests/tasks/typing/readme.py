@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any, assert_type
 from uuid import UUID
 
 import asyncpg
 
-from pgqueue import Job, JobContext, JobHandle, JobStatus, PgQueue, Signature, Task
+from pgqueue import Depends, Job, JobContext, JobHandle, JobStatus, PgQueue, Signature, Task
 
 pgq = PgQueue("postgresql://localhost/app", timeout=60)
 pgq.queue("mail", priority=5)
@@ -32,6 +33,38 @@ def count(path: str) -> int:
 @pgq.task()
 def count_with_context(ctx: JobContext, path: str) -> int:
     return len(path) * ctx.attempt
+
+
+class Session:
+    user: str = "ada"
+
+
+class State:
+    sessions: int = 7
+
+
+async def open_session(ctx: JobContext[State]) -> AsyncIterator[Session]:
+    assert_type(ctx.state.sessions, int)
+    yield Session()
+
+
+@pgq.lifespan
+async def lifespan() -> AsyncIterator[State]:
+    yield State()
+
+
+@pgq.task
+async def greet(ctx: JobContext[State], greeting: str, session: Session = Depends(open_session)) -> str:
+    assert_type(ctx.state, State)
+    assert_type(ctx.is_last_attempt, bool)
+    assert_type(ctx.tags, tuple[str, ...])
+    ctx.logger.info("greeting %s", session.user)
+    return f"{greeting} {session.user}"
+
+
+@pgq.task
+def greet_nobody(session: str = Depends(open_session)) -> None:  # type: ignore[assignment]  # it is a Session
+    """Refused by the type checker."""
 
 
 async def charge(card: str, *, amount: int) -> str:
@@ -58,12 +91,20 @@ async def accepted(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     assert_type(await send_email.enqueue("user@example.com", "Welcome!"), JobHandle[str])
     assert_type(await send_email.enqueue("user@example.com", subject="Hi", body="!"), JobHandle[str])
     assert_type(await (await send_email.enqueue("user@example.com", "Hi")).result(timeout=10), str)
+    assert_type(await greet.enqueue("hello"), JobHandle[str])
     assert_type(await resize.enqueue(UUID(int=1), width=100), JobHandle[float])
     assert_type(await count.enqueue("x"), JobHandle[int])
     assert_type(await count_with_context.enqueue("x"), JobHandle[int])
     assert_type(send_email.s("user@example.com", "Hi"), Signature[str])
     assert_type(await pgq.enqueue(count.s("x")), JobHandle[int])
-    assert_type(await pgq.enqueue_many([count.s("x"), send_email.s("a", "b")]), list[JobHandle[Any]])
+    assert_type(await pgq.enqueue_many([count.s("x"), send_email.s("a", "b")]), list[JobHandle[object]])
+    assert_type(await pgq.enqueue_many(count.s(path) for path in "ab"), list[JobHandle[int]])
+    assert_type(count.handle("0198c0de-0000-7000-8000-000000000000"), JobHandle[int])
+
+    # A direct call keeps the type of the handler's.
+    assert_type(count("x"), int)
+    assert_type(await send_email("user@example.com", "Hi"), str)
+    assert_type(count.options(priority=1)("x"), int)
 
     urgent = send_email.options(priority=10, delay=5, key="k", connection=connection)
     assert_type(await urgent.enqueue("user@example.com", "Hi"), JobHandle[str])
