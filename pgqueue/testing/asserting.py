@@ -110,8 +110,8 @@ def _bound(
         parameters = [
             parameter
             for name, parameter in signature.parameters.items()
-            if name != definition.context_parameter
-        ]
+            if name not in definition.dependencies.names
+        ][definition.takes_context :]
         bound = signature.replace(parameters=parameters).bind_partial(*args, **kwargs)
     except TypeError as error:
         raise InvalidArgumentsError(definition.name, str(error)) from None

@@ -34,6 +34,8 @@ from pgqueue.worker.isolation.runner import AttemptRunner, MainThread
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
 
+END_WITHIN: Final = 5.0
+"""Seconds that the part of a lifespan behind its `yield` has."""
 MOST_RUNS: Final = 100
 """How often one job is run. One that asks for more (it snoozes until something changes) is left scheduled."""
 
@@ -50,7 +52,8 @@ def inline(pgq: PgQueue) -> Iterator[PgQueue]:
     decoded as ever; a job that is to be retried runs again at once, as often as its options say. What came
     of it is read by its handle, also its error: `enqueue` raises none of the handler's. `ctx.step`,
     `ctx.sleep`, `ctx.progress` and limiters work; a sleep is over at once, and so is a delay. Idempotency
-    keys are known for the block. `assert_enqueued` and `runs_twice` work.
+    keys are known for the block. `assert_enqueued` and `runs_twice` work. Middleware and dependencies are
+    around each job, and so is the lifespan of a worker.
 
     What needs a database raises ContextError: `ctx.transaction()`, workflows, `depends_on`, events. Hard time
     limits, limits, orders, expiry, child processes, schedules and events for observers are not there. A job
@@ -190,6 +193,7 @@ class InlinePgQueue(PgQueue):
         runner = self.attempt_runner(_Threads())
         serving = asyncio.create_task(runner.serve())
         try:
+            await runner.begin("inline")
             for _ in range(MOST_RUNS):
                 if not await self._run_once(runner, record):
                     break
@@ -197,6 +201,7 @@ class InlinePgQueue(PgQueue):
             definition.is_isolated, definition.is_async = is_isolated, is_async
             serving.cancel()
             await asyncio.wait((serving,))
+            await runner.end(END_WITHIN)
 
     async def _run_once(self, runner: AttemptRunner, record: Record) -> bool:
         """Run one attempt; return whether another one follows."""
@@ -218,7 +223,7 @@ class InlinePgQueue(PgQueue):
         template = record.template
         claimed = Claimed(
             record.id, 0, 0, record.attempt, losses, template.task, record.arguments, record.options,
-            template.headers, template.key, None, 0.0, age,
+            template.headers, template.key, None, 0.0, age, template.tags, record.created_at.timestamp(),
         )  # fmt: skip
         lane = Lane(0, template.lane[0], template.lane[1], "")
         job = {

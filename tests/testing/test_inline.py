@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 from unittest.mock import ANY
@@ -12,7 +13,7 @@ import anyio.from_thread
 import pytest
 from pydantic import BaseModel
 
-from pgqueue import JobContext, JobStatus, PgQueue, Snooze, chain
+from pgqueue import Depends, JobContext, JobStatus, PgQueue, Snooze, chain
 from pgqueue.blocking import BlockingPgQueue
 from pgqueue.errors import (
     ConfigurationError,
@@ -260,3 +261,30 @@ def test_it_works_without_await_and_for_a_class_of_the_users(alone: PgQueue) -> 
 
 async def _is_closed(pgq: PgQueue) -> bool:
     return not pgq.is_open
+
+
+@pytest.mark.contract("P8.3")
+async def test_what_a_worker_puts_around_jobs_is_around_them_inline_as_well(alone: PgQueue) -> None:
+    pgq = alone
+    happened: list[str] = []
+
+    @pgq.lifespan
+    async def lifespan() -> AsyncIterator[list[str]]:
+        yield happened
+        happened.append("ended")
+
+    async def opened(ctx: JobContext[list[str]]) -> AsyncIterator[int]:
+        ctx.state.append("open")
+        yield 7
+        ctx.state.append("close")
+
+    @pgq.task(tags=["a"])
+    def work(ctx: JobContext[list[str]], number: int = Depends(opened)) -> tuple[int, str]:
+        ctx.state.append("run")
+        return number, ctx.tags[0]
+
+    with inline(pgq):
+        assert await (await work.enqueue()).result() == (7, "a")
+        await assert_enqueued(work, times=1)
+
+    assert happened == ["open", "run", "close", "ended"]
