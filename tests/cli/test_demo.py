@@ -11,15 +11,19 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import anyio
 import pytest
 from kit import inside
+from kit.waiting import eventually
 
 from pgqueue import PgQueue
-from pgqueue.cli.commands.demo import BLOCK, Report, Screen, find_files, listed, read_file, read_folder
+from pgqueue.cli.commands.demo import BLOCK, Report, Screen, read_file, read_folder
 from pgqueue.cli.output import plain
+from pgqueue.cli.running.found_files import SAMPLES, find_files, listed
+from pgqueue.cli.running.shop import QUEUES
 
 KEYS = {"enqueued", "succeeded", "failed", "seconds", "jobs_per_s", "pickup_ms_p50", "pickup_ms_p95"}
 
@@ -80,15 +84,64 @@ async def test_without_json_a_reader_gets_a_summary(folder: Path, tmp_path: Path
     assert (tmp_path / "data" / "PG_VERSION").read_text() == "18\n"
 
 
-async def test_an_empty_folder_is_no_error(tmp_path: Path) -> None:
+@pytest.mark.contract("P8.1")
+async def test_an_empty_folder_is_no_error_and_has_work_all_the_same(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
 
-    code, stdout, _ = await ended(start(empty, "--json"))
+    code, stdout, stderr = await ended(start(empty, "--json"))
 
     report = json.loads(stdout)
     assert code == 0
-    assert (report["enqueued"], report["jobs_per_s"], report["pickup_ms_p50"]) == (0, 0.0, None)
+    assert (report["enqueued"], report["succeeded"]) == (SAMPLES, SAMPLES)
+    assert stderr.splitlines()[:2] == [
+        "there are no files here; reading files that are made for this",
+        "starting an embedded PostgreSQL server ...",
+    ]
+    assert list(empty.iterdir()) == []
+
+
+@pytest.mark.contract("P8.1")
+async def test_it_stays_with_something_of_everything_until_ctrl_c_if_it_is_told_to(tmp_path: Path) -> None:
+    process = start(tmp_path, "--keep")
+    assert process.stdout is not None
+
+    printed = ""
+    while "Ctrl-C" not in printed:
+        line = await asyncio.to_thread(process.stdout.readline)
+        assert line, await ended(process)
+        printed += line
+    address = re.search(r"http://[\d.:]+", printed)
+    assert address is not None
+
+    async def shown(path: str) -> Any:
+        with await asyncio.to_thread(urlopen, f"{address[0]}{path}") as response:
+            return json.loads(response.read())
+
+    async def is_all_there() -> bool:
+        pages = [await shown(f"/jobs?limit=100&queue={queue}") for queue in QUEUES]
+        jobs = [job for page in pages for job in page["jobs"]]
+        return (
+            {"charge", "send_receipt", "count_sales", "check_stock"} <= {job["task"] for job in jobs}
+            and any(job["attempt"] > 1 for job in jobs)
+            and any(job["progress"] for job in jobs)
+        )
+
+    await eventually(is_all_there)
+    assert {each["queue"] for each in (await shown("/queues"))["queues"]} >= {"orders", "mail", "catalog"}
+    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGTERM)
+    code, _, stderr = await ended(process)
+
+    assert code == 0
+    assert len(stderr.splitlines()) == 3
+
+
+async def test_what_goes_on_until_ctrl_c_prints_no_object(tmp_path: Path) -> None:
+    code, _, stderr = await ended(start(tmp_path, "--keep", "--json"))
+
+    assert code == 2
+    assert "leave out" in stderr
 
 
 async def test_the_status_is_served_while_it_runs_and_ctrl_c_ends_it_with_a_summary(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """`pgqueue demo`: reads every file in a folder, in a job each, on a temporary PostgreSQL server.
 
+With `--keep` a made-up shop is open beside it until Ctrl-C (`pgqueue/cli/running/shop.py`), so that the
+dashboard has something of everything.
+
 It also serves as an example: a PgQueue, a task, a worker and jobs in one process.
 """
 
@@ -7,13 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
-import stat
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -29,7 +32,9 @@ from rich.progress import MofNCompleteColumn, Progress
 from pgqueue import PgQueue, Worker
 from pgqueue.cli.logging_setup import Level, set_up_logging
 from pgqueue.cli.output import plain
+from pgqueue.cli.running.found_files import LISTED, find_files, listed, sample_files
 from pgqueue.cli.running.lifecycle import leave, run
+from pgqueue.cli.running.shop import QUEUES, Shop
 from pgqueue.cli.running.sockets import listen
 from pgqueue.embedded import embedded_server
 from pgqueue.errors import PgQueueError
@@ -43,8 +48,6 @@ BLOCK = 1024 * 1024
 """Bytes that are read at a time."""
 AHEAD = 2
 """Jobs that are enqueued ahead of the worker, as a multiple of its concurrency."""
-LISTED = 50
-"""Failures and skipped files that are listed, at most."""
 INTERRUPTED = 130
 
 
@@ -73,8 +76,13 @@ def read_file(path: bytes) -> FileFacts:
     return facts
 
 
-async def read_folder(dsn: str, files: Sequence[bytes], *, concurrency: int, screen: Screen) -> Report:
-    """Read *files*, each in a job of its own, and return the report."""
+async def read_folder(
+    dsn: str, files: Sequence[bytes], *, concurrency: int, screen: Screen, keep: bool = False
+) -> Report:
+    """Read *files*, each in a job of its own, and return the report.
+
+    *keep*: keep a shop open meanwhile, and afterwards until a signal comes.
+    """
     pgq = PgQueue(dsn)
     # Each run has its own queue: with --data, the database may still hold jobs of an earlier run.
     queue = f"files {datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}"
@@ -82,33 +90,50 @@ async def read_folder(dsn: str, files: Sequence[bytes], *, concurrency: int, scr
     read = pgq.task(queue=queue, max_retries=0)(read_file)
     counts = JobCounts(queue, screen.advance)
     pgq.observe(counts.observe)
+    shop = Shop(pgq) if keep else None
 
     await pgq.migrate()
     async with (
         pgq,
         serve_status(pgq) as address,
-        pgq.worker(queues=[queue], concurrency=concurrency, grace=5) as worker,
+        pgq.worker(
+            queues=[queue, *(QUEUES if keep else ())], concurrency=concurrency, grace=1 if keep else 5
+        ) as worker,
     ):
         await worker.wait_ready()
         screen.show_address(address)
         started_at = time.monotonic()
         reading = anyio.CancelScope()
+        seconds: float | None = None
         # Until the worker has stopped: the second signal, which hurries it, arrives while it is stopping.
         with on_signals(reading.cancel, worker.release):
             with reading:
-                await enqueue_files(pgq, read, files, counts, ahead=AHEAD * concurrency, worker=worker)
-                await counts.wait_open(0, worker)
-            seconds = time.monotonic() - started_at
+                async with anyio.create_task_group() as group:
+                    if shop is not None:
+                        group.start_soon(shop.stay_open)
+                    await enqueue_files(pgq, read, files, counts, ahead=AHEAD * concurrency, worker=worker)
+                    await counts.wait_open(0, worker)
+                    seconds = time.monotonic() - started_at
+                    if shop is not None:
+                        screen.say_kept(report_of(counts, seconds, []).as_text(), address)
+            if seconds is None:
+                seconds = time.monotonic() - started_at
             worker.stop()
             await worker.wait_stopped()
-        return Report(
-            enqueued=len(counts.paths),
-            succeeded=counts.succeeded,
-            failed=len(counts.failed),
-            seconds=seconds,
-            waits=sorted(counts.waits),
-            failures=[await describe(pgq, counts, job_id) for job_id in counts.failed[:LISTED]],
-        )
+        failures = [await describe(pgq, counts, job_id) for job_id in counts.failed[:LISTED]]
+        return report_of(counts, seconds, failures)
+
+
+def report_of(counts: JobCounts, seconds: float, failures: Sequence[str]) -> Report:
+    """Return the report of what was counted."""
+    return Report(
+        enqueued=len(counts.paths),
+        succeeded=counts.succeeded,
+        failed=len(counts.failed),
+        seconds=seconds,
+        waits=sorted(counts.waits),
+        failures=failures,
+    )
 
 
 async def enqueue_files(
@@ -248,60 +273,6 @@ async def serve_status(pgq: PgQueue) -> AsyncIterator[str]:
         yield address
 
 
-@dataclass
-class Found:
-    """The content of a folder and its subfolders."""
-
-    files: list[bytes] = field(default_factory=list)
-    """Regular files and links to them: absolute paths as bytes, because a name need not be valid text."""
-    skipped: list[str] = field(default_factory=list)
-    """Everything else that is not a folder, with the reason."""
-
-
-def find_files(folder: Path, *, without: Path | None = None) -> Found:
-    """Find the regular files in *folder* and its subfolders, except those in *without*.
-
-    Links to folders are not followed, because they may form a circle.
-    """
-    found = Found()
-
-    def skip(path: bytes | str, why: str) -> None:
-        found.skipped.append(f"{plain(os.fsdecode(path))}: {why}")
-
-    def skip_unreadable(error: OSError) -> None:
-        skip(error.filename, str(error.strerror))
-
-    excluded = None if without is None else os.fsencode(without.resolve())
-    for where, folders, names in os.walk(os.fsencode(folder.resolve()), onerror=skip_unreadable):
-        for name in list(folders):
-            path = os.path.join(where, name)  # noqa: PTH118  # bytes
-            if os.path.islink(path):  # noqa: PTH114
-                skip(path, "a link to a folder")
-            elif path == excluded:
-                folders.remove(name)
-                skip(path, "the demo's own database")
-        for name in names:
-            path = os.path.join(where, name)  # noqa: PTH118
-            try:
-                mode = os.stat(path).st_mode  # noqa: PTH116
-            except OSError as error:
-                skip(path, str(error.strerror))
-                continue
-            if stat.S_ISREG(mode):
-                found.files.append(path)
-            else:
-                skip(path, "not a regular file")
-    return found
-
-
-def listed(heading: str, entries: Sequence[str], total: int) -> list[str]:
-    """Return lines: *heading* with *total*, and the first LISTED of *entries*."""
-    if not total:
-        return []
-    lines = [f"{heading}: {count(total)}", *(f"  {each}" for each in entries[:LISTED])]
-    return lines if total <= LISTED else [*lines, f"  ... and {count(total - LISTED)} more"]
-
-
 class Screen:
     """The output while the demo runs. *quiet*: no progress bar, and the address on stderr."""
 
@@ -322,6 +293,16 @@ class Screen:
         """Print the address of the dashboard."""
         self._console.print(f"dashboard while it runs: {address}/dashboard/")
 
+    def say_kept(self, report: str, address: str) -> None:
+        """Say how reading went, and what goes on."""
+        self._progress.stop()
+        self._console.print(report)
+        self._console.print(
+            "\nA shop is open now: orders with retries and failures, imports that report their progress,\n"
+            f"workflows and a schedule. Look at {address}/dashboard/\nPress Ctrl-C to end.",
+            soft_wrap=True,
+        )
+
     def advance(self, steps: int) -> None:
         """Advance the progress bar."""
         self._progress.advance(self._bar, steps)
@@ -332,6 +313,13 @@ def demo(
         Path,
         typer.Argument(exists=True, file_okay=False, help="Folder to read, including subfolders."),
     ] = Path(),
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep",
+            help="Stay until Ctrl-C, and show queues, failures, retries, progress, workflows and a schedule.",
+        ),
+    ] = False,
     data: Annotated[
         Path | None,
         typer.Option(file_okay=False, help="Folder for the database (default: a temporary folder)."),
@@ -344,23 +332,33 @@ def demo(
 ) -> None:
     """Read every file in a folder, each in a job of its own, on a temporary PostgreSQL server.
 
-    Exit codes: 0 every job has ended, including failed ones; 1 an error; 2 wrong usage; 130 interrupted.
+    A folder without files is read as if it had 200. Exit codes: 0 every file was read, or could not be; 1 an
+    error; 2 wrong usage; 130 interrupted before that.
     """
+    if keep and as_json:
+        raise typer.BadParameter("--json prints one object at the end; leave out --keep", param_hint="--json")
     # Failures are listed at the end, so they are not logged.
     set_up_logging(Level.CRITICAL)
+    logging.getLogger("pgqueue.jobs").setLevel(logging.CRITICAL)
     found = find_files(folder, without=data)
     for line in listed("skipped", found.skipped, len(found.skipped)):
         typer.echo(line, err=True)
-    try:
-        with (
-            embedded_server(None if data is None else data.resolve()) as dsn,
-            Screen(len(found.files), quiet=as_json) as screen,
-        ):
-            report = run(partial(read_folder, dsn, found.files, concurrency=concurrency, screen=screen))
-    except subprocess.SubprocessError as error:
-        raise PgQueueError(f"the embedded PostgreSQL server could not be started: {error}") from error
+    with ExitStack() as stack:
+        if not found.files:
+            typer.echo("there are no files here; reading files that are made for this", err=True)
+            found = stack.enter_context(sample_files())
+        typer.echo("starting an embedded PostgreSQL server ...", err=True)
+        try:
+            dsn = stack.enter_context(embedded_server(None if data is None else data.resolve()))
+        except subprocess.SubprocessError as error:
+            raise PgQueueError(f"the embedded PostgreSQL server could not be started: {error}") from error
+        typer.echo(f"reading {count(len(found.files))} files, each in a job of its own", err=True)
+        screen = stack.enter_context(Screen(len(found.files), quiet=as_json))
+        read = partial(read_folder, dsn, found.files, concurrency=concurrency, screen=screen, keep=keep)
+        report = run(read)
     is_complete = report.is_complete and report.enqueued == len(found.files)
     if not is_complete:
         typer.echo(f"interrupted: {count(len(found.files))} files had been found", err=True)
-    typer.echo(report.as_json() if as_json else report.as_text())
+    if not (keep and is_complete):
+        typer.echo(report.as_json() if as_json else report.as_text())
     leave(0 if is_complete else INTERRUPTED)
