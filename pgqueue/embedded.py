@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import signal
 import subprocess
+import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -180,3 +183,19 @@ def _user_of_its_own() -> pwd.struct_passwd:
 
 def _dsn(socket_folder: Path) -> str:
     return f"postgresql://postgres:@/postgres?host={quote(str(socket_folder), safe='/')}"
+
+
+def main() -> None:
+    """Run a server until Ctrl-C; print the line that tells a shell its DSN. The argument is its folder."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    with contextlib.suppress(KeyboardInterrupt), embedded_server(folder) as dsn:
+        sys.stdout.write(f"export PGQUEUE_DSN='{dsn}'\n")
+        sys.stdout.flush()
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    # A shell that starts it in the background has it ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    main()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import re
 import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -107,3 +109,23 @@ def test_a_server_that_runs_is_used_and_left_running(tmp_path: Path) -> None:
         still = ask(first, "select pg_postmaster_start_time()::text")
 
     assert (first, pid) == (second, still)
+
+
+@pytest.mark.contract("P8.1")
+def test_a_shell_is_told_the_dsn_of_a_server_that_runs_until_it_is_stopped(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "pgqueue.embedded", str(tmp_path / "data")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    told = re.fullmatch(r"export PGQUEUE_DSN='(postgresql://.*)'\n", process.stdout.readline())
+    assert told is not None
+    assert ask(told[1], "select 1") == [1]
+    process.terminate()
+
+    _, errors = process.communicate(timeout=60)
+
+    assert (process.returncode, errors) == (0, "")
+    assert not (tmp_path / "data" / "postmaster.pid").exists()

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
@@ -130,6 +130,45 @@ async def test_the_page_on_state_and_middleware_does_what_it_says(pgq: PgQueue) 
     assert log == ["charge 8", "commit"]
     with pytest.raises(pgqueue.InvalidArgumentsError):
         await pgq.enqueue_by_name("charge", 9, session=None)
+
+
+@pytest.mark.contract("P8.1")
+def test_the_program_in_the_readme_can_be_imported_by_a_worker() -> None:
+    program = snippets_in(ROOT / "README.md", "python")[0]
+    names: dict[str, Any] = {"__name__": "program"}
+
+    exec(compile(program, "program.py", "exec"), names)
+
+    assert list(names["pgq"].registry.names) == ["send_email"]
+
+
+@pytest.mark.contract("P8.1")
+async def test_the_service_in_the_readme_runs_jobs_and_has_a_dashboard(
+    empty_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGQUEUE_DSN", empty_dsn)
+    names: dict[str, Any] = {"__name__": "service"}
+    exec(compile(snippets_in(ROOT / "README.md", "python")[1], "service.py", "exec"), names)
+    app = names["app"]
+
+    async with app.router.lifespan_context(app) as state:
+        transport = httpx.ASGITransport(_with_state(app, state), client=("127.0.0.1", 40000))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            answer = await client.post("/sign-up", params={"address": "ann@example.com"})
+            job = await client.get(f"/queue/jobs/{answer.json()['job']}", params={"wait": 30})
+            page = await client.get("/queue/dashboard/")
+
+    assert (answer.status_code, job.json()["result"]) == (202, "sent to ann@example.com")
+    assert page.status_code == 200
+
+
+def _with_state(app: Any, state: Mapping[str, Any]) -> Any:
+    """Return *app* as a server calls it, that has run its lifespan."""
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "state": dict(state)}, receive, send)
+
+    return serve
 
 
 async def test_the_page_on_enqueueing_does_what_it_says(pgq: PgQueue, db: Connection) -> None:
