@@ -330,6 +330,7 @@ PUBLIC = frozenset(
 )  # fmt: skip
 """What programs import: files at the top of the package, and the packages that list their names."""
 PUBLIC |= {f"pgqueue.integrations.{path.stem}" for path in (ROOT / "pgqueue/integrations").glob("[a-z]*")}
+PUBLIC |= {"pgqueue.integrations.django.dashboard"}
 
 FILE = re.compile(r"`((?:\w[\w-]*/)+[\w.-]+\.(?:py|sql|md|yml|json|html))`")
 """A file that a page names by its path from the top, or from the top of the package."""

@@ -28,7 +28,8 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS.values()) for room in 
 # Which module alone may import a heavy library.
 IMPORTERS = {
     "pydantic": {"tasks.arguments", "tasks.round_trip", "errors", "web"},
-    "starlette": {"web", "integrations.starlette", "integrations.fastapi"},
+    "starlette": {"web", "integrations.starlette", "integrations.fastapi", "integrations.django.dashboard"},
+    "django": {"integrations.django"},
     "fastapi": {"integrations.fastapi"},
     "jinja2": {"web"},
     "prometheus_client": {"metrics"},

@@ -1,0 +1,519 @@
+"""What Django promises of a backend of its Tasks framework, and what pgqueue promises besides."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from anyio.from_thread import start_blocking_portal
+from asgiref.sync import async_to_sync
+from django.conf import settings
+from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.db import connection, transaction
+from django.test import Client, override_settings
+from django.utils import timezone
+
+from kit.django_site.shop import tasks
+from kit.django_site.shop.models import Order
+from pgqueue import PgQueue
+from pgqueue.errors import (
+    InvalidArgumentsError,
+    InvalidOptionError,
+    PayloadTooLargeError,
+    PgQueueError,
+    SchemaError,
+)
+from pgqueue.integrations.django import PgQueueBackend, queue
+from pgqueue.integrations.django.framework import (
+    InvalidTask,
+    TaskResultDoesNotExist,
+    TaskResultMismatch,
+    TaskResultStatus,
+    signals,
+    task_backends,
+)
+from pgqueue.integrations.django.settings import dsn_of
+
+BACKEND = "pgqueue.integrations.django.PgQueueBackend"
+
+
+@contextlib.contextmanager
+def raises(kind: type[BaseException] | tuple[type[BaseException], ...], text: str = "") -> Iterator[None]:
+    """Fail unless the block raises an error that says so."""
+    raised: BaseException | None = None
+    try:
+        yield
+    except kind as error:
+        raised = error
+    assert raised is not None, f"it did not raise {kind}"
+    assert text in str(raised), str(raised)
+
+
+@contextlib.contextmanager
+def working(alias: str = "default", **options: Any) -> Iterator[None]:
+    """Run a worker beside this thread."""
+    pgq = queue(alias)
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(pgq),
+        portal.wrap_async_context_manager(worker_of(pgq, options)),
+    ):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def worker_of(pgq: PgQueue, options: dict[str, Any]) -> AsyncIterator[None]:
+    """Run a worker, made in the event loop that it works in."""
+    async with pgq.worker(**options):
+        yield
+
+
+def ended(*results: Any) -> None:
+    """Refresh results until all of them have ended."""
+    until = time.monotonic() + 60
+    for result in results:
+        while not result.is_finished:
+            assert time.monotonic() < until, result
+            time.sleep(0.01)
+            result.refresh()
+
+
+def jobs() -> int:
+    """Return how many jobs there are."""
+    with connection.cursor() as cursor:
+        cursor.execute("select count(*) from pgqueue.job")
+        return int(cursor.fetchone()[0])
+
+
+@contextlib.contextmanager
+def told(*kinds: Any) -> Iterator[list[tuple[Any, str, str]]]:
+    """Collect what signals say."""
+    heard: list[tuple[Any, str, str]] = []
+    received = []
+    for kind in kinds:
+
+        def receive(sender: Any, task_result: Any, kind: Any = kind, **_: Any) -> None:
+            heard.append((kind, task_result.id, str(task_result.status)))
+
+        kind.connect(receive)
+        received.append((kind, receive))
+    try:
+        yield heard
+    finally:
+        for kind, receive in received:
+            kind.disconnect(receive)
+
+
+def test_the_backend_says_what_it_can_do() -> None:
+    backend = task_backends()["default"]
+
+    assert isinstance(backend, PgQueueBackend)
+    assert backend.supports_defer
+    assert backend.supports_async_task
+    assert backend.supports_get_result
+    assert backend.supports_priority
+    assert backend.queues == {"default", "mail"}
+
+
+def test_a_task_that_is_enqueued_is_ready_and_its_result_can_be_read() -> None:
+    with told(signals.task_enqueued) as heard:
+        result = tasks.add.using(priority=7, queue_name="mail").enqueue(1, b=2)
+    found = tasks.add.get_result(result.id)
+
+    assert found == result
+    assert UUID(result.id).version == 7
+    assert result.status == TaskResultStatus.READY
+    assert not result.is_finished
+    assert (result.args, result.kwargs, result.backend) == ([1], {"b": 2}, "default")
+    assert (result.task.priority, result.task.queue_name) == (7, "mail")
+    assert result.enqueued_at is not None
+    assert (result.enqueued_at.tzinfo is not None) == settings.USE_TZ
+    assert abs(timezone.now() - result.enqueued_at) < timedelta(minutes=1)
+    assert (result.started_at, result.finished_at, result.last_attempted_at) == (None, None, None)
+    assert (result.errors, result.worker_ids, result.attempts) == ([], [], 0)
+    with raises(ValueError, "has not finished yet"):
+        _ = result.return_value
+    assert heard == [(signals.task_enqueued, result.id, "READY")]
+
+
+def test_so_it_is_with_asyncio() -> None:
+    async def enqueue() -> tuple[Any, Any, Any]:
+        result = await tasks.add_async.aenqueue(1, b=2)
+        found = await tasks.add_async.aget_result(result.id)
+        with raises(TaskResultDoesNotExist):
+            await tasks.add_async.aget_result(str(uuid4()))
+        with raises(TaskResultMismatch):
+            await tasks.add.aget_result(result.id)
+        await found.arefresh()
+        return result, found, await task_backends()["default"].aget_result(result.id)
+
+    result, found, again = async_to_sync(enqueue)()
+
+    assert result == found == again
+    with working():
+        ended(result)
+    assert result.return_value == 3
+
+
+def test_results_that_are_not_there_are_told_as_django_does() -> None:
+    backend = task_backends()["default"]
+    with connection.cursor() as cursor:
+        cursor.execute("select pgqueue.enqueue('of pgqueue''s own')")
+        [[foreign]] = cursor.fetchall()
+        cursor.execute(
+            'select pgqueue.enqueue(%s, \'{"args": [], "kwargs": {}}\')', ["kit.django_site.nowhere.task"]
+        )
+        [[unknown]] = cursor.fetchall()
+
+    for strange in ("123", 123, str(uuid4()), str(foreign), str(unknown)):
+        with raises(TaskResultDoesNotExist):
+            backend.get_result(strange)
+    with raises(TaskResultMismatch):
+        tasks.fail.get_result(tasks.add.enqueue(1).id)
+
+
+def test_a_job_exists_if_and_only_if_the_transaction_commits() -> None:
+    before = jobs()
+    with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+        lost = tasks.add.enqueue(1)
+        assert tasks.add.get_result(lost.id) == lost
+        raise ZeroDivisionError
+    with transaction.atomic():
+        kept = tasks.add.enqueue(2)
+        with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+            inner = tasks.add.enqueue(3)
+            raise ZeroDivisionError
+        Order.objects.create(number=7)
+        with raises(ValueError):
+            tasks.add.enqueue(float("nan"))
+        with raises(PayloadTooLargeError, "the limit is 1,048,576"):
+            tasks.add.enqueue("x" * 2_000_000)
+        with raises(InvalidOptionError, "queue"):
+            tasks.add.using(backend="any", queue_name="x" * 201).enqueue(1)
+        # A write that failed leaves the transaction whole.
+        Order.objects.create(number=8)
+
+    assert jobs() == before + 1
+    assert tasks.add.get_result(kept.id).args == [2]
+    assert Order.objects.filter(number__in=[7, 8]).count() == 2
+    for result in (lost, inner):
+        with raises(TaskResultDoesNotExist):
+            tasks.add.get_result(result.id)
+
+
+def test_no_worker_runs_a_task_before_its_transaction_commits() -> None:
+    with working():
+        with transaction.atomic():
+            result = tasks.count_orders.enqueue()
+            Order.objects.create(number=1)
+            time.sleep(0.2)
+            result.refresh()
+            assert result.status == TaskResultStatus.READY
+            orders = Order.objects.count()
+        ended(result)
+
+    assert result.return_value == orders
+
+
+def test_tasks_run_and_their_results_say_so() -> None:
+    before = timezone.now() - timedelta(seconds=1)
+    results = [
+        tasks.add.enqueue(1, 2),
+        tasks.add_async.enqueue(a=1, b=2),
+        tasks.count_orders.enqueue(),
+        tasks.count_orders_async.enqueue(),
+    ]
+    with told(signals.task_started, signals.task_finished) as heard, working():
+        ended(*results)
+        orders = Order.objects.count()
+
+    assert [each.return_value for each in results] == [3, 3, orders, orders]
+    for result in results:
+        assert result.status == TaskResultStatus.SUCCESSFUL
+        assert result.errors == []
+        assert result.attempts == len(result.worker_ids) == 1
+        assert result.worker_ids[0]
+        assert before < result.enqueued_at <= result.started_at <= result.finished_at
+        assert result.last_attempted_at == result.started_at
+        assert [(kind, status) for kind, job, status in heard if job == result.id] == [
+            (signals.task_started, "RUNNING"),
+            (signals.task_finished, "SUCCESSFUL"),
+        ]
+
+
+def test_a_task_that_takes_its_context_is_given_it() -> None:
+    result = tasks.describe.enqueue(1, [2, None], three={"x": 3.5})
+    other = tasks.describe_async.enqueue("word")
+    with working():
+        ended(result, other)
+
+    assert result.errors == []
+    said = result.return_value
+    assert said.pop("enqueued_at") == result.enqueued_at.timestamp()
+    assert said == {
+        "attempt": 1,
+        "id": result.id,
+        "status": "RUNNING",
+        "args": [1, [2, None]],
+        "kwargs": {"three": {"x": 3.5}},
+        "queue": "mail",
+        "backend": "default",
+        "workers": 1,
+        "given": [[1, [2, None]], {"three": {"x": 3.5}}],
+        "is_aware": settings.USE_TZ,
+    }
+    assert other.return_value == [1, "word"]
+
+
+def test_a_task_that_fails_has_failed_at_once_and_says_why() -> None:
+    failing: list[tuple[Any, type[BaseException], str]] = [
+        (tasks.fail.enqueue("no such order"), tasks.ShopError, "no such order"),
+        (tasks.fail_async.enqueue("nor this\none"), ValueError, "nor this\none"),
+        (tasks.leave.enqueue(), SystemExit, "this is the end"),
+        (tasks.return_a_set.enqueue(), TypeError, "Unsupported type"),
+    ]
+    seen: list[tuple[str, str | None]] = []
+
+    def receive(sender: Any, task_result: Any, **_: Any) -> None:
+        import sys
+
+        error = sys.exc_info()[1]
+        seen.append((task_result.id, None if error is None else str(error)))
+
+    signals.task_finished.connect(receive)
+    try:
+        with working():
+            ended(*(each[0] for each in failing))
+    finally:
+        signals.task_finished.disconnect(receive)
+
+    for result, kind, message in failing:
+        assert result.status == TaskResultStatus.FAILED
+        assert result.is_finished
+        assert result.attempts == len(result.worker_ids) == 1
+        assert result.enqueued_at <= result.started_at <= result.finished_at
+        with raises(ValueError, "Task failed"):
+            _ = result.return_value
+        [error] = result.errors
+        assert error.exception_class is kind, error
+        assert message in error.traceback
+        [(_, said)] = [each for each in seen if each[0] == result.id]
+        assert message in str(said)
+
+
+def test_a_task_with_options_of_pgqueue_is_retried() -> None:
+    if tasks.fail_twice is None:
+        return
+    result = tasks.fail_twice.enqueue()
+    with told(signals.task_started, signals.task_finished) as heard, working():
+        ended(result)
+
+    assert result.return_value == 3
+    assert [error.exception_class for error in result.errors] == [tasks.ShopError] * 2
+    assert result.attempts == 3
+    assert [kind for kind, *_ in heard] == [*[signals.task_started] * 3, signals.task_finished]
+    assert result.started_at < result.last_attempted_at
+
+
+def test_a_task_starts_no_earlier_than_run_after_and_the_most_urgent_first() -> None:
+    soon = timezone.now() + timedelta(seconds=1)
+    later = tasks.add.using(run_after=soon).enqueue(1)
+    low, high = tasks.add.using(priority=-100).enqueue(1), tasks.add.using(priority=100).enqueue(1)
+    found = tasks.add.get_result(later.id)
+    with working(concurrency=1):
+        ended(later, low, high)
+
+    assert found == tasks.add.get_result(found.id) or found.status == TaskResultStatus.READY
+    assert found.task.run_after == soon
+    assert later.started_at >= soon
+    assert high.started_at < low.started_at
+    assert (low.task.priority, high.task.priority) == (-100, 100)
+
+
+def test_what_is_invalid_is_refused_as_django_does_and_writes_nothing() -> None:
+    before = jobs()
+
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"priority": 101}, "priority must be a whole number"),
+        ({"queue_name": "nowhere"}, "Queue 'nowhere' is not valid for backend"),
+    ]
+    if settings.USE_TZ:
+        refused.append(({"run_after": timezone.now().replace(tzinfo=None)}, "aware"))
+    for changes, text in refused:
+        with raises(InvalidTask, text):
+            tasks.add.using(**changes)
+    for argument in (object(), {1, 2}, b"\xff", timezone.now(), float("inf"), "\ud800"):
+        with raises((TypeError, ValueError)):
+            tasks.add.enqueue(argument)
+    with raises(InvalidArgumentsError, "NUL"):
+        tasks.add.enqueue(b="\0")
+    with raises(InvalidTask, "module level"):
+        type(tasks.add)(func=lambda: None)
+    if hasattr(tasks.add, "options"):
+        with raises(InvalidTask, "max_retries"):
+            replace(tasks.add, options={"max_retries": "three"})
+
+    assert jobs() == before
+
+
+def test_a_backend_with_no_queues_takes_any() -> None:
+    result = tasks.add.using(backend="any", queue_name="anything").enqueue(1)
+    with working("any", queues=["anything"]):
+        ended(result)
+
+    assert (result.return_value, result.backend, result.task.queue_name) == (1, "any", "anything")
+
+
+def test_a_task_that_was_cancelled_has_failed() -> None:
+    result = tasks.sleep.using(run_after=timezone.now() + timedelta(hours=1)).enqueue(1)
+    with connection.cursor() as cursor:
+        cursor.execute("select pgqueue.cancel(%s, 'not needed', 'ann')", [result.id])
+        cursor.execute("select pgqueue.reprioritise(%s, 30000)", [tasks.add.enqueue(1).id])
+    result.refresh()
+
+    assert result.status == TaskResultStatus.FAILED
+    assert [each.exception_class_path for each in result.errors] == ["pgqueue.errors.JobCancelled"], result
+    assert result.errors[0].exception_class.__name__ == "JobCancelled"
+
+
+def test_settings_that_are_wrong_are_found_by_the_checks() -> None:
+    assert [each.id for each in run_checks() if "pgqueue" in str(each.id)] == []
+    for options, text in (
+        ({"database": "nowhere"}, "DATABASES has no 'nowhere'"),
+        ({"database": "elsewhere"}, "must be PostgreSQL, got sqlite"),
+        ({"max_retrys": 3}, "max_retrys"),
+        ({"max_retries": "three"}, "max_retries"),
+        ({"database": 7}, "'database' must be a str, got 7"),
+        ({"include": "app.tasks"}, "'include' must be a list"),
+        ({"schema": "so;wrong"}, "schema"),
+        ({"codec": object()}, "'codec' cannot be used"),
+    ):
+        with override_settings(TASKS={"default": {"BACKEND": BACKEND, "OPTIONS": options}}):
+            found = [each.msg for each in run_checks() if each.id == "pgqueue.E001"]
+            assert len(found) == 1, options
+            assert text in found[0]
+            with raises((ImproperlyConfigured, PgQueueError, TypeError), text):
+                queue()
+    apps = [each for each in settings.INSTALLED_APPS if "pgqueue" not in each]
+    with override_settings(INSTALLED_APPS=apps):
+        assert [each.id for each in task_backends()["default"].check()] == ["pgqueue.W001"]
+
+
+def test_a_database_without_the_schema_says_what_to_do_and_migrations_make_it() -> None:
+    options = {"schema": "another"}
+    with override_settings(TASKS={"default": {"BACKEND": BACKEND, "OPTIONS": options}}):
+        with raises(SchemaError, "manage.py migrate"), transaction.atomic():
+            tasks.add.enqueue(1)
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+            call_command("pgqueue_migrate", dry_run=True, stdout=nowhere)
+        with raises(SchemaError, "manage.py migrate"):
+            tasks.add.enqueue(1)
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+            call_command("pgqueue_migrate", stdout=nowhere)
+        result = tasks.add.enqueue(1)
+        with working():
+            ended(result)
+    assert result.return_value == 1
+
+
+def test_django_migrates_the_schema_of_the_databases_that_its_tests_make() -> None:
+    from django.test.utils import get_runner
+
+    class Shop(get_runner(settings)):  # type: ignore[misc]
+        def build_suite(self, *_: Any, **__: Any) -> Any:
+            from unittest import TestSuite
+
+            from django.test import TestCase
+
+            class Enqueueing(TestCase):
+                def test_enqueueing(self) -> None:
+                    assert connection.settings_dict["NAME"].startswith("test_")
+                    assert "test_" in dsn_of("default")
+                    tasks.add.enqueue(1)
+                    assert jobs() == 1
+
+                def test_enqueueing_again(self) -> None:
+                    assert jobs() == 0
+
+            return TestSuite(map(Enqueueing, ("test_enqueueing", "test_enqueueing_again")))
+
+    assert Shop(verbosity=0, interactive=False).run_tests([]) == 0
+
+
+def test_the_admin_links_to_the_dashboard_for_those_who_may_see_it() -> None:
+    from django.contrib.auth.models import User
+
+    User.objects.create_superuser("ada", password="secret")
+    User.objects.create_user("bob", password="secret", is_staff=True)
+    ada, bob = Client(), Client()
+    ada.login(username="ada", password="secret")
+    bob.login(username="bob", password="secret")
+    address = "/admin/pgqueue/dashboard/"
+
+    assert address in ada.get("/admin/").content.decode()
+    assert ada.get(address).headers["location"] == "/queue/"
+    assert address not in bob.get("/admin/").content.decode()
+    assert bob.get(address).status_code == 403
+    with override_settings(TASKS={"default": {"BACKEND": BACKEND}}):
+        assert address not in ada.get("/admin/").content.decode()
+
+
+def test_the_dashboard_knows_the_users_of_the_project() -> None:
+    from django.contrib.auth.models import Permission, User
+    from starlette.testclient import TestClient
+
+    from kit.django_site.asgi import application
+
+    permitted = {"carl": ["view_dashboard", "change_dashboard"], "dora": ["view_dashboard"], "eve": []}
+    for name, codes in permitted.items():
+        user = User.objects.create_user(name, password="secret", is_staff=True)
+        user.user_permissions.set(Permission.objects.filter(codename__in=codes))
+    job = tasks.add.using(run_after=timezone.now() + timedelta(hours=1)).enqueue(1).id
+    answers: dict[str, list[int]] = {}
+    with TestClient(application) as asking:
+        assert asking.get("/admin/login/").status_code == 200
+        for name in ("", "eve", "dora", "carl"):
+            logged_in = Client()
+            logged_in.login(username=name, password="secret")
+            asking.cookies.clear()
+            for cookie in logged_in.cookies.values():
+                asking.cookies.set(cookie.key, cookie.value)
+            read = asking.get(f"/queue/jobs/{job}")
+            cancelled = asking.post(
+                f"/queue/jobs/{job}/cancel", json={}, headers={"origin": "http://testserver"}
+            )
+            answers[name] = [read.status_code, cancelled.status_code]
+
+    assert answers == {"": [403, 403], "eve": [403, 403], "dora": [200, 403], "carl": [200, 200]}, answers
+    with connection.cursor() as cursor:
+        cursor.execute("select actor from pgqueue.action where job_id = %s", [job])
+        assert cursor.fetchall() == [("carl",)]
+
+
+def test_threads_and_event_loops_share_one_queue_of_the_process() -> None:
+    found: list[Any] = []
+
+    def look() -> None:
+        found.append(queue())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+
+    async def look_there() -> Any:
+        return await asyncio.to_thread(queue)
+
+    assert found == [queue()]
+    assert asyncio.run(look_there()) is queue()
+    assert json.dumps(sorted(queue().registry.names)).count("kit.django_site.shop.tasks") >= 10

@@ -1,0 +1,111 @@
+"""What the shop does in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from kit.django_site.shop.models import Order
+from pgqueue.integrations.django.framework import PACKAGE
+
+if PACKAGE == "django.tasks":
+    from django.tasks import task
+else:
+    from django_tasks import task
+
+
+class ShopError(Exception):
+    """Of this module alone."""
+
+
+@task
+def add(a: int, b: int = 0) -> int:
+    """Compute."""
+    return a + b
+
+
+@task()
+async def add_async(a: int, b: int = 0) -> int:
+    """Compute, in a coroutine."""
+    await asyncio.sleep(0)
+    return a + b
+
+
+@task(queue_name="mail", priority=5, takes_context=True)
+def describe(context: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """Say what the context has."""
+    result = context.task_result
+    return {
+        "attempt": context.attempt,
+        "id": result.id,
+        "status": str(result.status),
+        "args": result.args,
+        "kwargs": result.kwargs,
+        "queue": result.task.queue_name,
+        "backend": result.backend,
+        "workers": len(result.worker_ids),
+        "given": [list(args), kwargs],
+        "enqueued_at": result.enqueued_at.timestamp(),
+        "is_aware": result.started_at.tzinfo is not None,
+    }
+
+
+@task(takes_context=True)
+async def describe_async(context: Any, word: str) -> list[Any]:
+    """Say what the context has, in a coroutine."""
+    return [context.attempt, word]
+
+
+@task
+def count_orders() -> int:
+    """Use the ORM."""
+    return int(Order.objects.count())
+
+
+@task
+async def count_orders_async() -> int:
+    """Use the ORM, in a coroutine."""
+    return int(await Order.objects.acount())
+
+
+@task
+def fail(message: str) -> None:
+    """Raise."""
+    raise ShopError(message)
+
+
+@task
+async def fail_async(message: str) -> None:
+    """Raise, in a coroutine."""
+    raise ValueError(message)
+
+
+@task
+def leave() -> None:
+    """Raise what ends programs."""
+    raise SystemExit("this is the end")
+
+
+@task
+def return_a_set() -> Any:
+    """Return what is no JSON."""
+    return {1, 2}
+
+
+@task
+def sleep(seconds: float) -> None:
+    """Take a while."""
+    time.sleep(seconds)
+
+
+try:
+
+    @task(takes_context=True, options={"max_retries": 2, "retry_backoff": 0.001})
+    def fail_twice(context: Any) -> int:
+        """Succeed the third time."""
+        if context.attempt < 3:
+            raise ShopError(f"attempt {context.attempt}")
+        return int(context.attempt)
+except TypeError:  # Django 6.0: its decorator takes no more
+    fail_twice = None
