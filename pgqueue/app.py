@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import datetime
 from types import TracebackType
@@ -87,6 +87,7 @@ from pgqueue.worker.host import WorkerHost
 from pgqueue.worker.isolation.runner import AttemptRunner, MainThread
 from pgqueue.worker.outcome.dead_letter_hooks import Hook
 from pgqueue.worker.services.lifespan import LifespanFunction, read_lifespan
+from pgqueue.worker.settings import Queues, read_queues
 from pgqueue.workflows.reading import WorkflowReader
 
 if TYPE_CHECKING:
@@ -594,8 +595,9 @@ class PgQueue(
     def worker(
         self,
         *,
-        queues: Sequence[str] | None = None,
-        concurrency: int = 10,
+        queues: Queues | None = None,
+        concurrency: int | None = None,
+        weights: Mapping[str, int] | None = None,
         prefetch_multiplier: int = 1,
         poll_interval: float | None = None,
         lease_ttl: float = 15.0,
@@ -606,8 +608,12 @@ class PgQueue(
     ) -> Worker:
         """Return a worker for this process, to be used with `async with`.
 
-        *queues*: the declared ones and those of the tasks, if not given. *concurrency*: handlers that run
-        at once. *prefetch_multiplier*: jobs claimed, running ones included, as a multiple of it; 1 claims
+        *queues*: the declared ones and those of the tasks, if not given; with slots of their own as a
+        mapping: of `{"mail": 20, "reports": 2}`, at most 20 jobs of mail run at once in this worker. A queue
+        with None may take every free slot. *concurrency*: handlers that run at once; by default 10, or the
+        sum of the slots (and 10 more where a queue has none). *weights*: how many jobs a queue starts for
+        each job of one that is not named, where both have a backlog of the same priority.
+        *prefetch_multiplier*: jobs claimed, running ones included, as a multiple of the concurrency; 1 claims
         for free slots only. *run_twice*: execute every job twice, to test that it may be: see
         `pgqueue.testing`. Times are in seconds: see WorkerSettings. Raises ConfigurationError,
         MissingPrivilegeError.
@@ -615,17 +621,23 @@ class PgQueue(
         if self._host is None:
             raise NotOpenError("this PgQueue is not open: use `async with pgq:` around its worker")
         integer("worker: prefetch_multiplier", prefetch_multiplier, least=1)
-        integer("worker: concurrency", concurrency, least=1)
-        if queues is not None and (isinstance(queues, str) or not isinstance(queues, Collection)):
-            raise ConfigurationError(f"worker: queues must be a list of names, got {shown(queues)}")
+        if concurrency is not None:
+            integer("worker: concurrency", concurrency, least=1)
+        names, queue_slots, concurrency = read_queues(queues, self.registry.queues, concurrency)
+        if weights is not None and not isinstance(weights, Mapping):
+            raise ConfigurationError(
+                f"worker: weights must be a mapping of queues to numbers, got {shown(weights)}"
+            )
         if self._missing_rights:
             raise MissingPrivilegeError(
                 f"the role of this PgQueue may not run a worker in schema {self.schema!r}: it lacks "
                 f"{migrations.listed(self._missing_rights)}"
             )
         settings = WorkerSettings(
-            queues=tuple(sorted(self.registry.queues) if queues is None else queues),
+            queues=names,
             concurrency=concurrency,
+            queue_slots=queue_slots,
+            weights=dict(weights or {}),
             prefetch=(prefetch_multiplier - 1) * concurrency,
             poll_interval=poll_interval,
             lease_ttl=lease_ttl,

@@ -45,6 +45,7 @@ from pgqueue.worker.attempt.attempt import RunningAttempt
 from pgqueue.worker.attempt.soft_limit import groups_taught
 from pgqueue.worker.claim.claimer import Claimer
 from pgqueue.worker.claim.lanes import LaneBook
+from pgqueue.worker.claim.queue_slots import SlottedBook
 from pgqueue.worker.host import WorkerHost
 from pgqueue.worker.lease.blocked_loop import BlockedLoop
 from pgqueue.worker.lease.giving_back import give_lease_back
@@ -100,7 +101,7 @@ class Worker:
         self._progress = ProgressWriter(database, store)
         self._letters = DeadLetterHooks(store, letters_link, host.observers, host.on_dead)
         self._attender = Attender(store, attend_link, host.observers)
-        book = LaneBook()
+        book = LaneBook() if settings.shares_slots else SlottedBook(settings.queue_slots, settings.weights)
         self._announcer = WorkerAnnouncer(
             state, host.signals, host.watches, self._letters, self._attender, book.own
         )
@@ -317,12 +318,16 @@ class Worker:
             logger.info(
                 "worker %s: started on queues %s, concurrency %d",
                 self.name,
-                ", ".join(self._settings.queues),
+                ", ".join(map(self._described, self._settings.queues)),
                 self._settings.concurrency,
             )
             await self._stop_event.wait()
             await self._wind_down()
             group.cancel_scope.cancel()
+
+    def _described(self, queue: str) -> str:
+        slots = self._settings.queue_slots.get(queue)
+        return queue if slots is None else f"{queue} ({slots} slots)"
 
     async def _wind_down(self) -> None:
         """Let attempts finish within the grace, stop the others, write what is left, give the lease back."""

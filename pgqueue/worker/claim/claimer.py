@@ -223,6 +223,7 @@ class Claimer:
     async def _round(self) -> float:
         """Sweep if it is time, then fill the free slots; return the seconds to sleep unless woken."""
         lease_id, held = self._heed_state(), self._held
+        self.book.count(self._slots.attempts)
         # Asked once. Slots that are freed from here on wake the loop for another round.
         free = self._slots.free
         if (
@@ -284,18 +285,18 @@ class Claimer:
         if self._sweep_in() <= 0:
             await self._sweep()
             self._may_take_over = True
-        if self._may_take_over and free > 0 and not self.book.has_active:
+        if self._may_take_over and free > 0 and not self.book.may_claim:
             await self._take_over(lease_id, free)
         if held.prefetched and free > 0:
             free -= await self._start_prefetched(lease_id, free)
-        if self.book.has_active and free > 0:
+        if self.book.may_claim and free > 0:
             free -= await self._claim(lease_id, free)
         if self._prefetch_limit and self.book.has_active:
             await self._prefetch(lease_id)
-        if free > 0 and self.book.has_fair and not self.book.has_active:
+        if free > 0 and self.book.has_fair and not self.book.may_claim:
             for lane_id in await self._refilling.ask(self.book.fair_ids, free):
                 self.book.wake(lane_id)
-        is_more = held.suspects.are_there or self.book.has_active or (held.prefetched and free > 0)
+        is_more = held.suspects.are_there or self.book.may_claim or (held.prefetched and free > 0)
         return 0.0 if is_more else max(0.0, self._sweep_in())
 
     async def _sweep(self) -> None:
@@ -326,8 +327,9 @@ class Claimer:
                     return 0
                 # Not earlier: a walk that claims nothing once took a lane its turn.
                 walk = self.book.walk()
+                most = self.book.limit(limit, walk)
                 started_at = time.monotonic()
-                jobs = await self._store.claim(connection, lease_id, limit, walk)
+                jobs = await self._store.claim(connection, lease_id, most, walk)
         except Exception as error:
             if is_away(error):
                 raise
@@ -341,12 +343,13 @@ class Claimer:
             return await self._claim_singly(lease_id, limit)
         self._tell_sent(len(jobs), started_at)
         self._has_claimed_since_sweep = self._refilling.is_wanted = True
-        self.book.claimed(walk, [(job.lane, job.position) for job in jobs], limit=limit)
+        self.book.claimed(walk, [(job.lane, job.position) for job in jobs], limit=most)
         return self._start(lease_id, jobs)
 
     async def _claim_singly(self, lease_id: UUID, limit: int) -> int:
         """Claim as `_claim` does, job by job; set aside those that cannot be claimed."""
         walk, claimed = self.book.walk(), list[tuple[int, int]]()
+        limit = self.book.limit(limit, walk)
         async for job in self._singly.claim(lease_id, limit, walk):
             self._start(lease_id, [job])
             claimed.append((job.lane, job.position))
@@ -376,11 +379,20 @@ class Claimer:
 
     async def _take_over(self, lease_id: UUID, limit: int) -> None:
         """Take over what other workers have prefetched: there is nothing else to do."""
-        async with self._link.use() as connection:
-            taken = await self._store.take_over_prefetched(connection, lease_id, limit, self._swept)
         # As many as were asked for: there may be more. One slot once took one of them with each sweep.
-        self._may_take_over = len(taken) == limit
-        self._held.take(self.book.in_order(taken))
+        is_more = False
+        for lane_ids, of_group in self.book.groups(self._swept, limit):
+            most = min(of_group, limit)
+            if most <= 0:
+                is_more = True
+                break
+            async with self._link.use() as connection:
+                taken = await self._store.take_over_prefetched(connection, lease_id, most, lane_ids)
+            is_more = is_more or len(taken) == most
+            self.book.take([lane_id for _, lane_id, _, _ in taken])
+            self._held.take(self.book.in_order(taken))
+            limit -= len(taken)
+        self._may_take_over = is_more
 
     async def _start_prefetched(self, lease_id: UUID, count: int) -> int:
         """Start up to *count* prefetched jobs; return their number."""

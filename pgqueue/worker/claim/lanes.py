@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from itertools import islice
+from typing import Protocol
 from uuid import UUID
 
 from pgqueue.options.run_time import Settings
@@ -21,6 +22,12 @@ WALK_LIMIT = 64
 """Maximum number of lanes that one claim walks. The next claim continues behind them."""
 PAGE = 2000
 """Maximum number of lanes that one sweep looks at. The next sweep continues behind them."""
+
+
+class InLane(Protocol):
+    """An attempt, as far as a book of lanes is concerned."""
+
+    lane: Lane
 
 
 class LaneBook:
@@ -100,6 +107,25 @@ class LaneBook:
     def has_active(self) -> bool:
         """Whether any lane is believed to have jobs."""
         return bool(self._active)
+
+    @property
+    def may_claim(self) -> bool:
+        """Whether there is a lane to walk now."""
+        return bool(self._active)
+
+    def count(self, attempts: Iterable[InLane]) -> None:
+        """Count what is under way, where queues have slots of their own."""
+
+    def limit(self, free: int, walk: Sequence[tuple[int, int]]) -> int:  # noqa: ARG002  # all share the slots
+        """Return how many jobs a claim on this walk may bring where *free* slots are."""
+        return free
+
+    def groups(self, lane_ids: Sequence[int], free: int) -> Iterable[tuple[Sequence[int], int]]:
+        """Return which of these lanes have slots together, with the limit of a claim of each."""
+        return ((lane_ids, free),)
+
+    def take(self, lane_ids: Collection[int]) -> None:
+        """Count jobs of these lanes, one each time, as running from now on."""
 
     def wake(self, lane_id: int) -> None:
         """Believe that a lane has jobs."""
