@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -125,9 +126,10 @@ class PgQueue(
 
     The constructor connects to nothing and starts nothing; `async with` opens it.
 
-    *dsn*: a postgresql:// URL as providers print it, or libpq's `name=value` form. *schema*: the database
-    schema, so that one database can hold several sets of queues. *strict_queues*: refuse jobs for queues that
-    neither a task nor `queue()` declares.
+    *dsn*: a postgresql:// URL as providers print it, or libpq's `name=value` form; without one it is told
+    when it is opened: by `open(dsn)`, by the attribute `dsn`, or by the environment's PGQUEUE_DSN. *schema*:
+    the database schema, so that one database can hold several sets of queues. *strict_queues*: refuse jobs
+    for queues that neither a task nor `queue()` declares.
     *max_depth*: refuse jobs for a queue once it has this many pending jobs (QueueFullError); None: never.
     *payload_limit*: the largest size of a job's arguments, and of its result, in bytes of JSON.
     *connect_timeout*: seconds after which a database that does not answer is an error; None: the DSN's, or 5.
@@ -141,7 +143,7 @@ class PgQueue(
 
     def __init__(
         self,
-        dsn: str,
+        dsn: str | None = None,
         *,
         schema: str = "pgqueue",
         strict_queues: bool = False,
@@ -158,7 +160,8 @@ class PgQueue(
         unknown_task_grace: float | None = 24 * 3600.0,
         **options: Unpack[TaskOptions],
     ) -> None:
-        _check_dsn(dsn)
+        if dsn is not None:
+            _check_dsn(dsn)
         if version is not None:
             text("PgQueue: version", version, longest=MAX_VERSION_LENGTH)
         if unknown_task_grace is not None:
@@ -427,28 +430,42 @@ class PgQueue(
     # Life
 
     @property
-    def dsn(self) -> str:
-        """The database that it connects to. Set it while the PgQueue is closed, to connect to another one.
+    def dsn(self) -> str | None:
+        """The database that it connects to; None: that of PGQUEUE_DSN. Set it while the PgQueue is closed.
 
         Raises ConfigurationError for a DSN that cannot be read, and while it is open.
         """
         return self._dsn
 
     @dsn.setter
-    def dsn(self, dsn: str) -> None:
-        _check_dsn(dsn)
+    def dsn(self, dsn: str | None) -> None:
+        if dsn is not None:
+            _check_dsn(dsn)
         if self._host is not None:
             raise ConfigurationError("this PgQueue is open: set its DSN before you open it")
         self._database.set_dsn(dsn)
         self._dsn = dsn
 
-    async def open(self) -> None:
-        """Open the pool and check the schema.
+    def _find_dsn(self) -> None:
+        """See to it that there is a DSN. Raises ConfigurationError."""
+        if self._dsn is None:
+            dsn = os.environ.get("PGQUEUE_DSN")
+            if not dsn:
+                raise ConfigurationError(
+                    "this PgQueue has no DSN: construct it with one, pass it to `open`, or set PGQUEUE_DSN"
+                )
+            self._database.set_dsn(dsn)
 
-        Raises DatabaseUnavailableError, SchemaError, MissingPrivilegeError.
+    async def open(self, dsn: str | None = None) -> None:
+        """Open the pool and check the schema. *dsn*: of the database, instead of the one it has.
+
+        Raises DatabaseUnavailableError, SchemaError, MissingPrivilegeError, ConfigurationError.
         """
         if self._host is not None:
             raise ConfigurationError("this PgQueue is already open")
+        if dsn is not None:
+            self.dsn = dsn
+        self._find_dsn()
         await self._database.open()
         self._store.encoding = self._database.encoding
         # It may be another database by now. Not in `close`: calls under way there still use the lanes.
@@ -548,6 +565,7 @@ class PgQueue(
 
     @asynccontextmanager
     async def _migrating(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        self._find_dsn()
         connection = await self._database.connect_plain()
         try:
             with self._database.translated():

@@ -6,13 +6,17 @@ Exit codes: 0 success, 1 an error, 2 wrong usage, 130 interrupted. Errors are on
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import asyncpg
 import typer
 from typer.core import TyperGroup
+from typer.models import CommandInfo
 
-from pgqueue import PgQueue, __version__
+from pgqueue import __version__
+from pgqueue.cli import settings
 from pgqueue.cli.commands.cancel_requeue import cancel, requeue
 from pgqueue.cli.commands.dead import dead
 from pgqueue.cli.commands.demo import INTERRUPTED, demo
@@ -31,7 +35,8 @@ from pgqueue.cli.commands.worker import work
 from pgqueue.cli.commands.workers import workers
 from pgqueue.cli.commands.workflow import workflow
 from pgqueue.cli.output import plain
-from pgqueue.cli.parameters import Schema
+from pgqueue.cli.parameters import App, Dsn, Schema, find_pgqueue
+from pgqueue.cli.settings import Command, defaults, project_of
 from pgqueue.errors import PgQueueError
 
 
@@ -42,7 +47,9 @@ class Commands(TyperGroup):
         """Run the given command."""
         # Any: newer versions of typer bring a click of their own.
         try:
-            return super().invoke(ctx)
+            with project_of(Path.cwd()) as project:
+                ctx.default_map = defaults(self, project.values)
+                return super().invoke(ctx)
         except (PgQueueError, asyncpg.PostgresError) as error:
             typer.echo(f"pgqueue: {plain(str(error))}", err=True)
             raise typer.Exit(1) from error
@@ -55,7 +62,9 @@ app = typer.Typer(
     help="Background jobs for asyncio programs, with PostgreSQL as the only server.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    # Boxes cut the names of options where a terminal is narrow.
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -82,7 +91,8 @@ def version() -> None:
 
 @app.command()
 def migrate(
-    dsn: Annotated[str, typer.Option(envvar="PGQUEUE_DSN", help="Database DSN: postgresql://...")],
+    app: App = None,
+    dsn: Dsn = None,
     schema: Schema = "pgqueue",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the SQL without changing anything.")
@@ -92,7 +102,11 @@ def migrate(
     ] = 60.0,
 ) -> None:
     """Bring the database's schema up to date. Several processes may run this at once."""
-    pgq = PgQueue(dsn, schema=schema)
+    given = settings.given()
+    if given.is_on_command_line("dsn") and not given.is_on_command_line("app"):
+        # The app would add nothing, and its code need not be here.
+        app = None
+    pgq = find_pgqueue(app, dsn, schema, include=())
     if dry_run:
         typer.echo(asyncio.run(pgq.pending_migrations()), nl=False)
         return
@@ -100,7 +114,7 @@ def migrate(
     for migration in applied:
         typer.echo(f"applied {migration.version:04} {migration.name}")
     if not applied:
-        typer.echo(f"schema {schema!r} is up to date")
+        typer.echo(f"schema {pgq.schema!r} is up to date")
 
 
 app.command()(roles)
@@ -124,3 +138,14 @@ app.add_typer(ordered, name="ordered")
 app.add_typer(monitoring, name="monitoring")
 app.command()(web)
 app.command()(demo)
+
+
+def _commands_of(group: typer.Typer) -> Iterator[CommandInfo]:
+    yield from group.registered_commands
+    for below in group.registered_groups:
+        assert below.typer_instance is not None
+        yield from _commands_of(below.typer_instance)
+
+
+for each in _commands_of(app):
+    each.cls = Command

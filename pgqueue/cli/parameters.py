@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,9 @@ from uuid import UUID
 import typer
 
 from pgqueue import PgQueue
-from pgqueue.cli.target import load
+from pgqueue.cli import settings
+from pgqueue.cli.target import load, split_includes
+from pgqueue.database.dsn import read_dsn
 
 T = TypeVar("T")
 
@@ -23,10 +26,32 @@ EVERYTHING = ("*",)
 """As `redact`: every argument."""
 
 App = Annotated[
-    str | None, typer.Option("--app", metavar="MODULE:PGQ", help="The PgQueue object, e.g. app.jobs:pgq.")
+    str | None,
+    typer.Option(
+        "--app", metavar="MODULE:PGQ", envvar="PGQUEUE_APP", help="The PgQueue object, e.g. app.jobs:pgq."
+    ),
 ]
-Dsn = Annotated[str | None, typer.Option(envvar="PGQUEUE_DSN", help="Database DSN, if --app is not given.")]
-Schema = Annotated[str, typer.Option(help="Database schema that holds the queues.")]
+Target = Annotated[
+    str | None,
+    typer.Argument(metavar="[MODULE:PGQ]", help="The PgQueue object, e.g. app.jobs:pgq: the same as --app."),
+]
+Dsn = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PGQUEUE_DSN",
+        help="Database DSN. On the command line it replaces the one that the PgQueue object has.",
+    ),
+]
+Schema = Annotated[str, typer.Option(envvar="PGQUEUE_SCHEMA", help="Database schema that holds the queues.")]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODULE",
+        envvar="PGQUEUE_INCLUDE",
+        help="Import this module too, or this package with all its submodules, for the tasks that they "
+        "declare; may be given more than once, or with commas.",
+    ),
+]
 ShowArguments = Annotated[
     bool,
     typer.Option("--show-arguments", help="With --dsn alone, show arguments: all of them, also secret ones."),
@@ -63,18 +88,69 @@ class Session:
 
 
 def find_pgqueue(
-    app: str | None, dsn: str | None, schema: str, *, named: str = "--app", show_arguments: bool = False
+    app: str | None,
+    dsn: str | None,
+    schema: str,
+    *,
+    include: Sequence[str] | None = None,
+    show_arguments: bool = False,
+    dsn_is_told: bool = False,
 ) -> PgQueue:
     """Return the PgQueue *app*, or a new one for *dsn*.
 
-    *named*: how the command line calls *app*. *show_arguments*: also without *app*, which alone knows what to
-    redact. Raises typer.BadParameter if neither is given.
+    A DSN on the command line replaces the app's own, and any DSN serves an app that has none. *include*: what
+    to import beside it, by default what the project includes. *show_arguments*: also without *app*, which
+    alone knows what to redact. *dsn_is_told*: by a supervisor, in the environment. Raises typer.BadParameter
+    if neither is given.
     """
-    if app is not None:
-        return load(app)
-    if dsn is not None:
+    if app is None:
+        if dsn is None:
+            raise typer.BadParameter(
+                "no database given: pass --dsn or --app, set PGQUEUE_DSN or PGQUEUE_APP, or set dsn or app "
+                "in [tool.pgqueue] of pyproject.toml"
+            )
         return PgQueue(dsn, schema=schema, redact=() if show_arguments else EVERYTHING)
-    raise typer.BadParameter(f"no database given: pass --dsn, set PGQUEUE_DSN, or pass {named}")
+    pgq = load(app, split_includes(_project_includes() if include is None else include))
+    given = settings.given()
+    if dsn is not None and (pgq.dsn is None or read_dsn(dsn) != read_dsn(pgq.dsn)):
+        if pgq.dsn is None or dsn_is_told or given.is_on_command_line("dsn"):
+            pgq.dsn = dsn
+        else:
+            _tell(
+                f"the DSN of {app} is used, and not that of {given.where('dsn')}, which is another one; pass "
+                "--dsn to use it"
+            )
+    if given.sources.get("schema") not in (None, "DEFAULT") and schema != pgq.schema:
+        problem = f"{given.where('schema')} is {schema!r}, and the schema of {app} is {pgq.schema!r}"
+        if given.is_on_command_line("schema"):
+            raise typer.BadParameter(f"{problem}: leave --schema out, or --app")
+        _tell(f"{problem}, which is used")
+    if pgq.dsn is None:
+        raise typer.BadParameter(
+            f"no database given: {app} has no DSN of its own; pass --dsn, or set PGQUEUE_DSN, or dsn of "
+            "[tool.pgqueue] in pyproject.toml"
+        )
+    return pgq
+
+
+def one_target(target: str | None, app: str | None) -> str | None:
+    """Return the app that a command was given as its argument or as --app, which must agree."""
+    given = settings.given()
+    if target is not None and app is not None and target != app and given.is_on_command_line("app"):
+        raise typer.BadParameter(f"MODULE:PGQ is {target} and --app is {app}; pass one of them")
+    return app if target is None else target
+
+
+def _project_includes() -> Sequence[str]:
+    in_environment = os.environ.get("PGQUEUE_INCLUDE")
+    if in_environment:
+        return in_environment.split()
+    included: Sequence[str] = settings.project().values.get("include", ())
+    return included
+
+
+def _tell(line: str) -> None:
+    typer.echo(f"pgqueue: {line}", err=True)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from pgqueue.database.callers_pool import (
     keep_session,
 )
 from pgqueue.database.connection import OwnConnection
-from pgqueue.database.dsn import read_dsn, refused_parameter
+from pgqueue.database.dsn import Dsn, read_dsn, refused_parameter
 from pgqueue.database.encoding import UNSTORABLE, Encoding, encoding_of, unstorable
 from pgqueue.database.hosts import Hosts
 from pgqueue.database.kept import CALLER_TIMEOUT, Kept
@@ -85,7 +85,7 @@ class Database:
 
     def __init__(
         self,
-        dsn: str,
+        dsn: str | None,
         *,
         schema: str,
         max_connections: int,
@@ -124,9 +124,10 @@ class Database:
         self._loop: asyncio.AbstractEventLoop | None = None
         """The event loop that its connections belong to."""
 
-    def set_dsn(self, dsn: str) -> None:
+    def set_dsn(self, dsn: str | None) -> None:
         """Connect elsewhere from now on. Not while it is open. Raises ConfigurationError."""
-        self._dsn = read_dsn(dsn)
+        self._dsn = Dsn("") if dsn is None else read_dsn(dsn)
+        self.dsn = dsn
         self.connect_timeout = self._given_timeout or self._dsn.connect_timeout or CONNECT_TIMEOUT
         self._given_settings = {
             **self._dsn.server_settings,

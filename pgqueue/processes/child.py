@@ -79,7 +79,7 @@ class ChildProcess:
     async def _reply(self, job: dict[str, Any], found: PgQueue | BaseException) -> dict[str, Any]:
         if isinstance(found, BaseException):
             return _failure(found)
-        runner = await self._runner(found)
+        runner = await self._runner(found, job["dsn"])
         await runner.begin(job["worker"])
         self._current = runner
         outcome, is_kept = await self._current.run(job, self._started)
@@ -96,9 +96,11 @@ class ChildProcess:
             return InvalidTaskError(f"task {task!r} was not found in module {job['module']!r}")
         return host
 
-    async def _runner(self, host: PgQueue) -> AttemptRunner:
+    async def _runner(self, host: PgQueue, dsn: str) -> AttemptRunner:
         runner = self._runners.get(id(host))
         if runner is None:
+            # The worker's, which may have been told another one than the module says.
+            host.dsn = dsn
             # A database that is away, or refuses a login, is no error of the job's. The worker ends the wait.
             await persist(
                 "opening the database in a child process", host.open, errors=(DatabaseUnavailableError,)

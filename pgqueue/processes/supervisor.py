@@ -1,6 +1,8 @@
 """Runs several worker processes as one: starts them, restarts them, and forwards signals.
 
 It knows nothing about jobs. The first SIGTERM or SIGINT stops the processes; every further one hurries them.
+A process that retires says so before it ends, and another one takes its place at once: while it finishes what
+it runs, both are there.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
 import time
@@ -28,6 +31,8 @@ KILLED_PAUSES = (0.2, 0.5, 1.0, 2.0)
 process is failed after some losses: those that are left must not wait for their rescuer."""
 ALONE_PAUSES = (0.2, 1.0, 2.0, 5.0)
 """The same where no other process is running: one of them always tries."""
+REPLACED_WITHIN = 1.0
+"""Seconds that a process that is replaced has to end, before it is told so more firmly."""
 HEALTHY_AFTER = 60.0
 """Seconds after which a process counts as healthy: after it ends, the pauses start over."""
 
@@ -91,23 +96,48 @@ def when_closed(pipe: int | None, react: Callable[[], object]) -> Iterator[None]
         loop.remove_reader(pipe)
 
 
+class Run:
+    """One process in its place: until it ends, or retires."""
+
+    def __init__(self) -> None:
+        self.code = 0
+        self.error: OSError | None = None
+        self.has_retired = False
+        self.left = anyio.Event()
+        """Set when it has left its place to another: it has retired or ended."""
+
+
 class Supervisor:
     """Keeps *processes* processes of *command* running until it is signalled.
 
-    Each gets the option `--supervisor-pipe`, with a descriptor that is closed when the supervisor ends.
-    *attach* is entered for the life of each process, and yields a further option and a descriptor to inherit.
+    Each gets the option `--supervisor-pipe`, with a descriptor that is closed when the supervisor ends, and
+    `--retire-pipe`, with one that it writes to when it retires. *attach* is entered for the life of each
+    process, and yields a further option and a descriptor to inherit. *until_done*: a process that ends with 0
+    is not started anew. *until_changed*: after an error none is, until `replace` is called.
     """
 
-    def __init__(self, command: Sequence[str], processes: int, *, attach: Attach | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        processes: int,
+        *,
+        attach: Attach | None = None,
+        until_done: bool = False,
+        until_changed: bool = False,
+    ) -> None:
         self._command = command
         self._processes = processes
         self._attach = attach
+        self._until_done = until_done
+        self._until_changed = until_changed
         self._children: set[asyncio.subprocess.Process] = set()
         self._running = 0
         """Processes that are running, or being started."""
+        self._generation = 0
+        """How often all processes were replaced."""
         self._stopping = anyio.Event()
         self._changed = anyio.Event()
-        """Set, and replaced, when a process has ended and when it is to stop."""
+        """Set, and replaced, when a process has ended, and when they are to stop or to be replaced."""
         self._has_failed = False
         self._pipe = -1
 
@@ -118,10 +148,25 @@ class Supervisor:
         """
         self._pipe, held = os.pipe()
         with on_signals(self._stop, self._terminate), os.fdopen(self._pipe), os.fdopen(held, "w"):
-            async with anyio.create_task_group() as group:
+            async with anyio.create_task_group() as self._group:
                 for place in range(1, self._processes + 1):
-                    group.start_soon(self._keep, place)
+                    self._group.start_soon(self._keep, place)
         return not self._has_failed
+
+    async def replace(self) -> None:
+        """End all processes, soon and their jobs with them, and start others at once."""
+        self._generation += 1
+        self._tell_changed()
+        before = set(self._children)
+        for end in (asyncio.subprocess.Process.terminate,) * 2 + (asyncio.subprocess.Process.kill,):
+            for child in before & self._children:
+                with contextlib.suppress(ProcessLookupError):
+                    end(child)
+            until = time.monotonic() + REPLACED_WITHIN
+            while before & self._children and time.monotonic() < until:
+                changed = self._changed
+                with anyio.move_on_after(REPLACED_WITHIN):
+                    await changed.wait()
 
     def _stop(self) -> None:
         self._stopping.set()
@@ -141,27 +186,38 @@ class Supervisor:
         """Keep one process running, whose pauses end at a *place* of its own among those of the others."""
         failures = 0
         while not self._stopping.is_set():
-            started_at = time.monotonic()
-            try:
-                code = await self._run_child()
-            except OSError as error:
+            started_at, generation = time.monotonic(), self._generation
+            run = Run()
+            self._group.start_soon(self._run_child, run)
+            await run.left.wait()
+            if run.has_retired:
+                continue
+            if run.error is not None:
                 # No memory or descriptor is free, or the program is being replaced. The others go on.
                 failures += 1
                 pause, at_least = self._pauses(failures, place, RESTART_PAUSES)
                 logger.error(  # what fails is a call of the system: its stack says nothing
                     "a worker process cannot be started (%s); trying again in %g s",
-                    error,
+                    run.error,
                     pause if self._running else at_least,
                 )
                 await self._pause(pause, at_least)
                 continue
+            code = run.code
             if self._stopping.is_set():
-                if code not in (*STOPPED, RECYCLE):
-                    logger.error("a worker process ended with %s", forks.how_ended(code))
-                    self._has_failed = True
+                self._note_end(code)
                 return
+            if self._until_done and code == 0:
+                return
+            if generation != self._generation:
+                failures = 0
+                continue
             if code == RECYCLE:
                 logger.warning("a worker process was blocked by a handler; starting another")
+                continue
+            if self._until_changed:
+                logger.error("the worker process ended with %s; waiting for a change", forks.how_ended(code))
+                await self._pause(math.inf, math.inf)
                 continue
             if time.monotonic() - started_at >= HEALTHY_AFTER:
                 failures = 0
@@ -173,6 +229,12 @@ class Supervisor:
                 pause if self._running else at_least,
             )
             await self._pause(pause, at_least)
+
+    def _note_end(self, code: int) -> None:
+        """Note how a process ended that is not started anew."""
+        if code not in (*STOPPED, RECYCLE):
+            logger.error("a worker process ended with %s", forks.how_ended(code))
+            self._has_failed = True
 
     def _pauses(self, failures: int, place: int, pauses: Sequence[float]) -> tuple[float, float]:
         """Return the seconds to pause after so many *failures* in a row, and after which to start if alone.
@@ -188,38 +250,71 @@ class Supervisor:
 
         One that is stopped meanwhile has ended by its error.
         """
-        began_at = time.monotonic()
+        began_at, generation = time.monotonic(), self._generation
         while not self._stopping.is_set():
             left = began_at + (seconds if self._running else at_least) - time.monotonic()
-            if left <= 0:
+            if left <= 0 or generation != self._generation:
                 return
             with anyio.move_on_after(left):
                 await self._changed.wait()
         self._has_failed = True
 
-    async def _run_child(self) -> int:
+    async def _run_child(self, run: Run) -> None:
+        """Run a process until it has ended, also when another has taken its place."""
         self._running += 1
         try:
             if self._attach is None:
-                return await self._run_command(self._command, (self._pipe,))
-            async with self._attach() as (option, descriptor):
-                return await self._run_command((*self._command, option), (self._pipe, descriptor))
+                run.code = await self._run_command(run, self._command, ())
+            else:
+                async with self._attach() as (option, descriptor):
+                    run.code = await self._run_command(run, (*self._command, option), (descriptor,))
+        except OSError as error:
+            run.error = error
         finally:
             self._running -= 1
+            run.left.set()
             self._tell_changed()
+        if run.has_retired and self._stopping.is_set():
+            self._note_end(run.code)
+        elif run.has_retired and run.code not in STOPPED:
+            logger.error("a worker process that had retired ended with %s", forks.how_ended(run.code))
 
-    async def _run_command(self, command: Sequence[str], descriptors: Sequence[int]) -> int:
-        # A process group of its own: Ctrl-C in a terminal signals the whole group. A child would receive it
-        # twice, once from us, and take it for the second signal.
-        child = await asyncio.create_subprocess_exec(
-            *command, f"--supervisor-pipe={self._pipe}", process_group=0, pass_fds=descriptors
-        )
+    async def _run_command(self, run: Run, command: Sequence[str], descriptors: Sequence[int]) -> int:
+        retiring, held = os.pipe()
+        try:
+            # A process group of its own: Ctrl-C in a terminal signals the whole group. A child would receive
+            # it twice, once from us, and take it for the second signal.
+            child = await asyncio.create_subprocess_exec(
+                *command,
+                f"--supervisor-pipe={self._pipe}",
+                f"--retire-pipe={held}",
+                process_group=0,
+                pass_fds=(self._pipe, held, *descriptors),
+            )
+        except BaseException:
+            os.close(retiring)
+            raise
+        finally:
+            os.close(held)
         logger.info("started worker process %d", child.pid)
         self._children.add(child)
         if self._stopping.is_set():
             # The signal came while the child was being started, so it was not forwarded to it.
             child.terminate()
+        loop = asyncio.get_running_loop()
+
+        def retire() -> None:
+            # It has written, and goes on; or it has ended, which is not known yet.
+            if os.read(retiring, 1) and not self._stopping.is_set():
+                logger.info("worker process %d retires; starting another", child.pid)
+                run.has_retired = True
+                run.left.set()
+            loop.remove_reader(retiring)
+
+        loop.add_reader(retiring, retire)
         try:
             return await child.wait()
         finally:
+            loop.remove_reader(retiring)
+            os.close(retiring)
             self._children.discard(child)

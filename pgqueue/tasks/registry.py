@@ -97,6 +97,11 @@ class Registry:
         named = {task.options["queue"] for task in self._tasks.values() if "queue" in task.options}
         return frozenset({*self._queues, *named, self._queue_of(NO_OPTIONS)})
 
+    @property
+    def default_queue(self) -> str:
+        """The queue of tasks that name none."""
+        return self._queue_of(NO_OPTIONS)
+
     def queue_of(self, task: TaskDefinition) -> str:
         """Return the queue of jobs of *task* whose calls name none."""
         return self._queue_of(task.options)

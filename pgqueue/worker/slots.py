@@ -72,6 +72,7 @@ class Slots:
         self._scopes = scopes
         self._finisher = finisher
         self._state = state
+        self._dsn = host.database.dsn
         self._observers = host.observers
         self._lanes = lanes
         self._settings = settings
@@ -343,6 +344,7 @@ class Slots:
             "lease_id": attempt.lease_id,
             "worker": self.worker,
             "module": definition.module,
+            "dsn": self._dsn,
             "at_run_time": self._registry.stored_at_run_time(definition.name),
         }
 

@@ -89,6 +89,7 @@ class Worker:
         self._state = state = WorkerState()
         self._stop_event, self._release_event = anyio.Event(), anyio.Event()
         self._running: asyncio.Task[None] | None = None
+        self._retiring: asyncio.Task[None] | None = None
         self._watchdog: Watchdog | None = None
         # A connection for each loop. Claims need not be on the disk before their jobs start; outcomes must
         # be.
@@ -196,6 +197,22 @@ class Worker:
     def run_twice(self, *, everything: bool) -> None:
         """Execute every job that starts from now on twice; or only if the worker was made to do that."""
         self._slots.run_twice(everything or self._settings.run_twice)
+
+    def retire(self) -> None:
+        """Claim nothing more, and stop when the attempts under way have ended, however long they take."""
+        self._state.stop()
+        self._retiring = own_task(self._stop_when_empty(), name=f"pgqueue worker {self.name} retires")
+
+    async def _stop_when_empty(self) -> None:
+        # A claim that is under way may bring jobs.
+        await self._claimer.wait_ended()
+        await self._slots.wait_empty()
+        self.stop()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no handler is running, and every outcome is written."""
+        return self._slots.is_idle
 
     async def wait_ready(self) -> None:
         """Wait until the worker holds a lease and claims."""

@@ -78,5 +78,18 @@ def test_every_command_and_option_that_readme_and_docs_mention_exists() -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_cuts_no_option_at_eighty_columns(name: str) -> None:
+    shown = CliRunner().invoke(app, [*name.split()[1:], "-h"], env={"COLUMNS": "80", "NO_COLOR": "1"})
+
+    assert shown.exit_code == 0
+    assert "…" not in shown.stdout
+    words = shown.stdout.replace(",", " ").split()
+    for parameter in cli.parameters(COMMANDS[name]):
+        if isinstance(parameter.info, cli.OptionInfo):
+            assert parameter.spelling.split(" ")[0].rstrip(",").split("/")[0] in words
+
+
 def test_options_that_only_pgqueue_itself_sets_are_left_out() -> None:
-    assert "--supervisor-pipe" not in cli.page()
+    for option in ("--supervisor-pipe", "--retire-pipe", "--report-to", "--of-several"):
+        assert option not in cli.page()

@@ -170,7 +170,7 @@ def test_an_empty_token_does_not_count_as_a_token(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         ([f"--dsn={DSN}", "--token=short"], "the token must have at least 16 characters, got 5"),
-        ([], "no database given: pass --dsn, set PGQUEUE_DSN, or pass MODULE:PGQ"),
+        ([], "no database given: pass --dsn or --app, set PGQUEUE_DSN or PGQUEUE_APP, or set dsn"),
         ([f"--dsn={DSN}", "--port=65536"], "less than or equal to 65535"),
         (["no.such:module"], "no module named"),
     ],

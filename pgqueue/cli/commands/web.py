@@ -12,12 +12,12 @@ import anyio
 import typer
 
 from pgqueue import PgQueue
-from pgqueue.cli.commands.worker import open_when_up
 from pgqueue.cli.logging_setup import Level, set_up_logging
 from pgqueue.cli.output import announce
-from pgqueue.cli.parameters import Schema, ShowArguments, find_pgqueue
+from pgqueue.cli.parameters import App, Dsn, Schema, ShowArguments, Target, find_pgqueue, one_target
 from pgqueue.cli.running.lifecycle import leave, leave_if_stuck, run
 from pgqueue.cli.running.sockets import is_loopback, listen
+from pgqueue.cli.running.worker_process import open_when_up
 from pgqueue.model.token import MAKE_TOKEN, SHORTEST_TOKEN
 from pgqueue.processes.supervisor import on_signals
 
@@ -26,17 +26,16 @@ GRACE: Final = 5
 
 
 def web(
-    target: Annotated[
-        str | None, typer.Argument(metavar="[MODULE:PGQ]", help="The PgQueue object, e.g. app.jobs:pgq.")
-    ] = None,
-    dsn: Annotated[
-        str | None,
-        typer.Option(envvar="PGQUEUE_DSN", help="Database DSN, if MODULE:PGQ is not given."),
-    ] = None,
+    target: Target = None,
+    app: App = None,
+    dsn: Dsn = None,
     schema: Schema = "pgqueue",
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(envvar="PGQUEUE_WEB_HOST", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 selects a free port.")
+        int,
+        typer.Option(
+            envvar="PGQUEUE_WEB_PORT", min=0, max=65_535, help="Port to listen on; 0 selects a free port."
+        ),
     ] = 8080,
     token: Annotated[
         str | None,
@@ -57,9 +56,15 @@ def web(
         bool, typer.Option("--show-tracebacks", help="Show the tracebacks of failed jobs.")
     ] = False,
     show_arguments: ShowArguments = False,
-    name: Annotated[str, typer.Option(help="Name of this instance, shown on every page.")] = "pgqueue",
-    colour: Annotated[str | None, typer.Option(help="Colour of this instance, as #rrggbb.")] = None,
-    log_level: Annotated[Level, typer.Option(help="Lowest level to log.")] = Level.INFO,
+    name: Annotated[
+        str, typer.Option(envvar="PGQUEUE_WEB_NAME", help="Name of this instance, shown on every page.")
+    ] = "pgqueue",
+    colour: Annotated[
+        str | None, typer.Option(envvar="PGQUEUE_WEB_COLOUR", help="Colour of this instance, as #rrggbb.")
+    ] = None,
+    log_level: Annotated[
+        Level, typer.Option(envvar="PGQUEUE_LOG_LEVEL", help="Lowest level to log.")
+    ] = Level.INFO,
 ) -> None:
     """Serve the status app and its dashboard until SIGTERM or SIGINT.
 
@@ -74,13 +79,13 @@ def web(
             f"--token-file. `{MAKE_TOKEN}` makes a token",
             param_hint="--host",
         )
-    pgq = find_pgqueue(target, dsn, schema, named="MODULE:PGQ", show_arguments=show_arguments)
+    pgq = find_pgqueue(one_target(target, app), dsn, schema, show_arguments=show_arguments)
     set_up_logging(log_level)
     from pgqueue.web import status_app
 
     # For this start alone, and shown only to who started it.
     made = secrets.token_urlsafe(32) if token is None else None
-    app = status_app(
+    served = status_app(
         pgq,
         token=token or made,
         open_reading=open_reading,
@@ -88,7 +93,7 @@ def web(
         name=name,
         colour=colour,
     )
-    leave(run(partial(_serve, pgq, app, host, port, made)))
+    leave(run(partial(_serve, pgq, served, host, port, made)))
 
 
 def _read_token(given: str | None, file: Path | None) -> str | None:

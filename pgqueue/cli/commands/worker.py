@@ -2,68 +2,123 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
-from itertools import chain, count, repeat
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import anyio
 import typer
 
-from pgqueue import DatabaseUnavailableError, PgQueue, Worker
+from pgqueue import PgQueue
 from pgqueue.cli.logging_setup import Level, LogFormat, set_up_logging
-from pgqueue.cli.running.lifecycle import (
-    exit_now,
-    leave,
-    leave_if_stuck,
-    restart,
-    run,
-    run_with_handlers,
-    tune_collector,
-)
-from pgqueue.cli.running.metrics_port import MetricsPort, PublishMetrics, publish_process, publish_processes
+from pgqueue.cli.parameters import App, Dsn, Include, Schema, Target, find_pgqueue, one_target
+from pgqueue.cli.queue_options import read_queues, read_weights
+from pgqueue.cli.running.lifecycle import leave, run, run_with_handlers
+from pgqueue.cli.running.limits import ProcessLimits
+from pgqueue.cli.running.metrics_port import MetricsPort, publish_process, publish_processes
+from pgqueue.cli.running.reloading import check_watching, run_reloading
 from pgqueue.cli.running.sockets import is_loopback, listen
-from pgqueue.cli.target import load
-from pgqueue.database.outages import RECONNECT_PAUSES
+from pgqueue.cli.running.worker_process import Place, advise, open_when_up
+from pgqueue.cli.running.worker_process import work as work_here
+from pgqueue.cli.settings import project
 from pgqueue.metrics.multiprocess import ProcessReports
 from pgqueue.model.token import check_token
-from pgqueue.processes.memory import return_large_blocks
-from pgqueue.processes.supervisor import RECYCLE, Supervisor, on_signals, when_closed
-
-logger = logging.getLogger("pgqueue.cli")
-
-LOG_EVERY = 30
-"""Attempts to reach the database between two log records. There is at most one attempt per second."""
+from pgqueue.processes.supervisor import Supervisor, on_signals
 
 
 def work(
-    target: Annotated[
-        str, typer.Argument(metavar="MODULE:PGQ", help="The PgQueue object, e.g. app.jobs:pgq.")
-    ],
-    concurrency: Annotated[int, typer.Option(min=1, help="Maximum number of running jobs per process.")] = 10,
-    queues: Annotated[
-        str | None, typer.Option(help="Queues to work on, separated by commas (default: all declared).")
+    target: Target = None,
+    app: App = None,
+    dsn: Dsn = None,
+    schema: Schema = "pgqueue",
+    include: Include = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            envvar="PGQUEUE_CONCURRENCY",
+            min=1,
+            help="Maximum number of running jobs per process (default: 10, or the sum of --queues' slots).",
+        ),
     ] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
+    queues: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PGQUEUE_QUEUES",
+            help="Queues to work on, separated by commas (default: all declared). mail:20,reports:2 gives "
+            "each slots of its own: at most so many of its jobs run at once per process.",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PGQUEUE_WEIGHTS",
+            help="How many jobs of each queue start for one of another, where all have a backlog: "
+            "mail:3,reports:1.",
+        ),
+    ] = None,
+    processes: Annotated[
+        int, typer.Option(envvar="PGQUEUE_PROCESSES", min=1, help="Number of worker processes.")
+    ] = 1,
     grace: Annotated[
-        float, typer.Option(min=0, help="Seconds for running jobs to finish after the first signal.")
+        float,
+        typer.Option(
+            envvar="PGQUEUE_GRACE", min=0, help="Seconds for running jobs to finish after the first signal."
+        ),
     ] = 30.0,
     lease_ttl: Annotated[
         float,
-        typer.Option(min=1, help="Lease duration: a dead host's jobs are rescued after this many seconds."),
+        typer.Option(
+            envvar="PGQUEUE_LEASE_TTL",
+            min=1,
+            help="Lease duration: a dead host's jobs are rescued after this many seconds.",
+        ),
     ] = 15.0,
     prefetch_multiplier: Annotated[
-        int, typer.Option(min=1, help="Claim up to this multiple of the concurrency; 1 prefetches none.")
+        int,
+        typer.Option(
+            envvar="PGQUEUE_PREFETCH_MULTIPLIER",
+            min=1,
+            help="Claim up to this multiple of the concurrency; 1 prefetches none.",
+        ),
     ] = 1,
+    burst: Annotated[
+        bool, typer.Option("--burst", help="Stop when nothing is left that could run now.")
+    ] = False,
+    max_jobs: Annotated[
+        int | None,
+        typer.Option(
+            envvar="PGQUEUE_MAX_JOBS",
+            min=1,
+            help="Replace a process after it has ended so many attempts; what it still runs, it finishes.",
+        ),
+    ] = None,
+    max_rss: Annotated[
+        int | None,
+        typer.Option(
+            envvar="PGQUEUE_MAX_RSS",
+            min=1,
+            help="Replace a process that has so many MiB of memory; what it still runs, it finishes.",
+        ),
+    ] = None,
+    reload: Annotated[
+        bool,
+        typer.Option(
+            "--reload", help="Restart whenever a Python file of the project changes: for development."
+        ),
+    ] = False,
     uvloop: Annotated[
         bool | None,
-        typer.Option("--uvloop/--no-uvloop", help="Use uvloop (default: if it is installed)."),
+        typer.Option(
+            "--uvloop/--no-uvloop", envvar="PGQUEUE_UVLOOP", help="Use uvloop (default: if it is installed)."
+        ),
     ] = None,
     metrics_port: Annotated[
         int | None,
         typer.Option(
+            envvar="PGQUEUE_METRICS_PORT",
             min=0,
             max=65535,
             help="Serve /metrics, /livez and /readyz on this port, for all processes together; 0 selects a "
@@ -71,7 +126,11 @@ def work(
         ),
     ] = None,
     metrics_host: Annotated[
-        str, typer.Option(help="Address for --metrics-port; 0.0.0.0 listens on all interfaces.")
+        str,
+        typer.Option(
+            envvar="PGQUEUE_METRICS_HOST",
+            help="Address for --metrics-port; 0.0.0.0 listens on all interfaces.",
+        ),
     ] = "127.0.0.1",
     metrics_token: Annotated[
         str | None,
@@ -91,13 +150,27 @@ def work(
     supervisor_pipe: Annotated[
         int | None, typer.Option(hidden=True, help="Pipe that is closed when the supervisor ends.")
     ] = None,
-    log_level: Annotated[Level, typer.Option(help="Lowest level to log.")] = Level.INFO,
+    retire_pipe: Annotated[
+        int | None, typer.Option(hidden=True, help="Pipe that is written to when this process retires.")
+    ] = None,
+    of_several: Annotated[
+        bool, typer.Option("--of-several", hidden=True, help="A process of --processes.")
+    ] = False,
+    log_level: Annotated[
+        Level, typer.Option(envvar="PGQUEUE_LOG_LEVEL", help="Lowest level to log.")
+    ] = Level.INFO,
     log_jobs: Annotated[
-        bool, typer.Option("--log-jobs", help="Also log the start and success of every job.")
+        bool,
+        typer.Option(
+            "--log-jobs", envvar="PGQUEUE_LOG_JOBS", help="Also log the start and success of every job."
+        ),
     ] = False,
     log_format: Annotated[
         LogFormat,
-        typer.Option(help="auto: readable text on a terminal, otherwise JSON, one record per line."),
+        typer.Option(
+            envvar="PGQUEUE_LOG_FORMAT",
+            help="auto: readable text on a terminal, otherwise JSON, one record per line.",
+        ),
     ] = LogFormat.AUTO,
 ) -> None:
     """Run the jobs of MODULE:PGQ until SIGTERM or SIGINT.
@@ -111,35 +184,84 @@ def work(
     Exit codes: 0 stopped by a signal, and every job finished or returned to the queue; 1 an error; 2 wrong
     usage; 75 blocked by a handler (only processes of --processes, which are replaced at once).
     """
-    pgq = load(target)
+    target = one_target(target, app)
+    if reload:
+        _check_reload(processes, is_burst=burst, is_limited=max_jobs is not None or max_rss is not None)
+        set_up_logging(log_level, every_job=log_jobs, form=log_format)
+        command = [sys.executable, "-m", "pgqueue", "worker", *_without_reload(sys.argv[2:])]
+        leave(0 if run(partial(run_reloading, command, _folder()), uvloop=False) else 1)
+    if target is None:
+        raise typer.BadParameter(
+            "no PgQueue given: pass MODULE:PGQ or --app, or set PGQUEUE_APP, or app of [tool.pgqueue] in "
+            "pyproject.toml"
+        )
+    pgq = find_pgqueue(target, dsn, schema, include=include or (), dsn_is_told=of_several)
     # After the import: if the program configures logging itself, it has done so by now.
     set_up_logging(log_level, every_job=log_jobs, form=log_format)
-    port = _metrics_port(metrics_host, metrics_port, metrics_token, is_open=metrics_open)
-    names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
-    if processes > 1:
-        command = [sys.executable, "-m", "pgqueue", "worker", target, f"--concurrency={concurrency}"]
-        command += [] if queues is None else [f"--queues={queues}"]
+    served, declared = read_queues(queues, pgq.registry.queues), pgq.registry.queues
+    limits = ProcessLimits(max_jobs, max_rss)
+    port = None
+    if not of_several:
+        port = _metrics_port(metrics_host, metrics_port, metrics_token, is_open=metrics_open)
+    if (processes > 1 or limits.are_set) and not of_several:
+        given: dict[str, Any] = {
+            "concurrency": concurrency,
+            "queues": queues,
+            "weights": weights,
+            "max-jobs": max_jobs,
+            "max-rss": max_rss,
+            "grace": grace,
+            "lease-ttl": lease_ttl,
+            "prefetch-multiplier": prefetch_multiplier,
+            "log-level": log_level,
+            "log-format": log_format,
+            "processes": 1,
+        }
+        command = [sys.executable, "-m", "pgqueue", "worker", target, "--of-several"]
+        command += [f"--{name}={value}" for name, value in given.items() if value is not None]
+        command += [f"--include={name}" for name in include or ()]
         command += [] if uvloop is None else ["--uvloop" if uvloop else "--no-uvloop"]
         command += ["--log-jobs"] if log_jobs else []
-        command += [
-            f"--grace={grace}",
-            f"--lease-ttl={lease_ttl}",
-            f"--prefetch-multiplier={prefetch_multiplier}",
-            f"--log-level={log_level}",
-            f"--log-format={log_format}",
-            "--processes=1",
-        ]
-        leave(run(partial(_supervise, pgq, command, processes, port), uvloop=False))
+        command += ["--burst"] if burst else []
+        # Not on their command lines, which other users of the machine can see.
+        os.environ["PGQUEUE_DSN"] = pgq.dsn or ""
+        leave(run(partial(_supervise, pgq, command, processes, port, served, until_done=burst), uvloop=False))
     make_worker = partial(
         pgq.worker,
-        queues=names,
+        queues=served,
         concurrency=concurrency,
+        weights=read_weights(weights, declared),
         prefetch_multiplier=prefetch_multiplier,
         lease_ttl=lease_ttl,
         grace=grace,
     )
+    if retire_pipe is not None:
+        # Programs that handlers start must not hold it open.
+        os.set_inheritable(retire_pipe, False)
+    place = Place(supervisor_pipe, retire_pipe, limits, is_burst=burst, queues=served, advises=not of_several)
     publish = publish_process(pgq, port, report_to)
-    leave(run_with_handlers(partial(_work, pgq, make_worker, supervisor_pipe, publish), uvloop=uvloop))
+    leave(run_with_handlers(partial(work_here, pgq, make_worker, place, publish), uvloop=uvloop))
+
+
+def _check_reload(processes: int, *, is_burst: bool, is_limited: bool) -> None:
+    """Raise typer.BadParameter for options that contradict --reload, ConfigurationError."""
+    for name, is_set in (
+        ("--processes", processes > 1),
+        ("--burst", is_burst),
+        ("--max-jobs or --max-rss", is_limited),
+    ):
+        if is_set:
+            raise typer.BadParameter(f"--reload cannot be used with {name}: leave one of them out")
+    check_watching()
+
+
+def _without_reload(arguments: Sequence[str]) -> list[str]:
+    return [each for each in arguments if each != "--reload"]
+
+
+def _folder() -> Path:
+    """Return the folder whose files are watched: the project's, if this is one."""
+    return project().folder or Path.cwd()
 
 
 def _metrics_port(host: str, number: int | None, token: str | None, *, is_open: bool) -> MetricsPort | None:
@@ -160,91 +282,32 @@ def _metrics_port(host: str, number: int | None, token: str | None, *, is_open: 
     return MetricsPort(listen(host, number), token, is_open)
 
 
-async def _work(
-    pgq: PgQueue, make_worker: Callable[[], Worker], supervisor_pipe: int | None, publish: PublishMetrics
+async def _supervise(
+    pgq: PgQueue,
+    command: list[str],
+    processes: int,
+    port: MetricsPort | None,
+    queues: Any,
+    *,
+    until_done: bool,
 ) -> int:
-    """Run one worker in this process; return the exit code. It stops if its supervisor ends."""
-    opening = anyio.CancelScope()
-    worker: Worker | None = None
-
-    def stop() -> None:
-        opening.cancel()
-        if worker is not None:
-            worker.stop()
-
-    def release() -> None:
-        if worker is not None:
-            worker.release()
-
-    with on_signals(stop, release) as was_signalled, when_closed(supervisor_pipe, stop):
-        async with publish():
-            with opening:
-                await open_when_up(pgq)
-            if opening.cancelled_caught:
-                return 0
-            code = 0
-            try:
-                worker = make_worker()
-                tune_collector()
-                return_large_blocks()
-                worker.recycle = partial(_recycle, was_signalled, is_supervised=supervisor_pipe is not None)
-                worker.start()
-                if opening.cancel_called:
-                    worker.stop()
-                try:
-                    await worker.wait_stopped()
-                except Exception:
-                    # The worker has logged the error.
-                    logger.error("the worker stopped because of an error; exiting")
-                    code = 1
-            finally:
-                await pgq.close()
-        await leave_if_stuck(code)
-        return code
-
-
-def _recycle(was_signalled: Callable[[], bool], *, is_supervised: bool) -> None:
-    """Replace this process, whose event loop a handler blocks; none of its jobs is running any more."""
-    if was_signalled():
-        exit_now(0)
-    if is_supervised:
-        exit_now(RECYCLE)
-    logger.warning("restarting this process: a handler blocked it past its time limit")
-    restart()
-
-
-async def _supervise(pgq: PgQueue, command: list[str], processes: int, port: MetricsPort | None) -> int:
     """Run worker processes, and publish their metrics on *port*; return the exit code."""
     # Opened here first, so that an error of the schema is reported once, and not by each process repeatedly.
     opening = anyio.CancelScope()
     with on_signals(opening.cancel, opening.cancel), opening:
         await open_when_up(pgq)
+        await advise(pgq, queues)
         if port is None:
             await pgq.close()
     if opening.cancel_called:
         await pgq.close()
         return 0
+    supervisor = partial(Supervisor, command, processes, until_done=until_done)
     if port is None:
-        return 0 if await Supervisor(command, processes).run() else 1
+        return 0 if await supervisor().run() else 1
     reports = ProcessReports()
     try:
         async with publish_processes(pgq, port, reports, processes):
-            return 0 if await Supervisor(command, processes, attach=reports.attach).run() else 1
+            return 0 if await supervisor(attach=reports.attach).run() else 1
     finally:
         await pgq.close()
-
-
-async def open_when_up(pgq: PgQueue) -> None:
-    """Open *pgq*, waiting for its database without a limit. Raises SchemaError."""
-    pauses = chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1]))
-    for failures in count():
-        try:
-            await pgq.open()
-        except DatabaseUnavailableError as error:
-            if failures % LOG_EVERY == 0:
-                logger.warning("waiting for the database; trying again every second: %s", error)
-            await anyio.sleep(next(pauses))
-        else:
-            if failures:
-                logger.info("connected to the database after %d attempts", failures + 1)
-            return
