@@ -79,6 +79,7 @@ from pgqueue.store import Store
 from pgqueue.tasks.codec import Codec
 from pgqueue.tasks.context import JobContext
 from pgqueue.tasks.definition import Isolation, TaskDefinition
+from pgqueue.tasks.importable import Importable
 from pgqueue.tasks.middleware import Middleware, check_middleware, overriding
 from pgqueue.tasks.pinning import MAX_VERSION_LENGTH, pinned_name
 from pgqueue.tasks.registry import Registry
@@ -160,8 +161,7 @@ class PgQueue(
         unknown_task_grace: float | None = 24 * 3600.0,
         **options: Unpack[TaskOptions],
     ) -> None:
-        if dsn is not None:
-            _check_dsn(dsn)
+        _check_dsn(dsn)
         if version is not None:
             text("PgQueue: version", version, longest=MAX_VERSION_LENGTH)
         if unknown_task_grace is not None:
@@ -183,6 +183,7 @@ class PgQueue(
         self._rng = random.Random(seed)
         self._retention = read_retention(retention or {})
         self.registry = Registry(read_options("PgQueue", options, Level.GLOBAL))
+        self._importable = Importable(self._declare_imported)
         self._observers = Observers()
         log = TransitionLog(self.registry.log_share, self.registry.redacts, self.registry.has_traceback)
         self._observers.add(log.observe, *HEARD)
@@ -376,6 +377,20 @@ class PgQueue(
             self._depths.set_limit(name, limit)
         self._reader.forget()
 
+    def allow_importing(self, *modules: str) -> None:
+        """Let workers run the functions of *modules*, and of those below them, without a declared task.
+
+        Enqueue them by `enqueue_by_name(function, ...)`, or by their path: "shop.words.count". A worker
+        imports the module for the first such job. Whoever may enqueue can call every function there, so allow
+        only modules that are made for it. All workers of the queue must allow the same. Raises
+        ConfigurationError.
+        """
+        self._importable.allow(modules)
+
+    def _declare_imported(self, name: str, function: Callable[..., Any]) -> TaskDefinition:
+        task: Task[..., Any] = self.task(name=name)(function)
+        return task.definition
+
     def observe(self, observer: Observer, *kinds: type[Event]) -> None:
         """Call *observer* with every event in this process (`pgqueue.events`), or with those of *kinds*."""
         self._observers.add(observer, *kinds)
@@ -439,8 +454,7 @@ class PgQueue(
 
     @dsn.setter
     def dsn(self, dsn: str | None) -> None:
-        if dsn is not None:
-            _check_dsn(dsn)
+        _check_dsn(dsn)
         if self._host is not None:
             raise ConfigurationError("this PgQueue is open: set its DSN before you open it")
         self._database.set_dsn(dsn)
@@ -678,6 +692,7 @@ class PgQueue(
             version=self.version,
             unknown_task_grace=self._unknown_task_grace,
             on_dead=self._on_dead,
+            find_task=self._importable.find,
             retention=self._retention,
             ticker=Ticker(self._store, self._writer, self._codec),
             declare_schedules=self._declared_schedules.write,
@@ -753,5 +768,5 @@ class PgQueue(
 
 
 def _check_dsn(dsn: object) -> None:
-    if not isinstance(dsn, str) or not dsn:
+    if dsn is not None and not (isinstance(dsn, str) and dsn):
         raise ConfigurationError(f"the DSN must be a string like 'postgresql://localhost/app', got {dsn!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -26,8 +26,10 @@ from pgqueue.options.levels import Options, read_options
 from pgqueue.options.table import Level
 from pgqueue.store import Barrier, Edge, Graph, NewJob, Node
 from pgqueue.tasks.handle import JobHandle
+from pgqueue.tasks.importable import path_of
 from pgqueue.tasks.middleware import Middleware, around_enqueue
 from pgqueue.tasks.signature import Signature
+from pgqueue.tasks.task import Task
 from pgqueue.workflows.reading import WorkflowReader
 
 if TYPE_CHECKING:
@@ -150,28 +152,39 @@ class EnqueueInterface(JobInterface):
 
     async def enqueue_by_name(
         self,
-        task: str,
+        task: str | Callable[..., Any],
         /,
         *args: Any,
         options: CallOptions | None = None,
         connection: Connection | None = None,
         **kwargs: Any,
     ) -> JobHandle[Any]:
-        """Enqueue a task by its name, without its code: its worker validates the arguments."""
+        """Enqueue a task by its name, without its code: its worker validates the arguments.
+
+        A function that no task declares is enqueued by its path: see `allow_importing`.
+        """
         return await self.enqueue(
             self.signature(task, *args, options=options, **kwargs), connection=connection
         )
 
     def signature(
-        self, task: str, /, *args: Any, options: CallOptions | None = None, **kwargs: Any
+        self,
+        task: str | Callable[..., Any],
+        /,
+        *args: Any,
+        options: CallOptions | None = None,
+        **kwargs: Any,
     ) -> Signature[Any]:
-        """Return a call of a task by its name."""
+        """Return a call of a task by its name, or of a function by its path: see `allow_importing`."""
+        if callable(task):
+            task = task.definition.name if isinstance(task, Task) else path_of(task)
         try:
             text("it", task, longest=MAX_TASK_LENGTH)
         except InvalidOptionError as error:
             raise UnknownTaskError(f"{shown(task)} is not the name of a task: {error}") from None
         call = read_options(f"task {task!r}", options or {}, Level.CALL)
-        return Signature(task, args, kwargs, call, self.registry.get(task))
+        definition = self.registry.get(task) or self._importable.find(task)
+        return Signature(task, args, kwargs, call, definition)
 
     async def enqueue_many(
         self,

@@ -32,6 +32,7 @@ from pgqueue.model.stored_json import decode_json
 from pgqueue.model.unset import UNSET
 from pgqueue.store import Store
 from pgqueue.tasks.codec import Codec
+from pgqueue.tasks.importable import Importable
 from pgqueue.tasks.middleware import Middleware
 from pgqueue.tasks.registry import Registry
 
@@ -46,6 +47,7 @@ class Parts:
     schema: str
     payload_limit: int
     _codec: Codec | None
+    _importable: Importable
     _strict_queues: bool
     _database: Database
     _store: Store

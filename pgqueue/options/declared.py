@@ -142,6 +142,8 @@ class CallOptions(JobOptions, total=False):
     (upstream_failed)."""
     allow_failure: bool
     """True: start when the jobs in `depends_on` have ended, however."""
+    at_front: bool
+    """True: start before the jobs of the queue that wait now (the same as the highest priority)."""
     run_at: datetime | None
     """Start no earlier than this time zone-aware datetime."""
     key: str | None

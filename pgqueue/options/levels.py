@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from pgqueue.errors import InvalidOptionError
 from pgqueue.model.checks import shown
+from pgqueue.options.checks import MAX_PRIORITY
 from pgqueue.options.table import AT, OPTIONS, RETRY_FIELDS, Level, Option, Stored
 from pgqueue.options.time_limits import check_limits
 
@@ -87,7 +88,7 @@ def _shared(name: str, value: Any) -> Hashable:
 NO_OPTIONS: Final = Options()
 """A level that sets nothing."""
 
-_ALIASES: Final = frozenset({"reject_on_worker_lost"})
+_ALIASES: Final = frozenset({"reject_on_worker_lost", "at_front"})
 """Options that are kept as another one."""
 
 DEFAULTS: Final = Options(
@@ -135,6 +136,7 @@ def read_options(where: str, given: Mapping[str, Any], level: Level) -> Options:
         if option is None:
             raise _not_allowed(where, name, level, allowed)
         values[name] = option.check(f"{where}: option {name!r}", value)
+    _read_front(where, values)
     _read_losses(where, values)
     _read_waits(where, values)
     _check_hold(where, values)
@@ -156,6 +158,14 @@ def _not_allowed(where: str, name: str, level: Level, allowed: Mapping[str, Opti
             f"{where}: option {name!r} cannot be set per call; set it on the task, its queue or the PgQueue"
         )
     return InvalidOptionError(f"{where}: unknown option {shown(name)}; allowed: {', '.join(sorted(allowed))}")
+
+
+def _read_front(where: str, values: dict[str, Any]) -> None:
+    """Let the front be the highest priority."""
+    if values.pop("at_front", False):
+        if "priority" in values:
+            raise InvalidOptionError(f"{where}: both 'at_front' and 'priority' are set; set only one")
+        values["priority"] = MAX_PRIORITY
 
 
 def _read_losses(where: str, values: dict[str, Any]) -> None:

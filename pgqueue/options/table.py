@@ -94,6 +94,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
     for option in (
         _job("queue", checks.queue, "default", _JOB - {Level.QUEUE} | {Level.HTTP}),
         _job("priority", checks.priority, 0, _JOB | {Level.HTTP}),
+        _job("at_front", flag, default=False, levels=_CALL),
         _job("delay", checks.delay, None, _JOB | {Level.HTTP}),
         _job("run_at", checks.run_at, None, _CALL | {Level.HTTP}),
         _job("expires", checks.expires, None, _JOB | {Level.HTTP}),

@@ -16,6 +16,7 @@ from pgqueue.options.retention import Retention
 from pgqueue.schedules.ticker import Ticker
 from pgqueue.store import Store
 from pgqueue.tasks.codec import Codec
+from pgqueue.tasks.definition import TaskDefinition
 from pgqueue.tasks.middleware import Middleware
 from pgqueue.tasks.registry import Registry
 from pgqueue.upkeep.ticking import Declare
@@ -40,6 +41,8 @@ class WorkerHost:
     unknown_task_grace: float | None
     """Seconds after which jobs of a task that no live worker declares have failed; None: never."""
     on_dead: Sequence[Hook]
+    find_task: Callable[[str], TaskDefinition | None]
+    """Finds the task of a function that no task declares, if it may be imported."""
     retention: Retention
     ticker: Ticker
     declare_schedules: Declare

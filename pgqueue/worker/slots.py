@@ -69,6 +69,7 @@ class Slots:
             if definition.is_isolated:
                 check_importable(definition, registry)
         self._registry = registry
+        self._find_task = host.find_task
         self._scopes = scopes
         self._finisher = finisher
         self._state = state
@@ -231,6 +232,8 @@ class Slots:
     def _attempt(self, lease_id: UUID, claimed: Claimed) -> RunningAttempt:
         lane = self._lanes.get(claimed.lane) or self._lane(claimed)
         definition = self._registry.get(claimed.task)
+        if definition is None:
+            definition = self._find_task(claimed.task)
         if definition is None:
             policy = None
         elif claimed.options is None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgqueue import ConfigurationError, InvalidOptionError, PgQueue
+from pgqueue.options.checks import MAX_PRIORITY
 from pgqueue.options.declared import CallOptions, TaskOptions
 from pgqueue.options.levels import restore_options
 
@@ -274,6 +275,18 @@ def test_durations_are_seconds_or_timedeltas() -> None:
     options = work.s().options
 
     assert (options["timeout"], options["delay"]) == (120.0, 3600.0)
+
+
+@pytest.mark.contract("P8.2")
+def test_at_front_is_the_highest_priority_and_set_alone() -> None:
+    _, work = queue_with({})
+
+    assert work.options(at_front=True).s().options["priority"] == MAX_PRIORITY
+    assert "priority" not in work.options(at_front=False).s().options
+    with pytest.raises(InvalidOptionError, match="both 'at_front' and 'priority'"):
+        work.options(at_front=True, priority=3)
+    with pytest.raises(InvalidOptionError, match="option 'at_front'"):
+        work.options(at_front=1)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -36,6 +36,7 @@ def test_http_sets_what_a_call_can_set_but_for_what_its_key_header_says() -> Non
     by_header = {name for name in OPTIONS if name.startswith("idempotency_")} | {"on_conflict"}
 
     assert AT[Level.HTTP].keys() == AT[Level.CALL].keys() - by_header - {
+        "at_front",
         "on_duplicate",
         "depends_on",
         "allow_failure",
@@ -43,7 +44,7 @@ def test_http_sets_what_a_call_can_set_but_for_what_its_key_header_says() -> Non
 
 
 def test_every_option_has_a_default_that_its_own_check_takes() -> None:
-    assert DEFAULTS.keys() == OPTIONS.keys() - {"reject_on_worker_lost"}
+    assert DEFAULTS.keys() == OPTIONS.keys() - {"reject_on_worker_lost", "at_front"}
 
 
 def test_every_option_has_a_sentence_for_editors_and_for_the_docs() -> None:

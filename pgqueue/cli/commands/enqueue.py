@@ -33,6 +33,9 @@ def enqueue(
     priority: Annotated[
         int | None, typer.Option(help="Priority; jobs with a higher number run first.")
     ] = None,
+    at_front: Annotated[
+        bool, typer.Option("--at-front", help="Start before the jobs of the queue that wait now.")
+    ] = False,
     delay: Annotated[
         float | None, typer.Option(help="Start the job no sooner than in this many seconds.")
     ] = None,
@@ -63,6 +66,7 @@ def enqueue(
     values = {
         "queue": queue,
         "priority": priority,
+        "at_front": at_front or None,
         "delay": delay,
         "run_at": in_utc(run_at),
         "expires": expires,
