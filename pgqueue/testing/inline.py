@@ -103,7 +103,7 @@ class InlinePgQueue(PgQueue):
     def _check_open(self) -> None:
         """Let everything through."""
 
-    async def open(self, dsn: str | None = None) -> None:  # noqa: ARG002  # as its base
+    async def open(self, dsn: str | None = None) -> None:
         """Open nothing."""
 
     async def close(self) -> None:

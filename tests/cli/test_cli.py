@@ -305,7 +305,7 @@ async def test_a_dsn_that_can_never_work_is_not_waited_for(tmp_path: Path) -> No
         code, _, stderr = await processes.run("worker", "jobs_here:pgq")
 
     assert code == 1
-    assert stderr.count("\n") == 1
+    assert stderr.count("\n") == 3
     assert "invalid DSN" in stderr
 
 
