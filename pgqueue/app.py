@@ -191,7 +191,7 @@ class PgQueue(
         self._on_dead: list[Hook] = []
         self._open_state: Callable[[], AbstractAsyncContextManager[Any]] | None = None
         self._middleware: list[Middleware] = []
-        self._enqueueing: tuple[Middleware, ...] = ()
+        self._enqueueing, self._around_workflows = (), ()
         self._store = Store(self.schema)
         self._database = Database(
             dsn,
@@ -438,6 +438,7 @@ class PgQueue(
         added = check_middleware(middleware)
         self._middleware.append(added)
         self._enqueueing = overriding(self._middleware, "enqueue")
+        self._around_workflows = overriding(self._middleware, "workflow")
         if overriding((added,), "run"):
             self.registry.wrap()
         return middleware

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from pgqueue.events.kinds import (
@@ -46,10 +46,10 @@ from pgqueue.events.kinds import (
     JobsUnblocked,
 )
 from pgqueue.model.dead_letters import DeadLetter
-from pgqueue.model.job_error import JobError, message_of
+from pgqueue.model.job_error import JobError, describe, message_of, name_of
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.raised import Raised, stand_in, without_messages
-from pgqueue.model.tracebacks import format_error
+from pgqueue.model.tracebacks import format_error, trace_of
 from pgqueue.tasks.context import running_attempt
 from pgqueue.tasks.redaction import REDACTED
 
@@ -268,6 +268,16 @@ def shown_exception(ended: AttemptEnded, *, redacts: bool) -> Raised | None:
     return without_messages(ended.raised, without_arguments(error).message, _redacted)
 
 
+def described(error: BaseException, *, redacts: bool) -> JobError:
+    """Return what to show of an exception that a handler raises, in the same way."""
+    if not redacts:
+        return describe(error)
+    told = without_arguments(JobError(name_of(type(error)), message_of(error)))
+    return describe(
+        without_messages(Raised(type(error), error, trace_of(error)), told.message, _redacted).error
+    )
+
+
 def _redacted(_error: BaseException) -> str:
     return REDACTED
 
@@ -385,6 +395,18 @@ def _details(
     return text
 
 
+_JOB_FIELDS: Final = ("job_id", "task", "queue", "attempt")
+
+
+def job_fields() -> dict[str, Any]:
+    """Return what a log record says of the job whose handler is running; nothing outside of handlers."""
+    attempt = running_attempt.get()
+    if attempt is None:
+        return {}
+    job = attempt.context
+    return dict(zip(_JOB_FIELDS, (str(job.job_id), job.task, job.queue, job.attempt), strict=True))
+
+
 class JobLogFilter(logging.Filter):
     """Adds the attributes `job_id`, `task`, `queue` and `attempt` to records made inside a job's handler.
 
@@ -394,14 +416,7 @@ class JobLogFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the attributes, and let every record pass."""
-        attempt = running_attempt.get()
-        job = None if attempt is None else attempt.context
-        found = {
-            "job_id": None if job is None else str(job.job_id),
-            "task": None if job is None else job.task,
-            "queue": None if job is None else job.queue,
-            "attempt": None if job is None else job.attempt,
-        }
+        found = job_fields() or dict.fromkeys(_JOB_FIELDS)
         vars(record).update({name: value for name, value in found.items() if name not in vars(record)})
         return True
 

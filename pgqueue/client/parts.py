@@ -65,6 +65,8 @@ class Parts:
     _reads_nothing: bool
     _enqueueing: tuple[Middleware, ...]
     """What is around each enqueue."""
+    _around_workflows: tuple[Middleware, ...]
+    """What is around each enqueue of a workflow."""
 
     def _check_open(self) -> None:
         if self._host is None:

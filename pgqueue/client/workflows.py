@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from functools import partial
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
@@ -31,6 +32,7 @@ from pgqueue.model.workflows import Workflow
 from pgqueue.store import Graph, Input
 from pgqueue.tasks.arguments import THEIRS, describe_mismatch
 from pgqueue.tasks.canvas import Canvas, canvas_of
+from pgqueue.tasks.middleware import around_workflow
 from pgqueue.tasks.workflow_handle import WorkflowHandle
 from pgqueue.workflows.compile import compile_parts
 from pgqueue.workflows.dag import MAX_NAME, WorkflowBuilder
@@ -82,6 +84,14 @@ class WorkflowInterface(EnqueueInterface, DeadLetterInterface, WorkflowViewInter
         return WorkflowReader(self._reader, self)
 
     async def _enqueue_parts(
+        self, compiled: Iterator[Graph], connection: Connection | None
+    ) -> WorkflowHandle[Any]:
+        if not self._around_workflows:
+            return await self._write_parts(compiled, connection)
+        write = partial(self._write_parts, compiled, connection)
+        return await around_workflow(self._around_workflows, write)
+
+    async def _write_parts(
         self, compiled: Iterator[Graph], connection: Connection | None
     ) -> WorkflowHandle[Any]:
         parts = Parts(compiled)

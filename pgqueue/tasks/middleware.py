@@ -16,7 +16,7 @@ middleware nothing is.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -24,11 +24,14 @@ from pgqueue.errors import ConfigurationError
 from pgqueue.model.checks import shown
 from pgqueue.model.job_info import JobInfo
 from pgqueue.model.outcomes import Ended, Outcome, Retried, Succeeded
+from pgqueue.options.checks import headers as check_headers
+from pgqueue.tasks.around import workflow_headers
 
 if TYPE_CHECKING:
     from pgqueue.tasks.context import JobContext
     from pgqueue.tasks.handle import JobHandle
     from pgqueue.tasks.signature import Signature
+    from pgqueue.tasks.workflow_handle import WorkflowHandle
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -36,6 +39,8 @@ Proceed = Callable[[], Awaitable[Any]]
 """Calls what is inside: the next middleware, and at last the handler. Returns what it returns."""
 Write = Callable[[Iterable["Signature[Any]"]], Awaitable["list[JobHandle[Any]]"]]
 """Enqueues calls; returns their handles, in their order."""
+WriteWorkflow = Callable[[Mapping[str, str]], Awaitable["WorkflowHandle[Any]"]]
+"""Enqueues a workflow whose jobs get headers; returns its handle."""
 FINAL: Final = (Succeeded, Retried, Ended)
 """The outcomes that `finish` sees, and may return."""
 
@@ -60,6 +65,18 @@ class Middleware:
         order. What this raises before it calls `proceed`, the caller gets, and nothing is enqueued.
         """
         return await proceed(calls)
+
+    async def workflow(self, proceed: WriteWorkflow) -> WorkflowHandle[Any]:
+        """Wrap each enqueue of a workflow in this process: a chain, a group, or a built one.
+
+            async def workflow(self, proceed):
+                return await proceed({"tenant": tenant()})
+
+        Each job of the workflow gets the headers that are passed on, over which its own win. What this raises
+        before it calls `proceed`, the caller gets, and nothing is enqueued. Workflows that handlers start get
+        none.
+        """
+        return await proceed({})
 
     async def claim(self, free: int, proceed: Claim) -> None:
         """Wrap each look of a worker for jobs, for its *free* slots: claim fewer, or none for now.
@@ -130,7 +147,7 @@ def check_middleware(middleware: object) -> Middleware:
     return middleware
 
 
-METHODS: Final = ("enqueue", "claim", "run", "finish", "boot", "shutdown")
+METHODS: Final = ("enqueue", "workflow", "claim", "run", "finish", "boot", "shutdown")
 
 
 async def around_run(middleware: Sequence[Middleware], ctx: JobContext[Any], handle: Proceed) -> Any:
@@ -167,6 +184,25 @@ async def _enqueue(
     middleware: Middleware, write: Write, calls: Iterable[Signature[Any]]
 ) -> list[JobHandle[Any]]:
     return await middleware.enqueue(calls, write)
+
+
+async def around_workflow(
+    middleware: Sequence[Middleware], write: Callable[[], Awaitable[WorkflowHandle[Any]]]
+) -> WorkflowHandle[Any]:
+    """Write a workflow inside all *middleware*."""
+    if not middleware:
+        return await write()
+    [first, *others] = middleware
+
+    async def proceed(headers: Mapping[str, str], /) -> WorkflowHandle[Any]:
+        checked = check_headers("middleware: the headers of a workflow", headers)
+        token = workflow_headers.set({**(workflow_headers.get() or {}), **checked})
+        try:
+            return await around_workflow(others, write)
+        finally:
+            workflow_headers.reset(token)
+
+    return await first.workflow(proceed)
 
 
 async def finish(middleware: Sequence[Middleware], job: JobInfo, outcome: Outcome) -> Outcome:

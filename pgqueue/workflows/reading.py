@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pgqueue.enqueueing.calls import CallReader
 from pgqueue.errors import InvalidOptionError, InvalidWorkflowError
 from pgqueue.flow.limits import LimitBy, gates_of
+from pgqueue.options.checks import MAX_HEADERS
 from pgqueue.store import Template
 from pgqueue.tasks.arguments import INPUTS
+from pgqueue.tasks.around import workflow_headers
 from pgqueue.tasks.signature import Signature
 
 
@@ -36,7 +39,7 @@ class WorkflowReader:
                 f"task {call.task!r}: a job of a workflow cannot have an idempotency key, because another "
                 "job could stand for it; set idempotency_key=None for the call"
             )
-        return read.template
+        return _with_headers(read.template)
 
     def limits(self, call: Signature[Any]) -> tuple[LimitBy, ...]:
         """Return what the job of a call waits for until it may run."""
@@ -59,3 +62,13 @@ class WorkflowReader:
         document = self._reader.encode_link(call)
         rest = "}" if document == "{}" else f",{document[1:]}"
         return self._reader.stored(f"{{{json.dumps(INPUTS)}:{json.dumps(inputs)}{rest}")
+
+
+def _with_headers(template: Template) -> Template:
+    """Return *template* with the headers that whoever enqueues the workflow gives to each of its jobs."""
+    headers = workflow_headers.get()
+    if not headers:
+        return template
+    whole = {**headers, **json.loads(template.headers or "{}")}
+    # What has no room is left out: the job's own headers are what was asked for.
+    return replace(template, headers=json.dumps(whole)) if len(whole) <= MAX_HEADERS else template

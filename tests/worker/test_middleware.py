@@ -23,6 +23,8 @@ from pgqueue import (
     Reject,
     Signature,
     WorkerLifespanError,
+    WorkflowHandle,
+    group,
 )
 from pgqueue.events import Ended, JobInfo, Outcome, Retried
 
@@ -106,6 +108,10 @@ class Tenants(Middleware):
         )
         return handles
 
+    async def workflow(self, proceed: Any) -> WorkflowHandle[Any]:
+        handle: WorkflowHandle[Any] = await proceed({"tenant": TENANT.get(), "source": "workflow"})
+        return handle
+
     async def run(self, ctx: JobContext, proceed: Any) -> Any:
         token = TENANT.set(ctx.headers["tenant"])
         try:
@@ -120,6 +126,10 @@ async def test_a_context_is_carried_from_each_door_of_enqueueing_to_the_handler(
 
     @pgq.task(headers={"source": "tests"})
     async def work(ctx: JobContext) -> tuple[str, str | None]:
+        return TENANT.get(), ctx.headers.get("source")
+
+    @pgq.task
+    async def plain(ctx: JobContext) -> tuple[str, str | None]:
         return TENANT.get(), ctx.headers.get("source")
 
     @pgq.task
@@ -138,6 +148,12 @@ async def test_a_context_is_carried_from_each_door_of_enqueueing_to_the_handler(
     async with pgq.worker():
         results = [await job.result(timeout=60) for job in jobs]
         assert await by_name.result(timeout=60) == "ada"
+        # The headers of a job, or of its task, win over those of its workflow.
+        mixed = await group(work.s(), plain.s()).enqueue()
+        built = pgq.workflow("built")
+        built.add("plain", plain.s())
+        assert await mixed.result(timeout=60) == [("ada", "tests"), ("ada", "workflow")]
+        assert await (await built.enqueue()).result(timeout=60) == ("ada", "workflow")
 
     assert Counter(results) == {("ada", "tests"): 5, ("ada", "call"): 1}
 

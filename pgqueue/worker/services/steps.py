@@ -26,6 +26,7 @@ from pgqueue.errors import (
 )
 from pgqueue.store import NO_PLACE, Place, Store, StoredStep
 from pgqueue.tasks.arguments import THEIRS, Result, describe_mismatch
+from pgqueue.tasks.around import around_step
 from pgqueue.tasks.codec import Codec, encode_document
 from pgqueue.worker.services.step_order import StepOrder
 
@@ -66,7 +67,8 @@ class Steps:
         stored, place = await self.begin("step", name)
         if stored is None:
             try:
-                value = await _call(fn, args, kwargs)
+                around, call = around_step.get(), functools.partial(_call, fn, args, kwargs)
+                value = await (call() if around is None else around(name, call))
             except BaseException:
                 self._names.discard(name)
                 self._order.has_failed()
