@@ -11,21 +11,16 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
 from faults.evidence import TERMINAL, Evidence, Run, StoredJob
+from faults.losses import SLACK, losses_have_a_cause
 from faults.order import check_limits, check_order
-from faults.reruns import CUTS_OFF, check_overlaps, check_reruns
+from faults.reruns import check_overlaps, check_reruns
 
 Rule = Callable[[Evidence], Iterable[str]]
 
 SHOWN = 3
 """Violations of a rule that are told one by one."""
-LOST_WITHIN = 60.0
-"""Seconds within which a lease that was disturbed is found lost."""
-COSTS_LEASES = CUTS_OFF - {"backends", "login", "cut"}
-"""What may cost a worker its lease although it lives."""
 MEANT_TO_FAIL = {("poison", "worker_lost"), ("block", "hard_timeout")}
 """Tasks, and the reasons for which they are there to fail."""
-SLACK = 0.05
-"""Seconds that two clocks of one machine, and rounding, may be apart."""
 
 
 def check(evidence: Evidence) -> list[str]:
@@ -262,23 +257,6 @@ def cancelled_means_cancelled(evidence: Evidence) -> Iterator[str]:
             yield f"job {job_id} was cancelled, and is {job.status}"
         if not is_heard and job.status == "cancelled" and len(job.ends) != 1:
             yield f"job {job_id} was cancelled by a call that says it had ended"
-
-
-def losses_have_a_cause(evidence: Evidence) -> Iterator[str]:
-    """A loss is charged for a worker that was killed, or cut off for as long as its lease."""
-    for job in evidence.jobs.values():
-        for each in job.attempts:
-            worker = evidence.names.get(each.worker or "")
-            if each.reason != "lost" or worker is None:
-                # It never started a job, as far as is known: it was killed before it could note that.
-                continue
-            killed = evidence.kills.get(worker, math.inf) <= each.ended + SLACK
-            cut_off = any(
-                span.fault in COSTS_LEASES
-                for span in evidence.touched(each.ended - LOST_WITHIN, each.ended + SLACK, worker)
-            )
-            if not killed and not cut_off:
-                yield f"attempt {each.attempt} of job {job.id} counts as lost; its worker was not disturbed"
 
 
 def runs_of_one_worker_do_not_meet(evidence: Evidence) -> Iterator[str]:

@@ -19,6 +19,7 @@ from faults.evidence import (
     StoredJob,
     from_records,
 )
+from faults.losses import loss_causes
 from faults.records import Notebook, read_records
 from faults.reruns import kill_to_rerun, kill_to_rescue, rerun_causes, thrown_away, zombies
 
@@ -330,6 +331,23 @@ def test_what_is_measured_of_kills_zombies_and_successes_thrown_away() -> None:
     assert kill_to_rerun(evidence) == [4.5]
     assert zombies(evidence) == [late]
     assert thrown_away(evidence) == 1
+
+
+def test_losses_are_told_by_what_caused_them() -> None:
+    evidence = healthy()
+    evidence.names |= {"one": ONE, "other": OTHER}
+    evidence.kills[ONE] = 10.5
+    evidence.spans.append(Span("outage", 20.0, 26.0))
+    evidence.jobs["job-0"].attempts = [Attempt(1, "lost", "one", 12.0), Attempt(2, "lost", "other", 9.0)]
+    evidence.jobs["job-1"].attempts = [Attempt(1, "lost", "other", 30.0)]
+    evidence.jobs["job-2"].attempts = [Attempt(1, "lost", "nobody knows", 30.0)]
+
+    assert loss_causes(evidence) == {
+        "killed": 1,
+        "unexplained": 1,
+        "cut off: outage, before it began": 1,
+        "killed before it ran anything": 1,
+    }
 
 
 def test_jobs_that_were_lost_twice_are_measured_apart() -> None:

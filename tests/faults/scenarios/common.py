@@ -8,6 +8,7 @@ from faults.checker import check
 from faults.evidence import Evidence
 from faults.figures import Figure, Report
 from faults.laboratory import Laboratory
+from faults.losses import loss_causes
 from faults.reruns import overlaps, rerun_causes, thrown_away
 
 BEFORE = 4.0
@@ -31,7 +32,7 @@ def report(scenario: str, lab: Laboratory, evidence: Evidence, *figures: Figure)
         "reruns": rerun_causes(evidence),
         "overlaps": overlaps(evidence),
         "fenced": len(evidence.fenced),
-        "losses": sum(each.reason == "lost" for job in evidence.jobs.values() for each in job.attempts),
+        "losses": loss_causes(evidence),
         "thrown_away": thrown_away(evidence),
         "exits": exits,
     }

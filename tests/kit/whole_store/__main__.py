@@ -56,8 +56,8 @@ def main() -> int:
         WholeStore.shared = world
         if given.planted:
             failed = _find_planted(world, runner, first, given.steps)
-            until = 0.0
-        while time.monotonic() < until:
+        # One seed at least: it may take as long to begin.
+        while not given.planted and (number == first or time.monotonic() < until):
             try:
                 _try(number, given.steps, given.examples)
             except Exception:
