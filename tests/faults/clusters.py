@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -51,9 +52,11 @@ class Cluster:
         """
         old, new = self.primary, self.promoted
         if anew:
-            shutil.rmtree(old.data)
+            # Its folder stays, and with that its owner.
+            for each in old.data.iterdir():
+                shutil.rmtree(each) if each.is_dir() else each.unlink()
             await old.run("pg_basebackup", "-X", "stream", "-c", "fast", "-D", str(old.data), "-d", new.dsn)
-            (old.data / ".s.PGSQL.5432.lock").unlink()
+            (old.data / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
         (old.data / "standby.signal").touch()
         info = f"host={new.data} user=postgres"
         old.configure({"primary_conninfo": info, "synchronous_standby_names": ""})
@@ -63,6 +66,16 @@ class Cluster:
             return bool(await new.query("select from pg_stat_replication"))
 
         await eventually(follows)
+
+    async def until_left(self) -> float:
+        """Wait until programs have no session on the old primary; return the seconds that it took."""
+        began = time.monotonic()
+
+        async def is_left() -> bool:
+            return await self.sessions_on_old() == 0
+
+        await eventually(is_left)
+        return time.monotonic() - began
 
     async def sessions_on_old(self) -> int:
         """Return how many sessions programs have on the old primary."""

@@ -34,6 +34,11 @@ def test_an_old_primary_that_nobody_stops_is_left_by_programs_that_reach_both() 
     assert figure(report, "sessions left there, of newcomers") == 0
 
 
+@pytest.mark.contract("F14", "BP15")
+def test_whatever_happens_to_a_pooler_or_behind_it_loses_nothing_and_ends_nobody() -> None:
+    assert figure(run("bouncer"), "acknowledged enqueues lost") == 0
+
+
 @pytest.mark.contract("F14")
 def test_workers_of_schema_7_go_on_while_the_schema_is_migrated_and_beside_new_ones() -> None:
     report = anyio.run(upgrade.run, "short")

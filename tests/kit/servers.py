@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import anyio
@@ -94,7 +94,7 @@ class CrashableServer:
 
     async def run(self, program: str, *arguments: str) -> None:
         """Run one of the server's programs, as the owner of its data."""
-        await _run_program(self.programs / program, *arguments, who=_not_as_root(self.data.parent))
+        await _run_program(self.programs / program, *arguments, who=_not_as_root(self.data))
 
     async def _pg_ctl(self, action: str, *options: str) -> None:
         who = _not_as_root(self.data)
@@ -218,6 +218,81 @@ def needed_pgbouncer() -> str:
     return program
 
 
+class Bouncer:
+    """PgBouncer before a server. It can be ended and started again, and be pointed to another server."""
+
+    def __init__(
+        self, program: str, folder: Path, server: str, port: int, settings: Mapping[str, object]
+    ) -> None:
+        self.dsn = f"postgresql://anybody@127.0.0.1:{port}{urlsplit(server).path}"
+        """How programs reach the server through it."""
+        self.console = f"postgresql://anybody@127.0.0.1:{port}/pgbouncer"
+        """How an operator reaches PgBouncer itself."""
+        self._program = program
+        self._port = port
+        self._settings = settings
+        self._config = folder / "pgbouncer.ini"
+        self._log = folder / "log"
+        self._server = server
+        self._process: subprocess.Popen[bytes] | None = None
+        self.point_to(server)
+
+    def point_to(self, server: str) -> None:
+        """Have it connect to the server of this DSN, from its next start or RELOAD on."""
+        self._server = server
+        settings = "\n".join(f"{name} = {value}" for name, value in self._settings.items())
+        # Consecutive transactions of a client land in different sessions, as on a busy day.
+        self._config.write_text(f"""
+[databases]
+* = {_connect_string(server)}
+
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {self._port}
+unix_socket_dir =
+auth_type = any
+admin_users = anybody
+server_round_robin = 1
+{settings}
+""")
+
+    def start(self) -> None:
+        """Start it, and return once it takes connections."""
+        # Only its owner may enter the directory of an embedded server's socket.
+        host = dict(parse_qsl(urlsplit(self._server).query)).get("host", "")
+        peer = Path(host if host.startswith("/") else "/")
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [self._program, str(self._config)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                **_not_as_root(peer),
+            )
+        _wait_for_port(self._process, self._port, self._log)
+
+    def end(self) -> None:
+        """End it with SIGKILL: it keeps nothing, and some versions wait for their clients otherwise."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+
+
+@contextmanager
+def bouncer(
+    program: str, dsn: str, settings: Mapping[str, object], port: int | None = None
+) -> Iterator[Bouncer]:
+    """Run PgBouncer before the server of *dsn*, with these *settings*."""
+    with tempfile.TemporaryDirectory(prefix="pgqueue-bouncer-") as directory:
+        Path(directory).chmod(0o755)
+        made = Bouncer(program, Path(directory), dsn, port or free_port(), settings)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.end()
+
+
 @contextmanager
 def pgbouncer(
     program: str, dsn: str, port: int | None = None, sessions: int = POOL_SIZE, mode: str = "transaction"
@@ -226,47 +301,8 @@ def pgbouncer(
 
     *mode*: in which it pools. In session mode, as many connections at once as there are *sessions*.
     """
-    server = urlsplit(dsn)
-    with tempfile.TemporaryDirectory(prefix="pgqueue-bouncer-") as directory:
-        port = port or free_port()
-        config = Path(directory) / "pgbouncer.ini"
-        config.write_text(
-            f"""
-[databases]
-* = {_connect_string(dsn)}
-
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = any
-pool_mode = {mode}
-default_pool_size = {sessions}
-# Consecutive transactions of a client land in different sessions, as on a busy day.
-server_round_robin = 1
-"""
-        )
-        Path(directory).chmod(0o755)
-        # Only its owner may enter the directory of an embedded server's socket.
-        host = dict(parse_qsl(server.query)).get("host", "")
-        peer = Path(host if host.startswith("/") else "/")
-        log = Path(directory) / "log"
-        with log.open("wb") as output, _running([program, str(config)], output, peer) as process:
-            _wait_for_port(process, port, log)
-            yield f"postgresql://anybody@127.0.0.1:{port}{server.path}"
-
-
-@contextmanager
-def _running(command: list[str], log: IO[bytes], peer: Path) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **_not_as_root(peer)
-    )
-    try:
-        yield process
-    finally:
-        # It keeps nothing, and some versions wait for their clients when they are asked to end.
-        process.kill()
-        process.wait(10)
+    with bouncer(program, dsn, {"pool_mode": mode, "default_pool_size": sessions}, port) as made:
+        yield made.dsn
 
 
 def _not_as_root(directory: Path) -> dict[str, Any]:

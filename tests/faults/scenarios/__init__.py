@@ -9,6 +9,7 @@ from faults.figures import Report, Size
 from faults.scenarios import (
     backends,
     block,
+    bouncer,
     clock,
     connections,
     crash,
@@ -55,5 +56,6 @@ SCENARIOS: dict[str, Scenario] = {
     "clock": clock.run,
     "supervisor": supervisor.run,
     "pooler": pooler.run,
+    "bouncer": bouncer.run,
 }
 """By the names of their faults."""

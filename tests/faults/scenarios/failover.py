@@ -50,8 +50,14 @@ async def run(size: Size) -> Report:
             laboratory(server=servers.primary, dsn=servers.dsn) as lab,
         ):
             promoted = await _lose_primary(size, lab, servers)
+            left = []
+            if size == "full":
+                # Its data may have gone on where the standby's have not: they are copied anew.
+                await servers.take_back(anew=True)
+                within = await servers.until_left()
+                left = [Figure("the old primary, made anew, was left after", within, "s", FOLLOWED_WITHIN)]
             evidence = await lab.finish()
-            figures = followed(evidence, lab.workers, promoted)
+            figures = [*followed(evidence, lab.workers, promoted), *left]
             reports.append(report("failover", lab, evidence, *figures, lost(evidence), exits(lab)))
     return merged(reports)
 

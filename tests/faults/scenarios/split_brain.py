@@ -16,7 +16,7 @@ from faults.figures import Figure, Report, Size
 from faults.laboratory import laboratory
 from faults.load import MIX
 from faults.scenarios.common import exits
-from faults.scenarios.failover import AS_ONE, followed
+from faults.scenarios.failover import AS_ONE, followed, merged
 
 LEFT_WITHIN = 10.0
 """Seconds after which programs that reach both servers use the new one alone."""
@@ -40,7 +40,14 @@ ENQUEUED = "select count(*) as count from pgqueue.job where created_at > $1"
 
 
 async def run(size: Size) -> Report:
-    """Promote the standby while the old primary is at work; start programs that have seen neither."""
+    """Promote the standby while the old primary is at work, or frozen until later."""
+    return merged(
+        [await _run(size, freezes=freezes) for freezes in {"short": (False,), "full": (False, True)}[size]]
+    )
+
+
+async def _run(size: Size, *, freezes: bool) -> Report:
+    """Promote the standby; start programs that have seen neither server."""
     before, after = {"short": (1.0, 14.0), "full": (10.0, 40.0)}[size]
     async with (
         cluster(is_synchronous=False) as servers,
@@ -51,12 +58,22 @@ async def run(size: Size) -> Report:
         await under_load(servers.primary)
         await asyncio.sleep(before)
         async with lab.disturbed("failover"):
+            if freezes:
+                servers.primary.freeze()
             await servers.standby.promote()
             promoted = time.monotonic()
-            [row] = await servers.promoted.query("select clock_timestamp() as at")
+            [row] = [thawed] = await servers.promoted.query("select clock_timestamp() as at")
             lab.server = servers.promoted
             await asyncio.sleep(LEFT_WITHIN)
-            left = [await _last_use(servers, row["at"]), await _sessions(servers, "of those that were there")]
+            if freezes:
+                # What it was asked before it froze, it does now.
+                servers.primary.thaw()
+                [thawed] = await servers.promoted.query("select clock_timestamp() as at")
+                await asyncio.sleep(LEFT_WITHIN)
+            left = [
+                await _last_use(servers, thawed["at"]),
+                await _sessions(servers, "of those that were there"),
+            ]
             await lab.worker("--concurrency", "10")
             await lab.enqueuer(20, after, mix=ITS_OWN)
             # A newcomer that has its lease on the new one has found it, and leaves the old one.

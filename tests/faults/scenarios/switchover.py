@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 
-from kit.waiting import eventually
-
 from faults.clusters import Cluster, cluster, under_load
 from faults.figures import Figure, Report, Size
 from faults.laboratory import Laboratory, laboratory
@@ -48,10 +46,4 @@ async def _change_places(lab: Laboratory, servers: Cluster) -> tuple[float, floa
         lab.server = servers.promoted
     # Back at once: programs try it first, and find that it takes no writes.
     await servers.take_back(anew=False)
-    began = time.monotonic()
-
-    async def is_left() -> bool:
-        return await servers.sessions_on_old() == 0
-
-    await eventually(is_left)
-    return promoted, time.monotonic() - began
+    return promoted, await servers.until_left()

@@ -35,19 +35,28 @@ AMISS = """
 
 
 def points() -> dict[int, str]:
-    """Return the last commit at each schema since the first, as far as this checkout knows its history."""
+    """Return the last commit at each schema since the first, as far as this checkout knows its history.
+
+    Without those whose migrations were edited later: nobody has such a schema, because none was released.
+    """
     found: dict[int, str] = {}
-    newer = "HEAD"
+    newer, today = "HEAD", _migrations("HEAD")
     for commit in [*_git("rev-list", "--first-parent", "HEAD", "--", "sql/migrations").split(), ""]:
-        names = _git("ls-tree", "--name-only", newer, "sql/migrations/")
-        numbers = sorted(int(number) for number in re.findall(r"/(\d{4})_", names))
-        if len(numbers) < FIRST:
+        then = _migrations(newer)
+        if len(then) < FIRST:
             break
         # Where one is missing, another branch had taken its number.
-        if numbers == list(range(1, len(numbers) + 1)):
-            found.setdefault(len(numbers), newer)
+        is_whole = [number for number, _ in then] == list(range(1, len(then) + 1))
+        if is_whole and then[FIRST:] == today[FIRST : len(then)]:
+            found.setdefault(len(then), newer)
         newer = f"{commit}^"
     return dict(sorted(found.items()))
+
+
+def _migrations(commit: str) -> list[tuple[int, str]]:
+    """Return the number of each migration of a commit, and what git calls its content."""
+    listed = re.findall(r"blob (\w+)\tsql/migrations/(\d{4})_", _git("ls-tree", commit, "sql/migrations/"))
+    return sorted((int(number), content) for content, number in listed)
 
 
 def _git(*arguments: str) -> str:
