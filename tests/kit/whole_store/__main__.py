@@ -43,6 +43,7 @@ def main() -> int:
     parser.add_argument(
         "--planted", action="store_true", help="take guards away, one at a time, and find each"
     )
+    parser.add_argument("--fault", help="the planted one to find, if not all")
     parser.add_argument("--examples", type=int, default=EXAMPLES)
     given = parser.parse_args()
     first = given.seed if given.seed is not None else random.SystemRandom().randrange(2**31)
@@ -55,7 +56,7 @@ def main() -> int:
         runner.run(world.open())
         WholeStore.shared = world
         if given.planted:
-            failed = _find_planted(world, runner, first, given.steps)
+            failed = _find_planted(world, runner, first, given.steps, given.fault)
         # One seed at least: it may take as long to begin.
         while not given.planted and (number == first or time.monotonic() < until):
             try:
@@ -72,9 +73,13 @@ def main() -> int:
     return len(failed)
 
 
-def _find_planted(world: World, runner: asyncio.Runner, number: int, steps: int) -> list[int]:
+def _find_planted(
+    world: World, runner: asyncio.Runner, number: int, steps: int, chosen: str | None
+) -> list[int]:
     missed = []
     for index, (name, fault) in enumerate(FAULTS.items()):
+        if chosen not in (None, name):
+            continue
         context = planted(world, fault)
         runner.run(context.__aenter__())
         began = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 from uuid import UUID, uuid4
 
@@ -28,11 +29,23 @@ async def attend(store: Store, connection: Connection) -> None:
     raise AssertionError("there are notes without end")
 
 
-async def rescue(store: Store, connection: Connection, lease_id: UUID, most: int, losses: int) -> int | None:
-    """Rescue jobs of a lease that has expired, as the upkeep does; return how many. None: it is held."""
+async def rescue(
+    store: Store,
+    connection: Connection,
+    lease_id: UUID,
+    most: int,
+    losses: int,
+    amid: Callable[[], Awaitable[None]] | None = None,
+) -> int | None:
+    """Rescue jobs of a lease that has expired, as the upkeep does; return how many. None: it is held.
+
+    *amid*: what somebody else does as soon as the lease is locked.
+    """
     async with connection.transaction():
         if not await store.lock_expired_lease(connection, lease_id):
             return None
+        if amid is not None:
+            await amid()
         await store.note_loss(connection, lease_id)
         rescued = await store.rescue(connection, lease_id, most, losses)
         if len(rescued) < most:

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from kit.whole_store.calls import STEPS
 from kit.whole_store.checks import violations
 from kit.whole_store.draining import drain, forget_all
 from kit.whole_store.enqueuing import NUMBERS, Enqueuing
@@ -47,6 +48,14 @@ class WholeStore(Enqueuing, Working, Operating, RuleBasedStateMachine):
         self.world.go(self.world.begin())
         self.enqueue(numbers, 0)
 
+    @precondition(lambda self: len(self.world.oracle.jobs) < 30)
+    @rule(name=st.sampled_from(("expiring", "late")), who=st.integers(0, 1))
+    def let_expire(self, name: str, who: int) -> None:
+        """Have a job wait past its expiry: in its queue, or for its time."""
+        self.enqueue([list(self.world.kinds).index(name)], who)
+        self.time_passes(max(STEPS))
+        self.expire()
+
     @invariant()
     def agrees(self) -> None:
         """See that the store is as the model says, and as it must be whatever the model says."""
@@ -71,10 +80,10 @@ class WholeStore(Enqueuing, Working, Operating, RuleBasedStateMachine):
         """See that nothing is let through past a limit. One that was lowered may have more for a while."""
         over = {(row["rule"], row["key"]): row["held"] for row in await self.world.db.fetch(OVER)}
         changed = set(self.world.slots)
-        for (rule, key), held in over.items():
-            assert rule in changed, f"limit {rule} of {key} is exceeded: {held}"
-            before = self.over.get((rule, key))
-            assert before is None or held <= before, f"limit {rule} of {key} was exceeded further: {held}"
+        for (limit, key), held in over.items():
+            assert limit in changed, f"limit {limit} of {key} is exceeded: {held}"
+            before = self.over.get((limit, key))
+            assert before is None or held <= before, f"limit {limit} of {key} was exceeded further: {held}"
         self.over = over
 
     async def _check_counts(self, rows: dict[UUID, Any]) -> None:

@@ -31,6 +31,7 @@ FAULTS = {
     ),
     "the lock that keeps a rescue from missing a claim": Fault("claim", "for key share", ""),
     "the lock of the rescuer": Fault("lock_expired_lease", "for update skip locked", ""),
+    "the lock of what is rescued": Fault("rescue", "limit $2 for update", "limit $2"),
     "the attempt that was lost": Fault(
         "rescue", "case when started_at is null then attempt else greatest(attempt, 1) - 1 end", "attempt"
     ),

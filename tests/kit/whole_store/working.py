@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from kit.whole_store.calls import DELAY
 from kit.whole_store.draining import rescue
 from kit.whole_store.oracle import LOSSES, Place
-from kit.whole_store.world import TTL, Session, World
+from kit.whole_store.world import PATIENCE, TTL, Session, World
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, PutAside, Restarted, Retried, Suspended
@@ -22,6 +25,7 @@ NUMBERS = st.integers(0, 47)
 WHO = st.integers(0, 1)
 ERROR = JobError("ValueError", "no")
 EVENT = "called"
+PAIR = 2
 MOVES = st.lists(
     st.tuples(
         st.sampled_from(("finish", "fail", "retry", "release", "suspend", "step", "enter", "put_aside")),
@@ -248,12 +252,11 @@ class Working:
     @rule(who=WHO, number=NUMBERS)
     def finish(self, who: int, number: int) -> None:
         """Report a success."""
+        self._conclude(who, number, self._finish, self.world.oracle.finish)
 
-        async def write(worker: Session, job_id: UUID, lease: UUID) -> bool:
-            ids = await self.world.store.finish(worker.connection, lease, worker.name, [job_id], ["1"])
-            return job_id in ids
-
-        self._conclude(who, number, write, self.world.oracle.finish)
+    async def _finish(self, worker: Session, job_id: UUID, lease: UUID) -> bool:
+        ids = await self.world.store.finish(worker.connection, lease, worker.name, [job_id], ["1"])
+        return job_id in ids
 
     @precondition(is_busy)
     @rule(who=WHO, number=NUMBERS)
@@ -453,15 +456,13 @@ class Working:
     @precondition(has_jobs)
     @rule(who=WHO, limit=st.sampled_from((1, 1000)), renews=st.booleans())
     def lose(self, who: int, limit: int, renews: bool) -> None:
-        """Have a worker's lease run out, and somebody rescue its jobs. It may renew its lease before that."""
+        """Have a worker's lease run out, and somebody rescue its jobs. It may try to renew its lease."""
         self.world.go(self._lose(self.worker(who), limit, renews=renews))
 
     async def _lose(self, worker: Session, limit: int, *, renews: bool) -> None:
         world, oracle, db = self.world, self.world.oracle, self.world.db
         lease = worker.lease
-        await db.execute(
-            "update pgqueue.lease set expires_at = now() - interval '1 second' where id = $1", lease
-        )
+        await self._expire_lease(lease)
         if renews and worker.transaction is None:
             renewed = await world.store.renew_lease(worker.connection, lease, TTL)
             exists = await db.fetchval("select exists (select from pgqueue.lease where id = $1)", lease)
@@ -469,16 +470,73 @@ class Working:
                 "a lease was renewed while it was rescued"
             )
             if renewed:
-                return
+                await self._expire_lease(lease)
         keeper = world.sessions["keeper"]
-        before = {job_id: job for job_id, job in (await world.look()).items() if job["lease"] == lease}
-        done, rescued = await world.attempt(keeper, rescue(world.store, db, lease, limit, LOSSES))
+        chosen = (await self._held_under(lease))[:limit]
+
+        async def renew_late() -> None:
+            if worker.transaction is None:
+                with suppress(asyncpg.LockNotAvailableError):
+                    renewed = await world.store.renew_lease(worker.connection, lease, TTL)
+                    assert not renewed, "a lease was renewed while it was rescued"
+
+        amid = renew_late if renews else None
+        done, rescued = await world.attempt(keeper, rescue(world.store, db, lease, limit, LOSSES, amid))
         if not done or rescued is None:
             return
-        chosen = sorted(before)[:limit]
         assert rescued == len(chosen)
         oracle.lose(lease, chosen)
         world.tally["rescued"] += len(chosen)
+
+    async def _expire_lease(self, lease: UUID) -> None:
+        await self.world.db.execute(
+            "update pgqueue.lease set expires_at = now() - interval '1 second' where id = $1", lease
+        )
+
+    async def _held_under(self, lease: UUID) -> list[UUID]:
+        return sorted(job_id for job_id, job in (await self.world.look()).items() if job["lease"] == lease)
+
+    @precondition(has_jobs)
+    @rule(who=WHO, limit=st.integers(1, 6), commits=st.booleans())
+    def lose_while_claiming(self, who: int, limit: int, commits: bool) -> None:
+        """Have a lease run out, and somebody come to rescue, while a claim is not yet committed."""
+        self.come_back(who)
+        self.attend_to_some()
+        worker = self.worker(who)
+        if worker.transaction is None:
+            self.world.go(self._lose_while_claiming(worker, limit, commits=commits))
+
+    async def _lose_while_claiming(self, worker: Session, limit: int, *, commits: bool) -> None:
+        await self.world.start(worker)
+        await self._claim(worker, limit, ahead=False)
+        await self._lose(worker, 1000, renews=False)
+        if worker.transaction is not None:
+            await self.world.end(worker, commits=commits)
+
+    @precondition(is_busy)
+    @rule(who=WHO)
+    def lose_while_ending(self, who: int) -> None:
+        """Have somebody who rescues one job wait for one that ends meanwhile: the next one is rescued."""
+        self.world.go(self._lose_while_ending(self.believing(who)))
+
+    async def _lose_while_ending(self, worker: Session) -> None:
+        world, oracle, lease = self.world, self.world.oracle, worker.lease
+        held = await self._held_under(lease)
+        if world.is_open or len(held) < PAIR or worker.beliefs.get(held[0]) != lease:
+            return
+        await world.start(worker)
+        await self._write(worker, held[0], self._finish, oracle.finish)
+        if worker.transaction is None:
+            return
+        await self._expire_lease(lease)
+        rescuing = asyncio.ensure_future(rescue(world.store, world.db, lease, 1, LOSSES))
+        await asyncio.sleep(PATIENCE / 4000)
+        await world.end(worker, commits=True)
+        # It may have waited in vain.
+        with suppress(asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            rescued = await rescuing
+            assert rescued == 1, "a rescue passed over the next job"
+            oracle.lose(lease, held[1:PAIR])
 
     @precondition(lambda self: self.world.oracle.beside)
     @rule(who=WHO)
