@@ -55,11 +55,12 @@ if os.environ.get("PGQUEUE_TEST_LOOP") == "uvloop":
 LONG_FILES = frozenset(
     f"test_{name}.py"
     for name in (
-        "api_as_described", "asgi", "blocked_loop", "browser", "cli", "crowded", "dead_connections", "demo",
-        "django", "examples", "gates", "hosts", "kill", "leases", "limits_lost_workers", "lists",
-        "lost_sessions", "mass_redrive", "metrics_processes", "metrics_prometheus", "migrations", "order_model",
-        "packaging", "plans", "pooler", "processes", "pydantic_ai", "refused_logins", "restart", "standby",
-        "streams", "stress", "supervisor", "synchronous_standby", "tutorial", "waited_out", "worker",
+        "api_as_described", "asgi", "blocked_loop", "browser", "cli", "crowded", "dead_connections",
+        "demo", "django", "examples", "gates", "hosts", "kill", "leases", "limits_lost_workers", "lists",
+        "lost_sessions", "mass_redrive", "metrics_processes", "metrics_prometheus", "migrations",
+        "order_model", "packaging", "plans", "pooler", "processes", "pydantic_ai", "refused_logins",
+        "restart", "standby", "streams", "stress", "supervisor", "synchronous_standby", "tutorial",
+        "waited_out", "worker",
     )
 )  # fmt: skip
 """Files whose few tests take long: they start processes and servers, or fill large tables."""

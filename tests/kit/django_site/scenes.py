@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pickle
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -37,6 +38,7 @@ from pgqueue.errors import (
 from pgqueue.integrations.django import PgQueueBackend, queue
 from pgqueue.integrations.django.framework import (
     InvalidTask,
+    InvalidTaskBackend,
     TaskResultDoesNotExist,
     TaskResultMismatch,
     TaskResultStatus,
@@ -281,6 +283,7 @@ def test_a_task_that_fails_has_failed_at_once_and_says_why() -> None:
         (tasks.fail.enqueue("no such order"), tasks.ShopError, "no such order"),
         (tasks.fail_async.enqueue("nor this\none"), ValueError, "nor this\none"),
         (tasks.leave.enqueue(), SystemExit, "this is the end"),
+        (tasks.interrupt.enqueue(), KeyboardInterrupt, "from within"),
         (tasks.return_a_set.enqueue(), TypeError, "Unsupported type"),
     ]
     seen: list[tuple[str, str | None]] = []
@@ -359,12 +362,42 @@ def test_what_is_invalid_is_refused_as_django_does_and_writes_nothing() -> None:
     with raises(InvalidArgumentsError, "NUL"):
         tasks.add.enqueue(b="\0")
     with raises(InvalidTask, "module level"):
-        type(tasks.add)(func=lambda: None)
+        replace(tasks.add, func=lambda: None)
     if hasattr(tasks.add, "options"):
         with raises(InvalidTask, "max_retries"):
             replace(tasks.add, options={"max_retries": "three"})
 
     assert jobs() == before
+
+
+def test_a_task_is_a_value_as_django_has_it() -> None:
+    now = timezone.now()
+    changed = tasks.add.using(run_after=now)
+    both = changed.using(priority=10)
+
+    assert tasks.add.using() == tasks.add
+    assert tasks.add.using() is not tasks.add
+    assert (changed.priority, both.priority, both.run_after) == (0, 10, now)
+    assert {tasks.add: 1}[tasks.add.using()] == 1
+    assert (tasks.add.name, tasks.add.module_path) == ("add", "kit.django_site.shop.tasks.add")
+    assert (tasks.add.call(1, 2), tasks.add_async.call(1, 2)) == (3, 3)
+    assert async_to_sync(tasks.add.acall)(1, 2) == async_to_sync(tasks.add_async.acall)(1, 2) == 3
+    assert tasks.add.get_backend() is task_backends()["default"]
+    if hasattr(tasks.add, "_reconstruct"):  # from Django 6.1 on
+        assert pickle.loads(pickle.dumps(both)) == both
+        result = tasks.add.enqueue(1)
+        assert pickle.loads(pickle.dumps(result)) == result
+    for refused in (any, Client().get):
+        with raises(InvalidTask, "module level"):
+            tasks.task()(refused)
+    with raises(InvalidTask, "first argument of 'context'"):
+        tasks.task(takes_context=True)(tasks.add.func)
+    with raises(InvalidTask, "priority must be a whole number"):
+        tasks.add.using(priority=3.1)
+    with raises(TypeError, "Unsupported type"):
+        tasks.add.enqueue(now)
+    with raises(InvalidTaskBackend, "doesn't exist"):
+        tasks.add.using(backend="unknown")
 
 
 def test_a_backend_with_no_queues_takes_any() -> None:

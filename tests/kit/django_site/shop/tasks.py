@@ -15,6 +15,9 @@ else:
     from django_tasks import task
 
 
+__all__ = ["task"]
+
+
 class ShopError(Exception):
     """Of this module alone."""
 
@@ -85,6 +88,12 @@ async def fail_async(message: str) -> None:
 def leave() -> None:
     """Raise what ends programs."""
     raise SystemExit("this is the end")
+
+
+@task
+def interrupt() -> None:
+    """Raise what Ctrl-C raises."""
+    raise KeyboardInterrupt("from within")
 
 
 @task
