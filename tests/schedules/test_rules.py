@@ -28,10 +28,15 @@ CHANGES = {
     YORK: [date(2026, 3, 8), date(2026, 11, 1)],
     HOWE: [date(2026, 4, 5), date(2026, 10, 4)],
     "America/Santiago": [date(2026, 4, 5), date(2026, 9, 6)],
+    # Changes around Ramadan; by two hours; at midnight; a day that the calendar leaves out.
+    "Africa/Casablanca": [date(2026, 2, 15), date(2026, 3, 22)],
+    "Antarctica/Troll": [date(2026, 3, 29), date(2026, 10, 25)],
+    "Africa/Cairo": [date(2026, 4, 24), date(2026, 10, 30)],
+    "Pacific/Apia": [date(2011, 12, 30), date(2011, 4, 2)],
     "Asia/Kolkata": [date(2026, 6, 1)],
     "UTC": [date(2026, 2, 28)],
 }
-"""The days of 2026 on which clocks are put forward or back."""
+"""Days on which clocks are put forward or back."""
 
 
 def read(**given: Any) -> Rule:

@@ -230,6 +230,35 @@ async def test_what_an_operator_has_edited_is_not_undone_by_a_deploy_and_the_res
     assert a.next_at is not None
 
 
+async def test_of_two_versions_of_the_code_at_work_the_one_that_started_last_says_how_a_schedule_is(
+    pgq: PgQueue, dsn: str, db: Connection
+) -> None:
+    def version(every: int) -> PgQueue:
+        made = PgQueue(dsn)
+
+        @made.schedule(every=every, name="a")
+        @made.task
+        async def work() -> None: ...
+
+        return made
+
+    async def say(of: PgQueue) -> float | None:
+        await db.execute("update pgqueue.schedule set declared_at = now() - interval '1 hour'")
+        await inside.write_declared(of)
+        return (await pgq.schedules.get("a")).every
+
+    async with version(60) as old, version(120) as new:
+        assert [await say(each) for each in (old, new)] == [60.0, 120.0]
+        at = (await pgq.schedules.get("a")).next_at
+        # As all of them do, minute by minute.
+        assert [await say(each) for each in (old, new, old)] == [120.0] * 3
+        assert (await pgq.schedules.get("a")).next_at == at
+        assert not (await pgq.schedules.get("a")).is_orphaned
+        # Rolled back.
+        async with version(60) as again:
+            assert [await say(each) for each in (again, new, old)] == [60.0] * 3
+
+
 async def test_a_schedule_that_no_worker_declares_is_shown_as_orphaned(pgq: PgQueue, db: Connection) -> None:
     @pgq.schedule(every=3600)
     @pgq.task
