@@ -38,6 +38,7 @@ from pgqueue.database import migrations
 from pgqueue.database.lock_wait import with_lock_limit
 from pgqueue.database.pool import Database
 from pgqueue.database.sql import check_schema_name
+from pgqueue.enqueueing.callers import Callers
 from pgqueue.enqueueing.calls import CallReader
 from pgqueue.enqueueing.inbox import Inbox
 from pgqueue.enqueueing.submitting import SubmittingWriter
@@ -216,7 +217,7 @@ class PgQueue(
         self._workflow_writer = WorkflowWriter(
             self._database, self._store, self._signals, self._depths, self._limits, self._writer
         )
-        self._inbox = Inbox(self._database, self._store)
+        self._inbox, self._callers = Inbox(self._database, self._store), Callers(self._database, self._store)
         self.schedules = Schedules(self._scheduling_parts, self._check_open)
         self._declared_schedules = DeclaredSchedules(self._scheduling_parts)
         self._workers: list[Worker] = []
@@ -488,6 +489,7 @@ class PgQueue(
         self._depths.forget()
         self._declared_schedules.forget()
         self.registry.set_at_run_time({})
+        self._callers.forget()
         try:
             async with self._database.acquire() as connection:
                 rights = await migrations.check_schema(connection, self.schema)

@@ -10,6 +10,8 @@ PgQueueError
 ├── RedactedArgumentsError      ... or contain the placeholder of a redacted value
 ├── UnknownTaskError
 ├── UnknownQueueError
+├── UnusableConnectionError     what was passed as connection= is closed, or has no transaction open
+│   └── UnknownConnectionError  ... or is no connection that pgqueue takes
 ├── InvalidIdError              not an id: neither a UUID nor the string of one
 ├── JobNotFoundError
 │   └── JobPurgedError          the job was removed after its retention
@@ -80,6 +82,21 @@ class DuplicateTaskError(ConfigurationError):
 
 class InvalidOptionError(ConfigurationError):
     """An option has an invalid value."""
+
+
+class UnusableConnectionError(PgQueueError):
+    """What was passed as `connection=` cannot be used like this. Nothing was written.
+
+    It is closed, belongs to another event loop, leads to another database than the PgQueue's, or has no
+    transaction open. The message says which, and what to do.
+    """
+
+
+class UnknownConnectionError(UnusableConnectionError, TypeError):
+    """What was passed as `connection=` is none that is taken here. Nothing was written.
+
+    The message says what is taken.
+    """
 
 
 class InvalidArgumentsError(PgQueueError):

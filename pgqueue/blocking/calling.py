@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from anyio.from_thread import BlockingPortal
 
-from pgqueue.errors import ConfigurationError, NotOpenError
-
-if TYPE_CHECKING:
-    pass
+from pgqueue.blocking.lending import Hand, LentConnection
+from pgqueue.database.callers import here_of
+from pgqueue.errors import NotOpenError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,9 +38,13 @@ class Loop:
 
     def call(self, call: Callable[[], Awaitable[T]]) -> T:
         """Return what a call comes to there."""
+        return self.opened().call(call)
+
+    def opened(self) -> BlockingPortal:
+        """Return the way into it. Raises NotOpenError."""
         if self.portal is None:
             raise NotOpenError("this BlockingPgQueue is not open: use it inside `with BlockingPgQueue(pgq):`")
-        return self.portal.call(call)
+        return self.portal
 
     def iterate(self, values: AsyncIterator[T]) -> Iterator[T]:
         """Yield values one by one."""
@@ -61,12 +64,21 @@ class Loop:
 def called(
     method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Facade, P], T]:
-    """Return *method*, to be called without `await`."""
+    """Return *method*, to be called without `await`: with a synchronous connection, if it takes one.
+
+    Handles that it returns are those of pgqueue.blocking.
+    """
 
     @functools.wraps(method)
-    def call(self: Facade, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        _check_connection(method.__name__, kwargs)
-        return self.loop.call(lambda: method(self.behind, *args, **kwargs))
+    def call(self: Facade, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        given: Any = kwargs
+        if given.get("connection") is None:
+            value = self.loop.call(lambda: method(self.behind, *args, **kwargs))
+        else:
+            hand, portal = Hand(), self.loop.opened()
+            given["connection"] = LentConnection(hand, here_of(method.__name__, given["connection"]))
+            value = hand.call(portal, lambda: method(self.behind, *args, **kwargs))
+        return before(self.loop, value)
 
     return call
 
@@ -86,9 +98,23 @@ def iterated(
     return iterate
 
 
-def _check_connection(name: str, given: dict[str, Any]) -> None:
-    if given.get("connection") is not None:
-        raise ConfigurationError(
-            f"{name}: connection= works with asyncio alone, because an asyncpg connection belongs to its "
-            "event loop; enqueue by SQL in your own transaction: `select pgqueue.enqueue(...)`"
-        )
+def made(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Facade, P], Any]:
+    """Return *method*, which makes a handle or a builder without a call: that of pgqueue.blocking."""
+
+    @functools.wraps(method)
+    def make(self: Facade, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        return before(self.loop, method(self.behind, *args, **kwargs))
+
+    return make
+
+
+FACADES: Final[dict[type, Callable[[Loop, Any], Facade]]] = {}
+"""What stands before objects that have methods to await, by their classes."""
+
+
+def before(loop: Loop, value: Any) -> Any:
+    """Return what stands before *value*, or before each of a list; other values are returned as they are."""
+    if isinstance(value, list):
+        return [before(loop, each) for each in value]
+    facade = FACADES.get(type(value))
+    return value if facade is None else facade(loop, value)

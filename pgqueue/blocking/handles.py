@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from pgqueue.blocking.calling import Facade, Loop, called, iterated
+from pgqueue.blocking.calling import FACADES, Facade, Loop, called, iterated
 from pgqueue.client.redrive_handle import RedriveHandle
 from pgqueue.client.schedules import Schedules
 from pgqueue.tasks.handle import JobHandle
@@ -12,11 +12,8 @@ from pgqueue.tasks.workflow_handle import WorkflowHandle
 from pgqueue.workflows.dag import WorkflowBuilder
 
 if TYPE_CHECKING:
-    pass
+    from pgqueue.database.callers import BlockingConnection
 
-P = ParamSpec("P")
-T = TypeVar("T")
-R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -123,6 +120,21 @@ class BlockingWorkflowBuilder(Facade):
         self.add = builder.add
         """See `WorkflowBuilder.add`."""
 
-    def enqueue(self) -> BlockingWorkflowHandle[Any]:
-        """Enqueue the workflow: all of it or nothing. See `WorkflowBuilder.enqueue`."""
-        return BlockingWorkflowHandle(self.loop, self.loop.call(self.behind.enqueue))
+    if TYPE_CHECKING:
+
+        def enqueue(
+            self, *, connection: BlockingConnection | None = None, autocommit: bool = False
+        ) -> BlockingWorkflowHandle[Any]:
+            """Enqueue the workflow: all of it or nothing. See `WorkflowBuilder.enqueue`."""
+    else:
+        enqueue = called(WorkflowBuilder.enqueue)
+
+
+FACADES.update(
+    {
+        JobHandle: BlockingJobHandle,
+        RedriveHandle: BlockingRedriveHandle,
+        WorkflowBuilder: BlockingWorkflowBuilder,
+        WorkflowHandle: BlockingWorkflowHandle,
+    }
+)

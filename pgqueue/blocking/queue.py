@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
@@ -11,7 +12,7 @@ from uuid import UUID
 from anyio.from_thread import start_blocking_portal
 
 from pgqueue.app import PgQueue
-from pgqueue.blocking.calling import Facade, Loop, called, iterated
+from pgqueue.blocking.calling import Facade, Loop, called, iterated, made
 from pgqueue.blocking.handles import (
     BlockingJobHandle,
     BlockingRedriveHandle,
@@ -21,13 +22,13 @@ from pgqueue.blocking.handles import (
 )
 from pgqueue.options.declared import CallOptions
 from pgqueue.tasks.canvas import Canvas
-from pgqueue.tasks.handle import JobHandle
 from pgqueue.tasks.signature import Signature
-from pgqueue.tasks.workflow_handle import WorkflowHandle
 from pgqueue.workflows.dag import WorkflowBuilder
 
 if TYPE_CHECKING:
+    from pgqueue.database.callers import BlockingConnection
     from pgqueue.database.sql import Migration
+    from pgqueue.model.checks import Duration
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,73 +71,134 @@ class BlockingPgQueue(Facade):
 
     # Enqueueing
 
-    @overload
-    def enqueue(self, call: Signature[R]) -> BlockingJobHandle[R]: ...  # type: ignore[overload-overlap]
-    @overload
-    def enqueue(self, call: Canvas[R]) -> BlockingWorkflowHandle[R]: ...
-    def enqueue(self, call: Any) -> Any:
-        """Enqueue one call, or calls composed to a workflow, and return its handle. See `Task.enqueue`."""
-        if isinstance(call, Canvas) and not isinstance(call, Signature):
-            return self.enqueue_workflow(call)
-        return self._job(self.loop.call(lambda: self.behind.enqueue(call)))
+    if TYPE_CHECKING:
 
-    def enqueue_many(
-        self, signatures: Iterable[Signature[Any]], *, key_wait: float | None = None
-    ) -> list[BlockingJobHandle[Any]]:
-        """Enqueue many calls, all or nothing; return their handles in the same order."""
-        calls = list(signatures)
-        handles = self.loop.call(lambda: self.behind.enqueue_many(calls, key_wait=key_wait))
-        return [self._job(handle) for handle in handles]
+        @overload
+        def enqueue(  # type: ignore[overload-overlap]  # a call is a canvas, too
+            self,
+            call: Signature[R],
+            *,
+            connection: BlockingConnection | None = None,
+            autocommit: bool = False,
+            key_wait: float | None = None,
+        ) -> BlockingJobHandle[R]: ...
+        @overload
+        def enqueue(
+            self, call: Canvas[R], *, connection: BlockingConnection | None = None, autocommit: bool = False
+        ) -> BlockingWorkflowHandle[R]: ...
+        def enqueue(self, call: Any, **options: Any) -> Any:
+            """Enqueue one call, or calls composed to a workflow, and return its handle."""
 
-    def enqueue_by_name(
-        self, task: str, /, *args: Any, options: CallOptions | None = None, **kwargs: Any
-    ) -> BlockingJobHandle[Any]:
-        """Enqueue a task by name, without its code. The worker validates the arguments."""
-        signature = self.behind.signature(task, *args, options=options, **kwargs)
-        return self._job(self.loop.call(lambda: self.behind.enqueue(signature)))
+        def enqueue_many(
+            self,
+            signatures: Iterable[Signature[Any]],
+            *,
+            connection: BlockingConnection | None = None,
+            autocommit: bool = False,
+            key_wait: float | None = None,
+        ) -> list[BlockingJobHandle[Any]]:
+            """Enqueue many calls, all or nothing; return their handles in the same order."""
 
-    def enqueue_workflow(self, canvas: Canvas[R]) -> BlockingWorkflowHandle[R]:
-        """Enqueue composed calls: all of them or nothing. See `Canvas.enqueue`."""
-        return self._workflow(self.loop.call(lambda: self.behind.enqueue_workflow(canvas)))
+        def enqueue_by_name(
+            self,
+            task: str | Callable[..., Any],
+            /,
+            *args: Any,
+            options: CallOptions | None = None,
+            connection: BlockingConnection | None = None,
+            autocommit: bool = False,
+            **kwargs: Any,
+        ) -> BlockingJobHandle[Any]:
+            """Enqueue a task by name, without its code. The worker validates the arguments."""
 
-    def enqueue_dag(self, dag: WorkflowBuilder) -> BlockingWorkflowHandle[Any]:
-        """Enqueue a workflow that `PgQueue.workflow` has built."""
-        return self._workflow(self.loop.call(lambda: self.behind.enqueue_dag(dag)))
+        def enqueue_workflow(
+            self,
+            canvas: Canvas[R],
+            *,
+            connection: BlockingConnection | None = None,
+            autocommit: bool = False,
+        ) -> BlockingWorkflowHandle[R]:
+            """Enqueue composed calls: all of them or nothing. See `Canvas.enqueue`."""
 
-    def workflow(self, name: str) -> BlockingWorkflowBuilder:
-        """Return a builder of a workflow by its nodes. Raises InvalidOptionError."""
-        return BlockingWorkflowBuilder(self.loop, self.behind.workflow(name))
+        def enqueue_dag(
+            self,
+            dag: WorkflowBuilder,
+            *,
+            connection: BlockingConnection | None = None,
+            autocommit: bool = False,
+        ) -> BlockingWorkflowHandle[Any]:
+            """Enqueue a workflow that `PgQueue.workflow` has built."""
 
-    mark_processed = called(PgQueue.mark_processed)
+        def mark_processed(
+            self,
+            source: str,
+            event_id: str,
+            *,
+            ttl: Duration = ...,
+            connection: BlockingConnection | None = None,
+            autocommit: bool = False,
+        ) -> bool:
+            """Note that an event is being processed; False: it was before. See `PgQueue.mark_processed`."""
 
-    # Handles
+        def signal(
+            self,
+            job_id: UUID | str,
+            name: str,
+            value: Any = None,
+            *,
+            dedup_id: str | None = None,
+            connection: BlockingConnection | None = None,
+            autocommit: bool = False,
+        ) -> bool:
+            """Send a job the event *name*; False: a duplicate. See `PgQueue.signal`."""
 
-    def handle(self, job_id: UUID | str) -> BlockingJobHandle[Any]:
-        """Return a handle for a job id. This does not check that the job exists."""
-        return self._job(self.behind.handle(job_id))
+        def workflow(self, name: str) -> BlockingWorkflowBuilder:
+            """Return a builder of a workflow by its nodes. Raises InvalidOptionError."""
 
-    def workflow_handle(self, workflow_id: UUID | str) -> BlockingWorkflowHandle[Any]:
-        """Return a handle of a workflow by its `workflow_id`. This does not check that it exists."""
-        return self._workflow(self.behind.workflow_handle(workflow_id))
+        # Handles
 
-    def redrive_handle(self, redrive_id: UUID | str) -> BlockingRedriveHandle:
-        """Return a handle of a mass redrive. This does not check that it exists."""
-        return BlockingRedriveHandle(self.loop, self.behind.redrive_handle(redrive_id))
+        def handle(self, job_id: UUID | str) -> BlockingJobHandle[Any]:
+            """Return a handle for a job id. This does not check that the job exists."""
 
-    def fork(self, job_id: UUID | str, step: str) -> BlockingJobHandle[Any]:
-        """Make a new job of an ended one, with what that had stored before *step*. See `PgQueue.fork`."""
-        return self._job(self.loop.call(lambda: self.behind.fork(job_id, step)))
+        def workflow_handle(self, workflow_id: UUID | str) -> BlockingWorkflowHandle[Any]:
+            """Return a handle of a workflow by its `workflow_id`. This does not check that it exists."""
 
-    def redrive_many(self, *args: Any, **kwargs: Any) -> BlockingRedriveHandle:
-        """Redrive the dead letters that match a filter. See `PgQueue.redrive_many`."""
-        handle = self.loop.call(lambda: self.behind.redrive_many(*args, **kwargs))
-        return BlockingRedriveHandle(self.loop, handle)
+        def redrive_handle(self, redrive_id: UUID | str) -> BlockingRedriveHandle:
+            """Return a handle of a mass redrive. This does not check that it exists."""
 
-    def _job(self, handle: JobHandle[R]) -> BlockingJobHandle[R]:
-        return BlockingJobHandle(self.loop, handle)
+        def fork(self, job_id: UUID | str, step: str) -> BlockingJobHandle[Any]:
+            """Make a new job of an ended one, with what that had stored before *step*. See `PgQueue.fork`."""
 
-    def _workflow(self, handle: WorkflowHandle[R]) -> BlockingWorkflowHandle[R]:
-        return BlockingWorkflowHandle(self.loop, handle)
+        def redrive_many(self, *args: Any, **kwargs: Any) -> BlockingRedriveHandle:
+            """Redrive the dead letters that match a filter. See `PgQueue.redrive_many`."""
+    else:
+        _enqueue = called(PgQueue.enqueue)
+        _enqueue_many = called(PgQueue.enqueue_many)
+
+        @functools.wraps(PgQueue.enqueue)
+        def enqueue(self, call: Any, **options: Any) -> Any:
+            """Enqueue one call, or calls composed to a workflow."""
+            if isinstance(call, Canvas) and not isinstance(call, Signature):
+                return self.enqueue_workflow(call, **options)
+            return self._enqueue(call, **options)
+
+        @functools.wraps(PgQueue.enqueue_many)
+        def enqueue_many(self, signatures: Any, **options: Any) -> Any:
+            """Enqueue many calls."""
+            # A generator is run by the thread that it belongs to.
+            return self._enqueue_many(list(signatures), **options)
+
+        enqueue_by_name = called(PgQueue.enqueue_by_name)
+        enqueue_workflow = called(PgQueue.enqueue_workflow)
+        enqueue_dag = called(PgQueue.enqueue_dag)
+        mark_processed = called(PgQueue.mark_processed)
+        signal = called(PgQueue.signal)
+        workflow = made(PgQueue.workflow)
+        handle = made(PgQueue.handle)
+        workflow_handle = made(PgQueue.workflow_handle)
+        redrive_handle = made(PgQueue.redrive_handle)
+        fork = called(PgQueue.fork)
+        redrive_many = called(PgQueue.redrive_many)
 
     # Jobs and durable functions
 
@@ -151,7 +213,6 @@ class BlockingPgQueue(Facade):
     owned_jobs = called(PgQueue.owned_jobs)
     cancel_many = iterated(PgQueue.cancel_many)
     requeue_many = iterated(PgQueue.requeue_many)
-    signal = called(PgQueue.signal)
     restart_from = called(PgQueue.restart_from)
 
     # Workflows
@@ -225,6 +286,7 @@ class BlockingPgQueue(Facade):
 
     check = called(PgQueue.check)
     now = called(PgQueue.now)
+    write_schedules = called(PgQueue.write_schedules)
 
     def migrate(self, *, lock_limit: float | None = 60.0) -> Sequence[Migration]:
         """Bring the schema up to date, inside the block or before it. See `PgQueue.migrate`."""

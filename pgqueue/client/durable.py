@@ -6,17 +6,21 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from pgqueue.client.jobs import JobInterface
-from pgqueue.database.encoding import UNSTORABLE, unstorable
+from pgqueue.database.callers import Refusal, refusal_of
+from pgqueue.database.encoding import unstorable
+from pgqueue.enqueueing.callers import Within
 from pgqueue.errors import InvalidEventError, InvalidOptionError, InvalidStepError, JobOverError
 from pgqueue.model.checks import check_notes, text
 from pgqueue.model.ids import new_id, read_id
 from pgqueue.model.jobs import TERMINAL
+from pgqueue.store import Sent
 from pgqueue.tasks.arguments import result_of
 from pgqueue.tasks.codec import encode_document
 from pgqueue.tasks.context import check_step_name
 from pgqueue.tasks.handle import JobHandle
 
 if TYPE_CHECKING:
+    from pgqueue.database.callers import CallersConnection
     from pgqueue.database.connection import Connection
 
 MAX_NAME: Final = 194
@@ -34,7 +38,8 @@ class DurableInterface(JobInterface):
         value: Any = None,
         *,
         dedup_id: str | None = None,
-        connection: Connection | None = None,
+        connection: CallersConnection | None = None,
+        autocommit: bool = False,
     ) -> bool:
         """Send a job the event *name*, for which it waits by `ctx.wait_for_event`; False: a duplicate.
 
@@ -43,7 +48,8 @@ class DurableInterface(JobInterface):
         An event that comes before the job waits for it is kept until then. *value* is stored as JSON, and
         validated by the job. Of the events of one name and *dedup_id* (1 to 255 characters) a job gets the
         first, however often they are sent: senders that are not sure can send again. With *connection*, it
-        is sent by the commit of your transaction, and a waiting job goes on within a second of that.
+        is sent by the commit of your transaction, and a waiting job goes on within a second of that;
+        *autocommit* as for `enqueue_many`.
 
         Raises JobNotFoundError; JobOverError if the job has ended; InvalidEventError for a value that
         cannot be stored; InvalidOptionError; DatabaseUnavailableError.
@@ -60,10 +66,38 @@ class DurableInterface(JobInterface):
         self._check_open()
         if connection is None:
             async with self._database.acquire() as own:
-                return await self._send_event(own, job_id, name, payload, dedup_id, is_deferred=False)
+                sent = await self._store.signal(own, job_id, name, payload, dedup_id, is_deferred=False)
+        else:
+            sent = await self._signal_within(
+                connection, job_id, name, payload, dedup_id, autocommit=autocommit
+            )
+        if sent.answer == "unknown":
+            async with self._database.acquire() as own:
+                raise await self._missing(own, job_id)
+        if sent.answer not in ("sent", "duplicate"):
+            raise JobOverError(job_id, sent.answer)
+        if sent.lane is not None:
+            self._signals.publish(f"ready {sent.lane}")
+            self._signals.publish("attend")
+        return sent.answer == "sent"
+
+    async def _signal_within(
+        self,
+        connection: CallersConnection,
+        job_id: UUID,
+        name: str,
+        payload: str,
+        dedup_id: str | None,
+        *,
+        autocommit: bool,
+    ) -> Sent:
         try:
-            return await self._send_event(connection, job_id, name, payload, dedup_id, is_deferred=True)
-        except UNSTORABLE as error:
+            within = Within(connection, autocommit=autocommit)
+            async with self._callers.using("signal", within) as theirs:
+                return await self._store.signal(theirs, job_id, name, payload, dedup_id, is_deferred=True)
+        except Exception as error:
+            if refusal_of(error) is not Refusal.TEXT:
+                raise
             raise unstorable(error) from error
 
     async def restart_from(
@@ -108,26 +142,6 @@ class DurableInterface(JobInterface):
         if await self._store.find_existing(connection, [job_id]):
             return InvalidStepError(f"job {job_id} has not ended; cancel it first, nothing was changed")
         return await self._missing(connection, job_id)
-
-    async def _send_event(
-        self,
-        connection: Connection,
-        job_id: UUID,
-        name: str,
-        payload: str,
-        dedup_id: str | None,
-        *,
-        is_deferred: bool,
-    ) -> bool:
-        sent = await self._store.signal(connection, job_id, name, payload, dedup_id, is_deferred=is_deferred)
-        if sent.answer == "unknown":
-            raise await self._missing(connection, job_id)
-        if sent.answer not in ("sent", "duplicate"):
-            raise JobOverError(job_id, sent.answer)
-        if sent.lane is not None:
-            self._signals.publish(f"ready {sent.lane}")
-            self._signals.publish("attend")
-        return sent.answer == "sent"
 
     def _encoded_event(self, name: str, value: Any) -> str:
         try:

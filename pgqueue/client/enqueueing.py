@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pgqueue.client.jobs import JobInterface
 from pgqueue.enqueueing.batch import Batch
+from pgqueue.enqueueing.callers import Within
 from pgqueue.enqueueing.calls import Intake
 from pgqueue.enqueueing.gc_pause import collector_paused
 from pgqueue.enqueueing.workflow_writer import Parts
@@ -33,6 +34,7 @@ from pgqueue.tasks.task import Task
 from pgqueue.workflows.reading import WorkflowReader
 
 if TYPE_CHECKING:
+    from pgqueue.database.callers import CallersConnection
     from pgqueue.database.connection import Connection
 
 R = TypeVar("R")
@@ -46,14 +48,16 @@ class EnqueueInterface(JobInterface):
         self,
         signature: Signature[R],
         *,
-        connection: Connection | None = None,
+        connection: CallersConnection | None = None,
+        autocommit: bool = False,
         key_wait: float | None = None,
     ) -> JobHandle[R]:
-        """Enqueue one call. See `Task.enqueue`, and `enqueue_many` for *key_wait*."""
+        """Enqueue one call. See `Task.enqueue`, and `enqueue_many` for the rest."""
+        within = None if connection is None else Within(connection, autocommit=autocommit)
         if self._enqueueing:
-            return await self._enqueue_inside(self._enqueueing, signature, connection, key_wait)
+            return await self._enqueue_inside(self._enqueueing, signature, within, key_wait)
         if connection is not None or key_wait is not None or self._depths.is_limited:
-            return await self._enqueue_alone(signature, connection, key_wait)
+            return await self._enqueue_alone(signature, within, key_wait)
         if self._host is None:
             self._check_open()
         call = self._reader.read(signature)
@@ -77,7 +81,7 @@ class EnqueueInterface(JobInterface):
         self,
         middleware: Sequence[Middleware],
         signature: Signature[R],
-        connection: Connection | None,
+        within: Within | None,
         key_wait: float | None,
     ) -> JobHandle[R]:
         def only(found: Iterable[T], what: str) -> T:
@@ -90,21 +94,21 @@ class EnqueueInterface(JobInterface):
             return each[0]
 
         async def write(calls: Iterable[Signature[Any]]) -> list[JobHandle[Any]]:
-            return [await self._enqueue_alone(only(calls, "passed on"), connection, key_wait)]
+            return [await self._enqueue_alone(only(calls, "passed on"), within, key_wait)]
 
         self._check_open()
         handles = await around_enqueue(middleware, (signature,), write)
         return cast(JobHandle[R], only(handles, "answered for"))
 
     async def _enqueue_alone(
-        self, signature: Signature[R], connection: Connection | None, key_wait: float | None
+        self, signature: Signature[R], within: Within | None, key_wait: float | None
     ) -> JobHandle[R]:
         if isinstance(signature, Signature) and "depends_on" in signature.options:
-            return await self._enqueue_behind(signature, connection)
-        [handle] = await self._enqueue_calls((signature,), connection, key_wait)
+            return await self._enqueue_behind(signature, within)
+        [handle] = await self._enqueue_calls((signature,), within, key_wait)
         return cast(JobHandle[R], handle)
 
-    async def _enqueue_behind(self, signature: Signature[R], connection: Connection | None) -> JobHandle[R]:
+    async def _enqueue_behind(self, signature: Signature[R], within: Within | None) -> JobHandle[R]:
         """Enqueue a call that depends on jobs that are there already. Raises InvalidOptionError."""
         self._check_open()
         call = self._reader.read(signature)
@@ -116,7 +120,7 @@ class EnqueueInterface(JobInterface):
         if not call.depends_on:
             options = {name: value for name, value in signature.options.items() if name != "depends_on"}
             [handle] = await self._enqueue_calls(
-                [replace(signature, options=Options(**options))], connection, None
+                [replace(signature, options=Options(**options))], within, None
             )
             return cast(JobHandle[R], handle)
         stored = self._reader.stored(self._reader.encode(signature))
@@ -127,7 +131,12 @@ class EnqueueInterface(JobInterface):
         if call.limits:
             gates = WorkflowReader(self._reader, self).gates(call.limits, signature, is_link=False)
         node = Node(job_id, NewJob(call.template, stored, gates))
-        await self._write_graph(Graph(workflow_id, job_id, None, [node], [barrier], edges), connection)
+        graph = Graph(workflow_id, job_id, None, [node], [barrier], edges)
+        if within is None:
+            await self._write_graph(graph, None)
+        else:
+            async with self._callers.using("enqueue", within) as connection:
+                await self._write_graph(graph, connection)
         return JobHandle(self, job_id, signature.definition)
 
     async def _write_graph(self, graph: Graph, connection: Connection | None) -> None:
@@ -156,16 +165,16 @@ class EnqueueInterface(JobInterface):
         /,
         *args: Any,
         options: CallOptions | None = None,
-        connection: Connection | None = None,
+        connection: CallersConnection | None = None,
+        autocommit: bool = False,
         **kwargs: Any,
     ) -> JobHandle[Any]:
         """Enqueue a task by its name, without its code: its worker validates the arguments.
 
         A function that no task declares is enqueued by its path: see `allow_importing`.
         """
-        return await self.enqueue(
-            self.signature(task, *args, options=options, **kwargs), connection=connection
-        )
+        signature = self.signature(task, *args, options=options, **kwargs)
+        return await self.enqueue(signature, connection=connection, autocommit=autocommit)
 
     def signature(
         self,
@@ -190,7 +199,8 @@ class EnqueueInterface(JobInterface):
         self,
         signatures: Iterable[Signature[R]],
         *,
-        connection: Connection | None = None,
+        connection: CallersConnection | None = None,
+        autocommit: bool = False,
         key_wait: float | None = None,
     ) -> list[JobHandle[R]]:
         """Enqueue many calls, all or nothing; return their handles in the same order.
@@ -198,18 +208,24 @@ class EnqueueInterface(JobInterface):
         *signatures* may be a generator. While the server writes one part of a large call, the next part is
         checked. If a call is refused, nothing stays written.
 
+        *connection*: yours, in whose transaction they are written: one of asyncpg, an AsyncConnection of
+        psycopg 3, or an AsyncConnection or AsyncSession of SQLAlchemy on one of these. All calls are checked
+        before anything is written, and the driver's errors pass through. *autocommit*: if it has no
+        transaction open, commit at once; otherwise that is refused (UnusableConnectionError).
+
         *key_wait*: seconds to wait for an idempotency key that an open transaction is taking, before
         KeyInFlightError; None: until that transaction ends. Cannot be used with *connection*: set
-        `lock_timeout` there. With *connection*, all calls are checked before anything is written. Otherwise
-        raises what `Task.enqueue` raises, and QueueFullError if a queue has no room within its `max_depth`.
+        `lock_timeout` there. Raises what `Task.enqueue` raises, and QueueFullError if a queue has no room
+        within its `max_depth`.
         """
+        within = None if connection is None else Within(connection, autocommit=autocommit)
         if self._enqueueing:
-            write = partial(self._enqueue_calls, connection=connection, key_wait=key_wait)
+            write = partial(self._enqueue_calls, within=within, key_wait=key_wait)
             return await around_enqueue(self._enqueueing, signatures, write)
-        return await self._enqueue_calls(signatures, connection, key_wait)
+        return await self._enqueue_calls(signatures, within, key_wait)
 
     async def _enqueue_calls(
-        self, signatures: Iterable[Signature[Any]], connection: Connection | None, key_wait: float | None
+        self, signatures: Iterable[Signature[Any]], within: Within | None, key_wait: float | None
     ) -> list[JobHandle[Any]]:
         calls = iter(signatures)
         try:
@@ -218,12 +234,16 @@ class EnqueueInterface(JobInterface):
             return []
         self._check_open()
         if key_wait is not None:
-            _check_key_wait(key_wait, connection)
+            _check_key_wait(key_wait, within)
         intake = Intake(self._reader, chain((first,), calls))
         started_at = time.monotonic()
-        await self._writer.write(intake, connection, key_wait)
+        if within is None:
+            await self._writer.write(intake, None, key_wait)
+        else:
+            async with self._callers.using("enqueue", within) as connection:
+                await self._writer.write(intake, connection, key_wait)
         batch = intake.batch
-        self._tell(batch, time.monotonic() - started_at, is_committed=connection is None)
+        self._tell(batch, time.monotonic() - started_at, is_committed=within is None)
         with collector_paused(len(batch.ids)):
             if batch.has_parts:
                 return [
@@ -256,16 +276,23 @@ class EnqueueInterface(JobInterface):
         event_id: str,
         *,
         ttl: Duration = timedelta(days=7),
-        connection: Connection | None = None,
+        connection: CallersConnection | None = None,
+        autocommit: bool = False,
     ) -> bool:
         """Note that event *event_id* of *source* is being processed; return False if it was noted before.
 
         With *connection*, the note is part of that connection's transaction, and a second caller waits until
         the transaction ends. Pass the connection that the event's effects are written on: otherwise a crash
         in between leaves a note of effects that were never written. The event is forgotten after *ttl*
-        (seconds or a timedelta). Raises InvalidOptionError, DatabaseUnavailableError.
+        (seconds or a timedelta). *connection* and *autocommit* as for `enqueue_many`. Raises
+        InvalidOptionError, DatabaseUnavailableError.
         """
-        return await self._inbox.mark_processed(source, event_id, ttl, connection)
+        if connection is None:
+            return await self._inbox.mark_processed(source, event_id, ttl, None)
+        self._check_open()
+        within = Within(connection, autocommit=autocommit)
+        async with self._callers.using("mark_processed", within) as theirs:
+            return await self._inbox.mark_processed(source, event_id, ttl, theirs)
 
 
 def _jobs_of(parts: Sequence[Graph]) -> list[JobMoved]:
@@ -281,9 +308,9 @@ def _jobs_of(parts: Sequence[Graph]) -> list[JobMoved]:
     return moved
 
 
-def _check_key_wait(key_wait: float, connection: Connection | None) -> None:
+def _check_key_wait(key_wait: float, within: Within | None) -> None:
     positive_seconds("enqueue: key_wait", key_wait)
-    if connection is not None:
+    if within is not None:
         raise ConfigurationError(
             "enqueue: key_wait cannot be used with connection=; set lock_timeout in your transaction"
         )

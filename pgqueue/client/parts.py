@@ -13,6 +13,7 @@ from pgqueue.background.reading import Reads
 from pgqueue.background.watching import Watches
 from pgqueue.database.pool import Database
 from pgqueue.database.visibility import hidden_job, may_hide_jobs
+from pgqueue.enqueueing.callers import Callers
 from pgqueue.enqueueing.calls import CallReader
 from pgqueue.enqueueing.inbox import Inbox
 from pgqueue.enqueueing.workflow_writer import WorkflowWriter
@@ -61,6 +62,7 @@ class Parts:
     _writer: Writer
     _workflow_writer: WorkflowWriter
     _inbox: Inbox
+    _callers: Callers
     _host: asyncio.Task[None] | None
     _reads_nothing: bool
     _enqueueing: tuple[Middleware, ...]

@@ -14,6 +14,7 @@ import anyio
 from pgqueue.client.dead_letters import DeadLetterInterface
 from pgqueue.client.enqueueing import EnqueueInterface
 from pgqueue.client.workflow_views import WorkflowViewInterface
+from pgqueue.enqueueing.callers import Within
 from pgqueue.enqueueing.workflow_writer import Parts
 from pgqueue.enqueueing.writer import PART
 from pgqueue.errors import (
@@ -39,7 +40,7 @@ from pgqueue.workflows.dag import MAX_NAME, WorkflowBuilder
 from pgqueue.workflows.reading import WorkflowReader
 
 if TYPE_CHECKING:
-    from pgqueue.database.connection import Connection
+    from pgqueue.database.callers import CallersConnection
 
 A = TypeVar("A")
 
@@ -63,40 +64,45 @@ class WorkflowInterface(EnqueueInterface, DeadLetterInterface, WorkflowViewInter
         return WorkflowHandle(self, workflow_id, workflow_id)
 
     async def enqueue_workflow(
-        self, canvas: Canvas[A], *, connection: Connection | None = None
+        self, canvas: Canvas[A], *, connection: CallersConnection | None = None, autocommit: bool = False
     ) -> WorkflowHandle[A]:
         """Enqueue composed calls: see Canvas.enqueue."""
         self._check_open()
         canvas = canvas_of(canvas, "a workflow")
-        return await self._enqueue_parts(compile_parts(canvas, self._workflow_reader, PART), connection)
+        parts = compile_parts(canvas, self._workflow_reader, PART)
+        return await self._enqueue_parts(parts, connection, autocommit=autocommit)
 
     async def enqueue_dag(
-        self, dag: WorkflowBuilder, *, connection: Connection | None = None
+        self, dag: WorkflowBuilder, *, connection: CallersConnection | None = None, autocommit: bool = False
     ) -> WorkflowHandle[Any]:
         """Enqueue a built workflow: see WorkflowBuilder.enqueue."""
         self._check_open()
         if not isinstance(dag, WorkflowBuilder):
             raise InvalidWorkflowError(f"a workflow must be made by pgq.workflow(...), got {shown(dag)}")
-        return await self._enqueue_parts(dag.compile(self._workflow_reader, PART), connection)
+        parts = dag.compile(self._workflow_reader, PART)
+        return await self._enqueue_parts(parts, connection, autocommit=autocommit)
 
     @property
     def _workflow_reader(self) -> WorkflowReader:
         return WorkflowReader(self._reader, self)
 
     async def _enqueue_parts(
-        self, compiled: Iterator[Graph], connection: Connection | None
+        self, compiled: Iterator[Graph], connection: CallersConnection | None, *, autocommit: bool
     ) -> WorkflowHandle[Any]:
+        within = None if connection is None else Within(connection, autocommit=autocommit)
         if not self._around_workflows:
-            return await self._write_parts(compiled, connection)
-        write = partial(self._write_parts, compiled, connection)
+            return await self._write_parts(compiled, within)
+        write = partial(self._write_parts, compiled, within)
         return await around_workflow(self._around_workflows, write)
 
-    async def _write_parts(
-        self, compiled: Iterator[Graph], connection: Connection | None
-    ) -> WorkflowHandle[Any]:
+    async def _write_parts(self, compiled: Iterator[Graph], within: Within | None) -> WorkflowHandle[Any]:
         parts = Parts(compiled)
         parts.take()
-        await self._write_workflow(parts, connection)
+        if within is None:
+            await self._write_workflow(parts, None)
+        else:
+            async with self._callers.using("enqueue", within) as connection:
+                await self._write_workflow(parts, connection)
         return WorkflowHandle(self, parts.taken[0].workflow_id, parts.root)
 
     async def get_workflow(self, workflow_id: UUID | str) -> Workflow:

@@ -19,7 +19,8 @@ import anyio
 import asyncpg
 
 from pgqueue.background.notifications import Signals
-from pgqueue.database.encoding import UNSTORABLE, unstorable
+from pgqueue.database.callers import Refusal, refusal_of
+from pgqueue.database.encoding import unstorable
 from pgqueue.database.outages import (
     CONNECTION_ERRORS,
     RECONNECT_PAUSES,
@@ -206,13 +207,14 @@ class WorkflowWriter:
         try:
             try:
                 await self._write_all(parts, connection, lane_ids)
-            except (asyncpg.NotNullViolationError, asyncpg.SerializationError):
-                # A lane was removed, or is younger than the transaction's snapshot: by its id it can be used.
-                if lane_ids:
+            except Exception as error:
+                if lane_ids or refusal_of(error) is not Refusal.LANE:
                     raise
                 lane_ids = await self._lanes.learn_beside(connection, parts.lanes)
                 await self._write_all(parts, connection, lane_ids)
-        except UNSTORABLE as error:
+        except Exception as error:
+            if refusal_of(error) is not Refusal.TEXT:
+                raise
             raise unstorable(error) from error
 
     async def _write_all(self, parts: Parts, connection: Connection, lane_ids: LaneIds) -> None:

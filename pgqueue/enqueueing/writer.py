@@ -24,7 +24,8 @@ import anyio
 import asyncpg
 
 from pgqueue.background.notifications import Signals
-from pgqueue.database.encoding import UNSTORABLE, unstorable
+from pgqueue.database.callers import Refusal, refusal_of
+from pgqueue.database.encoding import unstorable
 from pgqueue.database.outages import (
     CONNECTION_ERRORS,
     RECONNECT_PAUSES,
@@ -352,20 +353,20 @@ class Writer:
                         # One notification a lane and transaction, sent by its commit.
                         await self._store.notify(connection, self._database.schema, messages)
                 return
-            except UNSTORABLE as error:
-                raise unstorable(error) from error
-            except (asyncpg.NotNullViolationError, asyncpg.SerializationError):
-                # A lane was removed, or is younger than the transaction's snapshot: by its id it can be used.
-                if is_named:
-                    raise
-                is_named = True
-                batch.name_lanes(await (learn or self.lanes.learn_beside)(connection, batch.lanes))
-            except asyncpg.UniqueViolationError:
-                # Another caller chose the same id just now: look again, unless looking found nothing new. To
-                # a snapshot that is older than that job, it stays invisible.
-                if not batch.chosen or len(batch.existing) == known:
-                    raise
-                known = len(batch.existing)
+            except Exception as error:
+                # Its driver may be another one than asyncpg.
+                match refusal_of(error):
+                    case Refusal.TEXT:
+                        raise unstorable(error) from error
+                    case Refusal.LANE if not is_named:
+                        is_named = True
+                        batch.name_lanes(await (learn or self.lanes.learn_beside)(connection, batch.lanes))
+                    case Refusal.ID if batch.chosen and len(batch.existing) != known:
+                        # Another caller chose the same id just now: look again, unless looking found nothing
+                        # new. To a snapshot that is older than that job, it stays invisible.
+                        known = len(batch.existing)
+                    case _:
+                        raise
 
     async def _write_parts(self, connection: Connection, batch: Batch) -> list[int]:
         """Write a batch that may have chosen ids, keys, times, or more jobs than one statement takes.

@@ -114,10 +114,16 @@ class DurableStatements(Statements):
     ) -> Sent:
         """Send a job an event. *is_deferred*: in a transaction that goes on, so that no record is locked."""
         row = await connection.fetchrow(
-            self._sql["signal"], job_id, name, self._document(payload), dedup_id, is_deferred
+            self._sql["signal"],
+            str(job_id),
+            name,
+            self._document(payload),
+            dedup_id,
+            "true" if is_deferred else "false",
         )
         assert row is not None
-        return Sent._make(row)
+        answer, lane = row
+        return Sent(answer, None if lane is None else int(lane))
 
     async def wake(
         self, connection: Connection, limit: int, without: Iterable[UUID] = (), *, names_jobs: bool = False

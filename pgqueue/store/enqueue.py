@@ -146,6 +146,12 @@ class EnqueueStatements(Statements):
         rows = await connection.fetch(self._sql["find_existing"], id_list(ids))
         return {UUID(row["id"]) for row in rows}
 
+    async def identify(self, connection: Connection) -> tuple[str, str]:
+        """Return what no other database has, and the database's name."""
+        row = await connection.fetchrow(self._sql["identify"])
+        assert row is not None
+        return row["identity"], row["name"]
+
     async def reach_standby(self, connection: Connection) -> None:
         """Wait for a synchronous standby, if there is one, to have all that was committed before.
 

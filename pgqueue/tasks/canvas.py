@@ -23,7 +23,7 @@ from pgqueue.tasks.results import Outcome
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from pgqueue.database.connection import Connection
+    from pgqueue.database.callers import CallersConnection
     from pgqueue.tasks.workflow_handle import WorkflowHandle
 
 A = TypeVar("A")
@@ -48,7 +48,7 @@ class Host(Protocol):
     """What a canvas needs of the PgQueue of its tasks."""
 
     async def enqueue_workflow(
-        self, canvas: Canvas[A], *, connection: Connection | None = None
+        self, canvas: Canvas[A], *, connection: CallersConnection | None = None, autocommit: bool = False
     ) -> WorkflowHandle[A]:
         """Enqueue a canvas."""
 
@@ -79,16 +79,19 @@ class Canvas(Generic[R_co]):
         """
         raise NotImplementedError
 
-    async def enqueue(self, *, connection: Connection | None = None) -> WorkflowHandle[R_co]:
+    async def enqueue(
+        self, *, connection: CallersConnection | None = None, autocommit: bool = False
+    ) -> WorkflowHandle[R_co]:
         """Enqueue it: all of it or nothing, in the caller's transaction if a *connection* is given.
 
+        *connection* and *autocommit* as for `PgQueue.enqueue_many`.
         While the server writes one part of a large workflow, the next one is compiled, unless a *connection*
         is given or queues are limited; if a part is refused, nothing stays written. Raises
         InvalidArgumentsError, InvalidOptionError, InvalidWorkflowError, PayloadTooLargeError, QueueFullError
         and DatabaseUnavailableError. It is the PgQueue of its tasks that enqueues it: call
         `pgq.enqueue_workflow` where all tasks are known by name alone.
         """
-        return await _host_of(self).enqueue_workflow(self, connection=connection)
+        return await _host_of(self).enqueue_workflow(self, connection=connection, autocommit=autocommit)
 
 
 class Link(Generic[In_contra, R_co]):

@@ -35,7 +35,7 @@ from pgqueue.tasks.signature import Immutable, Signature
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from pgqueue.database.connection import Connection
+    from pgqueue.database.callers import CallersConnection
 
 
 P = ParamSpec("P")
@@ -49,7 +49,13 @@ Ts = TypeVarTuple("Ts")
 class Queue(Jobs, Protocol):
     """What a task needs of a PgQueue."""
 
-    async def enqueue(self, signature: Signature[R], *, connection: Connection | None = None) -> JobHandle[R]:
+    async def enqueue(
+        self,
+        signature: Signature[R],
+        *,
+        connection: CallersConnection | None = None,
+        autocommit: bool = False,
+    ) -> JobHandle[R]:
         """Enqueue one job."""
 
 
@@ -61,7 +67,9 @@ class Task(Generic[P, R]):
         queue: Queue,
         definition: TaskDefinition,
         options: Options = NO_OPTIONS,
-        connection: Connection | None = None,
+        connection: CallersConnection | None = None,
+        *,
+        autocommit: bool = False,
     ) -> None:
         functools.update_wrapper(self, definition.handler, updated=())
         if isinstance(definition.handler, FunctionType):
@@ -71,6 +79,7 @@ class Task(Generic[P, R]):
         self._queue = queue
         self._options = options
         self._connection = connection
+        self._autocommit = autocommit
         self.definition = definition
 
     @property
@@ -102,9 +111,11 @@ class Task(Generic[P, R]):
 
         With `options(connection=...)` the job is part of that connection's transaction: it exists if and only
         if the transaction commits, and no worker sees it before. Raises InvalidArgumentsError before any I/O,
-        DatabaseUnavailableError.
+        DatabaseUnavailableError, UnusableConnectionError.
         """
-        return await self._queue.enqueue(self.s(*args, **kwargs), connection=self._connection)
+        return await self._queue.enqueue(
+            self.s(*args, **kwargs), connection=self._connection, autocommit=self._autocommit
+        )
 
     # A type checker that met Any while it chose an overload of the decorator knows a Task[Any, Any]: its
     # calls fit anywhere. Where all parameters have defaults, a call is whole, and could lack the first one.
@@ -151,14 +162,24 @@ class Task(Generic[P, R]):
         """Return a handle of a job of this task by its id. It may not exist. Raises InvalidIdError."""
         return JobHandle(self._queue, read_id(job_id), self.definition)
 
-    def options(self, *, connection: Connection | None = None, **options: Unpack[CallOptions]) -> Self:
-        """Return this task with other options for its jobs. Raises InvalidOptionError."""
+    def options(
+        self,
+        *,
+        connection: CallersConnection | None = None,
+        autocommit: bool = False,
+        **options: Unpack[CallOptions],
+    ) -> Self:
+        """Return this task with other options for its jobs. Raises InvalidOptionError.
+
+        *connection* and *autocommit* are those of its `enqueue`: see `PgQueue.enqueue_many`.
+        """
         call = read_options(f"task {self.name!r}", options, Level.CALL)
         return type(self)(
             self._queue,
             self.definition,
             self._options | call,
             connection if connection is not None else self._connection,
+            autocommit=autocommit or self._autocommit,
         )
 
     def __repr__(self) -> str:

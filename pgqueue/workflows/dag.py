@@ -15,7 +15,7 @@ from pgqueue.workflows.compile import Compiler, ReadCall
 from pgqueue.workflows.rows import End
 
 if TYPE_CHECKING:
-    from pgqueue.database.connection import Connection
+    from pgqueue.database.callers import CallersConnection
     from pgqueue.tasks.workflow_handle import WorkflowHandle
 
 A = TypeVar("A")
@@ -29,7 +29,7 @@ class Submit(Protocol):
     """What a builder needs of a PgQueue."""
 
     async def enqueue_dag(
-        self, dag: WorkflowBuilder, *, connection: Connection | None = None
+        self, dag: WorkflowBuilder, *, connection: CallersConnection | None = None, autocommit: bool = False
     ) -> WorkflowHandle[Any]:
         """Enqueue a built workflow."""
 
@@ -122,13 +122,15 @@ class WorkflowBuilder:
             "nodes in the order in which they can run"
         )
 
-    async def enqueue(self, *, connection: Connection | None = None) -> WorkflowHandle[Any]:
+    async def enqueue(
+        self, *, connection: CallersConnection | None = None, autocommit: bool = False
+    ) -> WorkflowHandle[Any]:
         """Enqueue the workflow: all of it or nothing. See Canvas.enqueue.
 
         It comes to the result of the node that no other comes after, or to the list of theirs, in the order
         in which they were added. Raises InvalidWorkflowError if it has no nodes.
         """
-        return await self._submit.enqueue_dag(self, connection=connection)
+        return await self._submit.enqueue_dag(self, connection=connection, autocommit=autocommit)
 
     def compile(self, reader: ReadCall, size: int) -> Iterator[Graph]:
         """Return the rows of the workflow in parts of about *size* nodes. See `compile_parts`."""

@@ -11,16 +11,24 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from kit.ears import Ear, listening
 from kit.waiting import eventually
 
-from pgqueue import DuplicateJobError, JobHandle, JobNotFoundError, JobStatus, PgQueue, Task
+from pgqueue import (
+    DuplicateJobError,
+    JobHandle,
+    JobNotFoundError,
+    JobStatus,
+    PgQueue,
+    Task,
+    UnusableConnectionError,
+)
 from pgqueue.enqueueing.batch import CHUNK
 
 if TYPE_CHECKING:
     from conftest import Connection
 
 COUNT = "select count(*) from pgqueue.job"
-END = "end of the test"
 
 
 class RolledBackError(Exception):
@@ -36,35 +44,11 @@ def declare_work(pgq: PgQueue) -> Task[[int], int]:
     return task
 
 
-class Ear:
-    """Hears what is said on the channel, up to the end of the test."""
-
-    def __init__(self) -> None:
-        self._messages: list[str] = []
-        self._ended = asyncio.Event()
-
-    def hear(self, _connection: object, _pid: int, _channel: str, message: object) -> None:
-        if message == END:
-            self._ended.set()
-        else:
-            self._messages.append(str(message))
-
-    async def heard_on(self, connection: Connection) -> list[str]:
-        """Return all that was said: notifications arrive in the order of their commits."""
-        await connection.execute("select pg_notify('pgqueue', $1)", END)
-        await self._ended.wait()
-        return self._messages
-
-
 @pytest.fixture
 async def ear(dsn: str) -> AsyncIterator[Ear]:
-    """An ear on a connection of its own."""
-    ear = Ear()
-    connection = await asyncpg.connect(dsn)
-    await connection.add_listener("pgqueue", ear.hear)
-    yield ear
-    await connection.remove_listener("pgqueue", ear.hear)
-    await connection.close()
+    """What is announced."""
+    async with listening(dsn) as ear:
+        yield ear
 
 
 @pytest.mark.contract("P1.3")
@@ -164,12 +148,16 @@ async def test_a_committed_transaction_wakes_workers_once_a_lane(
 
 
 @pytest.mark.contract("P1.3")
-async def test_on_a_connection_without_a_transaction_the_job_is_durable_at_once(
+async def test_without_a_transaction_the_job_is_durable_at_once_if_that_is_said(
     pgq: PgQueue, db: Connection
 ) -> None:
     work = declare_work(pgq)
 
-    job = await work.options(connection=db).enqueue(1)
+    with pytest.raises(UnusableConnectionError, match=r"no transaction open.*autocommit=True"):
+        await work.options(connection=db).enqueue(0)
+    assert await db.fetchval(COUNT) == 0
+
+    job = await work.options(connection=db, autocommit=True).enqueue(1)
 
     assert await job.status() is JobStatus.PENDING
 

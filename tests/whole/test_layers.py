@@ -44,6 +44,9 @@ IMPORTERS = {
     "pydantic_ai": {"integrations.pydantic_ai"},
     "sentry_sdk": {"integrations.sentry"},
     "structlog": set(),
+    # For types alone below the edges: a user who passes a connection has imported its library.
+    "psycopg": {"integrations", "database.callers"},
+    "sqlalchemy": {"integrations", "database.callers"},
 }
 
 STRANGERS = [

@@ -200,12 +200,13 @@ async def test_an_event_that_cannot_be_sent_is_refused_and_changes_nothing(
     live, cancelled = await work.enqueue(), await work.enqueue()
     await cancelled.cancel()
     for connection in (None, db):
+        on: Any = {"connection": connection, "autocommit": True}
         with pytest.raises(JobOverError, match="cancelled"):
-            await pgq.signal(cancelled.id, "a", connection=connection)
+            await pgq.signal(cancelled.id, "a", **on)
         with pytest.raises(JobNotFoundError):
-            await pgq.signal(uuid4(), "a", connection=connection)
+            await pgq.signal(uuid4(), "a", **on)
         with pytest.raises(JobOverError, match="succeeded"):
-            await pgq.signal(over.id, "a", connection=connection)
+            await pgq.signal(over.id, "a", **on)
         for name, dedup_id in (("", None), ("a" * 195, None), ("\0", None), ("a", ""), ("a", "a" * 256)):
             with pytest.raises(InvalidOptionError):
                 await pgq.signal(live.id, name, dedup_id=dedup_id, connection=connection)

@@ -92,7 +92,7 @@ class Enqueuing:
         expected = _expected(oracle, key, on_conflict)
         delay = options.get("delay", kind.delay)
         within = None if client.transaction is None else client.connection
-        wait = {} if within is not None else {"key_wait": 0.04}
+        wait: Any = {} if within is not None else {"key_wait": 0.04}
         try:
             done, handles = await world.attempt(
                 client, world.pgq.enqueue_many([signature], connection=within, **wait)
