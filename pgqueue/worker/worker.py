@@ -54,6 +54,7 @@ from pgqueue.worker.lease.loop_watchdog import Watchdog
 from pgqueue.worker.outcome.attender import Attender
 from pgqueue.worker.outcome.dead_letter_hooks import DeadLetterHooks
 from pgqueue.worker.outcome.finisher import Finisher
+from pgqueue.worker.second_signal import forget_signals, hurried_by_signals
 from pgqueue.worker.services.lifespan import Lifespan
 from pgqueue.worker.services.progress import ProgressWriter
 from pgqueue.worker.services.scope import Scopes
@@ -181,6 +182,7 @@ class Worker:
         self._host.database.check_loop()
         loop = asyncio.get_running_loop()
         forked.prepare(loop)
+        forget_signals()
         self._running = own_task(self._run(), name=f"pgqueue worker {self.name}")
         return self._running
 
@@ -339,7 +341,8 @@ class Worker:
                 self._settings.concurrency,
             )
             await self._stop_event.wait()
-            await self._wind_down()
+            with hurried_by_signals(self.release):
+                await self._wind_down()
             group.cancel_scope.cancel()
 
     def _described(self, queue: str) -> str:
