@@ -13,7 +13,7 @@ from uuid import UUID
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.apps import apps
 from django.conf import settings as django_settings
-from django.db import close_old_connections, connections
+from django.db import DatabaseError, InterfaceError, close_old_connections, connections
 from django.utils import timezone
 
 from pgqueue import DeadLetter, JobContext, PgQueue
@@ -22,6 +22,7 @@ from pgqueue.integrations.django.framework import (
     Task,
     TaskContext,
     TaskResult,
+    TaskResultDoesNotExist,
     TaskResultStatus,
     normalize_json,
     signals,
@@ -156,9 +157,20 @@ class _Queue:
         if ctx.attempt == 1 and ctx.losses == 0:
             result = _first_result(ctx, task, args, kwargs, self._settings.alias)
         else:
-            result = backend.get_result(str(ctx.job_id))
-            object.__setattr__(result, "status", TaskResultStatus.RUNNING)
+            result = self._later_result(backend, ctx, task, args, kwargs)
         return backend, result, [TaskContext(task_result=result), *args] if task.takes_context else args
+
+    def _later_result(
+        self, backend: Any, ctx: JobContext, task: Any, args: list[Any], kwargs: dict[str, Any]
+    ) -> Any:
+        try:
+            result = backend.get_result(str(ctx.job_id))
+        except (DatabaseError, InterfaceError, TaskResultDoesNotExist):
+            # That it cannot be read now is no error of the task, which is told less of earlier attempts.
+            result = _first_result(ctx, task, args, kwargs, self._settings.alias)
+            result.worker_ids[:0] = [""] * (ctx.attempt - 1)
+        object.__setattr__(result, "status", TaskResultStatus.RUNNING)
+        return result
 
     def _keep(self, job_id: UUID, error: BaseException) -> None:
         with _lock:
