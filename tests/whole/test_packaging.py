@@ -137,8 +137,8 @@ def test_the_wheel_has_the_name_and_the_extras_that_messages_tell(wheel: Path) -
     told = {
         extra
         for path in TEXTS
-        for names in re.findall(r"pip_install\(['\"](\w+)|pgqueue-asyncio\[(\w+)", path.read_text())
-        for extra in names
+        for names in re.findall(r"pip_install\(['\"]([\w-]+)|pgqueue-asyncio\[([\w,-]+)", path.read_text())
+        for extra in ",".join(names).split(",")
         if extra
     }
 
