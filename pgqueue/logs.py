@@ -20,7 +20,6 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -46,12 +45,12 @@ from pgqueue.events.kinds import (
     JobsUnblocked,
 )
 from pgqueue.model.dead_letters import DeadLetter
-from pgqueue.model.job_error import JobError, describe, message_of, name_of
+from pgqueue.model.job_error import JobError, message_of
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.raised import Raised, stand_in, without_messages
-from pgqueue.model.tracebacks import format_error, trace_of
+from pgqueue.model.raised import Raised
+from pgqueue.model.tracebacks import format_error
 from pgqueue.tasks.context import running_attempt
-from pgqueue.tasks.redaction import REDACTED
+from pgqueue.tasks.shown_errors import lost_with, shown_exception, unknown_task, without_arguments
 
 logger = logging.getLogger("pgqueue.jobs")
 
@@ -90,16 +89,6 @@ HEARD_IF_VERBOSE: Final = (
 )
 """The kinds of events that are only logged at INFO. They cost nothing if INFO is disabled."""
 
-QUOTING: Final = frozenset(
-    {
-        "InvalidArgumentsError",
-        "PayloadTooLargeError",
-        "UndecodableError",
-        "ValidationError",
-        "InvalidArguments",
-    }
-)
-"""The types of errors whose messages may quote arguments."""
 _SHARES: Final = 2**32
 
 _QUIET_ENDS: Final = {
@@ -149,11 +138,11 @@ class TransitionLog:
                     self._log_end(attempt)
             case JobsRescued():
                 for rescued in event.jobs:
-                    _log_rescue(rescued, event.worker)
+                    self._log_rescue(rescued, event.worker)
             case DeadLettersEntered():
                 # The other dead letters failed in an attempt or with their worker, and have a record already.
                 for letter in (each for each in event.letters if each.reason == "unknown_task"):
-                    _log_unknown(letter)
+                    self._log_unknown(letter)
             case _:
                 pass
 
@@ -245,59 +234,43 @@ class TransitionLog:
             next_in=ended.next_in,
         )
 
+    def _log_rescue(self, job: JobRescued, worker: str) -> None:
+        level, event, reason = _RESCUES[job.status]
+        has_failed = job.status is JobStatus.FAILED
+        _log(
+            level,
+            event,
+            job.job_id,
+            task=job.task,
+            queue=job.queue,
+            attempt=job.attempt,
+            from_status=JobStatus.RUNNING if job.was_running else JobStatus.PENDING,
+            to_status=job.status,
+            worker=worker,
+            reason=reason,
+            raised=lost_with(worker)
+            if has_failed and self._has_traceback(job.task, job.queue, level)
+            else None,
+        )
 
-def without_arguments(error: JobError) -> JobError:
-    """Return *error* without texts that may quote arguments of its job.
-
-    The traceback is removed as well, because it has the messages of the error's causes.
-    """
-    return JobError(error.type, REDACTED if error.type in QUOTING else error.message)
-
-
-def shown_exception(ended: AttemptEnded, *, redacts: bool) -> Raised | None:
-    """Return the exception of an attempt as logs and error trackers may have it; None: there was none.
-
-    If arguments are redacted, so are the messages of what led to the error: they may quote arguments. Where
-    it came through stays.
-    """
-    error = ended.error
-    if error is None or not redacts:
-        return ended.exc_info
-    if ended.raised is None or ended.exc_info is not ended.raised:
-        return stand_in(replace(error, message=without_arguments(error).message), has_messages=False)
-    return without_messages(ended.raised, without_arguments(error).message, _redacted)
-
-
-def described(error: BaseException, *, redacts: bool) -> JobError:
-    """Return what to show of an exception that a handler raises, in the same way."""
-    if not redacts:
-        return describe(error)
-    told = without_arguments(JobError(name_of(type(error)), message_of(error)))
-    return describe(
-        without_messages(Raised(type(error), error, trace_of(error)), told.message, _redacted).error
-    )
-
-
-def _redacted(_error: BaseException) -> str:
-    return REDACTED
+    def _log_unknown(self, letter: DeadLetter) -> None:
+        has_traceback = self._has_traceback(letter.task, letter.queue, logging.ERROR)
+        _log(
+            logging.ERROR,
+            "job.failed",
+            letter.job_id,
+            task=letter.task,
+            queue=letter.queue,
+            attempt=letter.attempt,
+            from_status=JobStatus.PENDING,
+            to_status=JobStatus.FAILED,
+            reason=letter.reason,
+            raised=unknown_task(letter.task) if has_traceback else None,
+        )
 
 
 def _openness(*, is_committed: bool) -> str | None:
     return None if is_committed else "in_transaction"
-
-
-def _log_unknown(letter: DeadLetter) -> None:
-    _log(
-        logging.ERROR,
-        "job.failed",
-        letter.job_id,
-        task=letter.task,
-        queue=letter.queue,
-        attempt=letter.attempt,
-        from_status=JobStatus.PENDING,
-        to_status=JobStatus.FAILED,
-        reason=letter.reason,
-    )
 
 
 def _level_of(ended: AttemptEnded) -> tuple[int, str]:
@@ -312,22 +285,6 @@ def _level_of(ended: AttemptEnded) -> tuple[int, str]:
             return logging.WARNING, "job.retrying"
         case _:
             return logging.INFO, _QUIET_ENDS[ended.status]
-
-
-def _log_rescue(job: JobRescued, worker: str) -> None:
-    level, event, reason = _RESCUES[job.status]
-    _log(
-        level,
-        event,
-        job.job_id,
-        task=job.task,
-        queue=job.queue,
-        attempt=job.attempt,
-        from_status=JobStatus.RUNNING if job.was_running else JobStatus.PENDING,
-        to_status=job.status,
-        worker=worker,
-        reason=reason,
-    )
 
 
 def _log(

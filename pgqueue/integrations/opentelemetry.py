@@ -15,8 +15,6 @@ results. Where arguments are redacted, errors are shown as the logs show them.
 from __future__ import annotations
 
 import asyncio
-import logging
-import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -27,7 +25,7 @@ from weakref import WeakSet
 
 from pgqueue.app import PgQueue
 from pgqueue.errors import ConfigurationError
-from pgqueue.logs import described
+from pgqueue.integrations._sdk import is_child_process, logger, shielded
 from pgqueue.model.checks import shown
 from pgqueue.options.checks import MAX_HEADER_LENGTH
 from pgqueue.options.levels import Options
@@ -37,6 +35,7 @@ from pgqueue.tasks.around import around_step, workflow_headers
 from pgqueue.tasks.context import JobContext
 from pgqueue.tasks.handle import JobHandle
 from pgqueue.tasks.middleware import Middleware, Proceed, Write, WriteWorkflow
+from pgqueue.tasks.shown_errors import described
 from pgqueue.tasks.signature import Signature
 from pgqueue.tasks.workflow_handle import WorkflowHandle
 
@@ -50,8 +49,6 @@ except ImportError as error:
     raise ImportError(
         f"pgqueue.integrations.opentelemetry needs opentelemetry-api: {pip_install('opentelemetry')}"
     ) from error
-
-logger = logging.getLogger("pgqueue.opentelemetry")
 
 SCHEMA: Final = "https://opentelemetry.io/schemas/1.44.0"
 """The version of the conventions that names are of."""
@@ -161,7 +158,7 @@ class Tracing(Middleware):
                 failure = _mark_failed(span, type(error))
                 raise
             finally:
-                with _shielded("measuring an enqueue"):
+                with shielded("measuring an enqueue"):
                     self._measure_sent(sending, time.monotonic() - began, failure)
                 _end(span)
 
@@ -204,11 +201,11 @@ class Tracing(Middleware):
             workflow_headers.reset(workflows)
             around_step.reset(steps)
             contexts.detach(token)
-            with _shielded("measuring an attempt"):
+            with shielded("measuring an attempt"):
                 self._consumed.add(1, {**measured, **failure})
                 self._process_duration.record(time.monotonic() - began, {**measured, **failure})
             _end(span)
-            if not is_cancelled and _is_child_process():
+            if not is_cancelled and is_child_process():
                 await self._flush()
 
     async def _step(self, name: str, proceed: Callable[[], Awaitable[Any]]) -> Any:
@@ -226,7 +223,7 @@ class Tracing(Middleware):
     def _context_of(self, ctx: JobContext[Any]) -> tuple[Context, list[Link]]:
         """Return the context for an attempt of a job, and a link to where it was enqueued."""
         around = Context()
-        with _shielded("reading the trace context of a job"):
+        with shielded("reading the trace context of a job"):
             # By SQL, anything can be stored there.
             headers = {name.lower(): value for name, value in ctx.headers.items() if isinstance(value, str)}
             around = propagate.extract(headers, around)
@@ -251,7 +248,7 @@ class Tracing(Middleware):
             return {}
         failure = _mark_failed(span, type(error))
         if not isinstance(error, ControlFlow):
-            with _shielded("recording an error"):
+            with shielded("recording an error"):
                 told = described(error, redacts=self._registry.redacts(ctx.task, ctx.queue))
                 span.add_event(
                     "exception",
@@ -266,7 +263,7 @@ class Tracing(Middleware):
     async def _flush(self) -> None:
         flush = getattr(self._provider or trace.get_tracer_provider(), "force_flush", None)
         if flush is not None:
-            with _shielded("exporting the spans of a child process"):
+            with shielded("exporting the spans of a child process"):
                 await asyncio.to_thread(flush, _FLUSH_WITHIN)
 
     def _start(
@@ -313,7 +310,7 @@ class _Sending:
             options = call.options
             if not propagate.get_global_textmap().fields.isdisjoint(whole["headers"]):
                 # The caller's own context: it stays, and is linked to.
-                with _shielded("linking to the context of a call"):
+                with shielded("linking to the context of a call"):
                     own = trace.get_current_span(propagate.extract(dict(whole["headers"]), Context()))
                     self.span.add_link(own.get_span_context())
             elif self.headers:
@@ -326,7 +323,7 @@ class _Sending:
 def _injected() -> dict[str, str]:
     """Return the current context as headers of a job. What a header cannot hold is left out."""
     headers: dict[str, str] = {}
-    with _shielded("writing the trace context of a job"):
+    with shielded("writing the trace context of a job"):
         propagate.inject(headers)
     return {name: value for name, value in headers.items() if value and len(value) <= MAX_HEADER_LENGTH}
 
@@ -335,26 +332,12 @@ def _mark_failed(span: Span, kind: type[BaseException]) -> dict[str, str]:
     module = kind.__module__
     name = kind.__qualname__ if module in ("builtins", "__main__") else f"{module}.{kind.__qualname__}"
     failure = {"error.type": name}
-    with _shielded("marking a span"):
+    with shielded("marking a span"):
         span.set_attributes(cast("Mapping[str, Any]", failure))
         span.set_status(StatusCode.ERROR)
     return failure
 
 
 def _end(span: Span) -> None:
-    with _shielded("ending a span"):
+    with shielded("ending a span"):
         span.end()
-
-
-def _is_child_process() -> bool:
-    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    return spec is not None and spec.name == "pgqueue.processes.child"
-
-
-@contextmanager
-def _shielded(doing: str) -> Iterator[None]:
-    """Log what the application's SDK raises, and go on: a job is worth more than its trace."""
-    try:
-        yield
-    except Exception:
-        logger.warning("%s failed; going on without", doing, exc_info=True)

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-import sys
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -29,11 +27,10 @@ from weakref import WeakSet
 from pgqueue.app import PgQueue
 from pgqueue.errors import ConfigurationError
 from pgqueue.events.kinds import AttemptEnded, AttemptsEnded, DeadLettersEntered, Event, JobsRescued
-from pgqueue.logs import shown_exception
+from pgqueue.integrations._sdk import is_child_process, logger, shielded
 from pgqueue.model.checks import shown
-from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.raised import Raised, stand_in
+from pgqueue.model.raised import Raised
 from pgqueue.options.checks import MAX_HEADER_LENGTH
 from pgqueue.package import pip_install
 from pgqueue.retry.control import Retry, control_flow_of
@@ -41,6 +38,7 @@ from pgqueue.tasks.context import JobContext, running_attempt
 from pgqueue.tasks.handle import JobHandle
 from pgqueue.tasks.middleware import Middleware, Proceed, Write, WriteWorkflow
 from pgqueue.tasks.redaction import REDACTED
+from pgqueue.tasks.shown_errors import lost_with, shown_exception, unknown_task
 from pgqueue.tasks.signature import Signature
 from pgqueue.tasks.workflow_handle import WorkflowHandle
 
@@ -53,8 +51,6 @@ try:
     from sentry_sdk.utils import event_from_exception
 except ImportError as error:
     raise ImportError(f"pgqueue.integrations.sentry needs sentry-sdk: {pip_install('sentry')}") from error
-
-logger = logging.getLogger("pgqueue.sentry")
 
 _HEADERS: Final = ("sentry-trace", "baggage")
 _MAX_KEPT: Final = 1000
@@ -141,21 +137,21 @@ class ErrorTracking(Middleware):
         is_cancelled = False
         with ExitStack() as within:
             left: _Left | None = None
-            with _shielded("preparing the scope of an attempt"):
+            with shielded("preparing the scope of an attempt"):
                 left = self._enter(within, ctx, facts)
             try:
                 return await proceed()
             except BaseException as error:
                 is_cancelled = isinstance(error, asyncio.CancelledError)
-                with _shielded("keeping the scope of an attempt"):
+                with shielded("keeping the scope of an attempt"):
                     self._keep(ctx, left, error)
                 raise
             finally:
                 within.close()
                 if left is not None:
                     left.told.clear()
-                if not is_cancelled and _is_child_process():
-                    with _shielded("sending the events of a child process"):
+                if not is_cancelled and is_child_process():
+                    with shielded("sending the events of a child process"):
                         await asyncio.to_thread(sentry_sdk.flush, _FLUSH_WITHIN)
 
     def _enter(self, within: ExitStack, ctx: JobContext[Any], facts: _Facts) -> _Left:
@@ -219,24 +215,16 @@ class ErrorTracking(Middleware):
             case AttemptsEnded() if not event.is_success:
                 for ended in event.attempts:
                     self._tell_ended(ended)
-            case JobsRescued():
+            case JobsRescued(worker=worker):
                 for job in event.jobs:
                     if job.status is JobStatus.FAILED:
-                        self._tell(
-                            _Facts(job.job_id, job.task, job.queue, job.attempt, event.worker, "worker_lost"),
-                            stand_in(
-                                JobError("WorkerLost", f"worker {event.worker} was lost while it ran the job")
-                            ),
-                        )
-            case DeadLettersEntered():
-                for letter in event.letters:
-                    if letter.reason == "unknown_task":
-                        self._tell(
-                            _Facts(
-                                letter.job_id, letter.task, letter.queue, letter.attempt, None, letter.reason
-                            ),
-                            stand_in(JobError("UnknownTask", f"no worker declares task {letter.task!r}")),
-                        )
+                        facts = _Facts(job.job_id, job.task, job.queue, job.attempt, worker, "worker_lost")
+                        self._tell(facts, lost_with(worker))
+            case DeadLettersEntered(letters=letters):
+                for each in letters:
+                    if each.reason == "unknown_task":
+                        facts = _Facts(each.job_id, each.task, each.queue, each.attempt, None, each.reason)
+                        self._tell(facts, unknown_task(each.task))
             case _:
                 pass
 
@@ -248,7 +236,7 @@ class ErrorTracking(Middleware):
             return
         if left is not None and left.is_told:
             return
-        with _shielded("reading the error of a job"):
+        with shielded("reading the error of a job"):
             redacts = self._registry.redacts(ended.task, ended.queue)
             raised = shown_exception(ended, redacts=redacts)
             if raised is not None:
@@ -260,7 +248,7 @@ class ErrorTracking(Middleware):
     def _tell(self, facts: _Facts, raised: Raised, left: _Left | None = None, level: str = "error") -> None:
         # In an empty context: this one is the worker's, and Sentry would keep the error there, to pass over
         # the next one if it is the same.
-        with _shielded("telling of the error of a job"):
+        with shielded("telling of the error of a job"):
             Context().run(_capture, facts, raised, left, level)
 
 
@@ -310,7 +298,7 @@ def _describe(scope: Scope, facts: _Facts, arguments: Any) -> None:
 @contextmanager
 def _publishing() -> Iterator[None]:
     with ExitStack() as within:
-        with _shielded("tracing an enqueue"):
+        with shielded("tracing an enqueue"):
             within.enter_context(sentry_sdk.start_span(op=OP.QUEUE_PUBLISH, name="enqueue"))
         yield
 
@@ -342,17 +330,3 @@ def _without_variables(event: Any) -> Any:
         for frame in (error.get("stacktrace") or {}).get("frames") or ():
             frame.pop("vars", None)
     return event
-
-
-def _is_child_process() -> bool:
-    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    return spec is not None and spec.name == "pgqueue.processes.child"
-
-
-@contextmanager
-def _shielded(doing: str) -> Iterator[None]:
-    """Log what Sentry's SDK raises, and go on."""
-    try:
-        yield
-    except Exception:
-        logger.warning("%s failed; going on without", doing, exc_info=True)

@@ -28,6 +28,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from pydantic import SecretStr
 
 from pgqueue import ConfigurationError, InvalidArgumentsError, JobContext, PgQueue, Reject, Snooze, chain
+from pgqueue.blocking import BlockingPgQueue
 from pgqueue.integrations.opentelemetry import instrument
 
 if TYPE_CHECKING:
@@ -186,6 +187,20 @@ async def test_every_way_to_enqueue_gives_its_context_to_each_job(
         attributes: Any = span.attributes
         assert attributes["messaging.batch.message_count"] == len(jobs)
         assert span.name == ("enqueue" if way == "many" else "enqueue default")
+
+
+@pytest.mark.contract("BP7")
+def test_a_blocking_enqueue_is_below_the_span_of_its_caller(dsn: str, seen: Seen) -> None:
+    pgq = PgQueue(dsn)
+    seen.instrument(pgq)
+
+    @pgq.task
+    async def work() -> None: ...
+
+    with BlockingPgQueue(pgq) as queue, seen.tracer.start_as_current_span("request") as request:
+        queue.enqueue(work.s())
+
+    assert seen.only(SpanKind.PRODUCER).parent.span_id == request.get_span_context().span_id
 
 
 async def has_run(seen: Seen, count: int) -> bool:

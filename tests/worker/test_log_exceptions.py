@@ -17,11 +17,12 @@ from pydantic import SecretStr
 
 from pgqueue import InvalidOptionError, JobContext, PgQueue
 from pgqueue.events import AttemptEnded
-from pgqueue.logs import JsonFormatter, shown_exception
+from pgqueue.logs import JsonFormatter
 from pgqueue.model.ids import new_id
 from pgqueue.model.job_error import JobError, describe
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.raised import stand_in
+from pgqueue.tasks.shown_errors import shown_exception
 
 SECRET = "4111 1111 1111 1111"
 NAME = __name__

@@ -202,6 +202,8 @@ def test_jobs_of_a_lost_worker_are_logged_one_by_one(records: list[logging.LogRe
         ("job.lost", "WARNING", str(ahead), "pending", "pending", "lost"),
         ("job.failed", "ERROR", str(lost), "running", "failed", "worker_lost"),
     ]
+    # Whoever collects errors groups them by it.
+    assert [each.exc_info and each.exc_info[0].__name__ for each in of(records)] == [None, None, "WorkerLost"]
 
 
 @pytest.mark.contract("BP7", "P4.5")
