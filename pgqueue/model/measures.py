@@ -152,6 +152,8 @@ class WorkerMeasure:
     prefetched: int
     jobs: Sequence[RunningJob]
     """The longest-running jobs, up to the requested limit."""
+    tasks: Sequence[str] | None = None
+    """The tasks that it declares; None: its version does not say."""
 
     @property
     def is_alive(self) -> bool:

@@ -17,6 +17,8 @@ select lease.id as lease_id, lease.worker as name, lease.version,
            extract(epoch from lease.expires_at)::float8 - extract(epoch from now())::float8)) as lease_left,
        -- Null stays null, which greatest() would pass over.
        case when lease.loop_lag <> 'NaN' then least(1e12, greatest(0, lease.loop_lag)) end as loop_lag,
+       case when lease.tasks is not null
+            then array(select task from unnest(lease.tasks) as task where task is not null) end as tasks,
        case when lease.abandoned_threads is not null then greatest(0, lease.abandoned_threads) end as abandoned_threads,
        coalesce(held.running, 0)::integer as running,
        coalesce(held.claimed - held.running, 0)::integer as prefetched

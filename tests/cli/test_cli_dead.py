@@ -51,8 +51,8 @@ async def test_list_shows_what_has_failed(cli: Cli, broken: UUID, db: Connection
     # What a job says is shown as it is.
     assert "ValueError: [bold]1234 is refused[/bold]" in stdout
     assert "other" not in stdout
-    assert [letter["task"] for letter in document["letters"]] == ["other"] * 3
-    assert [letter["job_id"] for letter in rest["letters"]] == [str(broken)]
+    assert [letter["task"] for letter in document["dead_letters"]] == ["other"] * 3
+    assert [letter["job_id"] for letter in rest["dead_letters"]] == [str(broken)]
     assert rest["cursor"] is None
 
 
@@ -66,7 +66,7 @@ async def test_groups_show_each_error_and_how_often_it_occurred(
 
     assert code == 0
     assert "charge" in stdout
-    assert [(group["count"], group["latest"]["task"]) for group in document] == [(3, "other")]
+    assert [(group["count"], group["latest"]["task"]) for group in document["groups"]] == [(3, "other")]
 
 
 async def test_show_shows_everything_about_one(cli: Cli, broken: UUID) -> None:
@@ -76,9 +76,9 @@ async def test_show_shows_everything_about_one(cli: Cli, broken: UUID) -> None:
     assert code == 0
     for text in (str(broken), '{"card":"1234"}', "worker-1", "exception", "raise ValueError"):
         assert text in stdout
-    assert document["payload"] == '{"card":"1234"}'
+    assert document["job"]["arguments"] == {"card": "1234"}
     assert document["job"]["error"]["type"] == "ValueError"
-    assert [past["attempt"] for past in document["attempts"]] == [1]
+    assert [past["attempt"] for past in document["job"]["attempts"]] == [1]
 
 
 async def test_redrive_makes_jobs_pending_again(cli: Cli, broken: UUID, pgq: PgQueue) -> None:
@@ -107,13 +107,13 @@ async def test_a_mass_redrive_is_started_watched_and_stopped(cli: Cli, pgq: PgQu
         over = await cli.json("redrive", "--task=work", "--yes", "--rate=5000", "--watch")
     await fail_jobs(db, 5, task="other")
     begun = await cli.json("redrive", "--all", "--yes", "--rate=1")
-    stopped = await cli.json("stop", begun["id"])
-    code, stdout, _ = await cli("progress", begun["id"])
+    stopped = await cli.json("stop", begun["redrive_id"])
+    code, stdout, _ = await cli("progress", begun["redrive_id"])
 
     assert (over["state"], over["done"], over["total"]) == ("done", 5, 5)
     assert (begun["state"], begun["total"]) == ("running", 5)
     assert stopped["state"] == "cancelled"
-    assert (code, stdout) == (0, f"redrive {begun['id']}: cancelled, 0 of 5, 1 jobs/s\n")
+    assert (code, stdout) == (0, f"redrive {begun['redrive_id']}: cancelled, 0 of 5, 1 jobs/s\n")
 
 
 async def test_discard_takes_jobs_out(cli: Cli, broken: UUID, db: Connection) -> None:
@@ -135,7 +135,9 @@ async def test_many_jobs_are_changed_only_after_a_yes(cli: Cli, db: Connection, 
     asked = await cli(command, "--task=work", answer="n\n")
 
     assert (refused[0], asked[0]) == (1, 1)
-    assert f"{command} every dead letter?" in refused[2]
+    # It says how many they are.
+    assert f"{command} every dead letter (2)?" in refused[2]
+    assert f"{command} the 2 dead letters that match" in asked[2]
     assert '"task": "work"' in asked[2]
     assert await count(db, "dead_letter") == 2
     assert await count(db, "mass_redrive") == 0

@@ -129,6 +129,7 @@ async def test_a_queue_without_live_jobs_is_removed(cli: Cli, pgq: PgQueue) -> N
 
 
 async def test_a_task_is_paused_and_resumed(cli: Cli, pgq: PgQueue) -> None:
+    await pgq.enqueue_by_name("send_email")
     paused = await cli.json("pause", "--task=send_email")
     [setting] = await pgq.settings()
     resumed = await cli.json("resume", "--task=send_email")

@@ -13,6 +13,7 @@ import typer
 
 from pgqueue import JobFilter, JobNotFoundError, JobStatus, PgQueue
 from pgqueue.cli.filters import EVERY_JOB, selects_jobs
+from pgqueue.cli.known_names import check_filter
 from pgqueue.cli.output import plain, print_json
 from pgqueue.cli.parameters import (
     Actor,
@@ -184,6 +185,7 @@ def _change(
         return
     preview = _narrowed(change, chosen)
     with session(*database) as opened:
+        opened.call(lambda pgq: check_filter(pgq, chosen))
         if not yes:
             _confirm(change.verb, preview, opened)
         changed = opened.call(partial(_change_many, many))

@@ -6,8 +6,7 @@ Commands print a table, or JSON with --json. Commands that change many jobs ask 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import anyio
@@ -15,8 +14,18 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from pgqueue import DeadLetter, DeadLetterDetails, DeadLetterFilter, PgQueue, RedriveHandle, RedriveProgress
+from pgqueue import (
+    DeadLetter,
+    DeadLetterDetails,
+    DeadLetterFilter,
+    DeadLetterGroup,
+    DeadLetterPage,
+    PgQueue,
+    RedriveHandle,
+    RedriveProgress,
+)
 from pgqueue.cli.filters import EVERY_LETTER, OfErrorType, OfReason, OfTask, selects_letters
+from pgqueue.cli.known_names import check_filter, check_new
 from pgqueue.cli.output import known, plain, print_json, print_table, say, table
 from pgqueue.cli.parameters import (
     Actor,
@@ -28,19 +37,30 @@ from pgqueue.cli.parameters import (
     Limit,
     OneJob,
     Schema,
+    Session,
     ShowArguments,
     Yes,
     call,
     check_choice,
     confirm,
     read_json,
+    session,
     user,
+)
+from pgqueue.model.documents import (
+    dead_group_document,
+    dead_letter_document,
+    letter_details_document,
+    redrive_document,
 )
 from pgqueue.model.figures import amount, count, moment
 
 dead = typer.Typer(help="Inspect, redrive or discard dead letters (failed jobs).", no_args_is_help=True)
 
 All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
+PREVIEWED: Final = 1000
+"""Dead letters that are counted, at most, for the question."""
+
 LetterNote = Annotated[str | None, typer.Option("--note", help="Reason to record in the job history.")]
 Redrive = Annotated[UUID, typer.Argument(metavar="REDRIVE", help="Id of the mass redrive.")]
 
@@ -57,9 +77,15 @@ def list_letters(
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, newest first."""
-    page = call(app, dsn, schema, lambda pgq: pgq.dead_letters(chosen, limit=limit, cursor=cursor))
+
+    async def look(pgq: PgQueue) -> DeadLetterPage:
+        await check_filter(pgq, chosen)
+        return await pgq.dead_letters(chosen, limit=limit, cursor=cursor)
+
+    page = call(app, dsn, schema, look)
     if as_json:
-        print_json(asdict(page))
+        letters = [dead_letter_document(each) for each in page.letters]
+        print_json({"dead_letters": letters, "cursor": page.cursor})
         return
     print_table(
         table(
@@ -86,14 +112,14 @@ def groups(
     as_json: AsJson = False,
 ) -> None:
     """Count dead letters, grouped by error."""
-    found = call(
-        app,
-        dsn,
-        schema,
-        lambda pgq: pgq.dead_groups(task=task, reason=reason, error_type=error_type, limit=limit),
-    )
+
+    async def look(pgq: PgQueue) -> list[DeadLetterGroup]:
+        await check_filter(pgq, DeadLetterFilter(task=task))
+        return await pgq.dead_groups(task=task, reason=reason, error_type=error_type, limit=limit)
+
+    found = call(app, dsn, schema, look)
     if as_json:
-        print_json([asdict(group) for group in found])
+        print_json({"groups": [dead_group_document(group) for group in found]})
         return
     print_table(
         table(
@@ -133,7 +159,7 @@ def show(
 
     found = call(app, dsn, schema, read, show_arguments=show_arguments)
     if as_json:
-        print_json({**asdict(found), "trace_id": found.trace_id})
+        print_json(letter_details_document(found, show_tracebacks=True))
         return
     _print_details(found)
 
@@ -180,6 +206,7 @@ def redrive(
     if jobs:
 
         async def redrive_jobs(pgq: PgQueue) -> None:
+            await check_new(pgq, queue=to_queue)
             for job in jobs:
                 await pgq.redrive(
                     job,
@@ -193,7 +220,6 @@ def redrive(
         call(app, dsn, schema, redrive_jobs)
         say(as_json, {"redriven": list(jobs)}, f"redriven: {count(len(jobs))}")
         return
-    _confirm("redrive", chosen, yes)
 
     async def redrive_many(pgq: PgQueue) -> RedriveProgress:
         handle = await pgq.redrive_many(
@@ -207,8 +233,12 @@ def redrive(
         )
         return await _watch(handle) if watch else await handle.progress()
 
-    started = call(app, dsn, schema, redrive_many)
-    say(as_json, asdict(started), _describe(started))
+    with session(app, dsn, schema) as opened:
+        opened.call(lambda pgq: check_filter(pgq, chosen))
+        opened.call(lambda pgq: check_new(pgq, queue=to_queue))
+        _confirm("redrive", chosen, opened, yes=yes)
+        started = opened.call(redrive_many)
+    say(as_json, redrive_document(started), _describe(started))
 
 
 @dead.command()
@@ -227,7 +257,7 @@ def progress(
         return await _watch(handle) if watch else await handle.progress()
 
     found = call(app, dsn, schema, look)
-    say(as_json, asdict(found), _describe(found))
+    say(as_json, redrive_document(found), _describe(found))
 
 
 @dead.command()
@@ -242,7 +272,7 @@ def stop(
         return await handle.progress()
 
     found = call(app, dsn, schema, cancel)
-    say(as_json, asdict(found), _describe(found))
+    say(as_json, redrive_document(found), _describe(found))
 
 
 @dead.command()
@@ -262,15 +292,17 @@ def discard(
     """Remove jobs from the dead letters: the given JOBs, or all that match the filters. They stay failed."""
     check_choice(jobs, is_empty=chosen.is_empty, everything=everything)
     who = user(actor)
-    if not jobs:
-        _confirm("discard", chosen, yes)
 
     async def discard_them(pgq: PgQueue) -> int:
         if jobs:
             return sum([await pgq.discard(job, reason=note, actor=who) for job in jobs])
         return await pgq.discard_many(chosen, all=everything, reason=note, actor=who)
 
-    discarded = call(app, dsn, schema, discard_them)
+    with session(app, dsn, schema) as opened:
+        if not jobs:
+            opened.call(lambda pgq: check_filter(pgq, chosen))
+            _confirm("discard", chosen, opened, yes=yes)
+        discarded = opened.call(discard_them)
     say(as_json, {"discarded": discarded}, f"discarded: {count(discarded)}")
 
 
@@ -285,9 +317,22 @@ def _arguments(given: str | None, jobs: Sequence[UUID] | None) -> dict[str, Any]
     return arguments
 
 
-def _confirm(what: str, chosen: DeadLetterFilter, yes: bool) -> None:
-    which = "every dead letter" if chosen.is_empty else f"the dead letters that match {chosen.to_json()}"
-    confirm(f"{what} {plain(which)}?", yes=yes)
+def _confirm(what: str, chosen: DeadLetterFilter, opened: Session, *, yes: bool) -> None:
+    """Ask whether to change the dead letters that match, and say how many there are."""
+    if yes:
+        return
+
+    async def count_matching(pgq: PgQueue) -> tuple[int, bool]:
+        page = await pgq.dead_letters(chosen, limit=PREVIEWED)
+        return len(page.letters), page.cursor is None
+
+    total, is_whole = opened.call(count_matching)
+    many = f"{count(total)}{'' if is_whole else ' or more'}"
+    if chosen.is_empty:
+        question = f"{what} every dead letter ({many})?"
+    else:
+        question = f"{what} the {many} dead letters that match {plain(chosen.to_json())}?"
+    confirm(question, yes=False)
 
 
 async def _watch(handle: RedriveHandle) -> RedriveProgress:

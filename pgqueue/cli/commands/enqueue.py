@@ -10,8 +10,9 @@ from uuid import UUID
 import typer
 
 from pgqueue import PgQueue
+from pgqueue.cli.known_names import check_new
 from pgqueue.cli.output import say
-from pgqueue.cli.parameters import App, AsJson, Dsn, Schema, call, in_utc, read_json
+from pgqueue.cli.parameters import App, AsJson, Dsn, Force, Schema, call, in_utc, read_json
 from pgqueue.options.declared import CallOptions
 from pgqueue.tasks.handle import JobHandle
 from pgqueue.tasks.signature import Signature
@@ -56,6 +57,7 @@ def enqueue(
         typer.Option(help="If a job already holds this key, enqueue nothing and print that job's id."),
     ] = None,
     job: Annotated[UUID | None, typer.Option("--id", help="Job id (default: a new one).")] = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Enqueue one call of TASK, and print the job's id.
@@ -79,6 +81,8 @@ def enqueue(
     options = cast(CallOptions, {name: value for name, value in values.items() if value is not None})
 
     async def enqueue_it(pgq: PgQueue) -> JobHandle[Any]:
+        if not force:
+            await check_new(pgq, task=task, queue=queue)
         return await pgq.enqueue(call_of(pgq, task, given, options))
 
     handle = call(app, dsn, schema, enqueue_it)

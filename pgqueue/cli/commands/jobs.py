@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from pgqueue import Action, Attempt, Job, JobError, JobFilter, JobStatus, PgQueue, Wait
+from pgqueue import Action, Attempt, Job, JobError, JobFilter, JobStatus, Page, PgQueue, Wait
 from pgqueue.cli.filters import EVERY_JOB, selects_jobs
+from pgqueue.cli.known_names import check_filter
 from pgqueue.cli.output import as_text, known, plain, print_json, print_lines, print_table, table
 from pgqueue.cli.parameters import (
     App,
@@ -40,7 +41,12 @@ def list_jobs(
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
-    page = call(app, dsn, schema, lambda pgq: pgq.jobs(chosen, limit=limit, cursor=cursor))
+
+    async def look(pgq: PgQueue) -> Page:
+        await check_filter(pgq, chosen)
+        return await pgq.jobs(chosen, limit=limit, cursor=cursor)
+
+    page = call(app, dsn, schema, look)
     if as_json:
         jobs = [job_document(job) for job in page.jobs]
         print_json({"jobs": jobs, "cursor": page.cursor, "is_cut_short": page.is_cut_short})

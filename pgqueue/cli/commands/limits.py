@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pgqueue import LimitJobs, LimitKey, LimitKeyPage, LimitUse, PgQueue, Rate
+from pgqueue.cli.known_names import check_queue
 from pgqueue.cli.output import known, plain, print_json, print_lines, print_table, say, table
 from pgqueue.cli.parameters import Actor, App, AsJson, Cursor, Dsn, Limit, Note, Schema, call, user
 from pgqueue.flow.limits import FAIR, queue_of_window
@@ -187,7 +188,12 @@ def set_weight(
 ) -> None:
     """Change the share of a key of a fair queue: 2 for twice the jobs of others."""
     number = _read_weight(weight)
-    call(app, dsn, schema, lambda pgq: pgq.set_weight(queue, key, number, actor=user(actor)))
+
+    async def change(pgq: PgQueue) -> None:
+        await check_queue(pgq, queue)
+        await pgq.set_weight(queue, key, number, actor=user(actor))
+
+    call(app, dsn, schema, change)
     words = "1, as all have" if number is None else f"{number:g}"
     document = {"queue": queue, "key": key, "weight": number}
     say(as_json, document, plain(f"weight of key {key!r} in queue {queue!r}: {words}"))

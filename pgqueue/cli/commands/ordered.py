@@ -6,6 +6,8 @@ from typing import Annotated, Literal, cast
 
 import typer
 
+from pgqueue import PgQueue, StoppedKey
+from pgqueue.cli.known_names import check_ordered
 from pgqueue.cli.output import plain, print_json, print_table, say, table
 from pgqueue.cli.parameters import Actor, App, AsJson, Dsn, Limit, Note, Schema, call, user
 from pgqueue.model.figures import capped, count, moment
@@ -60,7 +62,14 @@ def list_stopped(
     as_json: AsJson = False,
 ) -> None:
     """List keys that stand still, each with the job that stops it."""
-    found = call(app, dsn, schema, lambda pgq: pgq.stopped_keys(group, limit=limit))
+
+    async def look(pgq: PgQueue) -> list[StoppedKey]:
+        found = await pgq.stopped_keys(group, limit=limit)
+        if group is not None and not found:
+            await check_ordered(pgq, group)
+        return found
+
+    found = call(app, dsn, schema, look)
     if as_json:
         print_json({"keys": [stopped_document(each) for each in found]})
         return
@@ -101,7 +110,14 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Let a key go on past the jobs that stop it. These stay as they are."""
-    changed = call(app, dsn, schema, lambda pgq: pgq.resume_key(group, key, reason=note, actor=user(actor)))
+
+    async def resume_it(pgq: PgQueue) -> bool:
+        changed = await pgq.resume_key(group, key, reason=note, actor=user(actor))
+        if not changed:
+            await check_ordered(pgq, group)
+        return changed
+
+    changed = call(app, dsn, schema, resume_it)
     what = "goes on" if changed else "does not stand still"
     document = {"group": group, "key": key, "changed": changed}
     say(as_json, document, plain(f"{what}: key {key!r} of ordered group {group!r}"))

@@ -10,6 +10,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from pgqueue import PgQueue, Setting, UnknownQueueError
+from pgqueue.cli.known_names import check_queue, check_task
 from pgqueue.cli.output import known, plain, print_json, print_lines, print_table, say, table
 from pgqueue.cli.parameters import Actor, App, AsJson, Dsn, Note, Schema, call, user
 from pgqueue.model.documents import queue_document, setting_document
@@ -89,7 +90,14 @@ def remove(
 
     The queue comes back with the next job that is enqueued to it. Exit codes: 0 it is gone, 1 it has jobs.
     """
-    changed = call(app, dsn, schema, lambda pgq: pgq.remove_queue(queue))
+
+    async def remove_it(pgq: PgQueue) -> bool:
+        changed = await pgq.remove_queue(queue)
+        if not changed:
+            await check_queue(pgq, queue)
+        return changed
+
+    changed = call(app, dsn, schema, remove_it)
     _report(queue, None, "removed" if changed else "there was nothing to remove", changed, as_json=as_json)
 
 
@@ -103,7 +111,7 @@ def pause(
     actor: Actor = None,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Pause the queue even if it is not declared and has never held a job."),
+        typer.Option("--force", help="Pause it even if it is not declared and has never had a job."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -113,6 +121,8 @@ def pause(
     async def pause_it(pgq: PgQueue) -> bool:
         if queue is not None and not force:
             await _check_exists(pgq, queue, "; use --force to pause it anyway")
+        elif task is not None and not force:
+            await check_task(pgq, task, "use --force to pause it anyway")
         return await pgq.pause(queue=queue, task=task, actor=user(actor), reason=note)
 
     changed = call(app, dsn, schema, pause_it)
@@ -136,6 +146,8 @@ def resume(
         changed = await pgq.resume(queue=queue, task=task, actor=user(actor), reason=note)
         if queue is not None and not changed:
             await _check_exists(pgq, queue)
+        elif task is not None and not changed:
+            await check_task(pgq, task)
         return changed
 
     changed = call(app, dsn, schema, resume_it)

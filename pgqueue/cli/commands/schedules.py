@@ -28,12 +28,14 @@ from pgqueue.cli.commands.schedule_options import (
     Zone,
 )
 from pgqueue.cli.commands.schedule_output import describe, report, say_next
+from pgqueue.cli.known_names import check_new
 from pgqueue.cli.output import known, plain, print_json, print_lines, print_table, say, table
 from pgqueue.cli.parameters import (
     Actor,
     App,
     AsJson,
     Dsn,
+    Force,
     Limit,
     Note,
     Schema,
@@ -145,6 +147,7 @@ def create(
     priority: Priority = None,
     note: Note = None,
     actor: Actor = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a schedule that enqueues a call of TASK. Pass one of --cron, --every and --at."""
@@ -165,6 +168,8 @@ def create(
     )
 
     async def make(pgq: PgQueue) -> Schedule:
+        if not force:
+            await check_new(pgq, task=task, queue=queue)
         what = call_of(pgq, task, given, options)
         return await pgq.schedules.create(name, what, actor=user(actor), reason=note, **timing)
 

@@ -1,0 +1,98 @@
+"""Refuses names of tasks and queues that nothing knows: most of them are typos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Final
+
+from pgqueue import (
+    DeadLetterFilter,
+    JobFilter,
+    LimitNotFoundError,
+    PgQueue,
+    UnknownQueueError,
+    UnknownTaskError,
+)
+from pgqueue.cli.output import plain
+
+MOST_NAMED: Final = 10
+"""Names that a message lists, at most."""
+FORCE: Final = "pass --force if it is right"
+
+
+async def check_filter(pgq: PgQueue, chosen: JobFilter | DeadLetterFilter) -> None:
+    """Raise UnknownTaskError or UnknownQueueError for a filter by a name of which nothing is known.
+
+    Known is what the app or a live worker declares, what has a setting, and what has a job.
+    """
+    if chosen.task:
+        await check_task(pgq, chosen.task)
+    if chosen.queue:
+        await check_queue(pgq, chosen.queue)
+
+
+async def check_task(pgq: PgQueue, task: str, advice: str = "") -> None:
+    """Raise UnknownTaskError if there is nothing of *task*, not even a job that has ended."""
+    known, is_complete = await _tasks(pgq)
+    if task not in known and is_complete and not await _has_jobs(pgq, JobFilter(task=task)):
+        raise UnknownTaskError(f"unknown task {task!r}{_instead(task, known, advice)}")
+
+
+async def check_queue(pgq: PgQueue, queue: str, advice: str = "") -> None:
+    """Raise UnknownQueueError if there is nothing of *queue*, not even a job that has ended."""
+    known = await _queues(pgq)
+    if queue not in known and not await _has_jobs(pgq, JobFilter(queue=queue)):
+        raise UnknownQueueError(f"unknown queue {queue!r}{_instead(queue, known, advice)}")
+
+
+async def check_ordered(pgq: PgQueue, group: str) -> None:
+    """Raise LimitNotFoundError if there is no ordered group of this name."""
+    known = {each.name for each in await pgq.ordered_groups()}
+    if group not in known:
+        raise LimitNotFoundError(group)
+
+
+async def check_new(pgq: PgQueue, *, task: str | None = None, queue: str | None = None) -> None:
+    """Raise the same for what new jobs are to have; pass what cannot be judged.
+
+    Where neither an app declares tasks nor a worker is live, any name may be right.
+    """
+    if not [*pgq.registry.names] and not await pgq.list_workers(jobs=0):
+        return
+    if task:
+        await check_task(pgq, task, FORCE)
+    if queue:
+        await check_queue(pgq, queue, FORCE)
+
+
+async def _tasks(pgq: PgQueue) -> tuple[set[str], bool]:
+    """Return the tasks that are known without their jobs, and whether these are all."""
+    workers = await pgq.list_workers(jobs=0)
+    known = {*pgq.registry.names, *(each.name for each in await pgq.settings() if each.kind == "task")}
+    known |= {task for worker in workers for task in worker.tasks or ()}
+    # A worker of an older version does not say what it declares.
+    return known, all(worker.tasks is not None for worker in workers)
+
+
+async def _queues(pgq: PgQueue) -> set[str]:
+    workers = await pgq.list_workers(jobs=0)
+    declared = pgq.registry.queues if [*pgq.registry.names] else frozenset[str]()
+    return {*declared, *(each.queue for each in await pgq.measure())} | {
+        queue for worker in workers for queue in worker.queues
+    }
+
+
+async def _has_jobs(pgq: PgQueue, chosen: JobFilter) -> bool:
+    page = await pgq.jobs(chosen, limit=1)
+    # A search that was cut short says nothing.
+    return bool(page.jobs) or page.is_cut_short
+
+
+def _instead(name: str, known: Iterable[str], advice: str) -> str:
+    names = sorted(known)
+    if close := get_close_matches(name, names, n=1):
+        return f"; did you mean {plain(repr(close[0]))}?" + (f" {advice.capitalize()}" if advice else "")
+    more = ", ..." if len(names) > MOST_NAMED else ""
+    listed = plain(", ".join(map(repr, names[:MOST_NAMED]))) or "none"
+    return f" (known: {listed}{more})" + (f"; {advice}" if advice else "")

@@ -1,0 +1,208 @@
+"""What commands print with --json is what the HTTP API answers; and a name that nothing knows is refused."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from typing import Any, Final
+
+import pytest
+from kit.command_line import Cli
+from kit.generated import load_generator
+from kit.waiting import eventually, is_over
+from kit.web_client import client_of
+
+from pgqueue import JobContext, PgQueue, group
+from pgqueue.cli import app
+from pgqueue.web import status_app
+
+COMMANDS: Final = {
+    name.removeprefix("pgqueue "): command for name, command in load_generator("cli").commands(app, "pgqueue")
+}
+SAME_AS: Final = {
+    "jobs": "/jobs",
+    "job {job}": "/jobs/{job}",
+    "queues list": "/queues",
+    "workers --jobs": "/workers",
+    "dead list": "/dead-letters",
+    "dead groups": "/dead-letters/groups",
+    "dead show {dead}": "/dead-letters/{dead}",
+    "dead progress {redrive}": "/redrives/{redrive}",
+    "limits list": "/limits",
+    "limits show mail": "/limits/mail",
+    "limits limiters": "/limiters",
+    "ordered list": "/ordered-groups",
+    "ordered stopped charge": "/ordered-groups/stopped?name=charge",
+    "schedules list": "/schedules",
+    "schedules show tick": "/schedules/tick",
+    "workflow list": "/workflows",
+    "workflow show {workflow}": "/workflows/{workflow}",
+}
+"""Commands that show something, and where the API shows it."""
+CHANGES: Final = frozenset(
+    {
+        *("enqueue", "cancel", "requeue", "signal", "pause", "resume", "queues remove"),
+        *("dead redrive", "dead discard", "dead stop"),
+        *("limits set", "limits reset", "limits weight", "ordered resume", "ordered set"),
+        *("schedules create", "schedules edit", "schedules pause", "schedules resume", "schedules run"),
+        *("schedules delete", "workflow cancel", "workflow retry"),
+    }
+)
+"""Commands that change something, and print what has changed."""
+OF_ITS_OWN: Final = frozenset({"top", "demo"})
+"""Commands that show what no document of the API has: several at once, a run of the demo."""
+
+
+@pytest.fixture
+def shell(dsn: str) -> Shell:
+    return Shell(dsn)
+
+
+class Shell:
+    """Runs command lines."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+
+    async def __call__(self, line: str) -> tuple[int, str, str]:
+        words = line.split()
+        group = words[:1] if " ".join(words[:2]) in COMMANDS else []
+        return await Cli(self._dsn, *group)(*words[len(group) :])
+
+
+@pytest.fixture
+async def scene(pgq: PgQueue) -> dict[str, Any]:
+    """Something of everything that commands show."""
+    mail = pgq.limit("mail", slots=2)
+
+    @pgq.task(limits=[mail], ordered_by="line", max_retries=0, tags=["a"])
+    async def charge(ctx: JobContext, line: str) -> None:
+        raise ValueError(line)
+
+    @pgq.task
+    async def count(number: int) -> int:
+        return number
+
+    jobs = [await charge.enqueue("x"), await count.enqueue(1)]
+    workflow = await group(count.s(1), count.s(2)).enqueue()
+    async with pgq.worker():
+        for job in jobs:
+            await eventually(lambda job=job: is_over(pgq, job.id))  # type: ignore[misc]
+        await workflow.join(timeout=60)
+    await charge.enqueue("x")
+    await pgq.schedules.create("tick", count.s(1), every=3600)
+    redrive = await pgq.redrive_many(all=True)
+    await redrive.cancel()
+    return {"job": jobs[1].id, "dead": jobs[0].id, "workflow": workflow.workflow_id, "redrive": redrive.id}
+
+
+def alike(document: Any) -> Any:
+    """Return *document* without links, and without what differs from one moment to the next."""
+    if isinstance(document, dict):
+        return {
+            name: alike(value)
+            for name, value in document.items()
+            if not (name.endswith("_url") or name == "next")
+        }
+    if isinstance(document, list):
+        return [alike(each) for each in document]
+    return "a number" if isinstance(document, float) else document
+
+
+def test_every_command_with_json_is_looked_at() -> None:
+    printing = {
+        name for name, command in COMMANDS.items() if "as_json" in inspect.signature(command).parameters
+    }
+    shown = {
+        max((name for name in COMMANDS if f"{each} ".startswith(f"{name} ")), key=len) for each in SAME_AS
+    }
+
+    assert shown | CHANGES | OF_ITS_OWN == printing
+
+
+@pytest.mark.contract("P8.3")
+async def test_what_commands_print_is_what_the_api_answers(
+    shell: Shell, dsn: str, scene: dict[str, Any]
+) -> None:
+    differing = {}
+    # It declares no tasks, as the commands do not: so neither knows how many attempts a job has.
+    async with (
+        PgQueue(dsn) as stranger,
+        client_of(status_app(stranger, local_reading=True, show_tracebacks=True)) as client,
+    ):
+        for command, path in SAME_AS.items():
+            shows = " --show-arguments" if command.startswith(("job ", "dead show")) else ""
+            code, text, said = await shell(f"{command.format(**scene)}{shows} --json")
+            assert (code, said) == (0, ""), command
+            printed = alike(json.loads(text))
+            answer = await client.get(path.format(**scene))
+            assert answer.status_code == 200, (path, answer.text)
+            answered = alike(answer.json())
+            missing = {name: value for name, value in answered.items() if printed.get(name) != value}
+            if missing:
+                differing[command] = missing, {name: printed.get(name) for name in missing}
+
+    assert differing == {}
+
+
+@pytest.mark.contract("P8.3")
+@pytest.mark.usefixtures("scene")
+async def test_a_typo_is_refused_by_every_command_and_changes_nothing(shell: Shell, pgq: PgQueue) -> None:
+    before = await pgq.settings(), [job.id for job in (await pgq.jobs()).jobs]
+    taken = {}
+
+    for command in (
+        "jobs --task=chrage",
+        "jobs --queue=defalt",
+        "cancel --task=chrage --yes",
+        "requeue --queue=defalt --yes",
+        "dead list --task=chrage",
+        "dead groups --task=chrage",
+        "dead redrive --task=chrage --yes",
+        "dead redrive --queue=defalt --yes",
+        "dead discard --task=chrage --yes",
+        "pause --task=chrage",
+        "resume --task=chrage",
+        "pause defalt",
+        "resume defalt",
+        "queues remove defalt",
+        "queues list defalt",
+        "limits show mial",
+        "limits weight defalt key 2",
+        "ordered stopped lnies",
+        "ordered resume lnies key",
+        "schedules show tcik",
+        "schedules pause tcik",
+    ):
+        code, printed, said = await shell(command)
+        if (code, printed) != (1, "") or not said.startswith("pgqueue: ") or "Traceback" in said:
+            taken[command] = code, printed, said
+
+    assert taken == {}
+    assert before == (await pgq.settings(), [job.id for job in (await pgq.jobs()).jobs])
+
+
+@pytest.mark.contract("P8.3")
+async def test_where_workers_say_what_they_declare_a_new_job_of_another_task_is_refused(
+    shell: Shell, pgq: PgQueue
+) -> None:
+    @pgq.task
+    async def send_email(to: str) -> None: ...
+
+    before = await shell('enqueue send_emial ["x"]')
+    async with pgq.worker() as worker:
+        await worker.wait_ready()
+        typo = await shell('enqueue send_mail ["x"]')
+        queue = await shell('enqueue send_email ["x"] --queue=defalt')
+        schedule = await shell("schedules create tick send_mail --every=60")
+        right = await shell('enqueue send_email ["x"]')
+        forced = await shell('enqueue send_mail ["x"] --force')
+
+    # Nothing was known: any name may be right.
+    assert before[0] == 0
+    assert (typo[0], typo[2]) == (
+        1,
+        "pgqueue: unknown task 'send_mail'; did you mean 'send_email'? Pass --force if it is right\n",
+    )
+    assert (queue[0], schedule[0]) == (1, 1)
+    assert (right[0], forced[0]) == (0, 0)
