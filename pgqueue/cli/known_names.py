@@ -60,7 +60,8 @@ async def check_new(pgq: PgQueue, *, task: str | None = None, queue: str | None 
     """
     if not [*pgq.registry.names] and not await pgq.list_workers(jobs=0):
         return
-    if task:
+    # A worker may import functions by their dotted paths, and does not declare them.
+    if task and "." not in task:
         await check_task(pgq, task, FORCE)
     if queue:
         await check_queue(pgq, queue, FORCE)
