@@ -35,9 +35,10 @@ waits as materialized (
     order by counted.jobs desc, counted.since, seen.id
     limit $2
 )
-select waits.id, gate.key, waits.jobs as waiting, waits.since as waits_since,
+select waits.id, named.key, waits.jobs as waiting, waits.since as waits_since,
        (select count(*) from (
            select from pgqueue.gate_pass where gate_pass.gate = waits.id order by gate_pass.job_id limit $3) as held) as in_use
 from waits
-join pgqueue.gate on gate.id = waits.id
+-- Limited, or it would be a join that reads all gates.
+cross join lateral (select gate.key from pgqueue.gate where gate.id = waits.id limit 1) as named
 order by waits.jobs desc, waits.since, waits.id
