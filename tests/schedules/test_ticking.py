@@ -430,3 +430,36 @@ async def test_what_does_not_tick_is_measured_whatever_is_stored(pgq: PgQueue, d
     of = metrics.registry.get_sample_value
     assert [of("pgqueue_schedules", {"state": each}) for each in ("active", "paused", "failing")] == [3, 1, 1]
     assert (of("pgqueue_schedule_overdue_seconds") or 0) >= 500
+
+
+async def test_a_tick_that_comes_again_because_the_clock_was_set_back_makes_no_second_job(
+    pgq: PgQueue, db: Connection
+) -> None:
+    @pgq.task
+    async def work() -> None: ...
+
+    async def has_gone_on(name: str) -> bool:
+        return bool(await db.fetchval("select next_at > now() from pgqueue.schedule where name = $1", name))
+
+    for name in OVERLAPS:
+        await pgq.schedules.create(name, work.s(), every=3600, overlap=name)
+    async with pgq.worker():
+        at = await db.fetchval("select now() - interval '2 s'")
+        for _ in range(2):
+            await db.execute("update pgqueue.schedule set due_at = $1, next_at = $1", at)
+            for name in OVERLAPS:
+                await eventually(lambda: has_gone_on(name))  # noqa: B023
+
+    for name in OVERLAPS:
+        [tick] = await pgq.schedules.history(name)
+        assert tick.at == at
+        assert (await pgq.schedules.get(name)).error is None
+    assert await count(db, "work") == len(OVERLAPS)
+
+    # From far ahead.
+    await db.execute("update pgqueue.schedule set due_at = $1, next_at = $1", at + 9000 * HOUR)
+    assert await pgq.schedules.pause("allow")
+    assert await pgq.schedules.resume("allow")
+    goes_on = (await pgq.schedules.get("allow")).next_at
+    assert goes_on is not None
+    assert goes_on - at < 2 * HOUR
