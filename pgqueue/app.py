@@ -739,6 +739,7 @@ class PgQueue(
 
         Raises what `schedules.create` raises, DatabaseUnavailableError.
         """
+        self._check_open()
         await self._declared_schedules.write(self._database.acquire)
 
     def beneath(self) -> tuple[Database, Store]:

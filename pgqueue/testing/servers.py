@@ -36,7 +36,7 @@ def running_server(which: str | None = None, image: str | None = None) -> Iterat
 
     Raises ConfigurationError, which says what to install or to set.
     """
-    which = os.environ.get(SETTING, "embedded") if which is None else which
+    which = which or os.environ.get(SETTING) or "embedded"
     if which == "embedded":
         with tempfile.TemporaryDirectory(prefix="pgqueue-tests-", dir=_roomy_memory()) as folder:
             try:
