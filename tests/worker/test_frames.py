@@ -6,6 +6,7 @@ import asyncio
 import gc
 import importlib
 import logging
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 
@@ -15,6 +16,7 @@ from kit.failing_tasks import WAYS, Large, alive
 from kit.waiting import eventually
 
 from pgqueue import JobHandle, JobStatus, PgQueue
+from pgqueue.events import AttemptsEnded
 from pgqueue.worker.attempt.frames import MAX_ERRORS, clear_frames
 
 pytestmark = pytest.mark.handlers
@@ -62,6 +64,37 @@ async def test_nothing_is_left_of_an_attempt_that_failed(dsn: str, caplog: pytes
                 alive.clear()
 
     assert left == dict.fromkeys(NAMES, 0)
+
+
+@pytest.mark.contract("W19", "BP7")
+@pytest.mark.usefixtures("no_collector")
+async def test_an_error_is_let_go_of_once_it_was_told_of(
+    pgq: PgQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until then the attempt keeps it, and it the frames, which lead back to the attempt."""
+    caplog.set_level(logging.CRITICAL)
+    errors: list[weakref.ref[BaseException]] = []
+    told = asyncio.Event()
+
+    class OwnError(Exception):
+        pass
+
+    @pgq.task(max_retries=0)
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        error = OwnError()
+        errors.append(weakref.ref(error))
+        raise error
+
+    pgq.observe(lambda event: told.set() if not event.is_success else None, AttemptsEnded)  # type: ignore[union-attr]
+
+    async with pgq.worker():
+        await fail.enqueue()
+        await asyncio.wait_for(told.wait(), 60)
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+        assert [error() for error in errors] == [None]
 
 
 async def are_alive(count: int) -> bool:
