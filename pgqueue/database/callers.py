@@ -33,6 +33,13 @@ if TYPE_CHECKING:
 
     from pgqueue.database.connection import Connection
 
+    class DjangoConnection(Protocol):
+        """`django.db.connection`. Django has no types."""
+
+        alias: str
+        vendor: str
+        in_atomic_block: bool
+
     CallersConnection: TypeAlias = (
         Connection
         | psycopg.AsyncConnection[Any]
@@ -46,10 +53,13 @@ if TYPE_CHECKING:
         | sqlalchemy.Connection
         | sqlalchemy.orm.Session
         | sqlalchemy.orm.scoped_session[Any]
+        | DjangoConnection
     )
     """What `connection=` takes in `pgqueue.blocking`."""
 
+
 LIBRARIES: Final = {
+    "django": "pgqueue.integrations.django_connections",
     "psycopg": "pgqueue.integrations.psycopg",
     "sqlalchemy": "pgqueue.integrations.sqlalchemy",
 }
@@ -58,7 +68,9 @@ AWAITED: Final = (
     "a connection of asyncpg, an AsyncConnection of psycopg 3, or an AsyncConnection or AsyncSession of "
     "SQLAlchemy (on asyncpg or psycopg)"
 )
-BLOCKING: Final = "a Connection of psycopg 3, or a Connection or Session of SQLAlchemy (on psycopg)"
+BLOCKING: Final = (
+    "a Connection of psycopg 3, a Connection or Session of SQLAlchemy (on psycopg), or Django's connection"
+)
 ROLL_BACK_WITHIN: Final = 5.0
 """Seconds that undoing a failed write may take where its task is cancelled."""
 

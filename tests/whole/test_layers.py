@@ -29,7 +29,7 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS.values()) for room in 
 IMPORTERS = {
     "pydantic": {"tasks.arguments", "tasks.round_trip", "errors", "web"},
     "starlette": {"web", "integrations.starlette", "integrations.fastapi", "integrations.django.dashboard"},
-    "django": {"integrations.django"},
+    "django": {"integrations.django", "integrations.django_connections"},
     "fastapi": {"integrations.fastapi"},
     "jinja2": {"web"},
     "prometheus_client": {"metrics"},

@@ -21,19 +21,23 @@ from django.conf import settings
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
+from django.db.transaction import TransactionManagementError
 from django.test import Client, override_settings
 from django.utils import timezone
 
 from kit.django_site.shop import tasks
 from kit.django_site.shop.models import Order
-from pgqueue import PgQueue
+from pgqueue import PgQueue, chain
+from pgqueue.blocking import BlockingPgQueue
 from pgqueue.errors import (
     InvalidArgumentsError,
     InvalidOptionError,
     PayloadTooLargeError,
     PgQueueError,
     SchemaError,
+    UnknownConnectionError,
+    UnusableConnectionError,
 )
 from pgqueue.integrations.django import PgQueueBackend, queue
 from pgqueue.integrations.django.framework import (
@@ -212,6 +216,50 @@ def test_a_job_exists_if_and_only_if_the_transaction_commits() -> None:
     for result in (lost, inner):
         with raises(TaskResultDoesNotExist):
             tasks.add.get_result(result.id)
+
+
+def test_so_it_is_for_what_pgqueue_has_besides() -> None:
+    pgq = PgQueue(dsn_of("default"))
+
+    @pgq.task
+    def work(number: int) -> int:
+        return number
+
+    before = jobs()
+    with BlockingPgQueue(pgq) as blocking:
+        for given in (connection, connections["default"]):
+            with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+                blocking.enqueue(work.s(1), connection=given)
+                blocking.enqueue(chain(work.s(1), work.s()), connection=given)
+                assert jobs() > before
+                raise ZeroDivisionError
+            assert jobs() == before
+            with transaction.atomic():
+                kept = blocking.enqueue(work.s(2).set(idempotency_key=str(id(given))), connection=given)
+                with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+                    blocking.enqueue_many([work.s(3), work.s(4)], connection=given)
+                    raise ZeroDivisionError
+            before += 1
+            assert (jobs(), kept.status().value) == (before, "pending")
+            with raises(UnusableConnectionError, "autocommit=True"):
+                blocking.enqueue(work.s(5), connection=given)
+            blocking.enqueue(work.s(6), connection=given, autocommit=True)
+            before += 1
+            assert jobs() == before
+        with raises(TransactionManagementError), transaction.atomic():
+            transaction.set_rollback(True)
+            blocking.enqueue(work.s(7), connection=connection)
+        with raises(UnknownConnectionError, "leads to sqlite"):
+            blocking.enqueue(work.s(8), connection=connections["elsewhere"])
+
+    async def from_asyncio() -> None:
+        async with pgq:
+            with raises(UnknownConnectionError, "synchronous and works with pgqueue.blocking only"):
+                given: Any = connection
+                await pgq.enqueue(work.s(9), connection=given)
+
+    asyncio.run(from_asyncio())
+    assert jobs() == before
 
 
 def test_no_worker_runs_a_task_before_its_transaction_commits() -> None:
