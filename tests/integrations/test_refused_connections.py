@@ -86,7 +86,8 @@ def test_what_is_no_synchronous_connection_is_a_type_error_that_says_what_is_tak
     for given in (object(), sqlite3.connect(":memory:")):
         error = refused_here(queue, given)
         assert isinstance(error, TypeError)
-        assert "takes a Connection of psycopg 3, or a Connection or Session of SQLAlchemy" in str(error)
+        assert "takes a Connection of psycopg 3, a Connection or Session of SQLAlchemy" in str(error)
+        assert "or Django's connection" in str(error)
     sqlite = sqlalchemy.create_engine("sqlite://")
     with Session(sqlite) as session, sqlite.connect() as connection:
         for other in (session, connection):
