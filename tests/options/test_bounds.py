@@ -87,7 +87,9 @@ async def outcome(call: Callable[[], Any]) -> object:
 
 IDS = {"job_id", "redrive_id", "workflow_id", "ids"}
 """Parameters that take ids, which have tests of their own."""
-NO_VALUES = {"args", "kwargs", "arguments", "connection", "signatures", "signature", "job", "details"}
+NO_VALUES = {
+    "args", "kwargs", "arguments", "canvas", "connection", "dag", "details", "job", "signature", "signatures",
+}  # fmt: skip
 """Parameters that take no single value: arguments of a call, connections, and what pgqueue returned."""
 WHILE_SET_UP = {
     "open", "close", "migrate", "pending_migrations", "check", "now", "observe", "on_dead", "task",
@@ -107,7 +109,11 @@ async def known(pgq: PgQueue) -> dict[str, Any]:
     job = await fail.enqueue()
     async with pgq.worker():
         await pgq.wait(job.id)
+    dag = pgq.workflow("dag")
+    dag.add("fail", fail.s())
     return {
+        "canvas": fail.s(),
+        "dag": dag,
         "job_id": job.id,
         "redrive_id": uuid4(),
         "workflow_id": uuid4(),
