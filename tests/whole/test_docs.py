@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import sqlalchemy
 from fastapi import FastAPI
+from kit.drivers import url_for
 from kit.snippets import PAGES, ROOT, imported, run, snippets, snippets_in
 from kit.waiting import eventually
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 import pgqueue
 from pgqueue import JobStatus, PgQueue
@@ -171,21 +174,24 @@ def _with_state(app: Any, state: Mapping[str, Any]) -> Any:
     return serve
 
 
-async def test_the_page_on_enqueueing_does_what_it_says(pgq: PgQueue, db: Connection) -> None:
+async def test_the_page_on_enqueueing_does_what_it_says(pgq: PgQueue, dsn: str, db: Connection) -> None:
     @pgq.task
     async def send_email(to: str, subject: str) -> None: ...
 
     await db.execute("create table orders (id integer)")
-    names = names_for(pgq, connection=db, send_email=send_email, readers=["a@b.c", "d@e.f"])
+    engine = create_async_engine(url_for(dsn, "asyncpg"))
+    alchemy: Any = {"engine": engine, "AsyncSession": AsyncSession, "text": sqlalchemy.text}
+    names = names_for(pgq, connection=db, send_email=send_email, readers=["a@b.c", "d@e.f"], **alchemy)
 
     for code in snippets("how-to/enqueue-in-your-transaction.md", "python"):
         if "blocking" not in code:
             await run(code, names)
+    await engine.dispose()
     [by_sql] = snippets("how-to/enqueue-in-your-transaction.md", "sql")
     await db.execute(by_sql)
 
-    assert await db.fetchval("select count(*) from orders") == 1
-    assert await db.fetchval("select count(*) from pgqueue.job") == 8
+    assert await db.fetchval("select count(*) from orders") == 2
+    assert await db.fetchval("select count(*) from pgqueue.job") == 9
 
 
 async def test_the_page_on_dead_letters_does_what_it_says(pgq: PgQueue) -> None:
