@@ -19,6 +19,10 @@ from pgqueue.tasks.secret_places import find_secrets
 
 _MISTAKEN: Final = ({"decimal", "float"}, {"literal", "enum"})
 """Of these types of a union, a value of the one is taken for the other."""
+_TEXTS: Final = frozenset({"str", "bytes"})
+"""Of these, a value that its own type refuses: one that is too short, for example."""
+_PLAIN: Final = frozenset({"type", "metadata", "ref"})
+"""What the schema of a type has that refuses none of its values."""
 _KINDS: Final[Mapping[str, type]] = {
     "str": str,
     "bytes": bytes,
@@ -37,8 +41,9 @@ def keep_kinds(schema: Any) -> Any:
     """Return a core schema with unions and keys that take no value of one of their types for another.
 
     To pydantic an infinite Decimal is none, and a member of an Enum of integers is also the literal that it
-    equals: a union would store the float, or the literal, of equal value. A string is also a secret. And a
-    key that is no string in Python is one in JSON, where pydantic does not find it among values.
+    equals: a union would store the float, or the literal, of equal value. A string is also a secret, and one
+    that is too short for its own type is bytes. And a key that is no string in Python is one in JSON, where
+    pydantic does not find it among values.
     """
     return rewrite(schema, _keep)
 
@@ -50,7 +55,10 @@ def _keep(node: Schema) -> Schema:
             names = {each["type"] for each in choices}
             kinds = {kind for each in choices for kind in _kinds_of(each)}
             has_secrets = any(() in find_secrets(each) for each in choices)
-            if kinds and (has_secrets or any(pair <= names for pair in _MISTAKEN)):
+            refuses = names >= _TEXTS and any(
+                each["type"] in _TEXTS and not each.keys() <= _PLAIN for each in choices
+            )
+            if kinds and (has_secrets or refuses or any(pair <= names for pair in _MISTAKEN)):
                 return with_info_wrap_validator_function(partial(_validate_kept, kinds), node)
         case "dict" if node.get("keys_schema", {}).get("type") in {"enum", "literal"}:
             keys = node["keys_schema"]

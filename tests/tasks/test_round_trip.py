@@ -486,6 +486,8 @@ def test_who_passes_what_has_no_type_is_told_to_annotate_it() -> None:
         (Decimal | float, Decimal("-Infinity")),
         (list[float | Decimal | None], [None, Decimal("Infinity")]),
         (Annotated[Decimal | float, "doc"], Decimal("Infinity")),
+        (list[bytes | Annotated[str, Field(min_length=2)]], [""]),
+        (Annotated[bytes, Field(max_length=1)] | str, b"xy"),
         (Literal["a", 1, True] | Level, Level.LOW),
     ],
 )
