@@ -31,6 +31,9 @@ _told: Final[list[Refused]] = []
 class OwnTask(asyncio.Task[Any]):
     """A task that code in a handler cannot cancel, unless it was made in that handler."""
 
+    obeying: Callable[[], object] | None = None
+    """Called when this is cancelled, before anything else has noticed."""
+
     def __init__(self, coroutine: Coroutine[Any, Any, Any], **options: Any) -> None:
         # First: a coroutine that starts at once may be cancelled before it is back.
         self._made_by = _who()
@@ -40,6 +43,8 @@ class OwnTask(asyncio.Task[Any]):
         """Cancel this, unless a handler asks for it; return whether it was."""
         who = _who()
         if who is None or who is self._made_by or self.done():
+            if self.obeying is not None:
+                self.obeying()
             return super().cancel(msg)
         for told in _told:
             told(self.get_loop(), who)
@@ -51,7 +56,7 @@ def _who() -> Any:
     return _on_behalf.get() if attempt is None else attempt
 
 
-def own_task(coroutine: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
+def own_task(coroutine: Coroutine[Any, Any, T], *, name: str | None = None) -> OwnTask:
     """Start *coroutine* as an own task of the running loop."""
     return OwnTask(coroutine, loop=asyncio.get_running_loop(), name=name)
 

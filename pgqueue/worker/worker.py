@@ -33,7 +33,7 @@ from pgqueue.database.sharing import Sharing
 from pgqueue.errors import PgQueueError
 from pgqueue.events.kinds import WorkErrorIsolated
 from pgqueue.model.ids import new_id
-from pgqueue.own_tasks import own_task, owning_tasks, telling, was_asked
+from pgqueue.own_tasks import OwnTask, own_task, owning_tasks, telling, was_asked
 from pgqueue.upkeep.announcing import WorkerAnnouncer
 from pgqueue.upkeep.retention import Purging
 from pgqueue.upkeep.rounds import Rounds, chores_of
@@ -89,7 +89,7 @@ class Worker:
         self._host, self._settings = host, settings
         self._state = state = WorkerState()
         self._stop_event, self._release_event = anyio.Event(), anyio.Event()
-        self._running: asyncio.Task[None] | None = None
+        self._running: OwnTask | None = None
         self._retiring: asyncio.Task[None] | None = None
         self._watchdog: Watchdog | None = None
         # A connection for each loop. Claims need not be on the disk before their jobs start; outcomes must
@@ -184,6 +184,7 @@ class Worker:
         forked.prepare(loop)
         forget_signals()
         self._running = own_task(self._run(), name=f"pgqueue worker {self.name}")
+        self._running.obeying = partial(self._slots.bystanders.spare, loop, None)
         return self._running
 
     def stop(self) -> None:

@@ -41,7 +41,7 @@ async def main() -> None:
         loop.add_signal_handler(signal.SIGINT, told.set)
     if sys.argv[1] == "signal":
         signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(told.set))
-    async with pgq, pgq.worker(grace=600), pgq.worker(grace=600):
+    async with pgq, pgq.worker(grace=600):
         try:
             await told.wait()
         finally:
@@ -85,6 +85,32 @@ async def test_a_second_ctrl_c_returns_the_jobs_of_a_worker_inside_a_program(
     assert [await job.status() for job in jobs] == [JobStatus.PENDING] * 2
     # Neither of them counts as an attempt.
     assert {each.reason for job in jobs for each in await pgq.attempts(job.id)} <= {"released"}
+
+
+@pytest.mark.contract("W11")
+async def test_a_program_that_cancels_everything_at_its_end_charges_no_job(pgq: PgQueue) -> None:
+    started = asyncio.Semaphore(0)
+
+    @pgq.task
+    async def hold() -> None:
+        started.release()
+        await asyncio.sleep(3600)
+
+    before = asyncio.all_tasks()
+    jobs = await pgq.enqueue_many(hold.s() for _ in range(3))
+    worker = pgq.worker(grace=600)
+    worker.start()
+    for _ in jobs:
+        await started.acquire()
+    # As asyncio.run does.
+    swept = asyncio.all_tasks() - before
+    for task in swept:
+        task.cancel()
+    await asyncio.wait(swept)
+
+    assert [await job.status() for job in jobs] == [JobStatus.PENDING] * 3
+    assert {each.reason for job in jobs for each in await pgq.attempts(job.id)} <= {"released"}
+    assert [(await job.refresh()).attempt for job in jobs] == [0] * 3
 
 
 async def test_the_handlers_of_the_program_are_called_and_put_back() -> None:

@@ -2,7 +2,8 @@
 
 The worker's own tasks refuse that (`pgqueue/own_tasks.py`), and so it is known who did it. The handlers that
 were hit have not failed: their jobs return to the queue, and their attempts do not count. The attempt that
-did it is left alone. If it cancelled itself as well, that is a failed attempt.
+did it is left alone. If it cancelled itself as well, that is a failed attempt. A program that cancels the
+worker with all else, as `asyncio.run` does at its end, charges no job either.
 """
 
 from __future__ import annotations
@@ -32,10 +33,13 @@ class Bystanders:
         self._loop = asyncio.get_running_loop()
 
     def spare(self, loop: asyncio.AbstractEventLoop, who: Any) -> None:
-        """Spare the attempts that *who* cancels besides an own task of *loop*, which has refused it."""
+        """Spare the attempts that *who* cancels besides an own task of *loop*, which has refused it.
+
+        None: the program does, and the worker obeys.
+        """
         if loop is not self._loop:
             return
-        if who not in self._guilty:
+        if who is not None and who not in self._guilty:
             self._guilty = {who, *(each for each in self._guilty if each in self._attempts)}
             self._tell(who)
         # Before it is known which of them are hit: they may end before this is called again.
