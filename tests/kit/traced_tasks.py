@@ -28,8 +28,9 @@ class ToFile(SpanExporter):
 
 
 provider = TracerProvider()
-# As in production: what is not flushed is exported after seconds.
-provider.add_span_processor(BatchSpanProcessor(ToFile(), schedule_delay_millis=60_000))
+if SPANS in os.environ:
+    # As in production: what is not flushed is exported later. It has a thread, so not where it is not used.
+    provider.add_span_processor(BatchSpanProcessor(ToFile(), schedule_delay_millis=60_000))
 pgq = PgQueue(os.environ.get(DSN, "postgresql://not-a-worker-process/"))
 instrument(pgq, tracer_provider=provider)
 
