@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
+from faults.command import FIGURES, WAITING
+from faults.figures import TITLES
 from kit.generated import load_generator
+
+pytestmark = pytest.mark.contract("F15")
 
 guarantees = load_generator("guarantees")
 
@@ -21,3 +28,15 @@ def test_the_figures_of_a_full_run_are_shown_beside_their_bars() -> None:
 
     assert "| SIGKILL | 4.1 s | ≤ 4.5 s | 300 kills |" in guarantees.figures(run)
     assert "from seed 7" in guarantees.figures(run)
+
+
+def test_the_last_full_run_measured_all_that_has_a_bar() -> None:
+    rows = json.loads(guarantees.FIGURES.read_text(encoding="utf-8"))["rows"]
+
+    of = {row["fault"].partition(":")[0] for row in rows if row["measured"] and row["bar"]}
+    assert of == {TITLES[scenario] for scenario in (*FIGURES, *WAITING, "mixed")}
+    assert all(row["fault"] in guarantees.PAGE.read_text(encoding="utf-8") for row in rows)
+
+
+def test_the_page_says_what_is_not_promised() -> None:
+    assert "## What is not promised" in guarantees.PAGE.read_text(encoding="utf-8")
