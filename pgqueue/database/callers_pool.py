@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
@@ -31,6 +31,21 @@ class CallersPool(_BasePool):
 
     def _schedule_min_size_maintenance(self) -> None:
         pass
+
+
+def make_room(pool: asyncpg.Pool[asyncpg.Record] | None) -> bool:
+    """Close a connection of *pool* that nobody uses, if another one is left; return whether there was one.
+
+    For those whom the server refuses another one: an idle connection would keep it from them for minutes. One
+    stays, because the limit may have been lowered far below what is connected, and a new one be refused, too.
+    """
+    holders: list[Any] = [] if pool is None else getattr(pool, "_holders")  # noqa: B009  # asyncpg has no other way
+    connected = [holder for holder in holders if holder.is_connected()]
+    idle = [holder for holder in connected if holder.is_idle()]
+    if len(connected) < 2 or not idle:
+        return False
+    idle[-1].terminate()
+    return True
 
 
 async def keep_session(_: object) -> None:

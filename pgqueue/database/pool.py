@@ -26,6 +26,7 @@ from pgqueue.database.callers_pool import (
     POOLED_CALLER_PATIENCE,
     CallersPool,
     keep_session,
+    make_room,
 )
 from pgqueue.database.connection import OwnConnection
 from pgqueue.database.dsn import Dsn, read_dsn, refused_parameter
@@ -274,7 +275,9 @@ class Database:
         while True:
             try:
                 return await pool.acquire(timeout=self.connect_timeout)
-            except asyncpg.PostgresError:
+            except asyncpg.PostgresError as error:
+                if isinstance(error, asyncpg.TooManyConnectionsError):
+                    make_room(self._plain_pool)
                 pause = next(pauses)
                 if not pool.get_size() or time.monotonic() - began_at + pause > self.connect_timeout:
                     raise
@@ -353,6 +356,8 @@ class Database:
                     return await self._plain_pool.acquire()
                 except CONNECT_ERRORS as error:
                     self._tell_refused(error)
+                    if isinstance(error, asyncpg.TooManyConnectionsError):
+                        make_room(self._pool)
                 with anyio.move_on_after(pause):
                     await self._plain_returned.wait()
         raise AssertionError("unreachable")
