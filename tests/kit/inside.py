@@ -63,6 +63,11 @@ async def write_declared(pgq: PgQueue) -> None:
     await pgq.write_schedules()
 
 
+def forget_declared(pgq: PgQueue) -> None:
+    """Have *pgq* forget which of its schedules it has written, as a process that starts."""
+    pgq._declared_schedules.forget()
+
+
 def ticker_of(pgq: PgQueue) -> Ticker:
     """Return what makes the jobs of due schedules, as a worker of *pgq* has it."""
     return Ticker(pgq._store, pgq._writer, pgq._codec)

@@ -56,6 +56,10 @@ def declare(pgq: PgQueue) -> None:
     @pgq.task
     async def work(key: str = "a") -> None: ...
 
+    @pgq.schedule(every=600)
+    @pgq.task
+    async def declared() -> None: ...
+
     @pgq.task(limits=[one])
     async def limited(key: str = "a") -> None: ...
 
@@ -267,9 +271,15 @@ def client_verbs() -> dict[str, Verb]:
     found["enqueue_many of ordered"] = lambda pgq, _: pgq.enqueue_many(
         [call(pgq, "ordered"), call(pgq, "ordered")]
     )
+    found["write_schedules"] = _write_schedules
     found["redrive_handle.cancel"] = lambda pgq, scene: pgq.redrive_handle(scene.redrive).cancel()
     found["redrive_handle.progress"] = lambda pgq, scene: pgq.redrive_handle(scene.redrive).progress()
     return found
+
+
+async def _write_schedules(pgq: PgQueue, _: Scene) -> None:
+    inside.forget_declared(pgq)
+    await pgq.write_schedules()
 
 
 async def _of_schedules(run: Callable[[PgQueue], Awaitable[Any]], pgq: PgQueue, _: Scene) -> None:

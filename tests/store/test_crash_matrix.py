@@ -175,6 +175,8 @@ async def writing(db: Connection) -> set[str]:
 
 ELSEWHERE = {
     "drop_partition": "tests/upkeep/test_retention.py drops days of which no job is left",
+    "move_other_times": "moves the time of a test; see pgqueue.testing.Clock",
+    "plan_moves": "says how the time of a test is moved, and names functions that write",
     "find_first": "only looks for the row at which a batch fails, and locks it",
     "submit": "writes for roles that may do nothing else, all in one statement; see enqueue_many",
 }
