@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 from kit import inside
-from kit.faults import Ghost, ghost
+from kit.faults import Ghost, ghost, until_blocked
 
 from pgqueue import PgQueue
 from pgqueue.store import Settled
@@ -177,3 +177,24 @@ async def test_several_that_end_jobs_of_the_same_keys_at_once_let_through_as_man
 
     assert await db.fetchval("select count(*) from pgqueue.gate_pass") == 0
     assert await db.fetchval("select coalesce(sum(in_use), 0) from pgqueue.gate_state") == 0
+
+
+@pytest.mark.parametrize("name", ["single", "ordered"])
+@pytest.mark.parametrize(
+    ("move", "becomes"),
+    [("transition($1, 'failed')", "failed"), ("cancel($1)", "cancelled"), ("reprioritise($1, 5)", "pending")],
+)
+async def test_who_moves_a_job_by_hand_finds_it_although_it_is_let_through_just_then(
+    pgq: PgQueue, db: Connection, holder: Ghost, name: str, move: str, becomes: str
+) -> None:
+    ids = await enqueue(pgq, name, 2)
+    await attend(holder)
+    running = [job.id for job in await holder.claim()]
+
+    async with holder.connection.transaction():
+        await finish(holder, running)
+        moving = asyncio.create_task(db.execute(f"-- move: by hand\nselect pgqueue.{move}", ids[1]))
+        await until_blocked(pgq, "move")
+    await moving
+
+    assert await places(db, ids) == ["succeeded", becomes]
