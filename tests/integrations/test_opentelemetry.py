@@ -14,6 +14,7 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from kit import traced_tasks
 from kit.waiting import eventually, is_over
@@ -190,7 +191,8 @@ async def test_every_way_to_enqueue_gives_its_context_to_each_job(
 
 
 @pytest.mark.contract("BP7")
-def test_a_blocking_enqueue_is_below_the_span_of_its_caller(dsn: str, seen: Seen) -> None:
+@pytest.mark.parametrize("is_lent", [False, True])
+def test_a_blocking_enqueue_is_below_the_span_of_its_caller(dsn: str, seen: Seen, *, is_lent: bool) -> None:
     pgq = PgQueue(dsn)
     seen.instrument(pgq)
 
@@ -198,9 +200,16 @@ def test_a_blocking_enqueue_is_below_the_span_of_its_caller(dsn: str, seen: Seen
     async def work() -> None: ...
 
     with BlockingPgQueue(pgq) as queue, seen.tracer.start_as_current_span("request") as request:
-        queue.enqueue(work.s())
+        if is_lent:
+            with psycopg.connect(dsn) as connection, connection.transaction():
+                job = queue.enqueue(work.s(), connection=connection)
+        else:
+            job = queue.enqueue(work.s())
+        stored = queue.get(job.id)
 
-    assert seen.only(SpanKind.PRODUCER).parent.span_id == request.get_span_context().span_id
+    sent = seen.only(SpanKind.PRODUCER)
+    assert sent.parent.span_id == request.get_span_context().span_id
+    assert trace.format_span_id(sent.context.span_id) in stored.headers["traceparent"]
 
 
 async def has_run(seen: Seen, count: int) -> bool:
