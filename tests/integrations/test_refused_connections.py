@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -70,12 +70,11 @@ async def test_what_is_no_connection_for_asyncio_is_a_type_error_that_says_what_
             assert isinstance(error, TypeError)
             for taken in ("asyncpg", "psycopg 3", "SQLAlchemy", "AsyncSession", "got "):
                 assert taken in str(error)
-    with (
-        psycopg.connect(dsn) as connection,
-        Session(sqlalchemy.create_engine(url_for(dsn, "psycopg"))) as session,
-    ):
+    blocking = sqlalchemy.create_engine(url_for(dsn, "psycopg"))
+    with psycopg.connect(dsn) as connection, Session(blocking) as session:
         for given in (connection, session):
             assert "is synchronous and works with pgqueue.blocking only" in str(await refused(pgq, given))
+    blocking.dispose()
     await engine.dispose()
     assert await db.fetchval(COUNT) == 0
 
@@ -83,11 +82,12 @@ async def test_what_is_no_connection_for_asyncio_is_a_type_error_that_says_what_
 def test_what_is_no_synchronous_connection_is_a_type_error_that_says_what_is_taken(
     queue: BlockingPgQueue, dsn: str
 ) -> None:
-    for given in (object(), sqlite3.connect(":memory:")):
-        error = refused_here(queue, given)
-        assert isinstance(error, TypeError)
-        assert "takes a Connection of psycopg 3, a Connection or Session of SQLAlchemy" in str(error)
-        assert "or Django's connection" in str(error)
+    with closing(sqlite3.connect(":memory:")) as memory:
+        for given in (object(), memory):
+            error = refused_here(queue, given)
+            assert isinstance(error, TypeError)
+            assert "takes a Connection of psycopg 3, a Connection or Session of SQLAlchemy" in str(error)
+            assert "or Django's connection" in str(error)
     sqlite = sqlalchemy.create_engine("sqlite://")
     with Session(sqlite) as session, sqlite.connect() as connection:
         for other in (session, connection):
@@ -95,6 +95,7 @@ def test_what_is_no_synchronous_connection_is_a_type_error_that_says_what_is_tak
             assert isinstance(error, TypeError)
             assert "sqlite+pysqlite" in str(error)
             assert "postgresql+psycopg" in str(error)
+    sqlite.dispose()
 
     async def awaited() -> None:
         engine = create_async_engine(url_for(dsn, "asyncpg"))

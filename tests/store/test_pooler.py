@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import asyncpg
+import psycopg
 import pytest
 from kit.faults import FORGET_CLAIMS
 from kit.servers import POOL_SIZE, free_port, needed_pgbouncer, pgbouncer
@@ -512,3 +513,22 @@ async def test_a_job_whose_claim_was_forgotten_goes_on_and_is_not_started_again(
 
     assert runs == ["run"]
     assert ((await handle.refresh()).attempt, (await handle.refresh()).losses) == (1, 0)
+
+
+async def test_so_it_does_on_a_connection_of_psycopg(pooled: PgQueue, pooled_dsn: str) -> None:
+    @pooled.task
+    async def note(what: str) -> str:
+        return what
+
+    # What psycopg asks of everybody behind such a pooler.
+    async with await psycopg.AsyncConnection.connect(pooled_dsn, prepare_threshold=None) as connection:
+        for number in range(6):
+            kept = await note.options(connection=connection).enqueue(f"kept {number}")
+            await connection.commit()
+            lost = await note.options(connection=connection).enqueue("lost")
+            await connection.rollback()
+
+    async with pooled.worker():
+        assert await kept.result(timeout=60) == "kept 5"
+    with pytest.raises(JobNotFoundError):
+        await lost.refresh()

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = [
     Path(__file__).parent / "typing" / "readme.py",
     Path(__file__).parents[1] / "workflows" / "typing" / "canvas.py",
+    Path(__file__).parents[1] / "integrations" / "typing" / "connections.py",
 ]
 
 
@@ -28,11 +29,11 @@ async def check_types(paths: list[Path], cache: Path) -> tuple[int, str]:
     return done.returncode, done.stdout.decode() + done.stderr.decode()
 
 
-@pytest.mark.contract("P7.2")
+@pytest.mark.contract("P1.3", "P7.2")
 async def test_a_strict_type_checker_accepts_right_calls_and_refuses_wrong_ones(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
 
     # An expected error that does not come is an unused ignore, which is an error itself.
     code, said = await check_types(EXAMPLES, tmp_path)
 
-    assert (code, said) == (0, "Success: no issues found in 2 source files\n")
+    assert (code, said) == (0, "Success: no issues found in 3 source files\n")
