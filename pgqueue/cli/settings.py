@@ -159,7 +159,8 @@ class Command(TyperCommand):
         except typer.BadParameter as error:
             name = str(getattr(error.param, "name", ""))
             source = _source(ctx, name)
-            if source in ("ENVIRONMENT", "DEFAULT_MAP"):
+            # The message names a variable by itself.
+            if source == "DEFAULT_MAP":
                 error.message += f" (from {Given({name: source}).where(_setting(ctx.info_name, name))})"
             raise
 

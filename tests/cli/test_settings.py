@@ -168,6 +168,12 @@ def test_a_file_that_says_nothing_of_pgqueue_changes_nothing(project: Path, text
         (["--queues=:5"], "must be QUEUE or QUEUE:NUMBER"),
         (["--queues=mail:2,mail:3"], "names 'mail' twice"),
         (["--queues=,"], "names no queue"),
+        (["--queues=default:20", "--concurrency=10"], "fewer slots (as set by --queues, --concurrency)"),
+        (
+            ["--queues=default", "--weights=mail:2"],
+            "weights names queue 'mail', which this worker",
+        ),
+        (["--queues=default:2", "--prefetch-multiplier=2"], "cannot be used with slots per queue"),
         (["--weights=mail"], "must be QUEUE:NUMBER"),
         (["--weights=mail:0"], "must be QUEUE:NUMBER"),
         (["--reload", "--processes=2"], "--reload cannot be used with --processes"),
@@ -188,6 +194,20 @@ def test_options_that_cannot_work_say_what_to_do(project: Path, arguments: list[
 
     assert done.exit_code == 2
     assert message in " ".join(done.stderr.split())
+
+
+def test_a_variable_that_contradicts_the_file_says_where_both_are(
+    monkeypatch: pytest.MonkeyPatch, project: Path
+) -> None:
+    write_app(project, "here", "postgresql://localhost:1/nothing")
+    text = '[tool.pgqueue]\napp = "here:pgq"\nqueues = { default = 20 }\n'
+    (project / "pyproject.toml").write_text(text)
+    monkeypatch.setenv("PGQUEUE_CONCURRENCY", "10")
+
+    done = run("worker")
+
+    assert done.exit_code == 2
+    assert "(as set by queues in pyproject.toml, PGQUEUE_CONCURRENCY)" in " ".join(done.stderr.split())
 
 
 def test_a_worker_without_an_app_says_how_to_name_one() -> None:

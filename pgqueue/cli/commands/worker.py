@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +13,7 @@ import anyio
 import typer
 
 from pgqueue import PgQueue
+from pgqueue.cli import settings
 from pgqueue.cli.logging_setup import Level, LogFormat, set_up_logging
 from pgqueue.cli.parameters import App, Dsn, Include, Schema, Target, find_pgqueue, one_target
 from pgqueue.cli.queue_options import read_queues, read_weights
@@ -24,9 +25,12 @@ from pgqueue.cli.running.sockets import is_loopback, listen
 from pgqueue.cli.running.worker_process import Place, advise, open_when_up
 from pgqueue.cli.running.worker_process import work as work_here
 from pgqueue.cli.settings import project
+from pgqueue.errors import ConfigurationError
 from pgqueue.metrics.multiprocess import ProcessReports
 from pgqueue.model.token import check_token
 from pgqueue.processes.supervisor import Supervisor, on_signals
+from pgqueue.worker.settings import WorkerSettings
+from pgqueue.worker.settings import read_queues as resolve_queues
 
 
 def work(
@@ -199,6 +203,8 @@ def work(
     # After the import: if the program configures logging itself, it has done so by now.
     set_up_logging(log_level, every_job=log_jobs, form=log_format)
     served, declared = read_queues(queues, pgq.registry.queues), pgq.registry.queues
+    shares = read_weights(weights, declared)
+    _check_settings(served, declared, concurrency, shares, prefetch_multiplier)
     limits = ProcessLimits(max_jobs, max_rss)
     port = None
     if not of_several:
@@ -230,7 +236,7 @@ def work(
         pgq.worker,
         queues=served,
         concurrency=concurrency,
-        weights=read_weights(weights, declared),
+        weights=shares,
         prefetch_multiplier=prefetch_multiplier,
         lease_ttl=lease_ttl,
         grace=grace,
@@ -241,6 +247,30 @@ def work(
     place = Place(supervisor_pipe, retire_pipe, limits, is_burst=burst, queues=served, advises=not of_several)
     publish = publish_process(pgq, port, report_to)
     leave(run_with_handlers(partial(work_here, pgq, make_worker, place, publish), uvloop=uvloop))
+
+
+def _check_settings(
+    queues: Mapping[str, int | None] | list[str] | None,
+    declared: Collection[str],
+    concurrency: int | None,
+    weights: Mapping[str, int] | None,
+    prefetch_multiplier: int,
+) -> None:
+    """Raise typer.BadParameter for settings that contradict each other: before the database is there."""
+    try:
+        names, slots, total = resolve_queues(queues, declared, concurrency)
+        WorkerSettings(
+            queues=names,
+            concurrency=total,
+            queue_slots=slots,
+            weights=weights or {},
+            prefetch=(prefetch_multiplier - 1) * total,
+        )
+    except ConfigurationError as error:
+        given = settings.given()
+        told = ("queues", "concurrency", "weights", "prefetch_multiplier")
+        where = [given.where(name) for name in told if given.sources.get(name) not in (None, "DEFAULT")]
+        raise typer.BadParameter(f"{error} (as set by {', '.join(where) or 'the default'})") from error
 
 
 def _check_reload(processes: int, *, is_burst: bool, is_limited: bool) -> None:
