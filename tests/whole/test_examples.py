@@ -6,6 +6,8 @@ import importlib.util
 import io
 import json
 import logging
+import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -58,6 +60,27 @@ def load(name: str) -> ModuleType:
     sys.modules[module.__name__] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.mark.any_server
+@pytest.mark.contract("P8.9")
+def test_the_service_passes_its_own_tests(server: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "pytest_pgqueue", "-p", "no:cacheprovider"],
+        cwd=EXAMPLES / "service",
+        env={
+            **os.environ,
+            "PYTHONPATH": str(EXAMPLES.parent),
+            "PYTEST_ADDOPTS": "",
+            "PGQUEUE_TEST_SERVER": server,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 passed" in done.stdout
 
 
 def test_every_example_is_tested() -> None:
