@@ -174,6 +174,8 @@ def test_no_sql_stands_in_the_package_but_what_asks_the_session() -> None:
     written = [
         (path.name, found[0])
         for path in (ROOT / "pgqueue").rglob("*.py")
+        # Django's cursors take placeholders of their own: its statements are in one module.
+        if path != ROOT / "pgqueue" / "integrations" / "django" / "statements.py"
         for found in statement.finditer(path.read_text(encoding="utf-8"))
     ]
 
