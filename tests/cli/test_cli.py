@@ -257,49 +257,6 @@ async def test_wrong_usage_exits_2(processes: Processes, arguments: list[str]) -
     assert "Traceback" not in stderr
 
 
-@pytest.mark.parametrize("option", ["broken:pgq", "jobs_here:pgq --include=package"])
-@pytest.mark.parametrize(
-    ("text", "line", "error"),
-    [
-        (
-            "import nothing_of_the_kind\n",
-            "line 1, in <module>: import nothing",
-            "ModuleNotFoundError: No module",
-        ),
-        (
-            "import os\n\ndef find():\n    return os.environ['x!']\n\npgq = find()\n",
-            "line 4, in find: ret",
-            "KeyError",
-        ),
-        (
-            "import json\npgq = json.loads('{')\n",
-            "line 2, in <module>: pgq = json",
-            "JSONDecodeError: Expecting",
-        ),
-        ("def f(:\n", "line 1, in the module: def f(:", "SyntaxError: invalid syntax"),
-        ("raise SystemExit(0)\n", "line 1, in <module>: raise SystemExit(0)", "SystemExit: 0"),
-        ("raise ValueError('one\\ntwo\x1b[31m')\n", "line 1", "ValueError: one two"),
-    ],
-)
-async def test_a_module_that_raises_is_told_in_three_lines_with_its_own_last_frame(
-    processes: Processes, tmp_path: Path, option: str, text: str, line: str, error: str
-) -> None:
-    (tmp_path / "broken.py").write_text(text)
-    (tmp_path / "package").mkdir()
-    (tmp_path / "package/__init__.py").touch()
-    (tmp_path / "package/broken.py").write_text(text)
-    module = "broken" if option.startswith("broken") else "package.broken"
-
-    code, stdout, stderr = await processes.run("worker", *option.split())
-
-    first, second, third = stderr.splitlines()
-    assert (code, stdout) == (1, "")
-    assert first.startswith(f"pgqueue: the module {module} cannot be imported")
-    assert f'{module.replace(".", "/")}.py", {line}' in second
-    assert third.strip().startswith(error)
-    assert "\x1b" not in stderr
-
-
 async def test_a_dsn_that_can_never_work_is_not_waited_for(tmp_path: Path) -> None:
     with processes_in(tmp_path, "mysql://localhost/app") as processes:
         code, _, stderr = await processes.run("worker", "jobs_here:pgq")

@@ -210,6 +210,50 @@ def test_a_variable_that_contradicts_the_file_says_where_both_are(
     assert "(as set by queues in pyproject.toml, PGQUEUE_CONCURRENCY)" in " ".join(done.stderr.split())
 
 
+@pytest.mark.parametrize("option", ["broken:pgq", "here:pgq --include=package"])
+@pytest.mark.parametrize(
+    ("text", "line", "error"),
+    [
+        (
+            "import nothing_of_the_kind\n",
+            "line 1, in <module>: import nothing",
+            "ModuleNotFoundError: No module",
+        ),
+        (
+            "import os\n\ndef find():\n    return os.environ['x!']\n\npgq = find()\n",
+            "line 4, in find: ret",
+            "KeyError",
+        ),
+        (
+            "import json\npgq = json.loads('{')\n",
+            "line 2, in <module>: pgq = json",
+            "JSONDecodeError: Expecting",
+        ),
+        ("def f(:\n", "line 1, in the module: def f(:", "SyntaxError: invalid syntax"),
+        ("raise SystemExit(0)\n", "line 1, in <module>: raise SystemExit(0)", "SystemExit: 0"),
+        ("raise ValueError('one\\ntwo\x1b[31m')\n", "line 1", "ValueError: one two"),
+    ],
+)
+def test_a_module_that_raises_is_told_in_three_lines_with_its_own_last_frame(
+    project: Path, option: str, text: str, line: str, error: str
+) -> None:
+    write_app(project, "here", None)
+    (project / "broken.py").write_text(text)
+    (project / "package").mkdir()
+    (project / "package/__init__.py").touch()
+    (project / "package/broken.py").write_text(text)
+    module = "broken" if option.startswith("broken") else "package.broken"
+
+    done = run("worker", *option.split())
+
+    first, second, third = done.stderr.splitlines()
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert first.startswith(f"pgqueue: the module {module} cannot be imported")
+    assert f'{module.replace(".", "/")}.py", {line}' in second
+    assert third.strip().startswith(error)
+    assert "\x1b" not in done.stderr
+
+
 def test_a_worker_without_an_app_says_how_to_name_one() -> None:
     done = run("worker")
 
