@@ -135,14 +135,14 @@ async def test_limits_and_cancellations_reach_through_dependencies(pgq: PgQueue,
 
     if is_async:
 
-        @pgq.task(name="work", soft_timeout=0.1, retry_on_timeout=False)
+        @pgq.task(name="work", soft_timeout=1, retry_on_timeout=False)
         async def work(_: threading.Event = Depends(waiting)) -> None:
             started.set()
             await asyncio.Event().wait()
 
     else:
 
-        @pgq.task(name="work", soft_timeout=0.1, retry_on_timeout=False)
+        @pgq.task(name="work", soft_timeout=1, retry_on_timeout=False)
         def work_in_thread(event: threading.Event = Depends(waiting)) -> None:
             started.set()
             while not event.wait(0.01):
