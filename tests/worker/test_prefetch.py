@@ -5,15 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from kit.faults import ghost
 from kit.waiting import eventually
 
 from pgqueue import JobStatus, PgQueue
+from pgqueue.worker.claim.returning import Held
 
 if TYPE_CHECKING:
     from conftest import Connection
+
+
+def test_a_job_that_is_prefetched_again_starts_in_its_order_and_once() -> None:
+    held = Held()
+    first, second, third = (uuid4() for _ in range(3))
+    held.take([(first, 0), (third, 0)])
+    held.pop_prefetched(1)
+    # A pause has returned the third, of which the worker does not know yet.
+    held.take([(second, 0), (third, 0)])
+
+    assert held.prefetched == [second, third]
 
 
 @pytest.mark.contract("P2.22")

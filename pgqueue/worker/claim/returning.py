@@ -52,7 +52,13 @@ class Held:
 
     def take(self, jobs: Iterable[tuple[UUID, int]]) -> None:
         """Take note of prefetched jobs: (id, losses)."""
-        self.prefetched += self.suspects.sort_out_prefetched(jobs)
+        new = self.suspects.sort_out_prefetched(jobs)
+        if self.prefetched and new:
+            # A pause returns jobs that are held here, and that come again: at their old places in this list,
+            # they once started before those in front of them.
+            again = set(new)
+            self.prefetched = [job_id for job_id in self.prefetched if job_id not in again]
+        self.prefetched += new
 
     def pop_prefetched(self, count: int) -> list[UUID]:
         """Return up to *count* prefetched jobs, which are held no more."""
