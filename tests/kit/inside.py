@@ -196,6 +196,11 @@ def claimer_of(worker: Worker) -> Claimer:
     return worker._claimer
 
 
+def is_sure(worker: Worker) -> bool:
+    """Return whether no connection was opened since *worker*'s claimer last looked for forgotten claims."""
+    return not worker._claimer._returns.is_unsure
+
+
 def connect_between_claims(pgq: PgQueue, worker: Worker) -> None:
     """Count a connection of *pgq* as opened each third time that *worker*'s claimer takes its own."""
     claimer, uses = worker._claimer, itertools.count()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from kit import inside
 from kit.faults import attempt_reasons, is_blocked
 from kit.waiting import eventually, holds
 
@@ -233,6 +234,8 @@ async def test_a_claim_under_way_at_the_stop_is_not_lost(pgq: PgQueue, db: Conne
 
     async with pgq.worker() as worker:
         await (await work.enqueue()).result(timeout=60)
+        # What writes outcomes has connected by now, and the claimer looks for claims that a crash forgot.
+        await eventually(lambda: holds(inside.is_sure(worker)))
         async with db.transaction():
             # The claim waits for the lease, which this transaction has locked.
             await db.execute("select from pgqueue.lease for update")
