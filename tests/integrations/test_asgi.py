@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import re
 import subprocess
 import sys
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 from uuid import UUID
@@ -119,6 +120,19 @@ async def are_sent(mail: Mail, to: list[str]) -> bool:
     return mail.sent == to
 
 
+@pytest.fixture
+def logging_as_it_was() -> Iterator[None]:
+    """Litestar has the root logger take everything, from then on, and write it in a thread of its own."""
+    root = logging.getLogger()
+    level, handlers = root.level, [*root.handlers]
+    yield
+    for handler in {*root.handlers} - {*handlers}:
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(level)
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
 async def test_the_page_on_litestar_does_what_it_says(mail: Mail) -> None:
     with warnings.catch_warnings():
         # Its own imports are older than the Python that runs them.

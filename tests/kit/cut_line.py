@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
+from kit.accepting import Accepted
+
 CHUNK = 65_536
 PREPARED = re.compile(rb"(__asyncpg_stmt_\w+__)\0-- (\w+):")
 NAMED = re.compile(rb"-- (\w+):")
@@ -61,11 +63,11 @@ class CutLine:
         try:
             await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # First: what is awaited below may be cancelled.
+            to_server.transport.abort()
             for direction in directions:
                 direction.cancel()
             await asyncio.gather(*directions, return_exceptions=True)
-            writer.transport.abort()
-            to_server.transport.abort()
 
     async def _forth(
         self, reader: asyncio.StreamReader, to_server: asyncio.StreamWriter, cut: asyncio.Event
@@ -98,18 +100,9 @@ async def cut_line(upstream: str) -> AsyncIterator[tuple[CutLine, str]]:
             parts._replace(netloc=f"{credentials}@" if credentials else "", query=f"host={quote(directory)}")
         )
         line = CutLine(upstream)
-        connections: set[asyncio.Task[None]] = set()
-
-        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            connection = asyncio.ensure_future(line.serve(reader, writer))
-            connections.add(connection)
-            connection.add_done_callback(connections.discard)
-
-        server = await asyncio.start_unix_server(accept, Path(directory) / ".s.PGSQL.5432")
+        accepted = Accepted(line.serve)
+        server = await asyncio.start_unix_server(accepted.accept, Path(directory) / ".s.PGSQL.5432")
         try:
             yield line, dsn
         finally:
-            server.close()
-            for connection in list(connections):
-                connection.cancel()
-            await asyncio.gather(*connections, return_exceptions=True)
+            await accepted.close(server)
