@@ -1,6 +1,7 @@
 """pgqueue for programs without asyncio: the same calls, each of which blocks until it is done.
 
-An event loop runs in a background thread. Workers cannot be run here: they need an event loop to themselves.
+An event loop runs in a background thread, and so do workers: `with queue.worker():`. Async handlers run in
+that loop, plain functions in threads of their own.
 Each method is made from the one of the same name that is awaited: same arguments, same errors.
 """
 
@@ -8,6 +9,7 @@ from pgqueue.blocking.handles import (
     BlockingJobHandle,
     BlockingRedriveHandle,
     BlockingSchedules,
+    BlockingWorker,
     BlockingWorkflowBuilder,
     BlockingWorkflowHandle,
 )
@@ -18,6 +20,7 @@ __all__ = [
     "BlockingPgQueue",
     "BlockingRedriveHandle",
     "BlockingSchedules",
+    "BlockingWorker",
     "BlockingWorkflowBuilder",
     "BlockingWorkflowHandle",
 ]

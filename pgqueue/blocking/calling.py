@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from anyio.from_thread import BlockingPortal
@@ -16,6 +17,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+F = TypeVar("F", bound="Facade")
 
 _END: Final = object()
 
@@ -106,6 +108,42 @@ def made(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Facad
         return before(self.loop, method(self.behind, *args, **kwargs))
 
     return make
+
+
+def told(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Facade, P], T]:
+    """Return *method*, which waits for nothing, but must be called in the loop."""
+
+    @functools.wraps(method)
+    def tell(self: Facade, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        async def call() -> T:
+            return method(self.behind, *args, **kwargs)
+
+        return self.loop.call(call)
+
+    return tell
+
+
+def entered(
+    method: Callable[Concatenate[Any, P], AbstractAsyncContextManager[Any]], facade: Callable[[Loop, Any], F]
+) -> Callable[Concatenate[Facade, P], AbstractContextManager[F]]:
+    """Return *method*, whose block is entered by a plain `with`, and gives *facade* of its value."""
+
+    @functools.wraps(method)
+    def enter(self: Facade, /, *args: P.args, **kwargs: P.kwargs) -> AbstractContextManager[F]:
+        async def make() -> AbstractAsyncContextManager[Any]:
+            return method(self.behind, *args, **kwargs)
+
+        return _block(self.loop, self.loop.call(make), facade)
+
+    return enter
+
+
+@contextmanager
+def _block(
+    loop: Loop, awaited: AbstractAsyncContextManager[Any], facade: Callable[[Loop, Any], F]
+) -> Iterator[F]:
+    with loop.opened().wrap_async_context_manager(awaited) as value:
+        yield facade(loop, value)
 
 
 FACADES: Final[dict[type, Callable[[Loop, Any], Facade]]] = {}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from pgqueue.blocking.calling import FACADES, Facade, Loop, called, iterated
+from pgqueue.blocking.calling import FACADES, Facade, Loop, called, iterated, told
 from pgqueue.client.redrive_handle import RedriveHandle
 from pgqueue.client.schedules import Schedules
 from pgqueue.tasks.handle import JobHandle
 from pgqueue.tasks.workflow_handle import WorkflowHandle
+from pgqueue.worker.worker import Worker
 from pgqueue.workflows.dag import WorkflowBuilder
 
 if TYPE_CHECKING:
@@ -90,6 +91,35 @@ class BlockingRedriveHandle(Facade):
     progress = called(RedriveHandle.progress)
     cancel = called(RedriveHandle.cancel)
     wait = called(RedriveHandle.wait)
+
+
+class BlockingWorker(Facade):
+    """A worker in the event loop beside the program: Worker without `await`."""
+
+    __slots__ = ("name", "slots")
+
+    def __init__(self, loop: Loop, worker: Worker) -> None:
+        super().__init__(loop, worker)
+        self.name = worker.name
+        self.slots = worker.slots
+        """The number of handlers that can run at once."""
+
+    stop = told(Worker.stop)
+    release = told(Worker.release)
+    retire = told(Worker.retire)
+    run_twice = told(Worker.run_twice)
+    wait_ready = called(Worker.wait_ready)
+    wait_stopped = called(Worker.wait_stopped)
+
+    @property
+    def running(self) -> int:
+        """The number of handlers that are running."""
+        return cast(Worker, self.behind).running
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the worker was started and has not ended."""
+        return cast(Worker, self.behind).is_alive
 
 
 class BlockingSchedules(Facade):

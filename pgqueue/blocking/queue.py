@@ -12,11 +12,12 @@ from uuid import UUID
 from anyio.from_thread import start_blocking_portal
 
 from pgqueue.app import PgQueue
-from pgqueue.blocking.calling import Facade, Loop, called, iterated, made
+from pgqueue.blocking.calling import Facade, Loop, called, entered, iterated, made
 from pgqueue.blocking.handles import (
     BlockingJobHandle,
     BlockingRedriveHandle,
     BlockingSchedules,
+    BlockingWorker,
     BlockingWorkflowBuilder,
     BlockingWorkflowHandle,
 )
@@ -281,6 +282,10 @@ class BlockingPgQueue(Facade):
     has_owner_index = called(PgQueue.has_owner_index)
     end_web_session = called(PgQueue.end_web_session)
     is_web_session_ended = called(PgQueue.is_web_session_ended)
+
+    # Workers
+
+    worker = entered(PgQueue.worker, BlockingWorker)
 
     # The database
 

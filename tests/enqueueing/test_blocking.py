@@ -17,6 +17,7 @@ import pytest
 from pgqueue import (
     DuplicateJobError,
     InvalidArgumentsError,
+    InvalidOptionError,
     JobCancelled,
     JobContext,
     JobFailed,
@@ -38,12 +39,14 @@ from pgqueue.blocking import (
     BlockingPgQueue,
     BlockingRedriveHandle,
     BlockingSchedules,
+    BlockingWorker,
     BlockingWorkflowBuilder,
     BlockingWorkflowHandle,
 )
 from pgqueue.client.schedules import Schedules
 from pgqueue.model.dead_letters import DeadLetterFilter
 from pgqueue.model.filters import JobFilter
+from pgqueue.worker.worker import Worker
 from pgqueue.workflows.dag import WorkflowBuilder
 
 
@@ -218,6 +221,7 @@ HALVES: list[tuple[type, type]] = [
     (RedriveHandle, BlockingRedriveHandle),
     (WorkflowBuilder, BlockingWorkflowBuilder),
     (Schedules, BlockingSchedules),
+    (Worker, BlockingWorker),
 ]
 FIRST = ("self", "signature", "call")
 """What the first parameters of two methods may be called that are otherwise alike."""
@@ -241,7 +245,7 @@ def test_no_method_is_missing(awaited: type, blocking: type) -> None:
         for name, method in inspect.getmembers(awaited, inspect.isfunction)
         if not name.startswith("_") and needs_a_loop(method)
     }
-    assert names >= {"enqueue"} or names >= {"cancel"} or names >= {"run_now"}
+    assert names >= {"enqueue"} or names >= {"cancel"} or names >= {"run_now"} or names >= {"wait_ready"}
     assert {name for name in names if not hasattr(blocking, name)} - OF_THE_BLOCK == set()
     for name in names - OF_THE_BLOCK:
         method = getattr(blocking, name)
@@ -253,6 +257,35 @@ def test_no_method_is_missing(awaited: type, blocking: type) -> None:
 def parameters(method: Any) -> list[tuple[str, Any, Any]]:
     """Return the names, kinds and defaults of a method's parameters."""
     return [(each.name, each.kind, each.default) for each in inspect.signature(method).parameters.values()]
+
+
+@pytest.mark.contract("P1.11")
+def test_a_worker_runs_beside_a_program_without_asyncio(pgq_elsewhere: PgQueue) -> None:
+    threads: list[threading.Thread] = []
+
+    @pgq_elsewhere.task
+    def double(number: int) -> int:
+        threads.append(threading.current_thread())
+        return 2 * number
+
+    with BlockingPgQueue(pgq_elsewhere) as queue:
+        with pytest.raises(InvalidOptionError, match="concurrency"):
+            queue.worker(concurrency=0)
+        with queue.worker(concurrency=2, name="beside") as worker:
+            worker.wait_ready()
+            job = queue.enqueue(double.s(21))
+            assert job.result(timeout=60) == 42
+            assert (worker.name, worker.slots, worker.is_alive) == ("beside", 2, True)
+            worker.stop()
+            worker.wait_stopped()
+            later = queue.enqueue(double.s(1))
+            assert not worker.is_alive
+        assert later.status() is JobStatus.PENDING
+    with pytest.raises(NotOpenError):
+        queue.worker()
+
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 @pytest.mark.contract("P1.11", "P7.1")
