@@ -26,7 +26,8 @@ async def run(size: Size) -> Report:
     async with laboratory_server() as server:
         with pgbouncer(program, server.program_dsn, sessions=SESSIONS) as pooled:
             async with laboratory(server=server, dsn=pooled) as lab:
-                workers = await lab.crew(2, "--concurrency", "20", "--lease-ttl", str(lease))
+                # Fewer slots than jobs that are held: each worker has some when it is killed.
+                workers = await lab.crew(2, "--concurrency", "10", "--lease-ttl", str(lease))
                 # A caller's own transactions need a session each; those behind a pooler are the program's.
                 await lab.enqueuer(20, kills * 6.0, mix={**MIX, "isolated": 0})
                 for kill in range(kills):

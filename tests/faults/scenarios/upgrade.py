@@ -140,10 +140,15 @@ async def _rehearse(
             [row] = await server.query(LIVE_JOBS)
             return not row[0]
 
-        await eventually(has_ended, within=90)
         ended = [each.returncode for each in (olds[1], olds[2], news[1])]
         if ended != [None] * 3 or not {*codes} <= {0, -signal.SIGTERM}:
             problems.append(f"processes ended: workers {ended}, callers {codes}")
+        # The upgrade is over. What old workers have ended of a limit or a workflow, which they do not know,
+        # sweeps find within two minutes.
+        for each in olds[1:]:
+            each.terminate()
+            await each.wait()
+        await eventually(has_ended, within=180)
     except TimeoutError:
         problems.append(f"it stood still: {[each.returncode for each in (*olds, *news, *calls)]}")
     finally:
