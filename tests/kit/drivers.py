@@ -73,9 +73,8 @@ class Asyncpg(Awaited):
     savepoint = transaction
 
 
-class Psycopg(Awaited):
-    async def execute(self, sql: str) -> None:
-        await psycopg.AsyncCursor(self.connection).execute(sql)
+class Committed(Awaited):
+    """One that begins a transaction by itself, with its first statement."""
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
@@ -85,6 +84,11 @@ class Psycopg(Awaited):
             await self.connection.rollback()
             raise
         await self.connection.commit()
+
+
+class Psycopg(Committed):
+    async def execute(self, sql: str) -> None:
+        await psycopg.AsyncCursor(self.connection).execute(sql)
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
@@ -99,20 +103,11 @@ class PsycopgBlocks(Psycopg):
             yield
 
 
-class Alchemy(Awaited):
+class Alchemy(Committed):
     """A connection or a session."""
 
     async def execute(self, sql: str) -> None:
         await self.connection.execute(sqlalchemy.text(sql))
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
-        try:
-            yield
-        except BaseException:
-            await self.connection.rollback()
-            raise
-        await self.connection.commit()
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
