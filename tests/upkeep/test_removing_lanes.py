@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
@@ -179,16 +180,26 @@ async def test_a_job_of_a_transaction_that_was_open_when_its_queue_was_removed_r
     pgq: PgQueue, dsn: str, db: Connection, isolation: Isolation, days: int
 ) -> None:
     work = declare_work(pgq)
+    is_seen = asyncio.Event()
+
+    @pgq.task
+    async def stay() -> int:
+        # A lane whose jobs are over before a worker looks at it has no reason to come back.
+        await is_seen.wait()
+        return 2
+
     await db.execute("select pgqueue.lane_of('mail', 0::smallint)")
     await db.execute("select pgqueue.lane_of('mail', 1::smallint)")
     await work.options(queue="mail").enqueue(0)
-    caller = await asyncpg.connect(dsn)
     jobs = []
-    async with pgq.worker(queues=["mail"]):
+    async with AsyncExitStack() as stack:
+        caller = await asyncpg.connect(dsn)
+        stack.push_async_callback(caller.close)
+        await stack.enter_async_context(pgq.worker(queues=["mail"]))
         await eventually(lambda: is_empty(db))
         async with caller.transaction(isolation=isolation):
             jobs.append(await work.options(queue="mail", connection=caller).enqueue(1))
-            jobs.append(await work.options(queue="mail", priority=1, delay=0.2, connection=caller).enqueue(2))
+            jobs.append(await stay.options(queue="mail", priority=1, delay=0.2, connection=caller).enqueue())
             found = await caller.fetchval("select pgqueue.enqueue('work', '{\"number\": 3}', 'mail')")
             jobs.append(pgq.handle(found))
             assert await pgq.remove_queue("mail")
@@ -196,10 +207,10 @@ async def test_a_job_of_a_transaction_that_was_open_when_its_queue_was_removed_r
                 "update pgqueue.lane set removed_at = now() - $1::interval where queue = 'mail'",
                 timedelta(days=days),
             )
+        await eventually(lambda: is_back(db))
+        is_seen.set()
         async with asyncio.timeout(60):
             assert [await job.result() for job in jobs] == [1, 2, 3]
-        await eventually(lambda: is_back(db))
-    await caller.close()
 
 
 async def is_back(db: Connection) -> bool:
