@@ -6,22 +6,29 @@ None of them takes None: how a missing value looks is for the table or the page 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
-from pgqueue.model.measures import Bucket, Count, Drain
+from pgqueue.model.measures import Bucket, Count, Drain, QueueMeasure
 
 _UNITS: Final = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 _SCALES: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 _LONG: Final = 3650 * 86_400.0
 """Seconds above which the exact number of days is of no use to anyone."""
+_RATE_UNITS: Final = (("s", 1), ("min", 60), ("h", 3600))
 
 
 def count(number: int) -> str:
     """Return how many there are: "1,234", or "~1.2 M" for a Count that is an estimate."""
     if isinstance(number, Count) and not number.is_exact:
-        return f"~{short(number)}"
+        return f"~{short(two_digits(number))}"
     return f"{number:,}"
+
+
+def two_digits(number: float) -> float:
+    """Return a number rounded to the two digits that an estimate is worth: 1234 is 1200."""
+    return float(f"{number:.2g}")
 
 
 def capped(number: int, cap: int) -> str:
@@ -91,22 +98,59 @@ def between(bucket: Bucket) -> str:
     return f"{duration(bucket.above)} to {duration(bucket.upto)}"
 
 
-def rate(per_second: float) -> str:
-    """Return how often: "120/s", "4.5/min", "2/h"."""
+def roughly(seconds: float) -> str:
+    """Return an estimated duration in two digits of one unit: "850 ms", "4.2 s", "3.3 min", "15 h"."""
+    if seconds < 59.5 or not seconds < _LONG:
+        return duration(two_digits(seconds))
+    # A little less than a unit is one: rounded, 59.7 minutes would be 60.
+    unit, size = next((unit, size) for unit, size in _UNITS if seconds / size >= 0.99)
+    return f"{max(1.0, two_digits(seconds / size)):,g} {unit}"
+
+
+def rate_unit(rates: Iterable[float]) -> str:
+    """Return the unit of a column of rates per second: that in which its highest is at least one."""
+    return _rate_unit(max(rates, default=0.0))
+
+
+def _rate_unit(per_second: float) -> str:
+    return next((unit for unit, size in _RATE_UNITS if per_second * size >= 0.995 or not per_second > 0), "h")
+
+
+def rate(per_second: float, unit: str | None = None) -> str:
+    """Return how often: "120/s", "4.5/min", "2/h". *unit*: that of its column, by `rate_unit`."""
+    unit = unit or _rate_unit(per_second)
     if per_second <= 0:
-        return "0/s"
-    if per_second >= 0.995:
-        return f"{short(per_second)}/s"
-    if per_second * 60 >= 0.995:
-        return f"{_three_digits(per_second * 60)}/min"
-    return f"{max(1, round(per_second * 3600))}/h"
+        return f"0/{unit}"
+    number = per_second * dict(_RATE_UNITS)[unit]
+    if number < 0.01:
+        return f"<0.01/{unit}"
+    return f"{short(number)}/{unit}"
 
 
 def drain(estimate: Drain) -> str:
     """Return when a queue would be empty: "about 4 min (2 min to 9 min)"."""
     if math.isinf(estimate.likely):
-        return "not at this rate" if math.isinf(estimate.low) else f"{duration(estimate.low)} at best"
-    return f"about {duration(estimate.likely)} ({duration(estimate.low)} to {duration(estimate.high)})"
+        return "not at this rate" if math.isinf(estimate.low) else f"{roughly(estimate.low)} at best"
+    least = roughly(estimate.low)
+    spread = f"{least} to {roughly(estimate.high)}" if math.isfinite(estimate.high) else f"at least {least}"
+    return f"about {roughly(estimate.likely)} ({spread})"
+
+
+def to_empty(queue: QueueMeasure) -> str:
+    """Return when a queue would be empty, in a few letters: "~4 min"; an empty string: not known.
+
+    "never" is said only of a queue that grows: one that is served as fast as it is filled is "steady".
+    """
+    estimate = queue.drain
+    if queue.pending and queue.is_paused:
+        return "paused"
+    if estimate is None:
+        return ""
+    if math.isfinite(estimate.likely):
+        return f"~{roughly(estimate.likely)}"
+    if math.isfinite(estimate.low):
+        return f">{roughly(estimate.low)}"
+    return "never" if queue.enqueued_rate > queue.finished_rate else "steady"
 
 
 def moment(at: datetime) -> str:

@@ -72,6 +72,11 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
 (`pgqueue.is_legal_transition`)."""
 
 
+def seconds_between(start: datetime | None, end: datetime | None) -> float | None:
+    """Return the seconds from *start* to *end*; None if one of them is not known."""
+    return None if start is None or end is None else (end - start).total_seconds()
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job as it was when it was read. All times are time zone-aware and by the database's clock."""
@@ -121,6 +126,10 @@ class Job:
     """The limit that a blocked job waits for: its name. None: it waits for none, or is not blocked."""
     raised_to: int | None = None
     """The priority that a pending job was raised to because it has waited (`ageing`); None: it was not."""
+    attempt_started_at: datetime | None = None
+    """When the latest attempt started; None: there was none, or an older worker ended it."""
+    attempt_ended_at: datetime | None = None
+    """When the latest attempt ended; None: it is running, or there was none."""
     max_attempts: int | None = None
     """The maximum number of attempts; None without a limit, or if this process does not declare the task."""
     undecodable: Mapping[str, str] = field(default_factory=dict)
@@ -139,6 +148,14 @@ class Job:
     def is_terminal(self) -> bool:
         """Whether the job has ended."""
         return self.status.is_terminal
+
+    @property
+    def took(self) -> float | None:
+        """Seconds that the latest attempt took, without the waits between attempts.
+
+        None: it is running, there was none, or its start is not known.
+        """
+        return seconds_between(self.attempt_started_at, self.attempt_ended_at)
 
     @property
     def shown_result(self) -> Any:

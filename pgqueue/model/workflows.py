@@ -99,6 +99,8 @@ class WorkflowMember(WorkflowJob):
     """The number of the last attempt; None while the job goes on, and if it never started."""
     has_result: bool
     error: JobError | None
+    took: float | None = None
+    """Seconds that its latest attempt took; None: it is running, there was none, or its start is unknown."""
 
 
 @dataclass(frozen=True, slots=True)

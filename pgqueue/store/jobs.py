@@ -187,6 +187,8 @@ def job_of(row: Record) -> Job:
         read_at=row["read_at"],
         waits_for_limit=row["waits_for_limit"],
         raised_to=row["raised_to"],
+        attempt_started_at=row["attempt_started_at"],
+        attempt_ended_at=row["attempt_ended_at"],
         undecodable=json.undecodable,
     )
 

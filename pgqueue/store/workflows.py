@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
 from pgqueue.events.kinds import JobMoved
-from pgqueue.model.jobs import JobStatus
+from pgqueue.model.jobs import JobStatus, seconds_between
 from pgqueue.model.workflows import Standstill, WorkflowEdge, WorkflowGroup, WorkflowMeasure, WorkflowMember
 from pgqueue.store.base import Statements, id_list, job_moved
 from pgqueue.store.graph import Barrier, Graph
@@ -254,6 +254,7 @@ class WorkflowStatements(Statements):
                 attempt=row["attempt"],
                 has_result=row["has_result"],
                 error=read_error(row["error"]),
+                took=seconds_between(row["attempt_started_at"], row["attempt_ended_at"]),
             )
             for row in rows
         ]

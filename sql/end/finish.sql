@@ -22,6 +22,8 @@ finished as (
     update pgqueue.job
     set status       = 'succeeded',
         started_at   = coalesce(job.started_at, ended.started_at),
+        -- Null for the first attempt, which takes no room then.
+        last_started_at = case when job.started_at is not null then ended.started_at end,
         -- Not now(): this may be the end of a long transaction that the handler began.
         completed_at = greatest(statement_timestamp(), ended.started_at),
         attempt      = ended.attempt,

@@ -6,7 +6,7 @@
 select id, status::text, queue, priority, task, arguments::text, attempt, losses, created_at, started_at,
        completed_at, next_run_at, run_at, expires_at, worker, result::text, reason, error::text,
        last_reason, last_error::text, options::text, headers::text, tags, key, progress::text,
-       statement_timestamp() as read_at,
+       attempt_started_at, attempt_ended_at, statement_timestamp() as read_at,
        case when status = 'blocked' then (
            select record.gates[2 * number - 1]
            from pgqueue.blocked

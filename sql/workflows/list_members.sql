@@ -6,7 +6,8 @@
 select listed.id, listed.task, pgqueue.status_of(listed.id)::text as status, listed.reason,
        listed.created_at, listed.completed_at,
        coalesce(listed.started_at, (select running.started_at from pgqueue.running where running.job_id = listed.id)) as started_at,
-       listed.attempt, listed.result is not null as has_result, listed.error::text as error
+       listed.attempt, listed.result is not null as has_result, listed.error::text as error,
+       latest.attempt_started_at, latest.attempt_ended_at
 from (
     select * from (
         select member.*, false as is_other
@@ -41,4 +42,7 @@ from (
     order by is_other, id
     limit $4
 ) as listed
+left join lateral (
+    select attempt_started_at, attempt_ended_at from pgqueue.jobs where jobs.id = listed.id offset 0
+) as latest on true
 order by listed.is_other, listed.id

@@ -333,7 +333,7 @@ def test_a_narrow_screen_cuts_names_and_no_figures() -> None:
     [row] = [line for line in lines_of(Snapshot(NOON, [queue]), height=20, width=80) if "inv" in line]
 
     assert row.split()[1:5] == ["20,000", "0", "0", "0"]
-    assert row.endswith("3 min 20 s")
+    assert row.endswith("~3.3 min")
     assert "1 min 15 s" in row
 
 

@@ -135,6 +135,12 @@ async def test_a_retry_keeps_the_first_start_and_records_each_attempts_times(
     assert attempts[1].started_at > attempts[0].ended_at  # type: ignore[operator]  # it has started
     assert job.completed_at is not None
     assert job.completed_at >= attempts[1].ended_at
+    # Of the attempt alone: not of those before it, nor of the waits between them.
+    assert attempts[1].ended_at <= job.attempt_started_at <= job.completed_at == job.attempt_ended_at  # type: ignore[operator]
+    assert job.took == (job.completed_at - job.attempt_started_at).total_seconds()  # type: ignore[operator]
+    assert [(each.attempt_started_at, each.attempt_ended_at) for each in (first, second)] == [
+        (each.started_at, each.ended_at) for each in attempts
+    ]
 
 
 @pytest.mark.contract("P1.8", "P4.4")
@@ -156,6 +162,27 @@ async def test_a_failed_job_says_what_went_wrong(pgq: PgQueue) -> None:
     assert 'raise KeyError("missing")' in job.error.traceback
     assert job.completed_at is not None
     assert not job.has_result
+
+
+@pytest.mark.contract("P4.4")
+async def test_what_a_requeued_job_took_begins_with_its_new_start(pgq: PgQueue) -> None:
+    @pgq.task(max_retries=0)
+    async def work(ctx: JobContext) -> None:
+        if not await pgq.actions(ctx.job_id):
+            raise ValueError("once")
+
+    handle = await work.enqueue()
+    async with pgq.worker():
+        with pytest.raises(JobFailed):
+            await handle.result(timeout=60)
+        failed = await handle.refresh()
+        await pgq.requeue(handle.id)
+        await handle.result(timeout=60)
+    job = await handle.refresh()
+
+    assert (failed.attempt_started_at, failed.attempt_ended_at) == (failed.started_at, failed.completed_at)
+    assert job.attempt_started_at == job.started_at
+    assert job.started_at > failed.completed_at  # type: ignore[operator]  # both are times
 
 
 @pytest.mark.contract("P4.4")

@@ -53,9 +53,9 @@ def list_jobs(
         return
     print_table(
         table(
-            ["job", "status", "task", "queue", "attempt", "created", "duration", "details"],
+            ["job", "status", "task", "queue", "attempt", "created", "took", "details"],
             [job_row(job) for job in page.jobs],
-            numbers=["status", "attempt", "created", "duration"],
+            numbers=["status", "attempt", "created", "took"],
         )
     )
     if page.cursor is not None:
@@ -115,7 +115,7 @@ def job_row(job: Job) -> list[str]:
         job.queue,
         str(job.attempt),
         moment(job.created_at),
-        known(duration, _seconds(job)),
+        known(duration, job.took),
         describe_state(job),
     ]
 
@@ -178,7 +178,7 @@ def describe_job(
         "expires": known(moment, job.expires_at),
         "started": known(moment, job.started_at),
         "completed": known(moment, job.completed_at),
-        "duration": known(duration, _seconds(job)),
+        "took": known(duration, job.took),
         "attempts": f"{job.attempt}{'' if job.max_attempts is None else f' of {job.max_attempts}'}",
         "losses": str(job.losses) if job.losses else None,
         "worker": job.worker,
@@ -226,10 +226,3 @@ def describe_progress(progress: Progress) -> str:
 def describe_error(error: JobError) -> str:
     """Return an error in a line."""
     return f"{error.type}: {error.message}"
-
-
-def _seconds(job: Job) -> float | None:
-    """Return the seconds from the job's first start to its end."""
-    if job.started_at is None or job.completed_at is None:
-        return None
-    return (job.completed_at - job.started_at).total_seconds()

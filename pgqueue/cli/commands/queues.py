@@ -14,7 +14,7 @@ from pgqueue.cli.known_names import check_queue, check_task
 from pgqueue.cli.output import known, plain, print_json, print_lines, print_table, say, table
 from pgqueue.cli.parameters import Actor, App, AsJson, Dsn, Note, Schema, call, user
 from pgqueue.model.documents import queue_document, setting_document
-from pgqueue.model.figures import count, drain, duration, moment, rate
+from pgqueue.model.figures import count, duration, moment, rate, rate_unit, to_empty
 from pgqueue.model.measures import Percentiles, QueueMeasure
 
 OneQueue = Annotated[str | None, typer.Argument(metavar="[QUEUE]", help="Queue name.")]
@@ -160,6 +160,8 @@ def queue_table(found: Sequence[QueueMeasure]) -> Table:
         *("pending", "scheduled", "retrying", "blocked", "running", "failed"),
         *("oldest", "enqueued", "finished"),
     ]
+    coming = rate_unit(each.enqueued_rate for each in found)
+    going = rate_unit(each.finished_rate for each in found)
     return table(
         ["queue", "state", *numbers, "wait p50, p95", "run p50, p95", "time to empty"],
         [
@@ -173,11 +175,11 @@ def queue_table(found: Sequence[QueueMeasure]) -> Table:
                 count(each.running),
                 count(each.failed),
                 known(duration, each.oldest_age),
-                rate(each.enqueued_rate),
-                rate(each.finished_rate),
+                rate(each.enqueued_rate, coming),
+                rate(each.finished_rate, going),
                 known(describe_percentiles, each.wait),
                 known(describe_percentiles, each.run),
-                known(drain, each.drain),
+                to_empty(each),
             ]
             for each in found
         ],

@@ -27,7 +27,7 @@ from pgqueue.cli.output import known, plain, print_json, print_table, table
 from pgqueue.cli.parameters import App, AsJson, Dsn, Schema, call
 from pgqueue.database.outages import PASSING_ERRORS
 from pgqueue.model.documents import queue_document, worker_document
-from pgqueue.model.figures import count, duration, rate
+from pgqueue.model.figures import count, duration, rate, rate_unit, to_empty
 from pgqueue.model.measures import QueueMeasure, WorkerMeasure
 from pgqueue.processes.supervisor import on_signals
 
@@ -177,6 +177,8 @@ def busiest(queues: Sequence[QueueMeasure], limit: int) -> list[QueueMeasure]:
 
 
 def _short_queue_table(queues: Sequence[QueueMeasure]) -> Table:
+    coming = rate_unit(each.enqueued_rate for each in queues)
+    going = rate_unit(each.finished_rate for each in queues)
     numbers = [
         *("pending", "not ready", "running", "failed", "oldest"),
         *("enqueued", "finished", "to empty"),
@@ -191,9 +193,9 @@ def _short_queue_table(queues: Sequence[QueueMeasure]) -> Table:
                 count(each.running),
                 count(each.failed),
                 known(duration, each.oldest_age),
-                rate(each.enqueued_rate),
-                rate(each.finished_rate),
-                "" if each.drain is None else duration(each.drain.likely),
+                rate(each.enqueued_rate, coming),
+                rate(each.finished_rate, going),
+                to_empty(each),
             ]
             for each in queues
         ],

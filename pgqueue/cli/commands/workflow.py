@@ -112,9 +112,9 @@ def show_workflow(
         print_lines(describe_workflow(found, still))
         print_table(
             table(
-                ["job", "status", "task", "attempt", "duration", "details"],
+                ["job", "status", "task", "attempt", "took", "details"],
                 [_row(job) for job in page.jobs],
-                numbers=["status", "attempt", "duration"],
+                numbers=["status", "attempt", "took"],
             )
         )
         if page.cursor is not None:
@@ -252,7 +252,7 @@ def _row(job: WorkflowMember) -> list[str]:
         job.status,
         job.task,
         known(str, job.attempt),
-        known(duration, _seconds(job.started_at, job.completed_at)),
+        known(duration, job.took),
         error or job.reason or "",
     ]
 
