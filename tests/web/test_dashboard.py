@@ -139,7 +139,7 @@ async def test_every_page_can_be_read_whatever_jobs_there_are(
             assert page.one("a", **{"class": "skip"}).attributes["href"] == "#main"
             assert not page.all("style"), path
             assert [script.attributes["src"] for script in page.all("script")] == [
-                "/dashboard/static/live.js"
+                f"/dashboard/static/{name}.js" for name in ("local", "keys", "live")
             ], path
 
 
@@ -156,7 +156,7 @@ async def test_hostile_texts_in_a_job_are_shown_as_text(pgq: PgQueue, client: ht
         page = parse(text)
         assert MARKUP in page.one("main").text
         assert not page.all("img")
-        assert len(page.all("script")) == 1
+        assert len(page.all("script")) == 3
 
 
 async def test_the_page_of_a_job_tells_its_story(pgq: PgQueue, client: httpx.AsyncClient) -> None:
@@ -736,6 +736,8 @@ async def test_links_lead_to_where_the_app_is_mounted(pgq: PgQueue) -> None:
 async def test_files_are_sent_once(client: httpx.AsyncClient) -> None:
     for name, kind in [
         ("style.css", "text/css"),
+        ("local.js", "text/javascript"),
+        ("keys.js", "text/javascript"),
         ("live.js", "text/javascript"),
         ("icon.svg", "image/svg+xml"),
     ]:
@@ -755,7 +757,7 @@ async def test_an_instance_shows_its_name_and_colour(pgq: PgQueue) -> None:
         page = await page_at(client, "/jobs")
         style = await client.get("/dashboard/static/instance.css")
 
-    assert page.one("div", **{"class": "band-inner"}).text == "Instance: Staging <1>"
+    assert page.one("div", **{"class": "band-inner"}).text == "Instance: Staging <1> read-only"
     assert style.text == ":root { --band: #ffd400; --on-band: #111111; }\n"
 
 
@@ -903,7 +905,7 @@ async def test_a_worker_shows_what_it_runs(pgq: PgQueue, client: httpx.AsyncClie
     async with lively(pgq, mails=0) as scene:
         page = await page_at(client, "/workers")
 
-    assert {head.text for head in page.all("h2")} == {"alpha", "beta <i>two</i>"}
+    assert {head.text for head in page.one("main").all("h2")} == {"alpha", "beta <i>two</i>"}
     row = page.one("tr", **{"data-key": str(scene.running.id)})
     assert "build_report" in row.text
     assert cell(row, "Progress") == "42 % 68 of 160 (42 %)"
@@ -918,7 +920,7 @@ async def test_what_a_worker_runs_for_others_is_not_shown(pgq: PgQueue) -> None:
         page = await page_at(client, "/workers")
 
     assert "build_report" not in page.one("main").text
-    assert {head.text for head in page.all("h2")} == {"alpha", "beta <i>two</i>"}
+    assert {head.text for head in page.one("main").all("h2")} == {"alpha", "beta <i>two</i>"}
 
 
 async def test_without_a_worker_the_pages_say_how_to_start_one(client: httpx.AsyncClient) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
@@ -16,6 +17,8 @@ ABSENT: Final = "–"  # noqa: RUF001
 """What stands for a value that is missing."""
 SHOWN_CHARACTERS: Final = 20_000
 """Most characters of one value that a page shows."""
+
+_MOMENT: Final = re.compile(r"(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}:\d{2})Z")
 
 
 def or_dash(format_figure: Callable[[ValueT], str]) -> Callable[[ValueT | None], str]:
@@ -64,6 +67,19 @@ def _escape(character: str) -> str:
     return json.dumps(character)[1:-1] if character != "\x7f" else "\\u007f"
 
 
+def with_times(text: str) -> str:
+    """Return a sentence as HTML: what it says of times is in elements, as the script wants them."""
+    from markupsafe import Markup, escape
+
+    # What is put in is digits only.
+    return Markup(_MOMENT.sub(_timed, str(escape(visible(text)))))  # noqa: S704
+
+
+def _timed(found: re.Match[str]) -> str:
+    day, time = found.groups()
+    return f'<time datetime="{day}T{time}Z" data-shows="moment">{found[0]}</time>'
+
+
 def is_dark(colour: str) -> bool:
     """Whether white text reads better on *colour* (`#rrggbb`) than black."""
     channels = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
@@ -92,5 +108,6 @@ FILTERS: Final[Mapping[str, Callable[..., str]]] = {
     "place": place,
     "pretty": pretty,
     "visible": visible,
+    "with_times": with_times,
 }
 """What templates can put a value through, by name."""

@@ -26,6 +26,19 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
+SECTIONS: Final = (
+    ("overview", "Overview", "/", "o"),
+    ("jobs", "Jobs", "/jobs", "j"),
+    ("workflows", "Workflows", "/workflows", "w"),
+    ("schedules", "Schedules", "/schedules", "s"),
+    ("limits", "Limits", "/limits", "l"),
+    ("dead-letters", "Dead letters", "/dead-letters", "d"),
+    ("queues", "Queues", "/queues", "q"),
+    ("workers", "Workers", "/workers", "k"),
+)
+"""The navigation: name, label, path, and the key that goes there after a `g`."""
+BARE: Final = ("login.html", "error.html")
+"""Pages that show nothing of the instance."""
 DONE: Final = {
     "cancelled": "Cancelled. If it is running, its handler has been asked to stop.",
     "over": "The job had already ended; nothing was changed.",
@@ -80,14 +93,19 @@ class Pages:
         """Return a page.
 
         *section*: the part of the navigation. *is_top*: whether it is the page that the navigation links to.
+        Where the template's `may_change` is false, it is to offer nothing that changes anything.
         *events*: the path, in the API, of the event stream that triggers a refresh; empty: there is none.
         """
-        base = base_of(request)
+        base, may_change = base_of(request), self.access.may_change(request)
         page = self._templates.get_template(template).render(
             base=base,
             instance=self.settings.name,
             version=_version(),
             is_logged_in=self.access.is_logged_in(request),
+            may_change=may_change,
+            is_read_only=not may_change and template not in BARE,
+            may_log_in=self.settings.token is not None,
+            sections=SECTIONS,
             section=section,
             is_top=is_top,
             events=f"{base.removesuffix('/dashboard')}{events}" if events else "",

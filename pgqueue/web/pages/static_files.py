@@ -1,4 +1,4 @@
-"""The stylesheet, the script and the icon, from the package."""
+"""The stylesheet, the scripts and the icon, from the package."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from pgqueue.web.settings import WebSettings
 FOLDER: Final = Path(__file__).parent / "static"
 TYPES: Final = {
     "style.css": "text/css; charset=utf-8",
+    "local.js": "text/javascript; charset=utf-8",
+    "keys.js": "text/javascript; charset=utf-8",
     "live.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }

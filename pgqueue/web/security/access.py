@@ -147,6 +147,14 @@ class Access:
         """Whether a page is to offer the requester to log out. Permits nothing."""
         return _HAS_ENDED not in request.scope and self.cookie_of(request) is not None
 
+    def may_change(self, request: Request) -> bool:
+        """Whether a page is to offer the requester anything that changes something. Permits nothing.
+
+        Not to one who may read because everybody may, where no hook could let them do more.
+        """
+        hooks = (self._settings.authorize, self._settings.authorize_shared)
+        return any(hooks) or self.is_logged_in(request) or self._presents_token(request)
+
     async def end_session(self, request: Request) -> None:
         """End the session of *request*, if it has one, in every process."""
         cookie = self.cookie_of(request)

@@ -74,6 +74,7 @@
       }
       if (answer.status >= 500) throw new Error(answer.statusText);
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      window.pgqueue.prepare(page);
       if (!isPaused) take(page);
       hasFailed = false;
     } catch {

@@ -1,0 +1,106 @@
+"""What all pages share: times, the keys, and that a read-only instance has nothing to press."""
+
+from __future__ import annotations
+
+import re
+from contextlib import AsyncExitStack
+
+import httpx
+import pytest
+from kit.scene import Scene, allow, lively
+from kit.web_client import client_of
+from starlette.applications import Starlette
+
+from pgqueue import PgQueue
+from pgqueue.web import status_app
+from pgqueue.web.pages.page import SECTIONS
+
+TOKEN = "correct-horse-battery"
+PRESSED = re.compile(
+    r'<form method="post"|<summary class="button|type="submit" class="button (?:first|danger)"'
+)
+"""What a reader could press to change something."""
+ALSO = re.compile(r'href="[^"]*/(?:redrive|discard|new|edit)[?"]')
+"""Links to forms."""
+TIME = re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}Z")
+TIMED = re.compile(r'<time datetime="[^"]+"[^>]*>[^<]*</time>')
+
+
+async def pages_of(pgq: PgQueue, scene: Scene) -> list[str]:
+    """Make one of everything; return the pages that show it."""
+
+    @pgq.task(name="part", limits=[pgq.limit("tenant", slots=1).by("name")], ordered_by="name")
+    async def part(name: str) -> None: ...
+
+    await part.options(delay=3600).enqueue("a")
+    workflow = await part.options(delay=3600).s("b").enqueue()
+    await pgq.schedules.create("nightly", pgq.signature("part", "c"), cron="0 4 * * *")
+    await pgq.schedules.create("paused", pgq.signature("part", "c"), every=60)
+    await pgq.schedules.pause("paused")
+    ids = (getattr(scene, name).id for name in ("pending", "running", "failed", "succeeded", "scheduled"))
+    return [
+        *(path for _, _, path, _ in SECTIONS),
+        *(f"/jobs/{each}" for each in (*ids, workflow.id)),
+        *(f"/schedules/show?name={name}" for name in ("nightly", "paused")),
+        *("/limits/show?name=tenant", "/limits/key?name=tenant&key=a", "/limits/ordered", "/limits/limiters"),
+    ]
+
+
+async def text_of(client: httpx.AsyncClient, path: str) -> str:
+    response = await client.get(f"/dashboard{path}")
+    assert response.status_code == 200, (path, response.text)
+    return response.text
+
+
+def pressed(page: str) -> list[str]:
+    """Return what could be pressed in *page*, without the filters, which change nothing."""
+    found = [*PRESSED.findall(page), *ALSO.findall(page)]
+    searches = page.count('<form class="filter"')
+    return found if len(found) > searches else []
+
+
+@pytest.mark.contract("W24")
+async def test_only_those_who_may_change_something_are_offered_to(pgq: PgQueue) -> None:
+    apps: dict[str, Starlette] = {
+        "open": status_app(pgq, open_reading=True),
+        "local": status_app(pgq, local_reading=True),
+        "token": status_app(pgq, open_reading=True, token=TOKEN),
+        "hook": status_app(pgq, authorize=allow),
+    }
+    async with lively(pgq, mails=0) as scene, AsyncExitStack() as stack:
+        paths = await pages_of(pgq, scene)
+        clients = {name: await stack.enter_async_context(client_of(app)) for name, app in apps.items()}
+        offered = {}
+        for path in paths:
+            for name in ("open", "local", "token"):
+                page = await text_of(clients[name], path)
+                assert pressed(page) == [], (name, path)
+                assert "read-only" in page
+                assert ("log in to make changes" in page) is (name == "token")
+            page = await text_of(clients["hook"], path)
+            assert "read-only" not in page
+            offered[path] = bool(pressed(page))
+        clients["token"].headers["Authorization"] = f"Bearer {TOKEN}"
+        with_token = await text_of(clients["token"], "/queues")
+
+    assert sum(offered.values()) >= 10, offered
+    assert pressed(with_token)
+
+
+async def test_times_are_utc_for_eyes_and_exact_for_the_script(pgq: PgQueue) -> None:
+    async with lively(pgq, mails=0) as scene, client_of(status_app(pgq, authorize=allow)) as client:
+        for path in await pages_of(pgq, scene):
+            page = await text_of(client, path)
+            assert "<span data-zone>UTC</span>" in page
+            # Each time is in an element that names it for the script.
+            assert TIME.findall(TIMED.sub("", page)) == [], path
+
+
+async def test_the_sheet_of_keys_says_what_the_navigation_answers_to(pgq: PgQueue) -> None:
+    async with client_of(status_app(pgq, local_reading=True)) as client:
+        page = await text_of(client, "/")
+
+    keys = re.findall(r'data-go="(.)"', page)
+    assert keys == [key for _, _, _, key in SECTIONS]
+    assert len(set(keys)) == len(keys)
+    assert re.findall(r"<kbd>g</kbd> <kbd>(.)</kbd>", page) == keys
