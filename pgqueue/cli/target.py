@@ -29,23 +29,59 @@ FOREIGN: Final = tuple(
 def load(target: str, include: Iterable[str] = ()) -> PgQueue:
     """Import *target*, `module:name`, and the modules and packages of *include*.
 
-    The current directory is searched too, and that of the project. Raises typer.BadParameter if there is no
-    such module or PgQueue, and typer.Exit after it has told of an error of a module itself.
+    What it names may also be an object with a method `__pgqueue__()`, which returns its PgQueue, as the apps
+    of pgqueue.compat have. Without `:name` it is the one that the module has. The current directory is
+    searched too, and that of the project. Raises typer.BadParameter if there is no such module or PgQueue,
+    and typer.Exit after it has told of an error of a module itself.
     """
     module_name, _, name = target.partition(":")
-    if not module_name or not name:
+    if not module_name or (":" in target and not name):
         raise typer.BadParameter(f"the PgQueue must be written as module:name, got {target!r}")
     for folder in (project().folder, Path.cwd()):
         if folder is not None and str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
-    found: object = _import(module_name, repr(target))
-    for attribute in name.split("."):
-        found = getattr(found, attribute, None)
-    if not isinstance(found, PgQueue):
-        raise typer.BadParameter(f"{target!r}: {name!r} in {module_name!r} must be a PgQueue, got {found!r}")
+    module = _import(module_name, repr(target))
+    found = _find_named(module, name, target) if name else _find_only(module, target)
     for each in include:
         _include(each, found)
     return found
+
+
+def _find_named(module: ModuleType, name: str, target: str) -> PgQueue:
+    found: object = module
+    for attribute in name.split("."):
+        found = getattr(found, attribute, None)
+    pgq = _pgqueue_of(found)
+    if pgq is None:
+        raise typer.BadParameter(
+            f"{target!r}: {name!r} in {module.__name__!r} must be a PgQueue, got {found!r}"
+        )
+    return pgq
+
+
+def _find_only(module: ModuleType, target: str) -> PgQueue:
+    """Return the one PgQueue that the values of *module* are, or have. Raises typer.BadParameter."""
+    named: dict[int, tuple[str, PgQueue]] = {}
+    for name, value in list(vars(module).items()):
+        pgq = _pgqueue_of(value)
+        if pgq is not None:
+            named.setdefault(id(pgq), (name, pgq))
+    if len(named) != 1:
+        names = ", ".join(f"{target}:{name}" for name, _ in named.values())
+        raise typer.BadParameter(
+            f"{target!r}: the module has several: pass one of {names}"
+            if names
+            else f"{target!r}: there is no PgQueue in this module; pass it as module:name"
+        )
+    return next(iter(named.values()))[1]
+
+
+def _pgqueue_of(value: object) -> PgQueue | None:
+    """Return the PgQueue that *value* is, or has by `__pgqueue__`; None: neither."""
+    # Of the class: a class has the method as well, and is no app.
+    method = getattr(type(value), "__pgqueue__", None)
+    found = value if method is None else method(value)
+    return found if isinstance(found, PgQueue) else None
 
 
 def split_includes(include: Iterable[str] | None) -> list[str]:

@@ -237,7 +237,8 @@ async def test_a_worker_that_waits_for_its_database_can_be_stopped(tmp_path: Pat
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["worker", "jobs_here"],
+        ["worker", "json"],
+        ["worker", "jobs_here:"],
         ["worker", "nowhere:pgq"],
         ["worker", "jobs_here:nothing"],
         ["worker", "jobs_here:not_a_queue"],

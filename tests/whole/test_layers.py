@@ -22,6 +22,7 @@ LAYERS: dict[str, list[str]] = {
     "engine": ["worker", "client", "upkeep"],
     "door": ["app", "__init__"],
     "edges": ["cli", "web", "metrics", "testing", "processes", "blocking", "integrations", "__main__"],
+    "guests": ["compat"],
 }
 LEVEL = {room: level for level, rooms in enumerate(LAYERS.values()) for room in rooms}
 
@@ -127,6 +128,17 @@ def test_no_module_imports_upwards(module: str) -> None:
     level = LEVEL[room_of(module)]
 
     assert {other for other in own_imports(module) if LEVEL[room_of(other)] > level} == set()
+
+
+PUBLIC = {"__init__", "blocking", "compat", "events", "logs", "retry", "testing"}
+"""What users import, and so do the layers for users of other frameworks."""
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) == "compat"])
+def test_a_layer_over_pgqueue_uses_what_users_have(module: str) -> None:
+    assert {
+        other for other in own_imports(module) if other not in PUBLIC and room_of(other) != "compat"
+    } == set()
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
