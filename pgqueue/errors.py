@@ -17,6 +17,7 @@ PgQueueError
 │   └── JobPurgedError          the job was removed after its retention
 ├── CodecError                  the stored data of a job cannot be decoded here
 ├── NotADeadLetterError         a redrive or a discard of a job that has not failed
+├── JobNotScheduledError        a job was to be run now that is blocked or has ended
 ├── JobNotWaitingError          a new priority for a job that is running or has ended
 ├── InvalidWorkflowError        what cannot be a workflow: an empty chain, a cycle, too many members
 ├── ScheduleNotFoundError       there is no schedule of this name
@@ -363,6 +364,16 @@ class JobNotWaitingError(PgQueueError):
         self.job_id = job_id
         self.status = status
         super().__init__(f"job {job_id} is {status}: the priority can only be changed while a job is waiting")
+
+
+class JobNotScheduledError(PgQueueError):
+    """The job is blocked or has ended, so it cannot be run now. Nothing was changed."""
+
+    def __init__(self, job_id: UUID, status: str) -> None:
+        self.job_id = job_id
+        self.status = status
+        how = "what it waits for must happen first" if status == "blocked" else "requeue it to run it again"
+        super().__init__(f"job {job_id} is {status}: only a scheduled job can be run now; {how}")
 
 
 class InvalidFilterError(PgQueueError, ValueError):

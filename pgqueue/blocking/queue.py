@@ -249,6 +249,7 @@ class BlockingPgQueue(Facade):
     redrive = called(PgQueue.redrive)
     discard = called(PgQueue.discard)
     reprioritise = called(PgQueue.reprioritise)
+    run_now = called(PgQueue.run_now)
     discard_many = called(PgQueue.discard_many)
 
     # Figures and settings

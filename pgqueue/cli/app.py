@@ -17,7 +17,7 @@ from typer.models import CommandInfo
 
 from pgqueue import __version__
 from pgqueue.cli import settings
-from pgqueue.cli.commands.cancel_requeue import cancel, requeue
+from pgqueue.cli.commands.cancel_requeue import cancel, requeue, run_now
 from pgqueue.cli.commands.dead import dead
 from pgqueue.cli.commands.demo import INTERRUPTED, demo
 from pgqueue.cli.commands.enqueue import enqueue
@@ -124,6 +124,7 @@ app.command(name="jobs")(list_jobs)
 app.command(name="job")(show_job)
 app.command()(cancel)
 app.command()(requeue)
+app.command()(run_now)
 app.command()(signal)
 app.add_typer(queues, name="queues")
 app.command()(pause)

@@ -9,9 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+import asyncpg
+
 from pgqueue.client.parts import Parts
-from pgqueue.errors import CodecError, InvalidFilterError
-from pgqueue.events.kinds import CancelsRequested, JobMoved, JobsCancelled, JobsReopened
+from pgqueue.errors import CodecError, InvalidFilterError, JobNotScheduledError
+from pgqueue.events.kinds import CancelsRequested, JobMoved, JobsCancelled, JobsPromoted, JobsReopened
 from pgqueue.model.checks import check_notes, text
 from pgqueue.model.filters import (
     FIRST_ID,
@@ -143,6 +145,32 @@ class JobInterface(Parts):
                 raise await self._missing(connection, job_id)
         self._tell_requeued(requeued, reason)
         return bool(requeued.count)
+
+    async def run_now(
+        self, job_id: UUID | str, *, reason: str | None = None, actor: str | None = None
+    ) -> bool:
+        """Make a scheduled job pending before its time, be it for its first start or for a retry.
+
+        False: it is pending or running already. Limits, the order of its group and a pause of its queue hold
+        as ever. Raises JobNotScheduledError for a job that is blocked or has ended, JobNotFoundError,
+        InvalidOptionError.
+        """
+        job_id = read_id(job_id)
+        check_notes("run_now", actor=actor, reason=reason)
+        async with self._database.acquire() as connection:
+            try:
+                is_moved = await self._store.run_now(connection, job_id, reason=reason, actor=actor)
+            except asyncpg.NoDataFoundError:
+                raise await self._missing(connection, job_id) from None
+            except asyncpg.RestrictViolationError:
+                jobs = await self._store.read_jobs(connection, [job_id])
+                raise JobNotScheduledError(job_id, jobs[job_id].status) from None
+            if is_moved and self._observers.want(JobsPromoted):
+                for job in (await self._store.read_jobs(connection, [job_id])).values():
+                    before, after = JobStatus.SCHEDULED, JobStatus.PENDING
+                    moved = JobMoved(job.id, job.task, job.queue, before, after, job.attempt)
+                    self._observers.emit(JobsPromoted([moved]))
+        return is_moved
 
     def decode_result(self, task: TaskDefinition | None, job: Job) -> Any:
         """Return a job's result as its task annotates it. Raises the same errors as JobHandle.result."""

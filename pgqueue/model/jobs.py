@@ -183,7 +183,8 @@ class Action:
 
     at: datetime
     action: str
-    """"cancelled", "cancel_requested", "redriven", "requeued", "discarded" or "reprioritised".
+    """"cancelled", "cancel_requested", "redriven", "requeued", "discarded", "reprioritised" or
+    "run_now".
 
     Of a workflow: "paused" or "resumed".
     """

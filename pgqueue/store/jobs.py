@@ -112,6 +112,12 @@ class JobStatements(Statements):
             ],
         )
 
+    async def run_now(
+        self, connection: Connection, job_id: UUID, *, reason: str | None, actor: str | None
+    ) -> bool:
+        """Make a scheduled job pending; False: it is pending or running already."""
+        return bool(await connection.fetchval(self._sql["run_now"], job_id, reason, actor))
+
     async def requeue_jobs(
         self,
         connection: Connection,

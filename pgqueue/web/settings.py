@@ -28,6 +28,7 @@ Action = Literal[
     "redrive",
     "discard",
     "reprioritise",
+    "run_now",
     "pause",
     "resume",
     "configure",

@@ -255,6 +255,42 @@ async def test_requeue_makes_jobs_pending_again(cli: Cli, pgq: PgQueue, broken: 
     assert [act.reason for act in await pgq.actions(broken) if act.action == "requeued"] == [None, "mended"]
 
 
+@pytest.mark.contract("P8.6")
+async def test_run_now_makes_scheduled_jobs_pending(cli: Cli, pgq: PgQueue, broken: UUID) -> None:
+    later = await pgq.enqueue(pgq.signature("work", options={"delay": 3600}))
+
+    first = await cli("run-now", later.id, broken, "--actor=ada", "--reason=the audit")
+    second = await cli.json("run-now", later.id)
+
+    assert first[:2] == (0, f"pending now: 1\nwas not scheduled: {broken}\n")
+    assert second == {"pending": [], "not_scheduled": [str(later.id)], "unknown": []}
+    assert await later.status() == JobStatus.PENDING
+    [action] = await pgq.actions(later.id)
+    assert (action.action, action.actor, action.reason) == ("run_now", "ada", "the audit")
+
+
+@pytest.mark.contract("P8.6")
+async def test_purge_cancels_what_waits_in_a_queue_after_a_question(cli: Cli, pgq: PgQueue) -> None:
+    mine = [
+        await pgq.enqueue(pgq.signature("work", options={"queue": "old", "delay": delay}))
+        for delay in (0, 60)
+    ]
+    other = await pgq.enqueue_by_name("work")
+
+    asked = await cli("queues", "purge", "old")
+    before = [await job.status() for job in mine]
+    purged = await cli("queues", "purge", "old", "--yes", "--actor=ada")
+    unknown = await cli("queues", "purge", "odl", "--yes")
+
+    assert asked[0] == 1
+    assert "cancel 2 jobs" in asked[2]
+    assert before == [JobStatus.PENDING, JobStatus.SCHEDULED]
+    assert purged[:2] == (0, "cancelled or asked to stop: 2\n")
+    assert [await job.status() for job in (*mine, other)] == [*[JobStatus.CANCELLED] * 2, JobStatus.PENDING]
+    assert unknown[0] == 1
+    assert "unknown queue 'odl'" in unknown[2]
+
+
 async def test_enqueue_makes_a_job_and_prints_its_id(cli: Cli, pgq: PgQueue) -> None:
     code, stdout, _ = await cli("enqueue", "work", '{"options": 1, "task": "x"}', "--queue=q", "--delay=60")
     document = await cli.json("enqueue", "work", "[1, 2]", f"--id={UUID(stdout.strip())}", "--tag=t")

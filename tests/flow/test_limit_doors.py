@@ -531,6 +531,12 @@ async def schedule_by_hand(house: House, ids: Sequence[UUID]) -> None:
     await each(house.db, sql, ids, house.holder.lease_id)
 
 
+@door("run_now")
+async def run_now(house: House, ids: Sequence[UUID]) -> None:
+    await schedule_by_hand(house, ids)
+    await each(house.db, "select pgqueue.run_now($1)", ids)
+
+
 @door("transition", "gate_in")
 async def block_and_unblock_by_hand(house: House, ids: Sequence[UUID]) -> None:
     await house.holder.claim()

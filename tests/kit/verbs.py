@@ -174,7 +174,7 @@ async def set_scene(pgq: PgQueue, connection: Connection) -> Scene:
 IN: Final[Mapping[str, str]] = {
     "redrive": "failed", "discard": "failed", "dead_letter": "failed", "requeue": "succeeded",
     "restart_from": "succeeded", "fork": "succeeded", "signal": "suspended", "wait": "succeeded",
-    "watch": "succeeded", "cancel": "scheduled",
+    "watch": "succeeded", "cancel": "scheduled", "run_now": "scheduled",
 }  # fmt: skip
 """The job that a method is called with, where it is not the pending one."""
 NAMES: Final = {"set_ordered": "line", "resume_key": "line", "signal": "called"}

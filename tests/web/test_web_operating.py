@@ -261,6 +261,22 @@ async def test_a_job_is_requeued_and_given_another_priority(pgq: PgQueue, client
     assert [each["reason"] for each in actions] == ["urgent", None, "changed my mind"]
 
 
+@pytest.mark.contract("P8.6")
+async def test_a_scheduled_job_is_run_now(pgq: PgQueue, client: httpx.AsyncClient) -> None:
+    @pgq.task
+    async def work() -> None: ...
+
+    job = await work.options(delay=3600).enqueue()
+
+    moved = await client.post(f"/jobs/{job.id}/run", json={"reason": "urgent"})
+    await job.cancel()
+    late = await client.post(f"/jobs/{job.id}/run")
+
+    assert (moved.status_code, moved.json()["status"]) == (200, "pending")
+    assert is_problem(late, 409, "only a scheduled job can be run now")
+    assert late.json()["job_status"] == "cancelled"
+
+
 async def test_attempts_that_did_not_succeed_are_shown(pgq: PgQueue, client: httpx.AsyncClient) -> None:
     [job] = await failed(pgq, "no such account")
 
@@ -528,6 +544,7 @@ async def test_without_the_token_nothing_is_changed_or_seen(pgq: PgQueue) -> Non
                 ("GET", f"/jobs/{unknown}/actions"),
                 ("POST", f"/jobs/{unknown}/requeue"),
                 ("POST", f"/jobs/{unknown}/reprioritise"),
+                ("POST", f"/jobs/{unknown}/run"),
                 ("POST", f"/jobs/{unknown}/events"),
                 ("GET", "/dead-letters"),
                 ("GET", "/dead-letters/groups"),

@@ -1,4 +1,4 @@
-"""`pgqueue cancel` and `pgqueue requeue`: jobs by id, or all jobs that match filters."""
+"""`pgqueue cancel`, `requeue` and `queues purge`: jobs by id, or all that match filters. And `run-now`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uuid import UUID
 
 import typer
 
-from pgqueue import JobFilter, JobNotFoundError, JobStatus, PgQueue
+from pgqueue import JobFilter, JobNotFoundError, JobNotScheduledError, JobStatus, PgQueue
 from pgqueue.cli.filters import EVERY_JOB, selects_jobs
 from pgqueue.cli.known_names import check_filter
 from pgqueue.cli.output import plain, print_json
@@ -72,6 +72,16 @@ REQUEUE: Final = Change(
     done_key="requeued",
     left="has not ended",
     left_key="not_over",
+)
+
+RUN_NOW: Final = Change(
+    verb="run",
+    possible=frozenset({JobStatus.SCHEDULED}),
+    default=frozenset({JobStatus.SCHEDULED}),
+    done="pending now",
+    done_key="pending",
+    left="was not scheduled",
+    left_key="not_scheduled",
 )
 
 
@@ -139,6 +149,55 @@ def requeue(
         yes=yes,
         as_json=as_json,
     )
+
+
+def cancel_waiting(
+    database: tuple[str | None, str | None, str],
+    queue: str,
+    *,
+    note: str | None,
+    who: str,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Cancel the jobs that wait in *queue*, after a question; report it."""
+    chosen = JobFilter(queue=queue, statuses=CANCEL.possible - {JobStatus.RUNNING})
+    _change(
+        CANCEL,
+        database,
+        None,
+        chosen,
+        one=lambda pgq, job: pgq.cancel(job, reason=note, actor=who),
+        many=lambda pgq: pgq.cancel_many(chosen, reason=note, actor=who),
+        everything=False,
+        yes=yes,
+        as_json=as_json,
+    )
+
+
+def run_now(
+    jobs: Annotated[list[UUID], typer.Argument(metavar="JOB...", help="Job ids.")],
+    app: App = None,
+    dsn: Dsn = None,
+    schema: Schema = "pgqueue",
+    note: Note = None,
+    actor: Actor = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run scheduled JOBs now: they become pending before their time, for a first start or a retry.
+
+    Exit codes: 0 each is pending, or was not scheduled; 1 a job was not found, or another error; 2 wrong
+    usage; 130 interrupted.
+    """
+    who = user(actor)
+
+    async def one(pgq: PgQueue, job: UUID) -> bool:
+        try:
+            return await pgq.run_now(job, reason=note, actor=who)
+        except JobNotScheduledError:
+            return False
+
+    _report_each(RUN_NOW, call(app, dsn, schema, partial(_change_each, jobs, one)), as_json=as_json)
 
 
 def describe_filter(chosen: JobFilter) -> str:

@@ -1,4 +1,4 @@
-"""`pgqueue queues`, `pause` and `resume`: show and remove queues, and pause or resume queues and tasks."""
+"""`pgqueue queues`, `pause`, `resume`: show, purge and remove queues; pause or resume queues and tasks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from pgqueue import PgQueue, Setting, UnknownQueueError
+from pgqueue.cli.commands.cancel_requeue import cancel_waiting
 from pgqueue.cli.known_names import check_queue, check_task
 from pgqueue.cli.output import known, plain, print_json, print_lines, print_table, say, table
-from pgqueue.cli.parameters import Actor, App, AsJson, Dsn, Note, Schema, call, user
+from pgqueue.cli.parameters import Actor, App, AsJson, Dsn, Note, Schema, Yes, call, user
 from pgqueue.model.documents import queue_document, setting_document
 from pgqueue.model.figures import count, duration, moment, rate, rate_unit, to_empty
 from pgqueue.model.measures import Percentiles, QueueMeasure
@@ -37,7 +38,9 @@ class ListOr(TyperGroup):
         return parsed
 
 
-queues = typer.Typer(cls=ListOr, help="List queues (the default), or remove one that nobody uses any more.")
+queues = typer.Typer(
+    cls=ListOr, help="List queues (the default), purge one, or remove one that nobody uses any more."
+)
 
 
 @queues.command("list")
@@ -99,6 +102,25 @@ def remove(
 
     changed = call(app, dsn, schema, remove_it)
     _report(queue, None, "removed" if changed else "there was nothing to remove", changed, as_json=as_json)
+
+
+@queues.command()
+def purge(
+    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="Queue name.")],
+    app: App = None,
+    dsn: Dsn = None,
+    schema: Schema = "pgqueue",
+    note: Note = None,
+    actor: Actor = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel the jobs that wait in QUEUE: pending, scheduled and blocked ones. Running jobs finish.
+
+    It first says how many there are, and asks. The jobs stay, as cancelled ones, and can be requeued.
+    Exit codes: 0 done; 1 there is no such queue, or another error; 2 wrong usage; 130 interrupted.
+    """
+    cancel_waiting((app, dsn, schema), queue, note=note, who=user(actor), yes=yes, as_json=as_json)
 
 
 def pause(

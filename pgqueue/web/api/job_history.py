@@ -1,4 +1,4 @@
-"""What operators see and do about one job: its history, requeueing, its priority."""
+"""What operators see and do about one job: its history, requeueing, its priority and its time."""
 
 from __future__ import annotations
 
@@ -54,6 +54,12 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
             raise HTTPException(409, f"job {job.id} has not ended; only ended jobs can be requeued")
         return JsonResponse(job_document(await pgq.get(job.id)), headers=NO_STORE)
 
+    async def run_now(request: Request) -> Response:
+        job = await find_job(request, pgq, access, "run_now")
+        body = await read_json(request, settings, Because)
+        await pgq.run_now(job.id, reason=body.reason, actor=access.actor_of(request))
+        return JsonResponse(job_document(await pgq.get(job.id)), headers=NO_STORE)
+
     async def reprioritise(request: Request) -> Response:
         job = await find_job(request, pgq, access, "reprioritise")
         body = await read_json(request, settings, PriorityBody)
@@ -66,5 +72,6 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         Route("/jobs/{id}/attempts", attempts, name="job_attempts"),
         Route("/jobs/{id}/actions", actions, name="job_actions"),
         Route("/jobs/{id}/requeue", requeue, methods=["POST"], name="requeue_job"),
+        Route("/jobs/{id}/run", run_now, methods=["POST"], name="run_job"),
         Route("/jobs/{id}/reprioritise", reprioritise, methods=["POST"], name="reprioritise_job"),
     ]

@@ -174,6 +174,12 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         {**NO_JOB, 409: "The job has not ended."},
         body=inputs.Because,
     ),
+    "run_job": Operation(
+        "Run a scheduled job now",
+        _shows(documents.JobDocument),
+        {**NO_JOB, 409: "The job is blocked or has ended."},
+        body=inputs.Because,
+    ),
     "reprioritise_job": Operation(
         "Change the priority of a waiting job",
         _shows(documents.JobDocument),

@@ -10,7 +10,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ExceptionHandler
 
-from pgqueue.errors import InvalidArgumentsError, JobNotWaitingError, JobOverError, NotADeadLetterError
+from pgqueue.errors import (
+    InvalidArgumentsError,
+    JobNotScheduledError,
+    JobNotWaitingError,
+    JobOverError,
+    NotADeadLetterError,
+)
 from pgqueue.tasks.mismatch import without_values
 from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.routing import allowed_methods
@@ -73,7 +79,7 @@ def _members_of(error: Exception) -> dict[str, Any]:
     match error:
         case InvalidArgumentsError() if error.errors or error.argument is not None:
             return {"errors": argument_errors(error, names_extra=True)}
-        case NotADeadLetterError() | JobNotWaitingError() | JobOverError():
+        case NotADeadLetterError() | JobNotScheduledError() | JobNotWaitingError() | JobOverError():
             return {"job_status": str(error.status)}
         case _:
             return {}

@@ -21,6 +21,7 @@ from pgqueue.errors import (
     InvalidFilterError,
     InvalidIdError,
     JobNotFoundError,
+    JobNotScheduledError,
     JobNotWaitingError,
     JobOverError,
     JobPurgedError,
@@ -61,6 +62,7 @@ STATUSES: Final[Mapping[type[Exception], int]] = {
     # Of the service: it serves with a role that may only read, for example.
     MissingPrivilegeError: 403,
     NotADeadLetterError: 409,
+    JobNotScheduledError: 409,
     JobNotWaitingError: 409,
     JobOverError: 409,
     InvalidEventError: 422,
