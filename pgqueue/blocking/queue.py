@@ -212,6 +212,8 @@ class BlockingPgQueue(Facade):
     requeue = called(PgQueue.requeue)
     jobs = called(PgQueue.jobs)
     owned_jobs = called(PgQueue.owned_jobs)
+    job_ids = called(PgQueue.job_ids)
+    count_jobs = called(PgQueue.count_jobs)
     cancel_many = iterated(PgQueue.cancel_many)
     requeue_many = iterated(PgQueue.requeue_many)
     restart_from = called(PgQueue.restart_from)

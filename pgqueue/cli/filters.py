@@ -42,6 +42,15 @@ JOB_OPTIONS: Final[Mapping[str, Any]] = {
     "created_before": Annotated[
         datetime | None, typer.Option("--created-before", help="Enqueued before this time (UTC).")
     ],
+    "finished_after": Annotated[
+        datetime | None, typer.Option("--finished-after", help="Ended at or after this time (UTC).")
+    ],
+    "finished_before": Annotated[
+        datetime | None, typer.Option("--finished-before", help="Ended before this time (UTC).")
+    ],
+    "search": Annotated[
+        str | None, typer.Option("--search", help="Only jobs with this text in their arguments.")
+    ],
 }
 LETTER_OPTIONS: Final[Mapping[str, Any]] = {
     "task": OfTask,

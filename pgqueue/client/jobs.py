@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -17,9 +19,11 @@ from pgqueue.events.kinds import CancelsRequested, JobMoved, JobsCancelled, Jobs
 from pgqueue.model.checks import check_notes, text
 from pgqueue.model.filters import (
     FIRST_ID,
+    Found,
     JobCriteria,
     JobFilter,
     Page,
+    StatusCount,
     check_filter,
     check_limit,
     decode_cursor,
@@ -44,6 +48,16 @@ MAX_LOOKS: Final = 10_000
 MAX_LOOKS_FOR_ENDS: Final = 100_000
 """Jobs that one page looks at, at most: of any status, and of those that have ended. Live ones are passed by
 cheaply where only others can match."""
+SEARCH_LOOKS: Final = 2_000
+"""Jobs that one statement looks at, at most, where it searches their arguments."""
+SEARCH_TIME: Final = 2.0
+"""Seconds after which the search of a page stops; a statement that has begun ends first."""
+MOST_IDS: Final = 10_000
+"""Jobs that are listed by id or counted, at most."""
+MOST_PAGES: Final = 10
+"""How often a list of ids looks on, each time at as many jobs as a page."""
+COUNT_LOOKS: Final = 2_000
+"""Jobs of each status that are looked at to count those that match a filter."""
 BATCH: Final = 500
 """Jobs in one transaction of a bulk operation."""
 
@@ -207,8 +221,11 @@ class JobInterface(Parts):
         A page looks at 10,000 jobs at most, or at 100,000 if all its statuses are ended ones: if few of
         them match, it is short, or empty, and says so by `is_cut_short`; its cursor goes on. Only a cursor of
         None means that there are no more. Times are compared with `created_at`; a job whose id the caller
-        chose, with another day's time in it than that of its enqueue, may not be found by them. Raises
-        InvalidFilterError.
+        chose, with another day's time in it than that of its enqueue, may not be found by them.
+
+        *search* looks for text in the arguments as they are shown: what is redacted is not found. A page that
+        searches also stops after two seconds. Raises InvalidFilterError, also for a search where a codec
+        hides the arguments from the database.
         """
         if chosen is None:
             chosen = JobFilter.of(**criteria)
@@ -238,6 +255,37 @@ class JobInterface(Parts):
         if chosen.statuses is not None:
             jobs = [job for job in jobs if job.status in chosen.statuses]
         return Page(jobs, next_cursor, is_cut_short=next_cursor is not None and len(ids) < limit)
+
+    async def job_ids(self, chosen: JobFilter, *, limit: int = MOST_IDS) -> Found:
+        """Return the ids of up to *limit* jobs that match a filter, newest first: at most 10,000.
+
+        It looks at as many jobs as ten pages of `jobs`. Raises InvalidFilterError.
+        """
+        check_filter("job_ids", chosen, JobFilter)
+        check_limit(limit, MOST_IDS)
+        ids: list[UUID] = []
+        cursor: str | None = None
+        for _ in range(MOST_PAGES):
+            found, cursor = await self._find(chosen, limit - len(ids), cursor, None)
+            ids += found
+            if cursor is None or len(ids) == limit:
+                break
+        return Found(ids, is_more=cursor is not None)
+
+    async def count_jobs(self, chosen: JobFilter | None = None) -> dict[JobStatus, StatusCount]:
+        """Return how many jobs of each status match a filter, whatever statuses it names.
+
+        The counts are bounded: at most 10,000 jobs of each live status are looked at, and as many of all jobs
+        for those that have ended; with a filter, 2,000. Beyond that a count says that there may be more. A
+        search is left out. Raises InvalidFilterError.
+        """
+        chosen = JobFilter() if chosen is None else chosen
+        check_filter("count_jobs", chosen, JobFilter)
+        is_plain = replace(chosen, statuses=None, search=None).is_empty
+        async with self._database.acquire() as connection:
+            return await self._store.count_jobs(
+                connection, chosen, MOST_IDS if is_plain else COUNT_LOOKS, is_plain=is_plain
+            )
 
     async def cancel_many(
         self,
@@ -341,9 +389,17 @@ class JobInterface(Parts):
         ids: list[UUID] = []
         looks = max(FIRST_LOOKS, limit)
         left = MAX_LOOKS_FOR_ENDS if chosen.is_ended and not chosen.has_tables else MAX_LOOKS
+        most, until = LOOKS, math.inf
+        if chosen.search is not None:
+            if self._codec is not None:
+                raise InvalidFilterError(
+                    "filter: arguments cannot be searched, because a codec hides them from the database; "
+                    "filter by task, queue, tag, key or time"
+                )
+            most, until = SEARCH_LOOKS, time.monotonic() + SEARCH_TIME
         async with self._database.acquire() as connection:
             while high is not None and left > 0:
-                looks = min(looks, left, LOOKS)
+                looks = min(looks, left, most)
                 room = limit - len(ids)
                 if owner is None:
                     found = await self._store.list_jobs(
@@ -353,16 +409,36 @@ class JobInterface(Parts):
                     found = await self._store.list_owned(
                         connection, owner, chosen, high, looks=looks, limit=room
                     )
-                ids += found.ids
+                if chosen.search is None:
+                    ids += found.ids
+                else:
+                    ids += await self._visibly(connection, found.ids, chosen.search)
                 if len(ids) == limit:
                     return ids, encode_cursor(ids[-1])
+                if len(found.ids) == room:
+                    # Some were left out: those after the last one are still to be looked at.
+                    cursor = encode_cursor(found.ids[-1])
+                    high = decode_cursor(cursor)
+                    left = left - room if time.monotonic() < until else 0
+                    continue
                 if found.looked < looks or found.reached is None:
                     return ids, None
-                left -= looks
+                left = left - looks if time.monotonic() < until else 0
                 looks *= 4
                 cursor = encode_cursor(found.reached)
                 high = decode_cursor(cursor)
         return ids, cursor if high is not None else None
+
+    async def _visibly(self, connection: Connection, ids: Sequence[UUID], search: str) -> list[UUID]:
+        """Return those of *ids* in whose arguments *search* is found as they are shown: no secret is."""
+        jobs = await self._store.read_jobs(connection, ids)
+        return [each for each in ids if each in jobs and self._is_visible(jobs[each], search)]
+
+    def _is_visible(self, job: Job, search: str) -> bool:
+        shown = self.shown_arguments(job)
+        if shown == job.arguments:
+            return True
+        return search.lower() in json.dumps(shown, ensure_ascii=False, separators=(",", ":")).lower()
 
 
 def _check_not_empty(verb: str, chosen: JobFilter, *, everything: bool) -> None:

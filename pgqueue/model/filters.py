@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 from uuid import UUID
 
 from pgqueue.errors import InvalidFilterError, InvalidOptionError
@@ -15,6 +15,8 @@ from pgqueue.model.jobs import TERMINAL, Job, JobStatus
 
 MAX_PAGE = 1000
 FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)
+SEARCHED = 10_000
+"""Characters of a job's arguments that a search reads."""
 SLACK = timedelta(days=1)
 """How far the time in a job's id may be from the time of its enqueue: clocks, long transactions."""
 
@@ -29,6 +31,9 @@ class JobCriteria(TypedDict, total=False):
     key: str | None
     created_after: datetime | None
     created_before: datetime | None
+    finished_after: datetime | None
+    finished_before: datetime | None
+    search: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +53,19 @@ class JobFilter:
     """Created at or after this time zone-aware datetime."""
     created_before: datetime | None = None
     """Created before this time zone-aware datetime."""
+    finished_after: datetime | None = None
+    """Ended at or after this time zone-aware datetime."""
+    finished_before: datetime | None = None
+    """Ended before this time zone-aware datetime."""
+    search: str | None = None
+    """Text in the arguments, as JSON and in whatever case; in their first 10,000 characters."""
 
     def __post_init__(self) -> None:
         """Raise InvalidFilterError for values that no job can match."""
         object.__setattr__(self, "statuses", read_statuses(self.statuses))
         check_criteria({name: value for name, value in set_fields(self).items() if name != "statuses"})
         check_range("created", self.created_after, self.created_before)
+        check_range("finished", self.finished_after, self.finished_before)
 
     @classmethod
     def of(cls, *, status: str | Iterable[str] | None = None, **criteria: Any) -> JobFilter:
@@ -78,6 +90,8 @@ class JobFilter:
     @property
     def is_ended(self) -> bool:
         """Whether it matches ended jobs only."""
+        if self.finished_after is not None or self.finished_before is not None:
+            return True
         return self.statuses is not None and self.statuses <= TERMINAL
 
     @property
@@ -86,9 +100,28 @@ class JobFilter:
         low, high = FIRST_ID, LAST_ID
         if self.created_after is not None:
             low = UUID(int=_milliseconds(self.created_after, -SLACK) << 80)
-        if self.created_before is not None:
-            high = UUID(int=(_milliseconds(self.created_before, SLACK) << 80) | (1 << 80) - 1)
+        # What has ended before a time was created before it, too.
+        befores = [at for at in (self.created_before, self.finished_before) if at is not None]
+        if befores:
+            high = UUID(int=(_milliseconds(min(befores), SLACK) << 80) | (1 << 80) - 1)
         return low, high
+
+
+class StatusCount(NamedTuple):
+    """How many jobs have a status, counted up to a bound."""
+
+    jobs: int
+    is_more: bool
+    """Whether the count stopped at its bound, and there may be more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The ids of jobs that match a filter, newest first."""
+
+    ids: Sequence[UUID]
+    is_more: bool
+    """Whether the search stopped before it had looked at all jobs, and there may be more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +182,10 @@ def read_statuses(given: str | Iterable[str] | None) -> frozenset[JobStatus] | N
     return statuses
 
 
-def check_limit(limit: int) -> int:
+def check_limit(limit: int, most: int = MAX_PAGE) -> int:
     """Return the size of a page. Raises InvalidFilterError."""
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
-        raise InvalidFilterError(f"limit must be a whole number from 1 to {MAX_PAGE}, got {shown(limit)}")
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= most:
+        raise InvalidFilterError(f"limit must be a whole number from 1 to {most}, got {shown(limit)}")
     return limit
 
 

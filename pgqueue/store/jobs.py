@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from pgqueue.events.kinds import JobMoved
-from pgqueue.model.filters import FIRST_ID, JobFilter
+from pgqueue.model.filters import FIRST_ID, JobFilter, StatusCount
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import Attempt, Job, JobStatus
 from pgqueue.model.progress import decode_progress
@@ -86,6 +86,17 @@ class JobStatements(Statements):
         )
         assert row is not None
         return Found._make(row)
+
+    async def count_jobs(
+        self, connection: Connection, chosen: JobFilter, most: int, *, is_plain: bool
+    ) -> dict[JobStatus, StatusCount]:
+        """Count the jobs in each status that match the filter but for its statuses and its search.
+
+        *most*: how many of each are looked at. *is_plain*: nothing else is set in the filter.
+        """
+        _, *arguments, _ = chosen.as_arguments()
+        rows = await connection.fetch(self._sql["count_jobs"], *arguments, most, *chosen.window, is_plain)
+        return {JobStatus(status): StatusCount(jobs, is_more) for status, jobs, is_more in rows}
 
     async def list_owned(
         self, connection: Connection, owner: str, chosen: JobFilter, high: UUID, *, looks: int, limit: int

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pgqueue.enqueueing.idempotency import KeyedCall
 from pgqueue.errors import ContextError, JobNotFoundError
-from pgqueue.model.filters import JobFilter
+from pgqueue.model.filters import SEARCHED, JobFilter
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import Attempt, Job, JobStatus
 from pgqueue.model.progress import Progress, decode_progress
@@ -195,6 +195,14 @@ class _NoConnection:
         )
 
 
+def _ended_within(job: Job, chosen: JobFilter) -> bool:
+    after, before = chosen.finished_after, chosen.finished_before
+    if after is None and before is None:
+        return True
+    at = job.completed_at
+    return at is not None and (after is None or at >= after) and (before is None or at < before)
+
+
 def _matches(chosen: JobFilter, record: Record) -> bool:
     job = record.as_job()
     return (
@@ -205,4 +213,6 @@ def _matches(chosen: JobFilter, record: Record) -> bool:
         and (chosen.tag is None or chosen.tag in job.tags)
         and (chosen.created_after is None or job.created_at >= chosen.created_after)
         and (chosen.created_before is None or job.created_at < chosen.created_before)
+        and _ended_within(job, chosen)
+        and (chosen.search is None or chosen.search.lower() in record.arguments[:SEARCHED].lower())
     )

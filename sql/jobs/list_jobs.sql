@@ -1,30 +1,37 @@
--- list_jobs: of the $8 newest jobs with ids from $9 to $10, the $11 newest that have one of the statuses $1, task
--- $2, queue $3, tag $4 and key $5, and were created at or after $6 and before $7 (null: any); ids with a time in
--- them can match only from $12 to $13.
+-- list_jobs: of the $11 newest jobs with ids from $12 to $13, the $14 newest that have one of the statuses $1, task
+-- $2, queue $3, tag $4 and key $5, were created at or after $6 and before $7, ended at or after $8 and before $9, and
+-- have text $10 in their arguments (null: any); ids with a time in them can match only from $15 to $16.
 --
--- An id without a time is in the default partition, whatever its place in the order. Returns the jobs, how many
--- were examined, and the last of them.
+-- An id without a time is in the default partition, whatever its place in the order. The text is looked for in the
+-- first 10,000 characters alone: what a search reads of a job is bounded. Returns the jobs, how many were examined, and
+-- the last of them.
 
 with looked as materialized (
-    select id, status, task, lane, tags, key, created_at
+    select id, status, task, lane, tags, key, created_at, completed_at, is_found
     from (
-        (select id, status, task, lane, tags, key, created_at
+        (select id, status, task, lane, tags, key, created_at, completed_at,
+                case when $10::text is null then true
+                else position(lower($10) in lower(substr(arguments::text, 1, 10000))) > 0 end as is_found
          from pgqueue.job_default
-         where id >= $9 and id <= $10 and id > $13
-         order by id desc limit $8)
+         where id >= $12 and id <= $13 and id > $16
+         order by id desc limit $11)
         union all
-        (select id, status, task, lane, tags, key, created_at
+        (select id, status, task, lane, tags, key, created_at, completed_at,
+                case when $10::text is null then true
+                else position(lower($10) in lower(substr(arguments::text, 1, 10000))) > 0 end as is_found
          from pgqueue.job
-         where id >= greatest($9, $12::uuid) and id <= least($10, $13::uuid)
-         order by id desc limit $8)
+         where id >= greatest($12, $15::uuid) and id <= least($13, $16::uuid)
+         order by id desc limit $11)
         union all
-        (select id, status, task, lane, tags, key, created_at
+        (select id, status, task, lane, tags, key, created_at, completed_at,
+                case when $10::text is null then true
+                else position(lower($10) in lower(substr(arguments::text, 1, 10000))) > 0 end as is_found
          from pgqueue.job_default
-         where id >= $9 and id <= $10 and id < $12
-         order by id desc limit $8)
+         where id >= $12 and id <= $13 and id < $15
+         order by id desc limit $11)
     ) as around
     order by id desc
-    limit $8
+    limit $11
 )
 select array(
            select looked.id
@@ -35,6 +42,9 @@ select array(
              and ($5::text is null or looked.key = $5)
              and ($6::timestamptz is null or looked.created_at >= $6)
              and ($7::timestamptz is null or looked.created_at < $7)
+             and ($8::timestamptz is null or looked.completed_at >= $8)
+             and ($9::timestamptz is null or looked.completed_at < $9)
+             and looked.is_found
              and ($1::text[] is null
                   or looked.status::text = any($1)
                   or (looked.status is null
@@ -42,7 +52,7 @@ select array(
                       and $1 && array['pending', 'scheduled', 'blocked', 'running']
                       and pgqueue.status_of(looked.id)::text = any($1)))
            order by looked.id desc
-           limit $11
+           limit $14
        ) as ids,
        (select count(*) from looked) as looked,
        (select id from looked order by id limit 1) as reached

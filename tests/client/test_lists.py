@@ -124,6 +124,109 @@ async def test_jobs_are_found_by_time_whatever_their_ids(
     assert before == [early.id]
 
 
+@pytest.mark.contract("P4.13")
+@pytest.mark.parametrize("status", [None, "pending"])
+async def test_jobs_are_found_by_text_in_their_arguments_but_not_by_secrets(
+    pgq: PgQueue, status: str | None
+) -> None:
+    @pgq.task(redact=["password"])
+    async def register(name: str, password: str) -> None: ...
+
+    mia = await register.enqueue(name="Mía O'Neil", password="Mia's secret")
+    plain = await pgq.enqueue_by_name("work", {"deep": [{"sku": "XK-7%_"}]}, 42)
+    await pgq.enqueue_many([register.s(name="other", password="secret") for _ in range(3)])
+
+    async def found(search: str, limit: int = 1) -> list[UUID]:
+        return await everything(pgq, status=status, search=search, limit=limit)
+
+    assert await found("mía o'neil") == [mia.id]
+    assert await found("xk-7%_") == await found('"sku":"XK') == await found("42") == [plain.id]
+    assert await found("xk-7%x") == []
+    # Neither a secret nor a part of it is found, however the pages are cut.
+    for limit in (1, 2, 100):
+        assert await found("secret", limit) == await found("Mia", limit) == []
+    assert (await pgq.job_ids(JobFilter(search="name"))).ids == await found("name")
+
+
+@pytest.mark.contract("P4.13")
+async def test_a_search_stops_in_time_and_its_cursor_goes_on(
+    pgq: PgQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handles = await pgq.enqueue_many([pgq.signature("work", number) for number in range(7)])
+    monkeypatch.setattr("pgqueue.client.jobs.FIRST_LOOKS", 2)
+    monkeypatch.setattr("pgqueue.client.jobs.SEARCH_TIME", 0.0)
+
+    hasty = await pgq.jobs(search="0", limit=1)
+    monkeypatch.setattr("pgqueue.client.jobs.SEARCH_LOOKS", 2)
+    monkeypatch.setattr("pgqueue.client.jobs.MAX_LOOKS", 4)
+    monkeypatch.setattr("pgqueue.client.jobs.SEARCH_TIME", 2.0)
+    first = await pgq.jobs(search="0", limit=1)
+
+    # After one look at two jobs, and after two looks.
+    assert (hasty.jobs, hasty.is_cut_short) == (first.jobs, first.is_cut_short) == ([], True)
+    assert hasty.cursor == encode_cursor(handles[-2].id)
+    assert first.cursor == encode_cursor(handles[-4].id)
+    assert await everything(pgq, search="0", limit=1) == [handles[0].id]
+
+
+async def test_arguments_that_a_codec_hides_cannot_be_searched(dsn: str) -> None:
+    class Hiding:
+        def encode(self, document: str) -> str:
+            return json.dumps(document[::-1])
+
+        def decode(self, stored: str) -> str:
+            return str(json.loads(stored))[::-1]
+
+    async with PgQueue(dsn, codec=Hiding()) as pgq:
+        with pytest.raises(InvalidFilterError, match="a codec hides them from the database; filter by task"):
+            await pgq.jobs(search="x")
+
+
+@pytest.mark.contract("P4.13")
+async def test_jobs_are_found_by_when_they_ended(pgq: PgQueue, db: Connection) -> None:
+    old, new, live = [(await pgq.enqueue_by_name("work")).id for _ in range(3)]
+    for each in (old, new):
+        await pgq.cancel(each)
+    async with db.transaction():
+        await db.execute("set local pgqueue.writer to 'on'")
+        await db.execute("update pgqueue.job set completed_at = now() - interval '3 days' where id = $1", old)
+    since = datetime.now(UTC) - timedelta(hours=1)
+
+    assert await everything(pgq, finished_after=since) == [new]
+    assert await everything(pgq, finished_before=since, status="cancelled") == [old]
+    assert await everything(pgq, finished_after=since, status="pending") == []
+    assert live in await everything(pgq)
+
+
+@pytest.mark.contract("P4.13")
+async def test_jobs_are_counted_by_status_and_filter(pgq: PgQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pgq.task(max_retries=0)
+    async def work(fails: bool) -> None:
+        if fails:
+            raise ValueError
+
+    handles = await pgq.enqueue_many([work.s(number < 2) for number in range(5)])
+    async with pgq.worker():
+        for handle in handles:
+            await pgq.wait(handle.id)
+    await pgq.enqueue_by_name("other")
+    await pgq.enqueue_by_name("other", options={"delay": 60})
+
+    async def counted(**chosen: Any) -> dict[str, tuple[int, bool]]:
+        counts = await pgq.count_jobs(JobFilter.of(**chosen))
+        return {
+            status: (each.jobs, each.is_more) for status, each in counts.items() if each.jobs or each.is_more
+        }
+
+    whole = {"succeeded": (3, False), "failed": (2, False), "pending": (1, False), "scheduled": (1, False)}
+    assert await counted() == await counted(status="running") == whole
+    assert await counted(task="work") == {"succeeded": (3, False), "failed": (2, False)}
+    assert await counted(created_before=datetime(2020, 1, 1, tzinfo=UTC)) == {}
+    monkeypatch.setattr("pgqueue.client.jobs.MOST_IDS", 4)
+    # Of the four newest jobs two have ended; there may be more.
+    assert (await counted())["succeeded"] == (2, True)
+
+
 async def test_a_filter_may_be_passed_as_a_value_or_by_its_fields(pgq: PgQueue) -> None:
     @pgq.task
     async def work() -> None: ...
@@ -236,7 +339,15 @@ async def test_a_page_reads_a_bounded_part_of_a_large_table(pgq: PgQueue, db: Co
     whole = await buffers(pgq, JobFilter(task="none"), looks=10_000)
     live = await buffers(pgq, JobFilter(frozenset({JobStatus.PENDING})), looks=200)
 
-    assert max(page, terminal) < 600
+    searched = await buffers(pgq, JobFilter(search="none"), looks=2_000)
+    ended = await buffers(pgq, JobFilter(finished_before=datetime(2020, 1, 1, tzinfo=UTC)), looks=200)
+    counted, matching = await buffers_of_count(pgq, 10_000), await buffers_of_count(pgq, 2_000, task="none")
+
+    assert max(page, terminal, ended) < 600
+    assert searched < 6_000
+    # Without a filter no record is read in vain; with one, each that was looked at.
+    assert counted < 70_000
+    assert matching < 2 * 2_000 * 20
     # Three or four buffers for each of the ready ones: the way down to its record in each partition.
     assert live < 200 * 40
     assert whole < 30_000
@@ -259,6 +370,25 @@ async def buffers(pgq: PgQueue, chosen: JobFilter, *, looks: int) -> int:
     await inside.store(pgq).list_jobs(explaining, chosen, low, high, looks=looks, limit=100)
     found = await inside.store(pgq).list_jobs(explaining, chosen, low, high, looks=looks, limit=100)
     return found.looked
+
+
+async def buffers_of_count(pgq: PgQueue, most: int, **chosen: Any) -> int:
+    """Return the buffers that counting the jobs of each status touches."""
+    touched: list[int] = []
+
+    class Explaining:
+        async def fetch(self, sql: str, *arguments: Any) -> Any:
+            async with inside.database(pgq).acquire() as connection:
+                [row] = await connection.fetch(f"explain (analyze, buffers, format json) {sql}", *arguments)
+            [explained] = json.loads(row[0])
+            plan = explained["Plan"]
+            touched.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+            return []
+
+    explaining: Any = Explaining()
+    for _ in range(2):
+        await inside.store(pgq).count_jobs(explaining, JobFilter(**chosen), most, is_plain=not chosen)
+    return touched[-1]
 
 
 @given(st.uuids())

@@ -260,6 +260,14 @@ async def test_jobs_are_found_by_what_the_form_asks_for(pgq: PgQueue, client: ht
     assert await found(tag="red") == [one.id]
     assert await found(key="a", queue="", task="", created_after="2020-01-01T00:00") == [one.id]
     assert await found(created_before="2020-01-01T00:00") == []
+    assert await found(search='"TO":"A') == [one.id]
+    await pgq.cancel(one.id)
+    assert await found(finished="hour") == await found(finished_after="2020-01-01T00:00") == [one.id]
+    assert await found(created="day", queue="mail", status="scheduled") == [two.id]
+    counted = parse((await client.get("/dashboard/jobs?queue=mail&status=failed")).text)
+    choices = [each.text for each in counted.one("fieldset").all("label")]
+    assert choices[:2] == ["pending 0", "scheduled 1"]
+    assert "cancelled 1" in choices
 
 
 async def test_the_filter_form_keeps_its_values(client: httpx.AsyncClient) -> None:
@@ -305,6 +313,26 @@ async def test_pages_of_jobs_lead_on_and_back(pgq: PgQueue, client: httpx.AsyncC
     assert back == there[::-1]
 
 
+async def test_a_list_shows_arguments_in_one_bounded_line_without_secrets(
+    pgq: PgQueue, client: httpx.AsyncClient
+) -> None:
+    @pgq.task(redact=["card"])
+    async def charge(order: int, card: str, note: str = "") -> None: ...
+
+    await charge.enqueue(7, card="4111", note="<b>" + BIDI + "x" * 10_000)
+    await pgq.enqueue_by_name("elsewhere", "a", {"b": [1]}, flag=None)
+
+    page = await page_at(client, "/jobs")
+
+    elsewhere, charged = [each.text for each in page.all("span", title="Arguments")]
+    assert elsewhere == '"a", {"b": [1]}, flag=null'
+    assert charged.startswith('order=7, card="[redacted]", note="<b>')
+    assert charged.endswith("x…")
+    assert BIDI not in charged
+    assert "4111" not in page.text
+    assert len(charged) < 250
+
+
 async def test_an_invalid_filter_is_reported_above_the_form(client: httpx.AsyncClient) -> None:
     for query in [
         "status=lost",
@@ -313,6 +341,8 @@ async def test_an_invalid_filter_is_reported_above_the_form(client: httpx.AsyncC
         "cursor=zzz",
         "id=7",
         "colour=red",
+        "finished=year",
+        "search=%00",
         "queue=%00",
     ]:
         page = await page_at(client, f"/jobs?{query}", status=422)

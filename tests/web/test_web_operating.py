@@ -91,6 +91,14 @@ async def test_jobs_are_listed_by_every_filter(pgq: PgQueue, client: httpx.Async
     assert await listed(created_after=long_ago, created_before=soon) == everything
     assert await listed(created_before=long_ago) == []
     assert await listed(queue="mail", tag="vip", status="pending") == [str(tagged.id)]
+    assert await listed(search='"TO":"b"') == [str(tagged.id)]
+    await pgq.cancel(plain.id)
+    assert await listed(finished_after=long_ago, finished_before=soon) == [str(plain.id)]
+    counts = (await client.get("/jobs/counts", params={"queue": "mail"})).json()["counts"]
+    assert {status: each for status, each in counts.items() if each["jobs"]} == {
+        "pending": {"jobs": 1, "is_more": False},
+        "cancelled": {"jobs": 1, "is_more": False},
+    }
 
 
 @pytest.mark.contract("P4.13")

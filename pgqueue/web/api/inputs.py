@@ -112,10 +112,33 @@ class JobChoice(Input):
     key: Text | None = None
     created_after: Moment | None = Field(default=None, description="Created at or after this time.")
     created_before: Moment | None = Field(default=None, description="Created before this time.")
+    finished_after: Moment | None = Field(default=None, description="Ended at or after this time.")
+    finished_before: Moment | None = Field(default=None, description="Ended before this time.")
+    search: Text | None = Field(
+        default=None,
+        description="Text in the arguments, in whatever case; in the first 10,000 characters of their JSON.",
+    )
 
     def filter(self) -> JobFilter:
         """Return it as a value. Raises InvalidFilterError."""
         return JobFilter.of(**{name: getattr(self, name) for name in JobChoice.model_fields})
+
+
+class CountQuery(Input):
+    """Selects the jobs that are counted."""
+
+    task: Text | None = None
+    queue: Text | None = None
+    tag: Text | None = Field(default=None, description="One of the job's tags.")
+    key: Text | None = None
+    created_after: Moment | None = Field(default=None, description="Created at or after this time.")
+    created_before: Moment | None = Field(default=None, description="Created before this time.")
+    finished_after: Moment | None = Field(default=None, description="Ended at or after this time.")
+    finished_before: Moment | None = Field(default=None, description="Ended before this time.")
+
+    def filter(self) -> JobFilter:
+        """Return it as a value. Raises InvalidFilterError."""
+        return JobFilter.of(**{name: getattr(self, name) for name in CountQuery.model_fields})
 
 
 class JobQuery(JobChoice):

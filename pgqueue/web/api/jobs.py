@@ -11,8 +11,8 @@ from starlette.routing import Route
 
 from pgqueue.app import PgQueue
 from pgqueue.model.documents import job_document
-from pgqueue.web.api.inputs import JobQuery, JobsBody
-from pgqueue.web.api.outputs import CancelledJobs, JobPage, RequeuedJobs
+from pgqueue.web.api.inputs import CountQuery, JobQuery, JobsBody
+from pgqueue.web.api.outputs import CancelledJobs, JobCounts, JobPage, RequeuedJobs
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.problems import NO_STORE
@@ -39,6 +39,16 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         }
         return JsonResponse(document, headers={**NO_STORE, **header})
 
+    async def job_counts(request: Request) -> Response:
+        await access.check_collection(request, "read", "jobs")
+        counts = await pgq.count_jobs(read_query(request, CountQuery).filter())
+        document: JobCounts = {
+            "counts": {
+                status: {"jobs": each.jobs, "is_more": each.is_more} for status, each in counts.items()
+            }
+        }
+        return JsonResponse(document, headers=NO_STORE)
+
     async def cancel_jobs(request: Request) -> Response:
         await access.check_collection(request, "cancel", "jobs")
         body = await read_json(request, settings, JobsBody)
@@ -61,6 +71,7 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
 
     return [
         Route("/jobs", list_jobs, name="jobs"),
+        FixedRoute("/jobs/counts", job_counts, name="job_counts"),
         FixedRoute("/jobs/cancel", cancel_jobs, methods=["POST"], name="cancel_jobs"),
         FixedRoute("/jobs/requeue", requeue_jobs, methods=["POST"], name="requeue_jobs"),
     ]

@@ -80,6 +80,9 @@ PAGED: Final = {"Link": "The next page, as rel=next."}
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "jobs": Operation("List jobs", _shows(outputs.JobPage, **PAGED), query=inputs.JobQuery),
+    "job_counts": Operation(
+        "Count the jobs of each status, up to a bound", _shows(outputs.JobCounts), query=inputs.CountQuery
+    ),
     "cancel_jobs": Operation("Cancel many jobs", _shows(outputs.CancelledJobs), body=inputs.JobsBody),
     "requeue_jobs": Operation("Requeue many jobs", _shows(outputs.RequeuedJobs), body=inputs.JobsBody),
     "submit_job": Operation(

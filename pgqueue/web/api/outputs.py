@@ -67,6 +67,20 @@ class JobPage(TypedDict):
     """Whether the search of this page stopped before it had enough jobs; the next page goes on with it."""
 
 
+class JobCount(TypedDict):
+    """How many jobs have a status, counted up to a bound."""
+
+    jobs: int
+    is_more: bool
+    """Whether the count stopped at its bound, and there may be more."""
+
+
+class JobCounts(TypedDict):
+    """How many jobs of each status match a filter."""
+
+    counts: dict[JobStatus, JobCount]
+
+
 class SentEvent(TypedDict):
     """What became of an event."""
 

@@ -17,6 +17,8 @@ ABSENT: Final = "–"  # noqa: RUF001
 """What stands for a value that is missing."""
 SHOWN_CHARACTERS: Final = 20_000
 """Most characters of one value that a page shows."""
+BRIEF_CHARACTERS: Final = 160
+"""Most characters of a job's arguments in a list."""
 
 _MOMENT: Final = re.compile(r"(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}:\d{2})Z")
 
@@ -44,6 +46,27 @@ def cut(text: str, limit: int = SHOWN_CHARACTERS) -> str:
     """Return the beginning of *text*, and how much was left out."""
     left_out = len(text) - limit
     return text if left_out <= 0 else f"{text[:limit]}\n… {left_out:,} more characters"
+
+
+def brief(arguments: Any, limit: int = BRIEF_CHARACTERS) -> str:
+    """Return *arguments* in one short line, as a call has them, with hidden characters as in `pretty`."""
+    if isinstance(arguments, dict):
+        positional = arguments.get("*", ())
+        named = [(f"{name}=", value) for name, value in arguments.items() if name != "*"]
+    else:
+        positional, named = arguments, []
+    values = [("", each) for each in positional] if isinstance(positional, list) else [("", positional)]
+    if positional == ():
+        values = []
+    line = ""
+    for name, value in [*values, *named]:
+        if isinstance(value, str):
+            # So that a long text is not written whole to be cut.
+            value = value[: limit + 1]  # noqa: PLW2901
+        line += f"{', ' if line else ''}{name}{json.dumps(value, ensure_ascii=False)}"
+        if len(line) > limit:
+            return _visible(line[:limit]) + "…"
+    return _visible(line)
 
 
 def visible(text: str) -> str:
@@ -92,6 +115,11 @@ def place(name: str) -> str:
     return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
 
 
+def tally(jobs: int, is_more: bool) -> str:
+    """Return a count of jobs, which says whether there may be more."""
+    return f"{jobs:,}{'+' if is_more else ''}"
+
+
 FILTERS: Final[Mapping[str, Callable[..., str]]] = {
     "count": figures.count,
     "capped": figures.capped,
@@ -106,6 +134,7 @@ FILTERS: Final[Mapping[str, Callable[..., str]]] = {
     "clock": figures.clock,
     "ago": figures.ago,
     "place": place,
+    "tally": tally,
     "pretty": pretty,
     "visible": visible,
     "with_times": with_times,

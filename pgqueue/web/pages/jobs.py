@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -15,18 +15,29 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.errors import InvalidFilterError
-from pgqueue.model.filters import JobFilter, Page
+from pgqueue.model.filters import JobFilter, Page, StatusCount
 from pgqueue.model.jobs import JobStatus
 from pgqueue.web.named_in_path import read_id
 from pgqueue.web.own_lists import jobs_page
 from pgqueue.web.pages.errors import explain
+from pgqueue.web.pages.format import brief
 from pgqueue.web.pages.page import Pages, base_of
 
 PAGE: Final = 50
 TRAIL: Final = 20
 """How many pages one can go back, step by step."""
-TEXTS: Final = ("queue", "task", "tag", "key", "created_after", "created_before", "id")
+TIMES: Final = ("created_after", "created_before", "finished_after", "finished_before")
+TEXTS: Final = ("queue", "task", "search", "created", "finished", "tag", "key", *TIMES, "id")
+COMMON: Final = ("queue", "task", "search", "created", "finished")
+"""The fields that always show."""
 OTHERS: Final = ("status", "cursor", "trail", "done")
+PERIODS: Final = {
+    "hour": ("last hour", timedelta(hours=1)),
+    "day": ("last 24 hours", timedelta(days=1)),
+    "week": ("last 7 days", timedelta(days=7)),
+}
+"""How long ago something was at most, by its word in the address."""
+NO_COUNTS: Final[Mapping[JobStatus, StatusCount]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +69,19 @@ class Query:
     @property
     def has_more(self) -> bool:
         """Whether it uses one of the less common fields."""
-        return any(self.texts[name] for name in TEXTS if name not in ("queue", "task"))
+        return any(self.texts[name] for name in TEXTS if name not in COMMON)
 
-    def chosen(self) -> JobFilter:
-        """Return the filter. Raises InvalidFilterError."""
-        names = ("queue", "task", "tag", "key")
+    def chosen(self, now: datetime) -> JobFilter:
+        """Return the filter; its periods end *now*. Raises InvalidFilterError."""
+        names = ("queue", "task", "search", "tag", "key")
         criteria: dict[str, Any] = {name: self.texts[name] or None for name in names}
-        for name in ("created_after", "created_before"):
+        for name in TIMES:
             criteria[name] = read_time(name, self.texts[name])
+        for name in ("created", "finished"):
+            since = read_period(name, self.texts[name], now)
+            if since is not None:
+                after = criteria[f"{name}_after"]
+                criteria[f"{name}_after"] = since if after is None else max(since, after)
         return JobFilter.of(status=self.statuses or None, **criteria)
 
     def address(self, *, cursor: str | None = None, trail: Sequence[str] = ()) -> str:
@@ -101,6 +117,15 @@ def read_time(name: str, given: str) -> datetime | None:
         ) from error
 
 
+def read_period(name: str, given: str, now: datetime) -> datetime | None:
+    """Return when the period began that was chosen. Raises InvalidFilterError."""
+    if not given:
+        return None
+    if given not in PERIODS:
+        raise InvalidFilterError(f"filter: {name} must be one of {', '.join(PERIODS)}, got {given!r}")
+    return now - PERIODS[given][1]
+
+
 def routes(pages: Pages) -> list[Route]:
     """Return the page's route."""
 
@@ -111,19 +136,23 @@ def routes(pages: Pages) -> list[Route]:
             check_known(request.query_params)
             if query.texts["id"]:
                 return pages.go(request, f"/jobs/{read_id(query.texts['id'])}")
-            page = await find(request, pages, query)
+            now = await pages.pgq.now()
+            chosen = query.chosen(now)
+            page = await find(request, pages, chosen, query.cursor)
         except (InvalidFilterError, HTTPException) as error:
             return render(request, query, Page([], None), wrong=explain(error)[1])
-        return render(
-            request,
-            query,
-            page,
-            wrong=None,
-            now=await pages.pgq.now(),
-        )
+        # Where jobs have owners, a count would tell of those of others.
+        counts = {} if pages.access.has_owners else await pages.pgq.count_jobs(chosen)
+        return render(request, query, page, wrong=None, now=now, counts=counts)
 
     def render(
-        request: Request, query: Query, page: Page, *, wrong: str | None, now: datetime | None = None
+        request: Request,
+        query: Query,
+        page: Page,
+        *,
+        wrong: str | None,
+        now: datetime | None = None,
+        counts: Mapping[JobStatus, StatusCount] = NO_COUNTS,
     ) -> Response:
         here = f"{base_of(request)}/jobs"
         return pages.render(
@@ -136,7 +165,10 @@ def routes(pages: Pages) -> list[Route]:
             query=query,
             statuses=list(JobStatus),
             known={"queue": sorted(pages.pgq.registry.queues), "task": sorted(pages.pgq.registry.names)},
+            periods={name: words for name, (words, _) in PERIODS.items()},
+            counts=counts,
             jobs=page.jobs,
+            arguments={job.id: brief(pages.pgq.shown_arguments(job)) for job in page.jobs},
             cursor=page.cursor,
             is_cut_short=page.is_cut_short,
             older=here + query.older(page.cursor) if page.cursor else None,
@@ -149,9 +181,9 @@ def routes(pages: Pages) -> list[Route]:
     return [Route("/jobs", show)]
 
 
-async def find(request: Request, pages: Pages, query: Query) -> Page:
-    """Return the page that *query* asks for. Raises InvalidFilterError."""
-    found = await jobs_page(request, pages.pgq, pages.access, query.chosen(), PAGE, query.cursor)
+async def find(request: Request, pages: Pages, chosen: JobFilter, cursor: str | None) -> Page:
+    """Return the page of the jobs that match *chosen*. Raises InvalidFilterError."""
+    found = await jobs_page(request, pages.pgq, pages.access, chosen, PAGE, cursor)
     jobs, cursor = found
     return Page(jobs, cursor, is_cut_short=cursor is not None and len(jobs) < PAGE)
 
