@@ -146,7 +146,9 @@ def _measure(
 
     ready = count("ready")
     # A prefetched job is leased, and can still run anywhere: it is pending.
-    pending = ready + sum(lane.prefetched for lane in lanes)
+    claimed = sum(lane.prefetched for lane in lanes)
+    pending = ready + claimed
+    is_counted = sum(lane.held for lane in lanes) < MOST_RUNNING
     waits, runs = _totals(each.waits for each in done), _totals(each.runs for each in done)
     # A time without statistics counts as one in which nothing happened.
     known = max(LEAST, seconds)
@@ -157,10 +159,7 @@ def _measure(
         scheduled=count("scheduled"),
         retrying=count("retrying"),
         blocked=count("blocked"),
-        running=Count(
-            sum(lane.running for lane in lanes),
-            sum(lane.running + lane.prefetched for lane in lanes) < MOST_RUNNING,
-        ),
+        running=Count(sum(lane.running for lane in lanes), is_counted),
         failed=Count(0) if failed is None else _count(failed.letters, failed.cap, in_queue.get(queue, 0)),
         oldest_age=max((lane.oldest_age for lane in lanes if lane.oldest_age is not None), default=None),
         enqueued_rate=_sum(done, "enqueued") / known,
@@ -172,6 +171,7 @@ def _measure(
         ),
         waits=buckets(waits),
         runs=buckets(runs),
+        claimed=Count(claimed, is_counted),
     )
 
 

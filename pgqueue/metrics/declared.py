@@ -197,6 +197,12 @@ QUEUE_DRAIN: Final = Declaration(
     ("queue", "estimate"),
     "Estimated time to empty a queue at current rates; estimate: low, likely or high; +Inf: never",
 )
+QUEUE_CLAIMED: Final = Declaration(
+    "pgqueue_queue_claimed_jobs",
+    "gauge",
+    ("queue",),
+    "Those of the pending jobs of a queue that workers have claimed and not started",
+)
 QUEUE_PAUSED: Final = Declaration(
     "pgqueue_queue_paused", "gauge", ("queue",), "1 if the queue is paused: no new jobs start"
 )
@@ -349,7 +355,7 @@ OF_A_PROCESS: Final = (
 )
 OF_THE_DATABASE: Final = (
     *(DATABASE_UP, QUEUE_JOBS, QUEUE_OLDEST_PENDING, QUEUE_ENQUEUED, QUEUE_FINISHED, QUEUE_DRAIN),
-    *(QUEUE_PAUSED, WORKERS_ALIVE, WORKERS_LEASE_AGE, WORKERS_LOOP_LAG, LONGEST_RUNNING_JOB),
+    *(QUEUE_CLAIMED, QUEUE_PAUSED, WORKERS_ALIVE, WORKERS_LEASE_AGE, WORKERS_LOOP_LAG, LONGEST_RUNNING_JOB),
     *(OLDEST_DEAD_LETTER, WORKFLOWS_STARTED, WORKFLOWS_ENDED, WORKFLOWS_LIVE, OLDEST_WORKFLOW),
     *(WORKFLOWS_STALLED, STALLED_WORKFLOW, WORKFLOW_BARRIERS, SCHEDULES, SCHEDULE_OVERDUE),
     *(LIMIT_SLOTS, LIMIT_RATE, LIMIT_IN_USE, LIMIT_WAITING, LIMIT_WAIT, ORDERED_WAITING, ORDERED_STOPPED),

@@ -24,6 +24,7 @@ from pgqueue.model.workflows import WorkflowMeasure
 QUEUES: Final = (
     *(declared.QUEUE_JOBS, declared.QUEUE_OLDEST_PENDING, declared.QUEUE_ENQUEUED),
     *(declared.QUEUE_FINISHED, declared.QUEUE_DRAIN, declared.QUEUE_PAUSED),
+    declared.QUEUE_CLAIMED,
 )
 WORKERS: Final = (
     *(declared.WORKERS_ALIVE, declared.WORKERS_LEASE_AGE, declared.WORKERS_LOOP_LAG),
@@ -102,7 +103,7 @@ def families(snapshot: Snapshot | None, *, cap: Cap, limit_cap: Cap) -> list[Met
 
 
 def _add_queues(series: Sequence[GaugeMetricFamily], queues: Iterable[QueueMeasure], cap: Cap) -> None:
-    jobs, oldest, enqueued, finished, drain, paused = series
+    jobs, oldest, enqueued, finished, drain, paused, claimed = series
     folded: dict[str, list[QueueMeasure]] = {}
     for queue in queues:
         [label] = cap.of(queue.queue)
@@ -114,6 +115,7 @@ def _add_queues(series: Sequence[GaugeMetricFamily], queues: Iterable[QueueMeasu
         oldest.add_metric([label], max(queue.oldest_age or 0.0 for queue in members))
         enqueued.add_metric([label], sum(queue.enqueued_rate for queue in members))
         finished.add_metric([label], sum(queue.finished_rate for queue in members))
+        claimed.add_metric([label], sum(queue.claimed.value for queue in members))
         paused.add_metric([label], max(float(queue.is_paused) for queue in members))
         drains = [queue.drain for queue in members if queue.drain is not None]
         if drains:

@@ -243,6 +243,8 @@ class QueueMeasureDocument(TypedDict):
     retrying: CountDocument
     blocked: CountDocument
     running: CountDocument
+    claimed: CountDocument
+    """Those of the pending jobs that workers have claimed and not started."""
     failed: CountDocument
     """Dead letters."""
     oldest_age: Seconds | None
@@ -287,8 +289,20 @@ class WorkerDocument(TypedDict):
     loop_lag: Seconds | None
     abandoned_threads: int | None
     """Threads that run on although their attempts have ended; null: the worker has not said."""
+    slots: int | None
+    """Attempts that it makes at once; null: the worker has not said, as in what follows."""
+    host: str | None
+    """The name of its machine."""
+    pid: int | None
+    """The id of its process there."""
+    memory: int | None
+    """Bytes of memory that its process holds."""
     running: int
+    """Attempts under way: never more than its slots."""
+    claimed: int
+    """Jobs that it has claimed and not started."""
     prefetched: int
+    """The same number, by its earlier name."""
     jobs: list[RunningDocument]
 
 
@@ -463,6 +477,7 @@ def queue_document(queue: QueueMeasure) -> QueueMeasureDocument:
         "retrying": _count(queue.retrying),
         "blocked": _count(queue.blocked),
         "running": _count(queue.running),
+        "claimed": _count(queue.claimed),
         "failed": _count(queue.failed),
         "oldest_age": queue.oldest_age,
         "enqueued_rate": queue.enqueued_rate,
@@ -492,7 +507,12 @@ def worker_document(worker: WorkerMeasure) -> WorkerDocument:
         "lease_left": worker.lease_left,
         "loop_lag": worker.loop_lag,
         "abandoned_threads": worker.abandoned_threads,
+        "slots": worker.slots,
+        "host": worker.host,
+        "pid": worker.pid,
+        "memory": worker.memory,
         "running": worker.running,
+        "claimed": worker.prefetched,
         "prefetched": worker.prefetched,
         "jobs": [running_document(job) for job in worker.jobs],
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 from uuid import UUID
 
 from pgqueue.model.progress import Progress
@@ -55,6 +55,9 @@ class Count(int):
 
     def __repr__(self) -> str:
         return f"Count({int(self)}{'' if self.is_exact else ', is_exact=False'})"
+
+
+NO_JOBS: Final = Count(0)
 
 
 class Percentiles(NamedTuple):
@@ -114,6 +117,8 @@ class QueueMeasure:
     """The histogram of wait times: all buckets in order, or none if no job was claimed."""
     runs: Sequence[Bucket] = ()
     """The histogram of run times."""
+    claimed: Count = NO_JOBS
+    """Those of the pending jobs that workers have claimed and not started: for their next slots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +154,22 @@ class WorkerMeasure:
     abandoned_threads: int | None
     """Threads that run on although their attempts have ended, when the lease was renewed; None: as above."""
     running: int
+    """Attempts under way: never more than its slots."""
     prefetched: int
+    """Jobs that it has claimed and not started."""
     jobs: Sequence[RunningJob]
     """The longest-running jobs, up to the requested limit."""
     tasks: Sequence[str] | None = None
     """The tasks that it declares; None: its version does not say."""
+    slots: int | None = None
+    """Attempts that it makes at once; None: as above."""
+    host: str | None = None
+    """The name of the machine that it runs on; None: as above."""
+    pid: int | None = None
+    """The id of its process there; None: as above."""
+    memory: int | None = None
+    """Bytes of memory that its process held when the lease was renewed, without its children's; None: it has
+    not said yet, or its system does not say."""
 
     @property
     def is_alive(self) -> bool:

@@ -32,8 +32,14 @@ class LeaseStatements(Statements):
         max_losses: Mapping[str, int],
         version: str | None = None,
         tasks: Iterable[str] | None = None,
+        slots: int | None = None,
+        host: str | None = None,
+        pid: int | None = None,
     ) -> None:
-        """Register a lease. *tasks*: those that the worker declares, or None if it may declare any."""
+        """Register a lease. *tasks*: those that the worker declares, or None if it may declare any.
+
+        *slots*: the attempts that it makes at once; None: it holds jobs without slots.
+        """
         await connection.execute(
             self._sql["register_lease"],
             lease_id,
@@ -45,6 +51,9 @@ class LeaseStatements(Statements):
             json.dumps(dict(max_losses)),
             version,
             None if tasks is None else list(tasks),
+            slots,
+            host,
+            pid,
         )
 
     async def renew_lease(
@@ -55,10 +64,11 @@ class LeaseStatements(Statements):
         *,
         loop_lag: float | None = None,
         abandoned_threads: int | None = None,
+        memory: int | None = None,
     ) -> bool:
         """Renew a lease, and store what its worker says of itself; return whether it is still valid."""
         renewed = await connection.fetchval(
-            self._sql["renew_lease"], lease_id, timedelta(seconds=ttl), loop_lag, abandoned_threads
+            self._sql["renew_lease"], lease_id, timedelta(seconds=ttl), loop_lag, abandoned_threads, memory
         )
         return renewed is not None
 

@@ -301,6 +301,8 @@ class LaneCounts(NamedTuple):
     blocked: int
     running: int
     prefetched: int
+    held: int
+    """Running and prefetched ones, and those whose outcomes are about to be written."""
     oldest_age: float | None
 
 

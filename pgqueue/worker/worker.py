@@ -508,4 +508,5 @@ class Worker:
             registry.loss_limits(),
             self._host.version,
             tuple(registry.names),
+            settings.concurrency,
         )

@@ -20,7 +20,12 @@ select lease.id as lease_id, lease.worker as name, lease.version,
        case when lease.tasks is not null
             then array(select task from unnest(lease.tasks) as task where task is not null) end as tasks,
        case when lease.abandoned_threads is not null then greatest(0, lease.abandoned_threads) end as abandoned_threads,
-       coalesce(held.running, 0)::integer as running,
+       case when lease.slots > 0 then lease.slots end as slots,
+       lease.host,
+       case when lease.process_id > 0 then lease.process_id end as pid,
+       case when lease.memory > 0 then lease.memory end as memory,
+       -- More have started than run: some have ended, and their outcomes are about to be written.
+       least(coalesce(held.running, 0), case when lease.slots > 0 then lease.slots end)::integer as running,
        coalesce(held.claimed - held.running, 0)::integer as prefetched
 from pgqueue.lease
 left join held on held.lease_id = lease.id

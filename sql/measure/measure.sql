@@ -21,9 +21,22 @@ counted as materialized (
     select greatest($1 / greatest(1, count(*) / 10), 100) as cap from shown
 ),
 held as materialized (
-    select first.lane, count(first.started_at) as running, count(*) as claimed
-    from (select lane, started_at from pgqueue.running order by job_id limit $2) as first
-    group by first.lane
+    select lane, sum(running) as running, sum(claimed) as claimed, sum(held) as held
+    from (
+        select each.lane, each.held - each.started as claimed, each.held,
+               -- More have started than run: some have ended, and their outcomes are about to be written.
+               -- In which lanes, nobody can tell.
+               least(each.started, case when lease.slots > 0 then greatest(0, lease.slots - coalesce(sum(each.started)
+                   over (partition by each.lease_id order by each.lane rows between unbounded preceding and 1 preceding),
+                   0)) end) as running
+        from (
+            select first.lane, first.lease_id, count(first.started_at) as started, count(*) as held
+            from (select lane, lease_id, started_at from pgqueue.running order by job_id limit $2) as first
+            group by first.lane, first.lease_id
+        ) as each
+        left join pgqueue.lease on lease.id = each.lease_id
+    ) as each
+    group by lane
 )
 select lane.id as lane,
        lane.queue,
@@ -44,8 +57,9 @@ select lane.id as lane,
        (select count(*) from (
            select from pgqueue.blocked where blocked.lane = lane.id limit (select cap from counted)
        ) as blocked) as blocked,
-       coalesce(held.running, 0) as running,
-       coalesce(held.claimed - held.running, 0) as prefetched,
+       coalesce(held.running, 0)::bigint as running,
+       coalesce(held.claimed, 0)::bigint as prefetched,
+       coalesce(held.held, 0)::bigint as held,
        -- The first by position: a job that was returned to the queue keeps its position, but not its time.
        (select extract(epoch from clock_timestamp() - min(head.ready_at))::float8 from (
            select ready.ready_at from pgqueue.ready where ready.lane = lane.id

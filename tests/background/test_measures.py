@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
@@ -222,6 +224,7 @@ async def test_workers_are_listed_with_what_they_run(pgq: PgQueue) -> None:
         in_queue = await measured(pgq)
         gate.set()
 
+    assert (worker.slots, worker.host, worker.pid) == (3, socket.gethostname(), os.getpid())
     assert (worker.name, worker.queues, worker.running) == ("postman", ["mail"], 3)
     assert [job.job_id for job in worker.jobs] == [jobs[0].id, jobs[1].id]
     assert {(job.task, job.queue, job.attempt, job.progress) for job in worker.jobs} == {
@@ -229,8 +232,44 @@ async def test_workers_are_listed_with_what_they_run(pgq: PgQueue) -> None:
     }
     assert worker.is_alive
     assert (bare.running, list(bare.jobs)) == (3, [])
-    assert (in_queue.running, in_queue.pending) == (Count(3), Count(2))
+    assert (in_queue.running, in_queue.pending, in_queue.claimed) == (Count(3), Count(2), Count(2))
     assert await pgq.list_workers() == []
+
+
+@pytest.mark.contract("BP10")
+async def test_no_more_jobs_run_than_there_are_slots(pgq: PgQueue, db: Connection) -> None:
+    """Their outcomes are written in batches, after their slots have others: those have ended."""
+    lease, unlimited = uuid4(), uuid4()
+    await db.execute("set pgqueue.writer = 'on'")
+    for each, slots in ((lease, 4), (unlimited, None)):
+        await db.execute(
+            "insert into pgqueue.lease (id, worker, queues, expires_at, slots)"
+            " values ($1, 'w', '{mail,other}', now() + interval '1 hour', $2)",
+            each,
+            slots,
+        )
+    for queue in ("mail", "other"):
+        jobs = [pgq.signature("work", options={"queue": queue}) for _ in range(12)]
+        ids = [job.id for job in await pgq.enqueue_many(jobs)]
+        for each, started, claimed in ((lease, ids[:5], ids[5:8]), (unlimited, ids[8:11], ids[11:])):
+            await db.execute(
+                "with taken as (delete from pgqueue.ready where job_id = any($1::uuid[]) returning *)"
+                " insert into pgqueue.running"
+                " (job_id, lease_id, ready_at, position, lane, attempt, losses, started_at)"
+                " select job_id, $2, ready_at, position, lane, 1, 0,"
+                " case when job_id = any($3::uuid[]) then now() end from taken",
+                [*started, *claimed],
+                each,
+                started,
+            )
+
+    workers = {worker.lease_id: worker for worker in await pgq.list_workers()}
+    queues = {queue.queue: queue for queue in await pgq.measure()}
+
+    assert (workers[lease].running, workers[lease].prefetched) == (4, 6)
+    assert (workers[unlimited].running, workers[unlimited].prefetched) == (6, 2)
+    assert sum(queue.running for queue in queues.values()) == Count(4 + 6)
+    assert [queues[name].claimed for name in ("mail", "other")] == [Count(4), Count(4)]
 
 
 async def test_a_worker_whose_lease_has_run_out_is_listed_as_dead(pgq: PgQueue, db: Connection) -> None:
@@ -245,9 +284,10 @@ async def test_a_worker_whose_lease_has_run_out_is_listed_as_dead(pgq: PgQueue, 
     assert seen.lease_left < -4
     assert seen.lease_age > 19
     assert (seen.version, seen.loop_lag, seen.abandoned_threads, seen.running) == (None, None, None, 0)
+    assert (seen.slots, seen.host, seen.pid, seen.memory) == (None, None, None, None)
 
 
-async def test_a_renewal_says_in_what_time_the_event_loop_turns(pgq: PgQueue) -> None:
+async def test_a_renewal_says_in_what_time_the_event_loop_turns_and_what_memory_is_held(pgq: PgQueue) -> None:
     async def has_said() -> bool:
         [worker] = await pgq.list_workers()
         return worker.loop_lag is not None
@@ -259,6 +299,8 @@ async def test_a_renewal_says_in_what_time_the_event_loop_turns(pgq: PgQueue) ->
 
     assert seen.loop_lag is not None
     assert seen.loop_lag >= 0
+    assert seen.memory is not None
+    assert 10**7 < seen.memory < 10**10
 
 
 # History

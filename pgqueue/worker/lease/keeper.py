@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +35,7 @@ from pgqueue.worker.attempt.attempt import Stop
 from pgqueue.worker.host import WorkerHost
 from pgqueue.worker.lease.giving_back import give_lease_back
 from pgqueue.worker.lease.loop_watchdog import Watchdog
+from pgqueue.worker.lease.own_memory import memory_of_process
 from pgqueue.worker.slots import Slots
 
 if TYPE_CHECKING:
@@ -68,6 +71,7 @@ class Holder:
     max_losses: Mapping[str, int]
     version: str | None
     tasks: Sequence[str]
+    slots: int
 
 
 class LeaseKeeper:
@@ -242,6 +246,9 @@ class LeaseKeeper:
                 max_losses=self._holder.max_losses,
                 version=self._holder.version,
                 tasks=self._holder.tasks,
+                slots=self._holder.slots,
+                host=socket.gethostname(),
+                pid=os.getpid(),
             )
         self.renewed_at = sent_at
         return sent_at + self._ttl
@@ -305,7 +312,12 @@ class LeaseKeeper:
 
         async def renew(connection: Connection) -> bool:
             return await self._store.renew_lease(
-                connection, lease_id, self._ttl, loop_lag=watchdog.lag, abandoned_threads=threads
+                connection,
+                lease_id,
+                self._ttl,
+                loop_lag=watchdog.lag,
+                abandoned_threads=threads,
+                memory=memory_of_process(),
             )
 
         async def renew_there() -> bool:
