@@ -9,6 +9,7 @@ from pgqueue.app import PgQueue
 from pgqueue.client.redrive_handle import RedriveHandle
 from pgqueue.errors import (
     BackgroundError,
+    BatchReplyError,
     CodecError,
     ConfigurationError,
     ContextError,
@@ -88,6 +89,7 @@ from pgqueue.model.waits import Wait
 from pgqueue.model.workflows import Workflow, WorkflowFilter
 from pgqueue.options.checks import FROM_ARGUMENTS
 from pgqueue.retry.control import RateLimited, Reject, Retry, Snooze
+from pgqueue.tasks.batches import Batch, BatchItem
 from pgqueue.tasks.canvas import Canvas, Chain, Group, Link
 from pgqueue.tasks.combining import chain, chord, group, group_of
 from pgqueue.tasks.context import JobContext, current_job
@@ -111,6 +113,9 @@ __all__ = [
     "AsyncTask",
     "Attempt",
     "BackgroundError",
+    "Batch",
+    "BatchItem",
+    "BatchReplyError",
     "Canvas",
     "Chain",
     "ChildHandle",

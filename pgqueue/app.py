@@ -77,6 +77,7 @@ from pgqueue.options.table import Level
 from pgqueue.own_tasks import own_task, owning_tasks
 from pgqueue.schedules.ticker import Ticker
 from pgqueue.store import Store
+from pgqueue.tasks.batches import Batch, batch_handler
 from pgqueue.tasks.codec import Codec
 from pgqueue.tasks.context import JobContext
 from pgqueue.tasks.definition import Isolation, TaskDefinition
@@ -84,7 +85,7 @@ from pgqueue.tasks.importable import Importable
 from pgqueue.tasks.middleware import Middleware, check_middleware, overriding
 from pgqueue.tasks.pinning import MAX_VERSION_LENGTH, pinned_name
 from pgqueue.tasks.registry import Registry
-from pgqueue.tasks.task import AsyncTask, Declare, SyncTask, Task
+from pgqueue.tasks.task import AsyncTask, Declare, DeclareBatch, SyncTask, Task
 from pgqueue.worker import Worker, WorkerSettings
 from pgqueue.worker.host import WorkerHost
 from pgqueue.worker.isolation.runner import AttemptRunner, MainThread
@@ -242,6 +243,20 @@ class PgQueue(
     @overload
     def task(
         self,
+        batch: Batch,
+        /,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        pin: bool = False,
+        limits: Sequence[Limit | LimitBy] = (),
+        ordered_by: Key | Ordered | OrderedBy | None = None,
+        on_dead: OnDead | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> DeclareBatch: ...
+    @overload
+    def task(
+        self,
         /,
         *,
         name: str | None = None,
@@ -255,7 +270,7 @@ class PgQueue(
     ) -> Declare: ...
     def task(
         self,
-        handler: Callable[..., Any] | None = None,
+        handler: Callable[..., Any] | Batch | None = None,
         /,
         *,
         name: str | None = None,
@@ -278,7 +293,8 @@ class PgQueue(
         until they may run, in this order (`PgQueue.limit`). *ordered_by*: an argument's name, or a function
         of the arguments: jobs for which it is the same run one at a time, in the order in which they were
         enqueued. Tasks that share a group are given one (`PgQueue.ordered`). *on_dead*: what becomes of the
-        jobs behind one that fails or expires: "block" (the default), "skip" or "halt". Raises
+        jobs behind one that fails or expires: "block" (the default), "skip" or "halt". With a Batch in place
+        of the function, `@pgq.task(Batch(size=100))`, the handler is called for many jobs at once. Raises
         InvalidTaskError, DuplicateTaskError, InvalidOptionError, ConfigurationError.
         """
 
@@ -292,7 +308,13 @@ class PgQueue(
             task_name = pinned_name(task_name, version, self.version, pin=pin)
             text("the name of a task", task_name, longest=MAX_TASK_LENGTH)
             level = read_options(f"task {task_name!r}", options, Level.TASK)
+            called, collector = function, None
+            if isinstance(handler, Batch):
+                if isolation is not None:
+                    raise InvalidTaskError(f"task {task_name!r}: a batch handler takes no isolation=")
+                function, collector = batch_handler(task_name, function, handler)
             definition = TaskDefinition(task_name, function, level, isolation=isolation)
+            definition.called, definition.collector = called, collector
             definition.limits = read_limits(task_name, limits, definition.arguments.names)
             definition.ordered = read_ordered(
                 self._limits, task_name, ordered_by, on_dead, definition.arguments.names
@@ -302,7 +324,7 @@ class PgQueue(
             definition.host = self
             return (AsyncTask if definition.is_coroutine else SyncTask)(self, definition)
 
-        return declare if handler is None else declare(handler)
+        return declare if handler is None or isinstance(handler, Batch) else declare(handler)
 
     def limit(
         self,

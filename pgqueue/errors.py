@@ -169,6 +169,17 @@ class WorkerLifespanError(PgQueueError):
     """
 
 
+class BatchReplyError(PgQueueError):
+    """A batch handler returned what is no answer for its items: the attempts of these items have failed.
+
+    `task` is the task's name.
+    """
+
+    def __init__(self, task: str, problem: str) -> None:
+        self.task = task
+        super().__init__(f"the batch handler of task {task!r}: {problem}")
+
+
 class ContextError(PgQueueError):
     """A handler used its context incorrectly."""
 

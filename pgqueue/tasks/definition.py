@@ -11,6 +11,7 @@ from pgqueue.flow.limits import LimitBy
 from pgqueue.flow.ordering import OrderedBy
 from pgqueue.options.levels import Options
 from pgqueue.tasks.arguments import Arguments, Result
+from pgqueue.tasks.batches import Collector
 from pgqueue.tasks.context import JobContext
 from pgqueue.tasks.wrapping import check_runs, described, is_coroutine_function
 
@@ -29,6 +30,10 @@ class TaskDefinition:
         typed = described(name, handler)
         self.name = name
         self.handler = handler
+        self.called = handler
+        """What a direct call of the task calls."""
+        self.collector: Collector | None = None
+        """Collects jobs for a batch handler; None: its handler is called for each."""
         self.options = options
         if isolation not in (None, "thread", "process"):
             raise InvalidTaskError(

@@ -26,6 +26,7 @@ from pgqueue.model.ids import read_id
 from pgqueue.options.declared import CallOptions
 from pgqueue.options.levels import NO_OPTIONS, Options, read_options
 from pgqueue.options.table import Level
+from pgqueue.tasks.batches import BatchItem, Reply
 from pgqueue.tasks.canvas import Group, Link, Whole, canvases_of, each_of
 from pgqueue.tasks.context import JobContext
 from pgqueue.tasks.definition import TaskDefinition
@@ -104,7 +105,7 @@ class Task(Generic[P, R]):
         """
         if self.definition.dependencies:
             self.definition.dependencies.check_given(self.name, self.definition.handler, args, kwargs)
-        return self.definition.handler(*args, **kwargs)
+        return self.definition.called(*args, **kwargs)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Add a job and return its handle once it is durable. Does not wait for its execution.
@@ -247,4 +248,13 @@ class Declare(Protocol):
     @overload
     def __call__(self, handler: Callable[P, R], /) -> SyncTask[P, R]: ...
     def __call__(self, handler: Callable[..., Any], /) -> Any:
+        """Declare *handler*."""
+
+
+class DeclareBatch(Protocol):
+    """Declares a batch handler as a task: what `PgQueue.task(Batch(...))` returns."""
+
+    def __call__(
+        self, handler: Callable[[list[BatchItem[A]]], Awaitable[Reply] | Reply], /
+    ) -> AsyncTask[[A], Any]:
         """Declare *handler*."""

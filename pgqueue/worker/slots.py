@@ -68,6 +68,8 @@ class Slots:
         for definition in registry.definitions:
             if definition.is_isolated:
                 check_importable(definition, registry)
+            if definition.collector is not None:
+                definition.collector.fit(settings.concurrency)
         self._registry = registry
         self._find_task = host.find_task
         self._scopes = scopes

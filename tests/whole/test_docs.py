@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -399,3 +400,26 @@ async def test_the_page_on_durable_functions_does_what_it_says(pgq: PgQueue) -> 
             await run(code, names)
         assert await names["job"].result(timeout=60) == "receipt of 7: approved by ann"
         assert await names["printed"].result(timeout=60) == "page 100, page 0, page 1, page 200"
+
+
+@pytest.mark.contract("P8.5")
+async def test_the_page_on_batches_does_what_it_says(pgq: PgQueue) -> None:
+    @dataclass
+    class Document:
+        text: str
+
+    class Search:
+        async def add(self, documents: Mapping[UUID, Document]) -> dict[UUID, str]:
+            return {job_id: "no text" for job_id, each in documents.items() if each.text == "unreadable"}
+
+    names = names_for(pgq, Document=Document, search=Search(), UUID=UUID)
+    pgq.queue("default", max_retries=0)
+
+    for code in snippets("how-to/batches.md", "python"):
+        await run(code, names)
+    async with pgq.worker():
+        results = [await handle.result(timeout=60) for handle in names["handles"][:2]]
+        with pytest.raises(pgqueue.JobFailed, match="no text"):
+            await names["handles"][2].result(timeout=60)
+
+    assert results == [None, None]

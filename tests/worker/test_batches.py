@@ -1,0 +1,287 @@
+"""Batch handlers: one call for many jobs, each of which stays a job."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import anyio
+import pytest
+
+from pgqueue import (
+    Batch,
+    BatchItem,
+    InvalidArgumentsError,
+    InvalidOptionError,
+    InvalidTaskError,
+    JobCancelled,
+    JobFailed,
+    JobStatus,
+    PgQueue,
+    Reject,
+)
+
+if TYPE_CHECKING:
+    from conftest import Connection
+
+
+@dataclass
+class Document:
+    name: str
+    size: int = 1
+
+
+@pytest.mark.contract("P8.5")
+async def test_one_call_of_the_handler_answers_for_many_jobs_each_by_its_id(
+    pgq: PgQueue, db: Connection
+) -> None:
+    sizes: list[int] = []
+
+    @pgq.task(Batch(size=4, window=0.2), max_retries=0)
+    async def double(items: list[BatchItem[Document]]) -> Mapping[UUID, Any]:
+        sizes.append(len(items))
+        assert all(type(item.value) is Document for item in items)
+        # In another order than theirs: nothing goes by places.
+        return {
+            item.id: ValueError(f"odd: {item.value.size}") if item.value.size % 2 else item.value.size * 2
+            for item in reversed(items)
+        }
+
+    handles = [await double.enqueue(Document("a", number)) for number in range(10)]
+    async with pgq.worker(concurrency=20):
+        for number, handle in enumerate(handles):
+            if number % 2:
+                with pytest.raises(JobFailed, match=f"odd: {number}"):
+                    await handle.result(20)
+            else:
+                assert await handle.result(20) == number * 2
+
+    assert sum(sizes) == 10
+    assert max(sizes) == 4
+    # One record of an attempt for each job that did not succeed.
+    assert await db.fetchval("select count(*) from pgqueue.attempt") == 5
+
+
+@pytest.mark.contract("P8.5")
+async def test_jobs_of_a_batch_are_retried_one_by_one(pgq: PgQueue) -> None:
+    seen: list[tuple[str, int]] = []
+
+    @pgq.task(Batch(size=3, window=0.2), default_retry_delay=0, retry_backoff=False, max_retries=1)
+    async def index(items: list[BatchItem[str]]) -> Mapping[UUID, Any] | None:
+        seen.extend((item.value, item.context.attempt) for item in items)
+        named = {item.value: item.id for item in items}
+        failed: dict[UUID, Any] = {
+            named[name]: error
+            for name, error in (("never", Reject("no")), ("bad", OSError("again")))
+            if name in named
+        }
+        return failed or None
+
+    good, bad, never = [await index.enqueue(name) for name in ("good", "bad", "never")]
+    async with pgq.worker(concurrency=3):
+        assert await good.result(20) is None
+        with pytest.raises(JobFailed, match="again"):
+            await bad.result(20)
+        with pytest.raises(JobFailed, match="no"):
+            await never.result(20)
+
+    assert sorted(seen) == [("bad", 1), ("bad", 2), ("good", 1), ("never", 1)]
+
+
+@pytest.mark.contract("P8.5")
+async def test_a_handler_that_raises_fails_the_attempts_of_all_its_jobs(pgq: PgQueue) -> None:
+    @pgq.task(Batch(size=2, window=0.1), max_retries=0)
+    def load(items: list[BatchItem[int]]) -> None:
+        raise SystemExit(f"{len(items)} at once")
+
+    handles = [await load.enqueue(number) for number in range(2)]
+    async with pgq.worker(concurrency=2):
+        for handle in handles:
+            with pytest.raises(JobFailed, match="2 at once"):
+                await handle.result(20)
+
+
+@pytest.mark.contract("P8.5")
+@pytest.mark.parametrize("reply", ["strange", "positions", "list"])
+async def test_wrong_ids_fail_the_jobs_that_may_have_been_meant_and_no_other(
+    pgq: PgQueue, reply: str
+) -> None:
+    @pgq.task(Batch(size=3, window=0.2), default_retry_delay=0, retry_backoff=False)
+    async def index(items: list[BatchItem[str]]) -> Any:
+        if items[0].context.attempt > 1:
+            return {item.id: "second time" for item in items}
+        [named] = [item for item in items if item.value == "named"]
+        answers: dict[str, Any] = {
+            "strange": {str(named.id): "named", uuid4(): ValueError("whose?")},
+            "positions": {named.id: "named", 0: ValueError("whose?")},
+            "list": ["named"] * len(items),
+        }
+        return answers[reply]
+
+    handles = [await index.enqueue(name) for name in ("named", "other", "third")]
+    async with pgq.worker(concurrency=3):
+        results = [await handle.result(20) for handle in handles]
+
+    assert results == ["second time" if reply == "list" else "named", "second time", "second time"]
+    [attempt] = await pgq.attempts(handles[1].id)
+    assert attempt.error is not None
+    assert attempt.error.type.endswith("BatchReplyError")
+
+
+@pytest.mark.contract("P8.5")
+async def test_a_job_that_is_cancelled_or_too_late_leaves_its_batch_which_goes_on(pgq: PgQueue) -> None:
+    begun, go_on, cancelled = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @pgq.task(Batch(size=3, window=0.2), max_retries=0)
+    async def index(items: list[BatchItem[str]]) -> Mapping[UUID, Any]:
+        begun.set()
+        try:
+            await go_on.wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return {item.id: item.value for item in items}
+
+    stays, asked = await index.enqueue("stays"), await index.enqueue("asked")
+    late = await index.options(timeout=0.5, soft_timeout=None).enqueue("late")
+    async with pgq.worker(concurrency=3):
+        await begun.wait()
+        await asked.cancel()
+        with pytest.raises(JobCancelled):
+            await asked.result(20)
+        with pytest.raises(JobFailed, match="hard time limit"):
+            await late.result(20)
+        assert await stays.status() is JobStatus.RUNNING
+        go_on.set()
+        assert await stays.result(20) == "stays"
+        assert not cancelled.is_set()
+
+        # Nobody waits for this one any more.
+        begun.clear()
+        go_on.clear()
+        alone = await index.enqueue("alone")
+        await begun.wait()
+        await alone.cancel()
+        with anyio.fail_after(20):
+            await cancelled.wait()
+
+
+@pytest.mark.contract("P8.5")
+async def test_a_worker_that_stops_returns_the_jobs_of_a_batch(pgq: PgQueue) -> None:
+    begun = asyncio.Event()
+
+    @pgq.task(Batch(size=2, window=0.1))
+    async def index(items: list[BatchItem[int]]) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    handles = [await index.enqueue(number) for number in range(2)]
+    async with pgq.worker(concurrency=2, grace=0.1):
+        await begun.wait()
+
+    assert [await handle.status() for handle in handles] == [JobStatus.PENDING] * 2
+
+
+@pytest.mark.contract("P8.5")
+async def test_batches_keep_their_concurrency_and_limits_hold_their_jobs(pgq: PgQueue) -> None:
+    running, most, sizes = 0, 0, []
+    two = pgq.limit("two", slots=2)
+
+    async def count(items: list[BatchItem[int]]) -> None:
+        nonlocal running, most
+        sizes.append(len(items))
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.02)
+        running -= 1
+
+    @pgq.task(Batch(size=2, window=0.02, concurrency=1))
+    async def one(items: list[BatchItem[int]]) -> None:
+        await count(items)
+
+    @pgq.task(Batch(size=8, window=timedelta(milliseconds=50)), limits=[two])
+    async def limited(items: list[BatchItem[int]]) -> None:
+        await count(items)
+
+    for task in (one, limited):
+        running, most, sizes = 0, 0, []
+        handles = [await task.enqueue(number) for number in range(8)]
+        async with pgq.worker(concurrency=8):
+            for handle in handles:
+                await handle.result(20)
+        assert sum(sizes) == 8
+        assert max(sizes) <= 2
+        assert most == 1
+
+
+@pytest.mark.contract("P8.5")
+async def test_a_batch_waits_for_no_more_jobs_than_the_worker_has_slots(pgq: PgQueue) -> None:
+    @pgq.task(Batch(size=1000, window=600))
+    async def index(items: list[BatchItem[int]]) -> Mapping[UUID, Any]:
+        return {item.id: len(items) for item in items}
+
+    handles = [await index.enqueue(number) for number in range(4)]
+    async with pgq.worker(concurrency=2):
+        assert [await handle.result(20) for handle in handles] == [2] * 4
+
+
+@pytest.mark.contract("P8.5")
+async def test_what_a_batch_task_takes_is_one_argument_of_the_type_of_its_items(pgq: PgQueue) -> None:
+    @pgq.task(Batch(size=2, window=0.05))
+    async def index(items: list[BatchItem[Document]]) -> Mapping[UUID, Any]:
+        return {item.id: item.value.name for item in items}
+
+    with pytest.raises(InvalidArgumentsError):
+        await index.enqueue("no document")  # type: ignore[arg-type]  # what is refused
+    by_name = await pgq.enqueue_by_name("index", item={"name": "a"})
+    async with pgq.worker():
+        assert await by_name.result(20) == "a"
+    assert await index([]) == {}  # type: ignore[arg-type]  # a direct call gets the whole batch
+
+
+@pytest.mark.contract("P8.5")
+def test_what_cannot_be_a_batch_is_refused_at_its_declaration(pgq: PgQueue) -> None:
+    wrong: list[Any] = [
+        lambda items: None,
+        _none,
+        _two,
+        _plain,
+        _generator,
+    ]
+    for handler in wrong:
+        with pytest.raises(InvalidTaskError):
+            pgq.task(Batch(), name="wrong")(handler)
+    with pytest.raises(InvalidTaskError, match="isolation"):
+        pgq.task(Batch(), name="wrong", isolation="process")(_fits)  # type: ignore[call-overload]
+    wrong_options: list[dict[str, Any]] = [
+        {"size": 0}, {"size": 10_001}, {"size": "9"}, {"window": -1}, {"window": float("nan")},
+        {"window": 3601}, {"concurrency": 0},
+    ]  # fmt: skip
+    for options in wrong_options:
+        with pytest.raises(InvalidOptionError):
+            Batch(**options)
+
+
+@pytest.mark.contract("P8.5")
+def test_a_plain_task_pays_nothing_for_batches(pgq: PgQueue) -> None:
+    @pgq.task
+    async def plain() -> None: ...
+
+    definition = plain.definition
+    assert definition.handler is definition.called
+    assert definition.collector is None
+    assert definition.is_async
+
+
+async def _none() -> None: ...
+async def _two(items: list[BatchItem[int]], more: int) -> None: ...
+async def _plain(items: list[int]) -> None: ...
+async def _generator(items: list[BatchItem[int]]) -> Any:
+    yield None
+
+
+async def _fits(items: list[BatchItem[int]]) -> None: ...
