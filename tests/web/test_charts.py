@@ -16,7 +16,7 @@ from kit.values import a_job
 from pgqueue.model.estimates import BUCKETS, buckets
 from pgqueue.model.jobs import Attempt, Job, JobStatus
 from pgqueue.model.measures import Period
-from pgqueue.web.pages import charts
+from pgqueue.web.pages import charts, scales
 from pgqueue.web.pages.format import ABSENT, FILTERS, SHOWN_CHARACTERS, is_dark, pretty, visible
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -92,7 +92,7 @@ def test_a_timeline_fills_its_width_whatever_the_times_say(
 
 @given(AMOUNTS)
 def test_bars_stay_in_their_chart(values: list[float]) -> None:
-    top = charts.nice_top(values)
+    top = scales.nice_top(values)
 
     drawn = charts.bars(values, width=100, height=20, top=top)
 
@@ -112,6 +112,45 @@ def test_a_line_leaves_gaps_and_draws_dots() -> None:
     path = charts.line([0, 10, None, 5, None], width=40, height=10)
 
     assert path == "M0 10L10 0M30 5h0"
+
+
+def test_a_spike_is_clipped_and_said() -> None:
+    periods = [Period(NOW + place * SECOND, 1, 10, 0, 10, 0, 0, None, None) for place in range(20)]
+    periods[7] = replace(periods[7], succeeded=200, retried=100, failed=100)
+
+    chart = charts.throughput(periods, width=100, height=10)
+
+    assert (chart.top, [tuple(each) for each in chart.clipped]) == (10, [(periods[7].at, 400, 37.5)])
+    assert chart.succeeded[7].height == chart.succeeded[6].height == 10
+    assert (chart.retried[7].height, chart.failed[7].height) == (0, 0)
+
+
+def test_what_is_usual_is_not_clipped() -> None:
+    assert scales.scale([5.0] * 10 + [15.0] * 10) == (20, ())
+    assert scales.scale([0.0] * 19 + [900.0]) == (1000, ())
+    assert scales.scale([1.0, 1.0, 900.0]) == (1000, ())
+    assert scales.scale([None] * 20) == (1, ())
+    # A gap keeps its place.
+    assert scales.scale([None, 90.0, *[2.0] * 18]) == (2, (1,))
+
+
+@given(AMOUNTS)
+def test_what_is_higher_than_its_chart_is_said_to_be(values: list[float]) -> None:
+    top, clipped = scales.scale(values)
+
+    assert [at for at, value in enumerate(values) if value > top * 1.000_01] == [
+        at for at in clipped if values[at] > top * 1.000_01
+    ]
+    assert len(clipped) <= max(1, len(values) // 10)
+
+
+def test_retried_attempts_stand_between_successes_and_failures() -> None:
+    period = Period(NOW, 60, 0, 0, 60, 60, 60, None, None)
+
+    chart = charts.throughput([period], width=10, height=10)
+
+    assert (chart.top, chart.clipped) == (5, [])
+    assert [each.y for each in (chart.succeeded[0], chart.retried[0], chart.failed[0])] == [8, 6, 4]
 
 
 def test_a_chart_of_nothing_is_flat() -> None:

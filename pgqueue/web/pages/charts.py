@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from pgqueue.model.jobs import Attempt, Job, JobStatus
 from pgqueue.model.measures import Bucket, Period
+from pgqueue.web.pages.scales import Scale, nice_top, scale
 
 LEAST_WIDTH: Final = 0.6
 """The least width of a stretch on a timeline, in percent, so that short ones can be seen."""
@@ -73,7 +73,9 @@ def bars(
     under = below or [0.0] * len(values)
     found: list[Bar] = []
     for index, (value, foot) in enumerate(zip(values, under, strict=True)):
-        tall, base = _scaled(value, top, height), _scaled(foot, top, height)
+        base = _scaled(foot, top, height)
+        # What stands on others is clipped where they end.
+        tall = min(_scaled(value, top, height), height - base)
         found.append(
             Bar(
                 _number(column * (index + gap / 2)),
@@ -97,40 +99,57 @@ def shares(values: Sequence[float], *, width: float) -> list[Bar]:
     return found
 
 
-def nice_top(values: Sequence[float | None]) -> float:
-    """Return a round number at or above the largest of *values*: 1, 2 or 5 times a power of ten."""
-    highest = _top(values)
-    if highest <= 0:
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(highest))
-    return next((power * step for step in (1, 2, 5) if power * step >= highest * 0.999_999), power * 10)
+class Clipped(NamedTuple):
+    """A value that is higher than its chart."""
+
+    at: datetime
+    value: float
+    x: float
+
+
+def clipped(
+    scale: Scale, values: Sequence[float], periods: Sequence[Period], *, width: float
+) -> list[Clipped]:
+    """Return which of *values*, one for each of *periods*, are above *scale*, and where in the chart."""
+    column = width / max(1, len(values))
+    return [
+        Clipped(periods[place].at, values[place], _number(column * (place + 0.5))) for place in scale.clipped
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """Recent throughput as a chart: bars of ended jobs, a line of enqueued ones."""
+    """Recent throughput as a chart: bars of ended jobs and retried attempts, a line of enqueued jobs."""
 
     succeeded: Sequence[Bar]
+    retried: Sequence[Bar]
     failed: Sequence[Bar]
     enqueued: str
     columns: Sequence[Bar]
     """The whole height of each period, for the pointer."""
     top: float
     """Jobs per second at the upper edge."""
+    clipped: Sequence[Clipped]
 
 
 def throughput(periods: Sequence[Period], *, width: float, height: float) -> Throughput:
     """Return the chart of *periods*, in jobs per second."""
     succeeded = [each.succeeded / each.seconds for each in periods]
+    retried = [each.retried / each.seconds for each in periods]
     failed = [each.failed / each.seconds for each in periods]
     enqueued = [each.enqueued / each.seconds for each in periods]
-    top = nice_top([*(a + b for a, b in zip(succeeded, failed, strict=True)), *enqueued])
+    below = [a + b for a, b in zip(succeeded, retried, strict=True)]
+    highest = [max(a + b, c) for a, b, c in zip(below, failed, enqueued, strict=True)]
+    fitting = scale(highest)
+    top = fitting.top
     return Throughput(
         succeeded=bars(succeeded, width=width, height=height, top=top),
-        failed=bars(failed, below=succeeded, width=width, height=height, top=top),
+        retried=bars(retried, below=succeeded, width=width, height=height, top=top),
+        failed=bars(failed, below=below, width=width, height=height, top=top),
         enqueued=line(enqueued, width=width, height=height, top=top),
         columns=bars([top] * len(periods), width=width, height=height, top=top, gap=0),
         top=top,
+        clipped=clipped(fitting, highest, periods, width=width),
     )
 
 

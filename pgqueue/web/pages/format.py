@@ -129,6 +129,7 @@ FILTERS: Final[Mapping[str, Callable[..., str]]] = {
     "duration": or_dash(figures.duration),
     "between": figures.between,
     "rate": figures.rate,
+    "to_empty": lambda queue: figures.to_empty(queue) or ABSENT,
     "drain": or_dash(figures.drain),
     "moment": or_dash(figures.moment),
     "clock": figures.clock,

@@ -11,9 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pgqueue.model import figures
 from pgqueue.model.measures import Count, Period, QueueMeasure, WorkerMeasure
+from pgqueue.model.problems import worst_first
 from pgqueue.web.pages import charts
 from pgqueue.web.pages.page import Pages
+from pgqueue.web.pages.scales import scale
 
 SPAN: Final = 3600.0
 POINTS: Final = 60
@@ -29,6 +32,8 @@ class Totals:
     """All queues together."""
 
     pending: Count
+    claimed: Count
+    """Of the pending ones."""
     running: Count
     scheduled: Count
     retrying: Count
@@ -41,6 +46,9 @@ class Totals:
     alive: int
     """Workers whose lease is valid."""
     workers: int
+    slots: int | None
+    """Of the live workers; None: some do not say."""
+    rate_unit: str
 
 
 def sum_up(queues: Sequence[QueueMeasure], workers: Sequence[WorkerMeasure]) -> Totals:
@@ -49,18 +57,24 @@ def sum_up(queues: Sequence[QueueMeasure], workers: Sequence[WorkerMeasure]) -> 
     def total(count_of: Callable[[QueueMeasure], Count]) -> Count:
         return sum(map(count_of, queues), Count(0))
 
+    enqueued_rate = sum(queue.enqueued_rate for queue in queues)
+    finished_rate = sum(queue.finished_rate for queue in queues)
+    slots = [worker.slots for worker in workers if worker.is_alive]
     return Totals(
         pending=total(attrgetter("pending")),
+        claimed=total(attrgetter("claimed")),
         running=total(attrgetter("running")),
         scheduled=total(attrgetter("scheduled")),
         retrying=total(attrgetter("retrying")),
         all_scheduled=total(attrgetter("scheduled")) + total(attrgetter("retrying")),
         blocked=total(attrgetter("blocked")),
         failed=total(attrgetter("failed")),
-        enqueued_rate=sum(queue.enqueued_rate for queue in queues),
-        finished_rate=sum(queue.finished_rate for queue in queues),
+        enqueued_rate=enqueued_rate,
+        finished_rate=finished_rate,
         alive=sum(worker.is_alive for worker in workers),
         workers=len(workers),
+        slots=None if None in slots else sum(each or 0 for each in slots),
+        rate_unit=figures.rate_unit([enqueued_rate, finished_rate]),
     )
 
 
@@ -78,17 +92,21 @@ class Spark:
     area: str
     ended: int
     """Jobs."""
+    peak: int | None
+    """The jobs of the minute with the most, if it is clipped."""
 
 
 def spark(periods: Sequence[Period]) -> Spark:
     """Return the picture of ended jobs."""
     ended = [float(each.succeeded + each.failed) for each in periods]
     width, height = SPARK
-    top = max(1.0, *ended)
+    fitting = scale(ended)
+    top = fitting.top if fitting.clipped else max(1.0, *ended)
     return Spark(
         charts.line(ended, width=width, height=height, top=top),
         charts.area(ended, width=width, height=height, top=top),
         int(sum(ended)),
+        int(max(ended)) if fitting.clipped else None,
     )
 
 
@@ -100,6 +118,7 @@ class Waits:
     p95: str
     top: float
     """Seconds at the upper edge."""
+    clipped: Sequence[charts.Clipped]
 
 
 def waits(periods: Sequence[Period]) -> Waits | None:
@@ -109,11 +128,13 @@ def waits(periods: Sequence[Period]) -> Waits | None:
     if all(each is None for each in p95):
         return None
     width, height = WIDE
-    top = charts.nice_top(p95)
+    fitting = scale(p95)
+    top = fitting.top
     return Waits(
         charts.line(p50, width=width, height=height, top=top),
         charts.line(p95, width=width, height=height, top=top),
         top,
+        charts.clipped(fitting, [each or 0.0 for each in p95], periods, width=width),
     )
 
 
@@ -131,12 +152,17 @@ def routes(pages: Pages) -> list[Route]:
             for queue in busiest(queues, DRAWN)
         }
         width, height = WIDE
+        judged = worst_first(queues, workers)
         return pages.render(
             request,
             "overview.html",
             section="overview",
             events="/events",
-            queues=queues[:LISTED],
+            queues=judged[:LISTED],
+            with_problems=sum(bool(problems) for _, problems in judged),
+            rate_unit=figures.rate_unit(
+                rate for each in queues for rate in (each.enqueued_rate, each.finished_rate)
+            ),
             left_out=max(0, len(queues) - LISTED),
             totals=sum_up(queues, workers),
             periods=whole,

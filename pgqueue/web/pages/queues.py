@@ -11,7 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pgqueue.model import figures
 from pgqueue.model.measures import Bucket, Count, QueueMeasure
+from pgqueue.model.problems import worst_first
 from pgqueue.model.setting import Kind
 from pgqueue.web.named_in_path import settings_by_name
 from pgqueue.web.pages import charts
@@ -20,7 +22,7 @@ from pgqueue.web.pages.page import Pages
 
 LISTED: Final = 200
 HISTOGRAM: Final = (480.0, 80.0)
-STATES: Final = ("running", "pending", "scheduled", "retrying", "blocked", "failed")
+STATES: Final = ("running", "claimed", "pending", "scheduled", "retrying", "blocked", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,12 @@ class Piece:
 def pieces(queue: QueueMeasure) -> list[Piece]:
     """Return what *queue* holds, as one bar of 100."""
     counts: list[Count] = [getattr(queue, state) for state in STATES]
-    drawn = charts.shares([each.value for each in counts], width=100)
+    # What is claimed is pending, too, and drawn apart.
+    widths = [
+        each.value - (queue.claimed.value if state == "pending" else 0)
+        for state, each in zip(STATES, counts, strict=True)
+    ]
+    drawn = charts.shares(widths, width=100)
     # A job that waits for a retry is scheduled, too.
     scheduled = queue.scheduled + queue.retrying
     listed = [
@@ -85,6 +92,8 @@ def routes(pages: Pages) -> list[Route]:
     async def show(request: Request) -> Response:
         await pages.access.check(request, "read", "queues")
         queues = await pages.pgq.measure()
+        workers = await pages.pgq.list_workers(jobs=0)
+        judged = worst_first(queues, workers)[:LISTED]
         settings = await pages.pgq.settings()
         tasks = settings_by_name(settings, "task")
         return pages.render(
@@ -92,7 +101,10 @@ def routes(pages: Pages) -> list[Route]:
             "queues.html",
             section="queues",
             events="/events",
-            queues=[(queue, pieces(queue), durations(queue)) for queue in queues[:LISTED]],
+            queues=[(queue, problems, pieces(queue), durations(queue)) for queue, problems in judged],
+            rate_unit=figures.rate_unit(
+                rate for queue, _ in judged for rate in (queue.enqueued_rate, queue.finished_rate)
+            ),
             size=HISTOGRAM,
             left_out=max(0, len(queues) - LISTED),
             queue_settings=settings_by_name(settings, "queue"),
