@@ -10,6 +10,8 @@ USUAL: Final = 0.95
 """The share of the values below which a value is usual."""
 SPIKE: Final = 4.0
 """How many times higher than a usual value the highest has to be to be clipped."""
+LEAST: Final = 1e-300
+"""What is less counts as nothing."""
 LEAST_VALUES: Final = 10
 """Of fewer values none is clipped: nobody can tell what is usual."""
 
@@ -38,7 +40,8 @@ def scale(values: Sequence[float | None]) -> Scale:
 def nice_top(values: Sequence[float | None]) -> float:
     """Return a round number at or above the largest of *values*: 1, 2 or 5 times a power of ten."""
     highest = max((value for value in values if value is not None), default=0.0)
-    if highest <= 0:
+    # Of the least numbers there are, a power of ten is zero.
+    if highest < LEAST:
         return 1.0
     power = 10.0 ** math.floor(math.log10(highest))
     return next((power * step for step in (1, 2, 5) if power * step >= highest * 0.999_999), power * 10)
