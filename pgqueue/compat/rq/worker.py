@@ -1,0 +1,108 @@
+"""`Worker`: runs the jobs of queues, one at a time, in this process."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from pgqueue.blocking import BlockingPgQueue, BlockingWorker
+from pgqueue.compat import not_there
+from pgqueue.compat.rq.connections import Redis, connection_of
+from pgqueue.compat.rq.queue import Queue
+
+BURST_PAUSE: Final = 0.05
+LOOKS_IN_VAIN: Final = 2
+"""So many looks in a row find nothing before a burst is over: a claim may be under way during one."""
+SHARE: Final = 10
+"""How many jobs a queue starts for one of the next queue, while both have a backlog."""
+
+
+class Worker:
+    """Runs the jobs of *queues*, one at a time. `pgqueue worker module:queue` is the command that does.
+
+    Queues that come first start ten jobs for one of the next. Jobs are run in threads, and not in child
+    processes.
+    """
+
+    def __init__(
+        self,
+        queues: Queue | str | Iterable[Queue | str],
+        name: str | None = None,
+        *,
+        connection: Redis | None = None,
+        **options: object,
+    ) -> None:
+        if options:
+            raise not_there(f"Worker({', '.join(options)}=)", "pgq.worker(...) has pgqueue's options")
+        given = [queues] if isinstance(queues, Queue | str) else list(queues)
+        self.name = name
+        of_queues = [each.connection for each in given if isinstance(each, Queue)]
+        self.connection = connection_of(connection or next(iter(of_queues), None), "Worker")
+        self.queues = [each if isinstance(each, Queue) else Queue(each, self.connection) for each in given]
+
+    def queue_names(self) -> list[str]:
+        """Return the names of its queues."""
+        return [each.name for each in self.queues]
+
+    def work(
+        self, burst: bool = False, max_jobs: int | None = None, with_scheduler: bool = True, **options: Any
+    ) -> bool:
+        """Run jobs until SIGINT or SIGTERM, or, with *burst*, until none is left that could run now.
+
+        Scheduled jobs start when their time has come, with or without *with_scheduler*. Returns whether the
+        worker has stopped without an error.
+        """
+        del with_scheduler
+        options.pop("logging_level", None)
+        if max_jobs is not None or options:
+            raise not_there(
+                "Worker.work(max_jobs=, ...)",
+                "start `pgqueue worker --max-jobs N`, which has other options, too",
+            )
+        pgq, stopped = self.connection.__pgqueue__(), threading.Event()
+        names = self.queue_names()
+        weights = (
+            {name: SHARE ** (len(names) - 1 - place) for place, name in enumerate(names[:4])}
+            if len(names) > 1
+            else None
+        )
+        with (
+            _signals(stopped),
+            BlockingPgQueue(pgq) as queue,
+            queue.worker(queues=names, concurrency=1, weights=weights, name=self.name) as worker,
+        ):
+            if burst:
+                self._empty(queue, worker, stopped)
+            else:
+                stopped.wait()
+        return True
+
+    def _empty(self, queue: BlockingPgQueue, worker: BlockingWorker, stopped: threading.Event) -> None:
+        in_vain = 0
+        while in_vain < LOOKS_IN_VAIN and not stopped.is_set():
+            time.sleep(BURST_PAUSE)
+            is_left = any(
+                queue.jobs(status="pending", queue=each, limit=1).jobs for each in self.queue_names()
+            )
+            in_vain = 0 if is_left or worker.running else in_vain + 1
+
+
+SimpleWorker = Worker
+
+
+@contextmanager
+def _signals(stopped: threading.Event) -> Iterator[None]:
+    """Have SIGINT and SIGTERM set *stopped* inside the block, where this is the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {each: signal.signal(each, lambda *_: stopped.set()) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
