@@ -58,7 +58,8 @@ LONG_FILES = frozenset(
         "api_as_described", "asgi", "blocked_loop", "browser", "cli", "crowded", "dead_connections",
         "demo", "django", "examples", "gates", "hosts", "kill", "leases", "limits_lost_workers", "lists",
         "lost_sessions", "mass_redrive", "metrics_processes", "metrics_prometheus", "migrations",
-        "order_model", "packaging", "plans", "pooler", "processes", "pydantic_ai", "refused_logins",
+        "order_model", "packaging", "pattern_eight", "plans", "pooler", "processes", "pydantic_ai",
+        "refused_logins",
         "restart", "standby", "streams", "stress", "supervisor", "synchronous_standby", "tutorial",
         "waited_out", "worker",
     )

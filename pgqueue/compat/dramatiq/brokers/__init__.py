@@ -1,0 +1,1 @@
+"""The brokers by the names that Dramatiq has for them."""
