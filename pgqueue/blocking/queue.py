@@ -259,6 +259,7 @@ class BlockingPgQueue(Facade):
     measure = called(PgQueue.measure)
     list_workers = called(PgQueue.list_workers)
     history = called(PgQueue.history)
+    measure_task = called(PgQueue.measure_task)
     pause = called(PgQueue.pause)
     resume = called(PgQueue.resume)
     configure_task = called(PgQueue.configure_task)

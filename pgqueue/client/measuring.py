@@ -13,9 +13,18 @@ from pgqueue.client.parts import Parts
 from pgqueue.errors import InvalidFilterError
 from pgqueue.model.checks import shown
 from pgqueue.model.estimates import BUCKETS, buckets, estimate_drain, percentiles
-from pgqueue.model.filters import check_criteria
-from pgqueue.model.measures import Count, Period, QueueMeasure, WorkerMeasure
-from pgqueue.store import Countable, DeadCount, Done, Estimate, LaneCounts
+from pgqueue.model.filters import JobFilter, check_criteria
+from pgqueue.model.measures import (
+    Count,
+    Percentiles,
+    Period,
+    QueueMeasure,
+    TaskCounts,
+    TaskMeasure,
+    TaskPeriod,
+    WorkerMeasure,
+)
+from pgqueue.store import Countable, DeadCount, Done, Estimate, LaneCounts, TaskDone
 
 CAP: Final = 10_000
 """Jobs of a lane that are counted one by one."""
@@ -32,6 +41,9 @@ LEAST: Final = 10.0
 MAX_SPAN: Final = 24 * 3600.0
 MAX_POINTS: Final = 1440
 MAX_WORKERS: Final = 1000
+MAX_TASK_SPAN: Final = 30 * 86_400.0
+TASK_LOOKS: Final = 20_000
+"""Jobs that a measure of one task looks at, at most."""
 
 
 class MeasureInterface(Parts):
@@ -114,6 +126,73 @@ class MeasureInterface(Parts):
             )
             for stretch in reversed(range(points))
         ]
+
+    async def measure_task(self, task: str, /, *, span: float = 86_400, points: int = 48) -> TaskMeasure:
+        """Return what became of the jobs of *task* that were created in the last *span* seconds.
+
+        In all, and in each of *points* stretches, oldest first. At most the 20,000 newest jobs of all tasks
+        are looked at: `is_whole` says whether those are all of the span. Jobs whose ids have no time in them
+        may be left out. *span*: from 1 second to 30 days. Raises InvalidFilterError.
+        """
+        if not (isinstance(span, int | float) and 1 <= span <= MAX_TASK_SPAN):
+            raise InvalidFilterError(
+                f"measure_task: span must be from 1 to {MAX_TASK_SPAN:g} seconds, got {shown(span)}"
+            )
+        if isinstance(points, bool) or not isinstance(points, int) or not 1 <= points <= MAX_POINTS:
+            raise InvalidFilterError(
+                f"measure_task: points must be from 1 to {MAX_POINTS}, got {shown(points)}"
+            )
+        check_criteria({"task": task})
+        async with self._database.acquire() as connection:
+            now, _ = await self._store.read_stat_span(connection, 1)
+            window = JobFilter(
+                created_after=now - timedelta(seconds=span), created_before=now + timedelta(days=1)
+            ).window
+            rows = await self._store.measure_task(
+                connection, task, span, span / points, looks=TASK_LOOKS, window=window
+            )
+        return _task_measure(task, span, points, rows)
+
+
+def _task_measure(task: str, span: float, points: int, rows: Sequence[TaskDone]) -> TaskMeasure:
+    width = span / points
+    # Grouped without a place there is always one row, the last by the order of places.
+    [whole] = [each for each in rows if each.place is None]
+    by_place = {min(each.place, points - 1): each for each in rows if each.place is not None}
+    counts = [0] * BUCKETS
+    for bucket, runs in zip(whole.buckets or (), whole.runs or (), strict=True):
+        counts[bucket] = runs
+    return TaskMeasure(
+        task=task,
+        span=span,
+        counts=_task_counts(whole),
+        run=_exact(whole),
+        runs=buckets(counts),
+        periods=[
+            TaskPeriod(
+                whole.now - timedelta(seconds=(place + 1) * width),
+                width,
+                _task_counts(by_place.get(place)),
+                _exact(by_place.get(place)),
+            )
+            for place in reversed(range(points))
+        ],
+        looked=whole.looked,
+        is_whole=whole.looked < TASK_LOOKS,
+    )
+
+
+def _task_counts(done: TaskDone | None) -> TaskCounts:
+    if done is None:
+        return TaskCounts(0, 0, 0, 0, 0, 0)
+    return TaskCounts(*done[1:7])
+
+
+def _exact(done: TaskDone | None) -> Percentiles | None:
+    if done is None or done.run is None:
+        return None
+    p50, p95, p99 = done.run
+    return None if p50 is None or p95 is None or p99 is None else Percentiles(p50, p95, p99)
 
 
 def _capped(lanes: Sequence[LaneCounts], dead: Iterable[DeadCount]) -> set[Countable]:

@@ -191,3 +191,58 @@ class Period:
     retried: int
     wait: Percentiles | None
     run: Percentiles | None
+
+
+class TaskCounts(NamedTuple):
+    """How many jobs of a task came to what end."""
+
+    succeeded: int
+    """At the first attempt."""
+    retried: int
+    """Succeeded at a later attempt."""
+    failed: int
+    cancelled: int
+    expired: int
+    live: int
+    """Those that have not ended."""
+
+    @property
+    def ended(self) -> int:
+        """Those that succeeded or failed."""
+        return self.succeeded + self.retried + self.failed
+
+    @property
+    def success_rate(self) -> float | None:
+        """The share of those that succeeded, at whichever attempt; None: none has ended."""
+        return (self.succeeded + self.retried) / self.ended if self.ended else None
+
+
+class TaskPeriod(NamedTuple):
+    """What became of the jobs that were created in a period."""
+
+    at: datetime
+    """When it began."""
+    seconds: float
+    counts: TaskCounts
+    run: Percentiles | None
+    """Run times of the attempts that succeeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskMeasure:
+    """What became of the jobs of a task that were created in a span of time."""
+
+    task: str
+    span: float
+    """Seconds, up to now."""
+    counts: TaskCounts
+    run: Percentiles | None
+    """Run times of the attempts that succeeded; None if none did."""
+    runs: Sequence[Bucket]
+    """The histogram of those run times."""
+    periods: Sequence[TaskPeriod]
+    """Stretches of the span, oldest first."""
+    looked: int
+    """Jobs of all tasks that were looked at, the newest first."""
+    is_whole: bool
+    """Whether those are all of the span. If not, what is said holds for the newest jobs only."""

@@ -49,6 +49,7 @@ from pgqueue.store.values import (
     Step,
     StoredStep,
     Submitted,
+    TaskDone,
     Template,
     Underway,
 )
@@ -113,6 +114,7 @@ __all__ = [
     "Submitted",
     "Swept",
     "Taken",
+    "TaskDone",
     "Template",
     "Underway",
     "Wait",

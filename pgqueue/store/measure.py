@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from pgqueue.model.estimates import BOUNDS
 from pgqueue.model.measures import RunningJob, WorkerMeasure
 from pgqueue.model.progress import Progress, decode_progress
 from pgqueue.store.base import Statements
-from pgqueue.store.values import Countable, DeadCount, Done, Estimate, LaneCounts
+from pgqueue.store.values import Countable, DeadCount, Done, Estimate, LaneCounts, TaskDone
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -67,6 +68,26 @@ class MeasureStatements(Statements):
         row = await connection.fetchrow(self._sql["read_stat_span"], timedelta(seconds=span))
         assert row is not None
         return row["now"], row["seconds"]
+
+    async def measure_task(
+        self,
+        connection: Connection,
+        task: str,
+        span: float,
+        width: float,
+        *,
+        looks: int,
+        window: tuple[UUID, UUID],
+    ) -> list[TaskDone]:
+        """Return what became of the jobs of *task* created in the last *span* seconds.
+
+        In periods of *width* seconds, and last of all together. Of the *looks* newest jobs whose ids are in
+        *window*.
+        """
+        rows = await connection.fetch(
+            self._sql["measure_task"], task, timedelta(seconds=span), width, looks, *window, list(BOUNDS)
+        )
+        return [TaskDone._make(row) for row in rows]
 
     async def merge_stats(self, connection: Connection, limit: int, without: Iterable[UUID] = ()) -> int:
         """Merge up to *limit* older rows into one per queue and minute; return how many were merged."""

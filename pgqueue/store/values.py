@@ -306,6 +306,23 @@ class LaneCounts(NamedTuple):
     oldest_age: float | None
 
 
+class TaskDone(NamedTuple):
+    """What became of the jobs of a task in one period; without a place: in all of them."""
+
+    place: int | None
+    succeeded: int
+    retried: int
+    failed: int
+    cancelled: int
+    expired: int
+    live: int
+    run: Sequence[float | None] | None
+    buckets: Sequence[int] | None
+    runs: Sequence[int] | None
+    looked: int
+    now: datetime
+
+
 class DeadCount(NamedTuple):
     """How many dead letters a queue has, counted to `cap`."""
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from kit.plans import connected, freeze_statistics
 
+from pgqueue.model.filters import FIRST_ID, LAST_ID
+
 if TYPE_CHECKING:
     from kit.plans import Bench
 
@@ -68,6 +70,12 @@ async def look(bench: Bench) -> dict[str, int]:
         await bench.explain(
             "workers",
             lambda connection: store.list_workers(connection, most_running=CAP, jobs=0, limit=100),
+        )
+        await bench.explain(
+            "task",
+            lambda connection: store.measure_task(
+                connection, "work", 3600, 60, looks=CAP, window=(FIRST_ID, LAST_ID)
+            ),
         )
         await bench.explain(
             "running", lambda connection: store.list_running(connection, most_running=CAP, jobs=10)

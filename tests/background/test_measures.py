@@ -24,7 +24,7 @@ from pgqueue.errors import InvalidFilterError
 from pgqueue.events import AttemptEnded, AttemptsEnded, JobsClaimed, JobsEnqueued, Share, shares
 from pgqueue.model.estimates import BOUNDS, BUCKETS, count_into, estimate_drain, percentiles
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.measures import Count, Drain, QueueMeasure
+from pgqueue.model.measures import Count, Drain, QueueMeasure, TaskCounts
 from pgqueue.model.progress import Progress
 from pgqueue.store import Lane
 
@@ -335,6 +335,65 @@ async def test_history_is_what_was_done_stretch_by_stretch(pgq: PgQueue, db: Con
     assert then.run is not None
     assert [(period.enqueued, period.wait) for period in of_last_minute] == [(1, None)]
     assert [period.at for period in periods] == sorted(period.at for period in periods)
+
+
+@pytest.mark.contract("W24")
+async def test_a_task_is_measured_with_what_became_of_its_jobs(pgq: PgQueue, db: Connection) -> None:
+    tried: list[int] = []
+
+    @pgq.task(name="work", queue="mail", max_retries=1, default_retry_delay=0)
+    async def work(number: int) -> None:
+        tried.append(number)
+        if number == 0 or (number == 1 and tried.count(1) == 1):
+            raise ValueError
+
+    jobs = await pgq.enqueue_many([work.s(number) for number in range(5)])
+    others = [await pgq.enqueue_by_name("other", options={"queue": "mail"}) for _ in range(3)]
+    waiting = await work.options(delay=3600).enqueue(7)
+    async with pgq.worker(queues=["mail"]):
+        for job in jobs:
+            await pgq.wait(job.id)
+    await db.execute("set pgqueue.writer = 'on'")
+    # Run times of 1, 2, 3 and 10 seconds; of the one that was retried, the second attempt's.
+    for job, seconds in zip(jobs[1:], (10, 1, 2, 3), strict=True):
+        await db.execute(
+            "update pgqueue.job"
+            " set completed_at = coalesce(last_started_at, started_at) + $2 * interval '1 s' where id = $1",
+            job.id,
+            seconds,
+        )
+
+    found = await pgq.measure_task("work", span=3600, points=4)
+    await db.execute("update pgqueue.job set created_at = now() - interval '2 hours'")
+    later = await pgq.measure_task("work", span=3600)
+    nothing = await pgq.measure_task("work " + "x" * 100)
+
+    assert found.counts == TaskCounts(succeeded=3, retried=1, failed=1, cancelled=0, expired=0, live=1)
+    assert found.counts.success_rate == 4 / 5
+    assert found.run is not None
+    assert found.run == pytest.approx((2.5, 8.95, 9.79))
+    assert {each.upto: each.jobs for each in found.runs if each.jobs} == {2: 1, 5: 2, 20: 1}
+    assert [each.counts.ended for each in found.periods] == [0, 0, 0, 5]
+    assert (found.is_whole, found.looked) == (True, len(jobs) + len(others) + len([waiting]))
+    assert (later.counts.ended, later.run, later.counts.success_rate) == (0, None, None)
+    assert (nothing.counts.ended, len(nothing.periods)) == (0, 48)
+
+
+@pytest.mark.contract("W24")
+async def test_the_measure_of_a_task_says_when_it_has_not_looked_at_all(
+    pgq: PgQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "TASK_LOOKS", 3)
+    await pgq.enqueue_many([pgq.signature("work") for _ in range(5)])
+
+    found = await pgq.measure_task("work")
+
+    assert (found.is_whole, found.looked, found.counts.live) == (False, 3, 3)
+    for wrong in (0, math.nan, 31 * 86_400, "1"):
+        with pytest.raises(InvalidFilterError, match="measure_task: span must be"):
+            await pgq.measure_task("work", span=wrong)  # type: ignore[arg-type]
+    with pytest.raises(InvalidFilterError, match="measure_task: points must be from 1 to 1440, got True"):
+        await pgq.measure_task("work", points=True)
 
 
 @pytest.mark.parametrize("span", [0, -1, math.nan, math.inf, 86_401])
