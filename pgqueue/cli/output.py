@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
+
+from pgqueue.cli.tables import Table
 
 T = TypeVar("T")
 
@@ -30,12 +31,13 @@ def announce(text: str) -> None:
             os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 
-def plain(text: str, *, keep_lines: bool = False) -> str:
+def plain(text: str, *, keep_lines: bool = False, longest: int | None = LONGEST) -> str:
     """Return *text* with everything escaped that a terminal would obey or cannot show.
 
-    *keep_lines*: line ends are kept, and tabs become spaces.
+    *keep_lines*: line ends are kept, and tabs become spaces. *longest*: characters that are kept.
     """
-    cut = text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text):,} characters)"
+    is_whole = longest is None or len(text) <= longest
+    cut = text if is_whole else f"{text[:longest]}... ({len(text):,} characters)"
     if not keep_lines:
         return _escaped(cut)
     return "\n".join(_escaped(line.expandtabs(4)) for line in cut.split("\n"))
@@ -61,35 +63,28 @@ def table(
     rows: Iterable[Sequence[str]],
     *,
     numbers: Collection[str] = (),
-    one_line: bool = False,
-    shorten_first: bool = False,
+    prose: str | None = None,
 ) -> Table:
-    """Return a table. Its texts are shown as they are, without markup.
+    """Return a table. Its texts are shown as they are, without markup; the first column is never cut.
 
-    The first column is never wrapped, so that ids can be copied, and neither are the columns in *numbers*,
-    which are aligned to the right. *one_line*: every row takes one line; longer texts are cut.
-    *shorten_first*: on a narrow screen the first column is cut before the numbers.
+    *numbers*: columns that are aligned to the right. *prose*: the last column, if its texts may be long: on a
+    terminal it is cut after some lines.
     """
-
-    def cell(text: str) -> Text:
-        return Text(plain(text), no_wrap=True, overflow="ellipsis") if one_line else Text(plain(text))
-
-    made = Table(box=None, pad_edge=False, collapse_padding=shorten_first, header_style="bold")
-    for position, column in enumerate(columns):
-        is_number = column in numbers
-        made.add_column(
-            cell(column),
-            no_wrap=is_number or (position == 0 and not shorten_first),
-            justify="right" if is_number else "left",
-        )
-    for row in rows:
-        made.add_row(*map(cell, row))
-    return made
+    # What reads a pipe gets all.
+    longest = None if terminal_width() is None else LONGEST
+    return Table(columns, [[plain(cell, longest=longest) for cell in row] for row in rows], numbers, prose)
 
 
 def print_table(shown: Table) -> None:
-    """Print a table. If stdout is not a terminal, it may be 400 characters wide."""
-    Console(width=None if sys.stdout.isatty() else 400).print(shown)
+    """Print a table, as wide as the terminal. Elsewhere each row is one line, however long."""
+    head, *rows = shown.lines(terminal_width())
+    Console().print(Text(head, style="bold"), soft_wrap=True)
+    print_lines(rows)
+
+
+def terminal_width() -> int | None:
+    """Return the characters of a line of the terminal; None: stdout is none."""
+    return Console().width if sys.stdout.isatty() else None
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import fcntl
-import io
-import math
-import os
-import pty
 import signal
-import struct
-import subprocess
-import sys
 import termios
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 import anyio
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from kit.command_line import Cli
 from kit.job_records import NOON
+from kit.terminal import on_terminal
 from kit.waiting import eventually
-from rich.console import Console
 
 from pgqueue import JobHandle, JobStatus, PgQueue
 from pgqueue.cli.commands.queues import describe_setting
-from pgqueue.cli.commands.top import Snapshot, share, view
-from pgqueue.model.measures import Count, Drain, QueueMeasure, RunningJob, WorkerMeasure
 from pgqueue.model.setting import Setting
 
 if TYPE_CHECKING:
@@ -194,165 +179,23 @@ async def test_top_prints_once_without_a_terminal(cli: Cli, pgq: PgQueue) -> Non
     assert [worker["jobs"][0]["job_id"] for worker in document["workers"]] == [str(job.id)]
 
 
-class Terminal:
-    """A program on a terminal of its own."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.screen, device = pty.openpty()
-        fcntl.ioctl(device, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-        self.device = device
-        self.modes = termios.tcgetattr(device)
-        environment = {**os.environ, "TERM": "xterm-256color"}
-        for name in ("COLUMNS", "LINES", "NO_COLOR"):
-            environment.pop(name, None)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "pgqueue", *arguments],
-            stdin=device,
-            stdout=device,
-            stderr=device,
-            env=environment,
-            start_new_session=True,
-        )
-        self.shown = ""
-
-    async def shows(self, text: str) -> None:
-        """Wait until *text* has been on the screen."""
-        with anyio.fail_after(60):
-            while text not in self.shown:
-                await anyio.wait_readable(self.screen)
-                self.shown += os.read(self.screen, 65536).decode(errors="replace")
-
-    def press(self, keys: bytes) -> None:
-        os.write(self.screen, keys)
-
-    async def ended(self) -> int:
-        """Wait for the program, reading on: a full terminal would hold it up."""
-        await self.shows("\x1b[?1049l")
-        return await asyncio.to_thread(self.process.wait, 60)
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        os.close(self.device)
-        os.close(self.screen)
-
-
-@pytest.mark.parametrize("way", ["q", "SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("way", ["q", "Ctrl-C", "SIGTERM"])
 async def test_top_shows_a_running_job_until_it_is_stopped(pgq: PgQueue, dsn: str, way: str) -> None:
-    terminal = Terminal("top", f"--dsn={dsn}", "--interval=0.2")
-    try:
+    async with on_terminal("top", f"--dsn={dsn}", "--interval=0.2") as terminal:
         await terminal.shows("\x1b[?1049h")
         # The screen refreshes by itself.
         async with running_job(pgq) as job:
             await terminal.shows(str(job.id))
-            if way == "q":
-                terminal.press(b"xq")
+            if way == "SIGTERM":
+                terminal.process.send_signal(signal.SIGTERM)
             else:
-                terminal.process.send_signal(signal.Signals[way])
+                terminal.press({"q": b"xq", "Ctrl-C": b"\x03"}[way])
             code = await terminal.ended()
         modes = termios.tcgetattr(terminal.device)
-    finally:
-        terminal.close()
 
     assert code == 0
     assert "worker-1" in terminal.shown
     assert modes == terminal.modes
-
-
-def a_queue(name: str, pending: int) -> QueueMeasure:
-    none = Count(0)
-    return QueueMeasure(
-        queue=name,
-        is_paused=False,
-        pending=Count(pending),
-        scheduled=none,
-        retrying=none,
-        blocked=none,
-        running=none,
-        failed=none,
-        oldest_age=None,
-        enqueued_rate=0.0,
-        finished_rate=0.0,
-        wait=None,
-        run=None,
-        drain=Drain(1, math.inf, math.inf),
-    )
-
-
-def a_worker(name: str, jobs: int) -> WorkerMeasure:
-    running = [
-        RunningJob(UUID(int=number), HOSTILE, "default", 1, NOON, 1.0 * number, None)
-        for number in range(jobs)
-    ]
-    return WorkerMeasure(UUID(int=1), name, None, (HOSTILE,), NOON, 1.0, 10.0, None, None, jobs, 0, running)
-
-
-def lines_of(snapshot: Snapshot, *, height: int, width: int = 100) -> list[str]:
-    console = Console(file=io.StringIO(), width=width, height=height)
-    console.print(view(snapshot, height))
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue().splitlines()
-
-
-@settings(max_examples=25)
-@given(
-    queues=st.integers(0, 40),
-    workers=st.integers(0, 40),
-    jobs=st.integers(0, 40),
-    height=st.integers(10, 60),
-    width=st.integers(20, 200),
-)
-def test_a_screen_is_never_overfull(queues: int, workers: int, jobs: int, height: int, width: int) -> None:
-    snapshot = Snapshot(
-        NOON,
-        [a_queue(f"{HOSTILE}-{number}" * 10, number) for number in range(queues)],
-        [a_worker(f"{HOSTILE}-{number}", jobs) for number in range(workers)],
-        problem=HOSTILE,
-    )
-
-    lines = lines_of(snapshot, height=height, width=width)
-
-    assert len(lines) <= height
-    assert all(each.isprintable() for line in lines for each in line)
-
-
-def test_what_does_not_fit_is_counted_and_the_busiest_queues_are_shown() -> None:
-    many = [a_queue(f"queue-{number}", pending=number) for number in range(50)]
-
-    lines = lines_of(Snapshot(NOON, many), height=20)
-
-    shown = [line.split()[0] for line in lines if line.startswith("queue-")]
-    assert shown == [f"queue-{number}" for number in range(40, 50)]
-    assert "and 40 more queues" in lines
-
-
-def test_a_narrow_screen_cuts_names_and_no_figures() -> None:
-    queue = replace(a_queue("invoices-of-last-year", 20_000), oldest_age=75.0, drain=Drain(200, 200, 200))
-
-    [row] = [line for line in lines_of(Snapshot(NOON, [queue]), height=20, width=80) if "inv" in line]
-
-    assert row.split()[1:5] == ["20,000", "0", "0", "0"]
-    assert row.endswith("~3.3 min")
-    assert "1 min 15 s" in row
-
-
-def test_a_screen_says_why_it_was_not_updated() -> None:
-    lines = lines_of(Snapshot(NOON, problem="the database is unavailable"), height=20)
-
-    assert "not updated: the database is unavailable" in lines
-
-
-@given(st.integers(-5, 100), st.lists(st.integers(0, 100), max_size=5))
-def test_lines_are_shared_out(lines: int, wanted: list[int]) -> None:
-    given_lines = share(lines, wanted)
-
-    assert all(0 <= got <= want for got, want in zip(given_lines, wanted, strict=True))
-    assert sum(given_lines) == min(max(lines, 0), sum(wanted))
-
-
-def test_small_parts_are_shown_whole() -> None:
-    assert share(30, [100, 2, 50]) == [14, 2, 14]
 
 
 async def test_an_impossible_interval_is_wrong_usage(cli: Cli) -> None:

@@ -94,6 +94,7 @@ def list_letters(
                 [str(each.job_id), moment(each.failed_at), each.task, each.queue, each.reason, _error(each)]
                 for each in page.letters
             ],
+            prose="error",
         )
     )
     if page.cursor is not None:
@@ -136,6 +137,8 @@ def groups(
                 ]
                 for group in found
             ],
+            numbers=["count"],
+            prose="error",
         )
     )
 
@@ -384,6 +387,8 @@ def _print_details(found: DeadLetterDetails) -> None:
                 ]
                 for past in found.attempts
             ],
+            numbers=["attempt"],
+            prose="error",
         )
     )
     for action in found.actions:

@@ -55,7 +55,8 @@ def list_jobs(
         table(
             ["job", "status", "task", "queue", "attempt", "created", "took", "details"],
             [job_row(job) for job in page.jobs],
-            numbers=["status", "attempt", "created", "took"],
+            numbers=["attempt", "took"],
+            prose="details",
         )
     )
     if page.cursor is not None:

@@ -219,7 +219,7 @@ def list_limiters(
         ]
         for each in found
     ]
-    print_table(table(columns, rows, numbers=["held", "waiting"], shorten_first=True))
+    print_table(table(columns, rows, numbers=["held", "waiting"]))
 
 
 def describe(limit: LimitUse) -> Iterator[str]:
@@ -257,7 +257,6 @@ def _print_keys(title: str, keys: Sequence[LimitKey], now: datetime) -> None:
                 for each in keys
             ],
             numbers=["in use", "waiting", "first waits"],
-            shorten_first=True,
         )
     )
 

@@ -89,7 +89,7 @@ def list_stopped(
                 ]
                 for each in found
             ],
-            numbers=["stopped", "waiting"],
+            numbers=["waiting"],
         )
     )
     if len(found) == limit:

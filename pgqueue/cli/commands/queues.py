@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from typer.core import TyperGroup
 
 from pgqueue import PgQueue, Setting, UnknownQueueError
@@ -14,6 +13,7 @@ from pgqueue.cli.commands.cancel_requeue import cancel_waiting
 from pgqueue.cli.known_names import check_queue, check_task
 from pgqueue.cli.output import known, plain, print_json, print_lines, print_table, say, table
 from pgqueue.cli.parameters import Actor, App, AsJson, Dsn, Note, Schema, Yes, call, user
+from pgqueue.cli.tables import Table
 from pgqueue.model.documents import queue_document, setting_document
 from pgqueue.model.figures import count, duration, moment, rate, rate_unit, to_empty
 from pgqueue.model.measures import Percentiles, QueueMeasure
@@ -179,7 +179,7 @@ def resume(
 def queue_table(found: Sequence[QueueMeasure]) -> Table:
     """Return all figures of the queues, a row each."""
     numbers = [
-        *("pending", "scheduled", "retrying", "blocked", "running", "failed"),
+        *("pending", "claimed", "scheduled", "retrying", "blocked", "running", "failed"),
         *("oldest", "enqueued", "finished"),
     ]
     coming = rate_unit(each.enqueued_rate for each in found)
@@ -191,6 +191,7 @@ def queue_table(found: Sequence[QueueMeasure]) -> Table:
                 each.queue,
                 "paused" if each.is_paused else "",
                 count(each.pending),
+                count(each.claimed),
                 count(each.scheduled),
                 count(each.retrying),
                 count(each.blocked),

@@ -82,7 +82,7 @@ def list_schedules(
                 ]
                 for each in found
             ],
-            numbers=["next", "last", "missed"],
+            numbers=["missed"],
         )
     )
     if len(found) == limit:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from pgqueue.cli.commands.jobs import describe_progress
 from pgqueue.cli.output import known, print_json, print_table, table
 from pgqueue.cli.parameters import App, AsJson, Dsn, Schema, call
+from pgqueue.cli.tables import Table
 from pgqueue.model.documents import worker_document
 from pgqueue.model.figures import count, duration, moment
 from pgqueue.model.measures import WorkerMeasure
@@ -39,15 +39,15 @@ def workers(
         print_table(running_table(found))
 
 
-def worker_table(found: Sequence[WorkerMeasure], *, one_line: bool = False) -> Table:
+def worker_table(found: Sequence[WorkerMeasure]) -> Table:
     """Return workers, a row each."""
-    numbers = ["running", "prefetched", "abandoned", "loop lag", "renewed", "lease"]
+    numbers = ["running", "claimed", "abandoned", "loop lag", "renewed", "lease"]
     return table(
-        ["worker", *numbers, "version", "since", "queues"],
+        ["worker", *numbers, "version", "since", "host", "pid", "queues"],
         [
             [
                 each.name,
-                count(each.running),
+                running_of(each),
                 count(each.prefetched),
                 known(count, each.abandoned_threads),
                 known(duration, each.loop_lag),
@@ -55,18 +55,22 @@ def worker_table(found: Sequence[WorkerMeasure], *, one_line: bool = False) -> T
                 duration(each.lease_left) if each.is_alive else "lost",
                 each.version or "",
                 moment(each.started_at),
+                each.host or "",
+                known(str, each.pid),
                 ", ".join(each.queues),
             ]
             for each in found
         ],
         numbers=numbers,
-        one_line=one_line,
     )
 
 
-def running_table(
-    found: Sequence[WorkerMeasure], *, limit: int | None = None, one_line: bool = False
-) -> Table:
+def running_of(worker: WorkerMeasure) -> str:
+    """Return how many attempts are under way, of how many slots: "3 of 10"."""
+    return count(worker.running) if worker.slots is None else f"{count(worker.running)} of {worker.slots:,}"
+
+
+def running_table(found: Sequence[WorkerMeasure]) -> Table:
     """Return the jobs that workers are running, a row each, the longest-running first."""
     running = sorted(
         ((job, worker) for worker in found for job in worker.jobs), key=lambda each: -each[0].seconds
@@ -83,8 +87,7 @@ def running_table(
                 worker.name,
                 "" if job.progress is None else describe_progress(job.progress),
             ]
-            for job, worker in running[:limit]
+            for job, worker in running
         ],
         numbers=["running for", "attempt"],
-        one_line=one_line,
     )

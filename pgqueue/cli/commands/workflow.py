@@ -70,7 +70,7 @@ def list_workflows(
                 ]
                 for each in page.workflows
             ],
-            numbers=["created", "duration"],
+            numbers=["duration"],
         )
     )
     if page.cursor is not None:
@@ -114,7 +114,8 @@ def show_workflow(
             table(
                 ["job", "status", "task", "attempt", "took", "details"],
                 [_row(job) for job in page.jobs],
-                numbers=["status", "attempt", "took"],
+                numbers=["attempt", "took"],
+                prose="details",
             )
         )
         if page.cursor is not None:
