@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
@@ -14,8 +15,18 @@ import asyncpg
 import pytest
 from conftest import OWNER, with_role
 from kit import schema
+from kit.waiting import eventually, holds, is_terminal
 
-from pgqueue import JobFailed, MissingPrivilegeError, PgQueue, SchemaError
+from pgqueue import (
+    JobContext,
+    JobFailed,
+    JobNotFoundError,
+    JobStatus,
+    MissingPrivilegeError,
+    PgQueue,
+    SchemaError,
+    Task,
+)
 from pgqueue.database.sql import load_migrations, load_statements
 from pgqueue.testing.databases import Databases, with_database
 
@@ -290,3 +301,75 @@ async def test_what_a_restore_left_out_is_named(empty_dsn: str, version: int, dr
         await PgQueue(empty_dsn).migrate()
 
     assert named in str(told.value)
+
+
+@pytest.mark.contract("P1.1", "P3.1")
+async def test_a_restored_dump_runs_again_what_had_not_ended_and_what_a_worker_held_that_is_gone(
+    empty_superuser_dsn: str, restored_dsn: str
+) -> None:
+    await PgQueue(empty_superuser_dsn).migrate()
+    runs: list[tuple[str, str, str]] = []
+    gate = asyncio.Event()
+
+    def program(dsn: str, where: str) -> tuple[PgQueue, Task[[str], None]]:
+        pgq = PgQueue(dsn)
+
+        @pgq.task
+        async def work(ctx: JobContext, what: str) -> None:
+            runs.append((where, what, ctx.idempotency_key_for("charge")))
+            if (where, what) in {("before", "held"), ("before", "asked to stop")}:
+                await gate.wait()
+
+        @pgq.schedule(every=3600)
+        @pgq.task
+        async def hourly() -> None:
+            runs.append((where, "hourly", ""))
+
+        return pgq, work
+
+    before, work = program(empty_superuser_dsn, "before")
+    async with before, before.worker():
+        done, held, stopped = [await work.enqueue(what) for what in ("done", "held", "asked to stop")]
+        await done.result(timeout=30)
+        once = await work.options(idempotency_key="once").enqueue("once")
+        await once.result(timeout=30)
+        await eventually(lambda: holds(len(runs) == 4))
+        await eventually(lambda: is_scheduled(before))
+        restore(empty_superuser_dsn, restored_dsn)
+        # What comes after the backup is not in it.
+        lost = await work.options(idempotency_key="lost").enqueue("lost")
+        await lost.result(timeout=30)
+        gate.set()
+        await held.result(timeout=30)
+    # Time passes.
+    connection = await asyncpg.connect(restored_dsn)
+    await connection.execute(
+        "update pgqueue.schedule set due_at = due_at - interval '5 hours',"
+        " next_at = next_at - interval '5 hours'"
+    )
+    await connection.close()
+
+    after, work = program(restored_dsn, "after")
+    async with after:
+        assert await after.cancel(stopped.id)
+        async with after.worker():
+            assert (await work.options(idempotency_key="once").enqueue("once")).id == once.id
+            again = await work.options(idempotency_key="lost").enqueue("lost")
+            await again.result(timeout=30)
+            await after.handle(held.id).result(timeout=30)
+            await eventually(lambda: holds(any(run[:2] == ("after", "hourly") for run in runs)))
+            await eventually(lambda: is_terminal(after.handle(stopped.id)))
+            assert await after.handle(stopped.id).status() is JobStatus.CANCELLED
+        with pytest.raises(JobNotFoundError):
+            await after.get(lost.id)
+        job = await after.get(held.id)
+
+    of = {where: sorted(what for here, what, _ in runs if here == where) for where in ("before", "after")}
+    keys = {where: next(key for here, what, key in runs if (here, what) == (where, "held")) for where in of}
+    assert of["after"] == ["held", "hourly", "lost"]
+    assert keys["before"] == keys["after"]
+    assert (job.attempt, job.losses) == (1, 1)
+
+
+async def is_scheduled(pgq: PgQueue) -> bool:
+    return bool(await pgq.schedules.list())
