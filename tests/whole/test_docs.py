@@ -338,6 +338,10 @@ PUBLIC = frozenset(
 """What programs import: files at the top of the package, and the packages that list their names."""
 PUBLIC |= {f"pgqueue.integrations.{path.stem}" for path in (ROOT / "pgqueue/integrations").glob("[a-z]*")}
 PUBLIC |= {"pgqueue.integrations.django.dashboard"}
+PUBLIC |= {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in (ROOT / "pgqueue/compat").rglob("*.py")
+}
 
 FILE = re.compile(r"`((?:\w[\w-]*/)+[\w.-]+\.(?:py|sql|md|yml|json|html))`")
 """A file that a page names by its path from the top, or from the top of the package."""
