@@ -1,8 +1,8 @@
 """Background jobs for asyncio programs, with PostgreSQL as the only server.
 
-Import what is named here, and from `pgqueue.web`, `.metrics`, `.logs`, `.retry`, `.testing`, `.blocking`,
-`.events` and `.embedded`. Every other folder is a room of the machine, named by what it does to a job; its
-contents may change with any version. tests/whole/test_layers.py holds which room may import which.
+Import what is named here, and from `pgqueue.web`, `.webhooks`, `.metrics`, `.logs`, `.retry`, `.testing`,
+`.blocking`, `.events` and `.embedded`. Every other folder is a room of the machine, named by what it does to
+a job; its contents may change with any version. tests/whole/test_layers.py holds which room may import which.
 """
 
 from pgqueue.app import PgQueue
@@ -17,6 +17,10 @@ from pgqueue.errors import (
     DuplicateJobError,
     DuplicateKeyError,
     DuplicateTaskError,
+    HttpAnswerError,
+    HttpTargetError,
+    HttpTimeoutError,
+    HttpUnreachableError,
     IdempotencyConflictError,
     InvalidArgumentsError,
     InvalidEventError,
@@ -24,6 +28,7 @@ from pgqueue.errors import (
     InvalidIdError,
     InvalidOptionError,
     InvalidProgressError,
+    InvalidSignatureError,
     InvalidStepError,
     InvalidTaskError,
     InvalidWorkflowError,
@@ -59,6 +64,7 @@ from pgqueue.errors import (
     UnknownConnectionError,
     UnknownQueueError,
     UnknownTaskError,
+    UnusableAnswerError,
     UnusableConnectionError,
     WorkerLifespanError,
     WorkflowFailed,
@@ -134,6 +140,10 @@ __all__ = [
     "DuplicateKeyError",
     "DuplicateTaskError",
     "Group",
+    "HttpAnswerError",
+    "HttpTargetError",
+    "HttpTimeoutError",
+    "HttpUnreachableError",
     "IdempotencyConflictError",
     "InvalidArgumentsError",
     "InvalidEventError",
@@ -141,6 +151,7 @@ __all__ = [
     "InvalidIdError",
     "InvalidOptionError",
     "InvalidProgressError",
+    "InvalidSignatureError",
     "InvalidStepError",
     "InvalidTaskError",
     "InvalidWorkflowError",
@@ -214,6 +225,7 @@ __all__ = [
     "UnknownConnectionError",
     "UnknownQueueError",
     "UnknownTaskError",
+    "UnusableAnswerError",
     "UnusableConnectionError",
     "Wait",
     "Worker",

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 
 import anyio
 import asyncpg
@@ -38,6 +38,11 @@ from pgqueue.database import migrations
 from pgqueue.database.lock_wait import with_lock_limit
 from pgqueue.database.pool import Database
 from pgqueue.database.sql import check_schema_name
+from pgqueue.delivery.answers import rule as retry_rule
+from pgqueue.delivery.clients import Clients, MakeClient
+from pgqueue.delivery.headers import Headers, HeadersHook
+from pgqueue.delivery.signing import Secrets
+from pgqueue.delivery.target import MARGIN, MAX_ANSWER, TIMEOUT, handler_of, read_target
 from pgqueue.enqueueing.callers import Callers
 from pgqueue.enqueueing.calls import CallReader
 from pgqueue.enqueueing.inbox import Inbox
@@ -70,6 +75,7 @@ from pgqueue.logs import HEARD, HEARD_IF_VERBOSE, TransitionLog
 from pgqueue.model.checks import MAX_TASK_LENGTH, Duration, integer, positive_seconds, shown, text
 from pgqueue.model.rates import Rate
 from pgqueue.model.unset import UNSET, Unset
+from pgqueue.options.checks import retry_when as check_retry_when
 from pgqueue.options.declared import TaskOptions
 from pgqueue.options.levels import read_options
 from pgqueue.options.retention import RetentionOptions, read_retention
@@ -143,6 +149,9 @@ class PgQueue(
     no live worker declares, or that no worker can decode; None: never. *options*: apply to every job unless a
     more specific level sets them.
     """
+
+    _http_clients: Clients | None = None
+    """Of the HTTP tasks; None: it declares none."""
 
     def __init__(
         self,
@@ -325,6 +334,81 @@ class PgQueue(
             return (AsyncTask if definition.is_coroutine else SyncTask)(self, definition)
 
         return declare if handler is None or isinstance(handler, Batch) else declare(handler)
+
+    def http_task(
+        self,
+        name: str,
+        /,
+        *,
+        url: str | None = None,
+        allow: Sequence[str] = (),
+        method: str = "POST",
+        timeout: Duration = TIMEOUT,
+        headers: Headers | HeadersHook | None = None,
+        secret: Secrets | None = None,
+        body: Any = Any,
+        answer: Any = None,
+        max_answer: int = MAX_ANSWER,
+        client: MakeClient | None = None,
+        limits: Sequence[Limit | LimitBy] = (),
+        ordered_by: Key | Ordered | OrderedBy | None = None,
+        on_dead: OnDead | None = None,
+        **options: Any,
+    ) -> AsyncTask[..., Any]:
+        """Declare a task whose handler is an HTTP endpoint: each attempt of a job is one request.
+
+            charge = pgq.http_task("charge", url="https://pay.internal/charge", secret=SECRET)
+            await charge.enqueue({"order": 7})
+
+        The job's argument is the *body* of the request, as JSON; a type for it is checked at the call. 2xx
+        ends the job. 429, and 503 with a Retry-After, have it wait for as long as the target asks, which does
+        not count as an attempt, and close the limits by rate that it has passed. Other statuses from 500 on,
+        408, 421, 423 and 425 are retried, and so is what cannot be reached or takes longer than *timeout*
+        seconds, from the connection to the end of the answer. All others fail the job; `retry_when` can say
+        otherwise. Redirects are not followed.
+
+        *url*: where to; with *allow*, a list of origins ("https://*.example.com"), jobs may bring another
+        one: `charge.enqueue(body, url=...)`. *headers*: a mapping, or a function without arguments, async or
+        not, that returns one for each request (`pgqueue.webhooks.BearerToken`). *secret*: requests are signed
+        as Standard Webhooks has it; of several, each signs. *answer*: the type of the JSON that the target
+        answers, which is the job's result; without it, the result is an HttpAnswer: the status, and the JSON
+        if there is one of at most *max_answer* bytes. *client*: a function that returns an httpx.AsyncClient,
+        for a proxy or a client certificate. All other parameters are those of `task`.
+
+        Workers need the extra `http`. Raises InvalidTaskError, DuplicateTaskError, InvalidOptionError.
+        """
+        clients = self._http_clients or Clients()
+        target = read_target(
+            name,
+            clients,
+            url=url,
+            allow=allow,
+            method=method,
+            timeout=timeout,
+            given_headers=headers,
+            secret=secret,
+            is_typed=answer is not None,
+            max_answer=max_answer,
+            client=client,
+        )
+        where = f"HTTP task {name!r}"
+        # Isolation and versions are for handlers that are code.
+        read_options(where, options, Level.TASK)
+        theirs = check_retry_when(f"{where}: retry_when", options.pop("retry_when", None))
+        handler = handler_of(target, body, answer)
+        declared = self.task(
+            name=name,
+            limits=limits,
+            ordered_by=ordered_by,
+            on_dead=on_dead,
+            timeout=target.timeout + MARGIN,
+            retry_when=retry_rule(theirs),
+            **options,
+        )(handler)
+        if self._http_clients is None:
+            self._http_clients = clients
+            self._middleware.append(clients)
+        return cast("AsyncTask[..., Any]", declared)
 
     def limit(
         self,

@@ -34,6 +34,12 @@ PgQueueError
 ├── BackgroundError             a loop of the open PgQueue has ended or is stuck
 ├── WorkerLifespanError         what a worker prepares or cleans up has failed
 ├── LeaseLostError              the lease expired, and the outcome was dropped
+├── HttpTargetError             a request of an HTTP task did not succeed
+│   ├── HttpAnswerError         ... it was answered with a status that is not 2xx
+│   ├── UnusableAnswerError     ... it was accepted, but its answer cannot be stored
+│   ├── HttpTimeoutError        ... it was not answered in time
+│   └── HttpUnreachableError    ... there was no whole answer
+├── InvalidSignatureError       a webhook that was received is not signed as it should be
 ├── LimiterFullError            a limiter that a handler asked had no room in time
 ├── ContextError                a handler used its context incorrectly
 │   ├── InvalidStepError
@@ -56,6 +62,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -143,6 +150,58 @@ class LimitNotFoundError(PgQueueError):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"there is no limit {name!r}")
+
+
+class HttpTargetError(PgQueueError):
+    """A request of an HTTP task did not succeed. `url` is without its query."""
+
+    def __init__(self, url: str, detail: str) -> None:
+        self.url = url
+        super().__init__(f"{url}: {detail}")
+
+
+class HttpAnswerError(HttpTargetError):
+    """The target of an HTTP task answered with a `status` that is not 2xx.
+
+    It is retried after a status that may pass: any from 500 on, and 408, 421, 423, 425.
+    """
+
+    def __init__(
+        self, url: str, status: int, detail: str, retry_after: float | datetime | None = None
+    ) -> None:
+        self.status = status
+        self.retry_after = retry_after
+        super().__init__(url, f"answered {status}{': ' if detail else ''}{detail}")
+
+
+class UnusableAnswerError(HttpTargetError):
+    """The target of an HTTP task accepted the request, but its answer cannot be stored. Not retried.
+
+    The target has done its work: if you redrive the job, it is asked to do it again.
+    """
+
+    def __init__(self, url: str, status: int, detail: str) -> None:
+        self.status = status
+        super().__init__(
+            url,
+            f"accepted the request ({status}), but its answer cannot be the result: {detail}; pass a larger "
+            "max_answer=, another answer=, or none",
+        )
+
+
+class HttpTimeoutError(HttpTargetError):
+    """The target of an HTTP task did not answer in time. It may have done its work. Retried."""
+
+
+class HttpUnreachableError(HttpTargetError):
+    """The target of an HTTP task could not be reached, or its answer broke off. Retried."""
+
+
+class InvalidSignatureError(PgQueueError, ValueError):
+    """A webhook that was received is not signed as it should be: do not act on it, and answer 401 or 400."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"this webhook is not to be trusted: {why}")
 
 
 class LimiterFullError(PgQueueError):

@@ -21,10 +21,12 @@ from fastapi import FastAPI
 from kit.drivers import url_for
 from kit.snippets import PAGES, ROOT, imported, run, snippets, snippets_in
 from kit.waiting import eventually
+from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 import pgqueue
 from pgqueue import JobStatus, PgQueue
+from pgqueue.webhooks import BearerToken, verify
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -232,6 +234,19 @@ async def test_the_page_on_ordered_groups_does_what_it_says(pgq: PgQueue, db: Co
             await job.result(timeout=30)
 
 
+@pytest.mark.contract("P8.6")
+async def test_the_page_on_http_targets_does_what_it_says(pgq: PgQueue) -> None:
+    secret = "a secret of sixteen bytes or more"
+    values = {"SECRET": secret, "BaseModel": BaseModel, "Field": Field, "verify": verify}
+    names = names_for(pgq, BearerToken=BearerToken, **values)
+
+    for code in snippets("how-to/http-targets.md", "python"):
+        await run(code, names)
+
+    assert {"charge", "pay", "book", "refund", "notify"} <= set(pgq.registry.names)
+    assert len((await pgq.jobs(status=["pending", "blocked"])).jobs) == 3
+
+
 @pytest.mark.parametrize(
     "page",
     [
@@ -331,6 +346,7 @@ PUBLIC = frozenset(
             f"pgqueue.{name}"
             for name in (
                 "blocking", "embedded", "errors", "events", "logs", "metrics", "retry", "testing", "web",
+                "webhooks",
             )
         ),
     }

@@ -18,9 +18,9 @@ LAYERS: dict[str, list[str]] = {
     "data": ["store"],
     "company": ["flow", "background"],
     "calls": ["enqueueing", "tasks"],
-    "plans": ["logs", "workflows", "schedules"],
+    "plans": ["delivery", "logs", "workflows", "schedules"],
     "engine": ["worker", "client", "upkeep"],
-    "door": ["app", "__init__"],
+    "door": ["app", "webhooks", "__init__"],
     "edges": ["cli", "web", "metrics", "testing", "processes", "blocking", "integrations", "__main__"],
     "guests": ["compat"],
 }
@@ -45,6 +45,7 @@ IMPORTERS = {
     "pydantic_ai": {"integrations.pydantic_ai"},
     "sentry_sdk": {"integrations.sentry"},
     "structlog": set(),
+    "httpx": {"delivery"},
     # For types alone below the edges: a user who passes a connection has imported its library.
     "psycopg": {"integrations", "database.callers"},
     "sqlalchemy": {"integrations", "database.callers"},
