@@ -6,6 +6,7 @@ a job; its contents may change with any version. tests/whole/test_layers.py hold
 """
 
 from pgqueue.app import PgQueue
+from pgqueue.client.received import ReceivedJob
 from pgqueue.client.redrive_handle import RedriveHandle
 from pgqueue.errors import (
     BackgroundError,
@@ -52,6 +53,8 @@ from pgqueue.errors import (
     PgQueueError,
     QueueFullError,
     QueueNotEmptyError,
+    ReceiptLostError,
+    ReceivedJobCancelled,
     RedactedArgumentsError,
     RefusedByDatabaseError,
     ResultTimeoutError,
@@ -200,6 +203,9 @@ __all__ = [
     "QueueNotEmptyError",
     "Rate",
     "RateLimited",
+    "ReceiptLostError",
+    "ReceivedJob",
+    "ReceivedJobCancelled",
     "RedactedArgumentsError",
     "RedriveHandle",
     "RedriveProgress",

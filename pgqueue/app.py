@@ -30,6 +30,7 @@ from pgqueue.client.limits import LimitInterface
 from pgqueue.client.measuring import MeasureInterface
 from pgqueue.client.operating import SettingInterface
 from pgqueue.client.ordering import OrderingInterface
+from pgqueue.client.receiving import ReceiveInterface
 from pgqueue.client.schedules import Schedules, SchedulingParts
 from pgqueue.client.scheduling import ScheduleInterface
 from pgqueue.client.web import WebInterface
@@ -126,6 +127,7 @@ class PgQueue(
     LimitInterface,
     OrderingInterface,
     LimiterInterface,
+    ReceiveInterface,
     ExplainInterface,
     MeasureInterface,
     WebInterface,

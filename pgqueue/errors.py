@@ -575,6 +575,31 @@ class LeaseLostError(PgQueueError):
     """
 
 
+class ReceiptLostError(PgQueueError):
+    """A received job is not held any more: its time is over, or it was acknowledged or given back already.
+
+    Nothing was changed. The job may be running elsewhere, or have ended. `job_id` is the job's id.
+    """
+
+    def __init__(self, verb: str, job_id: UUID) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"{verb}: job {job_id} is not held under this receipt: its time is over, or the job was ended "
+            "under it; nothing was changed. Call `extend` in time, or receive with a longer lease"
+        )
+
+
+class ReceivedJobCancelled(PgQueueError):  # noqa: N818  # reads as what is raised, as JobCancelled does
+    """Raised by `extend` for a job that somebody has cancelled: stop, and call `nack`, which ends it.
+
+    The job is still held, for as long as before. `job_id` is the job's id.
+    """
+
+    def __init__(self, job_id: UUID) -> None:
+        self.job_id = job_id
+        super().__init__(f"job {job_id} is to be cancelled: stop working on it, and give it back with nack")
+
+
 class SoftTimeLimitExceeded(asyncio.CancelledError):
     """The handler exceeded its `soft_timeout`. Raised inside it, at its current await.
 

@@ -8,11 +8,11 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from pgqueue import JobContext, JobHandle, Middleware, PgQueue, Task
+from pgqueue import Batch, BatchItem, JobContext, JobHandle, Middleware, PgQueue, ReceivedJob, Task
 
 PAGE = Path(__file__).parents[1] / "reference" / "api.md"
-CLASSES = (PgQueue, Task, JobHandle, JobContext, Middleware)
-MADE_BY_PGQUEUE = (Task, JobHandle, JobContext)
+CLASSES = (PgQueue, Task, JobHandle, JobContext, Batch, BatchItem, ReceivedJob, Middleware)
+MADE_BY_PGQUEUE = (Task, JobHandle, JobContext, BatchItem, ReceivedJob)
 """Classes that a program gets and never makes."""
 INTERNAL = frozenset(
     {

@@ -7,6 +7,7 @@ Each method is made from the one of the same name that is awaited: same argument
 
 from pgqueue.blocking.handles import (
     BlockingJobHandle,
+    BlockingReceivedJob,
     BlockingRedriveHandle,
     BlockingSchedules,
     BlockingWorker,
@@ -18,6 +19,7 @@ from pgqueue.blocking.queue import BlockingPgQueue
 __all__ = [
     "BlockingJobHandle",
     "BlockingPgQueue",
+    "BlockingReceivedJob",
     "BlockingRedriveHandle",
     "BlockingSchedules",
     "BlockingWorker",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from pgqueue.blocking.calling import FACADES, Facade, Loop, called, iterated, told
+from pgqueue.client.received import ReceivedJob
 from pgqueue.client.redrive_handle import RedriveHandle
 from pgqueue.client.schedules import Schedules
 from pgqueue.tasks.handle import JobHandle
@@ -139,6 +142,68 @@ class BlockingSchedules(Facade):
     measure = called(Schedules.measure)
 
 
+class BlockingReceivedJob(Facade):
+    """A received job: ReceivedJob without `await`. Its block is a plain `with`."""
+
+    __slots__ = (
+        "args",
+        "attempt",
+        "enqueued_at",
+        "headers",
+        "id",
+        "key",
+        "kwargs",
+        "priority",
+        "queue",
+        "receipt",
+        "receive_count",
+        "tags",
+        "task",
+    )
+
+    def __init__(self, loop: Loop, job: ReceivedJob) -> None:
+        super().__init__(loop, job)
+        self.id, self.receipt, self.task, self.queue = job.id, job.receipt, job.task, job.queue
+        self.args, self.kwargs = job.args, job.kwargs
+        self.attempt, self.receive_count, self.enqueued_at = job.attempt, job.receive_count, job.enqueued_at
+        self.tags, self.headers, self.key, self.priority = job.tags, job.headers, job.key, job.priority
+
+    @property
+    def held_until(self) -> datetime:
+        """When it returns to its queue, by the database's clock, unless it has ended or was extended."""
+        until: datetime = self.behind.held_until
+        return until
+
+    if TYPE_CHECKING:
+
+        def ack(
+            self,
+            result: Any = None,
+            *,
+            connection: BlockingConnection | None = None,
+            autocommit: bool = False,
+        ) -> None:
+            """Record that the job has succeeded. See `ReceivedJob.ack`."""
+    else:
+        ack = called(ReceivedJob.ack)
+
+    nack = called(ReceivedJob.nack)
+    release = called(ReceivedJob.release)
+    extend = called(ReceivedJob.extend)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        job: ReceivedJob = self.behind
+        return self.loop.call(lambda: job.__aexit__(kind, error, trace))
+
+    def __repr__(self) -> str:
+        return f"<BlockingReceivedJob {self.id}>"
+
+
 class BlockingWorkflowBuilder(Facade):
     """Collects the nodes of one workflow: WorkflowBuilder without `await`."""
 
@@ -163,6 +228,7 @@ class BlockingWorkflowBuilder(Facade):
 FACADES.update(
     {
         JobHandle: BlockingJobHandle,
+        ReceivedJob: BlockingReceivedJob,
         RedriveHandle: BlockingRedriveHandle,
         WorkflowBuilder: BlockingWorkflowBuilder,
         WorkflowHandle: BlockingWorkflowHandle,

@@ -15,6 +15,7 @@ from pgqueue.app import PgQueue
 from pgqueue.blocking.calling import Facade, Loop, called, entered, iterated, made
 from pgqueue.blocking.handles import (
     BlockingJobHandle,
+    BlockingReceivedJob,
     BlockingRedriveHandle,
     BlockingSchedules,
     BlockingWorker,
@@ -156,6 +157,18 @@ class BlockingPgQueue(Facade):
         def workflow(self, name: str) -> BlockingWorkflowBuilder:
             """Return a builder of a workflow by its nodes. Raises InvalidOptionError."""
 
+        def receive(
+            self,
+            queue: str,
+            /,
+            *,
+            n: int = 1,
+            wait: Duration = 0,
+            lease: Duration = 30,
+            name: str | None = None,
+        ) -> list[BlockingReceivedJob]:
+            """Receive up to *n* pending jobs of *queue*. See `PgQueue.receive`."""
+
         # Handles
 
         def handle(self, job_id: UUID | str) -> BlockingJobHandle[Any]:
@@ -194,6 +207,7 @@ class BlockingPgQueue(Facade):
         enqueue_dag = called(PgQueue.enqueue_dag)
         mark_processed = called(PgQueue.mark_processed)
         signal = called(PgQueue.signal)
+        receive = called(PgQueue.receive)
         workflow = made(PgQueue.workflow)
         handle = made(PgQueue.handle)
         workflow_handle = made(PgQueue.workflow_handle)

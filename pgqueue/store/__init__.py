@@ -9,7 +9,6 @@ the answer: no row means that the lease was lost.
 from pgqueue.store.claim import ClaimStatements
 from pgqueue.store.dead_letters import DeadLetterStatements
 from pgqueue.store.durable import DurableStatements, Sent, Wait
-from pgqueue.store.end import EndStatements
 from pgqueue.store.enqueue import EnqueueStatements, LimitedJobs
 from pgqueue.store.graph import Barrier, Callback, Edge, Graph, NewJob, Node
 from pgqueue.store.jobs import JobStatements, job_of
@@ -18,6 +17,7 @@ from pgqueue.store.limiters import LimiterStatements, Taken
 from pgqueue.store.limits import LimitStatements
 from pgqueue.store.measure import MeasureStatements
 from pgqueue.store.ordering import OrderingStatements
+from pgqueue.store.receive import EndedReceipt, Received, ReceiveStatements
 from pgqueue.store.schedules import ScheduleRow, ScheduleStatements
 from pgqueue.store.settings import SettingStatements
 from pgqueue.store.testing import TestingStatements
@@ -81,6 +81,7 @@ __all__ = [
     "DoubtfulLease",
     "Edge",
     "EdgeRow",
+    "EndedReceipt",
     "Estimate",
     "FirstOf",
     "Found",
@@ -101,6 +102,7 @@ __all__ = [
     "Partition",
     "Place",
     "Promoted",
+    "Received",
     "Replacement",
     "Requeued",
     "Rescued",
@@ -126,7 +128,7 @@ __all__ = [
 class Store(
     EnqueueStatements,
     ClaimStatements,
-    EndStatements,
+    ReceiveStatements,
     LeaseStatements,
     UpkeepStatements,
     JobStatements,

@@ -214,6 +214,8 @@ class DoubtfulLease(NamedTuple):
     """Its rescue has begun."""
     is_unlocked: bool
     """Its process does not hold the lock that it has taken."""
+    is_receipt: bool = False
+    """It is the receipt of a job: it has run out when its time is over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ a server that was there. Nothing else proves that much at once. A lock that is f
 that has lost only its connection. A lease that had expired when this worker first looked, or looked again,
 may be that of a worker that was cut off from the same server: it has outcomes to write, and renews the lease
 within moments. And where the server's clock was set forward, every lease has expired, and every worker lives.
+(The receipt of a job that a consumer has received is no such lease: it ends with its time, whatever happens.)
 
 So such a lease must stay as it is for some time that this worker itself has watched. Time between two looks
 that are far apart is hardly counted: who was away, or stopped, has watched nothing. None of it is forgotten,
@@ -91,7 +92,9 @@ class LeaseWatch:
     def _needs(self, lease: DoubtfulLease, clock: datetime) -> float:
         """Return the seconds for which a lease must be watched before it is lost."""
         assert self._since is not None
-        if lease.expires_at <= clock and (lease.is_judged or lease.expires_at >= self._since):
+        if lease.expires_at <= clock and (
+            lease.is_receipt or lease.is_judged or lease.expires_at >= self._since
+        ):
             return 0.0
         if lease.is_unlocked:
             return SILENCE

@@ -24,7 +24,7 @@ from pgqueue.database.outages import is_away
 from pgqueue.events.kinds import JobRescued, JobsRescued
 from pgqueue.model.jobs import JobStatus
 from pgqueue.options.levels import MAX_LOSSES
-from pgqueue.store import Rescued
+from pgqueue.store import DoubtfulLease, Rescued
 from pgqueue.upkeep.chore import TICK, Chore
 from pgqueue.upkeep.lease_watch import LeaseWatch
 from pgqueue.upkeep.tools import Tools
@@ -71,7 +71,7 @@ class Rescuing(Chore):
         failure: Exception | None = None
         for lease in lost:
             try:
-                is_more |= await self._rescue(lease.id, lease.worker)
+                is_more |= await self._rescue(lease)
             except Exception as error:
                 if is_away(error):
                     raise
@@ -81,9 +81,9 @@ class Rescuing(Chore):
             raise failure
         return 0.0 if is_more else min(TICK, max(SOON, self._watch.pause or TICK))
 
-    async def _rescue(self, lease_id: UUID, worker: str) -> bool:
+    async def _rescue(self, lease: DoubtfulLease) -> bool:
         """Rescue jobs of an expired lease; return whether there may be more."""
-        tools, store = self._tools, self._tools.store
+        tools, store, lease_id = self._tools, self._tools.store, lease.id
 
         async def rescue(limit: int, without: Collection[UUID]) -> int:
             async with tools.link.use() as connection, connection.transaction():
@@ -94,7 +94,7 @@ class Rescuing(Chore):
                 if len(rescued) < limit:
                     await store.delete_lease(connection, lease_id)
             if rescued or not without:
-                self._report(worker, rescued)
+                self._report(lease, rescued)
             return len(rescued)
 
         async def first(connection: Connection, without: Collection[UUID]) -> UUID | None:
@@ -105,12 +105,15 @@ class Rescuing(Chore):
 
         return await self._broken.move(tools.link, LIMIT, rescue, first, cure)
 
-    def _report(self, worker: str, rescued: Sequence[Rescued]) -> None:
+    def _report(self, lease: DoubtfulLease, rescued: Sequence[Rescued]) -> None:
+        worker = lease.worker
         failed = [job.id for job in rescued if job.status is JobStatus.FAILED]
         cancelled = [job.id for job in rescued if job.status is JobStatus.CANCELLED]
         lanes = {job.lane for job in rescued if job.status is JobStatus.PENDING}
         requeued = len(rescued) - len(failed) - len(cancelled)
-        logger.warning(
+        logger.log(
+            # A consumer may be well, and took too long: the record of the job says that it was lost.
+            logging.DEBUG if lease.is_receipt else logging.WARNING,
             "worker %s was lost: %d jobs returned to the queue, %d failed, %d cancelled as requested",
             worker,
             requeued,

@@ -14,7 +14,8 @@ with held as materialized (
 ),
 doubtful as (
     select lease.id, lease.worker, lease.renewed_at, lease.expires_at, lease.beside is not null as is_judged,
-           lease.lock_key is not null and lease.lock_key not in (select key from held) as is_unlocked
+           lease.lock_key is not null and lease.lock_key not in (select key from held) as is_unlocked,
+           lease.receipt_of is not null as is_receipt
     from pgqueue.lease
     where lease.id is distinct from $1::uuid
 )

@@ -9,7 +9,7 @@ longest as materialized (
         from held
         where started_at is not null
     ) as ranked
-    where place <= $2
+    where place <= $2 and lease_id = any(array(select lease.id from pgqueue.lease where lease.receipt_of is null))
 )
 select longest.lease_id, longest.job_id, job.task,
        coalesce((select lane.queue from pgqueue.lane where lane.id = longest.lane), '') as queue,

@@ -29,5 +29,6 @@ select lease.id as lease_id, lease.worker as name, lease.version,
        coalesce(held.claimed - held.running, 0)::integer as prefetched
 from pgqueue.lease
 left join held on held.lease_id = lease.id
+where lease.receipt_of is null
 order by lease.worker, lease.id
 limit $2

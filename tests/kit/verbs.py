@@ -17,9 +17,9 @@ from pgqueue.client.schedules import Schedules
 from pgqueue.model.ids import new_id
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
-from pgqueue.model.outcomes import Ended, PutAside, Restarted, Retried, Suspended
+from pgqueue.model.outcomes import Ended, PutAside, Released, Restarted, Retried, Succeeded, Suspended
 from pgqueue.schedules.ticker import plan
-from pgqueue.store import Place, Store, Underway
+from pgqueue.store import Place, Settled, Store, Underway
 from pgqueue.upkeep.retention import FIRST_ID, LAST_ID
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Scene:
     node: UUID = ZERO
     hold: UUID = field(default_factory=uuid4)
     redrive: UUID = field(default_factory=uuid4)
+    receipt: UUID = ZERO
+    asked_receipt: UUID = ZERO
     new: UUID = field(default_factory=new_id)
     fresh: UUID = field(default_factory=uuid4)
 
@@ -74,7 +76,7 @@ def call(pgq: PgQueue, task: str = "work", **options: Any) -> Any:
     return pgq.signature(task, options=cast("CallOptions", options))
 
 
-async def set_scene(pgq: PgQueue, connection: Connection) -> Scene:
+async def set_scene(pgq: PgQueue, connection: Connection) -> Scene:  # noqa: C901  # a place after the other
     """Make the scene. *connection* is one of pgqueue's own."""
     scene, store = Scene(), inside.store(pgq)
     for priority in (0, 1, 3, 4):
@@ -136,6 +138,12 @@ async def set_scene(pgq: PgQueue, connection: Connection) -> Scene:
     await connection.execute(
         "update pgqueue.lease set expires_at = now() - interval '1 second' where id = $1", scene.lost_lease
     )
+    for name in ("received", "received asked", "received late"):
+        scene.ids[name] = (await pgq.enqueue(call(pgq, tags=[name], queue="inbox"))).id
+    received = await store.receive(connection, "inbox", 3, 36_000, NAME, None, "{}", uuid4())
+    scene.receipt, scene.asked_receipt, late = (row.receipt for row in received)
+    await pgq.cancel(scene.ids["received asked"])
+    await connection.execute("update pgqueue.lease set expires_at = now() where id = $1", late)
     waiting: dict[str, dict[str, Any]] = {
         "pending": {"priority": 1}, "scheduled": {"delay": 1000}, "due": {"delay": 1000},
         "expired": {"expires": 1000}, "keyed": {"idempotency_key": "held"},
@@ -198,7 +206,9 @@ VALUES: Final[Mapping[str, Callable[[PgQueue, Scene, str], Any]]] = {
     "canvas": lambda pgq, *_: chain(group(call(pgq), call(pgq)), call(pgq)),
     "dag": lambda pgq, *_: _dag(pgq),
     "owner": lambda *_: "ann",
-    "queue": lambda _, __, name: {"set_weight": "shared", "weights": "shared"}.get(name, "empty"),
+    "queue": lambda _, __, name: {"set_weight": "shared", "weights": "shared", "receive": "default"}.get(
+        name, "empty"
+    ),
     "session": lambda *_: "session",
     "event_id": lambda *_: "event",
     "step": lambda *_: "step",
@@ -497,5 +507,19 @@ STORE_VERBS: Final[Mapping[str, StoreVerb]] = {
     "hold_lock": lambda store, c, s: c.fetchval(_text(store, "hold_lock"), 7),
     "adopt_workflow": lambda store, c, s: store.adopt_workflow(c, s.workflow, s.ids["running"]),
     "hold_member": lambda store, c, s: store.hold_member(c, s.ids["running"]),
+    "receive": lambda store, c, s: store.receive(
+        c, "default", 1000, 36_000, NAME, None, "{}", s.fresh, again=True),
+    "ack": lambda store, c, s: store.end_receipt(
+        c, s.receipt, Succeeded(s.ids["received"], "1"), Settled(), hand_over=True),
+    "nack": lambda store, c, s: store.end_receipt(
+        c, s.receipt, Retried(s.ids["received"], 60.0, "nacked", ERROR), Settled(), hand_over=True),
+    "nack to cancel": lambda store, c, s: store.end_receipt(
+        c, s.asked_receipt, Retried(s.ids["received asked"], 60.0, "nacked", ERROR), Settled(),
+        hand_over=True),
+    "nack for the last time": lambda store, c, s: store.end_receipt(
+        c, s.receipt, Ended(s.ids["received"], JobStatus.FAILED, "nacked", ERROR), Settled(), hand_over=True),
+    "release a receipt": lambda store, c, s: store.end_receipt(
+        c, s.receipt, Released(s.ids["received"]), Settled(), hand_over=True),
+    "extend_receipt": lambda store, c, s: store.extend_receipt(c, s.ids["received"], s.receipt, 60.0),
     "extend": lambda store, c, s: store.extend(c, s.ids["running"], s.workflow),
 }  # fmt: skip

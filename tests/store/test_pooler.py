@@ -74,6 +74,21 @@ async def pooled(pooled_dsn: str) -> AsyncIterator[PgQueue]:
         yield queue
 
 
+@pytest.mark.contract("P8.4")
+async def test_consumers_receive_and_end_jobs_behind_a_pooler(pooled: PgQueue) -> None:
+    handles = [await pooled.enqueue_by_name("work", options={"queue": "inbox"}) for _ in range(2)]
+    acked, given_back = await pooled.receive("inbox", n=5, wait=10)
+    await acked.extend(60)
+    await acked.ack("done")
+    assert await given_back.nack(delay=0) is JobStatus.SCHEDULED
+
+    assert await handles[0].result(timeout=60) == "done"
+    [again] = await pooled.receive("inbox", wait=10)
+    async with again:
+        assert (again.id, again.attempt) == (handles[1].id, 2)
+    assert await handles[1].status() is JobStatus.SUCCEEDED
+
+
 async def test_it_says_that_a_pooler_stands_before_the_database(
     pooled_dsn: str, dsn: str, caplog: pytest.LogCaptureFixture
 ) -> None:
