@@ -1,0 +1,80 @@
+"""What a task knows of its own call: `self.request`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pgqueue import JobContext
+from pgqueue.compat.missing import not_there
+
+
+class Request:
+    """The call of a task that is running. Outside of one: of no task, as `called_directly` says."""
+
+    def __init__(
+        self,
+        *,
+        task: str | None = None,
+        id: str | None = None,  # noqa: A002  # Celery's name
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        retries: int = 0,
+        hostname: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        delivery_info: Mapping[str, Any] | None = None,
+        is_eager: bool = False,
+        called_directly: bool = True,
+        context: JobContext[Any] | None = None,
+    ) -> None:
+        self.task = task
+        self.id = id
+        self.args = args
+        self.kwargs = kwargs
+        self.retries = retries
+        self.hostname = hostname
+        self.headers = dict(headers or {})
+        self.delivery_info = dict(delivery_info or {})
+        self.is_eager = is_eager
+        self.called_directly = called_directly
+        self.correlation_id = id
+        self.context = context
+        """The context of the job, where pgqueue runs it: what pgqueue has beyond Celery."""
+        self.wanted: BaseException | None = None
+        """The retry that `self.retry(throw=False)` asked for."""
+
+    @classmethod
+    def of_job(cls, context: JobContext[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:
+        """Return the request of a job."""
+        return cls(
+            task=context.task,
+            id=str(context.job_id),
+            args=list(args),
+            kwargs=dict(kwargs),
+            retries=context.retries,
+            hostname=context.worker,
+            headers={
+                name: value
+                for name, value in context.headers.items()
+                if not name.startswith("pgqueue-celery-")
+            },
+            delivery_info={
+                "exchange": "",
+                "routing_key": context.queue,
+                "priority": context.priority,
+                "redelivered": context.losses > 0,
+            },
+            called_directly=False,
+            context=context,
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise not_there(
+            f"request.{name}",
+            "read the job: `app.pgqueue` has it by request.id, and request.context is pgqueue's JobContext",
+        )
+
+    def __repr__(self) -> str:
+        return f"<Request {self.task}[{self.id}]>"
