@@ -51,6 +51,11 @@ def _three_digits(number: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def size(number: int) -> str:
+    """Return a number of bytes in three digits and a unit: "950 B", "48.2 MB", "1.5 GB"."""
+    return f"{short(number)}B" if number >= 999.5 else f"{number} B"
+
+
 def amount(number: float) -> str:
     """Return a number chosen by a user, without needless digits."""
     return f"{number:,.0f}" if abs(number) >= 1000 or number == int(number) else f"{number:.4g}"

@@ -35,6 +35,7 @@ class LeaseStatements(Statements):
         slots: int | None = None,
         host: str | None = None,
         pid: int | None = None,
+        memory: int | None = None,
     ) -> None:
         """Register a lease. *tasks*: those that the worker declares, or None if it may declare any.
 
@@ -54,6 +55,7 @@ class LeaseStatements(Statements):
             slots,
             host,
             pid,
+            memory,
         )
 
     async def renew_lease(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal
@@ -65,6 +67,8 @@ class Site:
     browser: Browser
     workflow: UUID
     """A chord of forty that waits."""
+    worker: UUID
+    """The lease of one that runs jobs."""
 
 
 @dataclass
@@ -116,11 +120,18 @@ async def site(databases: Databases) -> AsyncIterator[Site]:
                 workflow = await waiting_workflow(pgq)
                 await two_schedules(pgq)
                 await jobs_at_a_limit(pgq)
-                yield Site(scene, f"{address}/dashboard", f"{locked}/dashboard", browser, workflow)
+                yield Site(
+                    scene, f"{address}/dashboard", f"{locked}/dashboard", browser, workflow, await busy(pgq)
+                )
             finally:
                 await browser.close()
     finally:
         databases.drop(dsn)
+
+
+async def busy(pgq: PgQueue) -> UUID:
+    """Return the lease of the worker that runs most."""
+    return max(await pgq.list_workers(), key=lambda worker: worker.running).lease_id
 
 
 async def two_schedules(pgq: PgQueue) -> None:
@@ -201,6 +212,8 @@ def paths(site: Site) -> list[str]:
         *(f"/schedules/{each}" for each in ("new", "show?name=nightly", "edit?name=nightly")),
         *(f"/limits/{each}" for each in ("show?name=tenant", KEY, "ordered", "limiters")),
         "/jobs?status=failed&queue=payments",
+        f"/workers/{site.worker}",
+        *(f"/tasks/show?{urlencode({'name': name})}" for name in ("send_email", f"task {MARKUP}")),
         f"/jobs/{scene.failed.id}/redrive",
         *(f"/jobs/{job.id}" for job in jobs),
         "/dead-letters/discard?all=1",
@@ -569,6 +582,86 @@ async def press_until_focused(page: Page, name: str) -> None:
         if " ".join(str(text).split()) == name:
             return
     pytest.fail(f"{name!r} cannot be reached by Tab")
+
+
+@pytest.mark.contract("W24")
+async def test_keys_go_everywhere_and_escape_closes_what_is_open(site: Site) -> None:
+    async with visiting(site) as visit:
+        page, press = visit.page, visit.page.keyboard.press
+        sheet = page.get_by_role("dialog", name="Keyboard shortcuts")
+        await page.goto(f"{site.open}/")
+        await press("?")
+        await expect(sheet).to_be_visible()
+        answer = await Axe().run(page)
+        assert [each["id"] for each in answer.response["violations"]] == []
+        await press("g")
+        await press("j")
+        await expect(sheet).to_be_visible()
+        await press("Escape")
+        await expect(sheet).to_be_hidden()
+        await press("g")
+        await press("j")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
+        rows = page.locator("main tbody tr")
+        for key, row in (("j", 0), ("j", 1), ("j", 2), ("k", 1)):
+            await press(key)
+            await expect(rows.nth(row).locator("a:focus")).to_have_count(1)
+        await press("/")
+        field = page.locator("main input:focus")
+        await expect(field).to_have_count(1)
+        # What is typed is typed.
+        await page.keyboard.type("gq?")
+        await expect(field).to_have_value("gq?")
+        await press("Escape")
+        await press("g")
+        await press("q")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Queues")
+        menu = page.get_by_text("Pause… queue mail")
+        await menu.click()
+        await page.get_by_role("button", name="Pause queue mail").focus()
+        await press("Escape")
+        await expect(page.get_by_role("button", name="Pause queue mail")).to_be_hidden()
+        await expect(menu).to_be_focused()
+
+
+@pytest.mark.contract("W24")
+async def test_times_are_those_of_the_reader_and_ids_are_copied(site: Site) -> None:
+    job = await site.scene.pgq.get(site.scene.succeeded.id)
+    context = await site.browser.new_context(timezone_id="Asia/Dubai")
+    context.set_default_timeout(PATIENCE)
+    try:
+        await context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page = await context.new_page()
+        await page.goto(f"{site.open}/jobs/{job.id}")
+        here = job.created_at + timedelta(hours=4)
+        await shown(page, f"created {here:%Y-%m-%d %H:%M:%S} GMT+4")
+        await expect(page.locator("footer")).to_contain_text("Times are in Asia/Dubai, GMT+4")
+        await page.get_by_role("button", name=f"Copy {job.id}").click()
+        await expect(page.locator("#said")).to_have_text("Copied")
+        assert await page.evaluate("navigator.clipboard.readText()") == str(job.id)
+        # It is the same after the page has been brought up to date.
+        await page.evaluate("window.button = document.querySelector('button.copy')")
+        await site.scene.pgq.enqueue_by_name("other", options={"delay": 3600, "queue": "mail"})
+        await expect(page.get_by_role("button", name=f"Copy {job.id}")).to_be_visible()
+        await page.goto(f"{site.open}/")
+        title = page.locator("title[data-at]").first
+        at = datetime.fromisoformat(str(await title.get_attribute("data-at")))
+        await expect(title).to_have_text(re.compile(f"^{at + timedelta(hours=4):%H:%M}: "))
+    finally:
+        await context.close()
+
+
+@pytest.mark.contract("W24")
+async def test_the_navigation_is_one_row_on_a_narrow_screen(site: Site) -> None:
+    async with visiting(site, width="narrow") as visit:
+        page = visit.page
+        for path in PAGES:
+            await page.goto(site.open + path)
+            current = page.locator(".top nav a[aria-current]")
+            await expect(current).to_be_in_viewport(ratio=0.9)
+            box = await page.locator(".top").bounding_box()
+            assert box is not None
+            assert box["height"] < 70
 
 
 async def test_all_of_it_works_without_scripts(site: Site) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 import anyio
@@ -139,7 +142,7 @@ async def test_every_page_can_be_read_whatever_jobs_there_are(
             assert page.one("a", **{"class": "skip"}).attributes["href"] == "#main"
             assert not page.all("style"), path
             assert [script.attributes["src"] for script in page.all("script")] == [
-                f"/dashboard/static/{name}.js" for name in ("local", "keys", "live")
+                f"/dashboard/static/{name}.js" for name in ("local", "live", "keys")
             ], path
 
 
@@ -939,6 +942,81 @@ async def test_a_worker_shows_what_it_runs(pgq: PgQueue, client: httpx.AsyncClie
     row = page.one("tr", **{"data-key": str(scene.running.id)})
     assert "build_report" in row.text
     assert cell(row, "Progress") == "42 % 68 of 160 (42 %)"
+
+
+@pytest.mark.contract("W24")
+async def test_the_page_of_a_worker_shows_where_it_runs_and_what(
+    pgq: PgQueue, client: httpx.AsyncClient
+) -> None:
+    async with lively(pgq, mails=0) as scene:
+        workers = await page_at(client, "/workers")
+        addresses = {
+            link.text: str(link.attributes["href"]).removeprefix("/dashboard")
+            for link in workers.one("main").all("a", **{"class": "name"})
+        }
+        page = await page_at(client, addresses["beta <i>two</i>"])
+        tasks = [link.text for link in section(page, "Tasks that it declares").all("a")]
+        # A lease that is gone, and what never was one.
+        gone = await page_at(client, f"/workers/{new_id()}", status=404)
+        never = await page_at(client, "/workers/nobody", status=404)
+
+    details = section(page, "Details").text
+    for known in (f"Host {socket.gethostname()}", f"Process {os.getpid()}", "Version", "of 4 running", "MB"):
+        assert known in details, details
+    row = page.one("tr", **{"data-key": str(scene.running.id)})
+    assert cell(row, "Progress") == "42 % 68 of 160 (42 %)"
+    assert cell(row, "Started").endswith("Z")
+    assert tasks == sorted(pgq.registry.names)
+    assert "has stopped" in gone.text
+    assert "has stopped" in never.text
+
+
+@pytest.mark.contract("W24")
+async def test_the_page_of_a_task_tells_how_its_jobs_do(pgq: PgQueue, client: httpx.AsyncClient) -> None:
+    tried: list[int] = []
+
+    @pgq.task(name="a/b <c>", queue="mail", max_retries=1, default_retry_delay=0)
+    async def work(number: int) -> None:
+        tried.append(number)
+        if number == 0 or (number == 1 and tried.count(1) == 1):
+            raise ValueError("the relay is down")
+
+    name = {"name": "a/b <c>"}
+    jobs = await pgq.enqueue_many([work.s(number) for number in range(5)])
+    await pgq.schedules.create("nightly", work.s(1), cron="0 4 * * *")
+    await pgq.configure_task("a/b <c>", soft_timeout=7)
+    async with pgq.worker(queues=["mail"]):
+        for job in jobs:
+            await pgq.wait(job.id)
+        page = await page_at(client, f"/tasks/show?{urlencode(name)}")
+        of_hour = await page_at(client, f"/tasks/show?{urlencode(name | {'span': 'hour'})}")
+    paused = await send(client, "/queues/pause", task="a/b <c>")
+    meanwhile = await page_at(client, f"/tasks/show?{urlencode(name)}")
+    unknown = await page_at(client, "/tasks/show?name=never+heard+of")
+    for wrong in ("", "?name=", "?name=x&span=year", "?name=" + "x" * 600):
+        await page_at(client, f"/tasks/show{wrong}", status=422)
+
+    tiles = {
+        tile.one("span", **{"class": "label"}).text: tile.text
+        for tile in page.all("li")
+        if tile.all("span", **{"class": "label"})
+    }
+    assert tiles["Success rate"] == "Success rate 80 % of 5 that ended"
+    assert tiles["First attempt"] == "First attempt 3 succeeded"
+    assert tiles["After a retry"] == "After a retry 1 succeeded"
+    assert tiles["Failed"] == "Failed 1 permanently"
+    assert "ValueError the relay is down" in section(page, "Dead letters by error").text
+    options = section(page, "Options").text
+    assert "max_retries 1 set by the task" in options
+    assert "soft_timeout 7" in options
+    assert "set at run time" in options
+    around = section(page, "Around it").text
+    assert "nightly" in around
+    assert "1 live worker declares it" in page.text
+    assert of_hour.one("a", **{"aria-current": "true", "class": "choice"}).text == "Last hour"
+    assert paused.status_code == 303
+    assert meanwhile.all("form", action="/dashboard/queues/resume")
+    assert "not declared by this process" in unknown.text
 
 
 async def test_what_a_worker_runs_for_others_is_not_shown(pgq: PgQueue) -> None:

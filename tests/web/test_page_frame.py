@@ -42,6 +42,8 @@ async def pages_of(pgq: PgQueue, scene: Scene) -> list[str]:
         *(path for _, _, path, _ in SECTIONS),
         *(f"/jobs/{each}" for each in (*ids, workflow.id)),
         *(f"/schedules/show?name={name}" for name in ("nightly", "paused")),
+        *(f"/workers/{worker.lease_id}" for worker in await pgq.list_workers()),
+        *("/tasks/show?name=charge_card", "/tasks/show?name=never+heard+of"),
         *("/limits/show?name=tenant", "/limits/key?name=tenant&key=a", "/limits/ordered", "/limits/limiters"),
     ]
 

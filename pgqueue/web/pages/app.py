@@ -23,6 +23,7 @@ from pgqueue.web.pages import (
     queues,
     schedules,
     static_files,
+    tasks,
     workers,
     workflows,
 )
@@ -63,6 +64,7 @@ def dashboard(pgq: PgQueue, settings: WebSettings, access: Access) -> Starlette:
             *dead_letters.routes(pages),
             *queues.routes(pages),
             *workers.routes(pages),
+            *tasks.routes(pages),
             *workflows.routes(pages),
             *schedules.routes(pages),
             *limits.routes(pages),

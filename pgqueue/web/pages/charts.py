@@ -108,13 +108,11 @@ class Clipped(NamedTuple):
 
 
 def clipped(
-    scale: Scale, values: Sequence[float], periods: Sequence[Period], *, width: float
+    scale: Scale, values: Sequence[float], times: Sequence[datetime], *, width: float
 ) -> list[Clipped]:
-    """Return which of *values*, one for each of *periods*, are above *scale*, and where in the chart."""
+    """Return which of *values*, each of a period that began then, are above *scale*, and where they are."""
     column = width / max(1, len(values))
-    return [
-        Clipped(periods[place].at, values[place], _number(column * (place + 0.5))) for place in scale.clipped
-    ]
+    return [Clipped(times[place], values[place], _number(column * (place + 0.5))) for place in scale.clipped]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +147,7 @@ def throughput(periods: Sequence[Period], *, width: float, height: float) -> Thr
         enqueued=line(enqueued, width=width, height=height, top=top),
         columns=bars([top] * len(periods), width=width, height=height, top=top, gap=0),
         top=top,
-        clipped=clipped(fitting, highest, periods, width=width),
+        clipped=clipped(fitting, highest, [each.at for each in periods], width=width),
     )
 
 

@@ -126,6 +126,7 @@ FILTERS: Final[Mapping[str, Callable[..., str]]] = {
     "short": figures.short,
     "amount": figures.amount,
     "share": figures.share,
+    "size": or_dash(figures.size),
     "duration": or_dash(figures.duration),
     "between": figures.between,
     "rate": figures.rate,

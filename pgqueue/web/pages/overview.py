@@ -134,7 +134,7 @@ def waits(periods: Sequence[Period]) -> Waits | None:
         charts.line(p50, width=width, height=height, top=top),
         charts.line(p95, width=width, height=height, top=top),
         top,
-        charts.clipped(fitting, [each or 0.0 for each in p95], periods, width=width),
+        charts.clipped(fitting, [each or 0.0 for each in p95], [each.at for each in periods], width=width),
     )
 
 

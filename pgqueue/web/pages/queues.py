@@ -55,7 +55,7 @@ def pieces(queue: QueueMeasure) -> list[Piece]:
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """Durations of the last five minutes, as a picture and as rows."""
+    """Durations as a picture and as rows."""
 
     name: str
     title: str
@@ -66,16 +66,21 @@ class Durations:
 
 def durations(queue: QueueMeasure) -> list[Durations]:
     """Return the wait and run times of the jobs of *queue*, as far as there are any."""
-    found: list[Durations] = []
-    for name, title, buckets in (
-        ("wait", "Wait time", queue.waits),
-        ("run", "Run time", queue.runs),
-    ):
-        width, height = HISTOGRAM
-        drawn = charts.histogram(buckets, width=width, height=height)
-        if drawn is not None:
-            found.append(Durations(name, title, drawn, [bucket for bucket in buckets if bucket.jobs]))
-    return found
+    drawn = (
+        durations_of("wait", "Wait time", queue.waits, HISTOGRAM),
+        durations_of("run", "Run time", queue.runs, HISTOGRAM),
+    )
+    return [each for each in drawn if each is not None]
+
+
+def durations_of(
+    name: str, title: str, buckets: Sequence[Bucket], size: tuple[float, float]
+) -> Durations | None:
+    """Return the picture of *buckets*; None: they are empty."""
+    drawn = charts.histogram(buckets, width=size[0], height=size[1])
+    if drawn is None:
+        return None
+    return Durations(name, title, drawn, [bucket for bucket in buckets if bucket.jobs])
 
 
 def named(form: Mapping[str, str]) -> tuple[Kind, str]:

@@ -249,6 +249,7 @@ class LeaseKeeper:
                 slots=self._holder.slots,
                 host=socket.gethostname(),
                 pid=os.getpid(),
+                memory=memory_of_process(),
             )
         self.renewed_at = sent_at
         return sent_at + self._ttl

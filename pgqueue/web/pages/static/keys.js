@@ -92,5 +92,9 @@
   opener.addEventListener("click", show);
   // On a narrow screen the navigation is one row that scrolls.
   const current = document.querySelector(".top nav [aria-current]");
-  if (current) current.parentElement.parentElement.scrollLeft = current.offsetLeft - 80;
+  if (current) {
+    const row = current.closest("ul");
+    const [outer, inner] = [row.getBoundingClientRect(), current.getBoundingClientRect()];
+    row.scrollLeft += inner.left - outer.left - (outer.width - inner.width) / 2;
+  }
 })();
