@@ -6,6 +6,7 @@ a job; its contents may change with any version. tests/whole/test_layers.py hold
 """
 
 from pgqueue.app import PgQueue
+from pgqueue.client.bulk_handle import BulkHandle
 from pgqueue.client.received import ReceivedJob
 from pgqueue.client.redrive_handle import RedriveHandle
 from pgqueue.errors import (
@@ -76,6 +77,7 @@ from pgqueue.errors import (
 )
 from pgqueue.flow.limits import Limit, LimitBy
 from pgqueue.flow.ordering import Ordered, OrderedBy
+from pgqueue.model.bulk import BulkProgress
 from pgqueue.model.dead_letters import (
     DeadLetter,
     DeadLetterDetails,
@@ -84,7 +86,7 @@ from pgqueue.model.dead_letters import (
     DeadLetterPage,
     RedriveProgress,
 )
-from pgqueue.model.filters import JobFilter, Page
+from pgqueue.model.filters import JobFilter, Page, StatusCount
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import Action, Attempt, Job, JobStatus
 from pgqueue.model.limiters import LimiterUse
@@ -125,6 +127,8 @@ __all__ = [
     "Batch",
     "BatchItem",
     "BatchReplyError",
+    "BulkHandle",
+    "BulkProgress",
     "Canvas",
     "Chain",
     "ChildHandle",
@@ -223,6 +227,7 @@ __all__ = [
     "Signature",
     "Snooze",
     "SoftTimeLimitExceeded",
+    "StatusCount",
     "StepOrderError",
     "StoppedKey",
     "SyncTask",

@@ -21,6 +21,7 @@ from pgqueue.background.promotions import Promotions
 from pgqueue.background.reading import Reads
 from pgqueue.background.stats import StatsWriter
 from pgqueue.background.watching import Watches
+from pgqueue.client.bulk import BulkInterface
 from pgqueue.client.children import ChildWorkflows
 from pgqueue.client.declared_schedules import DeclaredSchedules
 from pgqueue.client.durable import DurableInterface
@@ -123,6 +124,7 @@ LAST_WORDS_WITHIN = 1.0
 class PgQueue(
     WorkflowInterface,
     DurableInterface,
+    BulkInterface,
     SettingInterface,
     LimitInterface,
     OrderingInterface,

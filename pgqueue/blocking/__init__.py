@@ -6,6 +6,7 @@ Each method is made from the one of the same name that is awaited: same argument
 """
 
 from pgqueue.blocking.handles import (
+    BlockingBulkHandle,
     BlockingJobHandle,
     BlockingReceivedJob,
     BlockingRedriveHandle,
@@ -17,6 +18,7 @@ from pgqueue.blocking.handles import (
 from pgqueue.blocking.queue import BlockingPgQueue
 
 __all__ = [
+    "BlockingBulkHandle",
     "BlockingJobHandle",
     "BlockingPgQueue",
     "BlockingReceivedJob",

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from pgqueue.blocking.calling import FACADES, Facade, Loop, called, iterated, told
+from pgqueue.client.bulk_handle import BulkHandle
 from pgqueue.client.received import ReceivedJob
 from pgqueue.client.redrive_handle import RedriveHandle
 from pgqueue.client.schedules import Schedules
@@ -94,6 +95,20 @@ class BlockingRedriveHandle(Facade):
     progress = called(RedriveHandle.progress)
     cancel = called(RedriveHandle.cancel)
     wait = called(RedriveHandle.wait)
+
+
+class BlockingBulkHandle(Facade):
+    """A bulk operation: BulkHandle without `await`."""
+
+    __slots__ = ("id",)
+
+    def __init__(self, loop: Loop, handle: BulkHandle) -> None:
+        super().__init__(loop, handle)
+        self.id = handle.id
+
+    progress = called(BulkHandle.progress)
+    cancel = called(BulkHandle.cancel)
+    wait = called(BulkHandle.wait)
 
 
 class BlockingWorker(Facade):
@@ -227,6 +242,7 @@ class BlockingWorkflowBuilder(Facade):
 
 FACADES.update(
     {
+        BulkHandle: BlockingBulkHandle,
         JobHandle: BlockingJobHandle,
         ReceivedJob: BlockingReceivedJob,
         RedriveHandle: BlockingRedriveHandle,

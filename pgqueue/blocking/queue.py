@@ -14,6 +14,7 @@ from anyio.from_thread import start_blocking_portal
 from pgqueue.app import PgQueue
 from pgqueue.blocking.calling import Facade, Loop, called, entered, iterated, made
 from pgqueue.blocking.handles import (
+    BlockingBulkHandle,
     BlockingJobHandle,
     BlockingReceivedJob,
     BlockingRedriveHandle,
@@ -180,6 +181,12 @@ class BlockingPgQueue(Facade):
         def redrive_handle(self, redrive_id: UUID | str) -> BlockingRedriveHandle:
             """Return a handle of a mass redrive. This does not check that it exists."""
 
+        def bulk_handle(self, bulk_id: UUID | str) -> BlockingBulkHandle:
+            """Return a handle of a bulk operation. This does not check that it exists."""
+
+        def begin_bulk(self, *args: Any, **kwargs: Any) -> BlockingBulkHandle:
+            """Begin to change many jobs in the background. See `PgQueue.begin_bulk`."""
+
         def fork(self, job_id: UUID | str, step: str) -> BlockingJobHandle[Any]:
             """Make a new job of an ended one, with what that had stored before *step*. See `PgQueue.fork`."""
 
@@ -212,8 +219,10 @@ class BlockingPgQueue(Facade):
         handle = made(PgQueue.handle)
         workflow_handle = made(PgQueue.workflow_handle)
         redrive_handle = made(PgQueue.redrive_handle)
+        bulk_handle = made(PgQueue.bulk_handle)
         fork = called(PgQueue.fork)
         redrive_many = called(PgQueue.redrive_many)
+        begin_bulk = called(PgQueue.begin_bulk)
 
     # Jobs and durable functions
 

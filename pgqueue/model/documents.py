@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, NotRequired, TypeAlias, overload
 
+from pgqueue.model.bulk import BulkProgress, BulkVerb
 from pgqueue.model.dead_letters import DeadLetter, DeadLetterDetails, DeadLetterGroup, RedriveProgress
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import Action, Attempt, Job, JobStatus
@@ -182,6 +183,25 @@ class RedriveDocument(TypedDict):
     rate: float
     """Jobs per second."""
     queue: str | None
+    reason: str | None
+    actor: str
+    created_at: Time
+    ended_at: Time | None
+
+
+class BulkDocument(TypedDict):
+    """The progress of a bulk operation."""
+
+    bulk_id: Id
+    verb: BulkVerb
+    state: Literal["running", "done", "cancelled"]
+    is_over: bool
+    found: int
+    """Number of jobs that it has come to."""
+    done: int
+    """Number of jobs that it has changed. The others had changed meanwhile."""
+    expected: int | None
+    """Number of jobs that its preview counted; null: it had none."""
     reason: str | None
     actor: str
     created_at: Time
@@ -442,6 +462,23 @@ def redrive_document(redrive: RedriveProgress) -> RedriveDocument:
         "actor": redrive.actor,
         "created_at": _time(redrive.created_at),
         "ended_at": _time(redrive.ended_at),
+    }
+
+
+def bulk_document(bulk: BulkProgress) -> BulkDocument:
+    """Return the progress of a bulk operation."""
+    return {
+        "bulk_id": str(bulk.id),
+        "verb": bulk.verb,
+        "state": bulk.state,
+        "is_over": bulk.is_over,
+        "found": bulk.found,
+        "done": bulk.done,
+        "expected": bulk.expected,
+        "reason": bulk.reason,
+        "actor": bulk.actor,
+        "created_at": _time(bulk.created_at),
+        "ended_at": _time(bulk.ended_at),
     }
 
 

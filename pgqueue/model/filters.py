@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
@@ -81,6 +82,30 @@ class JobFilter:
         """Return its fields as statements take them."""
         statuses, *others = (getattr(self, each.name) for each in fields(self))
         return [None if statuses is None else sorted(statuses), *others]
+
+    def to_json(self) -> str:
+        """Return it as a JSON document."""
+        return json.dumps(
+            {
+                name: value.isoformat()
+                if isinstance(value, datetime)
+                else sorted(value)
+                if isinstance(value, frozenset)
+                else value
+                for name, value in set_fields(self).items()
+            }
+        )
+
+    @classmethod
+    def from_json(cls, document: str) -> JobFilter:
+        """Return the filter that `to_json` wrote. Raises InvalidFilterError."""
+        try:
+            given = json.loads(document)
+            for name in (each for each in given if each.endswith(("_after", "_before"))):
+                given[name] = datetime.fromisoformat(given[name])
+            return cls(**given)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InvalidFilterError(f"filter: {document[:200]!r} cannot be read: {error}") from None
 
     @property
     def has_tables(self) -> bool:

@@ -6,6 +6,7 @@ Every write that ends an attempt names the lease under which the job was claimed
 the answer: no row means that the lease was lost.
 """
 
+from pgqueue.store.bulk import BulkStatements
 from pgqueue.store.claim import ClaimStatements
 from pgqueue.store.dead_letters import DeadLetterStatements
 from pgqueue.store.durable import DurableStatements, Sent, Wait
@@ -138,6 +139,7 @@ class Store(
     LimiterStatements,
     WebStatements,
     DeadLetterStatements,
+    BulkStatements,
     MeasureStatements,
     WorkflowStatements,
     DurableStatements,

@@ -27,6 +27,7 @@ from pgqueue.own_tasks import was_asked
 from pgqueue.tasks.registry import Registry
 from pgqueue.upkeep.ageing import Ageing
 from pgqueue.upkeep.attending import Attending, Attends, Sweeping, SweepingGates, SweepingLimiters
+from pgqueue.upkeep.bulk import Bulk
 from pgqueue.upkeep.cancelling import Attempts, Cancelling
 from pgqueue.upkeep.chore import TICK, Chore
 from pgqueue.upkeep.expiring import Expiring
@@ -76,6 +77,7 @@ def chores_of(
         SweepingGates(tools),
         SweepingLimiters(tools),
         Redriving(tools),
+        Bulk(tools),
         Expiring(tools),
         UnknownTasks(tools, registry, unknown_task_grace),
         Partitioning(tools),

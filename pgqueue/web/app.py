@@ -11,6 +11,7 @@ from pgqueue.app import PgQueue
 from pgqueue.metrics import Metrics
 from pgqueue.web import pages
 from pgqueue.web.api import (
+    bulk,
     dead_letters,
     health,
     job,
@@ -56,6 +57,7 @@ def status_app(pgq: PgQueue, settings: WebSettings) -> Starlette:
             *job.routes(pgq, settings, access, long_polls),
             *streams.routes(pgq, settings, access, server_stop, changes),
             *job_history.routes(pgq, settings, access),
+            *bulk.routes(pgq, settings, access),
             *redrives.routes(pgq, settings, access),
             *dead_letters.routes(pgq, settings, access),
             *tasks.routes(pgq, settings, access),

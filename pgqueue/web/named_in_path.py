@@ -9,8 +9,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from pgqueue.app import PgQueue
+from pgqueue.client.bulk_handle import BulkHandle
 from pgqueue.client.redrive_handle import RedriveHandle
 from pgqueue.errors import JobNotFoundError
+from pgqueue.model.bulk import BulkProgress
 from pgqueue.model.dead_letters import RedriveProgress
 from pgqueue.model.jobs import Job
 from pgqueue.model.setting import Kind, Setting
@@ -73,6 +75,19 @@ async def read_progress(handle: RedriveHandle) -> RedriveProgress:
         return await handle.progress()
     except JobNotFoundError:
         raise HTTPException(404, f"there is no redrive {handle.id}") from None
+
+
+def find_bulk(request: Request, pgq: PgQueue) -> BulkHandle:
+    """Return the bulk operation that the path names, whether it exists or not. Raises HTTPException 422."""
+    return pgq.bulk_handle(read_id(request.path_params["id"], "bulk operation"))
+
+
+async def read_bulk_progress(handle: BulkHandle) -> BulkProgress:
+    """Return how far a bulk operation has come. Raises HTTPException 404."""
+    try:
+        return await handle.progress()
+    except JobNotFoundError:
+        raise HTTPException(404, f"there is no bulk operation {handle.id}") from None
 
 
 async def settings_of(pgq: PgQueue, kind: Kind) -> dict[str, Setting]:

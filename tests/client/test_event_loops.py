@@ -37,6 +37,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "configure_task": {"timeout": 5},
     "discard_many": {"all": True},
     "redrive_many": {"all": True},
+    "begin_bulk": {"all": True},
 }
 """What a method needs although its signature does not say so."""
 
@@ -48,7 +49,8 @@ ANYWHERE = {"PgQueue.migrate", "PgQueue.pending_migrations"}
 class Subjects:
     """Everything that has methods to await, and what to call them with."""
 
-    def __init__(self, pgq: PgQueue, task: Task[[int], int], job: Any, redrive: Any, flow: Any) -> None:
+    def __init__(self, pgq: PgQueue, task: Task[[int], int], job: Any, many: Any, flow: Any) -> None:
+        redrive, bulk = many
         builder = pgq.workflow("flow")
         builder.add("first", task.s(1))
         self.objects: dict[str, Any] = {
@@ -63,12 +65,15 @@ class Subjects:
             "WorkflowBuilder": builder,
             "JobHandle": job,
             "RedriveHandle": redrive,
+            "BulkHandle": bulk,
             "WorkflowHandle": flow,
         }
         self.arguments: dict[str, Any] = {
             "job_id": job.id,
             "workflow_id": flow.workflow_id,
             "redrive_id": redrive.id,
+            "bulk_id": bulk.id,
+            "verb": "cancel",
             "ids": [job.id],
             "slots": 1,
             "on_dead": "skip",
@@ -139,8 +144,9 @@ async def test_every_call_from_another_event_loop_is_refused_and_does_nothing(pg
     job = await work.enqueue(1)
     flow = await chain(work.s(1), work.s()).enqueue()
     redrive = await pgq.redrive_many(DeadLetterFilter(task="work"))
+    bulk = await pgq.begin_bulk("discard", JobFilter(task="work"))
     before = await state_of(pgq, flow)
-    calls = Subjects(pgq, work, job, redrive, flow).calls()
+    calls = Subjects(pgq, work, job, (redrive, bulk), flow).calls()
 
     def call(name: str) -> BaseException | None:
         async def go() -> object:

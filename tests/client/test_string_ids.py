@@ -18,7 +18,7 @@ from pgqueue.options.declared import CallOptions
 
 pytestmark = pytest.mark.contract("W24")
 
-OTHERS: dict[str, Any] = {"priority": 3, "name": "approved", "step": "charge"}
+OTHERS: dict[str, Any] = {"priority": 3, "verb": "cancel", "name": "approved", "step": "charge"}
 """What other arguments these methods need."""
 MALFORMED: list[Any] = ["", "x", "01890a5d-ac96-774b-bcce-b302099a805", 7, None, b"x", "\ud800", ["a"]]
 

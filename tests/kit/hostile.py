@@ -124,6 +124,7 @@ ROWS: Mapping[str, Mapping[str, str]] = {
         "fingerprint": "'0'",
         "attempt": "1",
     },
+    "bulk": {"id": "gen_random_uuid()", "verb": "'cancel'", "filter": """'{"task": "nothing"}'"""},
     "mass_redrive": {
         "id": "gen_random_uuid()",
         "filter": """'{"task": "nothing"}'""",

@@ -45,6 +45,7 @@ class Scene:
     redrive: UUID = field(default_factory=uuid4)
     receipt: UUID = ZERO
     asked_receipt: UUID = ZERO
+    bulk: UUID = field(default_factory=uuid4)
     new: UUID = field(default_factory=new_id)
     fresh: UUID = field(default_factory=uuid4)
 
@@ -170,6 +171,16 @@ async def set_scene(pgq: PgQueue, connection: Connection) -> Scene:  # noqa: C90
         connection, scene.redrive, DeadLetterFilter(task="none"), rate=10.0, queue=None, reset_attempts=True,
         reason=None, actor=None,
     )  # fmt: skip
+    await store.begin_bulk(
+        connection,
+        scene.bulk,
+        "requeue",
+        JobFilter(task="none"),
+        None,
+        expected=None,
+        reason=None,
+        actor=None,
+    )
     await store.mark_processed(connection, "source", "old", 1.0, uuid4())
     await connection.execute(
         "update pgqueue.inbox set expires_at = now(); select pgqueue.set_paused('queue', 'other', true)"
@@ -198,6 +209,7 @@ VALUES: Final[Mapping[str, Callable[[PgQueue, Scene, str], Any]]] = {
         call(pgq, idempotency_key="busy", on_conflict="coalesce"),
         call(pgq, idempotency_key="held", on_conflict="replace", priority=4),
     ],
+    "verb": lambda *_: "cancel",
     "task": lambda *_: "work",
     "name": lambda _, __, name: NAMES.get(name, "one"),
     "priority": lambda *_: 3,
@@ -282,6 +294,8 @@ def client_verbs() -> dict[str, Verb]:
         [call(pgq, "ordered"), call(pgq, "ordered")]
     )
     found["write_schedules"] = _write_schedules
+    found["bulk_handle.cancel"] = lambda pgq, scene: pgq.bulk_handle(scene.bulk).cancel()
+    found["bulk_handle.progress"] = lambda pgq, scene: pgq.bulk_handle(scene.bulk).progress()
     found["redrive_handle.cancel"] = lambda pgq, scene: pgq.redrive_handle(scene.redrive).cancel()
     found["redrive_handle.progress"] = lambda pgq, scene: pgq.redrive_handle(scene.redrive).progress()
     return found
@@ -492,6 +506,11 @@ STORE_VERBS: Final[Mapping[str, StoreVerb]] = {
     "end_chore": lambda store, c, s: store.end_chore(c, "chore", s.fresh, 60.0),
     "make_partitions": lambda store, c, s: store.make_partitions(c, 1),
     "advance_ids": lambda store, c, s: store.advance_ids(c),
+    "begin_bulk": lambda store, c, s: store.begin_bulk(
+        c, s.fresh, "cancel", JobFilter(), None, expected=1, reason=None, actor=None),
+    "hold_bulk": lambda store, c, s: store.hold_bulk(c, s.bulk),
+    "note_bulk": lambda store, c, s: store.note_bulk(c, s.bulk, s.fresh, found=2, done=1, is_done=True),
+    "discard_jobs": lambda store, c, s: store.discard_jobs(c, list(s.ids.values()), None, None),
     "begin_redrive": _redrive_some,
     "carry_redrive": lambda store, c, s: store.carry_redrive(c, 100),
     "skip_redriven": lambda store, c, s: store.skip_redriven(c, s.redrive),

@@ -59,7 +59,7 @@ STATE = """select (select count(*) from pgqueue.job), (select count(*) from pgqu
     (select count(*) from pgqueue.mass_redrive), (select count(*) from pgqueue.inbox),
     (select count(*) from pgqueue.action), (select count(*) from pgqueue.cancel_request),
     (select count(*) from pgqueue.dead_letter), (select count(*) from pgqueue.idempotency_key),
-    (select count(*) from pgqueue.limit_rule)"""
+    (select count(*) from pgqueue.limit_rule), (select count(*) from pgqueue.bulk)"""
 
 
 def said(value: object) -> str:
@@ -85,7 +85,7 @@ async def outcome(call: Callable[[], Any]) -> object:
 
 # In Python
 
-IDS = {"job_id", "redrive_id", "workflow_id", "ids"}
+IDS = {"job_id", "redrive_id", "workflow_id", "bulk_id", "ids"}
 """Parameters that take ids, which have tests of their own."""
 NO_VALUES = {
     "args", "kwargs", "arguments", "canvas", "connection", "dag", "details", "job", "signature", "signatures",
@@ -116,6 +116,8 @@ async def known(pgq: PgQueue) -> dict[str, Any]:
         "dag": dag,
         "job_id": job.id,
         "redrive_id": uuid4(),
+        "bulk_id": uuid4(),
+        "verb": "cancel",
         "workflow_id": uuid4(),
         "ids": [job.id],
         "task": "fail",

@@ -39,6 +39,7 @@ VALUES: Mapping[str, Callable[[PgQueue], Any]] = {
     "job_id": lambda _: uuid4(),
     "ids": lambda _: [uuid4()],
     "chosen": lambda _: JobFilter(task="none"),
+    "verb": lambda _: "cancel",
     "wanted": lambda _: DeadLetterFilter(task="none"),
     "signature": signature_of,
     "signatures": lambda pgq: [signature_of(pgq), signature_of(pgq)],

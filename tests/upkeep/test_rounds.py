@@ -261,6 +261,7 @@ async def test_a_worker_works_while_all_statements_of_its_upkeep_fail_and_says_w
         "durable",
         "lease",
         "dead_letters",
+        "bulk",
         "settings",
         "measure",
         "schema",

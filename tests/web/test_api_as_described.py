@@ -103,7 +103,7 @@ schema = described()
 CONTRADICTORY = {
     "jobs", "cancel_jobs", "requeue_jobs", "dead_letters", "redrive_many", "discard_many", "configure_task",
     "submit_job", "workflows", "send_event", "create_schedule", "edit_schedule",
-    "change_limit", "job_counts",
+    "change_limit", "job_counts", "begin_bulk",
 }  # fmt: skip
 
 

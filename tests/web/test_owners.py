@@ -86,7 +86,7 @@ async def failed(pgq: PgQueue) -> UUID:
 
 def spans(path: str) -> bool:
     """Whether what *path* names by an id is of jobs of several owners."""
-    return "/redrives/" in path or "/workflows/" in path
+    return any(f"/{each}/" in path for each in ("redrives", "workflows", "bulk"))
 
 
 async def answers(app: Starlette, user: str, job: UUID) -> dict[tuple[str, str], tuple[int, str, Any]]:

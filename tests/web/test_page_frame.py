@@ -11,7 +11,7 @@ from kit.scene import Scene, allow, lively
 from kit.web_client import client_of
 from starlette.applications import Starlette
 
-from pgqueue import PgQueue
+from pgqueue import JobFilter, PgQueue
 from pgqueue.web import status_app
 from pgqueue.web.pages.page import SECTIONS
 
@@ -37,10 +37,12 @@ async def pages_of(pgq: PgQueue, scene: Scene) -> list[str]:
     await pgq.schedules.create("nightly", pgq.signature("part", "c"), cron="0 4 * * *")
     await pgq.schedules.create("paused", pgq.signature("part", "c"), every=60)
     await pgq.schedules.pause("paused")
+    many = await pgq.begin_bulk("discard", JobFilter(task="none"))
     ids = (getattr(scene, name).id for name in ("pending", "running", "failed", "succeeded", "scheduled"))
     return [
         *(path for _, _, path, _ in SECTIONS),
         *(f"/jobs/{each}" for each in (*ids, workflow.id)),
+        f"/bulk/{many.id}",
         *(f"/schedules/show?name={name}" for name in ("nightly", "paused")),
         *(f"/workers/{worker.lease_id}" for worker in await pgq.list_workers()),
         *("/tasks/show?name=charge_card", "/tasks/show?name=never+heard+of"),

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model
 
+from pgqueue.model.bulk import MAX_IDS, BulkVerb
 from pgqueue.model.checks import (
     MAX_INTEGER,
     MAX_KEY_LENGTH,
@@ -204,6 +205,19 @@ class JobsBody(Because):
     limit: int = Field(
         default=10_000, ge=1, le=MAX_COUNT, description="About how many jobs this request changes, at most."
     )
+
+
+class BulkBody(Because):
+    """What to do to many jobs in the background: to those listed, or to those that match the filter."""
+
+    verb: BulkVerb = Field(description="cancel, requeue (retry), or discard dead letters.")
+    ids: Annotated[list[UUID], Field(min_length=1, max_length=MAX_IDS)] | None = None
+    filter: JobChoice | None = None
+    all: bool = Field(default=False, description="Confirms an empty filter, which matches everything.")
+    as_of: Moment | None = Field(
+        default=None, description="Leave out what was created, or has ended, since; now, if not sent."
+    )
+    expected: Count | None = Field(default=None, description="What a preview counted, to be shown.")
 
 
 class PriorityBody(Because):

@@ -19,7 +19,7 @@ JSON = "application/json"
 EVENTS = "text/event-stream"
 TEXT = "text/plain"
 
-LOCATION: Final = {"Location": "Path of the job or redrive."}
+LOCATION: Final = {"Location": "Path of the job, redrive or bulk operation."}
 RETRY_AFTER: Final = {"Retry-After": "Seconds after which to ask again."}
 
 
@@ -221,6 +221,27 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "discard_many": Operation(
         "Discard many dead letters", _shows(outputs.Discarded), body=inputs.DiscardBody
+    ),
+    "begin_bulk": Operation(
+        "Start to cancel, requeue or discard many jobs",
+        {
+            202: Response(
+                "Workers do it in the background.",
+                documents.BulkDocument,
+                headers={**LOCATION, **RETRY_AFTER},
+            )
+        },
+        body=inputs.BulkBody,
+    ),
+    "bulk_progress": Operation(
+        "Get the progress of a bulk operation",
+        _shows(documents.BulkDocument),
+        {404: "There is no such bulk operation."},
+    ),
+    "cancel_bulk": Operation(
+        "Stop a bulk operation",
+        _shows(documents.BulkDocument),
+        {404: "There is no such bulk operation.", 409: "The bulk operation has already ended."},
     ),
     "redrive_progress": Operation(
         "Get the progress of a mass redrive",

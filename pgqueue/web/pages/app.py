@@ -17,6 +17,7 @@ from pgqueue.web.pages import (
     job,
     job_redrive,
     jobs,
+    jobs_bulk,
     limits,
     login,
     overview,
@@ -57,6 +58,8 @@ def dashboard(pgq: PgQueue, settings: WebSettings, access: Access) -> Starlette:
         routes=[
             *overview.routes(pages),
             *jobs.routes(pages),
+            # Before the pages of jobs, whose ids could be any text.
+            *jobs_bulk.routes(pages),
             *job.routes(pages),
             *job_redrive.routes(pages),
             # Before the groups, which have any name.

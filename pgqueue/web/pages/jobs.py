@@ -168,6 +168,9 @@ def routes(pages: Pages) -> list[Route]:
             periods={name: words for name, (words, _) in PERIODS.items()},
             counts=counts,
             jobs=page.jobs,
+            # Where jobs have owners, what changes many is only for who may change those of all.
+            may_pick=pages.access.may_change(request) and not pages.access.has_owners,
+            address=query.address().removeprefix("?"),
             arguments={job.id: brief(pages.pgq.shown_arguments(job)) for job in page.jobs},
             cursor=page.cursor,
             is_cut_short=page.is_cut_short,

@@ -65,6 +65,7 @@ DONE: Final = {
     "limit_reset": "Reset. It is as code declared it first.",
     "limit_removed": "Removed: no code has declared it.",
     "key_resumed": "Resumed. The key goes on past the jobs that stopped it; these stay as they are.",
+    "bulk_stopped": "Stopped. Jobs that were changed by then stay so.",
     "stopped": "Stopped. Jobs that are already pending again stay pending.",
 }
 """What a page says after an action, by the word in its address. No other text can get there."""

@@ -97,8 +97,8 @@ CHECKS: Final = {
 """What may never be, in words, and the rows that it is true of."""
 
 LASTING: Final = frozenset({
-    "chore", "ended_session", "lane", "lease", "limit_rule", "mass_redrive", "schedule", "setting", "stat",
-    "tick", "web_secret", "window_weight", "workflow_tally",
+    "bulk", "chore", "ended_session", "lane", "lease", "limit_rule", "mass_redrive", "schedule", "setting",
+    "stat", "tick", "web_secret", "window_weight", "workflow_tally",
 })  # fmt: skip
 """Tables whose rows are of no job: settings, and what is kept for a time. The others empty with the jobs."""
 

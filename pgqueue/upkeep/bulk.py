@@ -1,0 +1,153 @@
+"""Works on bulk operations: cancels, requeues or discards the jobs that were chosen, newest first."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from pgqueue.database.failing import log_fields, statement_of
+from pgqueue.database.outages import is_about_values, is_away, told
+from pgqueue.events.kinds import CancelsRequested, JobsCancelled, JobsReopened, WorkErrorIsolated
+from pgqueue.model.bulk import BulkProgress, next_listed
+from pgqueue.model.filters import FIRST_ID, LAST_ID
+from pgqueue.store import Requeued
+from pgqueue.upkeep.chore import TICK, Chore
+from pgqueue.upkeep.tools import Tools
+
+if TYPE_CHECKING:
+    from pgqueue.database.connection import Connection
+    from pgqueue.events.kinds import JobMoved
+
+logger = logging.getLogger("pgqueue.worker")
+
+LIMIT: Final = 500
+"""Jobs in one transaction."""
+LOOKS: Final = 5000
+"""Jobs that one transaction looks at, at most, to find those that match."""
+
+
+class Bulk(Chore):
+    """Works on bulk operations."""
+
+    name = "working on bulk operations"
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__()
+        self._tools = tools
+        self._broken = tools.broken_rows(self.name)
+        self._is_underway = False
+        """Whether the last part was not the end of its operation."""
+
+    async def run(self) -> float:
+        """Do the next part of a bulk operation, if there is one."""
+        self._is_underway = False
+        await self._broken.move(self._tools.link, LIMIT, self._carry, self._find, self._skip)
+        # Other chores have their turn between two parts.
+        return 0.0 if self._is_underway else TICK
+
+    async def _carry(self, limit: int, _: Collection[UUID]) -> int:
+        """Do a part; return 0: the rest has its turn after the other chores."""
+        tools = self._tools
+        cancelled: Sequence[JobMoved] = ()
+        requested: Sequence[JobMoved] = ()
+        requeued = Requeued(0, (), ())
+        async with tools.link.use() as connection, connection.transaction():
+            bulk = await tools.store.hold_bulk(connection)
+            if bulk is None:
+                return 0
+            ids, reached, is_done = await self._next(connection, bulk, limit)
+            changed = 0
+            # In one order, as all who lock many jobs do.
+            in_order = sorted(ids)
+            match bulk.verb:
+                case "cancel" if ids:
+                    cancelled, requested = await tools.store.cancel_jobs(
+                        connection, in_order, bulk.reason, bulk.actor
+                    )
+                    changed = len(cancelled) + len(requested)
+                case "requeue" if ids:
+                    requeued = await tools.store.requeue_jobs(
+                        connection,
+                        in_order,
+                        bulk.statuses,
+                        bulk.reason,
+                        bulk.actor,
+                        names_jobs=tools.observers.want(JobsReopened),
+                    )
+                    changed = requeued.count
+                case "discard" if ids:
+                    changed = await tools.store.discard_jobs(connection, in_order, bulk.reason, bulk.actor)
+                case _:
+                    pass
+            await tools.store.note_bulk(
+                connection, bulk.id, reached, found=len(ids), done=changed, is_done=is_done
+            )
+        self._is_underway = not is_done
+        tools.committed(ended=[each.job_id for each in cancelled], ready=requeued.lanes)
+        if cancelled:
+            tools.observers.emit(JobsCancelled(cancelled, bulk.reason))
+        if requested:
+            tools.observers.emit(CancelsRequested(requested, bulk.reason))
+        if requeued.jobs:
+            tools.observers.emit(JobsReopened(requeued.jobs, "requeued", bulk.reason))
+        return 0
+
+    async def _next(
+        self, connection: Connection, bulk: BulkProgress, limit: int
+    ) -> tuple[Sequence[UUID], UUID | None, bool]:
+        """Return the next jobs of *bulk*, how far it has come with them, and whether they are the last."""
+        if bulk.job_ids is not None:
+            ids, is_last = next_listed(bulk.job_ids, bulk.reached, limit)
+            return ids, ids[-1] if ids else None, is_last
+        assert bulk.chosen is not None
+        if bulk.reached == FIRST_ID:
+            return (), None, True
+        high = LAST_ID if bulk.reached is None else UUID(int=bulk.reached.int - 1)
+        found = await self._tools.store.list_jobs(
+            connection, bulk.chosen, FIRST_ID, high, looks=LOOKS, limit=limit
+        )
+        if len(found.ids) == limit:
+            return found.ids, found.ids[-1], False
+        return found.ids, found.reached, found.looked < LOOKS or found.reached is None
+
+    async def _find(self, connection: Connection, _: Collection[UUID]) -> UUID | None:
+        return await self._tools.store.find_bulk(connection)
+
+    async def _skip(self, bulk_id: UUID, error: Exception) -> bool:
+        """Leave out the job at which an operation fails; end one that fails without one.
+
+        Raises *error* if it may be about all rows: then the operation waits, and so do others.
+        """
+        if not is_about_values(error):
+            raise error
+        tools = self._tools
+        ids: Sequence[UUID] = ()
+        try:
+            async with tools.link.use() as connection, connection.transaction():
+                bulk = await tools.store.hold_bulk(connection, bulk_id)
+                if bulk is None:
+                    return True
+                ids, reached, is_done = await self._next(connection, bulk, 1)
+                if ids:
+                    await tools.store.note_bulk(
+                        connection, bulk_id, reached, found=1, done=0, is_done=is_done
+                    )
+        except Exception as second:
+            if is_away(second):
+                raise
+        if not ids:
+            async with tools.link.use() as connection:
+                await tools.store.cancel_bulk(connection, bulk_id)
+        logger.error(
+            "bulk operation %s %s (%s)",
+            bulk_id,
+            f"leaves job {ids[0]} out" if ids else "was stopped, because it cannot be carried on",
+            told(error),
+            extra=log_fields(error),
+        )
+        tools.observers.emit(
+            WorkErrorIsolated(self.name, type(error).__name__, statement=statement_of(error))
+        )
+        return True
