@@ -97,6 +97,34 @@ BEYOND_CORE = frozenset(
 """The longest tests in these files: load, large tables and time, whatever the server."""
 
 
+SAME_ON_ANY_SERVER = frozenset(
+    f"tests/{room}/{'*' if name == '*' else f'test_{name}.py'}"
+    for room, names in {
+        "cli": (
+            "cli", "cli_dead", "cli_documents", "cli_limits", "cli_outages", "cli_reference", "cli_schedules",
+            "cli_settings", "cli_terminal", "cli_workflow", "http_server", "worker_program",
+        ),
+        "compat": ("*",),
+        "integrations": ("sentry",),
+        "metrics": ("metrics_alerts", "metrics_reference", "metrics_worker"),
+        "tasks": ("typing",),
+        "testing": ("kit",),
+        "web": (
+            "charts", "closed", "graph", "openapi", "owners", "retry_after", "statuses", "ticks",
+            "web_access", "web_bodies", "web_bounds", "web_hostile", "web_login", "web_outages",
+        ),
+        "whole": (
+            "docs", "examples", "generated", "guarantees", "layers", "privacy", "same_figures", "tutorial",
+        ),
+    }.items()
+    for name in names
+)  # fmt: skip
+"""Files whose tests ask how commands, pages, documents and other libraries behave, with whatever server.
+
+That each statement can be prepared on each version is one of the core's tests.
+"""
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Import no file without tests of the core, or about handlers, where these are asked for.
 
@@ -116,6 +144,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.core)
         if item.path.name in LONG_FILES and "databases" not in getattr(item, "fixturenames", ()):
             # It has servers of its own, which are embedded ones always, or none.
+            item.add_marker(pytest.mark.any_server)
+        room = item.path.parent.relative_to(Path(__file__).parent.parent).as_posix()
+        if not SAME_ON_ANY_SERVER.isdisjoint({f"{room}/{item.path.name}", f"{room}/*"}):
             item.add_marker(pytest.mark.any_server)
     tests = Counter(item.path.name for item in items)
     items.sort(key=lambda item: (item.path.name not in LONG_FILES, -tests[item.path.name]))

@@ -50,7 +50,13 @@ def run(dsn: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[s
     )
 
 
-@pytest.fixture(scope="module", params=["1", "0"], ids=["with_time_zones", "without"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("1", id="with_time_zones"),
+        pytest.param("0", id="without", marks=pytest.mark.any_server),
+    ],
+)
 def outcomes(request: pytest.FixtureRequest, databases: Databases, server: str) -> dict[str, Any]:
     """What each scene came to, in a project of its own."""
     dsn = databases.make_empty()

@@ -56,6 +56,7 @@ def parameters(text: str) -> set[int]:
     return found
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("schema", ["pgqueue", "other_jobs"])
 async def test_every_statement_can_be_prepared(empty_dsn: str, schema: str) -> None:
     await PgQueue(empty_dsn, schema=schema).migrate()
