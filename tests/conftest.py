@@ -104,9 +104,11 @@ SAME_ON_ANY_SERVER = frozenset(
             "cli", "cli_dead", "cli_documents", "cli_limits", "cli_outages", "cli_reference", "cli_schedules",
             "cli_settings", "cli_terminal", "cli_workflow", "http_server", "worker_program",
         ),
+        "client": ("string_ids",),
         "compat": ("*",),
         "integrations": ("sentry",),
         "metrics": ("metrics_alerts", "metrics_reference", "metrics_worker"),
+        "options": ("bounds",),
         "tasks": ("typing",),
         "testing": ("kit",),
         "web": (

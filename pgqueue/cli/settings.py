@@ -162,6 +162,9 @@ class Command(TyperCommand):
             # The message names a variable by itself.
             if source == "DEFAULT_MAP":
                 error.message += f" (from {Given({name: source}).where(_setting(ctx.info_name, name))})"
+            envvar = getattr(error.param, "envvar", None)
+            if source == "ENVIRONMENT" and isinstance(envvar, str):
+                error.message += _of_kubernetes(envvar)
             raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -204,6 +207,17 @@ def contradictions(ctx: Any, now: Given) -> Iterator[str]:
             near = difflib.get_close_matches(name, known, 1, 0.9)
             if near:
                 yield f"{name} is not a setting; did you mean {near[0]}?"
+
+
+def _of_kubernetes(envvar: str) -> str:
+    """Return who sets a variable, if that is Kubernetes: in each pod, an address for each Service."""
+    if not os.environ.get(envvar, "").startswith(("tcp://", "udp://")) or not envvar.endswith("_PORT"):
+        return ""
+    service = envvar.removesuffix("_PORT").lower().replace("_", "-")
+    return (
+        f". Kubernetes sets it where there is a Service called {service}: give the pod "
+        "enableServiceLinks: false, or the Service another name"
+    )
 
 
 def _shown(value: object) -> str:

@@ -288,3 +288,20 @@ async def test_a_pgqueue_can_be_told_its_dsn_when_it_is_opened(
     monkeypatch.setenv("PGQUEUE_DSN", "postgresql://localhost:1/nothing")
     async with PgQueue(dsn) as own:
         await own.check()
+
+
+@pytest.mark.parametrize(
+    ("command", "setting", "service"),
+    [("web", "web_port", "pgqueue-web"), ("worker", "metrics_port", "pgqueue-metrics")],
+)
+def test_a_variable_that_kubernetes_set_for_a_service_is_told_as_such(
+    monkeypatch: pytest.MonkeyPatch, command: str, setting: str, service: str
+) -> None:
+    monkeypatch.setenv(variable(setting), "tcp://10.96.0.12:8080")
+
+    done = run(command, "--dsn=postgresql://localhost:1/nothing")
+
+    assert done.exit_code == 2
+    assert variable(setting) in done.stderr
+    told = " ".join(done.stderr.split())
+    assert f"Service called {service}: give the pod enableServiceLinks: false" in told

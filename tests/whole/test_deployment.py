@@ -37,6 +37,9 @@ FOLDER = ROOT / "examples/deploy"
 UNITS = sorted((FOLDER / "systemd").glob("*.service"))
 MANIFESTS = sorted((FOLDER / "kubernetes").glob("*.yaml"))
 TEXTS = sorted(path for path in FOLDER.rglob("*") if path.is_file() and path.suffix != ".pyc")
+PAGES_TO_DEPLOY = [
+    ROOT / f"docs/how-to/{name}.md" for name in ("deploy", "deploy-and-stop", "upgrade", "back-up", "size")
+]
 SECRETS = {"POSTGRES_PASSWORD": "p@ss/w:rd%?#", "PGQUEUE_TOKEN": "a-token-of-some-length"}
 OLDEST, NEWEST = "1.25", kubernetes_validate.latest_version()
 """The versions of Kubernetes whose schemas are at hand."""
@@ -192,9 +195,12 @@ def commands() -> Iterator[list[str]]:
     for path in TEXTS:
         for typed in re.findall(r"(?:run --rm worker |`pgqueue )([a-z][^`\n|]*)", path.read_text()):
             yield shlex.split(typed)
+    for page in PAGES_TO_DEPLOY:
+        for typed in re.findall(r"(?:`|^\$ )pgqueue ([a-z][^`\n|]*)", page.read_text(), re.MULTILINE):
+            yield shlex.split(typed)
 
 
-@pytest.mark.parametrize("arguments", [*map(tuple, commands())], ids=" ".join)
+@pytest.mark.parametrize("arguments", sorted({*map(tuple, commands())}), ids=" ".join)
 def test_a_command_in_the_files_is_there_with_its_options(arguments: tuple[str, ...]) -> None:
     result = CliRunner().invoke(app, [*arguments, "--help"])
 
