@@ -147,9 +147,9 @@ class ScheduleExistsError(InvalidOptionError):
 class LimitNotFoundError(PgQueueError):
     """There is no limit of this name: nobody has enqueued with it or set it. Nothing was changed."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, advice: str = "") -> None:
         self.name = name
-        super().__init__(f"there is no limit {name!r}")
+        super().__init__(f"there is no limit {name!r}{advice}")
 
 
 class HttpTargetError(PgQueueError):

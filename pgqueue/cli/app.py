@@ -29,6 +29,7 @@ from pgqueue.cli.commands.queues import pause, queues, resume
 from pgqueue.cli.commands.roles import roles
 from pgqueue.cli.commands.schedules import schedules
 from pgqueue.cli.commands.signal import signal
+from pgqueue.cli.commands.status import status
 from pgqueue.cli.commands.top import top
 from pgqueue.cli.commands.web import web
 from pgqueue.cli.commands.worker import work
@@ -130,6 +131,7 @@ app.add_typer(queues, name="queues")
 app.command()(pause)
 app.command()(resume)
 app.command()(workers)
+app.command()(status)
 app.command()(top)
 app.add_typer(dead, name="dead")
 app.add_typer(workflow, name="workflow")

@@ -15,9 +15,13 @@ from pgqueue import (
     UnknownTaskError,
 )
 from pgqueue.cli.output import plain
+from pgqueue.flow.limits import FAIR
+from pgqueue.flow.ordering import PREFIX
 
 MOST_NAMED: Final = 10
 """Names that a message lists, at most."""
+OF_QUEUES: Final = ("queue/", "rate/", FAIR)
+"""With what the names of the limits of queues begin."""
 FORCE: Final = "pass --force if it is right"
 
 
@@ -46,11 +50,35 @@ async def check_queue(pgq: PgQueue, queue: str, advice: str = "") -> None:
         raise UnknownQueueError(f"unknown queue {queue!r}{_instead(queue, known, advice)}")
 
 
-async def check_ordered(pgq: PgQueue, group: str) -> None:
-    """Raise LimitNotFoundError if there is no ordered group of this name."""
+async def check_ordered(pgq: PgQueue, group: str, advice: str = "") -> None:
+    """Raise LimitNotFoundError if there is no ordered group of this name, nor does the app declare one."""
     known = {each.name for each in await pgq.ordered_groups()}
+    known |= {
+        each.ordered.limit.name.removeprefix(PREFIX)
+        for each in pgq.registry.definitions
+        if each.ordered is not None
+    }
     if group not in known:
-        raise LimitNotFoundError(group)
+        raise LimitNotFoundError(group, _instead(group, known, advice))
+
+
+async def check_limit(pgq: PgQueue, name: str) -> None:
+    """Raise LimitNotFoundError if there is no limit of this name, nor does the app declare one.
+
+    Any queue that is known may have limits: raises UnknownQueueError if it is not.
+    """
+    for of_queues in OF_QUEUES:
+        if name.startswith(of_queues):
+            await check_queue(pgq, name.removeprefix(of_queues), FORCE)
+            return
+    known = {each.limit.name for task in pgq.registry.definitions for each in task.limits}
+    if name in known:
+        return
+    try:
+        await pgq.get_limit(name)
+    except LimitNotFoundError:
+        known |= {each.name for each in await pgq.limits()}
+        raise LimitNotFoundError(name, _instead(name, known, FORCE)) from None
 
 
 async def check_new(pgq: PgQueue, *, task: str | None = None, queue: str | None = None) -> None:

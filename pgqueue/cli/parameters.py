@@ -62,7 +62,7 @@ Actor = Annotated[
     str | None,
     typer.Option("--actor", help="Name to record in the history (default: your user name)."),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Take names of tasks and queues that nothing knows.")]
+Force = Annotated[bool, typer.Option("--force", help="Take a name that nothing knows.")]
 Note = Annotated[str | None, typer.Option("--reason", help="Reason to record in the history.")]
 Limit = Annotated[int, typer.Option(help="Maximum number of results.")]
 Cursor = Annotated[

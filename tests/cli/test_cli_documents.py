@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import pytest
 from kit.command_line import Cli
@@ -14,7 +14,13 @@ from kit.web_client import client_of
 
 from pgqueue import JobContext, PgQueue, group
 from pgqueue.cli import app
+from pgqueue.model.documents import JobDocument, RedriveDocument
+from pgqueue.model.limit_documents import LimitDocument
+from pgqueue.model.ordered_documents import OrderedGroupDocument
+from pgqueue.model.schedule_documents import ScheduleDocument
+from pgqueue.model.workflow_documents import WorkflowDocument
 from pgqueue.web import status_app
+from pgqueue.web.api import outputs
 
 COMMANDS: Final = {
     name.removeprefix("pgqueue "): command for name, command in load_generator("cli").commands(app, "pgqueue")
@@ -39,18 +45,49 @@ SAME_AS: Final = {
     "workflow show {workflow}": "/workflows/{workflow}",
 }
 """Commands that show something, and where the API shows it."""
-CHANGES: Final = frozenset(
-    {
-        *("enqueue", "cancel", "requeue", "signal", "pause", "resume", "queues remove"),
-        *("dead redrive", "dead discard", "dead stop"),
-        *("limits set", "limits reset", "limits weight", "ordered resume", "ordered set"),
-        *("schedules create", "schedules edit", "schedules pause", "schedules resume", "schedules run"),
-        *("schedules delete", "workflow cancel", "workflow retry"),
-    }
-)
-"""Commands that change something, and print what has changed."""
-OF_ITS_OWN: Final = frozenset({"top", "demo"})
-"""Commands that show what no document of the API has: several at once, a run of the demo."""
+
+
+class Jobs(TypedDict):
+    """Jobs that a command has changed, each as the API shows it."""
+
+    jobs: list[JobDocument]
+
+
+CHANGES: Final[dict[str, tuple[str, Any]]] = {
+    "enqueue": ("count [1]", outputs.SubmittedJob),
+    "cancel": ("--task=count --yes", outputs.CancelledJobs),
+    "requeue": ("--task=charge --yes", outputs.RequeuedJobs),
+    "run-now": ("{scheduled}", Jobs),
+    "signal": ("{scheduled} paid", outputs.SentEvent),
+    "pause": ("default", outputs.QueueSetting),
+    "resume": ("default", outputs.QueueSetting),
+    "queues purge": ("default --yes", outputs.CancelledJobs),
+    "queues remove": ("unused", None),
+    "dead redrive": ("--all --yes", RedriveDocument),
+    "dead discard": ("--all --yes", outputs.Discarded),
+    "dead stop": ("{redrive}", RedriveDocument),
+    "limits set": ("mail 3", LimitDocument),
+    "limits reset": ("mail", None),
+    "limits weight": ("fairly key 2", LimitDocument),
+    "ordered resume": ("charge x", outputs.ResumedKey),
+    "ordered set": ("charge skip", OrderedGroupDocument),
+    "schedules create": ("other count [1] --every=60", ScheduleDocument),
+    "schedules edit": ("tick --every=30", ScheduleDocument),
+    "schedules pause": ("tick", ScheduleDocument),
+    "schedules resume": ("tick", ScheduleDocument),
+    "schedules run": ("tick", outputs.RunSchedule),
+    "schedules delete": ("other --yes", None),
+    "workflow cancel": ("{workflow}", outputs.ChangedWorkflow),
+    "workflow retry": ("{workflow}", outputs.ChangedWorkflow),
+    "workflow pause": ("{workflow}", WorkflowDocument),
+    "workflow resume": ("{workflow}", WorkflowDocument),
+}
+"""Commands that change something, what they are told, and what the API answers there; None: nothing.
+
+In this order: some need what others have done.
+"""
+OF_ITS_OWN: Final = frozenset({"top", "status", "demo"})
+"""Commands that show what no single document of the API has: all queues and workers, a run of the demo."""
 
 
 @pytest.fixture
@@ -66,7 +103,7 @@ class Shell:
 
     async def __call__(self, line: str) -> tuple[int, str, str]:
         words = line.split()
-        group = words[:1] if " ".join(words[:2]) in COMMANDS else []
+        group = words[:1] if len(words) > 1 and " ".join(words[:2]) in COMMANDS else []
         return await Cli(self._dsn, *group)(*words[len(group) :])
 
 
@@ -117,7 +154,7 @@ def test_every_command_with_json_is_looked_at() -> None:
         max((name for name in COMMANDS if f"{each} ".startswith(f"{name} ")), key=len) for each in SAME_AS
     }
 
-    assert shown | CHANGES | OF_ITS_OWN == printing
+    assert shown | CHANGES.keys() | OF_ITS_OWN == printing
 
 
 @pytest.mark.contract("P8.3")
@@ -146,6 +183,56 @@ async def test_what_commands_print_is_what_the_api_answers(
 
 
 @pytest.mark.contract("P8.3")
+async def test_what_changing_commands_print_is_what_the_api_answers(
+    shell: Shell, pgq: PgQueue, scene: dict[str, Any]
+) -> None:
+    pgq.queue("fairly", fair_by="line")
+
+    @pgq.task(queue="fairly")
+    async def share(line: str) -> None: ...
+
+    await share.enqueue("key")
+    unused = await pgq.enqueue_by_name("count", 1, options={"queue": "unused"})
+    await unused.cancel()
+    scheduled = await pgq.enqueue_by_name("other", options={"delay": 3600})
+    known = {**scene, "scheduled": scheduled.id}
+    missing = {}
+
+    async def print_of(command: str) -> Any:
+        code, text, said = await shell(f"{command.format(**known)} --json")
+        assert (code, said) == (0, ""), (command, said)
+        return json.loads(text)
+
+    # Several jobs are changed at once: each is as the API shows it.
+    for command in ("run-now {scheduled}", "requeue {job}", "cancel {job}", "dead redrive {dead}"):
+        for job in (await print_of(command))["jobs"]:
+            missing[command] = JobDocument.__required_keys__ - job.keys()
+    for command, (arguments, document) in CHANGES.items():
+        printed = await print_of(f"{command} {arguments}")
+        of_api = {"changed"} if document is None else document.__required_keys__
+        missing[command] = {each for each in of_api if not each.endswith("_url")} - printed.keys()
+
+    assert {command: names for command, names in missing.items() if names} == {}
+
+
+@pytest.mark.contract("P8.2")
+async def test_the_status_is_one_line(shell: Shell, pgq: PgQueue) -> None:
+    empty = await shell("status")
+    for delay in (None, None, 3600):
+        await pgq.enqueue_by_name("work", options={"delay": delay})
+    await pgq.pause(queue="default")
+    async with pgq.worker(queues=["other"]) as worker:
+        await worker.wait_ready()
+        full = await shell("status")
+        _, document, _ = await shell("status --json")
+
+    assert empty == (0, "0 queued, 0 running, 0 failed, 0 workers\n", "")
+    assert full == (0, "2 queued, 0 running, 0 failed, 1 worker, 1 not ready, 1 queue paused\n", "")
+    assert json.loads(document)["queues"][0]["pending"] == {"value": 2, "is_exact": True}
+    assert len(json.loads(document)["workers"]) == 1
+
+
+@pytest.mark.contract("P8.3")
 @pytest.mark.usefixtures("scene")
 async def test_a_typo_is_refused_by_every_command_and_changes_nothing(shell: Shell, pgq: PgQueue) -> None:
     before = await pgq.settings(), [job.id for job in (await pgq.jobs()).jobs]
@@ -169,6 +256,10 @@ async def test_a_typo_is_refused_by_every_command_and_changes_nothing(shell: She
         "queues list defalt",
         "limits show mial",
         "limits weight defalt key 2",
+        "limits set mial 3",
+        "limits set queue/defalt 3",
+        "limits reset mial",
+        "ordered set chrage skip",
         "ordered stopped lnies",
         "ordered resume lnies key",
         "schedules show tcik",

@@ -217,7 +217,12 @@ async def test_cancel_cancels_the_given_jobs(cli: Cli, pgq: PgQueue, broken: UUI
 
     [action] = await pgq.actions(one.id)
     assert (code, stdout) == (0, f"cancelled or asked to stop: 1\nalready ended: {broken}\n")
-    assert document == {"cancelled": [str(two.id)], "over_already": [str(one.id)], "unknown": []}
+    ids = {name: document[name] for name in ("cancelled", "over_already", "unknown")}
+    assert ids == {"cancelled": [str(two.id)], "over_already": [str(one.id)], "unknown": []}
+    assert [(each["job_id"], each["status"]) for each in document["jobs"]] == [
+        (str(one.id), "cancelled"),
+        (str(two.id), "cancelled"),
+    ]
     assert (action.action, action.reason, action.actor) == ("cancelled", "no need", "ada")
     assert await two.status() is JobStatus.CANCELLED
 
@@ -237,7 +242,7 @@ async def test_cancel_by_filter_asks_and_says_how_many(cli: Cli, pgq: PgQueue) -
     assert "cancel 2 jobs: status pending or scheduled or blocked or running, task 'work'?" in refused[2]
     assert "pass --yes when not running interactively" in unanswered[2]
     assert (agreed[0], agreed[1].endswith("cancelled or asked to stop: 2\n")) == (0, True)
-    assert rest == {"cancelled": 1}
+    assert rest == {"cancelled": 1, "is_complete": True}
 
 
 @pytest.mark.contract("P4.13")
@@ -251,7 +256,7 @@ async def test_requeue_makes_jobs_pending_again(cli: Cli, pgq: PgQueue, broken: 
 
     assert one[:2] == (0, f"requeued: 1\nhas not ended: {waiting.id}\n")
     assert (status, (await pgq.get(broken)).status) == (JobStatus.PENDING, JobStatus.PENDING)
-    assert many == {"requeued": 1}
+    assert many == {"requeued": 1, "is_complete": True}
     assert [act.reason for act in await pgq.actions(broken) if act.action == "requeued"] == [None, "mended"]
 
 
@@ -263,7 +268,8 @@ async def test_run_now_makes_scheduled_jobs_pending(cli: Cli, pgq: PgQueue, brok
     second = await cli.json("run-now", later.id)
 
     assert first[:2] == (0, f"pending now: 1\nwas not scheduled: {broken}\n")
-    assert second == {"pending": [], "not_scheduled": [str(later.id)], "unknown": []}
+    ids = {name: second[name] for name in ("pending", "not_scheduled", "unknown")}
+    assert ids == {"pending": [], "not_scheduled": [str(later.id)], "unknown": []}
     assert await later.status() == JobStatus.PENDING
     [action] = await pgq.actions(later.id)
     assert (action.action, action.actor, action.reason) == ("run_now", "ada", "the audit")
@@ -301,7 +307,7 @@ async def test_enqueue_makes_a_job_and_prints_its_id(cli: Cli, pgq: PgQueue) -> 
     assert job.arguments == {"options": 1, "task": "x"}
     assert job.next_run_at is not None
     assert job.next_run_at - job.created_at > timedelta(seconds=50)
-    assert document == {"job_id": str(job.id), "created": False}
+    assert document == {"job_id": str(job.id), "status": "scheduled", "created": False}
 
 
 async def test_enqueue_takes_what_a_call_can_set(cli: Cli, pgq: PgQueue) -> None:

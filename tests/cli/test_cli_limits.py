@@ -58,7 +58,7 @@ async def test_the_weights_of_a_fair_queue_are_changed_and_shown(pgq: PgQueue, c
 
     await send.enqueue(HOSTILE)
     weighed = {"queue": "mail", "key": HOSTILE, "weight": 3.0}
-    assert await cli.json("weight", "mail", HOSTILE, "3", "--actor=ann") == weighed
+    assert (await cli.json("weight", "mail", HOSTILE, "3", "--actor=ann")).items() >= weighed.items()
     assert (await cli.json("show", "fair/mail"))["weights"] == {HOSTILE: 3.0}
     code, text, _ = await cli("show", "fair/mail")
     assert (code, "3 of key" in text, "\x1b[2J" in text) == (0, True, False)

@@ -91,7 +91,8 @@ async def test_a_workflow_is_retried_paused_resumed_and_cancelled(
     cancelled = await cli.json("cancel", broken.workflow_id)
     again = await cli.json("cancel", broken.workflow_id)
 
-    assert (retried, cancelled, again) == ({"redriven": 2}, {"cancelled": 3}, {"cancelled": 0})
+    assert (retried["redriven"], cancelled["cancelled"], again["cancelled"]) == (2, 3, 0)
+    assert retried["workflow"]["workflow_id"] == str(broken.workflow_id)
     assert (paused[:2], resumed[:2]) == ((0, "paused\n"), (0, "resumed\n"))
     assert was_paused is not None
     assert "paused by ann: a leak" in shown

@@ -31,6 +31,7 @@ from pgqueue.cli.parameters import (
     session,
     user,
 )
+from pgqueue.model.documents import JobDocument, job_document
 from pgqueue.model.figures import count, moment
 from pgqueue.model.jobs import TERMINAL
 
@@ -197,7 +198,7 @@ def run_now(
         except JobNotScheduledError:
             return False
 
-    _report_each(RUN_NOW, call(app, dsn, schema, partial(_change_each, jobs, one)), as_json=as_json)
+    _report_each(RUN_NOW, (app, dsn, schema), jobs, one, as_json=as_json)
 
 
 def describe_filter(chosen: JobFilter) -> str:
@@ -240,7 +241,7 @@ def _change(
     """
     check_choice(jobs, is_empty=chosen.is_empty, everything=everything)
     if jobs:
-        _report_each(change, call(*database, partial(_change_each, jobs, one)), as_json=as_json)
+        _report_each(change, database, jobs, one, as_json=as_json)
         return
     preview = _narrowed(change, chosen)
     with session(*database) as opened:
@@ -249,7 +250,8 @@ def _change(
             _confirm(change.verb, preview, opened)
         changed = opened.call(partial(_change_many, many))
     if as_json:
-        print_json({change.done_key: changed})
+        # Unlike a request, a command goes on until all are done.
+        print_json({change.done_key: changed, "is_complete": True})
     else:
         typer.echo(f"{change.done}: {count(changed)}")
 
@@ -262,15 +264,19 @@ class Changed(NamedTuple):
     """Those whose status could not be changed."""
     unknown: list[UUID]
     """Those that do not exist."""
+    after: list[JobDocument]
+    """The others, as they are now."""
 
 
 async def _change_each(
-    jobs: Sequence[UUID], one: Callable[[PgQueue, UUID], Awaitable[bool]], pgq: PgQueue
+    jobs: Sequence[UUID], one: Callable[[PgQueue, UUID], Awaitable[bool]], as_json: bool, pgq: PgQueue
 ) -> Changed:
-    result = Changed([], [], [])
+    result = Changed([], [], [], [])
     for job in jobs:
         try:
             (result.changed if await one(pgq, job) else result.left).append(job)
+            if as_json:
+                result.after.append(job_document(await pgq.get(job)))
         except JobNotFoundError:
             result.unknown.append(job)
     return result
@@ -305,10 +311,18 @@ def _confirm(verb: str, chosen: JobFilter, opened: Session) -> None:
     )
 
 
-def _report_each(change: Change, result: Changed, *, as_json: bool) -> None:
+def _report_each(
+    change: Change,
+    database: tuple[str | None, str | None, str],
+    jobs: Sequence[UUID],
+    one: Callable[[PgQueue, UUID], Awaitable[bool]],
+    *,
+    as_json: bool,
+) -> None:
+    result = call(*database, partial(_change_each, jobs, one, as_json))
     if as_json:
-        document = {change.done_key: result.changed, change.left_key: result.left, "unknown": result.unknown}
-        print_json(document)
+        ids = {change.done_key: result.changed, change.left_key: result.left, "unknown": result.unknown}
+        print_json({**ids, "jobs": result.after})
     else:
         typer.echo(f"{change.done}: {count(len(result.changed))}")
         for job in result.left:

@@ -48,8 +48,10 @@ from pgqueue.cli.parameters import (
     user,
 )
 from pgqueue.model.documents import (
+    JobDocument,
     dead_group_document,
     dead_letter_document,
+    job_document,
     letter_details_document,
     redrive_document,
 )
@@ -208,7 +210,7 @@ def redrive(
     who = user(actor)
     if jobs:
 
-        async def redrive_jobs(pgq: PgQueue) -> None:
+        async def redrive_jobs(pgq: PgQueue) -> list[JobDocument]:
             await check_new(pgq, queue=to_queue)
             for job in jobs:
                 await pgq.redrive(
@@ -219,9 +221,10 @@ def redrive(
                     reason=note,
                     actor=who,
                 )
+            return await _as_they_are(pgq, jobs) if as_json else []
 
-        call(app, dsn, schema, redrive_jobs)
-        say(as_json, {"redriven": list(jobs)}, f"redriven: {count(len(jobs))}")
+        now = call(app, dsn, schema, redrive_jobs)
+        say(as_json, {"redriven": list(jobs), "jobs": now}, f"redriven: {count(len(jobs))}")
         return
 
     async def redrive_many(pgq: PgQueue) -> RedriveProgress:
@@ -306,7 +309,14 @@ def discard(
             opened.call(lambda pgq: check_filter(pgq, chosen))
             _confirm("discard", chosen, opened, yes=yes)
         discarded = opened.call(discard_them)
-    say(as_json, {"discarded": discarded}, f"discarded: {count(discarded)}")
+        now = opened.call(lambda pgq: _as_they_are(pgq, jobs)) if jobs and as_json else []
+    say(
+        as_json, {"discarded": discarded, **({"jobs": now} if jobs else {})}, f"discarded: {count(discarded)}"
+    )
+
+
+async def _as_they_are(pgq: PgQueue, jobs: Sequence[UUID]) -> list[JobDocument]:
+    return [job_document(await pgq.get(job)) for job in jobs]
 
 
 def _arguments(given: str | None, jobs: Sequence[UUID] | None) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import typer
 
-from pgqueue import PgQueue
+from pgqueue import JobStatus, PgQueue
 from pgqueue.cli.known_names import check_new
 from pgqueue.cli.output import say
 from pgqueue.cli.parameters import App, AsJson, Dsn, Force, Schema, call, in_utc, read_json
@@ -80,13 +80,15 @@ def enqueue(
     }
     options = cast(CallOptions, {name: value for name, value in values.items() if value is not None})
 
-    async def enqueue_it(pgq: PgQueue) -> JobHandle[Any]:
+    async def enqueue_it(pgq: PgQueue) -> tuple[JobHandle[Any], JobStatus | None]:
         if not force:
             await check_new(pgq, task=task, queue=queue)
-        return await pgq.enqueue(call_of(pgq, task, given, options))
+        made = await pgq.enqueue(call_of(pgq, task, given, options))
+        return made, await made.status() if as_json else None
 
-    handle = call(app, dsn, schema, enqueue_it)
-    say(as_json, {"job_id": str(handle.id), "created": handle.created}, str(handle.id))
+    handle, status = call(app, dsn, schema, enqueue_it)
+    document = {"job_id": str(handle.id), "status": status, "created": handle.created}
+    say(as_json, document, str(handle.id))
 
 
 def read_arguments(arguments: str) -> dict[str, Any] | list[Any]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from pgqueue import LimitJobs, LimitKey, LimitKeyPage, LimitUse, PgQueue, Rate
-from pgqueue.cli.known_names import check_queue
+from pgqueue import LimitJobs, LimitKey, LimitKeyPage, LimitNotFoundError, LimitUse, PgQueue, Rate
+from pgqueue.cli.known_names import check_limit, check_queue
 from pgqueue.cli.output import known, plain, print_json, print_lines, print_table, say, table
-from pgqueue.cli.parameters import Actor, App, AsJson, Cursor, Dsn, Limit, Note, Schema, call, user
+from pgqueue.cli.parameters import Actor, App, AsJson, Cursor, Dsn, Force, Limit, Note, Schema, call, user
 from pgqueue.flow.limits import FAIR, queue_of_window
 from pgqueue.model.figures import capped, count, duration, moment
 from pgqueue.model.limit_documents import limit_document, limit_key_document
@@ -139,18 +139,22 @@ def set_limit(
     ] = None,
     note: Note = None,
     actor: Actor = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Change what a limit lets through. It stays so, whatever code declares, until reset."""
     if (slots is None) == (rate is None):
         raise typer.BadParameter("give either SLOTS or --rate, and not both")
+    number = _read_slots(slots)
 
     async def change(pgq: PgQueue) -> LimitUse:
+        if not force:
+            await check_limit(pgq, name)
         if rate is not None:
             pace = Rate(rate, per=per, burst=burst)
             await pgq.set_limit(name, rate=pace, actor=user(actor), reason=note)
         else:
-            await pgq.set_limit(name, slots=_read_slots(slots), actor=user(actor), reason=note)
+            await pgq.set_limit(name, slots=number, actor=user(actor), reason=note)
         return await pgq.get_limit(name)
 
     changed = call(app, dsn, schema, change)
@@ -189,13 +193,18 @@ def set_weight(
     """Change the share of a key of a fair queue: 2 for twice the jobs of others."""
     number = _read_weight(weight)
 
-    async def change(pgq: PgQueue) -> None:
+    async def change(pgq: PgQueue) -> Mapping[str, Any]:
         await check_queue(pgq, queue)
         await pgq.set_weight(queue, key, number, actor=user(actor))
+        try:
+            return limit_document(await pgq.get_limit(f"{FAIR}{queue}"))
+        except LimitNotFoundError:
+            # No job has waited for its share yet.
+            return {}
 
-    call(app, dsn, schema, change)
+    window = call(app, dsn, schema, change)
     words = "1, as all have" if number is None else f"{number:g}"
-    document = {"queue": queue, "key": key, "weight": number}
+    document = {**window, "queue": queue, "key": key, "weight": number}
     say(as_json, document, plain(f"weight of key {key!r} in queue {queue!r}: {words}"))
 
 

@@ -6,10 +6,10 @@ from typing import Annotated, Literal, cast
 
 import typer
 
-from pgqueue import PgQueue, StoppedKey
-from pgqueue.cli.known_names import check_ordered
+from pgqueue import OrderedGroup, PgQueue, StoppedKey
+from pgqueue.cli.known_names import FORCE, check_ordered
 from pgqueue.cli.output import plain, print_json, print_table, say, table
-from pgqueue.cli.parameters import Actor, App, AsJson, Dsn, Limit, Note, Schema, call, user
+from pgqueue.cli.parameters import Actor, App, AsJson, Dsn, Force, Limit, Note, Schema, call, user
 from pgqueue.model.figures import capped, count, moment
 from pgqueue.model.limits import MOST_OF_KEY
 from pgqueue.model.measures import Count
@@ -119,7 +119,7 @@ def resume(
 
     changed = call(app, dsn, schema, resume_it)
     what = "goes on" if changed else "does not stand still"
-    document = {"group": group, "key": key, "changed": changed}
+    document = {"name": group, "group": group, "key": key, "changed": changed}
     say(as_json, document, plain(f"{what}: key {key!r} of ordered group {group!r}"))
 
 
@@ -131,9 +131,17 @@ def set_on_dead(
     dsn: Dsn = None,
     schema: Schema = "pgqueue",
     actor: Actor = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Change what becomes of the jobs behind one that fails or expires from now on."""
     wanted = cast(Literal["block", "skip", "halt"], on_dead)
-    call(app, dsn, schema, lambda pgq: pgq.set_ordered(group, on_dead=wanted, actor=user(actor)))
-    say(as_json, {"group": group, "on_dead": on_dead}, plain(f"ordered group {group!r}: {on_dead}"))
+
+    async def change(pgq: PgQueue) -> OrderedGroup:
+        if not force:
+            await check_ordered(pgq, group, FORCE)
+        await pgq.set_ordered(group, on_dead=wanted, actor=user(actor))
+        return next(each for each in await pgq.ordered_groups() if each.name == group)
+
+    document = {**ordered_document(call(app, dsn, schema, change)), "group": group}
+    say(as_json, document, plain(f"ordered group {group!r}: {on_dead}"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +14,7 @@ from pgqueue.cli.known_names import check_queue, check_task
 from pgqueue.cli.output import known, plain, print_json, print_lines, print_table, say, table
 from pgqueue.cli.parameters import Actor, App, AsJson, Dsn, Note, Schema, Yes, call, user
 from pgqueue.cli.tables import Table
-from pgqueue.model.documents import queue_document, setting_document
+from pgqueue.model.documents import SettingDocument, queue_document, setting_document, task_document
 from pgqueue.model.figures import count, duration, moment, rate, rate_unit, to_empty
 from pgqueue.model.measures import Percentiles, QueueMeasure
 
@@ -140,15 +140,16 @@ def pause(
     """Pause QUEUE, or a task: no new jobs start until it is resumed; running jobs finish."""
     _check_one(queue, task)
 
-    async def pause_it(pgq: PgQueue) -> bool:
+    async def pause_it(pgq: PgQueue) -> tuple[bool, SettingDocument]:
         if queue is not None and not force:
             await _check_exists(pgq, queue, "; use --force to pause it anyway")
         elif task is not None and not force:
             await check_task(pgq, task, "use --force to pause it anyway")
-        return await pgq.pause(queue=queue, task=task, actor=user(actor), reason=note)
+        changed = await pgq.pause(queue=queue, task=task, actor=user(actor), reason=note)
+        return changed, await _setting_of(pgq, queue, task)
 
-    changed = call(app, dsn, schema, pause_it)
-    _report(queue, task, "paused" if changed else "already paused", changed, as_json=as_json)
+    changed, setting = call(app, dsn, schema, pause_it)
+    _report(queue, task, "paused" if changed else "already paused", changed, setting, as_json=as_json)
 
 
 def resume(
@@ -164,16 +165,16 @@ def resume(
     """Resume QUEUE, or a task: its jobs start again."""
     _check_one(queue, task)
 
-    async def resume_it(pgq: PgQueue) -> bool:
+    async def resume_it(pgq: PgQueue) -> tuple[bool, SettingDocument]:
         changed = await pgq.resume(queue=queue, task=task, actor=user(actor), reason=note)
         if queue is not None and not changed:
             await _check_exists(pgq, queue)
         elif task is not None and not changed:
             await check_task(pgq, task)
-        return changed
+        return changed, await _setting_of(pgq, queue, task)
 
-    changed = call(app, dsn, schema, resume_it)
-    _report(queue, task, "resumed" if changed else "was not paused", changed, as_json=as_json)
+    changed, setting = call(app, dsn, schema, resume_it)
+    _report(queue, task, "resumed" if changed else "was not paused", changed, setting, as_json=as_json)
 
 
 def queue_table(found: Sequence[QueueMeasure]) -> Table:
@@ -240,6 +241,25 @@ def _check_known(queue: str, known: Sequence[str], advice: str = "") -> None:
         raise UnknownQueueError(f"unknown queue {queue!r} (known: {names}){advice}")
 
 
-def _report(queue: str | None, task: str | None, what: str, changed: bool, *, as_json: bool) -> None:
+async def _setting_of(pgq: PgQueue, queue: str | None, task: str | None) -> SettingDocument:
+    """Return what the API shows of a queue or a task after a change of its setting."""
+    kind = "task" if queue is None else "queue"
+    found = {each.name: each for each in await pgq.settings() if each.kind == kind}
+    if task is None:
+        return setting_document(found.get(queue or ""))
+    declared = pgq.registry.get(task)
+    own = None if declared is None else pgq.registry.queue_of(declared)
+    return task_document(task, own, found.get(task))
+
+
+def _report(
+    queue: str | None,
+    task: str | None,
+    what: str,
+    changed: bool,
+    setting: Mapping[str, Any] | None = None,
+    *,
+    as_json: bool,
+) -> None:
     kind, name = ("task", task) if queue is None else ("queue", queue)
-    say(as_json, {kind: name, "changed": changed}, f"{what}: {kind} {name!r}")
+    say(as_json, {kind: name, **(setting or {}), "changed": changed}, f"{what}: {kind} {name!r}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pgqueue import Schedule
@@ -40,6 +40,7 @@ def say_next(schedule: Schedule, *, as_json: bool) -> None:
     say(as_json, schedule_document(schedule), text)
 
 
-def report(name: str, what: str, changed: bool, *, as_json: bool) -> None:
-    """Say what became of an operation."""
-    say(as_json, {"schedule": name, "changed": changed}, f"{what}: schedule {name!r}")
+def report(name: str, what: str, changed: bool, schedule: Schedule | None = None, *, as_json: bool) -> None:
+    """Say what became of an operation. *schedule*: as it is now; None: it is gone."""
+    now: Mapping[str, Any] = {} if schedule is None else schedule_document(schedule)
+    say(as_json, {**now, "schedule": name, "changed": changed}, f"{what}: schedule {name!r}")

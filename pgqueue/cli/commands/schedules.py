@@ -247,8 +247,13 @@ def pause(
     as_json: AsJson = False,
 ) -> None:
     """Pause a schedule: it does not tick until it is resumed."""
-    changed = call(app, dsn, schema, lambda pgq: pgq.schedules.pause(name, actor=user(actor), reason=note))
-    report(name, "paused" if changed else "already paused", changed, as_json=as_json)
+
+    async def change(pgq: PgQueue) -> tuple[bool, Schedule]:
+        changed = await pgq.schedules.pause(name, actor=user(actor), reason=note)
+        return changed, await pgq.schedules.get(name)
+
+    changed, now = call(app, dsn, schema, change)
+    report(name, "paused" if changed else "already paused", changed, now, as_json=as_json)
 
 
 @schedules.command()
@@ -262,8 +267,13 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Resume a schedule at its next tick; what the pause skipped is not made up for."""
-    changed = call(app, dsn, schema, lambda pgq: pgq.schedules.resume(name, actor=user(actor), reason=note))
-    report(name, "resumed" if changed else "was not paused", changed, as_json=as_json)
+
+    async def change(pgq: PgQueue) -> tuple[bool, Schedule]:
+        changed = await pgq.schedules.resume(name, actor=user(actor), reason=note)
+        return changed, await pgq.schedules.get(name)
+
+    changed, now = call(app, dsn, schema, change)
+    report(name, "resumed" if changed else "was not paused", changed, now, as_json=as_json)
 
 
 @schedules.command()

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from asyncio import get_running_loop
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,15 +18,15 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from pgqueue import PgQueue
+from pgqueue import PgQueue, Setting
 from pgqueue.cli.commands.queues import queue_table
+from pgqueue.cli.commands.status import system_document
 from pgqueue.cli.commands.top_view import Looks, Snapshot, press, view
 from pgqueue.cli.commands.workers import running_table, worker_table
 from pgqueue.cli.output import print_json, print_table
 from pgqueue.cli.parameters import App, AsJson, Dsn, Schema, call
 from pgqueue.cli.running.keyboard import END_OF_INPUT, on_keys
 from pgqueue.database.outages import PASSING_ERRORS
-from pgqueue.model.documents import queue_document, worker_document
 from pgqueue.processes.supervisor import on_signals
 
 JOBS: Final = 100
@@ -49,14 +49,9 @@ def top(
     reverses them. Tab chooses queues, workers or jobs; the arrows, PgUp, PgDn, Home and End scroll it.
     """
     if as_json or once or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-        snapshot = call(app, dsn, schema, look)
+        snapshot, settings = call(app, dsn, schema, look_once)
         if as_json:
-            print_json(
-                {
-                    "queues": [queue_document(each) for each in snapshot.queues],
-                    "workers": [worker_document(each) for each in snapshot.workers],
-                }
-            )
+            print_json(system_document(snapshot.queues, settings, snapshot.workers))
             return
         for each in (
             queue_table(snapshot.queues),
@@ -72,6 +67,11 @@ def top(
 async def look(pgq: PgQueue) -> Snapshot:
     """Return the present queues and workers."""
     return Snapshot(datetime.now(UTC), await pgq.measure(), await pgq.list_workers(jobs=JOBS))
+
+
+async def look_once(pgq: PgQueue) -> tuple[Snapshot, Sequence[Setting]]:
+    """Return the same, and what operators have set."""
+    return await look(pgq), await pgq.settings()
 
 
 async def follow(pgq: PgQueue, interval: float) -> None:

@@ -152,8 +152,9 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """Cancel the jobs of a workflow that have not ended. Running ones are asked to stop."""
-    count = _change(app, dsn, schema, workflow_id, PgQueue.cancel_workflow, note, actor)
-    say(as_json, {"cancelled": count}, f"{count:,} {_jobs(count)} cancelled or asked to stop")
+    count, now = _change(app, dsn, schema, workflow_id, PgQueue.cancel_workflow, note, actor)
+    document = {"cancelled": count, "changed": count, "workflow": workflow_document(now)}
+    say(as_json, document, f"{count:,} {_jobs(count)} cancelled or asked to stop")
 
 
 @workflow.command("retry")
@@ -167,8 +168,9 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Redrive the failed jobs of a workflow. What was cancelled because of them waits again."""
-    count = _change(app, dsn, schema, workflow_id, PgQueue.retry_workflow, note, actor)
-    say(as_json, {"redriven": count}, f"{count:,} {_jobs(count)} redriven")
+    count, now = _change(app, dsn, schema, workflow_id, PgQueue.retry_workflow, note, actor)
+    document = {"redriven": count, "changed": count, "workflow": workflow_document(now)}
+    say(as_json, document, f"{count:,} {_jobs(count)} redriven")
 
 
 @workflow.command("pause")
@@ -179,10 +181,11 @@ def pause(
     schema: Schema = "pgqueue",
     note: Note = None,
     actor: Actor = None,
+    as_json: AsJson = False,
 ) -> None:
     """Pause a workflow: of what waits in it for other jobs, nothing becomes ready."""
-    _change(app, dsn, schema, workflow_id, PgQueue.pause_workflow, note, actor)
-    typer.echo("paused")
+    _, now = _change(app, dsn, schema, workflow_id, PgQueue.pause_workflow, note, actor)
+    say(as_json, workflow_document(now), "paused")
 
 
 @workflow.command("resume")
@@ -193,10 +196,11 @@ def resume(
     schema: Schema = "pgqueue",
     note: Note = None,
     actor: Actor = None,
+    as_json: AsJson = False,
 ) -> None:
     """Let a paused workflow go on."""
-    _change(app, dsn, schema, workflow_id, PgQueue.resume_workflow, note, actor)
-    typer.echo("resumed")
+    _, now = _change(app, dsn, schema, workflow_id, PgQueue.resume_workflow, note, actor)
+    say(as_json, workflow_document(now), "resumed")
 
 
 def _change(
@@ -207,12 +211,16 @@ def _change(
     change: Callable[..., Awaitable[T]],
     note: str | None,
     actor: str | None,
-) -> T:
-    """Return what *change*, a method of PgQueue, returns. Raises WorkflowNotFoundError."""
+) -> tuple[T, WorkflowDetails]:
+    """Return what *change*, a method of PgQueue, returns, and the workflow then.
 
-    async def look_and_change(pgq: PgQueue) -> T:
+    Raises WorkflowNotFoundError.
+    """
+
+    async def look_and_change(pgq: PgQueue) -> tuple[T, WorkflowDetails]:
         await pgq.workflow_details(workflow_id)
-        return await change(pgq, workflow_id, reason=note, actor=user(actor))
+        changed = await change(pgq, workflow_id, reason=note, actor=user(actor))
+        return changed, await pgq.workflow_details(workflow_id)
 
     return call(app, dsn, schema, look_and_change)
 
