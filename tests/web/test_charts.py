@@ -67,7 +67,12 @@ def test_a_timeline_tells_each_attempt_that_failed() -> None:
     attempts = attempt(1, 10, 15), attempt(2, 35, 40)
 
     assert told(failed, *attempts) == [("waiting", 10), ("failed", 5), ("waiting", 20), ("failed", 5)]
+    # A worker from before did not write down when the last one began.
     assert told(again, *attempts)[-1] == ("succeeded", 20)
+    dated = replace(again, attempt_started_at=again.created_at + 55 * SECOND)
+    assert told(dated, *attempts)[-3:] == [("failed", 5), ("waiting", 15), ("succeeded", 5)]
+    running = replace(dated, status=JobStatus.RUNNING, completed_at=None)
+    assert told(running, *attempts)[-2:] == [("waiting", 15), ("running", 45)]
 
 
 @given(

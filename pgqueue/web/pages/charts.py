@@ -253,11 +253,15 @@ def _life(job: Job, attempts: Sequence[Attempt], now: datetime) -> Iterator[Mome
 def _last_attempt(job: Job, reached: datetime, now: datetime, *, is_first: bool) -> Iterator[Moment]:
     kind: Kind = "running" if job.status is JobStatus.RUNNING else "succeeded"
     until = now if job.completed_at is None else job.completed_at
-    if is_first and job.started_at is not None:
-        yield Moment("waiting", "waited", reached, job.started_at)
-        yield Moment(kind, f"attempt {job.attempt}: {kind}", job.started_at, until)
+    started = job.attempt_started_at
+    if started is None and is_first:
+        started = job.started_at
+    if started is not None:
+        started = min(max(started, reached), until)
+        yield Moment("waiting", "waited", reached, started)
+        yield Moment(kind, f"attempt {job.attempt}: {kind}", started, until)
     else:
-        # Only the first attempt's start is on record.
+        # Workers from before did not write down when a later attempt began.
         yield Moment(kind, f"waited, then attempt {job.attempt}: {kind}", reached, until)
 
 
