@@ -618,11 +618,9 @@ async def test_no_job_has_two_holders_at_once_and_none_is_lost(  # noqa: C901  #
     pgq: PgQueue, seed: int
 ) -> None:
     queue = f"race-{uuid4().hex[:8]}"
-    pgq.queue(queue, max_retries=None, max_losses=1000, default_retry_delay=0, retry_backoff=False)
-    handles = [
-        await pgq.enqueue_by_name("work", number, options={"queue": queue, "max_retries": None})
-        for number in range(12)
-    ]
+    # With the job: the queue's own are not known where a consumer is lost.
+    options: Any = {"queue": queue, "max_retries": None, "max_losses": 1000}
+    handles = [await pgq.enqueue_by_name("work", number, options=options) for number in range(12)]
     acked: list[UUID] = []
     latest: dict[UUID, ReceivedJob] = {}
 
