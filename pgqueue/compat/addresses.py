@@ -66,14 +66,14 @@ def _pass_over(foreign: list[str], *, is_known: bool) -> None:
             f"{listed}, and pgqueue needs PostgreSQL alone: pass postgresql://..., or set PGQUEUE_DSN, and "
             "the address is ignored"
         )
-    if _is_child():
+    if is_child():
         return
     warnings.warn(
         f"{listed}: ignored, jobs and results are in PostgreSQL", ForeignAddressWarning, _callers_level()
     )
 
 
-def _is_child() -> bool:
+def is_child() -> bool:
     """Whether this is a child process of a worker, which has warned already."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return spec is not None and spec.name == "pgqueue.processes.child"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-from kit.snippets import run, snippets
+from kit.snippets import DOCS, run, snippets
 
 from pgqueue.compat import ForeignAddressWarning, disconnect, dramatiq
+from pgqueue.compat.celery.conf import DEFAULTS
 from pgqueue.compat.rq import Worker
 
 pytestmark = pytest.mark.contract("P8.8")
@@ -30,6 +32,7 @@ def _environment(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.chdir(tmp_path)
     yield
     sys.modules.pop("mailing", None)
+    sys.modules.pop("shop", None)
 
 
 def execute(code: str, names: dict[str, Any]) -> None:
@@ -72,6 +75,38 @@ def test_the_guide_from_dramatiq(capsys: pytest.CaptureFixture[str]) -> None:
         names["broker"].close()
 
     assert sorted(capsys.readouterr().out.splitlines()) == ["13", "[0, 2, 4]", "to user@example.com: Subject"]
+
+
+@pytest.mark.contract("P8.11")
+async def test_the_guide_from_celery(tmp_path: Path) -> None:
+    first, sends, then, native = snippets("how-to/from-celery.md", "python")
+    # Tasks with time limits run in child processes, which import their module.
+    (tmp_path / "shop.py").write_text(first)
+
+    with pytest.warns(ForeignAddressWarning):
+        names: dict[str, Any] = vars(importlib.import_module("shop"))
+    for code in (sends, then, native):
+        execute(code, names)
+    app, pgq = names["app"], names["pgq"]
+    with app:
+        async with pgq, pgq.worker():
+            results = [await pgq.wait(names[name].id) for name in ("result", "counted", "chained", "receipt")]
+        # They are read by the client, which is another one than the worker's.
+        both, later = names["both"].get(timeout=10), names["later"].state
+
+    assert [job.result for job in results] == [
+        "receipt of order 7",
+        3,
+        "receipt of order 10",
+        "receipt of order 7: 19.90",
+    ]
+    assert (both, later) == (["receipt of order 1", "receipt of order 2"], "PENDING")
+
+
+def test_the_page_of_differences_has_every_setting() -> None:
+    page = (DOCS / "reference" / "compat.md").read_text(encoding="utf-8")
+
+    assert {name for name in DEFAULTS if f"`{name}`" not in page} == set()
 
 
 class Mocked(httpx.AsyncClient):

@@ -225,7 +225,11 @@ class group(Part):  # noqa: N801  # Celery's name
         if len(tasks) == 1:
             [only] = tasks
             given = only.tasks if isinstance(only, group) else tasks if isinstance(only, Part) else only
-        self.tasks: list[Any] = [_part(each, "a group") for each in given]
+        self.tasks: list[Any] = []
+        for each in given:
+            part = _part(each, "a group")
+            # A group in a group is the same as its calls in it.
+            self.tasks += part.tasks if isinstance(part, group) and not part.options else [part]
         self.options = options
         self._app = app or _app_of(self.tasks)
 

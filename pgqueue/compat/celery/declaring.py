@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -11,6 +12,7 @@ from typing import Any, Final
 import anyio.to_thread
 
 from pgqueue import DeadLetter, JobStatus, Middleware, PgQueue, Rate
+from pgqueue.compat.addresses import is_child
 from pgqueue.compat.celery import signals
 from pgqueue.compat.celery.errors import IGNORED
 from pgqueue.compat.celery.exceptions import SAID, ImproperlyConfigured, TimeLimitExceeded, WorkerLostError
@@ -110,16 +112,20 @@ class Ends(Middleware):
             task = self._app.tasks.get(job.task)
             if task is not None and not (task.is_acked_late and task.returns_when_lost):
                 return Ended(outcome.job_id, JobStatus.FAILED, "process_died", outcome.error)
+            return replace(outcome, delay=0.0)
         return outcome
 
     async def boot(self, worker: str) -> None:
         """Send the signals of a worker that starts."""
         begin_process()
-        for signal in (signals.worker_init, signals.worker_ready):
+        # Child processes begin and end like workers, and are none.
+        for signal in () if is_child() else (signals.worker_init, signals.worker_ready):
             await anyio.to_thread.run_sync(partial(signal.send, sender=worker))
 
     async def shutdown(self, worker: str) -> None:
         """Send the signal of a worker that has stopped."""
+        if is_child():
+            return
         await anyio.to_thread.run_sync(partial(signals.worker_shutdown.send, sender=worker))
 
 

@@ -111,13 +111,7 @@ def _module_of(error: JobError) -> str | None:
 
 
 def _made(kind: type[BaseException], message: str) -> BaseException:
-    arguments: list[Any] = [message] if message else []
-    if issubclass(kind, KeyError) and message:
-        # Its text is the form that its argument has in code.
-        try:
-            arguments = [ast.literal_eval(message)]
-        except (SyntaxError, ValueError):
-            arguments = [message]
+    arguments = _arguments_in(kind, message)
     try:
         return kind(*arguments)
     except Exception:
@@ -125,3 +119,20 @@ def _made(kind: type[BaseException], message: str) -> BaseException:
         made = kind.__new__(kind)
         made.args = tuple(arguments)
         return made
+
+
+def _arguments_in(kind: type[BaseException], message: str) -> list[Any]:
+    """Return the arguments that an exception was made with, as far as its text tells them."""
+    number = re.fullmatch(r"\[Errno (\d+)\] (.*)", message, re.DOTALL)
+    if number is not None and issubclass(kind, OSError):
+        return [int(number[1]), number[2]]
+    if issubclass(kind, KeyError) or message.startswith("("):
+        # The text is the form in code: of a KeyError's argument, and of several arguments.
+        try:
+            value = ast.literal_eval(message)
+        except (SyntaxError, ValueError, MemoryError, RecursionError):
+            return [message]
+        if isinstance(value, tuple) and len(value) > 1 and message.startswith("("):
+            return list(value)
+        return [value] if issubclass(kind, KeyError) else [message]
+    return [message] if message else []

@@ -112,7 +112,11 @@ def expiry(app: Any, value: Any) -> Any:
     """Return when a task expires: seconds, or a time with a time zone."""
     if isinstance(value, datetime | str):
         return aware(app, value)
-    return value.total_seconds() if isinstance(value, timedelta) else value
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds <= 0:
+        # Expired already: it is revoked, and no error.
+        return datetime.now(UTC) + timedelta(seconds=seconds)
+    return seconds
 
 
 def queue_name(value: Any) -> str:

@@ -123,6 +123,21 @@ class ShopError(Exception):
     pass
 
 
+class CodedError(Exception):
+    def __init__(self, code, text):
+        super().__init__(code, text)
+        self.code = code
+
+
+@app.task
+def fail_with(kind):
+    if kind == "coded":
+        raise CodedError(3, "bad")
+    if kind == "file":
+        open("/no/such/file")
+    raise ValueError("a", 1, None)
+
+
 @app.task
 def fail_of_its_own():
     raise ShopError("no stock")
@@ -443,6 +458,13 @@ def example_errors_of_several_kinds():
     ]
 
 
+def example_errors_with_several_arguments():
+    coded, file, value = [
+        fail_with.delay(kind).get(timeout=WITHIN, propagate=False) for kind in ("coded", "file", "value")
+    ]
+    return [[type(each).__name__ for each in (coded, file, value)], coded.code, file.errno, list(value.args)]
+
+
 def example_the_request():
     return tell_request.delay(1).get(timeout=WITHIN)
 
@@ -752,6 +774,15 @@ def example_groups_in_chords_and_chains():
         chord([chain(add.s(1, 1), mul.s(3)), add.s(2, 2)], xsum.s())().get(timeout=WITHIN),
         chord(group(add.s(i, 1) for i in range(3)), chain(xsum.s(), mul.s(2)))().get(timeout=WITHIN),
         chain(group(add.s(1, 1), add.s(2, 2)), xsum.s(), add.s(1))().get(timeout=WITHIN),
+    ]
+
+
+def example_groups_in_groups():
+    return [
+        group(group(add.s(1, 2), add.s(1, 1)), add.s(5, 5))().get(timeout=WITHIN),
+        chord([group(add.s(1, 2), add.s(1, 1)), add.s(5, 5)], xsum.s())().get(timeout=WITHIN),
+        (group(add.s(1, 2), add.s(1, 1)) | group(echo.s(), xsum.s()))().get(timeout=WITHIN),
+        chain(add.s(1, 1), add.s(1).set(countdown=1)).apply_async(countdown=1).get(timeout=WITHIN),
     ]
 
 
