@@ -9,7 +9,7 @@
 `pgqueue worker pgqueue.compat.rq:app --queues high,default`. docs/how-to/from-rq.md says what differs.
 """
 
-from pgqueue.compat.rq.calls import Dependency, EnqueueData
+from pgqueue.compat.rq.calls import EnqueueData
 from pgqueue.compat.rq.command import send_stop_job_command
 from pgqueue.compat.rq.connections import Redis, StrictRedis
 from pgqueue.compat.rq.exceptions import (
@@ -21,7 +21,7 @@ from pgqueue.compat.rq.exceptions import (
 from pgqueue.compat.rq.functions import cancel_job, get_current_job, requeue_job
 from pgqueue.compat.rq.group import Group
 from pgqueue.compat.rq.headers import Callback
-from pgqueue.compat.rq.job import Job
+from pgqueue.compat.rq.job import Dependency, Job
 from pgqueue.compat.rq.queue import Queue, app
 from pgqueue.compat.rq.results import Result
 from pgqueue.compat.rq.retry import Retry

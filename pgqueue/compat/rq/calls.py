@@ -11,8 +11,9 @@ from pgqueue import PgQueue, Signature
 from pgqueue.compat import not_there
 from pgqueue.compat.rq.connections import KILL_AFTER, Redis
 from pgqueue.compat.rq.exceptions import NoSuchJobError
+from pgqueue.compat.rq.finding import find
 from pgqueue.compat.rq.headers import ON_FAILURE, ON_SUCCESS, path_of, read_callback, read_headers
-from pgqueue.compat.rq.job import Job, find
+from pgqueue.compat.rq.job import Dependency, Job
 from pgqueue.compat.rq.retry import Retry
 from pgqueue.compat.rq.times import seconds_of
 
@@ -35,22 +36,6 @@ OPTIONS: Final = frozenset(
 KEPT: Final = {"result_ttl": 7 * 86400, "failure_ttl": 30 * 86400}
 """The seconds for which a PgQueue keeps succeeded and failed jobs."""
 UNLIMITED: Final = {"soft_timeout": None, "timeout": None}
-
-
-class Dependency:
-    """Jobs that have to succeed first, or to end, with *allow_failure*."""
-
-    def __init__(
-        self,
-        jobs: Job | str | Iterable[Job | str],
-        allow_failure: bool = False,
-        enqueue_at_front: bool = False,
-    ) -> None:
-        self.dependencies = [jobs] if isinstance(jobs, Job | str) else list(jobs)
-        self.allow_failure = allow_failure
-        self.enqueue_at_front = enqueue_at_front
-        if not self.dependencies:
-            raise ValueError("Dependency: jobs must name a job")
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,15 @@ from uuid import UUID
 
 import pgqueue
 from pgqueue import Job as Record
-from pgqueue import JobContext, JobNotFoundError, JobNotWaitingError, ResultTimeoutError
+from pgqueue import JobContext, JobNotWaitingError, ResultTimeoutError
 from pgqueue.compat import not_there
 from pgqueue.compat.rq.connections import DEFAULT_TIMEOUT, Redis, connection_of
 from pgqueue.compat.rq.exceptions import InvalidJobOperation, NoSuchJobError
+from pgqueue.compat.rq.finding import find
 from pgqueue.compat.rq.headers import DESCRIPTION, META
 from pgqueue.compat.rq.results import Result, error_of, result_of, retried_of
 from pgqueue.compat.rq.statuses import NAMES, HasStatus, JobStatus
 
-PAGES: Final = 10
-"""Pages of jobs among which one with a `job_id` of its own is looked for, the newest first."""
 HIGHEST: Final = 32767
 
 
@@ -215,13 +214,12 @@ class Job(HasStatus):
         return result_of(self.id, self.record)
 
     def results(self) -> list[Result]:
-        """Return what its attempts came to, the latest first."""
+        """Return what it came to, and before that, the attempts that asked for another one."""
         self.refresh()
         last = result_of(self.id, self.record)
-        attempts = self.connection.blocking.attempts(self.record.id)
-        if self.record.status is pgqueue.JobStatus.FAILED:
-            attempts = attempts[:-1]
-        return [*([last] if last else ()), *(retried_of(self.id, each) for each in reversed(attempts))]
+        # As in RQ: an attempt that has failed and is retried leaves none.
+        asked = [each for each in self.connection.blocking.attempts(self.record.id) if each.reason == "retry"]
+        return [*([last] if last else ()), *(retried_of(self.id, each) for each in reversed(asked))]
 
     # Its notes
 
@@ -307,22 +305,6 @@ class Job(HasStatus):
         return f"Job({self.id!r})"
 
 
-def find(job_id: str, connection: Redis) -> Record | None:
-    """Return the job with pgqueue's id, or else the newest one that was enqueued with this `job_id`."""
-    queue = connection.blocking
-    with suppress(ValueError, JobNotFoundError):
-        return queue.get(UUID(job_id))
-    cursor = None
-    for _ in range(PAGES):
-        page = queue.jobs(key=job_id, limit=1, cursor=cursor)
-        cursor = page.cursor
-        if page.jobs:
-            return page.jobs[0]
-        if cursor is None:
-            break
-    return None
-
-
 def current(ctx: JobContext[Any], connection: object) -> Job:
     """Return the job that is running."""
     return Job(ctx.key or str(ctx.job_id), connection_of(connection, "Job"), uuid=ctx.job_id)
@@ -334,3 +316,19 @@ def _running(job: Job) -> JobContext[Any] | None:
     except RuntimeError:
         return None
     return ctx if job.uuid == ctx.job_id else None
+
+
+class Dependency:
+    """Jobs that have to succeed first, or to end, with *allow_failure*."""
+
+    def __init__(
+        self,
+        jobs: Job | str | Iterable[Job | str],
+        allow_failure: bool = False,
+        enqueue_at_front: bool = False,
+    ) -> None:
+        self.dependencies = [jobs] if isinstance(jobs, Job | str) else list(jobs)
+        self.allow_failure = allow_failure
+        self.enqueue_at_front = enqueue_at_front
+        if not self.dependencies:
+            raise ValueError("Dependency: jobs must name a job")

@@ -16,7 +16,8 @@ from pgqueue.compat import not_there
 from pgqueue.compat.rq.calls import EnqueueData, Wanted, read, signature_of
 from pgqueue.compat.rq.connections import OF_ENVIRONMENT, Redis, connection_of
 from pgqueue.compat.rq.exceptions import DuplicateJobError
-from pgqueue.compat.rq.job import Job, find
+from pgqueue.compat.rq.finding import find
+from pgqueue.compat.rq.job import Job
 from pgqueue.compat.rq.registry import (
     CanceledJobRegistry,
     DeferredJobRegistry,

@@ -17,6 +17,8 @@ from pgqueue.compat.rq.queue import Queue
 BURST_PAUSE: Final = 0.05
 LOOKS_IN_VAIN: Final = 2
 """So many looks in a row find nothing before a burst is over: a claim may be under way during one."""
+PAGES: Final = 10
+"""Pages of scheduled jobs among which one is looked for whose time has come."""
 SHARE: Final = 10
 """How many jobs a queue starts for one of the next queue, while both have a backlog."""
 
@@ -92,6 +94,21 @@ class Worker:
 
 
 SimpleWorker = Worker
+
+
+def _has_work(queue: BlockingPgQueue, name: str) -> bool:
+    """Whether a job could run now: one that is pending, or one whose time has come."""
+    if queue.jobs(status="pending", queue=name, limit=1).jobs:
+        return True
+    cursor = None
+    for _ in range(PAGES):
+        page = queue.jobs(status="scheduled", queue=name, limit=1000, cursor=cursor)
+        if any(each.next_run_at is not None and each.next_run_at <= each.read_at for each in page.jobs):
+            return True
+        cursor = page.cursor
+        if cursor is None:
+            break
+    return False
 
 
 @contextmanager
