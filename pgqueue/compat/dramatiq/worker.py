@@ -51,7 +51,7 @@ class Worker:
         self.stop()
 
     def join(self) -> None:
-        """Wait until no message of its queues is left that could be processed now."""
+        """Wait until all messages of its queues were processed, delayed ones too."""
         queues = self.queues or self.broker.get_declared_queues()
         while any(self.broker.client.jobs(status=LIVE, queue=each, limit=1).jobs for each in queues):
             time.sleep(PAUSE)

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from pgqueue import Job as Record
+from pgqueue import JobStatus as Status
 from pgqueue.blocking import BlockingPgQueue, BlockingWorker
 from pgqueue.compat import not_there
 from pgqueue.compat.rq.connections import Redis, connection_of
@@ -18,7 +20,9 @@ BURST_PAUSE: Final = 0.05
 LOOKS_IN_VAIN: Final = 2
 """So many looks in a row find nothing before a burst is over: a claim may be under way during one."""
 PAGES: Final = 10
-"""Pages of scheduled jobs among which one is looked for whose time has come."""
+"""Pages of a queue's live jobs among which one is looked for that could run now."""
+RANKS: Final = 4
+"""Queues further behind are equals."""
 SHARE: Final = 10
 """How many jobs a queue starts for one of the next queue, while both have a backlog."""
 
@@ -67,11 +71,8 @@ class Worker:
             )
         pgq, stopped = self.connection.__pgqueue__(), threading.Event()
         names = self.queue_names()
-        weights = (
-            {name: SHARE ** (len(names) - 1 - place) for place, name in enumerate(names[:4])}
-            if len(names) > 1
-            else None
-        )
+        most = min(len(names), RANKS) - 1
+        weights = {name: SHARE ** max(0, most - place) for place, name in enumerate(names)} if most else None
         with (
             _signals(stopped),
             BlockingPgQueue(pgq) as queue,
@@ -87,28 +88,33 @@ class Worker:
         in_vain = 0
         while in_vain < LOOKS_IN_VAIN and not stopped.is_set():
             time.sleep(BURST_PAUSE)
-            is_left = any(
-                queue.jobs(status="pending", queue=each, limit=1).jobs for each in self.queue_names()
-            )
+            is_left = any(_has_work(queue, each, worker.name) for each in self.queue_names())
             in_vain = 0 if is_left or worker.running else in_vain + 1
 
 
 SimpleWorker = Worker
 
 
-def _has_work(queue: BlockingPgQueue, name: str) -> bool:
-    """Whether a job could run now: one that is pending, or one whose time has come."""
-    if queue.jobs(status="pending", queue=name, limit=1).jobs:
-        return True
+def _has_work(queue: BlockingPgQueue, name: str, worker: str) -> bool:
+    """Whether a job runs in this worker, or could: one that is pending, or one whose time has come.
+
+    Asked for at once: a job that is retried passes through all three.
+    """
     cursor = None
     for _ in range(PAGES):
-        page = queue.jobs(status="scheduled", queue=name, limit=1000, cursor=cursor)
-        if any(each.next_run_at is not None and each.next_run_at <= each.read_at for each in page.jobs):
+        page = queue.jobs(status=("pending", "running", "scheduled"), queue=name, limit=1000, cursor=cursor)
+        if any(_is_work(each, worker) for each in page.jobs):
             return True
         cursor = page.cursor
         if cursor is None:
             break
     return False
+
+
+def _is_work(job: Record, worker: str) -> bool:
+    if job.status is Status.RUNNING:
+        return job.worker == worker
+    return job.next_run_at is None or job.next_run_at <= job.read_at
 
 
 @contextmanager
