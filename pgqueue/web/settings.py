@@ -77,6 +77,9 @@ class WebSettings:
     local_reading: bool = False
     """Whether programs and browsers on this machine may read, without a token. A proxy on this machine that
     adds no header of its own makes everyone look as if they were on it."""
+    read_only: bool = False
+    """Whether the app changes nothing, whoever asks: not with the token, and not where a hook allows it. Its
+    pages then offer nothing that does."""
     allowed_hosts: Sequence[str] = ()
     """Names, besides localhost, under which an app with `local_reading` may be read."""
     authorize: Authorize | None = None

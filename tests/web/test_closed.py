@@ -68,6 +68,32 @@ async def test_without_the_token_nothing_but_health_is_readable(
     assert {status for status in answers.values() if status >= 500} == set()
 
 
+async def test_a_read_only_app_changes_nothing_even_with_the_token(pgq: PgQueue) -> None:
+    app = status_app(pgq, token=TOKEN, read_only=True)
+    job = await pgq.enqueue_by_name("send", options={"queue": "mail", "delay": 3600})
+    names = {
+        "id": job.id,
+        "queue": "mail",
+        "task": "send",
+        "fingerprint": "abc",
+        "schedule": "nightly",
+        "limit": "tenant",
+    }
+    asked: dict[tuple[str, str], int] = {}
+    own_page = {"Authorization": f"Bearer {TOKEN}", "Sec-Fetch-Site": "same-origin"}
+    async with client_of(app, headers=own_page) as client:
+        for method, path in routes_of(app, names):
+            if method not in ("GET", "HEAD") and path not in ("/dashboard/login", "/dashboard/logout"):
+                asked[method, path] = (await client.request(method, path)).status_code
+        read = await client.get(f"/jobs/{job.id}")
+        refused = await client.post(f"/jobs/{job.id}/cancel")
+
+    assert len(asked) > 40
+    assert {each: status for each, status in asked.items() if status != 403} == {}
+    assert (read.status_code, read.json()["status"]) == (200, "scheduled")
+    assert "read-only" in refused.json()["detail"]
+
+
 async def test_this_machine_may_read_if_it_is_allowed(pgq: PgQueue) -> None:
     async with client_of(status_app(pgq, local_reading=True)) as client:
         here = await client.get("/jobs")

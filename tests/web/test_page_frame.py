@@ -69,6 +69,7 @@ async def test_only_those_who_may_change_something_are_offered_to(pgq: PgQueue) 
         "open": status_app(pgq, open_reading=True),
         "local": status_app(pgq, local_reading=True),
         "token": status_app(pgq, open_reading=True, token=TOKEN),
+        "closed to changes": status_app(pgq, authorize=allow, read_only=True),
         "hook": status_app(pgq, authorize=allow),
     }
     async with lively(pgq, mails=0) as scene, AsyncExitStack() as stack:
@@ -76,7 +77,7 @@ async def test_only_those_who_may_change_something_are_offered_to(pgq: PgQueue) 
         clients = {name: await stack.enter_async_context(client_of(app)) for name, app in apps.items()}
         offered = {}
         for path in paths:
-            for name in ("open", "local", "token"):
+            for name in ("open", "local", "token", "closed to changes"):
                 page = await text_of(clients[name], path)
                 assert pressed(page) == [], (name, path)
                 assert "read-only" in page

@@ -52,6 +52,9 @@ def web(
     open_reading: Annotated[
         bool, typer.Option("--open-reading", help="Allow reading without the token.")
     ] = False,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Change nothing, even with the token.")
+    ] = False,
     show_tracebacks: Annotated[
         bool, typer.Option("--show-tracebacks", help="Show the tracebacks of failed jobs.")
     ] = False,
@@ -89,6 +92,7 @@ def web(
         pgq,
         token=token or made,
         open_reading=open_reading,
+        read_only=read_only,
         show_tracebacks=show_tracebacks,
         name=name,
         colour=colour,

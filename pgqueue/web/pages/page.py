@@ -105,7 +105,7 @@ class Pages:
             is_logged_in=self.access.is_logged_in(request),
             may_change=may_change,
             is_read_only=not may_change and template not in BARE,
-            may_log_in=self.settings.token is not None,
+            may_log_in=self.settings.token is not None and not self.settings.read_only,
             sections=SECTIONS,
             section=section,
             is_top=is_top,

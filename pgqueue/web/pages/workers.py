@@ -57,7 +57,7 @@ def routes(pages: Pages) -> list[Route]:
 
     async def show(request: Request) -> Response:
         await pages.access.check_collection(request, "read", "workers")
-        lease_id = request.path_params["lease_id"]
+        lease_id = request.path_params["id"]
         workers = await pages.pgq.list_workers(jobs=ALL_JOBS)
         chosen = [each for each in workers if str(each.lease_id) == lease_id]
         if not chosen:
@@ -74,4 +74,4 @@ def routes(pages: Pages) -> list[Route]:
             now=await pages.pgq.now(),
         )
 
-    return [Route("/workers", show_all), Route("/workers/{lease_id}", show)]
+    return [Route("/workers", show_all), Route("/workers/{id}", show)]

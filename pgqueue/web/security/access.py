@@ -51,6 +51,8 @@ class Access:
         await self._check(request, action, collection, spans_owners=True)
 
     async def _check(self, request: Request, action: Action, resource: str, *, spans_owners: bool) -> None:
+        if self._settings.read_only and _changes(request, action):
+            raise HTTPException(403, "this app is read-only: use another one to change something")
         if self._presents_token(request):
             return
         if await self.has_session(request):
@@ -152,6 +154,8 @@ class Access:
 
         Not to one who may read because everybody may, where no hook could let them do more.
         """
+        if self._settings.read_only:
+            return False
         hooks = (self._settings.authorize, self._settings.authorize_shared)
         return any(hooks) or self.is_logged_in(request) or self._presents_token(request)
 
