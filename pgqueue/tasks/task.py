@@ -20,7 +20,7 @@ from typing import (
 )
 from uuid import UUID
 
-from pgqueue.errors import InvalidWorkflowError
+from pgqueue.errors import InvalidOptionError, InvalidWorkflowError
 from pgqueue.model.checks import shown
 from pgqueue.model.ids import read_id
 from pgqueue.options.declared import CallOptions
@@ -114,9 +114,8 @@ class Task(Generic[P, R]):
         if the transaction commits, and no worker sees it before. Raises InvalidArgumentsError before any I/O,
         DatabaseUnavailableError, UnusableConnectionError.
         """
-        return await self._queue.enqueue(
-            self.s(*args, **kwargs), connection=self._connection, autocommit=self._autocommit
-        )
+        call: Signature[R] = Signature(self.name, args, kwargs, self._options, self.definition)
+        return await self._queue.enqueue(call, connection=self._connection, autocommit=self._autocommit)
 
     # A type checker that met Any while it chose an overload of the decorator knows a Task[Any, Any]: its
     # calls fit anywhere. Where all parameters have defaults, a call is whole, and could lack the first one.
@@ -132,11 +131,14 @@ class Task(Generic[P, R]):
         """Return this call as a value, to enqueue later, alone or composed with others.
 
         Without its first argument it is a link: what comes before it, in a chain for example, gives it that.
+        Raises InvalidOptionError for a task with a connection: a call has none.
         """
+        self._check_no_connection("s")
         return Signature(self.name, args, kwargs, self._options, self.definition)
 
     def si(self, *args: P.args, **kwargs: P.kwargs) -> Whole[R]:
-        """Return this call as a value that takes no result, wherever it stands."""
+        """Return this call as a value that takes no result, wherever it stands: see `s`."""
+        self._check_no_connection("si")
         call: Any = Immutable(self.name, args, kwargs, self._options, self.definition)
         return call  # type: ignore[no-any-return]  # see Link
 
@@ -182,6 +184,15 @@ class Task(Generic[P, R]):
             connection if connection is not None else self._connection,
             autocommit=autocommit or self._autocommit,
         )
+
+    def _check_no_connection(self, verb: str) -> None:
+        # A call that left it out would be enqueued in a transaction of its own, and stay where that of the
+        # caller is rolled back.
+        if self._connection is not None or self._autocommit:
+            raise InvalidOptionError(
+                f"task {self.name!r}: a call keeps no connection; pass connection= and autocommit= to what "
+                f"enqueues the call, such as pgq.enqueue(task.{verb}(...), connection=...)"
+            )
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"

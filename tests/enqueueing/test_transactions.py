@@ -16,6 +16,7 @@ from kit.waiting import eventually
 
 from pgqueue import (
     DuplicateJobError,
+    InvalidOptionError,
     JobHandle,
     JobNotFoundError,
     JobStatus,
@@ -270,3 +271,22 @@ async def test_a_new_queue_in_a_long_transaction_keeps_nobody_waiting(pgq: PgQue
             other = await work.options(queue="new").enqueue(2)
 
     assert await other.status() is JobStatus.PENDING
+
+
+@pytest.mark.contract("P1.3")
+async def test_a_call_of_a_task_with_a_connection_is_refused_and_does_not_drop_it(
+    pgq: PgQueue, db: Connection
+) -> None:
+    @pgq.task
+    async def work(number: int) -> None: ...
+
+    with_connection, alone = work.options(connection=db), work.options(autocommit=True)
+    for make in (
+        lambda: with_connection.s(1),
+        lambda: with_connection.options(priority=2).si(1),
+        lambda: with_connection.map([1]),
+        lambda: with_connection.starmap([(1,)]),
+        lambda: alone.s(1),
+    ):
+        with pytest.raises(InvalidOptionError, match=r"task\.si?\(\.\.\.\), connection="):
+            make()

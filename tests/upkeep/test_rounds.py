@@ -268,8 +268,8 @@ async def test_a_worker_works_while_all_statements_of_its_upkeep_fail_and_says_w
         "schedules",
         "limiters",
     )
-    # Where what is paused is not known, nothing may start. Statistics are not the upkeep's: they are written ten
-    # seconds after a job, and a slow run of this test came so far.
+    # Where what is paused is not known, nothing may start. Statistics are not the upkeep's: they are written
+    # ten seconds after a job, and a slow run of this test came so far.
     spared = {*KEEPING_THE_LEASE, "read_settings", "notify", "record_stats"}
     whole = inside.break_statements(store, *folders, but=spared)
     async with pgq.worker() as worker:
