@@ -25,6 +25,7 @@ from pgqueue.client.bulk import BulkInterface
 from pgqueue.client.children import ChildWorkflows
 from pgqueue.client.declared_schedules import DeclaredSchedules
 from pgqueue.client.durable import DurableInterface
+from pgqueue.client.editing import EditInterface
 from pgqueue.client.explaining import ExplainInterface
 from pgqueue.client.limiters import LimiterInterface
 from pgqueue.client.limits import LimitInterface
@@ -125,6 +126,7 @@ class PgQueue(
     WorkflowInterface,
     DurableInterface,
     BulkInterface,
+    EditInterface,
     SettingInterface,
     LimitInterface,
     OrderingInterface,

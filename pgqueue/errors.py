@@ -18,7 +18,7 @@ PgQueueError
 ├── CodecError                  the stored data of a job cannot be decoded here
 ├── NotADeadLetterError         a redrive or a discard of a job that has not failed
 ├── JobNotScheduledError        a job was to be run now that is blocked or has ended
-├── JobNotWaitingError          a new priority for a job that is running or has ended
+├── JobNotWaitingError          a change of a job that is running or has ended
 ├── InvalidWorkflowError        what cannot be a workflow: an empty chain, a cycle, too many members
 ├── ScheduleNotFoundError       there is no schedule of this name
 ├── InvalidFilterError          an invalid filter, cursor or limit
@@ -428,12 +428,12 @@ class JobOverError(PgQueueError):
 
 
 class JobNotWaitingError(PgQueueError):
-    """The job is running or has ended, so its priority cannot be changed. Nothing was changed."""
+    """The job is running or has ended, so it cannot be changed any more. Nothing was changed."""
 
     def __init__(self, job_id: UUID, status: str) -> None:
         self.job_id = job_id
         self.status = status
-        super().__init__(f"job {job_id} is {status}: the priority can only be changed while a job is waiting")
+        super().__init__(f"job {job_id} is {status}: a job can only be changed while it is waiting")
 
 
 class JobNotScheduledError(PgQueueError):

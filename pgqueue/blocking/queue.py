@@ -233,6 +233,7 @@ class BlockingPgQueue(Facade):
     watch = iterated(PgQueue.watch)
     cancel = called(PgQueue.cancel)
     requeue = called(PgQueue.requeue)
+    edit = called(PgQueue.edit)
     jobs = called(PgQueue.jobs)
     owned_jobs = called(PgQueue.owned_jobs)
     job_ids = called(PgQueue.job_ids)

@@ -183,8 +183,8 @@ class Action:
 
     at: datetime
     action: str
-    """"cancelled", "cancel_requested", "redriven", "requeued", "discarded", "reprioritised" or
-    "run_now".
+    """"cancelled", "cancel_requested", "redriven", "requeued", "discarded", "reprioritised",
+    "run_now" or "edited".
 
     Of a workflow: "paused" or "resumed".
     """

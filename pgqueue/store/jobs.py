@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from json import dumps
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -97,6 +98,24 @@ class JobStatements(Statements):
         _, *arguments, _ = chosen.as_arguments()
         rows = await connection.fetch(self._sql["count_jobs"], *arguments, most, *chosen.window, is_plain)
         return {JobStatus(status): StatusCount(jobs, is_more) for status, jobs, is_more in rows}
+
+    async def edit_job(
+        self,
+        connection: Connection,
+        job_id: UUID,
+        *,
+        queue: str | None,
+        priority: int | None,
+        run_at: datetime | None,
+        arguments: str | None,
+        reason: str | None,
+        actor: str | None,
+    ) -> None:
+        """Change a waiting job; what is None stays as it is."""
+        document = None if arguments is None else self._document(arguments)
+        await connection.execute(
+            self._sql["edit_job"], job_id, queue, priority, run_at, document, reason, actor
+        )
 
     async def list_owned(
         self, connection: Connection, owner: str, chosen: JobFilter, high: UUID, *, looks: int, limit: int

@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import Annotated, Any, Final, NotRequired, Union, cast, get_args, get_origin, get_type_hints
 
 from pydantic import AwareDatetime, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import (
     CoreConfig,
     PydanticSerializationError,
@@ -359,6 +360,16 @@ class Arguments:
     def parameters(self) -> Parameters:
         """How stored arguments become parameters."""
         return Parameters(self._positional, self._rest, self._named_rest)
+
+    @cached_property
+    def json_schema(self) -> dict[str, Any] | None:
+        """The JSON schema of calls by name; None: some can only be made by position, or a type has none."""
+        if not self._is_plain:
+            return None
+        try:
+            return _adapter(self._task, "a parameter", _typed_dict(self._task, self._shape)).json_schema()
+        except (PydanticUserError, PydanticInvalidForJsonSchema):
+            return None
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise InvalidArgumentsError for a call that is invalid for the handler."""

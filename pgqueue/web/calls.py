@@ -80,6 +80,12 @@ def call_of(
     return Signature(task, tuple(arguments), {}, call, checked)
 
 
+def key_scope_of(task: str, resolved: Mapping[str, Any]) -> str:
+    """Return the scope of the key that a task declares, with the name of what it is a scope of."""
+    scope: str = resolved["idempotency_scope"]
+    return {"task": f"task:{task}", "queue": f"queue:{resolved['queue']}"}.get(scope, scope)
+
+
 @contextmanager
 def hiding_secrets(pgq: PgQueue, signature: Signature[Any]) -> Iterator[None]:
     """Say of the invalid arguments of a call only what is no secret. Raises ProblemError 422."""

@@ -42,6 +42,16 @@ async def find_job(request: Request, pgq: PgQueue, access: Access, action: Actio
     return job
 
 
+async def check_edit(
+    request: Request, access: Access, job: Job, *, queue: str | None, priority: int | None
+) -> None:
+    """Let *request* move *job* to another queue or priority, or raise HTTPException 401 or 403."""
+    if queue is not None and queue != job.queue:
+        await access.check(request, "enqueue", f"queue:{queue}")
+    if priority is not None and priority != job.priority:
+        await access.check(request, "reprioritise", f"priority:{priority}")
+
+
 async def find_workflow(request: Request, pgq: PgQueue, access: Access, action: Action) -> WorkflowDetails:
     """Return the workflow that *request* is to do *action* to.
 

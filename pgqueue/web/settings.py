@@ -28,6 +28,7 @@ Action = Literal[
     "redrive",
     "discard",
     "reprioritise",
+    "edit",
     "run_now",
     "pause",
     "resume",

@@ -38,6 +38,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "discard_many": {"all": True},
     "redrive_many": {"all": True},
     "begin_bulk": {"all": True},
+    "edit": {"priority": 4},
 }
 """What a method needs although its signature does not say so."""
 

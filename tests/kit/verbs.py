@@ -193,7 +193,7 @@ async def set_scene(pgq: PgQueue, connection: Connection) -> Scene:  # noqa: C90
 IN: Final[Mapping[str, str]] = {
     "redrive": "failed", "discard": "failed", "dead_letter": "failed", "requeue": "succeeded",
     "restart_from": "succeeded", "fork": "succeeded", "signal": "suspended", "wait": "succeeded",
-    "watch": "succeeded", "cancel": "scheduled", "run_now": "scheduled",
+    "watch": "succeeded", "cancel": "scheduled", "run_now": "scheduled", "edit": "scheduled",
 }  # fmt: skip
 """The job that a method is called with, where it is not the pending one."""
 NAMES: Final = {"set_ordered": "line", "resume_key": "line", "signal": "called"}
@@ -238,6 +238,7 @@ OPTIONS: Final[Mapping[str, dict[str, Any]]] = {
     "workflow_results": {"timeout": 0.05},
     "join_workflow": {"timeout": 0.05},
     "cancel_many": {},
+    "edit": {"priority": 4},
 }
 LEFT_OUT: Final[Mapping[str, str]] = {
     "open": "opens connections and moves nothing",

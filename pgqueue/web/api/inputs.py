@@ -226,6 +226,15 @@ class PriorityBody(Because):
     priority: Priority = Field(description="Higher priorities run first.")
 
 
+class EditBody(Because):
+    """What to change of a waiting job; what is left out, or null, stays as it is."""
+
+    queue: Queue | None = None
+    priority: Priority | None = None
+    run_at: Moment | None = Field(default=None, description="The time of its first start, or of its retry.")
+    arguments: dict[str, Any] | None = Field(default=None, description="All arguments, by name.")
+
+
 class LetterChoice(Input):
     """Selects the dead letters that match every field that is set."""
 

@@ -10,13 +10,13 @@ from starlette.routing import Route
 from pgqueue.app import PgQueue
 from pgqueue.model.documents import action_document, attempt_document, job_document
 from pgqueue.model.waits import wait_document
-from pgqueue.web.api.inputs import Because, NoQuery, PriorityBody
+from pgqueue.web.api.inputs import Because, EditBody, NoQuery, PriorityBody
 from pgqueue.web.api.outputs import Actions, Attempts, JobWait
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.problems import NO_STORE
 from pgqueue.web.http.queries import read_query
-from pgqueue.web.named_in_path import find_job
+from pgqueue.web.named_in_path import check_edit, find_job
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 
@@ -67,7 +67,16 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
         await pgq.reprioritise(job.id, body.priority, reason=body.reason, actor=access.actor_of(request))
         return JsonResponse(job_document(await pgq.get(job.id)), headers=NO_STORE)
 
+    async def edit(request: Request) -> Response:
+        job = await find_job(request, pgq, access, "edit")
+        body = await read_json(request, settings, EditBody)
+        await check_edit(request, access, job, queue=body.queue, priority=body.priority)
+        given = body.model_dump(include={"queue", "priority", "run_at", "arguments"})
+        await pgq.edit(job.id, **given, reason=body.reason, actor=access.actor_of(request))
+        return JsonResponse(job_document(await pgq.get(job.id)), headers=NO_STORE)
+
     return [
+        Route("/jobs/{id}", edit, methods=["PATCH"], name="edit_job"),
         Route("/jobs/{id}/wait", wait, name="job_wait"),
         Route("/jobs/{id}/attempts", attempts, name="job_attempts"),
         Route("/jobs/{id}/actions", actions, name="job_actions"),

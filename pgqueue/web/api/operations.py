@@ -183,6 +183,12 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         {**NO_JOB, 409: "The job is blocked or has ended."},
         body=inputs.Because,
     ),
+    "edit_job": Operation(
+        "Change the queue, priority, run time or arguments of a waiting job",
+        _shows(documents.JobDocument),
+        {**NO_JOB, 409: "The job is not waiting."},
+        body=inputs.EditBody,
+    ),
     "reprioritise_job": Operation(
         "Change the priority of a waiting job",
         _shows(documents.JobDocument),

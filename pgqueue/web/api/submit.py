@@ -27,7 +27,7 @@ from pgqueue.tasks.signature import Signature
 from pgqueue.web.api.inputs import SubmitBody
 from pgqueue.web.api.outputs import SubmittedJob
 from pgqueue.web.api.poll import measured_after
-from pgqueue.web.calls import call_of, definition_of, hiding_secrets, stamps_of
+from pgqueue.web.calls import call_of, definition_of, hiding_secrets, key_scope_of, stamps_of
 from pgqueue.web.http.bodies import read_json
 from pgqueue.web.http.json_response import JsonResponse
 from pgqueue.web.http.links import path_to
@@ -118,9 +118,7 @@ class Submissions:
     ) -> str:
         """Return the scope of the key that the task declares, with the name of what it is a scope of."""
         call = read_options(f"task {body.task!r}", options, Level.CALL)
-        resolved = self._pgq.registry.resolve(body.task, definition, call)
-        scope: str = resolved["idempotency_scope"]
-        return {"task": f"task:{body.task}", "queue": f"queue:{resolved['queue']}"}.get(scope, scope)
+        return key_scope_of(body.task, self._pgq.registry.resolve(body.task, definition, call))
 
     async def _check_replay(self, request: Request, job: Job, options: Options, key: str | None) -> None:
         """Raise HTTPException unless *job* is the requester's and was submitted with the same options."""

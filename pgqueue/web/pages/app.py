@@ -14,7 +14,9 @@ from pgqueue.web.http.problems import NO_STORE
 from pgqueue.web.pages import (
     dead_letters,
     dead_letters_bulk,
+    enqueue,
     job,
+    job_edit,
     job_redrive,
     jobs,
     jobs_bulk,
@@ -61,6 +63,8 @@ def dashboard(pgq: PgQueue, settings: WebSettings, access: Access) -> Starlette:
             # Before the pages of jobs, whose ids could be any text.
             *jobs_bulk.routes(pages),
             *job.routes(pages),
+            *enqueue.routes(pages),
+            *job_edit.routes(pages),
             *job_redrive.routes(pages),
             # Before the groups, which have any name.
             *dead_letters_bulk.routes(pages),

@@ -22,7 +22,8 @@ def possible_actions(job: Job, *, is_dead_letter: bool) -> frozenset[Action]:
     if is_dead_letter:
         return frozenset({"redrive", "discard"})
     if job.status in WAITING:
-        return frozenset({"cancel", "reprioritise"})
+        now: frozenset[Action] = frozenset({"run_now"} if job.status is JobStatus.SCHEDULED else ())
+        return now | frozenset[Action]({"cancel", "reprioritise", "edit"})
     if job.status is JobStatus.RUNNING:
         return frozenset({"cancel"})
     if job.status is JobStatus.FAILED:
@@ -36,6 +37,7 @@ def routes(pages: Pages) -> list[Route]:
     return [
         Route("/jobs/{id}", own.show),
         Route("/jobs/{id}/cancel", own.cancel, methods=["POST"]),
+        Route("/jobs/{id}/run", own.run_now, methods=["POST"]),
         Route("/jobs/{id}/reprioritise", own.reprioritise, methods=["POST"]),
         Route("/jobs/{id}/requeue", own.requeue, methods=["POST"]),
         Route("/jobs/{id}/discard", own.discard, methods=["POST"]),
@@ -103,6 +105,12 @@ class JobPage:
         job, form = await self._begin(request, "cancel")
         done = await self._pages.pgq.cancel(job.id, reason=reason_in(form), actor=self._pages.actor(request))
         return self._back(request, job, "cancelled" if done else "over")
+
+    async def run_now(self, request: Request) -> Response:
+        """Have it start before its time."""
+        job, form = await self._begin(request, "run_now")
+        done = await self._pages.pgq.run_now(job.id, reason=reason_in(form), actor=self._pages.actor(request))
+        return self._back(request, job, "running_now" if done else "nothing")
 
     async def reprioritise(self, request: Request) -> Response:
         """Change its priority."""
