@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 
@@ -41,11 +42,14 @@ from pgqueue.database import migrations
 from pgqueue.database.lock_wait import with_lock_limit
 from pgqueue.database.pool import Database
 from pgqueue.database.sql import check_schema_name
+from pgqueue.delivery.addresses import check_allowed, read_allowed
 from pgqueue.delivery.answers import rule as retry_rule
 from pgqueue.delivery.clients import Clients, MakeClient
 from pgqueue.delivery.headers import Headers, HeadersHook
 from pgqueue.delivery.signing import Secrets
 from pgqueue.delivery.target import MARGIN, MAX_ANSWER, TIMEOUT, handler_of, read_target
+from pgqueue.delivery.webhooks import PREFIX as WEBHOOK_PREFIX
+from pgqueue.delivery.webhooks import options_of as webhook_options
 from pgqueue.enqueueing.callers import Callers
 from pgqueue.enqueueing.calls import CallReader
 from pgqueue.enqueueing.inbox import Inbox
@@ -76,11 +80,13 @@ from pgqueue.flow.limits import (
 from pgqueue.flow.ordering import OnDead, Ordered, OrderedBy, ordered, read_ordered
 from pgqueue.logs import HEARD, HEARD_IF_VERBOSE, TransitionLog
 from pgqueue.model.checks import MAX_TASK_LENGTH, Duration, integer, positive_seconds, shown, text
+from pgqueue.model.jobs import TERMINAL
 from pgqueue.model.rates import Rate
 from pgqueue.model.unset import UNSET, Unset
+from pgqueue.model.webhooks import Webhook, read_statuses
 from pgqueue.options.checks import retry_when as check_retry_when
 from pgqueue.options.declared import TaskOptions
-from pgqueue.options.levels import read_options
+from pgqueue.options.levels import NO_OPTIONS, read_options
 from pgqueue.options.retention import RetentionOptions, read_retention
 from pgqueue.options.table import Level
 from pgqueue.own_tasks import own_task, owning_tasks
@@ -415,6 +421,64 @@ class PgQueue(
             self._http_clients = clients
             self._middleware.append(clients)
         return cast("AsyncTask[..., Any]", declared)
+
+    def webhook(
+        self,
+        name: str,
+        /,
+        *,
+        secret: Secrets,
+        url: str | None = None,
+        allow: Sequence[str] = (),
+        statuses: Sequence[str] = tuple(sorted(TERMINAL)),
+        everywhere: bool = False,
+        timeout: Duration = TIMEOUT,
+        headers: Headers | HeadersHook | None = None,
+        client: MakeClient | None = None,
+        **options: Any,
+    ) -> Webhook:
+        """Declare a webhook: a signed request that tells of the end of a job, and is a job itself.
+
+            told = pgq.webhook("orders", url="https://shop.example.com/hooks", secret=SECRET)
+
+            @pgq.task(webhooks=[told])
+            async def ship(order: int) -> None: ...
+
+        The job that sends it, of the task "webhook:NAME", is made in the transaction that ends the job,
+        however that ends, and is retried as any HTTP task (`http_task`, which says what the parameters mean).
+        Its header `webhook-id` is the same in each attempt, and another for each end. Give it to a task, a
+        queue or a call by the option `webhooks`, as it is or as `told.on("failed")` and `told.to(url)`.
+        *statuses*: the ends that it tells of. *everywhere*: for all jobs that this process enqueues, unless
+        their task, queue or call has `webhooks` of its own. Jobs that send webhooks have none. Raises
+        InvalidTaskError, DuplicateTaskError, InvalidOptionError.
+        """
+        text("the name of a webhook", name, longest=MAX_TASK_LENGTH - len(WEBHOOK_PREFIX))
+        chosen = read_statuses(f"webhook {name!r}", statuses)
+        allowed = read_allowed(f"webhook {name!r}", allow)
+        task = self.http_task(
+            f"{WEBHOOK_PREFIX}{name}",
+            url=url,
+            allow=allow,
+            timeout=timeout,
+            headers=headers,
+            secret=secret,
+            body=dict[str, Any],
+            max_answer=0,
+            client=client,
+            **webhook_options(options),
+        )
+        resolved = self.registry.resolve(task.name, task.definition, NO_OPTIONS)
+        made = Webhook(
+            task.name,
+            resolved["queue"],
+            resolved["priority"],
+            chosen,
+            partial(check_allowed, allowed=allowed),
+        )
+        if everywhere:
+            self.registry.tell_everywhere(made)
+            self._reader.forget()
+        return made
 
     def limit(
         self,

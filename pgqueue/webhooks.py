@@ -14,8 +14,9 @@ from typing import Any
 from pgqueue.delivery.answers import HttpAnswer
 from pgqueue.delivery.headers import BearerToken
 from pgqueue.delivery.signing import TOLERANCE, Secrets, check
+from pgqueue.model.webhooks import Webhook
 
-__all__ = ["BearerToken", "HttpAnswer", "verify"]
+__all__ = ["BearerToken", "HttpAnswer", "Webhook", "verify"]
 
 
 def verify(

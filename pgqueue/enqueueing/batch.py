@@ -16,6 +16,7 @@ from pgqueue.events.kinds import JobMoved
 from pgqueue.flow.limits import Gate, Limit, LimitBy, gates_of
 from pgqueue.flow.ordering import Ordered
 from pgqueue.model.jobs import JobStatus
+from pgqueue.model.webhooks import KEY
 from pgqueue.options.levels import Options
 from pgqueue.store import NewJobs, Store, Template
 
@@ -52,7 +53,7 @@ class Call:
     def __post_init__(self) -> None:
         """Work out what every enqueue asks for."""
         is_plain = self.id is None and self.key_rule is None and not self.template.is_timed
-        is_plain = is_plain and not self.depends_on and not self.limits
+        is_plain = is_plain and not self.depends_on and not self.limits and not self.template.has_webhooks
         object.__setattr__(self, "is_simple", self.key_rule is None and not self.limits)
         object.__setattr__(self, "is_plain", is_plain)
         if self.limits and all(each.key is None for each in self.limits):
@@ -75,7 +76,7 @@ class Call:
             delay=options["delay"] if run_at is None else None,
             expires_at=expires if isinstance(expires, datetime) else None,
             expires_after=expires if isinstance(expires, float) else None,
-            options=call.stored(),
+            options=_stored(options, call),
             headers=json.dumps(options["headers"]) if options["headers"] else None,
             tags=json.dumps(options["tags"], ensure_ascii=False) if options["tags"] else None,
             key=options["key"],
@@ -104,6 +105,15 @@ class Call:
             self.allow_failure,
             self.limits,
         )
+
+
+def _stored(options: Options, call: Options) -> str | None:
+    """Return what is stored of options: those of the *call* itself, and whom to tell of the end."""
+    stored = call.stored()
+    if not options["webhooks"]:
+        return stored
+    told = [webhook.document() for webhook in options["webhooks"]]
+    return json.dumps({**json.loads(stored or "{}"), KEY: told})
 
 
 @dataclass(slots=True)
@@ -290,7 +300,21 @@ class Batch:
     @property
     def has_parts(self) -> bool:
         """Whether its jobs can run now, have fresh ids and no keys: then they can be written in any parts."""
-        return not (self.timed.ids or self.chosen or self.keyed)
+        return not (self.timed.ids or self.chosen or self.keyed or self.has_webhooks)
+
+    @property
+    def has_webhooks(self) -> bool:
+        """Whether the end of any of its jobs is to be told."""
+        return any(each.has_webhooks for jobs in (self.ready, self.timed) for each in jobs.templates)
+
+    def told(self, *written: NewJobs) -> list[UUID]:
+        """Return those of the *written* jobs whose end is to be told."""
+        return [
+            job_id
+            for jobs in written
+            for job_id, number in zip(jobs.ids, jobs.numbers, strict=True)
+            if jobs.templates[number - 1].has_webhooks
+        ]
 
     def split(self, jobs: NewJobs, others: Collection[UUID] = ()) -> tuple[NewJobs, NewJobs]:
         """Return those of *jobs* that have limits and are not among *others*, and the rest of them."""

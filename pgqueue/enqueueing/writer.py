@@ -396,6 +396,8 @@ class Writer:
             lanes.update(due.values())
         if follows:
             await self._store.block_on(connection, follows)
+        if batch.has_webhooks:
+            await self._store.note_webhooks(connection, batch.told(ready, timed))
         if batch.gates:
             later = {*plain.ids, *timed.ids}
             # In the order of the calls, which is that of groups.

@@ -12,6 +12,7 @@ from typing import Literal, TypedDict
 from uuid import UUID
 
 from pgqueue.model.checks import Duration
+from pgqueue.model.webhooks import Webhook
 from pgqueue.options.checks import FromArguments, Log, LogTracebacks, OnConflict, Span
 from pgqueue.retry.policy import Jitter, RetryWhen
 
@@ -77,6 +78,9 @@ class JobOptions(AttemptOptions, total=False):
     headers: Mapping[str, str]
     """Strings that travel with the job, for the handler and for tracing. The most specific level replaces
     them all."""
+    webhooks: Sequence[Webhook]
+    """Requests that are sent when the job ends, made by `PgQueue.webhook`. The most specific level replaces
+    them all; [] is none."""
     idempotency_key: str | FromArguments | None
     """While a job holds this key, another call with it creates no second job. FROM_ARGUMENTS: derive it from
     the arguments."""

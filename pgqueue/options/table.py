@@ -14,6 +14,7 @@ from enum import Enum, StrEnum
 from typing import Any, Final
 
 from pgqueue.model.checks import count, flag, positive_seconds, retry_limit, some_seconds
+from pgqueue.model.webhooks import read_webhooks
 from pgqueue.options import checks
 from pgqueue.options.time_limits import DEFAULT_HARD, DEFAULT_SOFT
 
@@ -101,6 +102,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
         _job("tags", checks.tags, (), _JOB | {Level.HTTP}),
         _job("key", checks.key, None, _CALL | {Level.HTTP}),
         _job("headers", checks.headers, {}, _JOB | {Level.HTTP}),
+        _job("webhooks", read_webhooks, ()),
         _job("id", checks.job_id, None, _CALL | {Level.HTTP}),
         _job("on_duplicate", checks.on_duplicate, "return", _CALL),
         _job("depends_on", checks.job_ids, (), _CALL),

@@ -256,6 +256,10 @@ class EnqueueStatements(Statements):
         )
         return [] if found is None else json.loads(found)
 
+    async def note_webhooks(self, connection: Connection, ids: Sequence[UUID]) -> None:
+        """Have the ends of new jobs be told, as their options say."""
+        await connection.execute(self._sql["note_webhooks"], id_list(ids))
+
     async def mark_processed(
         self, connection: Connection, source: str, event_id: str, ttl: float, marker: UUID
     ) -> bool:

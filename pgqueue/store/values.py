@@ -12,6 +12,10 @@ from uuid import UUID
 
 from pgqueue.events.kinds import JobMoved
 from pgqueue.model.jobs import JobStatus
+from pgqueue.model.webhooks import KEY
+
+HAS_WEBHOOKS: Final = f'"{KEY}"'
+"""In the options of a job, as the database looks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,11 @@ class Template:
     def is_timed(self) -> bool:
         """Whether its jobs have a delay or a start time."""
         return self.delay is not None or self.run_at is not None
+
+    @property
+    def has_webhooks(self) -> bool:
+        """Whether the ends of its jobs are to be told."""
+        return self.options is not None and HAS_WEBHOOKS in self.options
 
 
 @dataclass(slots=True)

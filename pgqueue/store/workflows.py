@@ -27,6 +27,7 @@ LEADS_ON: Final = 1
 TAKES_INPUTS: Final = 2
 WAITS: Final = 4
 CALLS_BACK: Final = 8
+WEBHOOKS: Final = 64
 
 
 NO_LANES: Mapping[tuple[str, int], int] = MappingProxyType({})
@@ -450,6 +451,11 @@ def _traits(graph: Graph, jobs: int, place_of: Mapping[UUID, int], downs: Iterab
         traits[place - 1] += WAITS
     for node in {each.node_id for each in graph.callbacks}:
         traits[place_of[node] - 1] += CALLS_BACK
+    told = {key for key, template in graph.templates.items() if template.has_webhooks}
+    if told:
+        for each in graph.nodes:
+            if each.job is not None and id(each.job.template) in told:
+                traits[place_of[each.id] - 1] += WEBHOOKS
     for node in [each.id for each in graph.nodes if each.takes_inputs]:
         traits[place_of[node] - 1] += TAKES_INPUTS
     if graph.root is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pgqueue.errors import DuplicateTaskError, InvalidOptionError
 from pgqueue.model.unset import UNSET, Unset
+from pgqueue.model.webhooks import Webhook
 from pgqueue.options.levels import DEFAULTS, MAX_LOSSES, NO_OPTIONS, Options, check_options, read_stored
 from pgqueue.options.policy import Policy
 from pgqueue.tasks.arguments import POSITIONAL
@@ -69,6 +70,11 @@ class Registry:
             raise
         self._policies.clear()
         self._log_shares.clear()
+
+    def tell_everywhere(self, webhook: Webhook) -> None:
+        """Have *webhook* tell of the jobs whose task, queue and call name none."""
+        before = self._defaults.get("webhooks", ())
+        self._defaults = self._defaults | Options(webhooks=(*before, webhook))
 
     def set_ageing(self, queue: str, seconds: float | None) -> None:
         """Have jobs of *queue* raised for each so many seconds that they wait; None: never."""

@@ -15,7 +15,7 @@ from pgqueue import InvalidOptionError, InvalidSignatureError
 from pgqueue.delivery.signing import read_secrets, sign
 from pgqueue.webhooks import verify
 
-pytestmark = pytest.mark.contract("P8.6")
+pytestmark = pytest.mark.contract("P8.6", "P6.14")
 
 # The vector of the specification's own libraries.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

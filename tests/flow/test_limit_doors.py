@@ -892,7 +892,7 @@ ENTRANCES = {
     *("enqueue", "enqueue_one", "enqueue_limited", "enqueue_alike", "schedule", "submit"),
     *("submit_workflow", "write_workflow"),
     # They make jobs, or move those that their own transaction has made.
-    *("wait_for", "extend", "call_back"),
+    *("wait_for", "extend", "call_back", "make_webhooks"),
 }
 """Where jobs come in: see `test_every_way_to_enqueue_keeps_to_limits`, which is about these."""
 

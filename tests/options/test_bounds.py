@@ -134,6 +134,7 @@ async def known(pgq: PgQueue) -> dict[str, Any]:
         "source": "s",
         "event_id": "e",
         "session": "s",
+        "secret": "a secret of sixteen bytes or more",
         "owner": "ann",
         "valid_until": 1.0,
         "chosen": JobFilter(),

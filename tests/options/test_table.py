@@ -40,6 +40,8 @@ def test_http_sets_what_a_call_can_set_but_for_what_its_key_header_says() -> Non
         "on_duplicate",
         "depends_on",
         "allow_failure",
+        # Made by code.
+        "webhooks",
     }
 
 

@@ -234,6 +234,18 @@ async def test_the_page_on_ordered_groups_does_what_it_says(pgq: PgQueue, db: Co
             await job.result(timeout=30)
 
 
+@pytest.mark.contract("P6.14")
+async def test_the_page_on_webhooks_does_what_it_says(pgq: PgQueue) -> None:
+    names = names_for(pgq, SECRET="a secret of sixteen bytes or more")
+
+    for code in snippets("how-to/webhooks.md", "python"):
+        await run(code, names)
+
+    assert {"webhook:shop", "webhook:customers", "ship"} == set(pgq.registry.names)
+    told = [job.options["webhooks"] for job in (await pgq.jobs(task="ship")).jobs]
+    assert [[each["task"] for each in hooks] for hooks in told] == [["webhook:customers"], ["webhook:shop"]]
+
+
 @pytest.mark.contract("P8.6")
 async def test_the_page_on_http_targets_does_what_it_says(pgq: PgQueue) -> None:
     secret = "a secret of sixteen bytes or more"
