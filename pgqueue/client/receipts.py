@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping, Sequence
-from copy import copy
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -29,11 +28,12 @@ from pgqueue.model.checks import Duration, finite_seconds, some_seconds
 from pgqueue.model.job_error import JobError, describe
 from pgqueue.model.jobs import TERMINAL, JobStatus
 from pgqueue.model.outcomes import Ended, Released, Retried, Succeeded, next_in, status_after
-from pgqueue.options.levels import NO_OPTIONS, Options, restore_options
+from pgqueue.options.levels import Options, restore_options
 from pgqueue.options.policy import Policy
 from pgqueue.retry.decision import JobSoFar, decide, failed, retried
 from pgqueue.retry.undecodable import met_undecodable, wait_or_fail
 from pgqueue.store import Claimed, EndedReceipt, Input, InputResults, Received, Settled, Store
+from pgqueue.tasks.any_task import any_task
 from pgqueue.tasks.arguments import TakesInputsError
 from pgqueue.tasks.codec import Codec, encode_document
 from pgqueue.tasks.definition import TaskDefinition
@@ -47,13 +47,6 @@ if TYPE_CHECKING:
 SHORTEST: Final = 0.1
 LONGEST: Final = 12 * 3600.0
 """Seconds for which a job can be held at a time."""
-
-
-async def _anything(*args: Any, **kwargs: Any) -> Any: ...
-
-
-_ANY: Final = TaskDefinition("any", _anything, NO_OPTIONS)
-"""Stands for a task that this process does not declare."""
 
 
 class Receipts:
@@ -110,15 +103,12 @@ class Receipts:
         )
 
     def _definition(self, task: str) -> TaskDefinition:
-        return self._registry.get(task) or _ANY
+        return self._registry.get(task) or any_task(task)
 
     def _policy(self, row: Received, queue: str) -> Policy:
         """Return the options of a received job: an unreadable one counts as if it had none."""
         claimed = row.claimed
-        definition = self._registry.get(claimed.task)
-        if definition is None:
-            definition = copy(_ANY)
-            definition.name = claimed.task
+        definition = self._definition(claimed.task)
         call = Options()
         for stored in (row.task_options, claimed.options):
             if stored is not None:

@@ -115,21 +115,31 @@ async def _is(value: object, expected: object) -> bool:
     return value == expected
 
 
-async def test_arguments_are_those_of_the_task_if_it_is_declared_and_else_json(pgq: PgQueue) -> None:
+async def test_arguments_are_those_of_the_task_if_it_is_declared_and_else_json(
+    pgq: PgQueue, db: Connection
+) -> None:
     @pgq.task(queue="inbox")
     async def resize(name: str, *, size: Size) -> None: ...
 
     await resize.enqueue("a", size=Size(3))
+    named: dict[str, Any] = {"args": 1, "kwargs": {"self": 2}}
     await pgq.enqueue_by_name("unknown", 1, x=[2], options={"queue": "inbox"})
+    await pgq.enqueue_by_name("unknown", **named, options={"queue": "inbox"})
+    await db.execute("select pgqueue.enqueue('unknown', '[1, null]', queue => 'inbox')")
+    await db.execute("select pgqueue.enqueue('unknown', '{}', queue => 'inbox')")
     before: Any = pgq.signature("before", options={"queue": "other"})
-    behind: Any = pgq.signature("unknown", 5, options={"queue": "inbox"})
-    await pgq.enqueue_workflow(chain(before, behind))
-    await (await one(pgq, "other")).ack({"from": "before"})
-    known, unknown, fed = await pgq.receive("inbox", n=10)
+    for arguments in ((5,), ()):
+        behind: Any = pgq.signature("unknown", *arguments, x=1, options={"queue": "inbox"})
+        await pgq.enqueue_workflow(chain(before, behind))
+        await (await one(pgq, "other")).ack({"from": "before"})
+    known, unknown, by_name, positional, bare, *fed = await pgq.receive("inbox", n=10)
 
     assert [*known.args, *known.kwargs.values()] == ["a", Size(3)]
     assert (unknown.args, unknown.kwargs) == ((1,), {"x": [2]})
-    assert fed.args == ({"from": "before"}, 5)
+    assert (by_name.args, by_name.kwargs) == ((), named)
+    assert (positional.args, bare.args, bare.kwargs) == ((1, None), (), {})
+    assert [job.args for job in fed] == [({"from": "before"}, 5), ({"from": "before"},)]
+    assert [job.kwargs for job in fed] == [{"x": 1}] * 2
 
 
 async def test_higher_priorities_come_first_then_the_oldest_and_no_more_than_asked_for(pgq: PgQueue) -> None:

@@ -455,3 +455,54 @@ async def test_the_page_on_batches_does_what_it_says(pgq: PgQueue) -> None:
             await names["handles"][2].result(timeout=60)
 
     assert results == [None, None]
+
+
+@pytest.mark.contract("P8.4")
+async def test_the_page_on_receiving_does_what_it_says(pgq: PgQueue, db: Connection) -> None:
+    async def shrink(path: str) -> int:
+        return len(path)
+
+    await db.execute("create table thumbnails (path text)")
+    names = names_for(pgq, shrink=shrink, connection=db)
+    first, block, transaction = snippets("how-to/receive.md", "python")
+
+    await run(first, names)
+    assert await names["handle"].result(timeout=60) == 5
+    in_block = await pgq.enqueue_by_name("thumbnail", path="b.png", options={"queue": "images"})
+    await run(block, names)
+    assert await in_block.status() is JobStatus.SUCCEEDED
+    await pgq.enqueue_by_name("thumbnail", path="c.png", options={"queue": "images"})
+    await run(transaction, names)
+    assert await db.fetchval("select path from thumbnails") == "c.png"
+    assert (await pgq.get(names["job"].id)).status is JobStatus.SUCCEEDED
+
+
+@pytest.mark.contract("P8.4")
+async def test_the_page_on_sql_receives_and_ends_a_job(pgq: PgQueue, db: Connection) -> None:
+    handle = await pgq.enqueue_by_name("thumbnail", options={"queue": "images"})
+    receive, end = [code for code in snippets("reference/sql.md", "sql") if "receipt" in code]
+
+    row = await db.fetchrow(receive)
+    assert row is not None
+    await db.execute(end.replace("{id}", str(row["id"])).replace("{receipt}", str(row["receipt"])))
+
+    assert await handle.result(timeout=60) == {"width": 100}
+
+
+@pytest.mark.contract("P8.4", "P8.5", "P8.8")
+async def test_the_guide_from_sqs_and_lambda_does_what_it_says(pgq: PgQueue) -> None:
+    shipped: list[int] = []
+
+    async def ship(order: int) -> None:
+        shipped.append(order)
+
+    names = names_for(pgq, ship=ship, UUID=UUID)
+    for code in snippets("how-to/from-sqs.md", "python"):
+        await run(code, names)
+    async with pgq.worker():
+        await names["receipt"].result(timeout=60)
+        results = [await names["rows"][number].result(timeout=60) for number in (0, 2)]
+        with pytest.raises(pgqueue.JobFailed, match="no number"):
+            await names["rows"][1].result(timeout=60)
+
+    assert (shipped, results) == ([7, 8], [None, None])
