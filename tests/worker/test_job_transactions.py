@@ -373,7 +373,7 @@ async def test_a_handler_that_goes_on_after_it_was_given_up_keeps_nothing(
     let_go, ended = asyncio.Event(), asyncio.Event()
     kept_out: list[str] = []
 
-    @pgq.task(timeout=0.1, max_retries=1, default_retry_delay=0)
+    @pgq.task(timeout=1, max_retries=1, default_retry_delay=0)
     async def work(ctx: JobContext) -> str:
         if ctx.attempt == 2:
             return "second"
