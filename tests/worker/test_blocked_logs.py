@@ -206,11 +206,11 @@ async def test_host_names_are_resolved_while_handlers_fill_the_thread_pool() -> 
 async def test_threads_that_run_on_are_counted_until_they_end(pgq: PgQueue) -> None:
     go_on = threading.Event()
 
-    @pgq.task(timeout=0.05, soft_timeout=None, max_retries=0)
+    @pgq.task(timeout=1, soft_timeout=None, max_retries=0)
     def with_a_hard_limit() -> None:
         go_on.wait()
 
-    @pgq.task(timeout=0.2, soft_timeout=0.1, max_retries=0)
+    @pgq.task(timeout=1, soft_timeout=0.5, max_retries=0)
     def with_both() -> None:
         go_on.wait()
 
