@@ -100,28 +100,33 @@ BEYOND_CORE = frozenset(
 SAME_ON_ANY_SERVER = frozenset(
     f"tests/{room}/{'*' if name == '*' else f'test_{name}.py'}"
     for room, names in {
+        "background": ("dead_connections",),
         "cli": (
             "cli", "cli_dead", "cli_documents", "cli_limits", "cli_outages", "cli_reference", "cli_schedules",
-            "cli_settings", "cli_terminal", "cli_workflow", "http_server", "worker_program",
+            "cli_settings", "cli_terminal", "cli_workflow", "http_server", "tables", "top", "worker_program",
         ),
         "client": ("string_ids",),
         "compat": ("*",),
+        "delivery": ("*",),
         "integrations": ("sentry",),
         "metrics": ("metrics_alerts", "metrics_reference", "metrics_worker"),
         "options": ("bounds",),
+        "store": ("crash_matrix", "lost_sessions"),
         "tasks": ("typing",),
         "testing": ("kit",),
         "web": (
-            "charts", "closed", "graph", "openapi", "owners", "retry_after", "statuses", "ticks",
-            "web_access", "web_bodies", "web_bounds", "web_hostile", "web_login", "web_outages",
+            "charts", "closed", "graph", "job_forms", "openapi", "owners", "page_frame", "retry_after",
+            "schedule_pages", "statuses", "streams", "ticks", "web_access", "web_bodies", "web_bounds",
+            "web_guard", "web_hostile", "web_login", "web_outages", "web_poll", "workflow_pages",
         ),
         "whole": (
             "docs", "examples", "generated", "guarantees", "layers", "privacy", "same_figures", "tutorial",
         ),
+        "worker": ("cut_anywhere",),
     }.items()
     for name in names
 )  # fmt: skip
-"""Files whose tests ask how commands, pages, documents and other libraries behave, with whatever server.
+"""Files whose tests ask how commands, pages, documents, other libraries and cut lines behave, on any server.
 
 That each statement can be prepared on each version is one of the core's tests.
 """
