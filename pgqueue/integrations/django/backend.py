@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from django.apps import apps
@@ -32,6 +32,14 @@ from pgqueue.integrations.django.settings import BackendSettings, checked_connec
 from pgqueue.options.levels import read_options
 from pgqueue.options.table import Level
 from pgqueue.tasks.arguments import check_payload
+
+NOT_WRITTEN: Final = frozenset(
+    {
+        *("headers", "idempotency_key", "idempotency_window", "idempotency_scope", "idempotency_while"),
+        *("idempotency_fingerprint", "on_conflict"),
+    }
+)
+"""Options that only Python programs of pgqueue heed when they enqueue: Django's connection does it by SQL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +72,16 @@ class PgQueueBackend(BaseTaskBackend):  # type: ignore[misc]
     def validate_task(self, task: Any) -> None:
         """Raise InvalidTask if the task is invalid for this backend. Workers know one that is valid."""
         super().validate_task(task)
+        options = getattr(task, "options", {})
         try:
-            read_options(f"task {task.name!r}", getattr(task, "options", {}), Level.TASK)
+            read_options(f"task {task.name!r}", options, Level.TASK)
         except PgQueueError as error:
             raise InvalidTask(str(error)) from error
+        if lost := sorted(NOT_WRITTEN & options.keys()):
+            raise InvalidTask(
+                f"task {task.name!r}: option {lost[0]!r} has no effect where Django enqueues; declare a task "
+                "of pgqueue's own, by pgqueue.integrations.django.queue().task"
+            )
         declare(task)
 
     def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
@@ -94,13 +108,21 @@ class PgQueueBackend(BaseTaskBackend):  # type: ignore[misc]
         )
         given = {"args": result.args, "kwargs": result.kwargs}
         encoded = json.dumps(given, allow_nan=False, ensure_ascii=False).encode()
+        path, registry = task.module_path, queue(self.alias).registry
+        call = read_options(f"task {path!r}", {"queue": task.queue_name}, Level.CALL)
+        options = registry.resolve(path, registry.get(path), call)
         job_id, at = statements.enqueue(
             self.settings,
-            task.module_path,
-            check_payload(task.module_path, encoded, MAX_PAYLOAD),
-            task.queue_name,
-            task.priority,
-            task.run_after,
+            statements.NewJob(
+                task=path,
+                arguments=check_payload(path, encoded, MAX_PAYLOAD),
+                queue=task.queue_name,
+                priority=task.priority,
+                run_at=task.run_after,
+                delay=options["delay"],
+                expires=options["expires"],
+                tags=options["tags"],
+            ),
         )
         object.__setattr__(result, "id", str(job_id))
         object.__setattr__(result, "enqueued_at", at)

@@ -20,7 +20,9 @@ from pgqueue.integrations.django.settings import BackendSettings, checked_connec
 
 _ENQUEUE: Final = """
 select {schema}.enqueue(
-    %s::text, %s::json, queue => %s::text, priority => %s::integer, run_at => %s::timestamptz), now()
+    %s::text, %s::json, queue => %s::text, priority => %s::integer, run_at => %s::timestamptz,
+    delay => make_interval(secs => %s::double precision), tags => %s::text[],
+    expires_at => coalesce(%s::timestamptz, now() + make_interval(secs => %s::double precision))), now()
 """
 _READ: Final = """
 select job.status::text, job.queue, job.priority, job.task, job.arguments::text, job.created_at,
@@ -66,9 +68,23 @@ class ReadJob:
     attempts: Sequence[ReadAttempt]
 
 
-def enqueue(
-    settings: BackendSettings, task: str, arguments: str, queue: str, priority: int, run_at: datetime | None
-) -> tuple[UUID, datetime]:
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to write."""
+
+    task: str
+    arguments: str
+    queue: str
+    priority: int
+    run_at: datetime | None
+    delay: float | None
+    """Seconds, unless `run_at` is given."""
+    expires: datetime | float | None
+    """When, or in so many seconds."""
+    tags: Sequence[str]
+
+
+def enqueue(settings: BackendSettings, job: NewJob) -> tuple[UUID, datetime]:
     """Write a job in the transaction that Django has open, or at once; return its id, and when.
 
     A savepoint keeps the rest of the transaction whole if the write fails. Raises SchemaError,
@@ -76,10 +92,18 @@ def enqueue(
     """
     connection = checked_connection(settings.database)
     block = transaction.atomic(using=settings.database) if connection.in_atomic_block else nullcontext()
+    at, within = (job.expires, None) if isinstance(job.expires, datetime) else (None, job.expires)
     with block:
-        [row] = _run(settings, _ENQUEUE, [task, arguments, queue, priority, run_at])
-    job_id, at = row
-    return UUID(str(job_id)), at
+        [row] = _run(
+            settings,
+            _ENQUEUE,
+            [
+                *(job.task, job.arguments, job.queue, job.priority, job.run_at, job.delay),
+                *(list(job.tags) or None, at, within),
+            ],
+        )
+    job_id, written_at = row
+    return UUID(str(job_id)), written_at
 
 
 def read(settings: BackendSettings, job_id: UUID) -> ReadJob | None:

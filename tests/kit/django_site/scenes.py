@@ -377,6 +377,48 @@ def test_a_task_with_options_of_pgqueue_is_retried() -> None:
     assert result.started_at < result.last_attempted_at
 
 
+def test_what_is_written_with_a_job_is_as_its_task_and_the_backend_say() -> None:
+    if tasks.with_options is None:
+        return
+    result = tasks.with_options.enqueue()
+    soon = timezone.now() + timedelta(seconds=30)
+    sooner = tasks.with_options.using(run_after=soon).enqueue()
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select tags, extract(epoch from expires_at - created_at),"
+            " extract(epoch from run_at - created_at)"
+            " from pgqueue.job where id = any(%s::uuid[]) order by id",
+            [[result.id, sooner.id]],
+        )
+        first, second = cursor.fetchall()
+    assert [list(first[0]), float(first[1]), float(first[2])] == [["nightly"], 3600, 60]
+    assert float(second[2]) < 31
+    for name, value in (("headers", {"a": "b"}), ("idempotency_key", "k"), ("on_conflict", "raise")):
+        with raises(InvalidTask, f"option {name!r} has no effect where Django enqueues"):
+            replace(tasks.with_options, options={name: value})
+
+
+def test_async_tasks_run_in_a_worker_that_async_to_sync_has_started() -> None:
+    added, counted = tasks.add_async.enqueue(1, 2), tasks.count_orders_async.enqueue()
+    failed, plain = tasks.fail_async.enqueue("no"), tasks.count_orders.enqueue()
+    results = [added, counted, failed, plain]
+
+    async def work() -> None:
+        async with queue() as pgq, pgq.worker(), asyncio.timeout(30):
+            while not all(each.is_finished for each in results):
+                await asyncio.sleep(0.01)
+                for each in results:
+                    await each.arefresh()
+
+    async_to_sync(work)()
+    with connection.cursor() as cursor:
+        cursor.execute("select 1")
+    assert added.return_value == 3
+    assert counted.return_value == plain.return_value == Order.objects.count()
+    assert [error.exception_class for error in failed.errors] == [ValueError]
+
+
 def test_a_task_starts_no_earlier_than_run_after_and_the_most_urgent_first() -> None:
     soon = timezone.now() + timedelta(seconds=1)
     later = tasks.add.using(run_after=soon).enqueue(1)

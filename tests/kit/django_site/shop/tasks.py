@@ -110,6 +110,10 @@ def sleep(seconds: float) -> None:
 
 try:
 
+    @task(options={"tags": ["nightly"], "expires": 3600, "delay": 60})
+    def with_options() -> None:
+        """Have what is written with the job."""
+
     @task(takes_context=True, options={"max_retries": 2, "retry_backoff": 0.001})
     def fail_twice(context: Any) -> int:
         """Succeed the third time."""
@@ -117,4 +121,4 @@ try:
             raise ShopError(f"attempt {context.attempt}")
         return int(context.attempt)
 except TypeError:  # Django 6.0: its decorator takes no more
-    fail_twice = None
+    fail_twice = with_options = None
