@@ -3,62 +3,30 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, NoReturn, Self
+from typing import Any
 from uuid import UUID
 
-from pgqueue import ConfigurationError, DuplicateTaskError, PgQueue, UnknownQueueError
-from pgqueue.blocking import BlockingPgQueue
-from pgqueue.compat.addresses import read_addresses
+from pgqueue import DuplicateTaskError, UnknownQueueError
 from pgqueue.compat.celery import canvas, current, loading
+from pgqueue.compat.celery.beneath import Beneath
 from pgqueue.compat.celery.compiling import results_before
-from pgqueue.compat.celery.conf import FROZEN, Settings, read_object
+from pgqueue.compat.celery.conf import read_object
 from pgqueue.compat.celery.control import Control
-from pgqueue.compat.celery.declaring import Ends, declare, tell_of_death
 from pgqueue.compat.celery.eager import run_canvas, run_here
-from pgqueue.compat.celery.exceptions import ImproperlyConfigured, NotRegistered
+from pgqueue.compat.celery.exceptions import ImproperlyConfigured
 from pgqueue.compat.celery.making import make_task, place_of
 from pgqueue.compat.celery.posting import send, send_canvas
 from pgqueue.compat.celery.result import AsyncResult, GroupResult
-from pgqueue.compat.celery.sending import queue_name, queues_in, zone_of
-from pgqueue.compat.celery.signals import Signal
+from pgqueue.compat.celery.sending import queue_name, zone_of
 from pgqueue.compat.celery.task import Task as BaseTask
-from pgqueue.compat.clients import connected, disconnect
+from pgqueue.compat.celery.ways import NO_PARTS, WAYS
 from pgqueue.compat.missing import not_there
 
-_NO_PARTS: Final = ("loader", "amqp", "events", "log", "control", "tasks", "fixups")
-_WAYS: Final[Mapping[str, str]] = {
-    "amqp": "use app.pgqueue",
-    "backend": "use app.AsyncResult(id), or app.pgqueue",
-    "broker_connection": "use app.pgqueue",
-    "bugreport": "run `pgqueue check`",
-    "connection": "use app.pgqueue",
-    "connection_for_read": "use app.pgqueue",
-    "connection_for_write": "use app.pgqueue",
-    "events": "observe events: app.pgqueue.observe(...)",
-    "loader": "pass include=[...], or call app.autodiscover_tasks([...])",
-    "log": "configure logging where your module is imported",
-    "pool": "use app.pgqueue",
-    "producer_pool": "use app.pgqueue",
-    "start": "run `pgqueue worker MODULE:APP`",
-    "user_options": "set environment variables: see `pgqueue worker`",
-    "worker_main": "run `pgqueue worker MODULE:APP`",
-    "Beat": "workers tick schedules: run `pgqueue worker MODULE:APP`",
-    "Worker": "run `pgqueue worker MODULE:APP`",
-}
 
-
-class Registry(dict[str, Any]):
-    """Tasks by their names."""
-
-    def __missing__(self, name: str) -> NoReturn:
-        raise NotRegistered(name)
-
-
-class Celery:
+class Celery(Beneath):
     """An app: tasks, settings, and the database of their jobs.
 
     *broker* takes the DSN of a PostgreSQL, as *backend* does; without one, it is that of PGQUEUE_DSN. The
@@ -82,26 +50,13 @@ class Celery:
         **settings: Any,
     ) -> None:
         del autofinalize
-        for name in _NO_PARTS:
+        for name in NO_PARTS:
             if settings.pop(name, None) is not None:
-                raise not_there(f"Celery({name}=...)", _WAYS.get(name, "leave it out"))
+                raise not_there(f"Celery({name}=...)", WAYS.get(name, "leave it out"))
+        super().__init__()
         self.main = main
-        self.conf = Settings(self._change)
         self.control = Control(self)
-        self.on_configure = self.on_after_configure = Signal("on_after_configure")
-        self.on_after_finalize = Signal("on_after_finalize")
-        self.on_after_fork = Signal("on_after_fork")
         self._base = BaseTask if task_cls is None else task_cls
-        self._lock = threading.RLock()
-        self._dsn: str | None = None
-        self._tasks = Registry()
-        self._declared: dict[str, Any] = {}
-        self._sent_by: PgQueue | None = None
-        self._sent: dict[str, Any] = {}
-        self._served: PgQueue | None = None
-        self._is_loaded = False
-        self._packages: list[tuple[Any, str | None]] = []
-        self._periodic: dict[str, tuple[Any, canvas.Signature]] = {}
         given = {**(changes or {}), **settings}
         addresses = {"broker_url": broker, "result_backend": backend}
         given.update({name: value for name, value in addresses.items() if value is not None})
@@ -112,25 +67,10 @@ class Celery:
         if given:
             self.conf.update(given)
         self._add_builtins()
-        current.add_app(self, is_current=set_as_current)
+        if set_as_current:
+            current.set_current(self)
 
     # Settings
-
-    def _change(self, given: Mapping[str, Any]) -> None:
-        """Take note of settings that are about to change. Raises ConfigurationError."""
-        if self._served is not None:
-            for name, value in given.items():
-                if name in FROZEN and value != self.conf[name]:
-                    raise ConfigurationError(
-                        f"{name} was set after the app was used, when its tasks are declared; set it before"
-                    )
-        if "broker_url" in given or "result_backend" in given:
-            named = {"broker": "broker_url", "backend": "result_backend"}
-            self._dsn = read_addresses(
-                {what: given.get(name, self.conf[name]) for what, name in named.items()}
-            )
-            if self._served is not None:
-                self._served.dsn = self._dsn
 
     def config_from_object(
         self,
@@ -163,13 +103,6 @@ class Celery:
     def Task(self) -> type[BaseTask]:  # noqa: N802  # Celery's name
         """The base of its tasks."""
         return self._base
-
-    @property
-    def tasks(self) -> Registry:
-        """Its tasks by name, also those of `shared_task`. Modules of `include` may not be imported yet."""
-        for each in current.shared:
-            self._tasks.setdefault(each.name, each)
-        return self._tasks
 
     def task(self, *args: Any, **options: Any) -> Any:
         """Declare a function as a task: `@app.task`, or with options, `@app.task(bind=True)`.
@@ -231,89 +164,6 @@ class Celery:
         self._packages.append((packages, related_name))
         if force:
             loading.discover(packages, related_name)
-
-    # The PgQueue
-
-    @property
-    def served(self) -> PgQueue:
-        """The PgQueue of its workers, with the tasks that are known so far."""
-        with self._lock:
-            if self._served is None:
-                pgq = PgQueue(self._dsn, **self.conf.pgqueue)
-                pgq.middleware(Ends(self))
-                pgq.on_dead(partial(tell_of_death, self))
-                for name in sorted(self._queues()):
-                    pgq.queue(name)
-                self._served = pgq
-                for task in list(self.tasks.values()):
-                    self.declared(task)
-            return self._served
-
-    def declared(self, task: BaseTask) -> Any:
-        """Return *task* as a task of its PgQueue."""
-        with self._lock:
-            served = self.served
-            assert task.name is not None
-            if task.name not in self._declared:
-                self._declared[task.name] = declare(self, served, task)
-            return self._declared[task.name]
-
-    def sent(self, task: BaseTask) -> Any:
-        """Return *task* as a task of the client: a workflow is of one PgQueue."""
-        client = self.client.behind
-        with self._lock:
-            if self._sent_by is not client:
-                self._sent_by, self._sent = client, {}
-            assert task.name is not None
-            if task.name not in self._sent:
-                self._sent[task.name] = declare(self, client, task)
-            return self._sent[task.name]
-
-    def _queues(self) -> set[str]:
-        given = self.conf.task_queues or ()
-        named = given.keys() if isinstance(given, Mapping) else map(queue_name, given)
-        return {self.conf.task_default_queue, *named, *queues_in(self.conf.task_routes)}
-
-    @property
-    def pgqueue(self) -> PgQueue:
-        """The PgQueue beneath, with all tasks and schedules: for the dashboard, and for tasks of pgqueue's.
-
-        Modules of `include` are imported by now. Not open.
-        """
-        with self._lock:
-            if not self._is_loaded:
-                self._is_loaded = True
-                loading.import_modules((*self.conf.include, *self.conf.imports))
-                for packages, related_name in self._packages:
-                    loading.discover(packages, related_name)
-                self.on_after_configure.send(sender=self)
-                self.on_after_finalize.send(sender=self)
-                periodic = {
-                    name: loading.entry_of(self, each) for name, each in self.conf.beat_schedule.items()
-                }
-                for name, (when, call) in {**periodic, **self._periodic}.items():
-                    loading.schedule(self, name, when, call)
-            return self.served
-
-    def __pgqueue__(self) -> PgQueue:
-        """Return the PgQueue beneath, for the command line."""
-        return self.pgqueue
-
-    @property
-    def client(self) -> BlockingPgQueue:
-        """An open client of the database, which sends tasks and reads results from any code."""
-        return connected(self.served, self.conf.pgqueue)
-
-    def close(self) -> None:
-        """Close the client. The next call opens another one."""
-        if self._served is not None:
-            disconnect(self._served)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # Schedules
 
@@ -441,9 +291,9 @@ class Celery:
         _ = self.served
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name not in _WAYS:
+        if name.startswith("_") or name not in WAYS:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        raise not_there(f"app.{name}", _WAYS[name])
+        raise not_there(f"app.{name}", WAYS[name])
 
     def __repr__(self) -> str:
         return f"<Celery {self.main or '__main__'}>"

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
 
-apps: Final[list[Any]] = []
-"""The apps of this process. The last one is current, unless another one was set."""
 shared: Final[list[Any]] = []
 """Tasks of `shared_task`: each app has them."""
 running: Final[ContextVar[tuple[Any, Any] | None]] = ContextVar("pgqueue.compat.celery", default=None)
@@ -17,14 +15,6 @@ make_default: Final[list[Callable[[], Any]]] = []
 """Makes an app where there is none."""
 _current: Final[list[Any]] = []
 _lock: Final = threading.RLock()
-
-
-def add_app(app: Any, *, is_current: bool) -> None:
-    """Note a new app."""
-    with _lock:
-        apps.append(app)
-        if is_current:
-            set_current(app)
 
 
 def set_current(app: Any) -> None:

@@ -1,56 +1,26 @@
-"""Results of tasks, read from their jobs: AsyncResult, GroupResult, EagerResult."""
+"""Results of tasks, read from their jobs."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from pgqueue import Job, JobDidNotSucceed, JobNotFoundError, JobStatus, ResultTimeoutError
 from pgqueue.compat.celery import current, states
+from pgqueue.compat.celery.base_result import BaseResult, allow_join_result, check_blocking
+from pgqueue.compat.celery.eager_result import EagerResult
 from pgqueue.compat.celery.errors import exception_of, is_orphan, state_of, told_meta, told_state
 from pgqueue.compat.celery.exceptions import ChordError, TimeoutError  # noqa: A004  # Celery's name
+from pgqueue.compat.celery.group_result import GroupResult, ResultSet
 from pgqueue.compat.celery.wire import unpack
 from pgqueue.compat.missing import not_there
 
-_may_block: list[bool] = []
+__all__ = ["AsyncResult", "EagerResult", "GroupResult", "ResultSet", "allow_join_result"]
 
 
-@contextmanager
-def allow_join_result() -> Iterator[None]:
-    """Let tasks wait for results inside the block. Their slots are held meanwhile."""
-    _may_block.append(True)
-    try:
-        yield
-    finally:
-        _may_block.pop()
-
-
-class _Result:
-    """What results of one task and of groups have in common."""
-
-    id: str
-    parent: Any = None
-
-    def __str__(self) -> str:
-        return self.id
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            other == self.id if isinstance(other, str) else isinstance(other, _Result) and other.id == self.id
-        )
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self.id}>"
-
-
-class AsyncResult(_Result):
+class AsyncResult(BaseResult):
     """The result of a task, by its id. An id that no job has is of a task that is PENDING, as in Celery."""
 
     TimeoutError = TimeoutError
@@ -219,7 +189,7 @@ class AsyncResult(_Result):
         del interval, no_ack, follow_parents
         if self.ignored:
             return None
-        _check_blocking(disable_sync_subtasks=disable_sync_subtasks)
+        check_blocking(disable_sync_subtasks=disable_sync_subtasks)
         if on_message is not None or on_interval is not None:
             raise not_there("on_message=", "read `.state` and `.info` in a loop")
         job = self._wait(timeout)
@@ -334,194 +304,3 @@ class AsyncResult(_Result):
         """Return the ids of this result and of its parent, in Celery's form."""
         parent = self._parent
         return (self.id, None if parent is None else parent.as_tuple()), None
-
-
-class GroupResult(_Result):
-    """The results of a group, in the order of its members."""
-
-    def __init__(
-        self,
-        id: str,  # noqa: A002  # Celery's name
-        results: Sequence[Any] = (),
-        parent: Any = None,
-        **_: Any,  # Celery's name
-    ) -> None:
-        self.id = str(id)
-        self.results = list(results)
-        self.parent = parent
-
-    @property
-    def children(self) -> list[Any]:
-        """The same as `results`."""
-        return self.results
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.results)
-
-    def __len__(self) -> int:
-        return len(self.results)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.results[index]
-
-    def __bool__(self) -> bool:
-        return bool(self.id or self.results)
-
-    __hash__ = _Result.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, GroupResult) and other.id == self.id and other.results == self.results
-
-    def ready(self) -> bool:
-        """Whether all have ended."""
-        return all(each.ready() for each in self.results)
-
-    def successful(self) -> bool:
-        """Whether all have succeeded."""
-        return all(each.successful() for each in self.results)
-
-    def failed(self) -> bool:
-        """Whether one has failed."""
-        return any(each.failed() for each in self.results)
-
-    def waiting(self) -> bool:
-        """Whether one has not ended."""
-        return any(not each.ready() for each in self.results)
-
-    def completed_count(self) -> int:
-        """Count those that have succeeded."""
-        return sum(each.successful() for each in self.results)
-
-    def maybe_throw(self, callback: Any = None, propagate: bool = True) -> None:
-        """Raise the exception of the first one that has failed."""
-        for each in self.results:
-            each.maybe_throw(callback=callback, propagate=propagate)
-
-    maybe_reraise = maybe_throw
-
-    def get(
-        self,
-        timeout: float | None = None,
-        propagate: bool = True,
-        interval: float = 0.5,
-        callback: Callable[[str, Any], object] | None = None,
-        *,
-        disable_sync_subtasks: bool = True,
-        **_: Any,
-    ) -> list[Any]:
-        """Wait until all have ended, and return what they returned, in their order. As AsyncResult.get."""
-        del interval
-        ends_at = None if timeout is None else time.monotonic() + timeout
-        values = []
-        for each in self.results:
-            left = None if ends_at is None else max(0.001, ends_at - time.monotonic())
-            value = each.get(left, propagate, disable_sync_subtasks=disable_sync_subtasks)
-            if callback is not None:
-                callback(each.id, value)
-            values.append(value)
-        return values
-
-    join = join_native = get
-
-    def iterate(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        """Yield the results, in their order."""
-        for each in self.results:
-            yield each.get(*args, **kwargs)
-
-    def revoke(self, **how: Any) -> None:
-        """Revoke all of them: see AsyncResult.revoke."""
-        for each in self.results:
-            each.revoke(**how)
-
-    def forget(self) -> None:
-        """Forget all results here."""
-        for each in self.results:
-            each.forget()
-
-    def save(self, *_: Any, **__: Any) -> None:
-        """Not there."""
-        raise not_there("GroupResult.save()", "keep the ids of its results")
-
-    @classmethod
-    def restore(cls, *_: Any, **__: Any) -> Any:
-        """Not there."""
-        raise not_there("GroupResult.restore()", "make GroupResult(id, [AsyncResult(id) for id in ids])")
-
-    def as_tuple(self) -> Any:
-        """Return the ids, in Celery's form."""
-        parent = None if self.parent is None else self.parent.as_tuple()
-        return (self.id, parent), [each.as_tuple() for each in self.results]
-
-
-ResultSet = GroupResult
-
-
-class EagerResult(_Result):
-    """The result of a task that was run in place, by `apply` or with task_always_eager."""
-
-    def __init__(
-        self,
-        id: str,  # noqa: A002  # Celery's name
-        ret_value: Any,
-        state: str,
-        traceback: str | None = None,
-        name: str | None = None,
-    ) -> None:
-        self.id = self.task_id = str(id)
-        self.result = self.info = ret_value
-        self.state = self.status = state
-        self.traceback = traceback
-        self.name = self.task_name = name
-        self.ignored = False
-
-    def ready(self) -> bool:
-        """Whether it has ended: always."""
-        return True
-
-    def successful(self) -> bool:
-        """Whether it has succeeded."""
-        return self.state == states.SUCCESS
-
-    def failed(self) -> bool:
-        """Whether it has failed."""
-        return self.state == states.FAILURE
-
-    def get(
-        self,
-        timeout: float | None = None,
-        propagate: bool = True,
-        disable_sync_subtasks: bool = True,
-        **_: Any,
-    ) -> Any:
-        """Return what it returned, or raise what it raised. RuntimeError inside a task."""
-        del timeout
-        _check_blocking(disable_sync_subtasks=disable_sync_subtasks)
-        if self.state in states.PROPAGATE_STATES and propagate:
-            raise self.result if isinstance(self.result, BaseException) else Exception(self.result)
-        return self.result
-
-    wait = get
-
-    def maybe_throw(self, propagate: bool = True, callback: Any = None) -> Any:
-        """Raise what it raised; else return its result."""
-        del callback
-        return self.get(propagate=propagate, disable_sync_subtasks=False)
-
-    def forget(self) -> None:
-        """Do nothing: nothing was stored."""
-
-    def revoke(self, *_: Any, **__: Any) -> None:
-        """Note that it is revoked."""
-        self.state = self.status = states.REVOKED
-
-    def as_tuple(self) -> Any:
-        """Return its id, in Celery's form."""
-        return (self.id, None), None
-
-
-def _check_blocking(*, disable_sync_subtasks: bool) -> None:
-    if disable_sync_subtasks and not _may_block and current.running.get() is not None:
-        raise RuntimeError(
-            "Never call result.get() within a task: it holds a slot while it waits. Compose the tasks with "
-            "chain, group or chord"
-        )

@@ -11,33 +11,16 @@ from typing import Any, ClassVar, Final, NoReturn
 from pgqueue.compat.celery import canvas, current
 from pgqueue.compat.celery.errors import META, STATE
 from pgqueue.compat.celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
+from pgqueue.compat.celery.hooks import Hooks
 from pgqueue.compat.celery.request import Request
 from pgqueue.compat.celery.sending import aware
+from pgqueue.compat.celery.task_options import check_options
 from pgqueue.compat.missing import not_there
 
-_WAYS: Final[Mapping[str, str]] = {
-    "Request": "put the code around the task into a Middleware: `app.pgqueue.middleware(...)`",
-    "Strategy": "put the code around the task into a Middleware: `app.pgqueue.middleware(...)`",
-    "compression": "leave it out: PostgreSQL compresses large values",
-    "delivery_mode": "leave it out: every job is on the disk once the call has returned",
-    "exchange": "use queue=",
-    "exchange_type": "use queue=",
-    "filter": "wrap the function yourself",
-    "immediate": "leave it out",
-    "mandatory": "leave it out",
-    "pydantic": "declare it with `@app.pgqueue.task`: annotations are validated there",
-    "pydantic_context": "declare it with `@app.pgqueue.task`: annotations are validated there",
-    "pydantic_dump_kwargs": "declare it with `@app.pgqueue.task`: annotations are validated there",
-    "pydantic_strict": "declare it with `@app.pgqueue.task`: annotations are validated there",
-    "routing_key": "use queue=",
-    "shadow_name": "declare the task with another name=",
-    "store_eager_result": "use the test kit, pgqueue.testing, for jobs that run in tests",
-}
-_JSON: Final = ("json", "application/json", None)
 _NO_REQUEST: Final = Request()
 
 
-class Task:
+class Task(Hooks):
     """A task. Calling it runs its function here; `delay` and `apply_async` have a worker run it.
 
     Made by `@app.task`, or a class of your own with `run`, whose instance is given to `app.register_task`.
@@ -76,28 +59,9 @@ class Task:
     # What `app.task` and `register_task` set
     _app: Any = None
 
-    # To be overridden
-
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Do what the task is for."""
         raise NotImplementedError("Tasks must define the run method.")
-
-    def before_start(self, task_id: Any, args: Any, kwargs: Any) -> None:
-        """Called before `run`."""
-
-    def on_success(self, retval: Any, task_id: Any, args: Any, kwargs: Any) -> None:
-        """Called once `run` has returned."""
-
-    def on_retry(self, exc: Any, task_id: Any, args: Any, kwargs: Any, einfo: Any) -> None:
-        """Called before the task is retried."""
-
-    def on_failure(self, exc: Any, task_id: Any, args: Any, kwargs: Any, einfo: Any) -> None:
-        """Called when the task has failed."""
-
-    def after_return(
-        self, status: Any, retval: Any, task_id: Any, args: Any, kwargs: Any, einfo: Any
-    ) -> None:
-        """Called behind all others."""
 
     # What it is
 
@@ -180,21 +144,7 @@ class Task:
 
     def check(self) -> None:
         """Raise NotImplementedError for an option that is not there."""
-        for option, way in _WAYS.items():
-            if getattr(self, option, None):
-                raise not_there(f"task {self.name}: {option}=", way)
-        if self.serializer not in _JSON:
-            raise not_there(f"task {self.name}: serializer={self.serializer!r}", "use 'json'")
-        if self.acks_on_failure_or_timeout is False:
-            raise not_there(
-                f"task {self.name}: acks_on_failure_or_timeout=False",
-                "use autoretry_for=(...): a failed attempt is retried or has failed",
-            )
-        if inspect.iscoroutinefunction(self.function):
-            raise not_there(
-                f"task {self.name}: an async function",
-                "declare it with `@app.pgqueue.task`, beside Celery's tasks",
-            )
+        check_options(self)
 
     # The call that is running
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -241,6 +242,20 @@ def softly_limited(key, catches):
 @app.task(time_limit=1)
 def hard_limited():
     time.sleep(30)
+
+
+@app.task(acks_late=True, time_limit=60)
+def dies(key):
+    note(key, "ran")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True, time_limit=60)
+def dies_once(key):
+    note(key, "ran")
+    if len(noted(key)) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "survived"
 
 
 @app.task(ignore_result=True)
@@ -521,6 +536,17 @@ def example_a_soft_limit():
 def example_a_hard_limit():
     result = hard_limited.delay()
     return [raised(lambda: result.get(timeout=WITHIN))[0], result.state]
+
+
+def example_a_process_that_dies():
+    result, again = dies.delay("dies"), dies_once.delay("dies-once")
+    return [
+        raised(lambda: result.get(timeout=WITHIN))[0],
+        result.state,
+        noted("dies", 1),
+        again.get(timeout=WITHIN),
+        noted("dies-once", 2),
+    ]
 
 
 def example_no_result():
