@@ -26,7 +26,9 @@ from pgqueue.client.received import ReceivedJob
 from pgqueue.events.kinds import JobsClaimed, JobsStarted, JobStarted
 from pgqueue.model.checks import Duration, integer, some_seconds, text
 from pgqueue.model.job_info import JobInfo
+from pgqueue.options.levels import Options
 from pgqueue.store import Lane, Received
+from pgqueue.tasks.any_task import any_task
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
@@ -121,7 +123,8 @@ class ReceiveInterface(Parts):
             yield rest
 
     async def _receive_now(self, queue: str, n: int, lease: float, name: str) -> list[ReceivedJob]:
-        max_losses = json.dumps(self.registry.loss_limits())
+        unknown = self.registry.policy(any_task("*"), queue, Options())
+        max_losses = json.dumps({**self.registry.loss_limits(), "*": unknown.max_losses})
         received_at = time.monotonic()
         # What an answer that was lost brought is asked for again, by this.
         key, tries = uuid4(), 0

@@ -43,6 +43,9 @@ begin
                         where setting.kind = 'task' and setting.name = job.task),
                        case when (lease.max_losses ->> job.task) ~ '^[0-9]{1,20}$'
                             then (lease.max_losses ->> job.task)::numeric end,
+                       -- A consumer's, of tasks that it does not declare.
+                       case when lease.receipt_of is not null and (lease.max_losses ->> '*') ~ '^[0-9]{1,20}$'
+                            then (lease.max_losses ->> '*')::numeric end,
                        rescue.allowed) as allowed) as given
                ) as is_lost,
                taken.started_at is not null and taken.job_id = any(array(
@@ -217,6 +220,10 @@ begin
         select from pgqueue.lease as held where held.receipt_of is not null and held.expires_at <= clock_timestamp()
         union all
         select from pgqueue.scheduled where scheduled_at <= now()
+        union all
+        -- Workers attend to notes. Where there are none, limits would stand still while there are other jobs.
+        select from pgqueue.note
+        where not exists (select from pgqueue.lease as alive where alive.receipt_of is null and alive.expires_at > now())
     ) then
         perform pgqueue.attend_receivers(queue);
     end if;

@@ -366,13 +366,15 @@ async def test_a_job_that_was_lost_too_often_is_a_dead_letter(pgq: PgQueue, db: 
     async def once() -> None: ...
 
     at_most_once, unlucky = await once.enqueue(), await enqueue(pgq, max_losses=1)
-    for _ in range(2):
-        for job in await pgq.receive("inbox", n=2):
+    pgq.queue("strict", max_losses=0)
+    never = await enqueue(pgq, queue="strict")
+    for queue in ("inbox", "strict", "inbox"):
+        for job in await pgq.receive(queue, n=2):
             await run_out(db, job)
 
     assert await pgq.receive("inbox", n=2) == []
     letters = {letter.job_id: letter.reason for letter in (await pgq.dead_letters()).letters}
-    assert letters == {at_most_once.id: "worker_lost", unlucky.id: "worker_lost"}
+    assert letters == {handle.id: "worker_lost" for handle in (at_most_once, unlucky, never)}
     assert len(await pgq.attempts(at_most_once.id)) == 1
 
 
@@ -409,6 +411,23 @@ async def test_ordered_groups_and_limits_go_on_when_a_received_job_ends(pgq: PgQ
         seen.append(_arguments(job))
         await job.ack()
     assert seen.index(("small", 0)) < 2
+
+
+async def test_without_a_worker_a_limit_goes_on_at_the_next_receive(pgq: PgQueue, db: Connection) -> None:
+    @pgq.task(queue="inbox", limits=[pgq.limit("one", slots=1)])
+    async def limited() -> None: ...
+
+    for _ in range(2):
+        await limited.enqueue()
+        # There are others, which would be received before anybody looks for more.
+        await enqueue(pgq, priority=-1)
+    found = []
+    for _ in range(4):
+        job = await one(pgq)
+        assert await db.fetchval("select pgqueue.ack($1, $2)", job.id, job.receipt)
+        found.append(job.task)
+
+    assert found == ["limited", "limited", "thumbnail", "thumbnail"]
 
 
 def _arguments(job: ReceivedJob) -> tuple[Any, ...]:
@@ -628,8 +647,8 @@ async def test_no_job_has_two_holders_at_once_and_none_is_lost(  # noqa: C901  #
     pgq: PgQueue, seed: int
 ) -> None:
     queue = f"race-{uuid4().hex[:8]}"
-    # With the job: the queue's own are not known where a consumer is lost.
-    options: Any = {"queue": queue, "max_retries": None, "max_losses": 1000}
+    pgq.queue(queue, max_losses=1000)
+    options: Any = {"queue": queue, "max_retries": None}
     handles = [await pgq.enqueue_by_name("work", number, options=options) for number in range(12)]
     acked: list[UUID] = []
     latest: dict[UUID, ReceivedJob] = {}
