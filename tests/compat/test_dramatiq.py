@@ -56,6 +56,12 @@ def worker(broker: dramatiq.Broker) -> Iterator[Callable[[], None]]:
     worker.stop()
 
 
+def sleep_in_parts() -> None:
+    """Sleep for ten seconds: what interrupts a thread comes between two calls."""
+    for _ in range(200):
+        time.sleep(0.05)
+
+
 @pytest.fixture
 def actors(broker: dramatiq.Broker) -> SimpleNamespace:
     @dramatiq.actor
@@ -165,7 +171,7 @@ def test_failures_are_retried_and_told_as_dramatiq_does(
     @dramatiq.actor(time_limit=200, max_retries=0)
     def sleep() -> str:
         try:
-            time.sleep(10)
+            sleep_in_parts()
         except TimeLimitExceeded:
             return "stopped"
         return "slept"
@@ -369,6 +375,7 @@ def test_what_is_not_there_says_what_to_do_instead(actors: Any, broker: dramatiq
     calls: list[Callable[[], object]] = [
         lambda: broker.add_middleware(Acking()),
         Prometheus,
+        dramatiq.PickleEncoder,
         lambda: ShutdownNotifications(notify_shutdown=True),
         lambda: Barrier(Limits(), "barrier"),
         lambda: RabbitmqBroker(max_priority=10),

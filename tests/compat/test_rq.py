@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pgqueue import ConfigurationError, InvalidArgumentsError, SoftTimeLimitExceeded
+from pgqueue import (
+    ConfigurationError,
+    DatabaseUnavailableError,
+    InvalidArgumentsError,
+    SoftTimeLimitExceeded,
+)
 from pgqueue.compat import ForeignAddressWarning, disconnect
 from pgqueue.compat.rq import (
     Callback,
@@ -22,6 +30,7 @@ from pgqueue.compat.rq import (
     NoSuchJobError,
     Queue,
     Redis,
+    Repeat,
     Retry,
     Worker,
     cancel_job,
@@ -79,7 +88,8 @@ def ask_again() -> Any:
 
 def take_too_long() -> str:
     try:
-        time.sleep(10)
+        for _ in range(200):
+            time.sleep(0.05)
     except JobTimeoutException:
         return "stopped"
     return "slept"
@@ -256,6 +266,7 @@ def test_a_queue_that_is_not_async_runs_a_job_before_enqueue_returns(connection:
 NOT_THERE: dict[str, Callable[[Queue], object]] = {
     "repeat": lambda queue: queue.enqueue(add, 1, repeat=3),
     "on_stopped": lambda queue: queue.enqueue(add, 1, on_stopped=failed),
+    "Repeat": lambda queue: Repeat(times=3),
     "webhooks": lambda queue: queue.enqueue(add, 1, webhooks=["https://example.com"]),
     "rate_limit": lambda queue: queue.enqueue(add, 1, rate_limit=object()),
     "pipeline": lambda queue: queue.enqueue(add, 1, pipeline=object()),
@@ -301,6 +312,49 @@ def test_bad_input_is_an_error_at_the_call_and_changes_nothing(queue: Queue) -> 
             call(queue)
 
     assert queue.is_empty()
+
+
+def stop_the_worker() -> str:
+    os.kill(os.getpid(), signal.SIGTERM)
+    return "finished"
+
+
+def test_a_worker_finishes_what_it_runs_when_it_is_told_to_stop(queue: Queue) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    job = queue.enqueue(stop_the_worker)
+
+    assert Worker([queue]).work()
+    assert job.return_value() == "finished"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+async def test_it_is_called_inside_a_running_event_loop_too(queue: Queue) -> None:
+    job = queue.enqueue(add, 1)
+
+    assert job.get_status() == "queued"
+
+
+def test_a_worker_runs_functions_of_the_users_own_modules_alone(
+    queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "reports.py").write_text("def build():\n    return 'built'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    own = queue.enqueue("reports.build")
+    others = [queue.enqueue(path) for path in ("os.getpid", "pgqueue.testing.drain", "pytest.main")]
+    queue.enqueue(stop_the_worker)
+
+    Worker([queue]).work()
+
+    assert own.return_value() == "built"
+    assert [other.is_started or other.is_finished for other in others] == [False, False, False]
+
+
+def test_nothing_is_connected_to_before_something_is_enqueued() -> None:
+    queue = Queue(connection=Redis.from_url("postgresql://127.0.0.1:1/nothing"))
+
+    with pytest.raises(DatabaseUnavailableError):
+        queue.enqueue(add, 1)
 
 
 def test_an_address_of_redis_is_passed_over_where_the_environment_names_a_database(

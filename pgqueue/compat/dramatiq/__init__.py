@@ -16,14 +16,21 @@ from pgqueue.compat.dramatiq.broker import Broker, get_broker, set_broker
 from pgqueue.compat.dramatiq.brokers.rabbitmq import RabbitmqBroker
 from pgqueue.compat.dramatiq.brokers.redis import RedisBroker
 from pgqueue.compat.dramatiq.brokers.stub import StubBroker
+from pgqueue.compat.dramatiq.encoder import JSONEncoder, PickleEncoder, get_encoder, set_encoder
 from pgqueue.compat.dramatiq.errors import (
     ActorNotFound,
+    BrokerConnectionError,
+    ConnectionClosed,
+    ConnectionFailed,
+    DecodeError,
     DramatiqError,
     QueueJoinTimeout,
+    QueueNotFound,
     RateLimitExceeded,
     Retry,
 )
 from pgqueue.compat.dramatiq.generic import GenericActor
+from pgqueue.compat.dramatiq.logs import get_logger
 from pgqueue.compat.dramatiq.message import Message, group, pipeline
 from pgqueue.compat.dramatiq.middleware import Middleware
 from pgqueue.compat.dramatiq.worker import Worker
@@ -32,11 +39,18 @@ __all__ = [
     "Actor",
     "ActorNotFound",
     "Broker",
+    "BrokerConnectionError",
+    "ConnectionClosed",
+    "ConnectionFailed",
+    "DecodeError",
     "DramatiqError",
     "GenericActor",
+    "JSONEncoder",
     "Message",
     "Middleware",
+    "PickleEncoder",
     "QueueJoinTimeout",
+    "QueueNotFound",
     "RabbitmqBroker",
     "RateLimitExceeded",
     "RedisBroker",
@@ -45,7 +59,10 @@ __all__ = [
     "Worker",
     "actor",
     "get_broker",
+    "get_encoder",
+    "get_logger",
     "group",
     "pipeline",
     "set_broker",
+    "set_encoder",
 ]

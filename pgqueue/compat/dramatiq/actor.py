@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -10,6 +9,7 @@ from typing import Any, Final, overload
 
 from pgqueue import PgQueue
 from pgqueue.compat.dramatiq.broker import Broker, get_broker
+from pgqueue.compat.dramatiq.logs import get_logger
 from pgqueue.compat.dramatiq.message import Message
 
 QUEUE_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9._-]*")
@@ -38,7 +38,7 @@ class Actor:
         self.options = options
         self.task: Any = None
         """The task of pgqueue that it is."""
-        self.logger = logging.getLogger(f"{fn.__module__}.{actor_name}")
+        self.logger = get_logger(fn.__module__, actor_name)
         broker.declare_actor(self)
 
     def __pgqueue__(self) -> PgQueue:

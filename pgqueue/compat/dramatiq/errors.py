@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pgqueue import PgQueueError, SoftTimeLimitExceeded
+from pgqueue import (
+    CodecError,
+    DatabaseUnavailableError,
+    PgQueueError,
+    SoftTimeLimitExceeded,
+    UnknownQueueError,
+)
 
 
 class DramatiqError(PgQueueError):
@@ -57,6 +63,12 @@ class ResultFailure(ResultError):  # noqa: N818
         self.orig_exc_type = orig_exc_type
         self.orig_exc_msg = orig_exc_msg
 
+
+# What pgqueue raises itself in their place.
+BrokerConnectionError = ConnectionClosed = ConnectionFailed = DatabaseUnavailableError
+DecodeError = CodecError
+QueueNotFound = UnknownQueueError
+Interrupt = SoftTimeLimitExceeded
 
 TimeLimitExceeded = SoftTimeLimitExceeded
 """Raised in an actor that runs for longer than its `time_limit`."""

@@ -9,6 +9,7 @@
 `pgqueue worker pgqueue.compat.rq:app --queues high,default`. docs/how-to/from-rq.md says what differs.
 """
 
+from pgqueue.compat.rq.absent import RateLimit, Repeat, SpawnWorker, Webhook
 from pgqueue.compat.rq.calls import EnqueueData
 from pgqueue.compat.rq.command import send_stop_job_command
 from pgqueue.compat.rq.connections import Redis, StrictRedis
@@ -40,11 +41,15 @@ __all__ = [
     "JobTimeoutException",
     "NoSuchJobError",
     "Queue",
+    "RateLimit",
     "Redis",
+    "Repeat",
     "Result",
     "Retry",
     "SimpleWorker",
+    "SpawnWorker",
     "StrictRedis",
+    "Webhook",
     "Worker",
     "app",
     "cancel_job",

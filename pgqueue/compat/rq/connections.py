@@ -16,6 +16,9 @@ DEFAULT_TIMEOUT: Final = 180
 """Seconds that a job may run if neither its call nor its queue says otherwise, as in RQ."""
 KILL_AFTER: Final = 60
 """Seconds between JobTimeoutException in a job and the end of its attempt, as in RQ."""
+INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
+"""Folders of packages: Debian has one that Python's own configuration does not name."""
+
 OPTIONS: Final[Mapping[str, Any]] = {
     "max_retries": 0,
     "soft_timeout": DEFAULT_TIMEOUT,
@@ -115,11 +118,16 @@ def _foreign() -> set[str]:
 
 
 def _imported() -> Iterator[str]:
-    folders = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
     for name, module in [*sys.modules.items()]:
         file = getattr(module, "__file__", None)
-        if file and "." not in name and name.isidentifier() and not file.startswith(folders):
+        if file and "." not in name and name.isidentifier() and not _is_installed(file):
             yield name
+
+
+def _is_installed(file: str) -> bool:
+    if not INSTALLED.isdisjoint(Path(file).parts):
+        return True
+    return file.startswith(tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}))
 
 
 def _beside() -> Iterator[str]:

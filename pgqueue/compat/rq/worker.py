@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
+from uuid import UUID
 
 from pgqueue import Job as Record
 from pgqueue import JobStatus as Status
@@ -21,6 +22,8 @@ LOOKS_IN_VAIN: Final = 2
 """So many looks in a row find nothing before a burst is over: a claim may be under way during one."""
 PAGES: Final = 10
 """Pages of a queue's live jobs among which one is looked for that could run now."""
+STANDSTILL: Final = 5.0
+"""Seconds without a change after which a burst is over: the jobs that are left this worker cannot run."""
 RANKS: Final = 4
 """Queues further behind are equals."""
 SHARE: Final = 10
@@ -85,30 +88,35 @@ class Worker:
         return True
 
     def _empty(self, queue: BlockingPgQueue, worker: BlockingWorker, stopped: threading.Event) -> None:
-        in_vain = 0
+        in_vain, before, changed_at = 0, set[UUID](), time.monotonic()
         while in_vain < LOOKS_IN_VAIN and not stopped.is_set():
             time.sleep(BURST_PAUSE)
-            is_left = any(_has_work(queue, each, worker.name) for each in self.queue_names())
-            in_vain = 0 if is_left or worker.running else in_vain + 1
+            left = {job for each in self.queue_names() for job in _work_in(queue, each, worker.name)}
+            in_vain = 0 if left or worker.running else in_vain + 1
+            if left != before or worker.running:
+                before, changed_at = left, time.monotonic()
+            elif time.monotonic() - changed_at > STANDSTILL:
+                # They are paused, or no function of the user's own modules.
+                return
 
 
 SimpleWorker = Worker
 
 
-def _has_work(queue: BlockingPgQueue, name: str, worker: str) -> bool:
-    """Whether a job runs in this worker, or could: one that is pending, or one whose time has come.
+def _work_in(queue: BlockingPgQueue, name: str, worker: str) -> set[UUID]:
+    """Return jobs that run in this worker, or could: that are pending, or whose time has come.
 
     Asked for at once: a job that is retried passes through all three.
     """
     cursor = None
     for _ in range(PAGES):
         page = queue.jobs(status=("pending", "running", "scheduled"), queue=name, limit=1000, cursor=cursor)
-        if any(_is_work(each, worker) for each in page.jobs):
-            return True
+        if found := {each.id for each in page.jobs if _is_work(each, worker)}:
+            return found
         cursor = page.cursor
         if cursor is None:
             break
-    return False
+    return set()
 
 
 def _is_work(job: Record, worker: str) -> bool:
