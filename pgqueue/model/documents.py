@@ -77,7 +77,12 @@ class JobDocument(TypedDict):
     waits_for_limit: str | None
     """Name of the limit that a blocked job waits for; null: it waits for none."""
     result: Any
-    """What the handler returned. Null unless the job succeeded and its result can be decoded."""
+    """What the handler returned. Null unless the job succeeded and its result can be decoded. One of more
+    than 65,536 characters of JSON is left out: it is at `result_url`."""
+    result_size: int | None
+    """Characters of JSON of the stored result; null: there is none."""
+    result_url: str | None
+    """Path of the result alone, below the root of the status app; null: there is none."""
     error: ErrorDocument | None
     """Null unless the job failed."""
     progress: ProgressDocument | None
@@ -326,13 +331,15 @@ class WorkerDocument(TypedDict):
     jobs: list[RunningDocument]
 
 
-def job_document(job: Job) -> JobDocument:
+def job_document(job: Job, *, is_whole: bool = False) -> JobDocument:
     """Return what a poll of *job* shows.
 
     `result` is null unless the job succeeded, `error` unless it failed; a traceback is never shown. What
-    cannot be decoded is named in `undecodable`: a codec's reasons may tell what it hides.
+    cannot be decoded is named in `undecodable`: a codec's reasons may tell what it hides. *is_whole*: with
+    its result, however large that is.
     """
-    has_result = job.status is JobStatus.SUCCEEDED and "result" not in job.undecodable
+    has_result = job.status is JobStatus.SUCCEEDED and job.has_result
+    is_shown = has_result and "result" not in job.undecodable and (is_whole or not job.has_large_result)
     return {
         "job_id": str(job.id),
         "status": job.status,
@@ -342,7 +349,9 @@ def job_document(job: Job) -> JobDocument:
         "completed_at": _time(job.completed_at),
         "next_run_at": _time(job.next_run_at),
         "waits_for_limit": job.waits_for_limit,
-        "result": job.shown_result if has_result else None,
+        "result": job.shown_result if is_shown else None,
+        "result_size": job.result_size if has_result else None,
+        "result_url": f"jobs/{job.id}/result" if has_result else None,
         "error": _error(job.error) if job.status is JobStatus.FAILED else None,
         "progress": _progress(job.progress),
         "queue": job.queue,
@@ -364,7 +373,7 @@ def job_details_document(
 ) -> JobDetails:
     """Return everything known about *job*. *arguments*: as they may be shown."""
     return {
-        **job_document(job),
+        **job_document(job, is_whole=True),
         "error": _error(job.error, show_tracebacks) if job.status is JobStatus.FAILED else None,
         "priority": job.priority,
         "arguments": arguments,

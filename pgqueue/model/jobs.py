@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from pgqueue.model.job_error import JobError
@@ -77,6 +77,10 @@ def seconds_between(start: datetime | None, end: datetime | None) -> float | Non
     return None if start is None or end is None else (end - start).total_seconds()
 
 
+LARGE_RESULT: Final = 64 * 1024
+"""Characters of JSON from which a result is left out of lists and pages."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job as it was when it was read. All times are time zone-aware and by the database's clock."""
@@ -130,6 +134,8 @@ class Job:
     """When the latest attempt started; None: there was none, or an older worker ended it."""
     attempt_ended_at: datetime | None = None
     """When the latest attempt ended; None: it is running, or there was none."""
+    result_size: int | None = None
+    """Characters of JSON of the stored result; None: there is none."""
     max_attempts: int | None = None
     """The maximum number of attempts; None without a limit, or if this process does not declare the task."""
     undecodable: Mapping[str, str] = field(default_factory=dict)
@@ -156,6 +162,11 @@ class Job:
         None: it is running, there was none, or its start is not known.
         """
         return seconds_between(self.attempt_started_at, self.attempt_ended_at)
+
+    @property
+    def has_large_result(self) -> bool:
+        """Whether its result is left out of lists and of its state: it has an address of its own."""
+        return self.result_size is not None and self.result_size > LARGE_RESULT
 
     @property
     def shown_result(self) -> Any:

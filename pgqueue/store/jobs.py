@@ -211,6 +211,7 @@ def job_of(row: Record) -> Job:
         worker=row["worker"],
         result=json.read("result", decode_json, row["result"]),
         has_result=row["result"] is not None,
+        result_size=None if row["result"] is None else len(row["result"]),
         reason=row["reason"],
         error=read_error(row["error"]),
         last_reason=row["last_reason"],

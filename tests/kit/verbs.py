@@ -18,6 +18,7 @@ from pgqueue.model.ids import new_id
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, PutAside, Released, Restarted, Retried, Succeeded, Suspended
+from pgqueue.model.webhooks import Webhook
 from pgqueue.schedules.ticker import plan
 from pgqueue.store import Place, Settled, Store, Underway
 from pgqueue.upkeep.retention import FIRST_ID, LAST_ID
@@ -197,6 +198,7 @@ IN: Final[Mapping[str, str]] = {
 }  # fmt: skip
 """The job that a method is called with, where it is not the pending one."""
 NAMES: Final = {"set_ordered": "line", "resume_key": "line", "signal": "called"}
+TOLD: Final = Webhook("work", "default", 0, frozenset({JobStatus.FAILED}), check_url=str)
 VALUES: Final[Mapping[str, Callable[[PgQueue, Scene, str], Any]]] = {
     "job_id": lambda _, scene, name: scene.ids[IN.get(name, "pending")],
     "ids": lambda _, scene, __: [scene.ids["pending"], scene.ids["failed"]],
@@ -205,7 +207,7 @@ VALUES: Final[Mapping[str, Callable[[PgQueue, Scene, str], Any]]] = {
     "signature": lambda pgq, *_: call(pgq),
     "signatures": lambda pgq, *_: [
         call(pgq), call(pgq, delay=60), call(pgq, "limited"), call(pgq, "limited", delay=60),
-        call(pgq, "ordered"), call(pgq, idempotency_key="fresh"),
+        call(pgq, "ordered"), call(pgq, idempotency_key="fresh"), call(pgq, webhooks=[TOLD]),
         call(pgq, idempotency_key="busy", on_conflict="coalesce"),
         call(pgq, idempotency_key="held", on_conflict="replace", priority=4),
     ],

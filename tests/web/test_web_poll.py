@@ -81,7 +81,7 @@ async def test_every_job_is_a_200_whatever_has_become_of_it(
     fields = {
         "job_id", "status", "created_at", "started_at", "completed_at", "result", "error", "is_terminal",
         "queue", "task", "attempt", "max_attempts", "losses", "progress", "next_run_at", "undecodable",
-        "waits_for_limit",
+        "waits_for_limit", "result_size", "result_url",
     }  # fmt: skip
     for name, answer in answers.items():
         shown = answer.json()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pgqueue.errors import JobNotFoundError, JobPurgedError, NotADeadLetterError
+from pgqueue.errors import CodecError, JobNotFoundError, JobPurgedError, NotADeadLetterError
 from pgqueue.model.jobs import Job, JobStatus
 from pgqueue.model.waits import Wait
+from pgqueue.web.http.json_response import JsonResponse
+from pgqueue.web.http.problems import NO_STORE
 from pgqueue.web.pages.charts import timeline
 from pgqueue.web.pages.forms import number_in, read_form, reason_in
 from pgqueue.web.pages.page import Pages
@@ -36,6 +39,7 @@ def routes(pages: Pages) -> list[Route]:
     own = JobPage(pages)
     return [
         Route("/jobs/{id}", own.show),
+        Route("/jobs/{id}/result", own.result),
         Route("/jobs/{id}/cancel", own.cancel, methods=["POST"]),
         Route("/jobs/{id}/run", own.run_now, methods=["POST"]),
         Route("/jobs/{id}/reprioritise", own.reprioritise, methods=["POST"]),
@@ -76,6 +80,16 @@ class JobPage:
             show_tracebacks=self._pages.settings.show_tracebacks,
             now=now,
         )
+
+    async def result(self, request: Request) -> Response:
+        """Give its result, as a file."""
+        job = await self._pages.job(request, "read")
+        if job.status is not JobStatus.SUCCEEDED or not job.has_result:
+            raise HTTPException(404, f"job {job.id} has no result")
+        if "result" in job.undecodable:
+            raise CodecError(job.id, "result", job.undecodable["result"])
+        file = {"Content-Disposition": f'attachment; filename="result-{job.id}.json"'}
+        return JsonResponse(job.shown_result, headers={**NO_STORE, **file})
 
     async def _explain(self, job: Job) -> Wait | None:
         """Return what *job* waits for; None: it does not wait, or does not any more."""
