@@ -330,6 +330,12 @@ def test_a_shared_task_belongs_to_the_current_app(app: Celery) -> None:
     def shared(a: int) -> int:
         return a
 
+    class Based(Task):
+        pass
+
+    other = Celery("other", task_cls=Based, set_as_current=False)
+    assert isinstance(other.tasks["shared"], Based)
+    assert other.tasks["shared"].app is other
     assert shared.app is app
     assert "shared" in app.tasks
     result = chain(shared.s(1), shared.s())()

@@ -12,6 +12,8 @@
 `pgqueue worker tasks:app` runs its tasks. What differs is in docs/reference/compat.md.
 """
 
+from uuid import uuid4
+
 from pgqueue.compat.celery import states
 from pgqueue.compat.celery.app import Celery
 from pgqueue.compat.celery.canvas import (
@@ -31,6 +33,12 @@ from pgqueue.compat.celery.exceptions import Ignore, Reject, Retry, SoftTimeLimi
 from pgqueue.compat.celery.making import shared_task
 from pgqueue.compat.celery.result import AsyncResult, EagerResult, GroupResult, ResultSet
 from pgqueue.compat.celery.task import Task
+
+
+def uuid() -> str:
+    """Return an id for a task: pass it as task_id."""
+    return str(uuid4())
+
 
 current_app = Proxy("current_app", find_app)
 current_task = Proxy("current_task", lambda: find_app().current_task)
@@ -58,6 +66,7 @@ __all__ = [
     "signature",
     "states",
     "subtask",
+    "uuid",
     "xmap",
     "xstarmap",
 ]

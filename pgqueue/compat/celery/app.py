@@ -19,7 +19,7 @@ from pgqueue.compat.celery.eager import run_canvas, run_here
 from pgqueue.compat.celery.exceptions import ImproperlyConfigured
 from pgqueue.compat.celery.making import make_task, place_of
 from pgqueue.compat.celery.posting import send, send_canvas
-from pgqueue.compat.celery.result import AsyncResult, GroupResult
+from pgqueue.compat.celery.result import AsyncResult, GroupResult, ResultSet
 from pgqueue.compat.celery.sending import queue_name, zone_of
 from pgqueue.compat.celery.task import Task as BaseTask
 from pgqueue.compat.celery.ways import NO_PARTS, WAYS
@@ -256,7 +256,7 @@ class Celery(Beneath):
         """Return the results of several tasks."""
         return GroupResult(id, list(results))
 
-    ResultSet = GroupResult
+    ResultSet = staticmethod(ResultSet)
 
     def signature(self, *args: Any, **kwargs: Any) -> Any:
         """Return a call by the name of a task."""

@@ -64,8 +64,9 @@ class Beneath:
     @property
     def tasks(self) -> Registry:
         """Its tasks by name, also those of `shared_task`. Modules of `include` may not be imported yet."""
-        for each in current.shared:
-            self._tasks.setdefault(each.name, each)
+        for name, make in list(current.shared.items()):
+            if name not in self._tasks:
+                self._tasks[name] = make(self)
         return self._tasks
 
     @property

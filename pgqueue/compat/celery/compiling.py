@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from pgqueue import chain as pgqueue_chain
@@ -30,7 +30,7 @@ def compile_part(app: Any, part: Any) -> Any:
     """Return what *part* is for pgqueue."""
     match part:
         case Signature():
-            return with_callbacks(app, compile_call(app, part, part.options), part.options)
+            return with_callbacks(app, compile_call(app, part, {**part.options, **_KEPT}), part.options)
         case chain():
             if not part.tasks:
                 raise ImproperlyConfigured("a chain must have at least one task")
@@ -112,6 +112,10 @@ def _with_options(app: Any, whole: Any, options: Mapping[str, Any]) -> Any:
     # No route: each of its tasks has its own.
     given = call_options(app, _ANY, "a canvas", named)
     return whole.set(**given)
+
+
+_KEPT: Final = {"ignore_result": False}
+"""In a canvas the next task takes the result, also of a task whose results are ignored."""
 
 
 class _Any:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
 
-shared: Final[list[Any]] = []
-"""Tasks of `shared_task`: each app has them."""
+shared: Final[dict[str, Callable[[Any], Any]]] = {}
+"""What makes the tasks of `shared_task` for an app, by their names."""
 running: Final[ContextVar[tuple[Any, Any] | None]] = ContextVar("pgqueue.compat.celery", default=None)
 """The task that is running here, and its request."""
 make_default: Final[list[Callable[[], Any]]] = []

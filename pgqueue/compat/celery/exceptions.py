@@ -54,6 +54,14 @@ class TaskRevokedError(CeleryError):
     """The task was revoked, or has expired, and has no result."""
 
 
+class BackendError(CeleryError):
+    """Base of the errors of results."""
+
+
+class InvalidTaskError(CeleryError):
+    """A task cannot be read."""
+
+
 class ChordError(CeleryError):
     """A task of a chord's header has failed, so its body does not run."""
 
@@ -110,10 +118,12 @@ class Reject(_Reject):
 
 
 __all__ = [
+    "BackendError",
     "CeleryError",
     "ChordError",
     "Ignore",
     "ImproperlyConfigured",
+    "InvalidTaskError",
     "MaxRetriesExceededError",
     "NotRegistered",
     "Reject",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from uuid import uuid4
 
 from pgqueue.compat.celery.base_result import BaseResult
 from pgqueue.compat.missing import not_there
@@ -127,4 +128,18 @@ class GroupResult(BaseResult):
         return (self.id, parent), [each.as_tuple() for each in self.results]
 
 
-ResultSet = GroupResult
+class ResultSet(GroupResult):
+    """Results of any tasks, in their order."""
+
+    def __init__(self, results: Sequence[Any] = (), **_: Any) -> None:
+        super().__init__(str(uuid4()), results)
+
+    def add(self, result: Any) -> None:
+        """Add a result, if it is not there."""
+        if result not in self.results:
+            self.results.append(result)
+
+    def update(self, results: Sequence[Any]) -> None:
+        """Add results that are not there."""
+        for each in results:
+            self.add(each)

@@ -51,12 +51,12 @@ def place_of(task: Task) -> str:
 
 
 def shared_task(*args: Any, **options: Any) -> Any:
-    """Declare a function as a task of whichever app is the current one: as `app.task`."""
+    """Declare a function as a task of every app, as `app.task`: it stands for that of the current one."""
 
-    def make(function: Callable[..., Any]) -> Task:
-        task = make_task(None, Task, function, options, None)
-        current.shared[:] = [each for each in current.shared if each.name != task.name]
-        current.shared.append(task)
-        return task
+    def make(function: Callable[..., Any]) -> current.Proxy:
+        name = options.get("name") or name_of(function, None)
+        # Each app has a task of its own, with its own base.
+        current.shared[name] = lambda app: make_task(app, app.Task, function, {**options, "name": name}, None)
+        return current.Proxy(name, lambda: current.find_app().tasks[name])
 
     return make(*args) if args else make

@@ -36,7 +36,8 @@ def send(
         return run_here(app, task, args, kwargs, options)
     call = canvas.Signature(name, args, kwargs, options, app=app)
     # Read before the database is opened: what is refused needs none.
-    whole = with_callbacks(app, compile_call(app, call, options), options)
+    kept = {"ignore_result": False} if canvas.callbacks_of(options)[0] else {}
+    whole = with_callbacks(app, compile_call(app, call, {**options, **kept}), options)
     handle = app.client.enqueue(whole)
     result = AsyncResult(handle.id, task_name=name, app=app)
     ignores = options.get("ignore_result")

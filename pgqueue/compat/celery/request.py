@@ -40,6 +40,8 @@ class Request:
         self.correlation_id = id
         self.context = context
         """The context of the job, where pgqueue runs it: what pgqueue has beyond Celery."""
+        self.is_entering = False
+        """Whether the task's own `__call__` is under way, which calls the one of its base."""
         self.wanted: BaseException | None = None
         """The retry that `self.retry(throw=False)` asked for."""
 

@@ -24,6 +24,8 @@ NAMED: Final = "pgqueue-celery-named"
 """The header of jobs of calls by name: the names. Arguments are stored by name, however they were passed."""
 LEFT_OUT: Final = object()
 """Stands for a default of the function's, so that what was not passed can be told."""
+_PLAIN: Final[list[Any]] = []
+"""How tasks are called that do not override it."""
 _begun: Final[set[int]] = set()
 
 
@@ -50,6 +52,18 @@ def begin_process() -> None:
         signals.worker_process_init.send(sender=None)
 
 
+def set_plain_call(call: Any) -> None:
+    """Say how tasks are called that do not override it."""
+    _PLAIN[:] = [call]
+
+
+def _close_old_connections() -> None:
+    """Have Django give up connections that are too old or broken, where it is used."""
+    conf, database = sys.modules.get("django.conf"), sys.modules.get("django.db")
+    if conf is not None and database is not None and conf.settings.configured:
+        database.close_old_connections()
+
+
 def run_job(task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Run *task* for the job that is running here; return its packed result.
 
@@ -61,7 +75,11 @@ def run_job(task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     callback = context.headers.get(CALLBACK)
     if callback is not None:
         args = _told(task, callback, args)
-    return run(task, Request.of_job(context, args, kwargs), args, kwargs, packs=True)
+    _close_old_connections()
+    try:
+        return run(task, Request.of_job(context, args, kwargs), args, kwargs, packs=True)
+    finally:
+        _close_old_connections()
 
 
 def _as_called(
@@ -127,7 +145,12 @@ def run(task: Any, request: Request, args: tuple[Any, ...], kwargs: Mapping[str,
 
 
 def _call(task: Any, request: Request, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    value = task.run(*args, **kwargs)
+    if type(task).__call__ is _PLAIN[0]:
+        value = task.run(*args, **kwargs)
+    else:
+        # Of a base of the user's: it is around each run, with an application's context for example.
+        request.is_entering = True
+        value = task(*args, **kwargs)
     if request.wanted is not None:
         raise request.wanted
     return value

@@ -13,6 +13,7 @@ from pgqueue.compat.celery.errors import META, STATE
 from pgqueue.compat.celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
 from pgqueue.compat.celery.hooks import Hooks
 from pgqueue.compat.celery.request import Request
+from pgqueue.compat.celery.running import set_plain_call
 from pgqueue.compat.celery.sending import aware
 from pgqueue.compat.celery.task_options import check_options
 from pgqueue.compat.missing import not_there
@@ -238,6 +239,11 @@ class Task(Hooks):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the function here."""
+        running = current.running.get()
+        if running is not None and running[0] is self and running[1].is_entering:
+            # By a `__call__` that a base overrides, in a worker: it is the same call.
+            running[1].is_entering = False
+            return self.run(*args, **kwargs)
         token = current.running.set((self, Request(task=self.name, args=args, kwargs=kwargs)))
         try:
             return self.run(*args, **kwargs)
@@ -307,3 +313,6 @@ class Task(Hooks):
 def _seconds(own: Any, of_app: Any) -> float | None:
     value = of_app if own is None else own
     return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+set_plain_call(Task.__call__)

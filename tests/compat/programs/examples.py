@@ -27,7 +27,7 @@ from celery.exceptions import (
     SoftTimeLimitExceeded,
     TaskRevokedError,
 )
-from celery.result import AsyncResult, GroupResult, allow_join_result
+from celery.result import AsyncResult, GroupResult, ResultSet, allow_join_result
 from celery.signals import task_failure, task_postrun, task_prerun, task_retry, task_success
 from celery.utils.log import get_task_logger
 
@@ -264,6 +264,11 @@ def without_a_result(key):
     return 7
 
 
+@app.task(ignore_result=True)
+def unkept(x):
+    return x
+
+
 @app.task
 def routed_by_name():
     return "there"
@@ -345,6 +350,17 @@ def hooked(self, *, key, fails=False):
     if fails:
         raise self.retry(exc=OSError("again"), countdown=0)
     return "fine"
+
+
+class Around(app.Task):
+    def __call__(self, *args, **kwargs):
+        note("around", self.request.retries)
+        return ["around", super().__call__(*args, **kwargs), self.request.called_directly]
+
+
+@app.task(base=Around, bind=True)
+def surrounded(self, x):
+    return [x, self.request.called_directly, self.request.retries]
 
 
 class Counting(app.Task):
@@ -823,6 +839,25 @@ def example_hooks():
     hooked.delay(key="hooks").get(timeout=WITHIN)
     hooked.delay(key="hooks-2", fails=True).get(timeout=WITHIN, propagate=False)
     return [noted("hooks", 3), sorted(map(str, noted("hooks-2", 5))), counting.delay(3).get(timeout=WITHIN)]
+
+
+def example_a_base_around_each_call():
+    return [surrounded.delay(3).get(timeout=WITHIN), noted("around", 1), app.conf.task_track_started]
+
+
+def example_ignored_results_in_canvases():
+    return [
+        chain(unkept.s(1), add.s(2))().get(timeout=WITHIN),
+        chord([unkept.s(1), unkept.s(2)], xsum.s())().get(timeout=WITHIN),
+        unkept.apply_async((4,), link=keep.s("of-unkept")).get(timeout=WITHIN),
+        noted("of-unkept", 1),
+    ]
+
+
+def example_sets_of_results():
+    results = ResultSet([add.delay(1, 1)])
+    results.add(add.delay(2, 2))
+    return [results.get(timeout=WITHIN), len(results), results.ready(), results.successful()]
 
 
 def example_signals():
