@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from kit.cutting import cutting_proxy
+from kit.processes import processes_in
 from kit.waiting import eventually, holds
 
 from pgqueue import JobContext, PgQueue
@@ -47,3 +50,30 @@ async def test_a_worker_that_is_cut_off_at_any_message_goes_on(
                     assert worker.is_alive
     assert set(succeeded.values()) == {len(MESSAGES)}
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
+CUTS = ((0, True), (2, False), (7, True), (13, False), (22, True))
+"""At which message since the cut before, and whether it reaches the server."""
+
+
+@pytest.mark.contract("F6", "BP13")
+async def test_a_worker_process_that_is_cut_off_again_and_again_goes_on(
+    pgq: PgQueue, dsn: str, tmp_path: Path
+) -> None:
+    async with cutting_proxy(dsn) as proxy:
+        with processes_in(tmp_path, proxy.dsn) as processes:
+            worker = processes.start("worker", "jobs_here:pgq", "--concurrency=2")
+            # The first cuts are at its start: it waits for its database.
+            for message, is_sent in CUTS:
+                proxy.go_away(message, is_sent=is_sent)
+                jobs = [await pgq.enqueue_by_name("add", number, 1) for number in range(3)]
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(5):
+                        await eventually(lambda: holds(proxy.is_away))
+                proxy.come_back()
+                for number, job in enumerate(jobs):
+                    assert await job.result(timeout=60) == number + 1
+            worker.send_signal(signal.SIGTERM)
+            code, _, log = await processes.ended(worker)
+
+    assert (code, "Traceback" in log) == (0, False), log
