@@ -78,7 +78,7 @@ class JobStatements(Statements):
         sql = self._sql["list_by_status"] if chosen.has_tables else self._sql["list_jobs"]
         row = await connection.fetchrow(
             sql,
-            *chosen.as_arguments(),
+            *self._criteria(chosen),
             looks,
             low,
             high,
@@ -117,12 +117,17 @@ class JobStatements(Statements):
             self._sql["edit_job"], job_id, queue, priority, run_at, document, reason, actor
         )
 
+    def _criteria(self, chosen: JobFilter) -> list[object]:
+        """Return the fields of a filter as statements take them; what it searches as it is stored."""
+        *others, _ = chosen.as_arguments()
+        return [*others, None if chosen.search is None else self._document(chosen.search)]
+
     async def list_owned(
         self, connection: Connection, owner: str, chosen: JobFilter, high: UUID, *, looks: int, limit: int
     ) -> Found:
         """Look at the *looks* newest jobs of *owner* up to *high*; find up to *limit* that match."""
         row = await connection.fetchrow(
-            self._sql["list_owned"], *chosen.as_arguments(), looks, FIRST_ID, high, limit, owner
+            self._sql["list_owned"], *self._criteria(chosen), looks, FIRST_ID, high, limit, owner
         )
         assert row is not None
         return Found._make(row)
