@@ -64,8 +64,7 @@ class DeadLetterDetails:
     @property
     def trace_id(self) -> str | None:
         """The id of the trace that the job belongs to, from the W3C header `traceparent`."""
-        parts = self.job.headers.get("traceparent", "").split("-")
-        return parts[1] if len(parts) == 4 and len(parts[1]) == 32 else None
+        return self.job.trace_id
 
 
 @dataclass(frozen=True, slots=True)

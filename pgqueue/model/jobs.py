@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,6 +13,8 @@ from uuid import UUID
 from pgqueue.model.job_error import JobError
 from pgqueue.model.progress import Progress
 from pgqueue.model.unset import UNSET, Unset
+
+_TRACE_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 class JobStatus(StrEnum):
@@ -154,6 +157,12 @@ class Job:
     def is_terminal(self) -> bool:
         """Whether the job has ended."""
         return self.status.is_terminal
+
+    @property
+    def trace_id(self) -> str | None:
+        """The id of the trace that the job belongs to, from the W3C header `traceparent`, as far as shown."""
+        parts = self.shown_headers.get("traceparent", "").split("-")
+        return parts[1] if len(parts) == 4 and _TRACE_ID.fullmatch(parts[1]) else None
 
     @property
     def took(self) -> float | None:

@@ -67,6 +67,9 @@ class WebSettings:
     """Name of this instance, shown on every page, so that production and staging do not look alike."""
     colour: str | None = None
     """Colour of the instance, as `#rrggbb`."""
+    trace_url: str | None = None
+    """Where traces are seen, as `https://tempo.example/trace/{trace_id}`: pages of jobs that have a header
+    `traceparent` link to it."""
     dashboard: bool | None = None
     """Whether there are pages for people. None: if jinja2 is installed, with
     `pip install 'pgqueue-asyncio[web]'`."""
@@ -141,6 +144,13 @@ class WebSettings:
             )
         if self.colour is not None and not re.fullmatch(r"#[0-9a-fA-F]{6}", self.colour):
             raise ConfigurationError(f"the status app's colour must look like '#rrggbb', got {self.colour!r}")
+        if self.trace_url is not None and not re.fullmatch(
+            r"https?://[^\s{}]*\{trace_id\}[^\s{}]*", self.trace_url
+        ):
+            raise ConfigurationError(
+                "the status app's trace_url must be an address with {trace_id} in it, as "
+                f"'https://tempo.example/trace/{{trace_id}}', got {self.trace_url!r}"
+            )
         if isinstance(self.allowed_hosts, str):
             raise ConfigurationError(
                 f"the status app's allowed_hosts must be a list of names, got {self.allowed_hosts!r}"

@@ -108,7 +108,7 @@ async def test_a_job_offers_the_actions_of_its_status(pgq: PgQueue, client: http
     async with lively(pgq, mails=0) as scene:
         offered = {
             "pending": (scene.pending, {"cancel", "reprioritise"}),
-            "scheduled": (scene.scheduled, {"cancel", "reprioritise"}),
+            "scheduled": (scene.scheduled, {"cancel", "reprioritise", "run"}),
             "running": (scene.running, {"cancel"}),
             "failed": (scene.failed, {"redrive", "discard"}),
             "cancelled": (scene.cancelled, {"requeue"}),

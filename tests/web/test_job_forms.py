@@ -18,7 +18,7 @@ from kit.scene import allow
 from kit.web_client import client_of
 from pydantic import BaseModel, SecretStr
 
-from pgqueue import PgQueue
+from pgqueue import ConfigurationError, PgQueue
 from pgqueue.web import status_app
 from pgqueue.web.pages.enqueue_fields import arguments_of, fields_of
 
@@ -151,6 +151,27 @@ async def test_programs_edit_a_job_over_http(pgq: PgQueue, client: httpx.AsyncCl
 
     assert (edited.status_code, edited.json()["queue"], edited.json()["status"]) == (200, "slow", "scheduled")
     assert (wrong.status_code, late.status_code) == (422, 409)
+
+
+@pytest.mark.contract("W24")
+async def test_a_job_links_to_its_trace(pgq: PgQueue) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    traced = await pgq.enqueue_by_name("work", options={"headers": headers})
+    broken = await pgq.enqueue_by_name(
+        "work", options={"headers": {"traceparent": "00-javascript:alert-x-01"}}
+    )
+    app = status_app(pgq, authorize=allow, trace_url="https://tempo.example/trace/{trace_id}?a=b")
+    async with client_of(app, headers=OWN_PAGE) as client:
+        linked = await page_at(client, f"/jobs/{traced.id}")
+        plain = await page_at(client, f"/jobs/{broken.id}")
+
+    [link] = linked.all("a", rel="noopener noreferrer")
+    assert (link.attributes["href"], link.text) == (f"https://tempo.example/trace/{trace}?a=b", trace)
+    assert not plain.all("a", rel="noopener noreferrer")
+    for url in ("javascript:{trace_id}", "https://tempo.example/", "https://{host}/{trace_id}"):
+        with pytest.raises(ConfigurationError, match="trace_url must be an address"):
+            status_app(pgq, trace_url=url)
 
 
 # Enqueued

@@ -65,6 +65,12 @@ def web(
     colour: Annotated[
         str | None, typer.Option(envvar="PGQUEUE_WEB_COLOUR", help="Colour of this instance, as #rrggbb.")
     ] = None,
+    trace_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PGQUEUE_WEB_TRACE_URL", help="Where traces are seen, as https://HOST/trace/{trace_id}."
+        ),
+    ] = None,
     log_level: Annotated[
         Level, typer.Option(envvar="PGQUEUE_LOG_LEVEL", help="Lowest level to log.")
     ] = Level.INFO,
@@ -96,6 +102,7 @@ def web(
         show_tracebacks=show_tracebacks,
         name=name,
         colour=colour,
+        trace_url=trace_url,
     )
     leave(run(partial(_serve, pgq, served, host, port, made)))
 

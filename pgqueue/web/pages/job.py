@@ -78,6 +78,7 @@ class JobPage:
             possible=possible_actions(job, is_dead_letter=fingerprint is not None),
             fingerprint=fingerprint,
             show_tracebacks=self._pages.settings.show_tracebacks,
+            trace_url=self._trace_of(job),
             now=now,
         )
 
@@ -90,6 +91,11 @@ class JobPage:
             raise CodecError(job.id, "result", job.undecodable["result"])
         file = {"Content-Disposition": f'attachment; filename="result-{job.id}.json"'}
         return JsonResponse(job.shown_result, headers={**NO_STORE, **file})
+
+    def _trace_of(self, job: Job) -> str | None:
+        """Return where the trace of *job* is seen; None: it has none, or nobody said where traces are."""
+        url = self._pages.settings.trace_url
+        return None if url is None or job.trace_id is None else url.replace("{trace_id}", job.trace_id)
 
     async def _explain(self, job: Job) -> Wait | None:
         """Return what *job* waits for; None: it does not wait, or does not any more."""

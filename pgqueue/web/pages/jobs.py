@@ -141,8 +141,9 @@ def routes(pages: Pages) -> list[Route]:
             page = await find(request, pages, chosen, query.cursor)
         except (InvalidFilterError, HTTPException) as error:
             return render(request, query, Page([], None), wrong=explain(error)[1])
-        # Where jobs have owners, a count would tell of those of others.
-        counts = {} if pages.access.has_owners else await pages.pgq.count_jobs(chosen)
+        # Where jobs have owners, a count would tell of those of others. What a search finds is not counted.
+        is_counted = not (pages.access.has_owners or query.texts["search"])
+        counts = await pages.pgq.count_jobs(chosen) if is_counted else NO_COUNTS
         return render(request, query, page, wrong=None, now=now, counts=counts)
 
     def render(
