@@ -123,9 +123,7 @@ class Barrier:
     """Not there: what waits for several messages is a callback of their group."""
 
     def __init__(self, *_: object, **__: object) -> None:
-        raise not_there(
-            "Barrier", "add a completion callback to a group, or use chord([...], body) of pgqueue"
-        )
+        raise not_there("Barrier", "give a group a completion callback, or use chord([...], body) of pgqueue")
 
 
 def _pgqueue() -> Any:
