@@ -1,6 +1,7 @@
--- Three roles for schema pgqueue. None can log in: grant them to users that can.
+-- Four roles for schema pgqueue. None can log in: grant them to users that can.
 --
 --     pgqueue_enqueue   enqueues, by SQL and from programs. It reads no table and changes no other job.
+--     pgqueue_receive   receives jobs by SQL and ends those that it has received. It reads no table and changes no other job.
 --     pgqueue_worker    runs workers, enqueues, and operates queues and jobs. It does not own the tables.
 --     pgqueue_read      reads everything, arguments and results included, and changes nothing.
 --
@@ -13,7 +14,7 @@ do $$
 declare
     name text;
 begin
-    foreach name in array array['pgqueue_enqueue', 'pgqueue_worker', 'pgqueue_read'] loop
+    foreach name in array array['pgqueue_enqueue', 'pgqueue_receive', 'pgqueue_worker', 'pgqueue_read'] loop
         if not exists (select from pg_catalog.pg_roles where rolname = name) then
             execute format('create role %I nologin', name);
         end if;
@@ -22,18 +23,22 @@ end
 $$;
 
 -- What an earlier version of this granted and this one does not.
-revoke all on all tables in schema pgqueue from pgqueue_enqueue, pgqueue_worker, pgqueue_read;
-revoke all on all sequences in schema pgqueue from pgqueue_enqueue, pgqueue_worker, pgqueue_read;
-revoke all on all functions in schema pgqueue from pgqueue_enqueue, pgqueue_worker, pgqueue_read;
-revoke all on schema pgqueue from pgqueue_enqueue, pgqueue_worker, pgqueue_read;
+revoke all on all tables in schema pgqueue from pgqueue_enqueue, pgqueue_receive, pgqueue_worker, pgqueue_read;
+revoke all on all sequences in schema pgqueue from pgqueue_enqueue, pgqueue_receive, pgqueue_worker, pgqueue_read;
+revoke all on all functions in schema pgqueue from pgqueue_enqueue, pgqueue_receive, pgqueue_worker, pgqueue_read;
+revoke all on schema pgqueue from pgqueue_enqueue, pgqueue_receive, pgqueue_worker, pgqueue_read;
 
-grant usage on schema pgqueue to pgqueue_enqueue, pgqueue_worker, pgqueue_read;
+grant usage on schema pgqueue to pgqueue_enqueue, pgqueue_receive, pgqueue_worker, pgqueue_read;
 
 -- These run as the owner. They make jobs, and tell ids, whether a job was new, and how deep a queue is.
 grant execute on function
     pgqueue.enqueue, pgqueue.submit, pgqueue.submit_workflow, pgqueue.write_workflow, pgqueue.lane_of, pgqueue.count_depth, pgqueue.find_existing, pgqueue.read_version,
     pgqueue.declare_limit, pgqueue.declare_ordered
     to pgqueue_enqueue;
+
+grant execute on function
+    pgqueue.receive, pgqueue.ack, pgqueue.nack, pgqueue.extend(uuid, uuid, interval)
+    to pgqueue_receive;
 
 grant select, insert, update, delete on all tables in schema pgqueue to pgqueue_worker;
 revoke insert, update, delete on pgqueue.migration from pgqueue_worker;

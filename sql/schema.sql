@@ -3955,6 +3955,7 @@ $function$;
 CREATE OR REPLACE FUNCTION pgqueue.extend(id uuid, receipt uuid, lease interval)
  RETURNS text
  LANGUAGE plpgsql
+ SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
@@ -6102,6 +6103,8 @@ begin
 end
 $function$;
 
+-- As the owner, like those that end them: a role may receive and end jobs that reads and writes no table.
+--
 -- Receive up to `n` pending jobs of a queue: they run under a receipt each, for `lease`, and return to the queue if it
 -- has not been acknowledged or extended by then. Higher priorities come first, then the oldest. Jobs that have expired
 -- end here, and those of paused tasks are put aside. A random `call` makes it safe to ask again where the answer was
@@ -6110,6 +6113,7 @@ $function$;
 CREATE OR REPLACE FUNCTION pgqueue.receive(queue text, n integer DEFAULT 1, lease interval DEFAULT '00:00:30'::interval, receiver text DEFAULT NULL::text, upkeep boolean DEFAULT true, version text DEFAULT NULL::text, max_losses json DEFAULT NULL::json, call uuid DEFAULT NULL::uuid, again boolean DEFAULT false)
  RETURNS TABLE(id uuid, receipt uuid, task text, arguments json, attempt integer, receive_count integer, priority integer, tags text[], headers json, key text, enqueued_at timestamp with time zone, held_until timestamp with time zone, options json, task_options json, waited double precision, age double precision)
  LANGUAGE plpgsql
+ SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 #variable_conflict use_column
@@ -6370,6 +6374,7 @@ $function$;
 CREATE OR REPLACE FUNCTION pgqueue.ack(id uuid, receipt uuid, result json DEFAULT NULL::json)
  RETURNS boolean
  LANGUAGE plpgsql
+ SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
@@ -6393,6 +6398,7 @@ $function$;
 CREATE OR REPLACE FUNCTION pgqueue.nack(id uuid, receipt uuid, delay interval DEFAULT NULL::interval, error text DEFAULT NULL::text)
  RETURNS text
  LANGUAGE plpgsql
+ SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare

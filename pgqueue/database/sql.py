@@ -26,7 +26,7 @@ ROOT: Traversable = _packaged if _packaged.is_dir() else Path(__file__).parents[
 _SCHEMA = re.compile(r"\bpgqueue(?=[.';])")
 _TYPE = re.compile(r"::(?=(?:bool|bytea|float8|int[248]|jsonb?|name|oid|regclass|text|timestamptz|uuid)\b)")
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,39}")
-_ROLE = re.compile(r"\bpgqueue(_enqueue|_worker|_read)?\b")
+_ROLE = re.compile(r"\bpgqueue(_enqueue|_receive|_worker|_read)?\b")
 _WORDS = """
     all analyse analyze and any array as asc asymmetric authorization between bigint binary bit boolean
     both case cast char character check coalesce collate collation column concurrently constraint create

@@ -162,6 +162,8 @@ begin
 end
 $$;
 
+-- As the owner, like those that end them: a role may receive and end jobs that reads and writes no table.
+--
 -- Receive up to `n` pending jobs of a queue: they run under a receipt each, for `lease`, and return to the queue if it
 -- has not been acknowledged or extended by then. Higher priorities come first, then the oldest. Jobs that have expired
 -- end here, and those of paused tasks are put aside. A random `call` makes it safe to ask again where the answer was
@@ -181,7 +183,7 @@ returns table (
     id uuid, receipt uuid, task text, arguments json, attempt integer, receive_count integer, priority integer,
     tags text[], headers json, key text, enqueued_at timestamptz, held_until timestamptz,
     options json, task_options json, waited double precision, age double precision)
-language plpgsql set search_path to pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path to pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
     lanes integer[];
@@ -432,7 +434,7 @@ $$;
 -- Acknowledge a received job: it has succeeded. False: the receipt has run out, or never was one of this job; nothing
 -- has changed, and the job may be running elsewhere.
 create function pgqueue.ack(id uuid, receipt uuid, result json default null) returns boolean
-language plpgsql set search_path to pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path to pg_catalog, pg_temp as $$
 declare
     ended record;
 begin
@@ -452,7 +454,7 @@ $$;
 -- changed. Retries are those that the job's call set, or an operator for its task, or else 3: what code declares for
 -- its task is not known here.
 create function pgqueue.nack(id uuid, receipt uuid, delay interval default null, error text default null) returns text
-language plpgsql set search_path to pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path to pg_catalog, pg_temp as $$
 declare
     spent integer;
     retries json;
@@ -490,7 +492,7 @@ $$;
 -- Hold a received job for `lease` from now on. Answers 'extended'; 'cancelled': the job is to be cancelled, so stop, and
 -- give it back by nack; null: the receipt has run out, or never was one of this job.
 create function pgqueue.extend(id uuid, receipt uuid, lease interval) returns text
-language plpgsql set search_path to pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path to pg_catalog, pg_temp as $$
 begin
     perform pgqueue.check_receipt_time('pgqueue.extend', extend.lease);
     perform from pgqueue.lease as held
@@ -508,5 +510,28 @@ begin
     set expires_at = clock_timestamp() + extend.lease, renewed_at = clock_timestamp()
     where held.id = extend.receipt;
     return 'extended';
+end
+$$;
+
+-- What runs as the owner is not everybody's. Roles that have been granted the tables by hand keep it.
+do $$
+declare
+    definer regprocedure;
+    grantee text;
+begin
+    for definer in
+        select oid::regprocedure from pg_proc
+        where pronamespace = 'pgqueue'::regnamespace and prosecdef and proname in ('receive', 'ack', 'nack', 'extend')
+    loop
+        execute format('revoke execute on function %s from public', definer);
+        for grantee in
+            select distinct case when acl.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(acl.grantee)) end
+            from pg_class cross join lateral aclexplode(relacl) as acl
+            where pg_class.oid = 'pgqueue.job'::regclass and acl.privilege_type = 'INSERT'
+              and acl.grantee <> relowner
+        loop
+            execute format('grant execute on function %s to %s', definer, grantee);
+        end loop;
+    end loop;
 end
 $$;

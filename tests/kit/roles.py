@@ -12,7 +12,7 @@ from conftest import with_role
 
 from pgqueue.database.sql import load_roles
 
-KINDS = ("enqueue", "worker", "read")
+KINDS = ("enqueue", "receive", "worker", "read")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Roles:
     dsn: str
 
     def dsn_of(self, user: str) -> str:
-        """Return the DSN of a user: 'enqueue', 'worker', 'read', 'other' or 'nobody'."""
+        """Return the DSN of a user: 'enqueue', 'receive', 'worker', 'read', 'other' or 'nobody'."""
         return with_role(self.dsn, self.name_of(user))
 
     def name_of(self, user: str) -> str:

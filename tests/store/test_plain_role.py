@@ -188,7 +188,7 @@ async def state_of(connection: Connection) -> str:
         union all
         select proname::text, prosecdef || replace(proacl::text, pg_get_userbyid(proowner), 'owner')
         from pg_proc where pronamespace = 'pgqueue'::regnamespace
-        order by 1
+        order by 1, 2
         """
     )
     return "\n".join([await schema.describe(connection), *(f"{row['name']} {row['rights']}" for row in rows)])

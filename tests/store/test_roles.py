@@ -54,6 +54,8 @@ ENTRY_POINTS = {
     "declare_ordered",
 }
 """What the enqueueing role may call that runs as the owner."""
+RECEIVING = {"receive", "ack", "nack", "extend"}
+"""What the receiving role may call that runs as the owner."""
 BY_FUNCTION_ONLY = {"make_partition", "drop_partition"}
 """What workers call, because it needs the owner."""
 TABLES = """
@@ -127,7 +129,7 @@ async def test_what_runs_as_the_owner_is_known_and_not_everybodys(db: Connection
         """
     )
 
-    assert {row["name"] for row in rows} == ENTRY_POINTS | BY_FUNCTION_ONLY
+    assert {row["name"] for row in rows} == ENTRY_POINTS | RECEIVING | BY_FUNCTION_ONLY
     assert not any(row["is_public"] for row in rows)
 
 
@@ -320,6 +322,42 @@ async def test_a_role_that_enqueues_changes_no_job_by_any_function(
         if function["runs_as_owner"]:
             assert may is (function["name"] in ENTRY_POINTS), function["name"]
     await connection.close()
+
+
+@pytest.mark.contract("W2", "P8.4")
+async def test_a_role_that_receives_ends_what_it_has_received_and_nothing_else(
+    roles: Roles, pgq: PgQueue, db: Connection
+) -> None:
+    mine, other = [await pgq.enqueue_by_name("work", options={"queue": queue}) for queue in ("mine", "other")]
+    [held] = await pgq.receive("other")
+    connection = await connect(roles, "receive")
+    receive = "select id, receipt from pgqueue.receive('mine')"
+
+    row = await connection.fetchrow(receive)
+    assert row is not None
+    assert row["id"] == mine.id
+    assert await connection.fetchval("select pgqueue.extend($1, $2, '1 hour')", *row) == "extended"
+    assert await connection.fetchval("select pgqueue.nack($1, $2, '0')", *row) == "scheduled"
+    row = await connection.fetchrow(receive)
+    assert row is not None
+    assert await connection.fetchval("select pgqueue.ack($1, $2)", *row) is True
+    assert await connection.fetchval("select pgqueue.ack($1, $2)", other.id, uuid4()) is False
+    for statement in (
+        "select count(*) from pgqueue.job",
+        "select count(*) from pgqueue.lease",
+        f"select pgqueue.cancel('{other.id}')",
+        f"select pgqueue.end_receipt('{other.id}', '{held.receipt}', 'succeeded')",
+        "select pgqueue.enqueue('work')",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(statement)
+    for function in await db.fetch(FUNCTIONS):
+        may = await connection.fetchval("select has_function_privilege($1::oid, 'execute')", function["oid"])
+        if function["runs_as_owner"]:
+            assert may is (function["name"] in RECEIVING), function["name"]
+    await connection.close()
+    assert await mine.status() is JobStatus.SUCCEEDED
+    assert await other.status() is JobStatus.RUNNING
 
 
 @pytest.mark.contract("W2")
@@ -845,7 +883,7 @@ async def test_the_command_prints_the_sql_of_a_schema_with_a_prefix(dsn: str, su
     connection = await asyncpg.connect(superuser_dsn)
     try:
         await connection.execute(printed.stdout)
-        for kind, may in (("enqueue", False), ("read", True), ("worker", True)):
+        for kind, may in (("enqueue", False), ("receive", False), ("read", True), ("worker", True)):
             found = await connection.fetchval(
                 "select has_table_privilege($1, 'other_jobs.job', 'select')", f"{prefix}_{kind}"
             )

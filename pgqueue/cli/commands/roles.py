@@ -1,4 +1,4 @@
-"""`pgqueue roles`: prints the SQL for roles that may enqueue, work or read, and nothing else."""
+"""`pgqueue roles`: prints the SQL for roles that may enqueue, receive, work or read, and nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def roles(
         typer.Option(help="What the names of the roles begin with (default: the schema's name)."),
     ] = None,
 ) -> None:
-    """Print the SQL that makes three roles: PREFIX_enqueue, PREFIX_worker and PREFIX_read.
+    """Print the SQL that makes four roles: PREFIX_enqueue, PREFIX_receive, PREFIX_worker and PREFIX_read.
 
     Changes nothing: pass the output to psql, as the owner of the schema. Run it again after each migration.
     """
