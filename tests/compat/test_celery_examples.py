@@ -11,9 +11,11 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -68,6 +70,20 @@ def begin(
     return process
 
 
+def until_it_answers(address: Path) -> None:
+    """Wait for a server to listen at a socket."""
+    ends_at = time.monotonic() + 60
+    while True:
+        try:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(address))
+            return
+        except OSError:
+            if time.monotonic() > ends_at:
+                raise
+            time.sleep(0.01)
+
+
 def end(process: subprocess.Popen[str]) -> None:
     if process.poll() is None:
         process.kill()
@@ -80,14 +96,15 @@ def outcomes(
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """What the examples came to under Celery, and under pgqueue, by their names."""
     folder = tmp_path_factory.mktemp("examples")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    redis = [find_program("redis-server", "redis-server"), "--port", port, "--save", "", "--dir", str(folder)]
     dsn = databases.clone()
     with ExitStack() as stack:
         stack.callback(databases.drop, dsn)
-        stack.enter_context(running(folder / "redis.log", *redis))
-        theirs = begin(stack, folder / "theirs", SOURCE, f"redis://127.0.0.1:{port}/0", CELERY)
+        # The path of a socket is a short one.
+        address = Path(stack.enter_context(TemporaryDirectory(prefix="redis"))) / "socket"
+        redis = [find_program("redis-server", "redis-server"), "--port", "0", "--unixsocket", str(address)]
+        stack.enter_context(running(folder / "redis.log", *redis, "--save", "", "--dir", str(folder)))
+        until_it_answers(address)
+        theirs = begin(stack, folder / "theirs", SOURCE, f"redis+socket://{address}", CELERY)
         source = SOURCE.replace("from celery", "from pgqueue.compat.celery")
         ours = begin(stack, folder / "ours", source, dsn, ["-m", "pgqueue", "worker", "examples:app"])
         told = [process.communicate(timeout=WITHIN)[0] for process in (theirs, ours)]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import typer
+from kit.snippets import ROOT
 
 from pgqueue import ConfigurationError, PgQueue
 from pgqueue.cli.target import load
@@ -130,28 +132,32 @@ async def test_a_client_is_called_from_any_thread_and_from_a_running_loop(dsn: s
     disconnect(pgq)
 
 
-def test_a_child_of_a_fork_has_a_client_of_its_own(dsn: str) -> None:
-    pgq = PgQueue(dsn)
-    try:
-        connected(pgq).check()
-        read, write = os.pipe()
-        with warnings.catch_warnings():
-            # Python warns of a fork beside threads from 3.12 on, which this is about.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            child = os.fork()
-        if child == 0:
-            try:
-                connected(pgq).check()
-                os.write(write, b"done")
-            finally:
-                os._exit(0)
-        os.close(write)
-        assert os.read(read, 10) == b"done"
-        os.close(read)
-        os.waitpid(child, 0)
-        connected(pgq).check()
-    finally:
-        disconnect(pgq)
+FORKS = """
+import os, sys, warnings
+from pgqueue import PgQueue
+from pgqueue.compat import connected
+
+pgq = PgQueue(sys.argv[1])
+connected(pgq).check()
+# Python warns of a fork beside threads from 3.12 on, which this is about.
+warnings.simplefilter("ignore", DeprecationWarning)
+child = os.fork()
+connected(pgq).check()
+print("child" if child == 0 else "parent", flush=True)
+if child == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+def test_a_child_of_a_fork_has_a_client_of_its_own_and_the_program_ends(dsn: str) -> None:
+    # No client is closed by hand.
+    ended = subprocess.run(
+        [sys.executable, "-c", FORKS, dsn], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert sorted(ended.stdout.split()) == ["child", "parent"], ended.stderr
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 class App:
@@ -165,7 +171,7 @@ class App:
 def test_the_command_line_takes_what_has_a_pgqueue(monkeypatch: pytest.MonkeyPatch) -> None:
     pgq, other, module = PgQueue(), PgQueue(), ModuleType("an_app")
     module.app, module.same, module.App = App(pgq), pgq, App  # type: ignore[attr-defined]
-    monkeypatch.setitem(__import__("sys").modules, "an_app", module)
+    monkeypatch.setitem(sys.modules, "an_app", module)
 
     assert load("an_app:app") is pgq
     assert load("an_app") is pgq

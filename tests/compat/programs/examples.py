@@ -597,8 +597,8 @@ def example_expiry():
 
 
 def example_revoking():
-    # A busy queue of its own: what waits there is revoked before it starts.
-    revoked = add.apply_async((1, 1), countdown=1)
+    # Celery's workers are told of it, which takes a while on a busy machine.
+    revoked = add.apply_async((1, 1), countdown=4)
     revoked.revoke()
     return [raised(lambda: revoked.get(timeout=WITHIN))[0], revoked.state, revoked.successful()]
 
@@ -824,7 +824,7 @@ def example_groups_in_groups():
         group(group(add.s(1, 2), add.s(1, 1)), add.s(5, 5))().get(timeout=WITHIN),
         chord([group(add.s(1, 2), add.s(1, 1)), add.s(5, 5)], xsum.s())().get(timeout=WITHIN),
         (group(add.s(1, 2), add.s(1, 1)) | group(echo.s(), xsum.s()))().get(timeout=WITHIN),
-        chain(add.s(1, 1), add.s(1).set(countdown=1)).apply_async(countdown=1).get(timeout=WITHIN),
+        chain(add.s(1, 1), add.s(1).set(countdown=0.2)).apply_async(countdown=0.2).get(timeout=WITHIN),
     ]
 
 
