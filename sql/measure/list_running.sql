@@ -9,7 +9,9 @@ longest as materialized (
         from held
         where started_at is not null
     ) as ranked
-    where place <= $2 and lease_id = any(array(select lease.id from pgqueue.lease where lease.receipt_of is null))
+    where place <= $2
+      -- Row by row: what consumers hold are leases, too, of any number.
+      and (select lease.receipt_of is null from pgqueue.lease where lease.id = ranked.lease_id)
 )
 select longest.lease_id, longest.job_id, job.task,
        coalesce((select lane.queue from pgqueue.lane where lane.id = longest.lane), '') as queue,
