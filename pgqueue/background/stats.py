@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from time import monotonic
 from typing import Final
@@ -60,6 +60,9 @@ class Tally:
     lost: int = 0
     waits: list[int] = field(default_factory=list)
     runs: list[int] = field(default_factory=list)
+    first_wait: float | None = None
+    """Seconds; of a queue with one job it is that job's, which a histogram does not say."""
+    first_run: float | None = None
 
 
 class Tallies:
@@ -79,7 +82,7 @@ class Tallies:
         taken, self._by_queue = self._by_queue, {}
         return taken
 
-    def observe(self, event: Event) -> None:  # noqa: C901  # a case for each kind
+    def observe(self, event: Event) -> None:  # noqa: C901, PLR0912  # a case for each kind
         """Count an event."""
         match event:
             case JobsEnqueued():
@@ -89,12 +92,16 @@ class Tallies:
                 for queue, share in event.by_queue.items():
                     tally = self._of(queue)
                     tally.claimed += share.size
-                    _count_into(tally.waits, share.seconds, share.size)
+                    if not tally.waits:
+                        tally.first_wait = _begin(tally.waits, share.seconds)
+                    count_into(tally.waits, share.seconds, share.size)
             case AttemptsEnded(is_success=True):
                 for queue, share in event.by_queue.items():
                     tally = self._of(queue)
                     tally.succeeded += share.size
-                    _count_into(tally.runs, share.seconds, share.size)
+                    if not tally.runs:
+                        tally.first_run = _begin(tally.runs, share.seconds)
+                    count_into(tally.runs, share.seconds, share.size)
             case AttemptsEnded():
                 for attempt in event.attempts:
                     self._count_ended(attempt)
@@ -125,7 +132,9 @@ class Tallies:
                 return
         # 0 means that it ended before its handler started.
         if attempt.seconds:
-            _count_into(tally.runs, (attempt.seconds,), 1)
+            if not tally.runs:
+                tally.first_run = _begin(tally.runs, (attempt.seconds,))
+            count_into(tally.runs, (attempt.seconds,), 1)
 
     def _of(self, queue: str) -> Tally:
         tally = self._by_queue.get(queue)
@@ -136,10 +145,10 @@ class Tallies:
         return tally
 
 
-def _count_into(counts: list[int], seconds: Iterable[float], times: int) -> None:
-    if not counts:
-        counts += [0] * BUCKETS
-    count_into(counts, seconds, times)
+def _begin(counts: list[int], seconds: Sequence[float]) -> float | None:
+    """Make the buckets of *counts*; return the first of *seconds*."""
+    counts += [0] * BUCKETS
+    return seconds[0] if seconds else None
 
 
 class StatsWriter:
@@ -251,7 +260,8 @@ def _rows(tallies: Mapping[str, Tally], seconds: float) -> list[dict[str, object
     ]
 
 
-def _stored(value: int | list[int]) -> int | list[int] | None:
-    if isinstance(value, int):
-        return min(value, MAX_COUNT)
-    return [min(each, MAX_COUNT) for each in value] or None
+def _stored(value: float | list[int] | None) -> float | list[int] | None:
+    if isinstance(value, list):
+        return [min(each, MAX_COUNT) for each in value] or None
+    # Counts are int, durations are float.
+    return min(value, MAX_COUNT) if isinstance(value, int) else value

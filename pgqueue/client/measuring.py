@@ -121,8 +121,14 @@ class MeasureInterface(Parts):
                 succeeded=_sum(by_stretch[stretch], "succeeded"),
                 failed=_sum(by_stretch[stretch], "failed"),
                 retried=_sum(by_stretch[stretch], "retried"),
-                wait=percentiles(_totals(each.waits for each in by_stretch[stretch])),
-                run=percentiles(_totals(each.runs for each in by_stretch[stretch])),
+                wait=percentiles(
+                    _totals(each.waits for each in by_stretch[stretch]),
+                    _first(each.first_wait for each in by_stretch[stretch]),
+                ),
+                run=percentiles(
+                    _totals(each.runs for each in by_stretch[stretch]),
+                    _first(each.first_run for each in by_stretch[stretch]),
+                ),
             )
             for stretch in reversed(range(points))
         ]
@@ -243,8 +249,8 @@ def _measure(
         oldest_age=max((lane.oldest_age for lane in lanes if lane.oldest_age is not None), default=None),
         enqueued_rate=_sum(done, "enqueued") / known,
         finished_rate=sum(map(_finished, done)) / known,
-        wait=percentiles(waits),
-        run=percentiles(runs),
+        wait=percentiles(waits, _first(each.first_wait for each in done)),
+        run=percentiles(runs, _first(each.first_run for each in done)),
         drain=estimate_drain(
             pending.value, _rates(done, known, _finished), _rates(done, known, attrgetter("enqueued"))
         ),
@@ -274,6 +280,10 @@ def _rates(done: Iterable[Done], seconds: float, count: Callable[[Done], int]) -
 
 def _sum(done: Iterable[Done], name: str) -> int:
     return sum(getattr(each, name) for each in done)
+
+
+def _first(seconds: Iterable[float | None]) -> float | None:
+    return next((each for each in seconds if each is not None), None)
 
 
 def _totals(histograms: Iterable[Sequence[int | None]]) -> list[int]:

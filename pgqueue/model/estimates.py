@@ -30,8 +30,11 @@ def count_into(counts: list[int], seconds: Iterable[float], times: int) -> None:
         counts[bisect_left(BOUNDS, value)] += each + (place < rest)
 
 
-def percentiles(counts: Sequence[int]) -> Percentiles | None:
+def percentiles(counts: Sequence[int], first: float | None = None) -> Percentiles | None:
     """Return the percentiles of durations that are counted in buckets, or None if there are none.
+
+    *first*: one of them, if it is known. Of a single duration all percentiles are that duration; where it is
+    not known, the middle of its bucket.
 
     Durations are assumed to be spread evenly over their bucket. In the last bucket, which has no upper bound,
     they are assumed to equal the lower bound.
@@ -39,8 +42,16 @@ def percentiles(counts: Sequence[int]) -> Percentiles | None:
     total = sum(counts)
     if total <= 0:
         return None
+    if total == 1:
+        return Percentiles(*[_middle(counts) if first is None else first] * 3)
     upto = list(accumulate(counts))
     return Percentiles(*(_at_rank(counts, upto, share * total) for share in (0.50, 0.95, 0.99)))
+
+
+def _middle(counts: Sequence[int]) -> float:
+    bucket = counts.index(1)
+    low = BOUNDS[bucket - 1] if bucket else 0.0
+    return low if bucket == len(BOUNDS) else (low + BOUNDS[bucket]) / 2
 
 
 def buckets(counts: Sequence[int]) -> tuple[Bucket, ...]:

@@ -370,6 +370,9 @@ class Done(NamedTuple):
     lost: int
     waits: Sequence[int | None]
     runs: Sequence[int | None]
+    first_wait: float | None
+    """Of one job. If only one was claimed, it is that one's."""
+    first_run: float | None
 
 
 class Partition(NamedTuple):

@@ -10,12 +10,13 @@ with chosen as materialized (
 ),
 taken as (
     delete from pgqueue.stat where id = any(array(select id from chosen))
-    returning at, seconds, queue, enqueued, claimed, succeeded, failed, cancelled, expired, retried, lost, waits, runs
+    returning at, seconds, queue, enqueued, claimed, succeeded, failed, cancelled, expired, retried, lost, waits, runs,
+              first_wait, first_run
 ),
 merged as (
     insert into pgqueue.stat (
         id, merged, at, seconds, queue, enqueued, claimed, succeeded, failed, cancelled,
-        expired, retried, lost, waits, runs
+        expired, retried, lost, waits, runs, first_wait, first_run
     )
     select gen_random_uuid(), true, max(at),
            extract(epoch from max(at) - min(at - make_interval(secs => seconds)))::float8,
@@ -39,7 +40,8 @@ merged as (
                sum(runs[7]), sum(runs[8]), sum(runs[9]), sum(runs[10]), sum(runs[11]), sum(runs[12]),
                sum(runs[13]), sum(runs[14]), sum(runs[15]), sum(runs[16]), sum(runs[17]), sum(runs[18]),
                sum(runs[19]), sum(runs[20]), sum(runs[21]), sum(runs[22]), sum(runs[23]), sum(runs[24])
-           ]::integer[]
+           ]::integer[],
+           min(first_wait), min(first_run)
     from taken
     group by queue, date_trunc('minute', at)
 )

@@ -24,7 +24,9 @@ select case when $4 then stat.queue end as queue,
            sum(runs[7]), sum(runs[8]), sum(runs[9]), sum(runs[10]), sum(runs[11]), sum(runs[12]),
            sum(runs[13]), sum(runs[14]), sum(runs[15]), sum(runs[16]), sum(runs[17]), sum(runs[18]),
            sum(runs[19]), sum(runs[20]), sum(runs[21]), sum(runs[22]), sum(runs[23]), sum(runs[24])
-       ]::bigint[] as runs
+       ]::bigint[] as runs,
+       min(case when first_wait between 0 and 1e12 then first_wait end) as first_wait,
+       min(case when first_run between 0 and 1e12 then first_run end) as first_run
 from pgqueue.stat
 where stat.at > now() - $1::interval
   and ($3::text is null or stat.queue = $3)

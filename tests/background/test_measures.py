@@ -624,6 +624,49 @@ def test_percentiles_are_within_a_bucket_of_the_true_ones(durations: list[float]
         assert low <= estimate <= high
 
 
+@pytest.mark.contract("W24")
+def test_the_percentiles_of_one_job_are_that_job() -> None:
+    counts = [0] * BUCKETS
+    count_into(counts, [0.13], 1)
+
+    assert percentiles(counts, 0.13) == (0.13, 0.13, 0.13)
+    # An older process did not say.
+    assert percentiles(counts) == pytest.approx((0.15, 0.15, 0.15))
+    counts[0] += 1
+    assert percentiles(counts, 0.13) == percentiles(counts)
+
+
+@pytest.mark.contract("W24")
+async def test_a_queue_with_one_job_shows_how_long_that_one_took(pgq: PgQueue, db: Connection) -> None:
+    @pgq.task(queue="mail")
+    async def work() -> None:
+        await anyio.sleep(0.013)
+
+    async with pgq.worker(queues=["mail"]):
+        job = await work.enqueue()
+        await pgq.wait(job.id)
+    await written(pgq)
+    await db.execute("update pgqueue.stat set at = at - interval '11 minutes'")
+    [period] = await pgq.history("mail", span=3600, points=1)
+    async with inside.database(pgq).acquire() as connection:
+        await inside.store(pgq).merge_stats(connection, 100)
+    [merged] = await pgq.history("mail", span=3600, points=1)
+    await db.execute("update pgqueue.stat set at = now()")
+    queue = await measured(pgq)
+    stored = await db.fetchval("select max(first_run) from pgqueue.stat where queue = 'mail'")
+
+    assert period.run is not None
+    assert len(set(period.run)) == 1
+    assert 0.013 <= period.run.p50 == stored
+    assert (merged.run, merged.wait) == (period.run, period.wait)
+    assert (queue.run, queue.wait) == (period.run, period.wait)
+    await db.execute("update pgqueue.stat set first_run = 'NaN', first_wait = -1")
+    hostile = await measured(pgq)
+    assert hostile.run is not None
+    assert hostile.wait is not None
+    assert 0 <= hostile.run.p50 < 10
+
+
 def test_percentiles_of_nothing_are_not_known() -> None:
     assert percentiles([0] * BUCKETS) is None
     assert percentiles([]) is None
