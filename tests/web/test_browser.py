@@ -212,6 +212,11 @@ def paths(site: Site) -> list[str]:
         *(f"/schedules/{each}" for each in ("new", "show?name=nightly", "edit?name=nightly")),
         *(f"/limits/{each}" for each in ("show?name=tenant", KEY, "ordered", "limiters")),
         "/jobs?status=failed&queue=payments",
+        "/jobs/bulk?verb=cancel&all=1&filter=",
+        f"/jobs/bulk?verb=requeue&id={scene.failed.id}&id={scene.running.id}",
+        f"/jobs/{scene.scheduled.id}/edit",
+        "/enqueue",
+        "/enqueue?task=send_email",
         f"/workers/{site.worker}",
         *(f"/tasks/show?{urlencode({'name': name})}" for name in ("send_email", f"task {MARKUP}")),
         f"/jobs/{scene.failed.id}/redrive",
@@ -408,19 +413,42 @@ async def test_jobs_are_filtered_by_the_form(site: Site) -> None:
         page = visit.page
         await page.goto(f"{site.open}/jobs")
 
-        await page.get_by_label("failed", exact=True).check()
+        # Its label has the number of jobs, too.
+        failed = page.get_by_role("checkbox", name=re.compile("^failed"))
+        await failed.check()
         await page.get_by_label("Queue", exact=True).fill("payments")
         await page.get_by_role("button", name="Show").click()
 
         await shown(page, "charge_card")
         await expect(page.get_by_role("link", name="send_email")).to_have_count(0)
-        assert await page.get_by_label("failed", exact=True).is_checked()
+        assert await failed.is_checked()
 
         await page.get_by_role("link", name="Clear filter").click()
         await page.get_by_text("By tag, key, time or id").click()
         await page.get_by_label("Job id").fill(str(site.scene.succeeded.id))
         await page.get_by_role("button", name="Show").click()
         await shown(page, str(site.scene.succeeded.id))
+
+
+@pytest.mark.contract("W24")
+async def test_rows_are_selected_and_cancelled_behind_a_preview(site: Site) -> None:
+    jobs = [
+        await site.scene.pgq.enqueue_by_name("picked", number, options={"delay": 3600}) for number in range(3)
+    ]
+    async with visiting(site) as visit:
+        page = visit.page
+        await page.goto(f"{site.open}/jobs?task=picked")
+        for job in jobs[:2]:
+            await page.get_by_role("checkbox", name=f"Select job {job.id}").check()
+        await page.get_by_role("button", name="Cancel…").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Cancel 2 jobs?")
+        await page.get_by_label("Reason (recorded in the history)").fill("a slip")
+        await page.get_by_role("button", name="Cancel 2").click()
+        await shown(page, "2 cancelled or asked to stop; the preview counted 2.")
+        await shown(page, "Done")
+
+    assert [await job.status() for job in jobs] == ["cancelled", "cancelled", "scheduled"]
+    assert [each.reason for each in await site.scene.pgq.actions(jobs[0].id)] == ["a slip"]
 
 
 async def test_a_running_job_is_cancelled(site: Site) -> None:
