@@ -17,10 +17,10 @@ class Repeat:
 
 
 class Webhook:
-    """Not there: a call of a URL is a job."""
+    """Not there: a PgQueue has webhooks."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
-        raise not_there("Webhook", "enqueue a job from on_success or on_failure that calls the URL")
+        raise not_there("Webhook", "make one by pgq.webhook(name, url=...), and declare a task with webhooks=[...]")
 
 
 class RateLimit:

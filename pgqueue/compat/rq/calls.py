@@ -22,7 +22,7 @@ Function = str | Callable[..., Any]
 ABSENT: Final[Mapping[str, str]] = {
     "repeat": "create a schedule: queue.connection.pgqueue.schedules, or pgq.schedules.create(...)",
     "on_stopped": "a cancelled job gets a CancelledError, or `ctx.is_stopped`; pgq.observe sees it",
-    "webhooks": "enqueue a job from on_success or on_failure that calls the URL",
+    "webhooks": "make one by pgq.webhook(name, url=...), and declare a task with webhooks=[...]",
     "rate_limit": "declare it for the task: pgq.limit(name, rate=...)",
     "pipeline": "pass connection= to PgQueue.enqueue, to enqueue in a transaction of yours",
 }
