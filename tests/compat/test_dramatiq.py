@@ -195,6 +195,28 @@ def test_failures_are_retried_and_told_as_dramatiq_does(
     assert sorted(told, key=repr) == sorted([("again", [], 2), failure, failure, exhausted], key=repr)
 
 
+def test_an_exceeded_time_limit_is_a_failure_that_is_told(
+    broker: dramatiq.Broker, worker: Callable[[], None]
+) -> None:
+    told: list[Any] = []
+
+    @dramatiq.actor
+    def tell(message: dict[str, Any], what: Any) -> None:
+        told.append((message["actor_name"], what["type"]))
+
+    @dramatiq.actor(time_limit=200, max_retries=0, on_failure="tell")
+    def sleep() -> None:
+        sleep_in_parts()
+
+    sleeping = sleep.send()
+    worker()
+
+    with pytest.raises(ResultFailure, match="SoftTimeLimitExceeded"):
+        sleeping.get_result(block=True)
+    broker.join("default", timeout=30_000)
+    assert told == [("sleep", "SoftTimeLimitExceeded")]
+
+
 def test_options_of_actors_become_those_of_their_tasks(broker: dramatiq.Broker) -> None:
     @dramatiq.actor
     def plain() -> None: ...
@@ -379,6 +401,7 @@ def test_what_is_not_there_says_what_to_do_instead(actors: Any, broker: dramatiq
         lambda: ShutdownNotifications(notify_shutdown=True),
         lambda: Barrier(Limits(), "barrier"),
         lambda: RabbitmqBroker(max_priority=10),
+        lambda: dramatiq.actor(result_ttl=30 * 86_400_000, actor_name="kept")(print),
         lambda: actors.add.send_with_options(args=(1, 2), throws=(ValueError,)),
         lambda: actors.add.send_with_options(args=(1, 2), pipe_target={}),
         nested.run,

@@ -86,10 +86,14 @@ def ask_again() -> Any:
     return Retry(max=2) if job.record.attempt <= 2 else job.record.attempt
 
 
+def sleep_in_parts() -> None:
+    for _ in range(200):
+        time.sleep(0.05)
+
+
 def take_too_long() -> str:
     try:
-        for _ in range(200):
-            time.sleep(0.05)
+        sleep_in_parts()
     except JobTimeoutException:
         return "stopped"
     return "slept"
@@ -116,13 +120,14 @@ def test_what_is_enqueued_runs_and_says_what_came_of_it(queue: Queue) -> None:
     retried = queue.enqueue(refuse_twice, retry=Retry(max=3, interval=[0, 0]))
     asked = queue.enqueue(ask_again)
     late = queue.enqueue(take_too_long, job_timeout=1)
+    too_late = queue.enqueue(sleep_in_parts, job_timeout=1, on_failure=failed, job_id="too late")
     behind = queue.enqueue(add, 1, depends_on=plain)
     nested = queue.enqueue(enqueue_another)
     before = plain.get_status(), behind.get_status(), len(queue), queue.job_ids[0]
 
     work(queue)
 
-    assert before == ("queued", "deferred", 7, plain.id)
+    assert before == ("queued", "deferred", 8, plain.id)
     assert plain.is_finished
     assert plain.return_value() == plain.result == 3
     assert (plain.description, plain.meta) == ("a sum", {"from": "test"})
@@ -136,9 +141,11 @@ def test_what_is_enqueued_runs_and_says_what_came_of_it(queue: Queue) -> None:
     assert asked.return_value() == 3
     assert [each.type.name for each in asked.results()] == ["SUCCESSFUL", "RETRIED", "RETRIED"]
     assert late.return_value() == "stopped"
+    assert too_late.is_failed
+    assert [call[:3] for call in calls] == [("failed", "too late", "SoftTimeLimitExceeded")]
     assert behind.return_value() == 2
     assert Job.fetch(nested.return_value(), connection=queue.connection).return_value() == 2
-    assert queue.failed_job_registry.get_job_ids() == [bad.id]
+    assert queue.failed_job_registry.get_job_ids() == [bad.id, too_late.id]
     assert bad in queue.failed_job_registry
     assert queue.finished_job_registry.count == 8
     assert queue.is_empty()

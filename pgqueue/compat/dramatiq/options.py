@@ -15,6 +15,8 @@ from pgqueue.compat import not_there
 
 KILL_AFTER: Final = 60.0
 """Seconds between TimeLimitExceeded in an actor and the end of its attempt."""
+KEPT: Final = 7 * 86400
+"""Seconds for which a PgQueue keeps jobs that have succeeded."""
 LOWEST, HIGHEST = -32768, 32767
 OF_ACTORS: Final = frozenset({"throws", "retry_when"})
 """What only an actor can have, because a message cannot carry it."""
@@ -41,6 +43,11 @@ def pgqueue_options(given: Mapping[str, Any], *, is_message: bool = False) -> di
         raise not_there("the option pipe_target", "compose messages: first.message() | second.message()")
     if given.get("notify_shutdown"):
         raise not_there("the option notify_shutdown", "read pgqueue.current_job().is_stopped")
+    if milliseconds("result_ttl", given.get("result_ttl") or 0) > KEPT:
+        raise not_there(
+            f"the option result_ttl={given['result_ttl']!r}",
+            "results are kept as long as their jobs: PgQueue(retention=...) has another time than 7 days",
+        )
     if "max_retries" in given:
         options["max_retries"] = given["max_retries"]
     options |= _backoff(given)

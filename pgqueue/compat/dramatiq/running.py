@@ -5,15 +5,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from pgqueue import JobContext, Middleware, Reject, current_job
 from pgqueue.compat.dramatiq import state
-from pgqueue.compat.dramatiq.errors import Retry, SkipMessage
+from pgqueue.compat.dramatiq.errors import Retry, SkipMessage, TimeLimitExceeded
 from pgqueue.compat.dramatiq.headers import FEEDS, PLACE, options_in
 from pgqueue.compat.dramatiq.message import Message
 from pgqueue.compat.dramatiq.middleware import emit, logger
 from pgqueue.compat.dramatiq.options import milliseconds, plain
+
+FAILURES: Final = (Exception, TimeLimitExceeded)
+"""What an actor raises when it fails; an exceeded time limit is no Exception."""
 
 
 class MessageProxy:
@@ -112,7 +115,7 @@ def handler_of(actor: Any) -> Any:
                 return None
             try:
                 result = await function(*processing.args, **processing.kwargs)
-            except Exception as error:
+            except FAILURES as error:
                 processing.after(None, error)
                 raise
             processing.after(result, None)
@@ -125,7 +128,7 @@ def handler_of(actor: Any) -> Any:
                 return None
             try:
                 result = function(*processing.args, **processing.kwargs)
-            except Exception as error:
+            except FAILURES as error:
                 processing.after(None, error)
                 raise
             processing.after(result, None)
@@ -166,7 +169,7 @@ class Around(Middleware):
         actor = self._broker.actors.get(ctx.task)
         try:
             result = await proceed()
-        except Exception as error:
+        except FAILURES as error:
             message = self._broker.processing.pop(ctx.job_id, None)
             if message is not None:
                 await self._failed(actor, message, ctx, error)
@@ -179,7 +182,7 @@ class Around(Middleware):
             await self._send(_target("on_success", message, actor), message.asdict(), result)
         return result
 
-    async def _failed(self, actor: Any, message: Message, ctx: JobContext[Any], error: Exception) -> None:
+    async def _failed(self, actor: Any, message: Message, ctx: JobContext[Any], error: BaseException) -> None:
         told = {"type": type(error).__name__, "message": str(error)}
         await self._send(_target("on_failure", message, actor), message.asdict(), told)
         target = _target("on_retry_exhausted", message, actor)
@@ -205,7 +208,7 @@ def _target(name: str, message: Message, actor: Any) -> str | None:
     return name_of
 
 
-def _is_exhausted(actor: Any, ctx: JobContext[Any], error: Exception) -> bool:
+def _is_exhausted(actor: Any, ctx: JobContext[Any], error: BaseException) -> bool:
     throws = actor.options.get("throws")
     if throws and isinstance(error, throws):
         return False

@@ -20,7 +20,7 @@ class Webhook:
     """Not there: a PgQueue has webhooks."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
-        raise not_there("Webhook", "make one by pgq.webhook(name, url=...), and declare a task with webhooks=[...]")
+        raise not_there("Webhook", "make one by pgq.webhook(name, url=...); a task has webhooks=[...]")
 
 
 class RateLimit:

@@ -14,7 +14,7 @@ from pgqueue import JobStatus as Status
 from pgqueue.blocking import BlockingPgQueue
 from pgqueue.compat import not_there
 from pgqueue.compat.rq.calls import EnqueueData, Wanted, read, signature_of
-from pgqueue.compat.rq.connections import OF_ENVIRONMENT, Redis, connection_of
+from pgqueue.compat.rq.connections import DEFAULT_TIMEOUT, OF_ENVIRONMENT, Redis, connection_of
 from pgqueue.compat.rq.exceptions import DuplicateJobError
 from pgqueue.compat.rq.finding import find
 from pgqueue.compat.rq.job import Job
@@ -48,7 +48,7 @@ class Queue:
     *is_async* False a worker in this process runs the job before `enqueue` returns.
     """
 
-    DEFAULT_TIMEOUT = None
+    DEFAULT_TIMEOUT = DEFAULT_TIMEOUT
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ import anyio.to_thread
 
 from pgqueue import JobContext, Middleware, PgQueue
 from pgqueue.compat.rq.connections import Redis
+from pgqueue.compat.rq.exceptions import JobTimeoutException
 from pgqueue.compat.rq.headers import ON_FAILURE, ON_SUCCESS, here
 from pgqueue.compat.rq.job import current
 from pgqueue.compat.rq.retry import Retry
@@ -41,7 +42,7 @@ class Callbacks(Middleware):
         here.set(self._connection)
         try:
             result = await proceed()
-        except Exception:
+        except (Exception, JobTimeoutException):
             kind, error, trace = sys.exc_info()
             await self._call(headers.get(ON_FAILURE), ctx, kind, error, trace)
             raise

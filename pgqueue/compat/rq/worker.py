@@ -66,7 +66,8 @@ class Worker:
         worker has stopped without an error.
         """
         del with_scheduler
-        options.pop("logging_level", None)
+        for name in ("logging_level", "date_format", "log_format"):
+            options.pop(name, None)
         if max_jobs is not None or options:
             raise not_there(
                 "Worker.work(max_jobs=, ...)",
