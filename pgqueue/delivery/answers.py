@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from typing_extensions import TypedDict
@@ -21,6 +21,8 @@ from pgqueue.retry.policy import RetryWhen
 
 EXCERPT: Final = 500
 """Bytes of an answer that an error shows."""
+PATIENCE: Final = timedelta(days=7)
+"""From its enqueue, for which a job lets itself be sent away; from then on its attempts count."""
 LEAST_WAIT: Final = 1.0
 """Seconds that a target is left alone at least: one that answers "now" would keep a worker busy."""
 
@@ -47,11 +49,20 @@ def keeps(status: int, content_type: str | None, most: int) -> int:
 
 
 def refusal(
-    url: str, status: int, retry_after: str | None, location: str | None, excerpt: bytes
+    url: str,
+    status: int,
+    retry_after: str | None,
+    location: str | None,
+    excerpt: bytes,
+    *,
+    is_patient: bool = True,
 ) -> HttpAnswerError | RateLimited:
-    """Return what the job's attempt raises after a *status* that is not accepted."""
+    """Return what the job's attempt raises after a *status* that is not accepted.
+
+    *is_patient*: whether the job is to wait, without counting the attempt, for as long as the target asks.
+    """
     wait = None if retry_after is None else read_delay(retry_after)
-    if status == 429 or (status == 503 and wait is not None):
+    if is_patient and (status == 429 or (status == 503 and wait is not None)):
         return limited(wait)
     if 300 <= status <= 399:
         where = f" ({location[:200]!r})" if location else ""
@@ -59,6 +70,11 @@ def refusal(
     else:
         detail = printable(excerpt)
     return HttpAnswerError(url, status, detail, wait)
+
+
+def is_patient(created_at: datetime | None) -> bool:
+    """Return whether a job that was enqueued then lets itself be sent away once more."""
+    return created_at is None or datetime.now(UTC) - created_at < PATIENCE
 
 
 def limited(wait: float | datetime | None) -> RateLimited:

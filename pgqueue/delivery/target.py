@@ -90,7 +90,8 @@ class Target:
             request = client.build_request(self.method, url, headers=sent, content=content)
             response = await client.send(request, stream=True, auth=None, follow_redirects=False)
             try:
-                return await self._judge(response, url)
+                patient = answers.is_patient(ctx.created_at)
+                return await self._judge(response, url, is_patient=patient)
             finally:
                 await response.aclose()
         except httpx.TimeoutException as error:
@@ -100,14 +101,13 @@ class Target:
             detail = f"no answer: {type(error).__name__}: {error}" if str(error) else f"no answer: {error!r}"
             raise HttpUnreachableError(shown_url(url), detail) from None
 
-    async def _judge(self, response: httpx.Response, url: str) -> Any:
+    async def _judge(self, response: httpx.Response, url: str, *, is_patient: bool) -> Any:
         status, found = response.status_code, response.headers
         most = answers.keeps(status, found.get("Content-Type"), self.max_answer)
         body, is_whole = await _read(response, most)
         if not answers.is_accepted(status):
-            return answers.refusal(
-                shown_url(url), status, found.get("Retry-After"), found.get("Location"), body
-            )
+            asks = found.get("Retry-After"), found.get("Location")
+            return answers.refusal(shown_url(url), status, *asks, body, is_patient=is_patient)
         if "Content-Encoding" in found or not is_whole:
             if most and not self.is_typed:
                 logger.warning(

@@ -8,12 +8,14 @@ import socket
 import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
 import pytest
 from kit.endpoint import Answer, answer, endpoint, hang
+from kit.processes import processes_in
 from pydantic import BaseModel, Field, SecretStr
 
 from pgqueue import (
@@ -178,10 +180,14 @@ async def test_a_target_that_asks_to_wait_gets_it_and_slows_its_limit(
     assert await other.status() == JobStatus.BLOCKED
 
 
-async def test_a_target_cannot_have_a_worker_ask_without_end(pgq: PgQueue) -> None:
+def test_a_target_cannot_have_a_worker_ask_without_end() -> None:
     past = format_datetime(datetime(2020, 1, 1, tzinfo=UTC), usegmt=True)
 
     assert answers.limited(0.0).delay == answers.limited(read_delay(past)).delay == 1.0
+    assert [answers.is_patient(datetime.now(UTC) - timedelta(days=days)) for days in (6, 8)] == [True, False]
+    late = answers.refusal("url", 429, "5", None, b"", is_patient=False)
+    assert isinstance(late, HttpAnswerError)
+    assert answers.rule(None)(1, late, None) is True
     # No time that it can be left alone for: a 503 like any other.
     for nonsense in ("-1", "nan", "1e9", ""):
         refusal = answers.refusal("url", 503, nonsense, None, b"")
@@ -300,6 +306,40 @@ async def test_a_cancelled_job_closes_its_connection(pgq: PgQueue) -> None:
                 await target.closed.wait()
 
     assert ended.status == JobStatus.CANCELLED
+
+
+APP = """
+import os
+from pgqueue import PgQueue
+pgq = PgQueue(os.environ["PGQUEUE_TEST_DSN"])
+pgq.http_task("call", url=os.environ["TARGET"], timeout=60)
+"""
+
+
+async def test_the_request_of_a_killed_worker_is_made_again_with_the_same_key(
+    pgq: PgQueue, dsn: str, tmp_path: Path
+) -> None:
+    asked = asyncio.Event()
+
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await hang(reader, writer)
+
+    async with endpoint(wait, OK) as target:
+        with processes_in(tmp_path, dsn) as processes:
+            (tmp_path / "calls.py").write_text(APP)
+            processes.environment["TARGET"] = target.url
+            victim = processes.start("worker", "calls:pgq", "--lease-ttl=2")
+            pgq.http_task("call", url=target.url)
+            job = await begin(pgq, 1)
+            with anyio.fail_after(60):
+                await asked.wait()
+                victim.kill()
+                async with pgq.worker(lease_ttl=2):
+                    ended = await pgq.wait(job.id)
+
+    assert (ended.status, ended.attempt, ended.losses) == (JobStatus.SUCCEEDED, 1, 1)
+    assert [each.headers["idempotency-key"] for each in target.received] == [str(job.id)] * 2
 
 
 async def test_an_answer_of_a_type_is_the_result(pgq: PgQueue) -> None:
