@@ -70,6 +70,8 @@ SETTINGS: dict[str, Any] = {
     "task_no_such_setting": 1,
     "no_such_setting": 1,
     "worker_pool": "gevent",
+    "task_routes": {"mail.*": {"queue": "mail", "routing_key": "mail.high"}},
+    "beat_schedule": {"often": {"task": "x", "schedule": 3, "relative": True}},
     "security_key": "x",
 }
 CALLS: dict[str, Callable[[Celery], object]] = {

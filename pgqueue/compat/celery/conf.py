@@ -14,6 +14,8 @@ from types import ModuleType
 from typing import Any, Final
 
 from pgqueue.compat.celery.exceptions import ImproperlyConfigured
+from pgqueue.compat.celery.schedules import check_entry
+from pgqueue.compat.celery.sending import queues_in
 from pgqueue.compat.missing import not_there
 
 DEFAULTS: Final[Mapping[str, Any]] = {
@@ -199,13 +201,36 @@ def _check(name: str, value: Any) -> Any:
         raise not_there(f"{name}=False", "use autoretry_for=(...): a failed attempt is retried or has failed")
     if name in ("task_time_limit", "task_soft_time_limit") and isinstance(value, timedelta):
         return value.total_seconds()
-    if name in ("beat_schedule", "pgqueue") and not isinstance(value, Mapping):
-        raise ImproperlyConfigured(f"{name} must be a mapping, got {value!r}")
-    if name == "pgqueue" and (refused := {*value} & {"dsn", "strict_queues"}):
+    if name in _CHECKS:
+        _CHECKS[name](value)
+    return value
+
+
+def _check_schedules(value: Any) -> None:
+    for name, entry in _mapping("beat_schedule", value).items():
+        check_entry(name, entry)
+
+
+def _check_pgqueue(value: Any) -> None:
+    refused = {*_mapping("pgqueue", value)} & {"dsn", "strict_queues"}
+    if refused:
         raise ImproperlyConfigured(
             f"conf.pgqueue cannot have {min(refused)!r}: use broker= and task_create_missing_queues"
         )
+
+
+def _mapping(name: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ImproperlyConfigured(f"{name} must be a mapping, got {value!r}")
     return value
+
+
+_CHECKS: Final[Mapping[str, Callable[[Any], object]]] = {
+    "beat_schedule": _check_schedules,
+    "pgqueue": _check_pgqueue,
+    # What a route cannot have is refused now, and not when something is sent.
+    "task_routes": queues_in,
+}
 
 
 def _unknown(name: str) -> Exception:

@@ -12,7 +12,7 @@ from typing import Any
 from pgqueue.compat.celery import canvas
 from pgqueue.compat.celery.compiling import compile_call
 from pgqueue.compat.celery.exceptions import NotRegistered
-from pgqueue.compat.celery.schedules import timing_of
+from pgqueue.compat.celery.schedules import check_entry, timing_of
 from pgqueue.compat.celery.sending import zone_of
 
 Packages = Iterable[str] | Callable[[], Iterable[str]] | None
@@ -67,6 +67,7 @@ def schedule(app: Any, name: str, when: Any, call: canvas.Signature) -> None:
 
 def entry_of(app: Any, entry: Any) -> tuple[Any, canvas.Signature]:
     """Return when an entry of `beat_schedule` is sent, and the call."""
+    check_entry(str(entry), entry)
     call = canvas.Signature(
         entry["task"], entry.get("args"), entry.get("kwargs"), entry.get("options"), app=app
     )

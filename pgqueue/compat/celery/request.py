@@ -70,6 +70,10 @@ class Request:
             context=context,
         )
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return what is known by a name, or *default*."""
+        return getattr(self, name, default)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)

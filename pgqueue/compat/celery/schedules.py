@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -110,6 +110,20 @@ def timing_of(given: Any) -> dict[str, Any]:
             f"a schedule must be seconds, a timedelta, crontab(...) or schedule(...), got {given!r}"
         )
     return (schedule(given) if isinstance(given, int | float | timedelta) else given).timing
+
+
+_KEYS: Final = {"args", "kwargs", "options", "relative", "schedule", "task"}
+
+
+def check_entry(name: str, entry: Any) -> None:
+    """Raise ImproperlyConfigured or NotImplementedError for what no entry of `beat_schedule` can be."""
+    if not isinstance(entry, Mapping) or not {"task", "schedule"} <= entry.keys() <= _KEYS:
+        raise ImproperlyConfigured(
+            f"schedule {name!r} must be a mapping with task and schedule; it may have {sorted(_KEYS)}"
+        )
+    if entry.get("relative"):
+        raise not_there(f"schedule {name!r}: relative", "use crontab(...): intervals count from 1970 in UTC")
+    timing_of(entry["schedule"])
 
 
 def _field(name: str, given: Field) -> str:
