@@ -32,6 +32,9 @@ OWN = {
     ("POST", "/jobs"),
     ("GET", "/dead-letters"),
     ("GET", "/dashboard/jobs"),
+    # The form of what they may submit anyway.
+    ("GET", "/dashboard/enqueue"),
+    ("POST", "/dashboard/enqueue"),
     ("GET", "/openapi.json"),
 }
 """What a user has besides single jobs. Everything else that is not about one job spans all owners."""
@@ -86,7 +89,7 @@ async def failed(pgq: PgQueue) -> UUID:
 
 def spans(path: str) -> bool:
     """Whether what *path* names by an id is of jobs of several owners."""
-    return any(f"/{each}/" in path for each in ("redrives", "workflows", "bulk"))
+    return any(f"/{each}/" in path for each in ("redrives", "workflows", "bulk", "workers"))
 
 
 async def answers(app: Starlette, user: str, job: UUID) -> dict[tuple[str, str], tuple[int, str, Any]]:
