@@ -263,7 +263,7 @@ async def test_a_job_is_requeued_and_given_another_priority(pgq: PgQueue, client
 
     assert is_problem(early, 409, "has not ended")
     assert (higher.status_code, priority) == (200, 7)
-    assert is_problem(late, 409, "while a job is waiting")
+    assert is_problem(late, 409, "while it is waiting")
     assert (again.status_code, again.json()["status"]) == (200, "pending")
     actions = (await client.get(f"/jobs/{job.id}/actions")).json()["actions"]
     assert [each["reason"] for each in actions] == ["urgent", None, "changed my mind"]
