@@ -55,7 +55,8 @@ if os.environ.get("PGQUEUE_TEST_LOOP") == "uvloop":
 LONG_FILES = frozenset(
     f"test_{name}.py"
     for name in (
-        "api_as_described", "asgi", "blocked_loop", "browser", "cli", "crowded", "dead_connections",
+        "api_as_described", "asgi", "blocked_loop", "browser", "celery_examples", "celery_founding", "cli",
+        "crowded", "dead_connections",
         "demo", "django", "examples", "gates", "hosts", "kill", "leases", "limits_lost_workers", "lists",
         "lost_sessions", "mass_redrive", "metrics_processes", "metrics_prometheus", "migrations",
         "order_model", "packaging", "pattern_eight", "plans", "pooler", "processes", "pydantic_ai",
