@@ -20,7 +20,7 @@ PRESSED = re.compile(
     r'<form method="post"|<summary class="button|type="submit" class="button (?:first|danger)"'
 )
 """What a reader could press to change something."""
-ALSO = re.compile(r'href="[^"]*/(?:redrive|discard|new|edit)[?"]')
+ALSO = re.compile(r'href="[^"]*/(?:redrive|discard|new|edit|enqueue)[?"]')
 """Links to forms."""
 TIME = re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}Z")
 TIMED = re.compile(r'<time datetime="[^"]+"[^>]*>[^<]*</time>')
