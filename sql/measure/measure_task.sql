@@ -1,5 +1,5 @@
 -- measure_task: what became of the jobs of task $1 that were created in the last $2, in periods of $3 seconds: of the $4
--- newest jobs with ids from $5 to $6. Run times are counted by the bounds $7, in seconds.
+-- newest jobs with ids from $5 to $6, their run times counted by the bounds $7 in seconds.
 --
 -- One row for each period with jobs, with its place (the latest is 0), and one for all of them, without. What a run
 -- took is the time of the attempt that succeeded. Bounded by what is looked at, whatever is stored.
