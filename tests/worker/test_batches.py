@@ -24,6 +24,7 @@ from pgqueue import (
     PgQueue,
     Reject,
 )
+from pgqueue.testing import inline
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -242,6 +243,19 @@ async def test_what_a_batch_task_takes_is_one_argument_of_the_type_of_its_items(
     async with pgq.worker():
         assert await by_name.result(20) == "a"
     assert await index([]) == {}  # type: ignore[arg-type]  # a direct call gets the whole batch
+
+
+@pytest.mark.contract("P8.5")
+async def test_without_a_server_a_job_runs_in_a_batch_of_one() -> None:
+    pgq = PgQueue()
+
+    @pgq.task(Batch(size=10, window=0.01))
+    async def shout(items: list[BatchItem[str]]) -> Mapping[UUID, Any]:
+        return {item.id: [item.value.upper(), len(items)] for item in items}
+
+    with inline(pgq):
+        handle = await shout.enqueue("a")
+        assert await handle.result() == ["A", 1]
 
 
 @pytest.mark.contract("P8.5")
