@@ -666,6 +666,31 @@ async def reprioritise(house: House, ids: Sequence[UUID]) -> None:
     await each(house.db, "select pgqueue.reprioritise($1, 7)", ids)
 
 
+@door("edit", keeps=True)
+async def edit(house: House, ids: Sequence[UUID]) -> None:
+    await each(house.db, "select pgqueue.edit($1, priority => 7)", ids)
+
+
+async def _receive(house: House, verb: str) -> None:
+    for queue in ("default", "narrow"):
+        sql = "select id, receipt from pgqueue.receive($1, 1000, interval '1 hour', upkeep => false)"
+        for row in await house.db.fetch(sql, queue):
+            await house.db.execute(f"select pgqueue.{verb}", row["id"], row["receipt"])
+
+
+@door("receive", "end_receipt")
+async def receive_and_acknowledge(house: House, ids: Sequence[UUID]) -> None:
+    await _receive(house, "ack($1, $2)")
+
+
+@door("receive", "end_receipt", "attend_receivers")
+async def receive_and_come_again(house: House, ids: Sequence[UUID]) -> None:
+    await _receive(house, "nack($1, $2, interval '1 hour')")
+    await writing(house, "update pgqueue.scheduled set scheduled_at = now()")
+    for queue in ("default", "narrow"):
+        await house.db.execute("select pgqueue.attend_receivers($1)", queue)
+
+
 @door("set_paused", "return_paused")
 async def pause_the_queue(house: House, ids: Sequence[UUID]) -> None:
     await house.holder.prefetch()
