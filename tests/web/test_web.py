@@ -59,6 +59,8 @@ async def test_a_pending_job_shows_when_it_was_made_and_nothing_more(
         "next_run_at": None,
         "waits_for_limit": None,
         "result": None,
+        "result_size": None,
+        "result_url": None,
         "error": None,
         "progress": None,
         "queue": "mail",
