@@ -281,8 +281,10 @@ async def test_the_snippets_of_a_page_run(
     await handle.cancel()
     names = names_for(pgq, dsn=dsn, handle=handle, FastAPI=FastAPI, __name__=__name__)
 
-    for code in snippets(page, "python"):
-        await run(code, names)
+    # What pages wait for is done by a worker; the jobs themselves are none of its own.
+    async with asyncio.timeout(120), pgq.worker(queues=["another"]):
+        for code in snippets(page, "python"):
+            await run(code, names)
 
 
 async def test_the_page_on_tests_does_what_it_says(dsn: str) -> None:
