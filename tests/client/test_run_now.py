@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from pgqueue import JobNotFoundError, JobNotScheduledError, JobStatus, PgQueue
+from pgqueue import JobContext, JobNotFoundError, JobNotScheduledError, JobStatus, PgQueue
 from pgqueue.events import JobsPromoted
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ async def test_a_scheduled_job_and_a_retry_run_now(pgq: PgQueue) -> None:
     pgq.observe(moved.append, JobsPromoted)  # type: ignore[arg-type]  # of this kind alone
 
     @pgq.task(max_retries=1, retry_intervals=[3600])
-    async def work(*, fails: bool) -> str:
-        if fails and not moved[1:]:
+    async def work(ctx: JobContext, *, fails: bool) -> str:
+        if fails and ctx.attempt == 1:
             raise ValueError("not yet")
         return "done"
 

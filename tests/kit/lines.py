@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from kit import inside
+from kit.accepting import Accepted
 from pgqueue import (
     PgQueue,
     Task,
@@ -41,8 +42,7 @@ class Line:
         self, connect: Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
     ) -> None:
         self._connect = connect
-        self._writers: list[asyncio.StreamWriter] = []
-        self._pumps: set[asyncio.Task[None]] = set()
+        self.accepted = Accepted(self._serve)
         self.cut_at: bytes | None = None
         """Cut when the client's words contain this, once the server has answered them."""
         self.cut_after: bytes | None = None
@@ -52,29 +52,31 @@ class Line:
         self.is_down = False
         self.cuts = 0
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.is_down:
             writer.close()
             return
         number, self._opened = self._opened, self._opened + 1
-        # From here on, so that it is closed in the end wherever that finds it.
-        self._writers.append(writer)
         try:
             server_reader, server_writer = await self._connect()
         except OSError:
             # The server is away: the client is told as a server that is away tells it.
             writer.close()
             return
-        self._writers.append(server_writer)
         cutting = asyncio.Event()
         pumps = [
-            asyncio.create_task(self._pump(reader, server_writer, cutting, number, from_client=True)),
-            asyncio.create_task(self._pump(server_reader, writer, cutting, number, from_client=False)),
+            asyncio.ensure_future(self._pump(reader, server_writer, cutting, number, from_client=True)),
+            asyncio.ensure_future(self._pump(server_reader, writer, cutting, number, from_client=False)),
         ]
-        self._pumps.update(pumps)
-        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        writer.close()
-        server_writer.close()
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            writer.close()
+        finally:
+            # First: what is awaited below may be cancelled.
+            server_writer.transport.abort()
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
 
     async def _pump(
         self,
@@ -113,11 +115,8 @@ class Line:
         self._silent_before = self._opened
 
     async def hang_up(self) -> None:
-        for writer in self._writers:
-            writer.close()
-        for pump in self._pumps:
-            pump.cancel()
-        await asyncio.gather(*self._pumps, return_exceptions=True)
+        """End all connections."""
+        await self.accepted.cut()
 
 
 @asynccontextmanager
@@ -133,9 +132,8 @@ async def line_to(dsn: str) -> AsyncIterator[tuple[Line, str]]:
         return await asyncio.open_connection(*address)
 
     line = Line(connect)
-    server = await asyncio.start_server(line.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(line.accepted.accept, "127.0.0.1", 0)
     try:
         yield line, with_port(dsn, server.sockets[0].getsockname()[1])
     finally:
-        server.close()
-        await line.hang_up()
+        await line.accepted.close(server)

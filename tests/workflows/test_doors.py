@@ -281,7 +281,6 @@ def test_every_statement_that_ends_jobs_settles_what_waits_for_them() -> None:
         "fail_broken",
         "retry",
         "release",
-        "rescue",
         "expire",
         "fail_unknown",
     } <= ending.keys()
@@ -296,5 +295,6 @@ async def test_so_does_every_function(db: Connection) -> None:
     ending = {row["name"]: row["text"] for row in functions if SETS_STATUS.search(row["text"])}
 
     # These make jobs live again; and what `spoil` ends, `attend` notes.
-    assert ending.keys() - {"reopen", "rearm", "spoil"} == {"cancel", "transition"}
-    assert all("pgqueue.settle(" in ending[name] for name in ("cancel", "transition"))
+    settling = {"cancel", "end_receipt", "receive", "rescue", "transition"}
+    assert ending.keys() - {"reopen", "rearm", "spoil"} == settling
+    assert all("pgqueue.settle(" in ending[name] for name in settling)
