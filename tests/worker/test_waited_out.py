@@ -78,7 +78,7 @@ async def test_an_outcome_that_cannot_be_written_at_all_is_kept_until_it_can(
         bad = await refused.enqueue()
         assert await (await work.enqueue(1)).result(timeout=60) == 1
         await eventually(lambda: holds(is_logged(caplog, "it is kept and tried again")()))
-        await db.execute("drop trigger refuse on pgqueue.job")
+        await eventually(lambda: is_dropped(db, "trigger refuse on pgqueue.job"))
         ended = await over(bad)
 
     assert (ended.attempt, ended.losses) == (1, 0)
@@ -119,10 +119,10 @@ async def test_a_locked_table_is_waited_for_and_the_lease_survives(
         assert inside.lease_of(worker) == lease
 
 
-async def is_dropped(db: Connection) -> bool:
-    """Drop the schema; return whether that went: the server ends who waits in a circle with the worker."""
+async def is_dropped(db: Connection, what: str) -> bool:
+    """Drop *what*; return whether that went: the server ends who waits in a circle with the worker."""
     try:
-        await db.execute("drop schema pgqueue cascade")
+        await db.execute(f"drop {what}")
     except asyncpg.DeadlockDetectedError:
         return False
     return True
@@ -134,7 +134,7 @@ async def test_a_worker_outlives_a_schema_that_is_dropped_and_made_again(
 ) -> None:
     async with pgq.worker(lease_ttl=2) as worker:
         await (await work.enqueue(0)).result(timeout=60)
-        await eventually(lambda: is_dropped(db))
+        await eventually(lambda: is_dropped(db, "schema pgqueue cascade"))
         await pgq.migrate()
         job: list[JobHandle[int]] = []
 
