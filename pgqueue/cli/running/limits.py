@@ -6,22 +6,20 @@ import logging
 import resource
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import anyio
 
 from pgqueue import PgQueue
 from pgqueue.events.kinds import AttemptsEnded, Event
+from pgqueue.worker.lease.own_memory import memory_of_process
 
 logger = logging.getLogger("pgqueue.cli")
 
 MIB: Final = 2**20
 LOOK_EVERY: Final = 0.5
 """Seconds between two looks at the memory."""
-_STATM: Final = Path("/proc/self/statm")
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class _Counting:
 
 def resident() -> int:
     """Return the bytes of memory that this process has; or the most it has had, where no more is told."""
-    with suppress(OSError, ValueError, IndexError):
-        return int(_STATM.read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    if (now := memory_of_process()) is not None:
+        return now
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
