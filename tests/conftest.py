@@ -71,9 +71,9 @@ LONG_FILES = frozenset(
 CORE_FILES = frozenset(
     f"test_{name}.py"
     for name in (
-        "backpressure", "cancel", "chores", "dead_letters", "enqueue", "expiry", "job_transactions",
-        "keys", "lists", "migrations", "pause", "rescue",
-        "retries", "signals", "smoke", "steps", "transactions", "unknown_tasks", "worker",
+        "backpressure", "cancel", "chores", "coalescing", "dead_letters", "enqueue", "expiry",
+        "job_transactions", "key_conflicts", "key_spans", "keys", "lists", "lost_calls", "migrations",
+        "pause", "rescue", "retries", "signals", "smoke", "steps", "transactions", "unknown_tasks", "worker",
     )
 )  # fmt: skip
 """Files of the core: what has to hold on every version, in every encoding and under every setting."""
