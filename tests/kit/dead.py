@@ -8,6 +8,8 @@ from uuid import UUID
 if TYPE_CHECKING:
     from conftest import Connection
 
+    from pgqueue import PgQueue
+
 
 async def fail_jobs(db: Connection, number: int, task: str = "work") -> list[UUID]:
     """Make jobs that have failed."""
@@ -26,3 +28,17 @@ async def fail_jobs(db: Connection, number: int, task: str = "work") -> list[UUI
 async def count(db: Connection, table: str) -> int:
     found: int = await db.fetchval(f"select count(*) from pgqueue.{table}")
     return found
+
+
+async def two_failed(pgq: PgQueue) -> list[UUID]:
+    """Return two jobs that have failed alike."""
+
+    @pgq.task(max_retries=0)
+    async def fail(number: int) -> None:
+        raise ValueError(f"number {number} is wrong")
+
+    jobs = [await fail.enqueue(number) for number in (1, 2)]
+    async with pgq.worker():
+        for job in jobs:
+            await pgq.wait(job.id)
+    return [job.id for job in jobs]

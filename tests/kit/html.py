@@ -84,3 +84,14 @@ async def page_at(client: httpx.AsyncClient, path: str, *, status: int = 200) ->
     assert response.headers["content-type"] == "text/html; charset=utf-8"
     assert response.headers["cache-control"] == "no-store"
     return parse(response.text)
+
+
+def section(page: Element, title: str) -> Element:
+    """Return the section that is called *title*."""
+    [found] = [each for each in page.all("section") if title in [head.text for head in each.all("h2")]]
+    return found
+
+
+def cell(row: Element, label: str) -> str:
+    """Return what stands in the column that is called *label*."""
+    return row.one("td", **{"data-label": label}).text
