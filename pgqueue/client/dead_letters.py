@@ -39,8 +39,8 @@ from pgqueue.model.ids import read_id
 from pgqueue.model.jobs import Action, Job, JobStatus
 from pgqueue.options.levels import read_options
 from pgqueue.options.table import Level
-from pgqueue.tasks.arguments import encode_by_name, is_json
 from pgqueue.tasks.codec import encode_document
+from pgqueue.tasks.payload import encode_by_name, is_json
 from pgqueue.tasks.redaction import find_mark
 
 if TYPE_CHECKING:

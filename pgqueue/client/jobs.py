@@ -32,9 +32,9 @@ from pgqueue.model.filters import (
 from pgqueue.model.ids import read_id
 from pgqueue.model.jobs import TERMINAL, Attempt, Job, JobStatus
 from pgqueue.store import Requeued, job_of
-from pgqueue.tasks.arguments import THEIRS, describe_mismatch
 from pgqueue.tasks.definition import TaskDefinition
 from pgqueue.tasks.handle import JobHandle, raise_unless_succeeded
+from pgqueue.tasks.refusals import THEIRS, describe_mismatch
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -34,9 +34,9 @@ from pgqueue.retry.decision import JobSoFar, decide, failed, retried
 from pgqueue.retry.undecodable import met_undecodable, wait_or_fail
 from pgqueue.store import Claimed, EndedReceipt, Input, InputResults, Received, Settled, Store
 from pgqueue.tasks.any_task import any_task
-from pgqueue.tasks.arguments import TakesInputsError
 from pgqueue.tasks.codec import Codec, encode_document
 from pgqueue.tasks.definition import TaskDefinition
+from pgqueue.tasks.refusals import TakesInputsError
 from pgqueue.tasks.registry import Registry
 from pgqueue.worker.attempt.inputs import Inputs
 

@@ -31,9 +31,9 @@ from pgqueue.model.ids import read_id
 from pgqueue.model.jobs import TERMINAL, JobStatus
 from pgqueue.model.workflows import Workflow
 from pgqueue.store import Graph, Input
-from pgqueue.tasks.arguments import THEIRS, describe_mismatch
 from pgqueue.tasks.canvas import Canvas, canvas_of
 from pgqueue.tasks.middleware import around_workflow
+from pgqueue.tasks.refusals import THEIRS, describe_mismatch
 from pgqueue.tasks.workflow_handle import WorkflowHandle
 from pgqueue.workflows.compile import compile_parts
 from pgqueue.workflows.dag import MAX_NAME, WorkflowBuilder

@@ -16,9 +16,9 @@ from pgqueue.flow.limits import LimitBy
 from pgqueue.model.checks import shown
 from pgqueue.model.ids import new_ids
 from pgqueue.options.levels import NO_OPTIONS
-from pgqueue.tasks.arguments import encode_by_name
 from pgqueue.tasks.codec import Codec, encode_document
 from pgqueue.tasks.definition import TaskDefinition
+from pgqueue.tasks.payload import encode_by_name
 from pgqueue.tasks.registry import Registry
 from pgqueue.tasks.signature import Signature
 

@@ -9,16 +9,11 @@ from typing import Any, Final
 from pydantic_core import from_json, to_json
 
 from pgqueue.options.levels import NO_OPTIONS
-from pgqueue.tasks.arguments import (
-    INPUTS,
-    POSITIONAL,
-    Arguments,
-    TakesInputsError,
-    UndecodableError,
-    encode_by_name,
-)
+from pgqueue.tasks.arguments import Arguments
 from pgqueue.tasks.context import JobContext
 from pgqueue.tasks.definition import TaskDefinition
+from pgqueue.tasks.payload import INPUTS, POSITIONAL, encode_by_name
+from pgqueue.tasks.refusals import TakesInputsError, UndecodableError
 
 
 async def _anything(*args: Any, **kwargs: Any) -> Any: ...

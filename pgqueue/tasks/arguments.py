@@ -1,83 +1,43 @@
-"""A task's parameters and result, checked by pydantic: from a call to JSON, and from JSON to a call.
+"""A task's parameters, checked by pydantic: from a call to JSON, and from JSON to a call.
 
-Arguments are stored as one JSON object by parameter name. If the names are not known (a call by task name,
-SQL), positional arguments are stored under "*", or the document is an array. Only arguments that the caller
-passed are stored; the handler's defaults apply when it runs.
+Only arguments that the caller passed are stored; the handler's defaults apply when it runs. `payload` says in
+which form.
 """
 
 from __future__ import annotations
 
 import inspect
-import re
 import sys
-import types
 from collections.abc import Callable, Collection, Mapping
 from copy import copy
-from datetime import datetime
 from functools import cached_property
-from typing import Annotated, Any, Final, NotRequired, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, NotRequired, get_args, get_origin
 
-from pydantic import AwareDatetime, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
-from pydantic_core import (
-    CoreConfig,
-    PydanticSerializationError,
-    SchemaSerializer,
-    SchemaValidator,
-    from_json,
-    to_json,
-)
-from typing_extensions import TypedDict
+from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaValidator, from_json, to_json
 
-from pgqueue.errors import InvalidArgumentsError, InvalidTaskError, PayloadTooLargeError, PgQueueError
-from pgqueue.model.job_error import name_of
-from pgqueue.tasks.core_schema import has_kind, validator_of
+from pgqueue.errors import InvalidArgumentsError, InvalidTaskError, PgQueueError
+from pgqueue.tasks.annotations import CORE_CONFIG, adapter_of, hints_of, typed_dict, with_aware_datetimes
+from pgqueue.tasks.core_schema import validator_of
 from pgqueue.tasks.dependencies import Dependencies, Dependency, dependency_in, is_context
-from pgqueue.tasks.mismatch import MOST_TOLD, without_values
+from pgqueue.tasks.mismatch import MOST_TOLD
+from pgqueue.tasks.payload import INPUTS, POSITIONAL, check_payload, unwritable
 from pgqueue.tasks.redaction import Parameters, Paths
+from pgqueue.tasks.refusals import (
+    THEIRS,
+    TakesInputsError,
+    UndecodableError,
+    call_error,
+    describe,
+    describe_mismatch,
+    raised_by_theirs,
+)
 from pgqueue.tasks.results import Results
-from pgqueue.tasks.round_trip import MAX_DIGITS, Form, find_changed
+from pgqueue.tasks.round_trip import MAX_DIGITS, Form
 from pgqueue.tasks.unions import keep_kinds
 
-POSITIONAL: Final = "*"
-"""The key of positional arguments whose names the caller did not know. No parameter can have this name."""
-
-INPUTS: Final = "<"
-"""The key that says that a job of a workflow takes its first argument from the results before it, and how.
-
-The handler's parameters refuse it, so a plain job pays nothing for the question, and a worker of a version
-without workflows does not run the job without its first argument.
-"""
-
-# Nothing may turn into something else on its way: without these, infinity would be stored as null
-# and bytes that are not UTF-8 would be refused.
-_CONFIG: Final = ConfigDict(ser_json_inf_nan="strings", ser_json_bytes="base64", val_json_bytes="base64")
-
-_CORE_CONFIG: Final = CoreConfig(ser_json_inf_nan="strings", ser_json_bytes="base64", val_json_bytes="base64")
-
-_ANY: Final = TypeAdapter[Any](Any, config=_CONFIG)
-
-_ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-
-_ITERATOR: Final = re.compile(r"\b(Iterator|AsyncIterable|AsyncGenerator|AsyncIterator)\b")
-
 _Parameter = inspect.Parameter
-
-
-THEIRS: Final[tuple[type[BaseException], ...]] = (Exception, SystemExit, GeneratorExit)
-"""What a validator of a user's type raises. A KeyboardInterrupt can be the user's, and passes."""
-
-
-class UndecodableError(Exception):
-    """The stored arguments are invalid for the handler. Ends the job, not the worker."""
-
-
-class TakesInputsError(UndecodableError):
-    """The first argument of the call is still to be read: `inputs` says from what. See INPUTS."""
-
-    def __init__(self, inputs: str) -> None:
-        self.inputs = inputs
-        super().__init__("its first argument comes from the jobs before it")
 
 
 class Arguments:
@@ -90,7 +50,7 @@ class Arguments:
     def __init__(self, task: str, handler: Callable[..., Any], *, context_type: type) -> None:
         self._task = task
         self._theirs = THEIRS
-        hints = _hints(task, handler)
+        hints = hints_of(task, handler)
         self.takes_context = False
         """Whether the handler's first parameter takes the context, which is no argument of a job."""
         self._positional: list[str] = []
@@ -109,7 +69,7 @@ class Arguments:
                 dependencies[parameter.name] = self._depend(parameter, dependency)
                 is_before_rest |= parameter.kind is _Parameter.POSITIONAL_OR_KEYWORD
             else:
-                shape[parameter.name] = self._take(parameter, _aware_datetimes(annotation))
+                shape[parameter.name] = self._take(parameter, with_aware_datetimes(annotation))
         rest: str | None = self._rest
         if rest and is_before_rest:
             # The arguments that *rest takes would shift into it.
@@ -121,7 +81,7 @@ class Arguments:
         self._shape = shape
         self._without_first: Arguments | None = None
         self._names = shape.keys() - {self._rest, self._named_rest}
-        self._set_form(_adapter(task, "a parameter", _typed_dict(task, shape)).core_schema)
+        self._set_form(adapter_of(task, "a parameter", typed_dict(task, shape)).core_schema)
         # Calls by keyword alone need no rearranging when the handler runs: the usual case.
         self._is_plain = not (self._positional_only or self._rest or self._named_rest)
 
@@ -129,7 +89,7 @@ class Arguments:
         kept = keep_kinds(schema)
         validator = SchemaValidator(schema) if kept is schema else validator_of(kept)
         # A TypedDict's own configuration does not apply to the serialisation of its fields: pass it again.
-        self._form = Form(kept, validator, SchemaSerializer(kept, _CORE_CONFIG))
+        self._form = Form(kept, validator, SchemaSerializer(kept, CORE_CONFIG))
         self._validate, self._to_json, self._from_json = self._form.calls
         self._is_exact = self._form.is_exact
 
@@ -178,7 +138,7 @@ class Arguments:
 
     def _check_default(self, parameter: inspect.Parameter, annotation: Any) -> Any:
         try:
-            return _adapter(self._task, f"parameter {parameter.name!r}", annotation).validate_python(
+            return adapter_of(self._task, f"parameter {parameter.name!r}", annotation).validate_python(
                 parameter.default
             )
         except ValidationError as error:
@@ -197,7 +157,7 @@ class Arguments:
             try:
                 values = self._validate(named)
             except ValidationError as error:
-                raise _call_error(self._task, error, named) from error
+                raise call_error(self._task, error, named) from error
             try:
                 encoded = self._to_json(values)
             except (PydanticSerializationError, UnicodeEncodeError):
@@ -210,7 +170,7 @@ class Arguments:
         except PgQueueError:
             raise
         except self._theirs as error:
-            raise _raised_by_theirs(self._task, error) from error
+            raise raised_by_theirs(self._task, error) from error
         return check_payload(self._task, encoded, limit)
 
     def _write_anyway(self, values: dict[str, Any]) -> bytes:
@@ -218,7 +178,7 @@ class Arguments:
         try:
             return self._form.write_anyway(values)
         except (PydanticSerializationError, UnicodeEncodeError) as error:
-            raise _unwritable(self._task, values, self._form.write_anyway, error) from error
+            raise unwritable(self._task, values, self._form.write_anyway, error) from error
 
     def _checked(self, values: dict[str, Any], encoded: bytes) -> bytes:
         """Return what to store so that the handler gets *values*. Raises InvalidArgumentsError."""
@@ -274,7 +234,7 @@ class Arguments:
         if get_origin(first) is not Results or self.first == self._rest:
             return None
         [item] = get_args(first)
-        adapter: TypeAdapter[Any] = _adapter(self._task, "a result", list[item])  # type: ignore[valid-type]
+        adapter: TypeAdapter[Any] = adapter_of(self._task, "a result", list[item])  # type: ignore[valid-type]
         return adapter.validate_json
 
     def with_first(
@@ -310,7 +270,7 @@ class Arguments:
         self._positional_only = self._positional_only[1:]
         self._shape = {name: annotation for name, annotation in self._shape.items() if name != first}
         self._names = self._names - {first}
-        self._set_form(_adapter(self._task, "a parameter", _typed_dict(self._task, self._shape)).core_schema)
+        self._set_form(adapter_of(self._task, "a parameter", typed_dict(self._task, self._shape)).core_schema)
 
     def prepend(self, document: str, result: str) -> str:
         """Return the stored arguments *document* of a link with *result*, as JSON, before the others."""
@@ -367,7 +327,7 @@ class Arguments:
         if not self._is_plain:
             return None
         try:
-            return _adapter(self._task, "a parameter", _typed_dict(self._task, self._shape)).json_schema()
+            return adapter_of(self._task, "a parameter", typed_dict(self._task, self._shape)).json_schema()
         except (PydanticUserError, PydanticInvalidForJsonSchema):
             return None
 
@@ -435,264 +395,10 @@ class Arguments:
             if isinstance(raw, dict) and isinstance(raw.get(INPUTS), str):
                 raise TakesInputsError(raw[INPUTS])
             if not isinstance(raw, dict) or not isinstance(raw.get(POSITIONAL), list):
-                raise UndecodableError(_describe(error, names_extra=False)) from error
+                raise UndecodableError(describe(error, names_extra=False)) from error
             named = self._by_name(tuple(raw.pop(POSITIONAL)), raw)
             return self._from_json(to_json(named))  # type: ignore[no-any-return]
         except ValidationError as second:
-            raise UndecodableError(_describe(second, names_extra=False)) from second
+            raise UndecodableError(describe(second, names_extra=False)) from second
         except (InvalidArgumentsError, ValueError) as second:
             raise UndecodableError(str(second)) from second
-
-
-class Result:
-    """The result of one handler."""
-
-    def __init__(self, task: str, handler: Callable[..., Any]) -> None:
-        annotation = _hints(task, handler).get("return", Any)
-        adapter = _ANY if annotation is Any else _adapter(task, "its result", annotation)
-        validator, serializer = cast(SchemaValidator, adapter.validator), adapter.serializer
-        schema = keep_kinds(adapter.core_schema)
-        if schema is not adapter.core_schema:
-            validator, serializer = (
-                validator_of(schema, _CORE_CONFIG),
-                SchemaSerializer(schema, _CORE_CONFIG),
-            )
-        self._form = Form(schema, validator, serializer, _CORE_CONFIG)
-        self._validate, self._to_json, self._from_json = self._form.calls
-        self._is_exact = self._form.is_exact
-        self._may_be_none = self._keeps_none()
-
-    def _keeps_none(self) -> bool:
-        try:
-            return self._validate(None) is None and self._from_json("null") is None
-        except THEIRS:
-            # Not only pydantic's: the validators of a user's type may raise anything for None.
-            return False
-
-    @property
-    def secrets(self) -> Paths:
-        """Where stored results have secrets, by the annotation."""
-        return self._form.secrets
-
-    def encode(self, value: Any, *, limit: int) -> str:
-        """Return the JSON of a result, which `decode` makes the same again. *limit* is in bytes.
-
-        Raises ValueError.
-        """
-        if value is None and self._may_be_none:
-            # The result of most handlers.
-            return "null"
-        try:
-            checked = self._validate(value)
-        except ValidationError as error:
-            raise ValueError(
-                f"the result does not match the task's annotation: {_describe(error)}"
-            ) from error
-        is_sure = False
-        try:
-            encoded = self._to_json(checked)
-            is_sure = (self._is_exact and len(encoded) <= MAX_DIGITS) or self._form.comes_back(
-                checked, encoded
-            )
-        except (PydanticSerializationError, UnicodeEncodeError):
-            try:
-                encoded = self._form.write_anyway(checked)
-            except (PydanticSerializationError, UnicodeEncodeError) as error:
-                raise ValueError(f"the result cannot be stored as JSON: {error}") from error
-        if not is_sure:
-            try:
-                encoded, changed = self._form.check(checked, encoded)
-            except Exception as error:
-                # The validators of a user's types may raise anything.
-                problem = f"the result cannot be read back from JSON: {describe_mismatch(error)}"
-                raise ValueError(problem) from None
-            if changed is not None:
-                raise ValueError(f"the result {changed}")
-        if len(encoded) > limit:
-            raise ValueError(f"the result is {len(encoded):,} bytes as JSON; the limit is {limit:,}")
-        if _contains_nul(encoded):
-            raise ValueError("the result contains a NUL character, which PostgreSQL cannot store")
-        return encoded.decode()
-
-    def decode(self, stored: str) -> Any:
-        """Return the value of a stored result. Raises ValueError."""
-        return self._from_json(stored)
-
-
-def result_of(what: str, annotation: Any) -> Result:
-    """Return how values of a type are stored: *what* names them in errors. Raises InvalidTaskError."""
-
-    def returns() -> None: ...
-
-    returns.__annotations__["return"] = annotation
-    return Result(what, returns)
-
-
-def encode_by_name(task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, limit: int) -> str:
-    """Return the JSON of a call of a task that this process does not declare: the worker validates it.
-
-    Raises InvalidArgumentsError or PayloadTooLargeError.
-    """
-    named = {POSITIONAL: list(args), **kwargs} if args else dict(kwargs)
-    try:
-        encoded = _ANY.serializer.to_json(named)
-    except (PydanticSerializationError, UnicodeEncodeError) as error:
-        raise _unwritable(task, named, _ANY.serializer.to_json, error) from error
-    except THEIRS as error:
-        raise _raised_by_theirs(task, error) from error
-    name = find_changed(named, encoded)
-    if name is not None:
-        raise InvalidArgumentsError(
-            task,
-            f"argument {name!r} would not come back from JSON as it is, and its type is not known here: "
-            "declare the task here, or pass JSON's own values (None, bool, int, finite float, str, list, and "
-            "dict with str keys)",
-            argument=name,
-        )
-    return check_payload(task, encoded, limit)
-
-
-def _unwritable(
-    task: str, values: Mapping[str, Any], write: Callable[[Any], bytes], error: Exception
-) -> InvalidArgumentsError:
-    """Return the error of a call that raised *error* when it was written, with the argument that did."""
-    culprit = None
-    for name, value in values.items():
-        try:
-            write({name: value})
-        except (PydanticSerializationError, UnicodeEncodeError):
-            # Those by position have no names.
-            culprit = None if name == POSITIONAL else name
-            break
-    what = "the arguments" if culprit is None else f"argument {culprit!r}"
-    return InvalidArgumentsError(task, f"{what} cannot be stored as JSON: {error}", argument=culprit)
-
-
-def is_json(arguments: Mapping[str, Any]) -> bool:
-    """Return whether all *arguments* are JSON's own values."""
-    try:
-        return find_changed(arguments, to_json(arguments)) is None
-    except (PydanticSerializationError, UnicodeEncodeError):
-        return False
-
-
-def check_payload(task: str, encoded: bytes, limit: int) -> str:
-    """Return *encoded* as a string to store. Raises InvalidArgumentsError, PayloadTooLargeError."""
-    if len(encoded) > limit:
-        raise PayloadTooLargeError(task, size=len(encoded), limit=limit)
-    if _contains_nul(encoded):
-        name = _find_nul(from_json(encoded))
-        raise InvalidArgumentsError(
-            task, f"argument {name!r} contains a NUL character, which PostgreSQL cannot store", argument=name
-        )
-    return encoded.decode()
-
-
-def _contains_nul(encoded: bytes) -> bool:
-    # Every job pays only for the plain search; the expression tells an escaped backslash from an escape.
-    return b"\\u0000" in encoded and _ESCAPED_NUL.search(encoded) is not None
-
-
-def _find_nul(arguments: Any) -> str | None:
-    named = arguments if isinstance(arguments, dict) else {POSITIONAL: arguments}
-    return next((name for name, value in named.items() if _contains_nul(to_json({name: value}))), None)
-
-
-def _hints(task: str, handler: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return get_type_hints(handler, include_extras=True)
-    except NameError as error:
-        raise InvalidTaskError(
-            f"task {task!r}: {error}; annotations are resolved when the task is declared, so the name must "
-            "exist by then, outside `if TYPE_CHECKING`"
-        ) from error
-
-
-def _typed_dict(task: str, shape: dict[str, Any]) -> Any:
-    typed = TypedDict(task, shape)  # type: ignore[misc]  # made at run time
-    setattr(typed, "__pydantic_config__", ConfigDict(extra="forbid", **_CONFIG))  # noqa: B010  # mypy sees no such attribute
-    return typed
-
-
-def _adapter(task: str, what: str, annotation: Any) -> TypeAdapter[Any]:
-    """Return pydantic's adapter of *annotation*. Raises InvalidTaskError if there can be none."""
-    try:
-        adapter = _pydantics_adapter(annotation)
-    except (PydanticUserError, NameError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        if _ITERATOR.search(reason):
-            raise _iterated_once(task, what) from error
-        raise InvalidTaskError(f"task {task!r}: {what} cannot be stored as JSON: {reason}") from error
-    if has_kind(adapter.core_schema, "generator"):
-        raise _iterated_once(task, what)
-    return adapter
-
-
-def _pydantics_adapter(annotation: Any) -> TypeAdapter[Any]:
-    try:
-        return TypeAdapter[Any](annotation, config=_CONFIG)
-    except PydanticUserError as error:
-        if error.code != "type-adapter-config-unused":
-            raise
-        # A model, a dataclass or a TypedDict, however it is written, has a configuration of its own.
-        return TypeAdapter[Any](annotation)
-
-
-def _iterated_once(task: str, what: str) -> InvalidTaskError:
-    # Pydantic would read what the caller passed only once, and validate its items only then.
-    return InvalidTaskError(
-        f"task {task!r}: {what} is an iterable that can be read only once, which cannot be stored as JSON: "
-        "annotate list[...]"
-    )
-
-
-def _aware_datetimes(annotation: Any) -> Any:
-    """Return *annotation* with each plain `datetime` required to be aware.
-
-    A naive one can mean different moments to the worker and to the caller. Annotate with pydantic's
-    NaiveDatetime to accept one; fields of models keep the model's own annotations.
-    """
-    if annotation is datetime:
-        return AwareDatetime
-    origin, args = get_origin(annotation), get_args(annotation)
-    if not args or origin in (Annotated, Callable):
-        return annotation
-    changed = tuple(_aware_datetimes(each) for each in args)
-    if changed == args:
-        return annotation
-    if origin in (Union, types.UnionType):
-        return Union[changed]  # noqa: UP007  # made at run time
-    return origin[changed]
-
-
-def _call_error(task: str, error: ValidationError, named: Mapping[str, Any]) -> InvalidArgumentsError:
-    if error.error_count() > MOST_TOLD:
-        argument = next(iter(named)) if len(named) == 1 else None
-        return InvalidArgumentsError(task, _describe(error), argument=argument)
-    first = error.errors(include_url=False)[0]
-    argument = str(first["loc"][0]) if first["loc"] else None
-    return InvalidArgumentsError(task, _describe(error), argument=argument, cause=error)
-
-
-def _raised_by_theirs(task: str, error: BaseException) -> InvalidArgumentsError:
-    """Return the error for a call whose arguments' own code (a validator, a serializer) raised *error*.
-
-    It says no more of it: its message may repeat a secret, and its `__str__` may raise anything.
-    """
-    return InvalidArgumentsError(task, f"the code of an argument's type raised {name_of(type(error))}")
-
-
-def describe_mismatch(error: BaseException) -> str:
-    """Return why stored data could not be read, on one line; of pydantic's errors, without the values."""
-    return _describe(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
-
-
-def _describe(error: ValidationError, *, names_extra: bool = True) -> str:
-    """Return pydantic's errors on one line, by argument, without the values: they may be secret."""
-    if (count := error.error_count()) > MOST_TOLD:
-        return f"{count:,} values do not fit"
-    errors = error.errors(include_url=False, include_context=False)
-    return "; ".join(
-        f"argument {'.'.join(map(str, place))!r}: {message}" if place else message
-        for place, message in without_values(errors, names_extra=names_extra)
-    )

@@ -21,8 +21,9 @@ from pgqueue.model.progress import encode_progress
 from pgqueue.model.unset import UNSET, Unset
 from pgqueue.own_tasks import current_attempt
 from pgqueue.retry.control import ControlFlow, Restart, Retry, Snooze
-from pgqueue.tasks.arguments import describe_mismatch, result_of
 from pgqueue.tasks.limiters import Allowed
+from pgqueue.tasks.refusals import describe_mismatch
+from pgqueue.tasks.return_value import result_of
 from pgqueue.tasks.workflow_handle import ChildHandle
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from pgqueue.errors import InvalidTaskError
 from pgqueue.flow.limits import LimitBy
 from pgqueue.flow.ordering import OrderedBy
 from pgqueue.options.levels import Options
-from pgqueue.tasks.arguments import Arguments, Result
+from pgqueue.tasks.arguments import Arguments
 from pgqueue.tasks.batches import Collector
 from pgqueue.tasks.context import JobContext
+from pgqueue.tasks.return_value import Result
 from pgqueue.tasks.wrapping import check_runs, described, is_coroutine_function
 
 Isolation = Literal["thread", "process"]

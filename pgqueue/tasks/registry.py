@@ -12,8 +12,8 @@ from pgqueue.model.unset import UNSET, Unset
 from pgqueue.model.webhooks import Webhook
 from pgqueue.options.levels import DEFAULTS, MAX_LOSSES, NO_OPTIONS, Options, check_options, read_stored
 from pgqueue.options.policy import Policy
-from pgqueue.tasks.arguments import POSITIONAL
 from pgqueue.tasks.definition import TaskDefinition
+from pgqueue.tasks.payload import POSITIONAL
 from pgqueue.tasks.redaction import REDACTED, redact, redact_headers, redact_value
 
 

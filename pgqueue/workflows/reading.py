@@ -12,8 +12,8 @@ from pgqueue.errors import InvalidOptionError, InvalidWorkflowError
 from pgqueue.flow.limits import LimitBy, gates_of
 from pgqueue.options.checks import MAX_HEADERS
 from pgqueue.store import Template
-from pgqueue.tasks.arguments import INPUTS
 from pgqueue.tasks.around import workflow_headers
+from pgqueue.tasks.payload import INPUTS
 from pgqueue.tasks.signature import Signature
 
 

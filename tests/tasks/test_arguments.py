@@ -28,7 +28,9 @@ from pgqueue import (
     PayloadTooLargeError,
     PgQueue,
 )
-from pgqueue.tasks.arguments import Arguments, UndecodableError, encode_by_name
+from pgqueue.tasks.arguments import Arguments
+from pgqueue.tasks.payload import encode_by_name
+from pgqueue.tasks.refusals import UndecodableError
 
 if TYPE_CHECKING:
     from conftest import Connection

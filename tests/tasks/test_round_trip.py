@@ -44,7 +44,9 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from pgqueue import InvalidArgumentsError, InvalidTaskError, JobContext
-from pgqueue.tasks.arguments import Arguments, Result, encode_by_name
+from pgqueue.tasks.arguments import Arguments
+from pgqueue.tasks.payload import encode_by_name
+from pgqueue.tasks.return_value import Result
 
 pytestmark = pytest.mark.contract("W23")
 

@@ -28,7 +28,10 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS.values()) for room in 
 
 # Which module alone may import a heavy library.
 IMPORTERS = {
-    "pydantic": {"tasks.arguments", "tasks.round_trip", "errors", "web"},
+    "pydantic": {
+        *("tasks.arguments", "tasks.annotations", "tasks.payload", "tasks.refusals", "tasks.return_value"),
+        *("tasks.round_trip", "errors", "web"),
+    },
     "starlette": {"web", "integrations.starlette", "integrations.fastapi", "integrations.django.dashboard"},
     "django": {"integrations.django", "integrations.django_connections"},
     "fastapi": {"integrations.fastapi"},

@@ -31,7 +31,7 @@ from pgqueue.integrations.django.running import declare, queue
 from pgqueue.integrations.django.settings import BackendSettings, checked_connection, read_settings
 from pgqueue.options.levels import read_options
 from pgqueue.options.table import Level
-from pgqueue.tasks.arguments import check_payload
+from pgqueue.tasks.payload import check_payload
 
 NOT_WRITTEN: Final = frozenset(
     {

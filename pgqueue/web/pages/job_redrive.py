@@ -12,14 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pgqueue.errors import (
-    InvalidArgumentsError,
-    InvalidOptionError,
-    NotADeadLetterError,
-    UnknownQueueError,
-)
+from pgqueue.errors import InvalidArgumentsError, InvalidOptionError, NotADeadLetterError, UnknownQueueError
 from pgqueue.model.jobs import Job, JobStatus
-from pgqueue.tasks.arguments import POSITIONAL
+from pgqueue.tasks.payload import POSITIONAL
 from pgqueue.tasks.redaction import UNKNOWN, Parameters
 from pgqueue.web.http.bodies import parse_json
 from pgqueue.web.pages.errors import explain

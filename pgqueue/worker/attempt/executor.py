@@ -32,11 +32,11 @@ from pgqueue.model.outcomes import Ended, Outcome, Released, Succeeded
 from pgqueue.options.policy import Policy
 from pgqueue.retry.decision import decide, decide_after
 from pgqueue.retry.undecodable import met_undecodable
-from pgqueue.tasks.arguments import TakesInputsError, UndecodableError
 from pgqueue.tasks.codec import Codec, encode_document
 from pgqueue.tasks.context import running_attempt
 from pgqueue.tasks.definition import TaskDefinition
 from pgqueue.tasks.middleware import Middleware, Proceed, around_run
+from pgqueue.tasks.refusals import TakesInputsError, UndecodableError
 from pgqueue.tasks.wrapping import is_awaitable, is_deferred
 from pgqueue.worker.attempt.attempt import TIMEOUT, ProcessDiedError, RunningAttempt, Stop
 from pgqueue.worker.attempt.deadlines import NEAR, Deadlines

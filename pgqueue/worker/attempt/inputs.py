@@ -1,7 +1,7 @@
 """Reads what a job of a workflow takes from those before it, before its handler starts.
 
 Results are never copied to the jobs that take them: they are read here from the jobs that have them, by the
-edges of the workflow. What is to be read stands in the job's arguments (`tasks.arguments.INPUTS`), so that a
+edges of the workflow. What is to be read stands in the job's arguments (`tasks.payload.INPUTS`), so that a
 plain job is asked nothing:
 
 result      what the one node before it came to: a job's result, or the list of a group
@@ -21,9 +21,9 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 from pgqueue.store import Input, InputResults
-from pgqueue.tasks.arguments import UndecodableError
 from pgqueue.tasks.codec import Codec
 from pgqueue.tasks.definition import TaskDefinition
+from pgqueue.tasks.refusals import UndecodableError
 from pgqueue.tasks.results import Results
 
 PAGE: Final = 1000

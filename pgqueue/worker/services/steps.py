@@ -25,9 +25,10 @@ from pgqueue.errors import (
     LeaseLostError,
 )
 from pgqueue.store import NO_PLACE, Place, Store, StoredStep
-from pgqueue.tasks.arguments import THEIRS, Result, describe_mismatch
 from pgqueue.tasks.around import around_step
 from pgqueue.tasks.codec import Codec, encode_document
+from pgqueue.tasks.refusals import THEIRS, describe_mismatch
+from pgqueue.tasks.return_value import Result
 from pgqueue.worker.services.step_order import StepOrder
 
 MAX_STEPS: Final = 10_000
