@@ -55,7 +55,7 @@ from pgqueue.store.values import (
     Underway,
 )
 from pgqueue.store.web import WebStatements
-from pgqueue.store.workflows import (
+from pgqueue.store.workflow_rows import (
     Attended,
     BarrierRow,
     EdgeRow,
@@ -65,8 +65,8 @@ from pgqueue.store.workflows import (
     NodeRow,
     Swept,
     WorkflowRow,
-    WorkflowStatements,
 )
+from pgqueue.store.workflows import WorkflowStatements
 
 __all__ = [
     "NO_PLACE",

@@ -2,144 +2,38 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from pgqueue.events.kinds import JobMoved
 from pgqueue.model.jobs import JobStatus, seconds_between
 from pgqueue.model.workflows import Standstill, WorkflowEdge, WorkflowGroup, WorkflowMeasure, WorkflowMember
 from pgqueue.store.base import Statements, id_list, job_moved
-from pgqueue.store.graph import Barrier, Graph
+from pgqueue.store.graph import Graph
+from pgqueue.store.graph_columns import columns_of
 from pgqueue.store.jobs import read_error
-from pgqueue.store.values import Settled, Template
+from pgqueue.store.values import Settled
+from pgqueue.store.workflow_rows import (
+    Attended,
+    BarrierRow,
+    EdgeRow,
+    Input,
+    InputResults,
+    ListedRow,
+    NodeRow,
+    Swept,
+    WorkflowRow,
+)
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
 
-LEADS_ON: Final = 1
-"""A trait of a job, which these are sums of: it has an edge to another node."""
-TAKES_INPUTS: Final = 2
-WAITS: Final = 4
-CALLS_BACK: Final = 8
-WEBHOOKS: Final = 64
-
 
 NO_LANES: Mapping[tuple[str, int], int] = MappingProxyType({})
-
-
-class Attended(NamedTuple):
-    """What attending to notes has brought about. `more`: the notes that follow from it."""
-
-    taken: int
-    more: Sequence[int]
-    lanes: Sequence[int]
-    cancelled: Sequence[UUID]
-    later: Sequence[tuple[int, float]]
-    """Notes that are to be attended to in so many seconds."""
-
-
-class WorkflowRow(NamedTuple):
-    """A workflow. `status`: that of its root, or None if the root was removed."""
-
-    id: UUID
-    root: UUID
-    name: str | None
-    parent_job: UUID | None
-    created_at: datetime
-    paused_at: datetime | None
-    status: str | None
-
-
-class ListedRow(NamedTuple):
-    """A workflow in a list. `is_group`: its root is the end of a group, which is no job."""
-
-    id: UUID
-    root: UUID
-    name: str | None
-    parent_job: UUID | None
-    created_at: datetime
-    paused_at: datetime | None
-    stalled_at: datetime | None
-    status: str | None
-    is_group: bool
-    completed_at: datetime | None
-
-
-class NodeRow(NamedTuple):
-    """A job of a workflow."""
-
-    id: UUID
-    task: str
-    status: str | None
-    reason: str | None
-    created_at: datetime
-    completed_at: datetime | None
-
-
-class EdgeRow(NamedTuple):
-    """An edge of a workflow. `outcome`: of the upstream, once it was counted."""
-
-    upstream: UUID
-    downstream: UUID
-    position: int
-    outcome: str | None
-    to_join: bool
-
-
-class BarrierRow(NamedTuple):
-    """A barrier, and how far it is. `state`: 'fired', 'failed', or None while it is open."""
-
-    id: UUID
-    is_join: bool
-    needs: int | None
-    runs_anyway: bool
-    fail_fast: bool
-    total: int
-    open: int
-    failed: int
-    state: str | None
-
-
-class Input(NamedTuple):
-    """What one node before another has come to. One that `is_join` has inputs of its own.
-
-    `status`: None, if it has not ended or was removed. `result`, `error`: JSON.
-    """
-
-    upstream: UUID
-    position: int
-    is_join: bool
-    status: str | None
-    result: str | None
-    reason: str | None
-    error: str | None
-
-
-class InputResults(NamedTuple):
-    """The results of some inputs of a node, as JSON, in order; None: not stored, or not kept.
-
-    `reached`: the position of the last input. If one of them is a join, whose results are those of others,
-    it `has_joins` and no results.
-    """
-
-    reached: int
-    is_more: bool
-    has_joins: bool
-    results: list[str | None]
-
-
-class Swept(NamedTuple):
-    """One step through what waits. `reached`: the last node looked at; None: there was none."""
-
-    looked: int
-    reached: UUID | None
-    noted: int
 
 
 class WorkflowStatements(Statements):
@@ -155,7 +49,11 @@ class WorkflowStatements(Statements):
         Raises asyncpg.UniqueViolationError if the workflow, or one of its jobs, exists.
         """
         settled = Settled()
-        settled.add(await connection.fetchval(self._sql["submit_workflow"], *self._columns(graph, lane_ids)))
+        settled.add(
+            await connection.fetchval(
+                self._sql["submit_workflow"], *columns_of(graph, lane_ids, self._document)
+            )
+        )
         return settled
 
     async def adopt_workflow(self, connection: Connection, workflow_id: UUID, parent: UUID) -> None:
@@ -384,123 +282,3 @@ class WorkflowStatements(Statements):
             self._sql["pause_workflow"], workflow_id, paused, reason, actor
         )
         return lanes
-
-    def _columns(self, graph: Graph, lane_ids: Mapping[tuple[str, int], int]) -> tuple[str, ...]:
-        templates = graph.templates
-        if any(template.is_timed for template in templates.values()):
-            graph = _without_timed_links(graph)
-        number_of = {key: number for number, key in enumerate(templates, 1)}
-        jobs = [(node.id, node.job) for node in graph.nodes if node.job is not None]
-        ids = [node for node, _ in jobs] + [node.id for node in graph.nodes if node.job is None]
-        # Most parts of a large workflow have jobs that wait for nothing, and nobody asks for their places.
-        place_of = (
-            {node: place for place, node in enumerate(ids, 1)}
-            if graph.edges or graph.barriers or graph.callbacks or graph.root is not None
-            else {}
-        )
-        ups, downs, positions, directs = zip(*graph.edges, strict=True) if graph.edges else ((), (), (), ())
-        # Those that lead to one node follow each other, and the hash of an id takes longer than all the rest.
-        places: list[int] = []
-        previous = None
-        for node in downs:
-            if node is not previous:
-                previous, place = node, place_of[node]
-            places.append(place)
-        gates = {str(node): job.gates for node, job in jobs if job.gates}
-        return (
-            json.dumps(
-                {
-                    "id": str(graph.workflow_id),
-                    "root": graph.root and place_of[graph.root],
-                    "name": graph.name,
-                    "parent_job": graph.parent_job and str(graph.parent_job),
-                    "waits_for_others": graph.waits_for_others,
-                    **({"gates": gates} if gates else {}),
-                }
-            ),
-            id_list(ids),
-            self._document(f"[{','.join([job.document for _, job in jobs])}]"),
-            _list([number_of[id(job.template)] for _, job in jobs]),
-            _list(_traits(graph, len(jobs), place_of, places)),
-            json.dumps([_template(template, lane_ids.get(template.lane)) for template in templates.values()]),
-            json.dumps([_barrier(barrier, place_of[barrier.id]) for barrier in graph.barriers]),
-            id_list(ups),
-            _list(places),
-            _list(positions),
-            f"{{{','.join(['t' if direct else 'f' for direct in directs])}}}",
-            json.dumps(
-                [
-                    {
-                        "node": place_of[callback.node_id],
-                        "number": callback.number,
-                        "on_end": callback.on,
-                        "takes_inputs": callback.takes_inputs,
-                        "template": number_of[id(callback.job.template)],
-                        "arguments": self._document(callback.job.document),
-                    }
-                    for callback in graph.callbacks
-                ]
-            ),
-        )
-
-
-def _traits(graph: Graph, jobs: int, place_of: Mapping[UUID, int], downs: Iterable[int]) -> Sequence[int]:
-    """Return the traits of the *jobs* at the first places."""
-    traits = [LEADS_ON] * len(graph.nodes)
-    for place in set(downs):
-        traits[place - 1] += WAITS
-    for node in {each.node_id for each in graph.callbacks}:
-        traits[place_of[node] - 1] += CALLS_BACK
-    told = {key for key, template in graph.templates.items() if template.has_webhooks}
-    if told:
-        for each in graph.nodes:
-            if each.job is not None and id(each.job.template) in told:
-                traits[place_of[each.id] - 1] += WEBHOOKS
-    for node in [each.id for each in graph.nodes if each.takes_inputs]:
-        traits[place_of[node] - 1] += TAKES_INPUTS
-    if graph.root is not None:
-        traits[place_of[graph.root] - 1] -= LEADS_ON
-    return traits[:jobs]
-
-
-def _list(numbers: Iterable[int]) -> str:
-    return f"{{{','.join(map(str, numbers))}}}"
-
-
-def _without_timed_links(graph: Graph) -> Graph:
-    """Give links that have a time a barrier: a link moves on without a look at the clock."""
-    timed = {node.id for node in graph.nodes if node.job is not None and node.job.template.is_timed}
-    links = {edge.downstream for edge in graph.edges if edge.direct} & timed
-    if not links:
-        return graph
-    return replace(
-        graph,
-        edges=[edge._replace(direct=False) if edge.downstream in links else edge for edge in graph.edges],
-        barriers=[*graph.barriers, *(Barrier(link, is_join=False, total=1) for link in sorted(links))],
-    )
-
-
-def _barrier(barrier: Barrier, place: int) -> dict[str, Any]:
-    return {
-        "node": place,
-        "needs": barrier.needs,
-        "runs_anyway": barrier.runs_anyway,
-        "fail_fast": barrier.fail_fast,
-    }
-
-
-def _template(template: Template, lane_id: int | None) -> dict[str, Any]:
-    return {
-        "queue": template.lane[0],
-        "priority": template.lane[1],
-        "task": template.task,
-        "run_at": template.run_at and template.run_at.isoformat(),
-        "delay": template.delay,
-        "expires_at": template.expires_at and template.expires_at.isoformat(),
-        "expires_after": template.expires_after,
-        "options": template.options,
-        "headers": template.headers,
-        "tags": template.tags,
-        "key": template.key,
-        "lane": lane_id,
-    }
