@@ -25,9 +25,8 @@ from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
+from pgqueue.events.attempts import AttemptEnded, AttemptsEnded, JobsStarted, JobStarted
 from pgqueue.events.kinds import (
-    AttemptEnded,
-    AttemptsEnded,
     CancelsRequested,
     DeadLettersEntered,
     Event,
@@ -40,8 +39,6 @@ from pgqueue.events.kinds import (
     JobsReopened,
     JobsReplaced,
     JobsRescued,
-    JobsStarted,
-    JobStarted,
     JobsUnblocked,
 )
 from pgqueue.model.dead_letters import DeadLetter

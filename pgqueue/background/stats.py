@@ -15,13 +15,9 @@ from pgqueue.background.loop import Loop
 from pgqueue.database.failing import log_fields
 from pgqueue.database.outages import PASSING_ERRORS, is_about_values
 from pgqueue.database.pool import Database
-from pgqueue.errors import (
-    InvalidOptionError,
-    MissingPrivilegeError,
-    NotOpenError,
-    RefusedByDatabaseError,
-)
-from pgqueue.events.kinds import AttemptEnded, AttemptsEnded, Event, JobsClaimed, JobsEnqueued, JobsRescued
+from pgqueue.errors import InvalidOptionError, MissingPrivilegeError, NotOpenError, RefusedByDatabaseError
+from pgqueue.events.attempts import AttemptEnded, AttemptsEnded, JobsClaimed
+from pgqueue.events.kinds import Event, JobsEnqueued, JobsRescued
 from pgqueue.events.observers import Observers
 from pgqueue.model.estimates import BUCKETS, count_into
 from pgqueue.model.ids import new_id

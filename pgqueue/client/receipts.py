@@ -22,7 +22,8 @@ from pgqueue.errors import (
     ReceiptLostError,
     ReceivedJobCancelled,
 )
-from pgqueue.events.kinds import AttemptEnded, AttemptsEnded, DeadLettersEntered
+from pgqueue.events.attempts import AttemptEnded, AttemptsEnded
+from pgqueue.events.kinds import DeadLettersEntered
 from pgqueue.events.observers import Observers
 from pgqueue.model.checks import Duration, finite_seconds, some_seconds
 from pgqueue.model.job_error import JobError, describe

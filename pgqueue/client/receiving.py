@@ -23,7 +23,7 @@ import anyio
 from pgqueue.client.parts import Parts
 from pgqueue.client.receipts import Receipts, read_lease
 from pgqueue.client.received import ReceivedJob
-from pgqueue.events.kinds import JobsClaimed, JobsStarted, JobStarted
+from pgqueue.events.attempts import JobsClaimed, JobsStarted, JobStarted
 from pgqueue.model.checks import Duration, integer, some_seconds, text
 from pgqueue.model.job_info import JobInfo
 from pgqueue.options.levels import Options

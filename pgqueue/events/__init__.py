@@ -6,13 +6,17 @@ the event loop and return at once. One that raises is logged, and neither distur
 that it was told of.
 """
 
-from pgqueue.events.kinds import (
-    KINDS,
-    SAMPLE,
+from pgqueue.events.attempts import (
     AttemptEnded,
-    AttemptsAbandoned,
     AttemptsEnded,
     AttemptsFenced,
+    JobsClaimed,
+    JobsStarted,
+    JobStarted,
+)
+from pgqueue.events.kinds import (
+    KINDS,
+    AttemptsAbandoned,
     BatchSent,
     CancelsRequested,
     DeadLettersEntered,
@@ -20,7 +24,6 @@ from pgqueue.events.kinds import (
     JobMoved,
     JobRescued,
     JobsCancelled,
-    JobsClaimed,
     JobsEnqueued,
     JobsExpired,
     JobsPromoted,
@@ -28,17 +31,13 @@ from pgqueue.events.kinds import (
     JobsReopened,
     JobsReplaced,
     JobsRescued,
-    JobsStarted,
-    JobStarted,
     JobsUnblocked,
     LoopTurned,
-    Share,
     StraysFound,
-    TaskAndQueue,
     WorkErrorIsolated,
-    shares,
 )
 from pgqueue.events.observers import Observer, Observers
+from pgqueue.events.shares import SAMPLE, Share, TaskAndQueue, shares
 from pgqueue.model.job_info import JobInfo
 from pgqueue.model.outcomes import Ended, Outcome, Retried, Succeeded
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
-from pgqueue.events.kinds import KINDS, Event, logger
+from pgqueue.events.kinds import KINDS, Event
+
+logger = logging.getLogger("pgqueue.events")
 
 Observer = Callable[[Event], None]
 

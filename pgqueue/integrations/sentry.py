@@ -26,7 +26,8 @@ from weakref import WeakSet
 
 from pgqueue.app import PgQueue
 from pgqueue.errors import ConfigurationError
-from pgqueue.events.kinds import AttemptEnded, AttemptsEnded, DeadLettersEntered, Event, JobsRescued
+from pgqueue.events.attempts import AttemptEnded, AttemptsEnded
+from pgqueue.events.kinds import DeadLettersEntered, Event, JobsRescued
 from pgqueue.integrations._sdk import is_child_process, logger, shielded
 from pgqueue.model.checks import shown
 from pgqueue.model.jobs import JobStatus

@@ -13,17 +13,14 @@ from prometheus_client.registry import Collector
 from pgqueue.app import PgQueue
 from pgqueue.background.log_writer import dropped_records
 from pgqueue.errors import ConfigurationError
+from pgqueue.events.attempts import AttemptEnded, AttemptsEnded, AttemptsFenced, JobsClaimed
 from pgqueue.events.kinds import (
     REFUSED,
-    AttemptEnded,
     AttemptsAbandoned,
-    AttemptsEnded,
-    AttemptsFenced,
     BatchSent,
     DeadLettersEntered,
     Event,
     JobsCancelled,
-    JobsClaimed,
     JobsEnqueued,
     JobsExpired,
     JobsRaised,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from pgqueue.events.kinds import AttemptEnded
+from pgqueue.events.attempts import AttemptEnded
 from pgqueue.model.job_error import JobError, describe, message_of, name_of
 from pgqueue.model.raised import Raised, stand_in, without_messages
 from pgqueue.model.tracebacks import trace_of

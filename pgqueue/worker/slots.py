@@ -18,12 +18,8 @@ from uuid import UUID
 
 import anyio
 
-from pgqueue.events.kinds import (
-    AttemptsAbandoned,
-    JobsClaimed,
-    JobsStarted,
-    JobStarted,
-)
+from pgqueue.events.attempts import JobsClaimed, JobsStarted, JobStarted
+from pgqueue.events.kinds import AttemptsAbandoned
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import Ended, Outcome, PutAside, Released, Succeeded

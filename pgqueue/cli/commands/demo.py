@@ -38,7 +38,8 @@ from pgqueue.cli.running.shop import QUEUES, Shop
 from pgqueue.cli.running.sockets import listen
 from pgqueue.embedded import embedded_server
 from pgqueue.errors import PgQueueError
-from pgqueue.events.kinds import AttemptsEnded, Event, JobsClaimed
+from pgqueue.events.attempts import AttemptsEnded, JobsClaimed
+from pgqueue.events.kinds import Event
 from pgqueue.model.figures import count, duration, short
 from pgqueue.model.jobs import JobStatus
 from pgqueue.processes.supervisor import on_signals

@@ -12,7 +12,8 @@ from typing import Final
 import anyio
 
 from pgqueue import PgQueue
-from pgqueue.events.kinds import AttemptsEnded, Event
+from pgqueue.events.attempts import AttemptsEnded
+from pgqueue.events.kinds import Event
 from pgqueue.worker.lease.own_memory import memory_of_process
 
 logger = logging.getLogger("pgqueue.cli")

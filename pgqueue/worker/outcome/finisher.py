@@ -22,7 +22,8 @@ from pgqueue.database.failing import log_fields, statement_of
 from pgqueue.database.link import Link
 from pgqueue.database.outages import AWAY_ERRORS, is_about_values, told
 from pgqueue.database.patience import Reminder, persist
-from pgqueue.events.kinds import AttemptsEnded, AttemptsFenced, BatchSent, WorkErrorIsolated
+from pgqueue.events.attempts import AttemptsEnded, AttemptsFenced
+from pgqueue.events.kinds import BatchSent, WorkErrorIsolated
 from pgqueue.events.observers import Observers
 from pgqueue.model.job_error import JobError
 from pgqueue.model.jobs import TERMINAL, JobStatus
