@@ -4,7 +4,7 @@
     TASKS = {"default": {"BACKEND": "pgqueue.integrations.django.PgQueueBackend"}}
 
 Enqueueing and reading results are statements on Django's own connection. So a task that is enqueued in
-`transaction.atomic()` exists if and only if that commits, processes that serve requests have no other
+`transaction.atomic()` exists if and only if that commits, processes that serve requests keep no other
 connection and no event loop, and `TestCase` rolls back what it enqueues. `manage.py migrate` makes the
 schema, and `manage.py pgqueue_worker` runs the tasks.
 """

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from django.apps import apps
@@ -14,7 +14,6 @@ from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
 from django.core.exceptions import ImproperlyConfigured
 
-from pgqueue.app import MAX_PAYLOAD
 from pgqueue.errors import PgQueueError
 from pgqueue.integrations.django import statements
 from pgqueue.integrations.django.framework import (
@@ -27,19 +26,8 @@ from pgqueue.integrations.django.framework import (
     signals,
 )
 from pgqueue.integrations.django.results import result_of
-from pgqueue.integrations.django.running import declare, queue
+from pgqueue.integrations.django.running import call_of, check_options, declare, queue
 from pgqueue.integrations.django.settings import BackendSettings, checked_connection, read_settings
-from pgqueue.options.levels import read_options
-from pgqueue.options.table import Level
-from pgqueue.tasks.payload import check_payload
-
-NOT_WRITTEN: Final = frozenset(
-    {
-        *("headers", "idempotency_key", "idempotency_window", "idempotency_scope", "idempotency_while"),
-        *("idempotency_fingerprint", "on_conflict"),
-    }
-)
-"""Options that only Python programs of pgqueue heed when they enqueue: Django's connection does it by SQL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +35,10 @@ class PgQueueTask(Task):  # type: ignore[misc]
     """A task of Django's with options of pgqueue's: `@task(options={"max_retries": 3, "timeout": 60})`."""
 
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Options of a task: see docs/reference/options.md. From Django 6.1 on, and with django_tasks."""
+    """Options of a task: see docs/reference/options.md. From Django 6.1 on, and with django_tasks.
+
+    Also `limits`, `ordered_by` and `on_dead`, as `PgQueue.task` takes them.
+    """
 
 
 class PgQueueBackend(BaseTaskBackend):  # type: ignore[misc]
@@ -72,24 +63,19 @@ class PgQueueBackend(BaseTaskBackend):  # type: ignore[misc]
     def validate_task(self, task: Any) -> None:
         """Raise InvalidTask if the task is invalid for this backend. Workers know one that is valid."""
         super().validate_task(task)
-        options = getattr(task, "options", {})
         try:
-            read_options(f"task {task.name!r}", options, Level.TASK)
+            check_options(task)
+            declare(task)
         except PgQueueError as error:
             raise InvalidTask(str(error)) from error
-        if lost := sorted(NOT_WRITTEN & options.keys()):
-            raise InvalidTask(
-                f"task {task.name!r}: option {lost[0]!r} has no effect where Django enqueues; declare a task "
-                "of pgqueue's own, by pgqueue.integrations.django.queue().task"
-            )
-        declare(task)
 
     def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
         """Write a job in the transaction that Django has open, or at once; return its result so far.
 
-        Raises InvalidTask; TypeError and ValueError for arguments that are not JSON, InvalidArgumentsError
-        and PayloadTooLargeError for those that cannot be stored; SchemaError before the first migration; and
-        Django's own errors.
+        If it stands for a job that exists, by an idempotency key, the result is that job's. Raises
+        InvalidTask; TypeError and ValueError for arguments that are not JSON, InvalidArgumentsError and
+        PayloadTooLargeError for those that cannot be stored, QueueFullError; SchemaError before the first
+        migration; what middleware raises; and Django's own errors.
         """
         self.validate_task(task)
         result = TaskResult(
@@ -106,26 +92,13 @@ class PgQueueBackend(BaseTaskBackend):  # type: ignore[misc]
             errors=[],
             worker_ids=[],
         )
-        given = {"args": result.args, "kwargs": result.kwargs}
-        encoded = json.dumps(given, allow_nan=False, ensure_ascii=False).encode()
-        path, registry = task.module_path, queue(self.alias).registry
-        call = read_options(f"task {path!r}", {"queue": task.queue_name}, Level.CALL)
-        options = registry.resolve(path, registry.get(path), call)
-        job_id, at = statements.enqueue(
-            self.settings,
-            statements.NewJob(
-                task=path,
-                arguments=check_payload(path, encoded, MAX_PAYLOAD),
-                queue=task.queue_name,
-                priority=task.priority,
-                run_at=task.run_after,
-                delay=options["delay"],
-                expires=options["expires"],
-                tags=options["tags"],
-            ),
-        )
-        object.__setattr__(result, "id", str(job_id))
-        object.__setattr__(result, "enqueued_at", at)
+        # Neither NaN nor half a character is JSON.
+        json.dumps([result.args, result.kwargs], allow_nan=False, ensure_ascii=False).encode()
+        written = queue(self.alias).enqueue_here(call_of(self.alias, task, result.args, result.kwargs))
+        if not written.created:
+            return self.get_result(str(written.job_id))
+        object.__setattr__(result, "id", str(written.job_id))
+        object.__setattr__(result, "enqueued_at", written.at)
         signals.task_enqueued.send(type(self), task_result=result)
         return result
 

@@ -16,7 +16,8 @@ from django.conf import settings as django_settings
 from django.db import DatabaseError, InterfaceError, close_old_connections, connections
 from django.utils import timezone
 
-from pgqueue import DeadLetter, JobContext, PgQueue
+from pgqueue import DeadLetter, JobContext
+from pgqueue.integrations.django.enqueueing import DjangoQueue
 from pgqueue.integrations.django.framework import (
     InvalidTaskBackend,
     Task,
@@ -28,10 +29,19 @@ from pgqueue.integrations.django.framework import (
     signals,
     task_backends,
 )
+from pgqueue.integrations.django.keys import with_keys
 from pgqueue.integrations.django.settings import BackendSettings
+from pgqueue.options.levels import read_options
+from pgqueue.options.table import Level
+from pgqueue.tasks.signature import Signature
 
 KEPT_ERRORS: Final = 1000
 """Exceptions of attempts that are kept until their jobs are known to have failed."""
+
+NO_OPTIONS: Final = frozenset({"limits", "ordered_by", "on_dead"})
+"""What `PgQueue.task` takes besides options."""
+KEYED: Final = frozenset({"limits", "ordered_by"})
+"""Of these, what may have keys, which come from arguments."""
 
 _lock: Final = threading.RLock()
 _tasks: Final[dict[str, Any]] = {}
@@ -52,7 +62,29 @@ def declare(task: Any) -> None:
             each.declare(path)
 
 
-def queue(alias: str = "default") -> PgQueue:
+def check_options(task: Any) -> None:
+    """Check the options of a task. Raises InvalidOptionError, InvalidTaskError."""
+    options = getattr(task, "options", {})
+    where = f"task {task.name!r}"
+    read_options(where, {name: options[name] for name in options.keys() - NO_OPTIONS}, Level.TASK)
+    for name in KEYED & options.keys():
+        with_keys(task, options[name])
+
+
+def call_of(alias: str, task: Any, args: list[Any], kwargs: dict[str, Any]) -> Signature[Any]:
+    """Return the call that a task of Django's is enqueued by. Raises InvalidOptionError."""
+    path, registry = task.module_path, queue(alias).registry
+    options: dict[str, Any] = {"queue": task.queue_name, "priority": task.priority}
+    if task.run_after is not None:
+        at = task.run_after
+        options["run_at"] = (
+            timezone.make_aware(at, timezone.get_default_timezone()) if timezone.is_naive(at) else at
+        )
+    call = read_options(f"task {path!r}", options, Level.CALL)
+    return Signature(path, (), {"args": args, "kwargs": kwargs}, call, registry.get(path))
+
+
+def queue(alias: str = "default") -> DjangoQueue:
     """Return the PgQueue of a backend: for the dashboard, for `pgqueue.blocking`, for tasks of pgqueue's own.
 
     One for each process, not open. Raises ImproperlyConfigured, ConfigurationError, InvalidOptionError.
@@ -92,7 +124,7 @@ class _Queue:
         self._errors: OrderedDict[UUID, BaseException] = OrderedDict()
         # Django's other backends run a task once. So does this one, unless it is told otherwise.
         options: Any = {"max_retries": 0, **(settings.rest or {})}
-        self.pgq = PgQueue(settings.address(), schema=settings.schema, **options)
+        self.pgq = DjangoQueue(settings, **options)
         for name in queues:
             self.pgq.queue(name)
         self.pgq.on_dead(self._tell_of_failure)
@@ -104,10 +136,12 @@ class _Queue:
         task = _tasks[path]
         self._declared.add(path)
         own = task.queue_name if not self._queues or task.queue_name in self._queues else self._queues[0]
-        options: Any = getattr(task, "options", {})
+        options = dict(getattr(task, "options", {}))
         handler: Callable[..., Any] = (
             self._awaited(path) if iscoroutinefunction(task.func) else self._plain(path)
         )
+        for name in KEYED & options.keys():
+            options[name] = with_keys(task, options[name])
         self.pgq.task(name=path, queue=own, **options)(handler)
 
     def _plain(self, path: str) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""The statements that Django's own connection sends: pgqueue's functions and views, as from any SQL.
+"""The statements by which Django's own connection reads results: pgqueue's views, as from any SQL.
 
 Django writes its parameters as `%s`, for whatever driver it has, so these are not among the files of sql/.
 """
@@ -6,24 +6,20 @@ Django writes its parameters as `%s`, for whatever driver it has, so these are n
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from django.db import DataError, ProgrammingError, transaction
+from django.db import ProgrammingError
 
-from pgqueue.errors import InvalidOptionError, SchemaError
+from pgqueue.errors import SchemaError
 from pgqueue.integrations.django.settings import BackendSettings, checked_connection
 
-_ENQUEUE: Final = """
-select {schema}.enqueue(
-    %s::text, %s::json, queue => %s::text, priority => %s::integer, run_at => %s::timestamptz,
-    delay => make_interval(secs => %s::double precision), tags => %s::text[],
-    expires_at => coalesce(%s::timestamptz, now() + make_interval(secs => %s::double precision))), now()
-"""
+_MISSING: Final = frozenset({"3F000", "42P01", "42883", "42703"})
+"""What says that it is undefined: a schema, a table, a function, a column."""
 _READ: Final = """
 select job.status::text, job.queue, job.priority, job.task, job.arguments::text, job.created_at,
        job.started_at, job.completed_at, job.run_at, job.worker, job.result::text, job.reason,
@@ -68,44 +64,6 @@ class ReadJob:
     attempts: Sequence[ReadAttempt]
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """A job to write."""
-
-    task: str
-    arguments: str
-    queue: str
-    priority: int
-    run_at: datetime | None
-    delay: float | None
-    """Seconds, unless `run_at` is given."""
-    expires: datetime | float | None
-    """When, or in so many seconds."""
-    tags: Sequence[str]
-
-
-def enqueue(settings: BackendSettings, job: NewJob) -> tuple[UUID, datetime]:
-    """Write a job in the transaction that Django has open, or at once; return its id, and when.
-
-    A savepoint keeps the rest of the transaction whole if the write fails. Raises SchemaError,
-    InvalidOptionError, and what Django raises.
-    """
-    connection = checked_connection(settings.database)
-    block = transaction.atomic(using=settings.database) if connection.in_atomic_block else nullcontext()
-    at, within = (job.expires, None) if isinstance(job.expires, datetime) else (None, job.expires)
-    with block:
-        [row] = _run(
-            settings,
-            _ENQUEUE,
-            [
-                *(job.task, job.arguments, job.queue, job.priority, job.run_at, job.delay),
-                *(list(job.tags) or None, at, within),
-            ],
-        )
-    job_id, written_at = row
-    return UUID(str(job_id)), written_at
-
-
 def read(settings: BackendSettings, job_id: UUID) -> ReadJob | None:
     """Read a job; None: there is none. Raises SchemaError, and what Django raises."""
     rows = _run(settings, _READ, [str(job_id)])
@@ -123,24 +81,29 @@ def read(settings: BackendSettings, job_id: UUID) -> ReadJob | None:
 
 def _run(settings: BackendSettings, sql: str, parameters: list[object]) -> list[tuple[Any, ...]]:
     connection = checked_connection(settings.database)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(sql.format(schema=connection.ops.quote_name(settings.schema)), parameters)
-            rows: list[tuple[Any, ...]] = cursor.fetchall()
-    except DataError as error:
-        if getattr(error.__cause__, "sqlstate", None) == "22023":
-            # What the function refuses.
-            raise InvalidOptionError(str(error).partition("\n")[0]) from error
-        raise
-    except ProgrammingError as error:
-        # Undefined: a schema, a table, a function.
-        if getattr(error.__cause__, "sqlstate", None) in ("3F000", "42P01", "42883"):
-            raise SchemaError(
-                f"database {settings.database!r} has no schema {settings.schema!r} of pgqueue, or an older "
-                "one; run `manage.py migrate`, or `manage.py pgqueue_migrate`"
-            ) from error
-        raise
+    with schema_errors(settings.database, settings.schema), connection.cursor() as cursor:
+        cursor.execute(sql.format(schema=connection.ops.quote_name(settings.schema)), parameters)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
     return rows
+
+
+@contextmanager
+def schema_errors(database: str, schema: str) -> Iterator[None]:
+    """Raise SchemaError where Django says that something of the schema is not there."""
+    try:
+        yield
+    except ProgrammingError as error:
+        if getattr(error.__cause__, "sqlstate", None) in _MISSING:
+            raise missing_schema(database, schema) from error
+        raise
+
+
+def missing_schema(database: str, schema: str) -> SchemaError:
+    """Return the error of a database that the schema is not in, or not whole."""
+    return SchemaError(
+        f"database {database!r} has no schema {schema!r} of pgqueue, or an older one; run `manage.py "
+        "migrate`, or `manage.py pgqueue_migrate`"
+    )
 
 
 def _decoded(stored: str | None) -> Any:

@@ -1,4 +1,7 @@
-"""Runs what scenes.py has, and prints what each came to: null, or the traceback of its failure."""
+"""Runs what scenes.py has, and prints what each came to: null, or the traceback of its failure.
+
+Of scenes that are named as arguments, only those.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ from kit.django_site import scenes  # noqa: E402
 call_command("migrate", run_syncdb=True, verbosity=0)
 outcomes: dict[str, str | None] = {}
 for name, scene in vars(scenes).items():
-    if name.startswith("test_") and inspect.isfunction(scene):
+    is_chosen = not sys.argv[1:] or name in sys.argv[1:]
+    if name.startswith("test_") and inspect.isfunction(scene) and is_chosen:
         try:
             scene()
         except BaseException:

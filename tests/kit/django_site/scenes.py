@@ -19,7 +19,7 @@ from anyio.from_thread import start_blocking_portal
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.core.checks import run_checks
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.core.management import call_command
 from django.db import connection, connections, transaction
 from django.db.transaction import TransactionManagementError
@@ -28,17 +28,20 @@ from django.utils import timezone
 
 from kit.django_site.shop import tasks
 from kit.django_site.shop.models import Order
-from pgqueue import PgQueue, chain
+from pgqueue import FROM_ARGUMENTS, Middleware, PgQueue, chain
 from pgqueue.blocking import BlockingPgQueue
+from pgqueue.database.sql import load_roles
 from pgqueue.errors import (
     InvalidArgumentsError,
     InvalidOptionError,
     PayloadTooLargeError,
     PgQueueError,
+    QueueFullError,
     SchemaError,
     UnknownConnectionError,
     UnusableConnectionError,
 )
+from pgqueue.events import JobsEnqueued
 from pgqueue.integrations.django import PgQueueBackend, queue
 from pgqueue.integrations.django.framework import (
     InvalidTask,
@@ -394,9 +397,229 @@ def test_what_is_written_with_a_job_is_as_its_task_and_the_backend_say() -> None
         first, second = cursor.fetchall()
     assert [list(first[0]), float(first[1]), float(first[2])] == [["nightly"], 3600, 60]
     assert float(second[2]) < 31
-    for name, value in (("headers", {"a": "b"}), ("idempotency_key", "k"), ("on_conflict", "raise")):
-        with raises(InvalidTask, f"option {name!r} has no effect where Django enqueues"):
-            replace(tasks.with_options, options={name: value})
+
+
+def stored(result: Any) -> tuple[str, Any]:
+    """Return the status of a job, and its headers."""
+    with connection.cursor() as cursor:
+        cursor.execute("select status::text, headers from pgqueue.jobs where id = %s", [result.id])
+        status, headers = cursor.fetchone()
+    return status, json.loads(headers) if isinstance(headers, str) else headers
+
+
+@contextlib.contextmanager
+def backend_of_its_own(**options: Any) -> Iterator[Any]:
+    """Have one backend, which nothing was declared for: with these options."""
+    # Some option has to differ: backends with the same share their PgQueue.
+    options = {"version": str(uuid4()), **options}
+    backends = {"default": {"BACKEND": BACKEND, "QUEUES": [], "OPTIONS": options}}
+    with override_settings(TASKS=backends):
+        yield queue()
+
+
+def test_limits_and_ordered_groups_hold_for_jobs_that_django_enqueues() -> None:
+    with backend_of_its_own() as pgq:
+        pgq.queue("narrow", slots=1)
+        narrow = [tasks.add.using(queue_name="narrow").enqueue(each) for each in range(3)]
+        with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+            tasks.add.using(queue_name="narrow").enqueue(1)
+            raise ZeroDivisionError
+        others = []
+        if tasks.limited is not None and tasks.in_line is not None:
+            others += [tasks.limited.enqueue(1), tasks.limited.enqueue(account=2)]
+            with transaction.atomic():
+                others += [tasks.in_line.enqueue(7, size=3), tasks.in_line.enqueue(size=3, account=7)]
+                others += [tasks.in_line.enqueue(7)]
+            with raises(InvalidTask, "the key 'nobody' is no argument of it (it has: account, size)"):
+                replace(tasks.in_line, options={"ordered_by": "nobody"})
+        results = [*narrow, *others]
+        before = {stored(each)[0] for each in results}
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "select gates::text from pgqueue.job where id = any(%s::uuid[]) order by id",
+                [[each.id for each in results]],
+            )
+            gates = [gate for [gate] in cursor.fetchall()]
+        with working(queues=["default", "narrow"]):
+            ended(*results)
+
+    assert before == {"blocked"}
+    assert gates[:3] == ['{queue/narrow,""}'] * 3
+    if others:
+        line = "{order/kit.django_site.shop.tasks.in_line,"
+        assert gates[3:] == [*("{one,1}", "{one,2}", f"{line}7/3}}", f"{line}7/3}}", f"{line}7/1}}")], gates
+    assert {each.status for each in results} == {TaskResultStatus.SUCCESSFUL}
+
+
+def test_a_full_queue_refuses_what_django_enqueues() -> None:
+    with backend_of_its_own() as pgq:
+        pgq.queue("short", max_depth=2)
+        task = tasks.add.using(queue_name="short")
+        kept = [task.enqueue(1), task.enqueue(2)]
+        with raises(QueueFullError, "short"), transaction.atomic():
+            task.enqueue(3)
+        before = jobs()
+        with transaction.atomic():
+            Order.objects.create(number=9)
+            with raises(QueueFullError, "short"):
+                task.enqueue(4)
+            tasks.add.enqueue(5)
+
+    assert jobs() == before + 1
+    assert [stored(each)[0] for each in kept] == ["pending", "pending"]
+
+
+def test_middleware_and_options_of_all_tasks_are_for_what_django_enqueues() -> None:
+    class Tracing(Middleware):
+        async def enqueue(self, calls: Any, proceed: Any) -> Any:
+            # A middleware may wait: for a token, say.
+            await asyncio.sleep(0)
+            return await proceed(call.with_headers({"trace": "t-1"}) for call in calls)
+
+    with backend_of_its_own(headers={"tenant": "a"}, expires=3600, tags=["all"]) as pgq:
+        pgq.middleware(Tracing())
+        heard: list[JobsEnqueued] = []
+        pgq.observe(heard.append, JobsEnqueued)
+        result = tasks.add.enqueue(1, 2)
+        from_asyncio = async_to_sync(tasks.add_async.aenqueue)(3)
+
+        class Refusing(Middleware):
+            async def enqueue(self, calls: Any, proceed: Any) -> Any:
+                raise PermissionError("not today")
+
+        pgq.middleware(Refusing())
+        before = jobs()
+        with raises(PermissionError, "not today"):
+            tasks.add.enqueue(1)
+        assert jobs() == before
+
+    for each in (result, from_asyncio):
+        assert stored(each)[1] == {"tenant": "a", "trace": "t-1"}
+    assert [event.is_committed for event in heard] == [False, False]
+    with connection.cursor() as cursor:
+        cursor.execute("select tags, expires_at is not null from pgqueue.job where id = %s", [result.id])
+        tags, expires = cursor.fetchone()
+    assert (list(tags), expires) == (["all"], True)
+
+
+def test_a_task_enqueued_twice_with_one_key_is_one_job() -> None:
+    with backend_of_its_own(idempotency_key=FROM_ARGUMENTS):
+        with told(signals.task_enqueued) as heard:
+            first, again, other = tasks.add.enqueue(11, 1), tasks.add.enqueue(11, b=1), tasks.add.enqueue(12)
+            same = tasks.add.enqueue(11, 1)
+        with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+            assert tasks.add.enqueue(11, 1) == first
+            raise ZeroDivisionError
+
+    # By the arguments as they are written: Django keeps apart those by position and by name.
+    assert first == same
+    assert len({first.id, again.id, other.id}) == 3
+    assert [each[1] for each in heard] == [first.id, again.id, other.id]
+
+
+def test_enqueueing_leaves_no_connection_no_thread_and_no_event_loop_so_processes_may_fork() -> None:
+    with backend_of_its_own(tags=["forked"]) as pgq:
+        pgq.limit("django-forked", slots=3)
+        pgq.queue("forked", slots=5, max_depth=1000)
+        task = tasks.add.using(queue_name="forked")
+        threads = set(threading.enumerate())
+        task.enqueue(1)
+        assert set(threading.enumerate()) <= threads
+        with raises(RuntimeError):
+            asyncio.get_running_loop()
+        connections.close_all()
+        child = os.fork()
+        if child == 0:
+            try:
+                task.enqueue(2)
+                connections.close_all()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+
+    with connection.cursor() as cursor:
+        cursor.execute("select count(*) from pgqueue.jobs where queue = 'forked'")
+        assert cursor.fetchone() == (2,)
+        # A connection that was closed is gone a moment later.
+        until = time.monotonic() + 60
+        others = None
+        while others != 0 and time.monotonic() < until:
+            cursor.execute(
+                "select count(*) from pg_stat_activity where datname = current_database()"
+                " and pid <> pg_backend_pid() and backend_type = 'client backend'"
+            )
+            [others] = cursor.fetchone()
+    assert others == 0
+
+
+def test_code_of_an_event_loop_is_refused_as_django_does() -> None:
+    async def enqueue() -> Any:
+        with raises(SynchronousOnlyOperation):
+            tasks.add.enqueue(1)
+        os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+        try:
+            return tasks.add.enqueue(21)
+        finally:
+            connection.close()
+            del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+    before = jobs()
+    result = asyncio.run(enqueue())
+    assert (jobs(), stored(result)[0]) == (before + 1, "pending")
+
+
+def test_each_backend_enqueues_in_its_own_database() -> None:
+    name = f"{connection.settings_dict['NAME']}_second"
+    with connection.cursor() as cursor:
+        cursor.execute(f'create database "{name}"')
+    connections.databases["second"] = {**connections.databases["default"], "NAME": name}
+    backends = {
+        alias: {"BACKEND": BACKEND, "OPTIONS": {"database": alias}} for alias in ("default", "second")
+    }
+    try:
+        with override_settings(TASKS=backends):
+            with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+                call_command("pgqueue_migrate", backend="second", stdout=nowhere)
+            there, before = tasks.add.using(backend="second"), jobs()
+            with (
+                transaction.atomic(using="second"),
+                contextlib.suppress(ZeroDivisionError),
+                transaction.atomic(using="second"),
+            ):
+                lost = there.enqueue(1)
+                raise ZeroDivisionError
+            with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+                kept = there.enqueue(2)
+                raise ZeroDivisionError
+            assert (there.get_result(kept.id).args, jobs()) == ([2], before)
+            with raises(TaskResultDoesNotExist):
+                there.get_result(lost.id)
+            with working("second"):
+                ended(kept)
+            assert kept.return_value == 2
+    finally:
+        connections["second"].close()
+        del connections["second"], connections.databases["second"]
+        with connection.cursor() as cursor:
+            cursor.execute(f'drop database "{name}" with (force)')
+
+
+def test_a_role_that_may_only_enqueue_enqueues() -> None:
+    prefix = f"t{uuid4().hex[:12]}"
+    with connection.cursor() as cursor:
+        cursor.execute(load_roles("pgqueue", prefix))
+        try:
+            with backend_of_its_own(tags=["by its role"], max_depth=100000):
+                cursor.execute(f"set role {prefix}_enqueue")
+                with transaction.atomic():
+                    first = tasks.add.enqueue(1)
+                second = tasks.add.using(priority=3).enqueue(2)
+                cursor.execute("reset role")
+            assert [stored(each)[0] for each in (first, second)] == ["pending", "pending"]
+        finally:
+            cursor.execute("reset role")
+            for kind in ("enqueue", "receive", "worker", "read"):
+                cursor.execute(f"drop owned by {prefix}_{kind}; drop role {prefix}_{kind}")
 
 
 def test_async_tasks_run_in_a_worker_that_async_to_sync_has_started() -> None:

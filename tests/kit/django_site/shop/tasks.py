@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from kit.django_site.shop.models import Order
+from pgqueue.integrations.django import queue
 from pgqueue.integrations.django.framework import PACKAGE
 
 if PACKAGE == "django.tasks":
@@ -120,5 +121,15 @@ try:
         if context.attempt < 3:
             raise ShopError(f"attempt {context.attempt}")
         return int(context.attempt)
+
+    @task(options={"limits": [queue().limit("one", slots=1).by("account")]})
+    def limited(account: int, size: int = 1) -> int:
+        """Wait for others of the account."""
+        return account + size
+
+    @task(options={"ordered_by": lambda account, size: f"{account}/{size}"}, takes_context=True)
+    def in_line(context: Any, account: int, size: int = 1) -> int:
+        """Wait for what was enqueued before of the account and the size."""
+        return account + size
 except TypeError:  # Django 6.0: its decorator takes no more
-    fail_twice = with_options = None
+    fail_twice = with_options = limited = in_line = None
