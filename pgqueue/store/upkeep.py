@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID
 
 from pgqueue.events.kinds import JobMoved
@@ -29,9 +29,18 @@ FirstOf = Literal[
     "purge_inbox",
     "purge_stats",
     "merge_stats",
+    "purge_bulk",
+    "purge_redrives",
 ]
 """The chores whose first row can be looked for."""
-_AGES: Mapping[FirstOf, timedelta] = {"purge_stats": STAT_AGE, "merge_stats": STAT_MERGE_AGE}
+OPERATION_AGE: Final = timedelta(days=30)
+"""How long the record of a bulk operation or a mass redrive is kept after its end."""
+_AGES: Mapping[FirstOf, timedelta] = {
+    "purge_stats": STAT_AGE,
+    "merge_stats": STAT_MERGE_AGE,
+    "purge_bulk": OPERATION_AGE,
+    "purge_redrives": OPERATION_AGE,
+}
 """How old a row is with which they work."""
 
 
@@ -126,6 +135,16 @@ class UpkeepStatements(Statements):
     async def purge_inbox(self, connection: Connection, limit: int, without: Iterable[UUID] = ()) -> int:
         """Remove expired records of processed events, except *without*; return how many."""
         return int(await connection.fetchval(self._sql["purge_inbox"], limit, list(without)))
+
+    async def purge_bulk(self, connection: Connection, limit: int, without: Iterable[UUID] = ()) -> int:
+        """Remove records of bulk operations that ended long ago, except *without*; return how many."""
+        return int(await connection.fetchval(self._sql["purge_bulk"], limit, OPERATION_AGE, list(without)))
+
+    async def purge_redrives(self, connection: Connection, limit: int, without: Iterable[UUID] = ()) -> int:
+        """Remove records of mass redrives that ended long ago, except *without*; return how many."""
+        return int(
+            await connection.fetchval(self._sql["purge_redrives"], limit, OPERATION_AGE, list(without))
+        )
 
     async def take_chore(self, connection: Connection, name: str, holder: UUID, seconds: float) -> bool:
         """Begin or keep a chore that one worker does at a time; return False if it is not due."""

@@ -1,4 +1,4 @@
-"""Removes what has served its time beside the jobs: idempotency keys, processed events, statistics.
+"""Removes what has served its time beside the jobs: keys, processed events, statistics, ended operations.
 
 Jobs themselves are removed by `retention`. Each table has a chore of its own, so an error in one does not let
 the others grow.
@@ -78,3 +78,5 @@ def tidying_chores(tools: Tools) -> Iterator[Chore]:
     yield Tidying(tools, "events that were processed long ago", store.purge_inbox, "purge_inbox")
     yield Tidying(tools, "old statistics", store.purge_stats, "purge_stats")
     yield MergingStats(tools)
+    yield Tidying(tools, "bulk operations that ended long ago", store.purge_bulk, "purge_bulk")
+    yield Tidying(tools, "mass redrives that ended long ago", store.purge_redrives, "purge_redrives")

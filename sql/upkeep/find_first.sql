@@ -1,6 +1,6 @@
 -- find_first: the row with which a batch of chore $1 begins that skips rows $2: a job ('promote', 'expire', 'unblock',
--- 'wake', 'cancel'), a key ('purge_keys'), an event ('purge_inbox'), or a statistic of more than $3 ago ('purge_stats',
--- 'merge_stats').
+-- 'wake', 'cancel'), a key ('purge_keys'), an event ('purge_inbox'), a statistic of more than $3 ago ('purge_stats',
+-- 'merge_stats'), or an operation that ended more than $3 ago ('purge_bulk', 'purge_redrives').
 --
 -- As the batch does, it passes over rows that others have locked: the one that is to blame is behind them.
 
@@ -79,6 +79,20 @@ from (
         where $1 = 'merge_stats' and not merged and at < date_trunc('minute', now() - $3::interval)
           and id <> all($2::uuid[])
         order by at limit 1
+        for update skip locked
+    ) as due)
+    union all
+    (select id from (
+        select id from pgqueue.bulk
+        where $1 = 'purge_bulk' and ended_at < now() - $3::interval and id <> all($2::uuid[])
+        order by ended_at limit 1
+        for update skip locked
+    ) as due)
+    union all
+    (select id from (
+        select id from pgqueue.mass_redrive
+        where $1 = 'purge_redrives' and ended_at < now() - $3::interval and id <> all($2::uuid[])
+        order by ended_at limit 1
         for update skip locked
     ) as due)
 ) as first

@@ -497,6 +497,8 @@ STORE_VERBS: Final[Mapping[str, StoreVerb]] = {
     "forget_range": lambda store, c, s: store.forget_range(c, FIRST_ID, FIRST_ID),
     "purge_keys": lambda store, c, s: store.purge_keys(c, 100),
     "purge_inbox": lambda store, c, s: store.purge_inbox(c, 100),
+    "purge_bulk": lambda store, c, s: store.purge_bulk(c, 100),
+    "purge_redrives": lambda store, c, s: store.purge_redrives(c, 100),
     "purge_stats": lambda store, c, s: store.purge_stats(c, 100),
     "merge_stats": lambda store, c, s: store.merge_stats(c, 100),
     "record_stats": lambda store, c, s: store.record_stats(c, []),

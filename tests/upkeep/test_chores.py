@@ -320,6 +320,7 @@ async def test_tidying_comes_back_soon_while_there_is_more_than_it_does_at_a_tim
 
 
 OLD = "now() - interval '2 days'"
+AGES = "now() - interval '31 days'"
 ROWS_TO_REMOVE = {
     "no longer held": (
         "idempotency_key",
@@ -330,6 +331,14 @@ ROWS_TO_REMOVE = {
         f"(id, source, event_id, marker, expires_at) values ($1, 's', 'e', $1, {OLD})",
     ),
     "removing old statistics": ("stat", f"(id, at, {{}}) values ($1, {OLD}, {{}})"),
+    "removing bulk operations that ended long ago": (
+        "bulk",
+        f"(id, verb, job_ids, state, ended_at) values ($1, 'cancel', '{{{{}}}}', 'done', {AGES})",
+    ),
+    "removing mass redrives that ended long ago": (
+        "mass_redrive",
+        f"(id, filter, rate, reset_attempts, total, ended_at) values ($1, '{{{{}}}}', 1, true, 0, {AGES})",
+    ),
     "by merging them": ("stat", "(id, at, {}) values ($1, now() - interval '1 hour', {})"),
 }
 STAT = ("seconds", "enqueued", "claimed", "succeeded", "failed", "cancelled", "expired", "retried", "lost")
