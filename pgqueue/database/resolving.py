@@ -7,13 +7,15 @@ keep every connection that was lost from being opened again, until the handler i
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
 THREADS: Final = 32
-_threads: Final = ThreadPoolExecutor(THREADS, thread_name_prefix="pgqueue resolver")
+_threads: Final[dict[int, ThreadPoolExecutor]] = {}
+"""By process: a child that was forked has its parent's, of which no thread runs."""
 
 
 def resolve_apart() -> None:
@@ -33,4 +35,8 @@ async def _getaddrinfo(
     proto: int = 0,
     flags: int = 0,
 ) -> list[Any]:
-    return await loop.run_in_executor(_threads, socket.getaddrinfo, host, port, family, type, proto, flags)
+    threads = _threads.get(os.getpid())
+    if threads is None:
+        threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pgqueue resolver")
+        threads = _threads.setdefault(os.getpid(), threads)
+    return await loop.run_in_executor(threads, socket.getaddrinfo, host, port, family, type, proto, flags)
