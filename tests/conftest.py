@@ -112,7 +112,7 @@ SAME_ON_ANY_SERVER = frozenset(
         "integrations": ("sentry",),
         "metrics": ("metrics_alerts", "metrics_reference", "metrics_worker"),
         "options": ("bounds",),
-        "store": ("crash_matrix", "lost_sessions", "resolving"),
+        "store": ("addresses", "crash_matrix", "lost_sessions", "resolving"),
         "tasks": ("typing",),
         "testing": ("kit",),
         "web": (

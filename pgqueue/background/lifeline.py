@@ -165,7 +165,7 @@ class Lifeline:
             asked_at = time.monotonic()
             rows = await asking.fetch(statement, numbers)
             took = time.monotonic() - asked_at
-            address = asking.address  # type: ignore[attr-defined]  # it is an OwnConnection
+            place = asking.place  # type: ignore[attr-defined]  # it is an OwnConnection
         sessions = {row["pid"]: row for row in rows}
         dead: dict[OwnConnection, str] = {}
         for connection, number in zip(connections, numbers, strict=True):
@@ -176,13 +176,13 @@ class Lifeline:
             wait.ask_at = asked_at + min(waited, ASK_AGAIN)
             if session is None or wait.answer.done() or waited < patience:
                 continue
-            if connection.address != address:
+            is_there = session["is_there"] and (
+                is_pooled or abs(session["seconds"] - (asked_at - connection.opened_at)) <= AGES_DIFFER + took
+            )
+            if not is_there and connection.place != place:
                 # Another server answers, which is the one to talk to if it takes writes.
                 problem = "another server answers" if session["is_primary"] else None
-            elif not session["is_there"] or (
-                not is_pooled
-                and abs(session["seconds"] - (asked_at - connection.opened_at)) > AGES_DIFFER + took
-            ):
+            elif not is_there:
                 problem = "the server does not know it"
             elif session["state"] is None or not session["state"].startswith("idle"):
                 problem = None

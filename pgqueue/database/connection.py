@@ -27,29 +27,33 @@ class OwnConnection(_Base):
     Otherwise the server would keep its session, with its locks and its transaction, until they end, too.
     """
 
-    __slots__ = ("opened_at", "session")
+    __slots__ = ("opened_at", "place", "session")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.opened_at = time.monotonic()
         self.session: int | None = None
         """The number of its session behind a pooler, known while it is in a transaction of a user's."""
+        self.place: object = None
+        """Where its server is, which `Hosts` knows."""
         forks.close_in_children(self)
 
     def note_session(self, number: int | None) -> None:
         """Note the session that it has for the time being."""
         self.session = number
 
-    @property
-    def address(self) -> object:
-        """The address of its server: host and port, or the path of a socket."""
-        return self._addr  # type: ignore[attr-defined]  # the stubs leave it out
-
     def terminate_anywhere(self) -> None:
         """Terminate it in the event loop that it belongs to, whichever runs here."""
         loop: asyncio.AbstractEventLoop = self._loop  # type: ignore[attr-defined]  # the stubs leave it out
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(self.terminate)
+
+    async def _cancel(self, *arguments: Any) -> None:
+        # asyncpg asks its loop for the asyncio task to forget: a LoopToPlace has none.
+        try:
+            await super()._cancel(*arguments)  # type: ignore[misc]  # the stubs leave it out
+        finally:
+            self._cancellations.discard(asyncio.current_task())  # type: ignore[attr-defined]  # as above
 
     @property
     def protocol(self) -> object:

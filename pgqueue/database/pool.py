@@ -469,20 +469,20 @@ class Database:
 
     @property
     def has_several_hosts(self) -> bool:
-        """Whether the DSN names several hosts, one of which takes writes. Known once open."""
+        """Whether the DSN leads to several servers, one of which takes writes. Known once open."""
         return self._hosts.are_several
 
     async def leave_old_primary(self) -> None:
-        """Drop the connections to a server in whose place another host of the DSN was promoted."""
+        """Drop the connections to a server in whose place another one of the DSN was promoted."""
         with self._lock:
             there = [each for each in self._everywhere if not each.is_closed()]
-        await self._hosts.look({each.address for each in there}, **self._plain_arguments())
-        left = [each for each in there if self._hosts.is_old(each.address)]
+        await self._hosts.look({each.place for each in there}, **self._plain_arguments())
+        left = [each for each in there if self._hosts.is_old(each.place)]
         if left:
             logger.warning(
                 "%s still takes writes, but another server was promoted in its place: left it, with %d "
                 "connections; stop it, because programs that do not know both may still write there",
-                ", ".join(sorted({str(each.address) for each in left})),
+                ", ".join(sorted({str(each.place) for each in left})),
                 len(left),
             )
         for connection in left:

@@ -299,6 +299,11 @@ def address_of(connection: asyncpg.Connection[asyncpg.Record]) -> Any:
     return connection._addr  # type: ignore[attr-defined]  # the stubs leave it out
 
 
+def cancellations_of(connection: asyncpg.Connection[asyncpg.Record]) -> set[object]:
+    """Return the asyncio tasks that cancel statements of *connection*, or have done so."""
+    return connection._cancellations  # type: ignore[attr-defined, no-any-return]  # as above
+
+
 def lent_connection(connection: Connection) -> asyncpg.Connection[asyncpg.Record]:
     """Return the connection behind the proxy that a pool has lent."""
     return connection._con  # type: ignore[union-attr, no-any-return]  # the stubs leave it out

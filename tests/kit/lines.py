@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit, urlunsplit
@@ -48,7 +49,8 @@ class Line:
         self.cut_after: bytes | None = None
         """... and only a connection over which the client has said this before; None: any."""
         self.is_silent = False
-        self._opened = self._silent_before = 0
+        self.opened = self._silent_before = 0
+        """How many connections were opened over it."""
         self.is_down = False
         self.cuts = 0
 
@@ -56,7 +58,7 @@ class Line:
         if self.is_down:
             writer.close()
             return
-        number, self._opened = self._opened, self._opened + 1
+        number, self.opened = self.opened, self.opened + 1
         try:
             server_reader, server_writer = await self._connect()
         except OSError:
@@ -112,7 +114,7 @@ class Line:
 
     def forget_connections(self) -> None:
         """Have nothing arrive any more over the connections of now, as behind a firewall that forgot them."""
-        self._silent_before = self._opened
+        self._silent_before = self.opened
 
     async def hang_up(self) -> None:
         """End all connections."""
@@ -120,8 +122,8 @@ class Line:
 
 
 @asynccontextmanager
-async def line_to(dsn: str) -> AsyncIterator[tuple[Line, str]]:
-    """Run a line to the server of *dsn*; yield it, and the DSN of its near end."""
+async def line_to(dsn: str, *, listener: socket.socket | None = None) -> AsyncIterator[tuple[Line, str]]:
+    """Run a line to the server of *dsn*; yield it, and the DSN of its near end, which *listener* may be."""
     probe = await asyncpg.connect(dsn)
     address = inside.address_of(probe)
     await probe.close()
@@ -132,7 +134,8 @@ async def line_to(dsn: str) -> AsyncIterator[tuple[Line, str]]:
         return await asyncio.open_connection(*address)
 
     line = Line(connect)
-    server = await asyncio.start_server(line.accepted.accept, "127.0.0.1", 0)
+    listener = listener or socket.create_server(("127.0.0.1", 0))
+    server = await asyncio.start_server(line.accepted.accept, sock=listener)
     try:
         yield line, with_port(dsn, server.sockets[0].getsockname()[1])
     finally:
