@@ -7,10 +7,11 @@ docs/reference/compat.md says what differs.
 
 from pgqueue.compat.addresses import ForeignAddressWarning, read_address, read_addresses
 from pgqueue.compat.clients import connected, disconnect
-from pgqueue.compat.missing import NotThereError, not_there
+from pgqueue.compat.missing import Lacking, NotThereError, not_there
 
 __all__ = [
     "ForeignAddressWarning",
+    "Lacking",
     "NotThereError",
     "connected",
     "disconnect",

@@ -347,7 +347,9 @@ def test_a_shared_task_belongs_to_the_current_app(app: Celery) -> None:
 def test_a_callback_of_a_group_and_an_empty_chord_are_refused_with_what_to_do(app: Celery) -> None:
     add = app.task(name="add")(lambda a, b: a + b)
 
-    with pytest.raises(NotImplementedError, match="chord"):
+    with pytest.raises(TypeError, match="Cannot add link to group: use a chord"):
         chain(add.s(1, 2), group(add.s(1)).set(link=add.s(2))).apply_async()
+    with pytest.raises(TypeError, match="Cannot add link to group: do that on individual tasks"):
+        group(add.s(1, 2)).apply_async(link_error=add.s(2))
     with pytest.raises(Exception, match="chord must have a body"):
         chord([add.s(1, 2)]).apply_async()

@@ -15,7 +15,7 @@
 from uuid import uuid4
 
 from pgqueue.compat.celery import states
-from pgqueue.compat.celery.app import Celery
+from pgqueue.compat.celery.application import Celery
 from pgqueue.compat.celery.canvas import (
     Signature,
     chain,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from pgqueue.compat.celery import current
+from pgqueue.compat.missing import Lacking
 
 _may_block: list[bool] = []
 
@@ -21,8 +22,15 @@ def allow_join_result() -> Iterator[None]:
         _may_block.pop()
 
 
-class BaseResult:
+class BaseResult(Lacking):
     """What results of one task and of groups have in common."""
+
+    lacking = "wait with .get(), walk by .parent, and read app.pgqueue for the rest"
+    ways: ClassVar[Mapping[str, str]] = {
+        "backend": "leave it out: results are in the app's database",
+        "then": "pass link= where it is sent, or wait with .get()",
+    }
+    supports_native_join = False
 
     id: str
     parent: Any = None

@@ -69,6 +69,16 @@ class group(Part):  # noqa: N801  # Celery's name
             [each.clone(args, kwargs) for each in self.tasks], app=self._app, **{**self.options, **options}
         )
 
+    def link(self, callback: Any) -> Any:
+        """Call *callback* once the first call has succeeded. It takes no result. Returns it."""
+        quiet = callback.clone()
+        quiet.set_immutable(True)
+        return self.tasks[0].link(quiet)
+
+    def link_error(self, errback: Any) -> Any:
+        """Call *errback* for each call that fails."""
+        return tuple(each.link_error(errback.clone()) for each in self.tasks)
+
     def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> Self:
         """Have the calls start *step* seconds apart, from *start* on, below *stop*."""
         delay = start

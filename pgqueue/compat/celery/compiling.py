@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -42,8 +42,7 @@ def compile_part(app: Any, part: Any) -> Any:
             header = _with_options(app, header, part.header.options)
             whole = pgqueue_chord(header.members, compile_part(app, part.body))
         case group():
-            if part.options.get("link"):
-                raise not_there("a callback of a group", "use chord(header, body)")
+            check_group(part)
             whole = group_of([compile_part(app, each) for each in part.tasks])
         case _:
             raise TypeError(f"only calls such as task.s(...) can be composed, got {part!r}")
@@ -71,7 +70,7 @@ def compile_call(
         given["headers"] = {**given.get("headers", {}), **headers}
     app.check_queue(call.task, given.get("queue"))
     args, kwargs = pack_all(call.args), pack_named(call.kwargs)
-    if callback == "error" and task is not None and task.takes_error:
+    if callback == "error" and task is not None and task.takes_error and not call.immutable:
         # Places of the error and of its traceback, behind that of the request.
         args = (None, None, *args)
     if task is None:
@@ -128,6 +127,14 @@ class _Any:
 _ANY = _Any()
 
 
+def check_group(part: group) -> None:
+    """Raise TypeError for a callback of a whole group, as Celery does."""
+    if part.options.get("link"):
+        raise TypeError("Cannot add link to group: use a chord")
+    if part.options.get("link_error"):
+        raise TypeError("Cannot add link to group: do that on individual tasks")
+
+
 def is_simple(part: Part) -> bool:
     """Whether a member of a group is one job and nothing else."""
     return isinstance(part, Signature) and not any(callbacks_of(part.options))
@@ -135,8 +142,8 @@ def is_simple(part: Part) -> bool:
 
 def ends_with_group(part: Any) -> bool:
     """Whether what *part* comes to is a list of several tasks' results."""
-    while isinstance(part, chain):
-        part = part.tasks[-1]
+    while isinstance(part, chain | chord):
+        part = part.tasks[-1] if isinstance(part, chain) else part.body
     return isinstance(part, group)
 
 
@@ -163,11 +170,37 @@ def results_before(app: Any, node: UUID, workflow: UUID | None = None) -> Any:
     waits: dict[UUID, list[UUID]] = {}
     for edge in sorted(edges, key=lambda edge: edge.position):
         waits.setdefault(edge.downstream, []).append(edge.upstream)
+    if node not in known:
+        return _result_of(app, known, waits, node)
     before = waits.get(node, [])
-    if node in known and len(before) == 1 and before[0] in known:
-        return AsyncResult(before[0], app=app)
-    if len(before) == 1 and before[0] not in known and node in known:
-        before = waits.get(before[0], [])
-    if not before:
+    if len(before) == 1:
+        return _result_of(app, known, waits, before[0])
+    return _group_result(app, known, waits, node, before) if before else None
+
+
+def _result_of(app: Any, known: set[UUID], waits: Mapping[UUID, list[UUID]], node: UUID) -> Any:
+    """Return the result of a job, or of the group that ends at *node*."""
+    if node in known:
+        return AsyncResult(node, app=app)
+    return _group_result(app, known, waits, node, waits.get(node, []))
+
+
+def _group_result(
+    app: Any, known: set[UUID], waits: Mapping[UUID, list[UUID]], node: UUID, members: list[UUID]
+) -> Any:
+    """Return the result of a group. Its parent is what all of its members wait for."""
+    if not members:
         return None
-    return GroupResult(str(node), [AsyncResult(each, app=app) for each in before])
+    lines = [list(_line(waits, each)) for each in members]
+    others = [set(line) for line in lines[1:]]
+    shared = next((each for each in lines[0] if all(each in line for line in others)), None)
+    parent = None if shared is None else _result_of(app, known, waits, shared)
+    return GroupResult(str(node), [AsyncResult(each, app=app) for each in members], parent)
+
+
+def _line(waits: Mapping[UUID, list[UUID]], node: UUID) -> Iterator[UUID]:
+    """Yield what comes before a job, as far as it is one after the other."""
+    before = waits.get(node, [])
+    while len(before) == 1:
+        yield before[0]
+        before = waits.get(before[0], [])

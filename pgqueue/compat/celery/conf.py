@@ -148,7 +148,8 @@ class Settings:
         ignored = [name for name in given if not _is_known(name)]
         checked = {name: _check(name, value) for name, value in given.items() if name in DEFAULTS}
         vars(self)["_on_change"](checked)
-        vars(self)["_values"].update(checked)
+        # What has no effect can be read again all the same.
+        vars(self)["_values"].update({**given, **checked})
         for name in ignored:
             warnings.warn(f"{name}: ignored, there is no broker", IgnoredSettingWarning, stacklevel=3)
 
@@ -235,6 +236,8 @@ _CHECKS: Final[Mapping[str, Callable[[Any], object]]] = {
 
 def _unknown(name: str) -> Exception:
     way = _WAYS.get(name)
+    if way is None and name.isupper():
+        way = "use its lower-case name, such as task_serializer for CELERY_TASK_SERIALIZER"
     if way is None:
         way = "docs/reference/compat.md lists the settings that are there"
     return not_there(f"the setting {name}", way)

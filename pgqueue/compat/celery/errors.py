@@ -116,8 +116,36 @@ def _made(kind: type[BaseException], message: str) -> BaseException:
         return kind(*arguments)
     except Exception:
         # It takes other arguments than a message.
-        made = kind.__new__(kind)
+        made = _bare(kind)
         made.args = tuple(arguments)
+        return made
+
+
+def _bare(kind: type[BaseException]) -> BaseException:
+    try:
+        return kind.__new__(kind)
+    except Exception:
+        # It cannot be made without what it was made of, such as the exceptions of a group.
+        other: type[Exception] = type(kind.__name__, (Exception,), {"__module__": kind.__module__})
+        return other()
+
+
+def told_exception(told: Any) -> BaseException:
+    """Return the exception that `update_state(state="FAILURE", meta=...)` has told: its type and message."""
+    if not isinstance(told, dict) or not isinstance(told.get("exc_type"), str):
+        return Exception(told)
+    module = told.get("exc_module") or builtins.__name__
+    known = getattr(sys.modules.get(module), told["exc_type"], None)
+    found: type[BaseException] = type(told["exc_type"], (Exception,), {"__module__": module})
+    if isinstance(known, type) and issubclass(known, BaseException):
+        found = known
+    message = told.get("exc_message", "")
+    given = message if isinstance(message, list | tuple) else [message]
+    try:
+        return found(*given)
+    except Exception:
+        made = _bare(found)
+        made.args = tuple(given)
         return made
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from pgqueue import DatabaseUnavailableError as OperationalError
 from pgqueue import Reject as _Reject
 from pgqueue import Retry as _Retry
 from pgqueue import SoftTimeLimitExceeded
@@ -126,6 +127,7 @@ __all__ = [
     "InvalidTaskError",
     "MaxRetriesExceededError",
     "NotRegistered",
+    "OperationalError",
     "Reject",
     "Retry",
     "SoftTimeLimitExceeded",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -11,24 +11,38 @@ from pgqueue.compat.celery.base_result import BaseResult
 from pgqueue.compat.missing import not_there
 
 
-class GroupResult(BaseResult):
-    """The results of a group, in the order of its members."""
+class ResultSet(BaseResult):
+    """Results of any tasks, in their order."""
 
-    def __init__(
-        self,
-        id: str,  # noqa: A002  # Celery's name
-        results: Sequence[Any] = (),
-        parent: Any = None,
-        **_: Any,  # Celery's name
-    ) -> None:
-        self.id = str(id)
+    def __init__(self, results: Sequence[Any] = (), **_: Any) -> None:
+        self.id = str(uuid4())
         self.results = list(results)
-        self.parent = parent
 
-    @property
-    def children(self) -> list[Any]:
-        """The same as `results`."""
-        return self.results
+    def add(self, result: Any) -> None:
+        """Add a result, if it is not there."""
+        if result not in self.results:
+            self.results.append(result)
+
+    def update(self, results: Iterable[Any]) -> None:
+        """Add results that are not there."""
+        for each in results:
+            self.add(each)
+
+    def remove(self, result: Any) -> None:
+        """Remove a result, or one by its id. Raises KeyError."""
+        try:
+            self.results.remove(result)
+        except ValueError:
+            raise KeyError(result) from None
+
+    def discard(self, result: Any) -> None:
+        """Remove a result if it is there."""
+        if result in self.results:
+            self.remove(result)
+
+    def clear(self) -> None:
+        """Remove all results."""
+        self.results.clear()
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.results)
@@ -40,12 +54,14 @@ class GroupResult(BaseResult):
         return self.results[index]
 
     def __bool__(self) -> bool:
-        return bool(self.id or self.results)
-
-    __hash__ = BaseResult.__hash__
+        return True
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, GroupResult) and other.id == self.id and other.results == self.results
+        return isinstance(other, ResultSet) and other.results == self.results
+
+    def __hash__(self) -> int:
+        # Results can be added, so it has no hash of its own.
+        raise TypeError(f"unhashable type: {type(self).__name__!r}")
 
     def ready(self) -> bool:
         """Whether all have ended."""
@@ -113,6 +129,47 @@ class GroupResult(BaseResult):
         for each in self.results:
             each.forget()
 
+    def iter_native(self, *_: Any, **__: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the id and the state, result and traceback of each, in their order, once it has ended."""
+        for each in self.results:
+            each.get(propagate=False)
+            yield (
+                each.id,
+                {
+                    "task_id": each.id,
+                    "status": each.state,
+                    "result": each.result,
+                    "traceback": each.traceback,
+                    "children": [],
+                },
+            )
+
+
+class GroupResult(ResultSet):
+    """The results of a group, in the order of its members."""
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002  # Celery's name
+        results: Sequence[Any] = (),
+        parent: Any = None,
+        **_: Any,
+    ) -> None:
+        super().__init__(results)
+        self.id = str(id)
+        self.parent = parent
+
+    @property
+    def children(self) -> list[Any]:
+        """The same as `results`."""
+        return self.results
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, GroupResult) and other.id == self.id and other.results == self.results
+
     def save(self, *_: Any, **__: Any) -> None:
         """Not there."""
         raise not_there("GroupResult.save()", "keep the ids of its results")
@@ -126,20 +183,3 @@ class GroupResult(BaseResult):
         """Return the ids, in Celery's form."""
         parent = None if self.parent is None else self.parent.as_tuple()
         return (self.id, parent), [each.as_tuple() for each in self.results]
-
-
-class ResultSet(GroupResult):
-    """Results of any tasks, in their order."""
-
-    def __init__(self, results: Sequence[Any] = (), **_: Any) -> None:
-        super().__init__(str(uuid4()), results)
-
-    def add(self, result: Any) -> None:
-        """Add a result, if it is not there."""
-        if result not in self.results:
-            self.results.append(result)
-
-    def update(self, results: Sequence[Any]) -> None:
-        """Add results that are not there."""
-        for each in results:
-            self.add(each)

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from pgqueue.compat.celery import canvas
 from pgqueue.compat.celery.compiling import (
+    check_group,
     compile_call,
     compile_part,
     ends_with_group,
@@ -29,9 +30,10 @@ def send(
     options: Mapping[str, Any],
 ) -> Any:
     """Send a task. *task*: None if it is sent by its name, and not known here."""
-    if task is not None and task.typing:
-        # As there: a TypeError at the call.
-        task.parameters.bind(*args, **kwargs)
+    known = app.tasks.get(name) if task is None else task
+    if known is not None:
+        # A TypeError at the call, which names what is missing.
+        known.parameters.bind(*args, **kwargs)
     if app.conf.task_always_eager and task is not None:
         return run_here(app, task, args, kwargs, options)
     call = canvas.Signature(name, args, kwargs, options, app=app)
@@ -49,6 +51,8 @@ def send_canvas(app: Any, part: Any) -> Any:
     """Send a call, or several that are composed: all of them or nothing. Return the result."""
     if isinstance(part, canvas.chunks):
         part = part.group()
+    if isinstance(part, canvas.group):
+        check_group(part)
     if app.conf.task_always_eager:
         return run_canvas(app, part)
     if isinstance(part, canvas.Signature):

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pgqueue import JobContext
 from pgqueue.compat.missing import not_there
+
+_OF_CELERY: Final = frozenset(
+    {
+        "argsrepr", "as_execution_options", "callbacks", "chain", "children", "chord", "clear",
+        "errbacks", "eta", "expires", "group", "group_index", "ignore_result", "kwargsrepr", "lang",
+        "logfile", "loglevel", "origin", "parent_id", "properties", "replaced_task_nesting",
+        "reply_to", "root_id", "shadow", "soft_time_limit", "stamped_headers", "stamps", "taskset",
+        "time_limit", "timelimit", "update", "utc",
+    }
+)  # fmt: skip
+"""What a request has in Celery, and not here."""
 
 
 class Request:
@@ -71,12 +82,17 @@ class Request:
         )
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return what is known by a name, or *default*."""
-        return getattr(self, name, default)
+        """Return what is known by a name, be it of a header, or *default*. Raises as reading it does."""
+        return getattr(self, name) if name in _OF_CELERY else getattr(self, name, default)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
+        headers = vars(self).get("headers", {})
+        if name in headers:
+            return headers[name]
+        if name not in _OF_CELERY:
+            raise AttributeError(f"the request has no {name!r}")
         raise not_there(
             f"request.{name}",
             "read the job: `app.pgqueue` has it by request.id, and request.context is pgqueue's JobContext",

@@ -11,7 +11,15 @@ from pgqueue import Job, JobDidNotSucceed, JobNotFoundError, JobStatus, ResultTi
 from pgqueue.compat.celery import current, states
 from pgqueue.compat.celery.base_result import BaseResult, allow_join_result, check_blocking
 from pgqueue.compat.celery.eager_result import EagerResult
-from pgqueue.compat.celery.errors import exception_of, is_orphan, state_of, told_meta, told_state
+from pgqueue.compat.celery.errors import (
+    IGNORED,
+    exception_of,
+    is_orphan,
+    state_of,
+    told_exception,
+    told_meta,
+    told_state,
+)
 from pgqueue.compat.celery.exceptions import ChordError, TimeoutError  # noqa: A004  # Celery's name
 from pgqueue.compat.celery.group_result import GroupResult, ResultSet
 from pgqueue.compat.celery.wire import unpack
@@ -98,7 +106,8 @@ class AsyncResult(BaseResult):
         if job.status is JobStatus.SUCCEEDED:
             return unpack(job.result)
         if told_state(job) is not None and (not job.is_terminal or self.state == told_state(job)):
-            return told_meta(job)
+            told = told_meta(job)
+            return told_exception(told) if self.state in states.PROPAGATE_STATES else told
         if job.is_terminal or self.state == states.RETRY:
             return self._failure(job) if self.state != states.IGNORED else None
         return None
@@ -186,7 +195,7 @@ class AsyncResult(BaseResult):
         seconds; RuntimeError inside a task, unless *disable_sync_subtasks* is false; JobNotFoundError for an
         id that no job has.
         """
-        del interval, no_ack, follow_parents
+        del interval, no_ack
         if self.ignored:
             return None
         check_blocking(disable_sync_subtasks=disable_sync_subtasks)
@@ -198,14 +207,26 @@ class AsyncResult(BaseResult):
             if callback is not None:
                 callback(self.id, value)
             return value
-        if self.state == states.IGNORED:
-            return None
+        if job.reason == IGNORED:
+            return self._told(propagate=propagate)
         error = self._failure(job)
+        if propagate and follow_parents and is_orphan(job):
+            # As there: the error of the task before it, and not that the chord has failed.
+            failed = self._first_failed(job)
+            error = error if failed is None else exception_of(failed)
         if propagate:
             raise error
         return error
 
     wait = get
+
+    def _told(self, *, propagate: bool) -> Any:
+        """Return what a task that has raised Ignore has told of itself before; None: nothing."""
+        if self.state not in states.PROPAGATE_STATES:
+            return self.result if self.state == states.SUCCESS else None
+        if propagate:
+            raise self.result
+        return self.result
 
     def _wait(self, timeout: float | None) -> Job:
         if self._known is None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from pgqueue.compat.celery.exceptions import ImproperlyConfigured
-from pgqueue.compat.missing import not_there
+from pgqueue.compat.missing import Lacking, not_there
 
 _FIELDS: Final = {
     "minute": (0, 59),
@@ -16,11 +16,14 @@ _FIELDS: Final = {
     "day_of_month": (1, 31),
     "month_of_year": (1, 12),
 }
+_TIMES: Final = "run `pgqueue schedules`, which shows the next times; the database's clock is the only clock"
 Field = str | int | Iterable[int]
 
 
-class schedule:  # noqa: N801  # Celery's name
+class schedule(Lacking):  # noqa: N801  # Celery's name
     """A task every *run_every*, seconds or a timedelta, by the clock: all workers agree about the times."""
+
+    lacking = _TIMES
 
     def __init__(
         self,
@@ -50,8 +53,10 @@ class schedule:  # noqa: N801  # Celery's name
         return f"<freq: {self.run_every}>"
 
 
-class crontab:  # noqa: N801  # Celery's name
+class crontab(Lacking):  # noqa: N801  # Celery's name
     """A task at the times that match all fields: numbers, `*`, `*/15`, `1-5`, `mon-fri`, lists of these."""
+
+    lacking = _TIMES
 
     def __init__(
         self,

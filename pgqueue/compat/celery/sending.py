@@ -78,6 +78,8 @@ def _read(app: Any, task: Any, name: str, option: str, value: Any) -> tuple[str,
         return other, read(app, value)
     if option == "serializer" and value not in ("json", "application/json"):
         raise not_there(f"serializer={value!r}", "use 'json'")
+    if option == "headers" and not all(isinstance(each, str) for each in (*value, *value.values())):
+        raise not_there(f"task {name}: a header that is no text", "pass str(value), or an argument")
     if option == "soft_time_limit" and task is not None and not task.is_isolated:
         raise not_there(
             f"task {name}: soft_time_limit= of a call", "declare the task with a limit, or set the conf's"
@@ -89,6 +91,16 @@ def _read(app: Any, task: Any, name: str, option: str, value: Any) -> tuple[str,
     if option not in _SAME:
         raise TypeError(f"task {name}: apply_async() has no option {option!r}")
     return _SAME[option], value
+
+
+def args_of(given: Any) -> tuple[Any, ...]:
+    """Return positional arguments, which have to be a list or a tuple: of a string each letter would be one.
+
+    Raises TypeError.
+    """
+    if given is not None and not isinstance(given, list | tuple):
+        raise TypeError("task args must be a list or tuple")
+    return tuple(given or ())
 
 
 def aware(app: Any, moment: Any) -> datetime:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 from pgqueue.compat.celery import current
 from pgqueue.compat.celery.wire import pack
-from pgqueue.compat.missing import not_there
+from pgqueue.compat.missing import Lacking, not_there
 
 
 def pack_one(value: Any) -> Any:
@@ -27,8 +27,13 @@ def pack_named(values: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: pack_one(value) for name, value in (values or {}).items()}
 
 
-class Part:
+class Part(Lacking):
     """What is composed: a call, or several."""
+
+    lacking = "pass the name and the arguments: a call is no dictionary here"
+    ways: ClassVar[Mapping[str, str]] = {
+        "stamp": "pass headers=", "stamp_links": "pass headers=", "id": "send it: ids are made then",
+    }  # fmt: skip
 
     options: dict[str, Any]
     _app: Any = None
@@ -98,6 +103,12 @@ class Part:
     def freeze(self, *_: Any, **__: Any) -> Any:
         """Not there."""
         raise not_there("freeze()", "send it: ids are made then")
+
+    def __getitem__(self, name: Any) -> NoReturn:
+        """Not there, and it cannot be made JSON: a call is no dictionary."""
+        raise not_there(
+            f"a call's item {name!r}", "read its attributes: .task, .args, .kwargs, .options, .tasks"
+        )
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Send it with more arguments; return its result."""

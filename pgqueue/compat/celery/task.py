@@ -10,22 +10,49 @@ from typing import Any, ClassVar, Final, NoReturn
 
 from pgqueue.compat.celery import canvas, current
 from pgqueue.compat.celery.errors import META, STATE
-from pgqueue.compat.celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
+from pgqueue.compat.celery.exceptions import (
+    Ignore,
+    MaxRetriesExceededError,
+    OperationalError,
+    Reject,
+    Retry,
+)
 from pgqueue.compat.celery.hooks import Hooks
 from pgqueue.compat.celery.request import Request
 from pgqueue.compat.celery.running import set_plain_call
-from pgqueue.compat.celery.sending import aware
+from pgqueue.compat.celery.sending import args_of, aware
 from pgqueue.compat.celery.task_options import check_options
-from pgqueue.compat.missing import not_there
+from pgqueue.compat.missing import Lacking, not_there
 
 _NO_REQUEST: Final = Request()
 
 
-class Task(Hooks):
+class Task(Lacking, Hooks):
     """A task. Calling it runs its function here; `delay` and `apply_async` have a worker run it.
 
     Made by `@app.task`, or a class of your own with `run`, whose instance is given to `app.register_task`.
     """
+
+    ways: ClassVar[Mapping[str, str]] = {
+        "acks_on_failure": "use autoretry_for=(...): a failed attempt is retried or has failed",
+        "acks_on_timeout": "use autoretry_for=(...): a failed attempt is retried or has failed",
+        "add_around": "override __call__ in a base task",
+        "annotate": "set the options on the task",
+        "backend": "use app.AsyncResult(id), or app.pgqueue",
+        "bind": "leave it out: app.task and app.register_task do it",
+        "on_bound": "do it where the app is made, or connect to app.on_after_finalize",
+        "on_replace": "declare an async task with `@app.pgqueue.task`, and `return await ctx.run(...)`",
+        "resultrepr_maxsize": "leave it out: pgqueue logs no results",
+        "retry_on_worker_lost": "set acks_late and reject_on_worker_lost",
+        "send_events": "observe events: app.pgqueue.observe(...)",
+        "shadow_name": "declare the task with another name=",
+        "store_errors_even_if_ignored": "leave it out: errors are kept always",
+        "trail": "leave it out: walk from the last result by .parent",
+        "request_stack": "read self.request",
+        "pop_request": "read self.request",
+        "start_strategy": "put the code around the task into a Middleware: `app.pgqueue.middleware(...)`",
+        "from_config": "set the options on the task",
+    }
 
     name: str | None = None
     max_retries: int | None = 3
@@ -53,6 +80,7 @@ class Task(Hooks):
     abstract: bool = True
 
     MaxRetriesExceededError = MaxRetriesExceededError
+    OperationalError = OperationalError
     Retry = Retry
     Ignore = Ignore
     Reject = Reject
@@ -76,6 +104,11 @@ class Task(Hooks):
         """The function that it was made of."""
         function: Callable[..., Any] = inspect.unwrap(self.run)
         return function
+
+    @property
+    def __name__(self) -> str:
+        """The name of its function."""
+        return type(self).__qualname__.rpartition(".")[2]
 
     @property
     def module(self) -> str:
@@ -185,7 +218,8 @@ class Task(Hooks):
             if exc is not None:
                 raise exc
             raise MaxRetriesExceededError(
-                f"Can't retry {self.name}[{request.id}] args:{request.args} kwargs:{request.kwargs}",
+                f"Can't retry {self.name}[{request.id}] args:{tuple(request.args or ())} "
+                f"kwargs:{request.kwargs}",
                 task_args=request.args or (),
                 task_kwargs=request.kwargs,
             )
@@ -262,7 +296,7 @@ class Task(Hooks):
         Raises TypeError for arguments that the task does not take, or JSON has no form for;
         NotImplementedError for options that are not there; what enqueueing raises.
         """
-        return self.app.send(self, self.name, tuple(args or ()), dict(kwargs or {}), options)
+        return self.app.send(self, self.name, args_of(args), dict(kwargs or {}), options)
 
     def apply(
         self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any

@@ -882,6 +882,105 @@ def example_settings():
     ]
 
 
+@app.task(bind=True)
+def tell_failure(self):
+    self.update_state(state="FAILURE", meta={"exc_type": "ValueError", "exc_message": "as it tells"})
+    raise Ignore
+
+
+@app.task(bind=True)
+def tell_header(self):
+    return [self.request.trace, self.request.get("trace"), self.request.get("nothing", "else")]
+
+
+@app.task
+def fail_with_several():
+    raise ExceptionGroup("several", [ValueError("one")])
+
+
+def example_a_group_as_the_body_of_a_chord():
+    return [
+        chord([add.s(1, 1), add.s(2, 2)], group(xsum.s(), echo.s()))().get(timeout=WITHIN),
+        chain(add.s(1, 1), group(add.s(1), add.s(2)), group(xsum.s(), echo.s()))().get(timeout=WITHIN),
+    ]
+
+
+def example_the_parent_of_a_group():
+    result = chain(add.s(1, 1), group(add.s(1), add.s(2)))()
+    apart = group(add.s(1, 1), chain(add.s(2, 2), add.s(3)))()
+    return [result.get(timeout=WITHIN), result.parent.get(timeout=WITHIN), result.parent.parent, apart.parent]
+
+
+def example_callbacks_that_take_nothing():
+    chord([add.s(1, 1), fail.s()], xsum.s().on_error(keep.si("told nothing", "quiet-of-chord")))()
+    fail.apply_async(link_error=on_fail_in_full.si(None, None, "m", "quiet"))
+    return [noted("quiet-of-chord", 1), len(noted("quiet", 1))]
+
+
+def example_callbacks_of_groups():
+    linked = group(add.s(1, 1), add.s(2, 2))
+    linked.link(keep.s("first is done", "of-a-group"))
+    caught = group(add.s(1, 1), fail.s())
+    caught.link_error(on_fail_in_full.s("of-a-failing-group"))
+    caught()
+    return [
+        raised(lambda: group(add.s(1, 1)).apply_async(link=keep.s("x"))),
+        raised(lambda: group(add.s(1, 1)).apply_async(link_error=keep.s("x"))),
+        linked().get(timeout=WITHIN),
+        noted("of-a-group", 1),
+        len(noted("of-a-failing-group", 1)),
+    ]
+
+
+def example_a_failure_that_a_task_tells():
+    result = tell_failure.delay()
+    until(lambda: result.state == "FAILURE")
+    return [raised(lambda: result.get(timeout=WITHIN)), repr(result.result), result.failed()]
+
+
+def example_the_error_of_a_chord():
+    result = chord([add.s(1, 1), fail.s()], xsum.s())()
+    return [raised(lambda: result.get(timeout=WITHIN)), type(result.get(propagate=False)).__name__]
+
+
+def example_headers():
+    return tell_header.apply_async(headers={"trace": "abc"}).get(timeout=WITHIN)
+
+
+def example_arguments_that_do_not_fit():
+    return [
+        raised(lambda: add.delay(1))[0],
+        raised(lambda: add.apply_async("ab")),
+        raised(lambda: app.send_task("examples.add", "ab")),
+    ]
+
+
+def example_what_a_set_of_results_drops():
+    results = ResultSet([add.delay(1, 1), add.delay(2, 2)])
+    first = results[0]
+    results.discard(first)
+    results.discard(first)
+    absent = raised(lambda: results.remove(first))[0]
+    left = [value["result"] for _, value in results.iter_native()]
+    results.clear()
+    return [absent, left, len(results), isinstance(group(add.s(1, 1))(), ResultSet)]
+
+
+def example_names():
+    return [
+        add.__name__,
+        app.gen_task_name("add", "examples"),
+        states.precedence("FAILURE"),
+        states.state("PENDING") < states.state("PROGRESS") < states.state("SUCCESS"),
+        sorted(states.ALL_STATES),
+    ]
+
+
+def example_what_was_set():
+    app.conf.result_extended = True
+    return app.conf.result_extended
+
+
 def main():
     outcomes = {}
     for name, example in list(globals().items()):

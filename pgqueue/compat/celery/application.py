@@ -20,7 +20,7 @@ from pgqueue.compat.celery.exceptions import ImproperlyConfigured
 from pgqueue.compat.celery.making import make_task, place_of
 from pgqueue.compat.celery.posting import send, send_canvas
 from pgqueue.compat.celery.result import AsyncResult, GroupResult, ResultSet
-from pgqueue.compat.celery.sending import queue_name, zone_of
+from pgqueue.compat.celery.sending import args_of, queue_name, zone_of
 from pgqueue.compat.celery.task import Task as BaseTask
 from pgqueue.compat.celery.ways import NO_PARTS, WAYS
 from pgqueue.compat.missing import not_there
@@ -114,7 +114,12 @@ class Celery(Beneath):
         make = partial(self._make, **options)
         return make(*args) if args else make
 
+    def gen_task_name(self, name: str, module: str) -> str:
+        """Return the name of a task whose declaration has none: override it to name them otherwise."""
+        return f"{self.main or module if module == '__main__' else module}.{name}"
+
     def _make(self, function: Callable[..., Any], **options: Any) -> BaseTask:
+        options["name"] = options.get("name") or self.gen_task_name(function.__name__, function.__module__)
         task = make_task(self, self._base, function, options, self.main)
         known = self._tasks.get(str(task.name))
         if known is not None:
@@ -193,7 +198,7 @@ class Celery(Beneath):
         **options: Any,
     ) -> Any:
         """Send a task by its name, which need not be declared here; return its AsyncResult."""
-        return self.send(None, name, tuple(args or ()), dict(kwargs or {}), options)
+        return self.send(None, name, args_of(args), dict(kwargs or {}), options)
 
     def send(
         self,
@@ -291,9 +296,9 @@ class Celery(Beneath):
         _ = self.served
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name not in WAYS:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        raise not_there(f"app.{name}", WAYS[name])
+        if name.startswith("_") or hasattr(type(self), name):
+            return object.__getattribute__(self, name)
+        raise not_there(f"app.{name}", WAYS.get(name, "use app.pgqueue, the PgQueue beneath"))
 
     def __repr__(self) -> str:
         return f"<Celery {self.main or '__main__'}>"
