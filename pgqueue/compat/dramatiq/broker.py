@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pgqueue import JobFilter, JobNotFoundError, PgQueue, group_of
 from pgqueue.blocking import BlockingPgQueue, BlockingWorkflowHandle
-from pgqueue.compat import connected, disconnect, not_there, read_address
+from pgqueue.compat import Lacking, connected, disconnect, not_there, read_address
 from pgqueue.compat.dramatiq.calls import Calls, job_id_of
 from pgqueue.compat.dramatiq.errors import ActorNotFound, QueueJoinTimeout
 from pgqueue.compat.dramatiq.message import Message, group, pipeline
@@ -24,12 +24,14 @@ ALWAYS: Final = frozenset({"priority", "queue_name", "store_results", "result_tt
 """Options that every broker knows."""
 
 
-class Broker:
+class Broker(Lacking):
     """Where messages are enqueued: a PgQueue.
 
     *address*: the DSN of its database. Any other address is passed over, and the environment's PGQUEUE_DSN
     names the database; without one that is no error until something is enqueued. Raises ConfigurationError.
     """
+
+    lacking = "use broker.pgqueue, or broker.client, which needs no await"
 
     def __init__(self, address: str | None = None, middleware: Iterable[Middleware] | None = None) -> None:
         self.pgqueue = PgQueue(read_address(type(self).__name__, address), max_retries=0)
@@ -60,6 +62,8 @@ class Broker:
         after: type[Middleware] | None = None,
     ) -> None:
         """Add a middleware: at the end, or before or after another one. Add all before you declare actors."""
+        if before is not None and after is not None:
+            raise AssertionError("provide either 'before' or 'after', but not both")
         places = [place for place, each in enumerate(self.middleware) if type(each) is (before or after)]
         if (before or after) and not places:
             raise ValueError(f"Middleware {before or after!r} not found")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from typing import Any, Self
 from uuid import UUID, uuid4
 
 from pgqueue.blocking import BlockingWorkflowHandle
+from pgqueue.compat import Lacking
 from pgqueue.compat.dramatiq.errors import ResultMissing
 from pgqueue.compat.dramatiq.state import brokers
 
@@ -26,7 +28,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Message:
+class Message(Lacking):
     """A call of an actor. Its id is the id of its job, so the same message is enqueued once."""
 
     queue_name: str
@@ -49,6 +51,15 @@ class Message:
         """Return it as a dict."""
         names = ("queue_name", "actor_name", "args", "kwargs", "options", "message_id", "message_timestamp")
         return {name: getattr(self, name) for name in names}
+
+    def encode(self) -> bytes:
+        """Return it as JSON."""
+        return json.dumps(self.asdict(), separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Return the message that *data* is. Raises ValueError, TypeError."""
+        return cls(**json.loads(data))
 
     def copy(self, **attributes: Any) -> Self:
         """Return it with other attributes, and with *options* over its own."""

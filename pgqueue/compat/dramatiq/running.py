@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from pgqueue import JobContext, Middleware, Reject, current_job
@@ -88,7 +88,13 @@ class Processing:
 
     def kept(self, result: Any) -> Any:
         """Return what is stored of the actor's result."""
-        return result if self.keeps_result else None
+        if not self.keeps_result:
+            return None
+        # As Dramatiq's encoder has it: a tuple comes back as a list, and keys as text.
+        with suppress(TypeError, ValueError):
+            return plain(result)
+        # pgqueue says that it cannot be stored, and does not run the actor again.
+        return result
 
     def _check_failed(self) -> None:
         if self.proxy.failed:

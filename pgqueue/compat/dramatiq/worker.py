@@ -8,13 +8,16 @@ from collections.abc import Collection
 from contextlib import ExitStack
 
 from pgqueue.blocking import BlockingPgQueue, BlockingWorker
+from pgqueue.compat import Lacking
 from pgqueue.compat.dramatiq.broker import LIVE, Broker
 
 PAUSE = 0.05
 
 
-class Worker:
+class Worker(Lacking):
     """Processes the messages of a broker. `pgqueue worker module:broker` is the command that does."""
+
+    lacking = "run `pgqueue worker`, or use broker.pgqueue.worker(...)"
 
     def __init__(
         self,

@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Final, NoReturn, Self
+from typing import Any, ClassVar, Final, NoReturn, Self
 from uuid import UUID
 
 import pgqueue
 from pgqueue import Job as Record
 from pgqueue import JobContext, JobNotWaitingError, ResultTimeoutError
-from pgqueue.compat import not_there
+from pgqueue.compat import Lacking, not_there
 from pgqueue.compat.rq.connections import DEFAULT_TIMEOUT, Redis, connection_of
 from pgqueue.compat.rq.exceptions import InvalidJobOperation, NoSuchJobError
 from pgqueue.compat.rq.finding import find
@@ -23,11 +23,19 @@ from pgqueue.compat.rq.statuses import NAMES, HasStatus, JobStatus
 HIGHEST: Final = 32767
 
 
-class Job(HasStatus):
+class Job(Lacking, HasStatus):
     """A job. What RQ keeps in a hash is read from the database when it is asked for, and by `refresh`.
 
     Arguments that the worker's function has names for are in `kwargs`.
     """
+
+    lacking = "read job.record, which is pgqueue's, or use queue.connection.blocking"
+    ways: ClassVar[Mapping[str, str]] = {
+        "dependency": "pass the ids of those jobs as arguments, and Job.fetch(id) them",
+        "fetch_dependencies": "pass the ids of those jobs as arguments, and Job.fetch(id) them",
+        "number_of_retries": "read job.record.attempt - 1",
+        "save": "call save_meta()",
+    }
 
     def __init__(
         self,
@@ -152,10 +160,10 @@ class Job(HasStatus):
         return f"{self.func_name}({', '.join(arguments)})"
 
     @property
-    def timeout(self) -> float | None:
-        """Its time limit in seconds."""
+    def timeout(self) -> float:
+        """Its time limit in seconds; -1: it has none."""
         timeout: float | None = self.record.options.get("soft_timeout", DEFAULT_TIMEOUT)
-        return timeout
+        return -1 if timeout is None else timeout
 
     @property
     def created_at(self) -> datetime:
@@ -184,6 +192,12 @@ class Job(HasStatus):
         """How often it may be retried yet; None: it was enqueued without a Retry."""
         most: int | None = self.record.options.get("max_retries")
         return None if most is None else max(0, most - max(0, self.record.attempt - 1))
+
+    @property
+    def retry_intervals(self) -> list[float] | None:
+        """The seconds before its retries; None: it was enqueued without a Retry."""
+        intervals: list[float] | None = self.record.options.get("retry_intervals")
+        return intervals
 
     # What came of it
 

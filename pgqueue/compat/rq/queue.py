@@ -12,7 +12,7 @@ import pgqueue
 from pgqueue import JobFilter, PgQueue, Signature
 from pgqueue import JobStatus as Status
 from pgqueue.blocking import BlockingPgQueue
-from pgqueue.compat import not_there
+from pgqueue.compat import Lacking, not_there
 from pgqueue.compat.rq.calls import EnqueueData, Wanted, read, signature_of
 from pgqueue.compat.rq.connections import DEFAULT_TIMEOUT, OF_ENVIRONMENT, Redis, connection_of
 from pgqueue.compat.rq.exceptions import DuplicateJobError
@@ -38,7 +38,7 @@ LOOK_EVERY: Final = 0.02
 """Seconds between two looks at a job that runs where it was enqueued."""
 
 
-class Queue:
+class Queue(Lacking):
     """A queue of calls.
 
         queue = Queue("mail", connection=Redis())
@@ -47,6 +47,8 @@ class Queue:
     The functions that `enqueue` takes, or their paths, are run by `pgqueue worker module:queue`. With
     *is_async* False a worker in this process runs the job before `enqueue` returns.
     """
+
+    lacking = "use queue.connection.pgqueue, or queue.connection.blocking, which needs no await"
 
     DEFAULT_TIMEOUT = DEFAULT_TIMEOUT
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pgqueue import Job as Record
 from pgqueue import JobStatus as Status
-from pgqueue.compat import not_there
+from pgqueue.compat import Lacking, not_there
 from pgqueue.compat.rq.connections import Redis, connection_of
 from pgqueue.compat.rq.exceptions import InvalidJobOperation, NoSuchJobError
 from pgqueue.compat.rq.job import Job
@@ -27,8 +27,10 @@ def records_of(connection: Redis, queue: str, status: Status) -> Iterator[Record
             return
 
 
-class BaseRegistry:
+class BaseRegistry(Lacking):
     """The jobs of one queue that have one status, the oldest first."""
+
+    lacking = "use queue.connection.blocking.jobs(status=..., queue=...)"
 
     status: ClassVar[Status]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from enum import StrEnum
+from enum import Enum
 from typing import Final
 
 from pgqueue import JobStatus as Status
 
 
-class JobStatus(StrEnum):
+class JobStatus(str, Enum):  # noqa: UP042  # as in RQ, its text is JobStatus.QUEUED
     """The status of a job, in RQ's words."""
 
     CREATED = "created"

@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from uuid import UUID
 
 from pgqueue import Job as Record
 from pgqueue import JobStatus as Status
 from pgqueue.blocking import BlockingPgQueue, BlockingWorker
-from pgqueue.compat import not_there
+from pgqueue.compat import Lacking, not_there
 from pgqueue.compat.rq.connections import Redis, connection_of
 from pgqueue.compat.rq.queue import Queue
 
@@ -29,13 +29,17 @@ RANKS: Final = 4
 SHARE: Final = 10
 """How many jobs a queue starts for one of the next queue, while both have a backlog."""
 
+_LISTED: Final = "run `pgqueue workers`"
 
-class Worker:
+
+class Worker(Lacking):
     """Runs the jobs of *queues*, one at a time. `pgqueue worker module:queue` is the command that does.
 
     Queues that come first start ten jobs for one of the next. Jobs are run in threads, and not in child
     processes.
     """
+
+    lacking = "run `pgqueue worker`, or use pgq.worker(...), which has pgqueue's options"
 
     def __init__(
         self,
@@ -52,6 +56,21 @@ class Worker:
         of_queues = [each.connection for each in given if isinstance(each, Queue)]
         self.connection = connection_of(connection or next(iter(of_queues), None), "Worker")
         self.queues = [each if isinstance(each, Queue) else Queue(each, self.connection) for each in given]
+
+    @classmethod
+    def all(cls, *_: object, **__: object) -> NoReturn:
+        """Raise NotImplementedError."""
+        raise not_there(f"{cls.__name__}.all", _LISTED)
+
+    @classmethod
+    def count(cls, *_: object, **__: object) -> NoReturn:
+        """Raise NotImplementedError."""
+        raise not_there(f"{cls.__name__}.count", _LISTED)
+
+    @classmethod
+    def find_by_key(cls, *_: object, **__: object) -> NoReturn:
+        """Raise NotImplementedError."""
+        raise not_there(f"{cls.__name__}.find_by_key", _LISTED)
 
     def queue_names(self) -> list[str]:
         """Return the names of its queues."""

@@ -17,6 +17,7 @@ from dramatiq.middleware import (
     CurrentMessage,
     GroupCallbacks,
     Middleware,
+    Retries,
     SkipMessage,
 )
 from dramatiq.rate_limits import ConcurrentRateLimiter, WindowRateLimiter
@@ -136,6 +137,11 @@ def within_limits() -> list[Any]:
             return [held, first, second, type(error).__name__]
 
 
+@dramatiq.actor(store_results=True)
+def pair(x: int) -> Any:
+    return x, {1: (x, None)}
+
+
 def outcome(call: Callable[[], Any]) -> Any:
     """Return what *call* returns, or its error."""
     try:
@@ -244,6 +250,19 @@ def example_middleware() -> Example:
     skipped, processed = echo.send("skip me"), echo.send("not me")
     yield
     return [result(skipped), result(processed)]
+
+
+def example_a_tuple_as_result() -> Example:
+    message, piped = pair.send(1), (add.message(1, 2) | pair.message()).run()
+    yield
+    return [result(message), result(piped)]
+
+
+def example_a_message_as_bytes() -> Example:
+    message = dramatiq.Message.decode(add.message(3, 4).encode())
+    broker.enqueue(message)
+    yield
+    return [result(message), list(message.args), Retries(max_retries=5).max_retries]
 
 
 def main() -> None:

@@ -276,6 +276,13 @@ def example_registries() -> Example:
     return "requeued"
 
 
+def example_status_as_text() -> Example:
+    job = queue.enqueue(add, 1, job_timeout=-1, retry=Retry(max=2, interval=[1, 2]))
+    before = [str(job.get_status()), f"{job.get_status()}", job.timeout, job.retry_intervals]
+    yield
+    return before
+
+
 def main() -> None:
     """Run the examples, and write what came of each as JSON."""
     examples = {name: value() for name, value in globals().items() if name.startswith("example_")}

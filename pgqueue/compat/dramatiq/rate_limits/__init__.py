@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any
 
 from pgqueue import Limiter
-from pgqueue.compat import not_there
+from pgqueue.compat import Lacking, not_there
 from pgqueue.compat.dramatiq import state
 from pgqueue.compat.dramatiq.errors import RateLimitExceeded
 
@@ -16,8 +16,10 @@ __all__ = [
 ]  # fmt: skip
 
 
-class RateLimiterBackend:
+class RateLimiterBackend(Lacking):
     """A name only: limiters are in the broker's database."""
+
+    lacking = "use a limiter, or broker.pgqueue's own: pgq.mutex(...), pgq.window(...)"
 
     def __init__(self, *_: object, **__: object) -> None:
         pass

@@ -9,6 +9,7 @@ from uuid import UUID
 from pgqueue import Job as Record
 from pgqueue import JobDidNotSucceed, JobNotFoundError, JobStatus, ResultTimeoutError
 from pgqueue.blocking import BlockingPgQueue
+from pgqueue.compat import Lacking
 from pgqueue.compat.dramatiq.errors import ResultError, ResultFailure, ResultMissing, ResultTimeout
 from pgqueue.compat.dramatiq.message import DEFAULT_TIMEOUT
 from pgqueue.compat.dramatiq.middleware import Middleware
@@ -17,8 +18,10 @@ from pgqueue.compat.dramatiq.state import brokers
 __all__ = ["ResultBackend", "ResultError", "ResultFailure", "ResultMissing", "ResultTimeout", "Results"]
 
 
-class ResultBackend:
+class ResultBackend(Lacking):
     """Reads the results of the broker's jobs. Whatever it is given, results are where jobs are."""
+
+    lacking = "results are in the jobs: use broker.client"
 
     def __init__(self, *_: object, **options: Any) -> None:
         self._broker = options.get("broker")

@@ -119,6 +119,8 @@ class Retries(Middleware):
             "max_retries": max_retries, "min_backoff": min_backoff, "max_backoff": max_backoff
         }  # fmt: skip
         self.defaults |= {} if retry_when is None else {"retry_when": retry_when}
+        self.max_retries, self.min_backoff, self.max_backoff = max_retries, min_backoff, max_backoff
+        self.retry_when = retry_when
 
     @property
     def actor_options(self) -> set[str]:
@@ -132,6 +134,7 @@ class TimeLimit(Middleware):
     def __init__(self, *, time_limit: float = 600_000, interval: int = 1000) -> None:
         del interval
         self.defaults = {"time_limit": time_limit}
+        self.time_limit = time_limit
 
     @property
     def actor_options(self) -> set[str]:
@@ -144,6 +147,7 @@ class AgeLimit(Middleware):
 
     def __init__(self, *, max_age: int | None = None) -> None:
         self.defaults = {} if max_age is None else {"max_age": max_age}
+        self.max_age = max_age
 
     @property
     def actor_options(self) -> set[str]:

@@ -1,0 +1,5 @@
+"""AgeLimit: where Dramatiq has it."""
+
+from pgqueue.compat.dramatiq.middleware import AgeLimit
+
+__all__ = ["AgeLimit"]

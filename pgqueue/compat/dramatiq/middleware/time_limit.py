@@ -1,0 +1,5 @@
+"""TimeLimit, TimeLimitExceeded: where Dramatiq has them."""
+
+from pgqueue.compat.dramatiq.middleware import TimeLimit, TimeLimitExceeded
+
+__all__ = ["TimeLimit", "TimeLimitExceeded"]

@@ -1,0 +1,5 @@
+"""BucketRateLimiter: where Dramatiq has it."""
+
+from pgqueue.compat.dramatiq.rate_limits import BucketRateLimiter
+
+__all__ = ["BucketRateLimiter"]

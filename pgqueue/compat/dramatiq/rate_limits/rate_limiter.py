@@ -1,0 +1,5 @@
+"""RateLimiter: where Dramatiq has it."""
+
+from pgqueue.compat.dramatiq.rate_limits import RateLimiter
+
+__all__ = ["RateLimiter"]

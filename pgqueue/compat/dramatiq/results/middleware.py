@@ -1,0 +1,5 @@
+"""Results: where Dramatiq has it."""
+
+from pgqueue.compat.dramatiq.results import Results
+
+__all__ = ["Results"]
