@@ -16,8 +16,8 @@ from uuid import UUID
 from pgqueue.upkeep.chore import TICK, Chore
 from pgqueue.upkeep.tools import Tools
 
-LIMIT: Final = 1000
-"""Notes that are handed over at once."""
+LIMIT: Final = 5000
+"""Notes that are handed over at once: to find them, several times as many are read and sorted."""
 STRETCH: Final = 500
 """Waiting nodes that one statement of the sweep looks at."""
 REST: Final = 60.0
@@ -38,7 +38,7 @@ class Attends(Protocol):
     def skipped(self) -> Collection[int]:
         """The notes that are not to be tried now."""
 
-    def add(self, notes: Iterable[int]) -> None:
+    def add_found(self, notes: Iterable[int]) -> None:
         """Attend to *notes*."""
 
     def add_later(self, notes: Iterable[tuple[int, float]]) -> None:
@@ -70,7 +70,7 @@ class Attending(Chore):
             return TICK / 10
         async with tools.link.use() as connection:
             notes = await tools.store.find_notes(connection, LIMIT, attender.skipped, TICK)
-        attender.add(note for note, due in notes if due <= 0)
+        attender.add_found(note for note, due in notes if due <= 0)
         attender.add_later((note, due) for note, due in notes if due > 0)
         return TICK if len(notes) < LIMIT else TICK / 10
 

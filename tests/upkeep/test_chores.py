@@ -209,7 +209,7 @@ class Idle:
     is_idle = True
     skipped = ()
 
-    def add(self, notes: Iterable[int]) -> None:
+    def add_found(self, notes: Iterable[int]) -> None:
         """See Attends."""
 
     def add_later(self, notes: Iterable[tuple[int, float]]) -> None:

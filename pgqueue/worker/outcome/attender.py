@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -50,6 +51,8 @@ class Attender:
         self._link = link
         self._observers = observers
         self._waiting: dict[int, None] = {}
+        self._found: dict[int, None] = {}
+        """Notes that others have left, and this worker has found: many, at times."""
         self._later: list[tuple[float, int]] = []
         """A heap of notes that are not to be attended to before a monotonic time: of limits by rate."""
         self._stuck: dict[int, Stuck] = {}
@@ -72,7 +75,15 @@ class Attender:
     def add(self, notes: Iterable[int]) -> None:
         """Attend to committed *notes*."""
         self._waiting |= dict.fromkeys(notes)
-        if self._waiting:
+        self._wake()
+
+    def add_found(self, notes: Iterable[int]) -> None:
+        """Attend to committed *notes* of others, as there is room beside those of this worker."""
+        self._found |= dict.fromkeys(notes)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting or self._found:
             self._idle.clear()
             self._wakeup.set()
 
@@ -90,15 +101,22 @@ class Attender:
     async def run(self) -> None:
         """Attend to what has collected, then to what has collected meanwhile, until cancelled."""
         while True:
-            if not self._waiting:
+            if not self._waiting and not self._found:
                 self._wakeup.clear()
                 self._idle.set()
                 await self._sleep()
-            notes = list(self._waiting)[:MOST]
-            for note in notes:
-                del self._waiting[note]
-            if notes:
+            if notes := self._take():
                 await self._attend(notes)
+
+    def _take(self) -> list[int]:
+        """Remove what is attended to next; return it."""
+        # Neither keeps the other waiting for more than one transaction.
+        own = min(len(self._waiting), max(MOST // 2, MOST - len(self._found)))
+        notes = [*islice(self._waiting, own), *islice(self._found, MOST - own)]
+        for note in notes:
+            self._waiting.pop(note, None)
+            self._found.pop(note, None)
+        return notes
 
     async def _sleep(self) -> None:
         """Wait until there are notes, or one is due."""
@@ -108,7 +126,7 @@ class Attender:
         now = time.monotonic() + TOGETHER
         while self._later and self._later[0][0] <= now:
             self._waiting[heapq.heappop(self._later)[1]] = None
-        if self._waiting:
+        if self._waiting or self._found:
             self._idle.clear()
 
     async def _attend(self, notes: Sequence[int]) -> None:
