@@ -6,9 +6,8 @@ a job; its contents may change with any version. tests/whole/test_layers.py hold
 """
 
 from pgqueue.app import PgQueue
-from pgqueue.client.bulk_handle import BulkHandle
+from pgqueue.client.operation_handle import BulkHandle, RedriveHandle
 from pgqueue.client.received import ReceivedJob
-from pgqueue.client.redrive_handle import RedriveHandle
 from pgqueue.errors import (
     BackgroundError,
     BatchReplyError,

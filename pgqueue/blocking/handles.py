@@ -7,10 +7,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from pgqueue.blocking.calling import FACADES, Facade, Loop, called, iterated, told
-from pgqueue.client.bulk_handle import BulkHandle
+from pgqueue.client.operation_handle import BulkHandle, OperationHandle, RedriveHandle
 from pgqueue.client.received import ReceivedJob
-from pgqueue.client.redrive_handle import RedriveHandle
 from pgqueue.client.schedules import Schedules
+from pgqueue.model.bulk import BulkProgress
+from pgqueue.model.dead_letters import RedriveProgress
+from pgqueue.model.operation import OperationProgress
 from pgqueue.tasks.handle import JobHandle
 from pgqueue.tasks.workflow_handle import WorkflowHandle
 from pgqueue.worker.worker import Worker
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from pgqueue.database.callers import BlockingConnection
 
 R_co = TypeVar("R_co", covariant=True)
+P = TypeVar("P", bound=OperationProgress)
 
 
 class BlockingJobHandle(Facade, Generic[R_co]):
@@ -83,32 +86,39 @@ class BlockingWorkflowHandle(Facade, Generic[R_co]):
         return f"<BlockingWorkflowHandle {self.workflow_id}>"
 
 
-class BlockingRedriveHandle(Facade):
+class BlockingOperationHandle(Facade, Generic[P]):
+    """An operation on many jobs: OperationHandle without `await`."""
+
+    __slots__ = ("id",)
+
+    def __init__(self, loop: Loop, handle: OperationHandle[P]) -> None:
+        super().__init__(loop, handle)
+        self.id = handle.id
+
+    cancel = called(OperationHandle.cancel)
+
+    if TYPE_CHECKING:
+
+        def progress(self) -> P:
+            """Read its progress. See `OperationHandle.progress`."""
+
+        def wait(self, timeout: float | None = None) -> P:
+            """Wait until it has ended. See `OperationHandle.wait`."""
+    else:
+        progress = called(OperationHandle.progress)
+        wait = called(OperationHandle.wait)
+
+
+class BlockingRedriveHandle(BlockingOperationHandle[RedriveProgress]):
     """A mass redrive: RedriveHandle without `await`."""
 
-    __slots__ = ("id",)
-
-    def __init__(self, loop: Loop, handle: RedriveHandle) -> None:
-        super().__init__(loop, handle)
-        self.id = handle.id
-
-    progress = called(RedriveHandle.progress)
-    cancel = called(RedriveHandle.cancel)
-    wait = called(RedriveHandle.wait)
+    __slots__ = ()
 
 
-class BlockingBulkHandle(Facade):
+class BlockingBulkHandle(BlockingOperationHandle[BulkProgress]):
     """A bulk operation: BulkHandle without `await`."""
 
-    __slots__ = ("id",)
-
-    def __init__(self, loop: Loop, handle: BulkHandle) -> None:
-        super().__init__(loop, handle)
-        self.id = handle.id
-
-    progress = called(BulkHandle.progress)
-    cancel = called(BulkHandle.cancel)
-    wait = called(BulkHandle.wait)
+    __slots__ = ()
 
 
 class BlockingWorker(Facade):

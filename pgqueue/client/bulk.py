@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from pgqueue.client.bulk_handle import BulkHandle
 from pgqueue.client.jobs import JobInterface
+from pgqueue.client.operation_handle import BulkHandle
 from pgqueue.errors import InvalidFilterError, InvalidOptionError
 from pgqueue.model.bulk import BY_DEFAULT, MAX_IDS, POSSIBLE, VERBS, BulkVerb
 from pgqueue.model.checks import aware_time, check_notes, integer, shown

@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
+from pgqueue.client.operation_handle import RedriveHandle
 from pgqueue.client.parts import Parts
-from pgqueue.client.redrive_handle import RedriveHandle
 from pgqueue.errors import (
     InvalidFilterError,
     JobNotFoundError,

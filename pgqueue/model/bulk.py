@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final, Literal, get_args
 from uuid import UUID
 
 from pgqueue.model.filters import JobFilter
 from pgqueue.model.jobs import TERMINAL, JobStatus
+from pgqueue.model.operation import OperationProgress
 
 BulkVerb = Literal["cancel", "requeue", "discard"]
 VERBS: Final[Sequence[BulkVerb]] = get_args(BulkVerb)
@@ -29,11 +29,10 @@ BY_DEFAULT: Final[Mapping[BulkVerb, frozenset[JobStatus]]] = {
 """Of those, the statuses that it changes where its filter names none."""
 
 
-@dataclass(frozen=True, slots=True)
-class BulkProgress:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkProgress(OperationProgress):
     """How far a bulk operation has come."""
 
-    id: UUID
     verb: BulkVerb
     chosen: JobFilter | None
     """The jobs that match it; None: they are listed."""
@@ -41,22 +40,10 @@ class BulkProgress:
     """The jobs, listed; None: those that match `chosen`."""
     expected: int | None
     """The jobs that a preview counted; None: there was none."""
-    reason: str | None
-    actor: str
-    state: Literal["running", "done", "cancelled"]
     found: int
-    """The jobs that it has come to."""
-    done: int
-    """The jobs that it has changed. The others had changed by themselves, or by others, meanwhile."""
+    """The jobs that it has come to. Those that it has not `done` had changed by themselves, or by others."""
     reached: UUID | None
     """The last id that it has looked at; it goes from the newest to the oldest."""
-    created_at: datetime
-    ended_at: datetime | None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it has ended."""
-        return self.state != "running"
 
     @property
     def statuses(self) -> frozenset[JobStatus]:

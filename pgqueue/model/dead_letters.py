@@ -7,13 +7,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal
+from typing import Final
 from uuid import UUID
 
 from pgqueue.errors import InvalidFilterError
 from pgqueue.model.checks import shown
 from pgqueue.model.filters import check_criteria, check_range, set_fields
 from pgqueue.model.jobs import Action, Attempt, Job
+from pgqueue.model.operation import OperationProgress
 
 MAX_PAGE = 1000
 """Entries on one page."""
@@ -127,28 +128,15 @@ class DeadLetterGroup:
         return self.latest.fingerprint
 
 
-@dataclass(frozen=True, slots=True)
-class RedriveProgress:
-    """The progress of a mass redrive."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedriveProgress(OperationProgress):
+    """The progress of a mass redrive, which makes jobs pending again."""
 
-    id: UUID
-    state: Literal["running", "done", "cancelled"]
-    done: int
-    """Jobs that were made pending again."""
     total: int
     """Dead letters that matched when it began; the count stops at MAX_COUNT."""
     rate: float
     """Jobs per second."""
     queue: str | None
-    reason: str | None
-    actor: str
-    created_at: datetime
-    ended_at: datetime | None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it has ended."""
-        return self.state != "running"
 
 
 def encode_cursor(letter: DeadLetter) -> str:

@@ -20,8 +20,6 @@ from pgqueue.store.base import Statements
 from pgqueue.store.values import Carried
 
 if TYPE_CHECKING:
-    from asyncpg import Record
-
     from pgqueue.database.connection import Connection
 
 
@@ -164,10 +162,6 @@ class DeadLetterStatements(Statements):
         skipped: UUID | None = await connection.fetchval(self._sql["skip_redriven"], redrive_id)
         return skipped
 
-    async def end_redrive(self, connection: Connection, redrive_id: UUID) -> None:
-        """End a mass redrive that cannot be carried on."""
-        await connection.execute(self._sql["end_redrive"], redrive_id)
-
     async def carry_redrive(self, connection: Connection, limit: int) -> Carried | None:
         """Continue one mass redrive; None: nothing is due."""
         row = await connection.fetchrow(self._sql["carry_redrive"], limit)
@@ -187,23 +181,8 @@ class DeadLetterStatements(Statements):
     async def read_redrive(self, connection: Connection, redrive_id: UUID) -> RedriveProgress | None:
         """Return the progress of a mass redrive; None: none has this id."""
         row = await connection.fetchrow(self._sql["read_redrive"], redrive_id)
-        return None if row is None else _progress(row)
+        return None if row is None else RedriveProgress(**row)
 
     async def cancel_redrive(self, connection: Connection, redrive_id: UUID) -> bool:
         """Stop a mass redrive; False: it had already ended."""
         return await connection.fetchval(self._sql["cancel_redrive"], redrive_id) is not None
-
-
-def _progress(row: Record) -> RedriveProgress:
-    return RedriveProgress(
-        id=row["id"],
-        state=row["state"],
-        done=row["done"],
-        total=row["total"],
-        rate=row["rate"],
-        queue=row["queue"],
-        reason=row["reason"],
-        actor=row["actor"],
-        created_at=row["created_at"],
-        ended_at=row["ended_at"],
-    )

@@ -2,48 +2,42 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from pgqueue.database.failing import log_fields, statement_of
-from pgqueue.database.outages import is_about_values, is_away, told
-from pgqueue.events.kinds import CancelsRequested, JobsCancelled, JobsReopened, WorkErrorIsolated
+from pgqueue.events.kinds import CancelsRequested, JobsCancelled, JobsReopened
 from pgqueue.model.bulk import BulkProgress, next_listed
 from pgqueue.model.filters import FIRST_ID, LAST_ID
 from pgqueue.store import Requeued
-from pgqueue.upkeep.chore import TICK, Chore
+from pgqueue.upkeep.chore import TICK
+from pgqueue.upkeep.operations import NotOursError, Operations
 from pgqueue.upkeep.tools import Tools
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
     from pgqueue.events.kinds import JobMoved
 
-logger = logging.getLogger("pgqueue.worker")
-
-LIMIT: Final = 500
-"""Jobs in one transaction."""
 LOOKS: Final = 5000
 """Jobs that one transaction looks at, at most, to find those that match."""
 
 
-class Bulk(Chore):
+class Bulk(Operations):
     """Works on bulk operations."""
 
     name = "working on bulk operations"
+    what = "bulk operation"
+    limit = 500
 
     def __init__(self, tools: Tools) -> None:
-        super().__init__()
-        self._tools = tools
-        self._broken = tools.broken_rows(self.name)
+        super().__init__(tools)
         self._is_underway = False
         """Whether the last part was not the end of its operation."""
 
     async def run(self) -> float:
         """Do the next part of a bulk operation, if there is one."""
         self._is_underway = False
-        await self._broken.move(self._tools.link, LIMIT, self._carry, self._find, self._skip)
+        await self._carry_on()
         # Other chores have their turn between two parts.
         return 0.0 if self._is_underway else TICK
 
@@ -115,39 +109,19 @@ class Bulk(Chore):
     async def _find(self, connection: Connection, _: Collection[UUID]) -> UUID | None:
         return await self._tools.store.find_bulk(connection)
 
-    async def _skip(self, bulk_id: UUID, error: Exception) -> bool:
-        """Leave out the job at which an operation fails; end one that fails without one.
-
-        Raises *error* if it may be about all rows: then the operation waits, and so do others.
-        """
-        if not is_about_values(error):
-            raise error
+    async def _leave_out(self, operation_id: UUID) -> UUID | None:
         tools = self._tools
-        ids: Sequence[UUID] = ()
-        try:
-            async with tools.link.use() as connection, connection.transaction():
-                bulk = await tools.store.hold_bulk(connection, bulk_id)
-                if bulk is None:
-                    return True
-                ids, reached, is_done = await self._next(connection, bulk, 1)
-                if ids:
-                    await tools.store.note_bulk(
-                        connection, bulk_id, reached, found=1, done=0, is_done=is_done
-                    )
-        except Exception as second:
-            if is_away(second):
-                raise
-        if not ids:
-            async with tools.link.use() as connection:
-                await tools.store.cancel_bulk(connection, bulk_id)
-        logger.error(
-            "bulk operation %s %s (%s)",
-            bulk_id,
-            f"leaves job {ids[0]} out" if ids else "was stopped, because it cannot be carried on",
-            told(error),
-            extra=log_fields(error),
-        )
-        tools.observers.emit(
-            WorkErrorIsolated(self.name, type(error).__name__, statement=statement_of(error))
-        )
-        return True
+        async with tools.link.use() as connection, connection.transaction():
+            bulk = await tools.store.hold_bulk(connection, operation_id)
+            if bulk is None:
+                raise NotOursError
+            ids, reached, is_done = await self._next(connection, bulk, 1)
+            if ids:
+                await tools.store.note_bulk(
+                    connection, operation_id, reached, found=1, done=0, is_done=is_done
+                )
+        return ids[0] if ids else None
+
+    async def _stop(self, operation_id: UUID) -> None:
+        async with self._tools.link.use() as connection:
+            await self._tools.store.cancel_bulk(connection, operation_id)

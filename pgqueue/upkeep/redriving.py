@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from pgqueue.database.failing import log_fields, statement_of
-from pgqueue.database.outages import is_about_values, is_away, told
-from pgqueue.events.kinds import JobMoved, JobsReopened, WorkErrorIsolated
-from pgqueue.upkeep.chore import TICK, Chore
-from pgqueue.upkeep.tools import Tools
+from pgqueue.events.kinds import JobMoved, JobsReopened
+from pgqueue.upkeep.chore import TICK
+from pgqueue.upkeep.operations import Operations
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
 
-logger = logging.getLogger("pgqueue.worker")
 
-LIMIT: Final = 5000
-"""Jobs of a mass redrive that one run makes pending at most."""
-
-
-class Redriving(Chore):
+class Redriving(Operations):
     """Works on mass redrives."""
 
     name = "working on mass redrives"
-
-    def __init__(self, tools: Tools) -> None:
-        super().__init__()
-        self._tools = tools
-        self._broken = tools.broken_rows(self.name)
+    what = "mass redrive"
+    limit = 5000
 
     async def run(self) -> float:
         """Do the next part of a mass redrive, if one is due."""
-        await self._broken.move(self._tools.link, LIMIT, self._carry, self._find, self._skip)
+        await self._carry_on()
         return TICK
 
     async def _carry(self, limit: int, _: Collection[UUID]) -> int:
@@ -55,33 +44,10 @@ class Redriving(Chore):
     async def _find(self, connection: Connection, _: Collection[UUID]) -> UUID | None:
         return await self._tools.store.find_redriving(connection)
 
-    async def _skip(self, redrive_id: UUID, error: Exception) -> bool:
-        """Leave out the dead letter at which a redrive fails; end a redrive that fails without one.
+    async def _leave_out(self, operation_id: UUID) -> UUID | None:
+        async with self._tools.link.use() as connection:
+            return await self._tools.store.skip_redriven(connection, operation_id)
 
-        Raises *error* if it may be about all rows: then the redrive waits, and so do others.
-        """
-        if not is_about_values(error):
-            raise error
-        tools = self._tools
-        job_id: UUID | None = None
-        async with tools.link.use() as connection:
-            try:
-                job_id = await tools.store.skip_redriven(connection, redrive_id)
-            except Exception as second:
-                if is_away(second):
-                    raise
-            if job_id is None:
-                await tools.store.end_redrive(connection, redrive_id)
-        logger.error(
-            "mass redrive %s %s (%s)",
-            redrive_id,
-            "was cancelled, because it cannot be carried on"
-            if job_id is None
-            else f"leaves job {job_id} out",
-            told(error),
-            extra=log_fields(error),
-        )
-        tools.observers.emit(
-            WorkErrorIsolated(self.name, type(error).__name__, statement=statement_of(error))
-        )
-        return True
+    async def _stop(self, operation_id: UUID) -> None:
+        async with self._tools.link.use() as connection:
+            await self._tools.store.cancel_redrive(connection, operation_id)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import TypeVar
 from uuid import UUID
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from pgqueue.app import PgQueue
-from pgqueue.client.bulk_handle import BulkHandle
-from pgqueue.client.redrive_handle import RedriveHandle
+from pgqueue.client.operation_handle import BulkHandle, OperationHandle, RedriveHandle
 from pgqueue.errors import JobNotFoundError
-from pgqueue.model.bulk import BulkProgress
-from pgqueue.model.dead_letters import RedriveProgress
 from pgqueue.model.jobs import Job
+from pgqueue.model.operation import OperationProgress
 from pgqueue.model.setting import Kind, Setting
 from pgqueue.model.workflows import WorkflowDetails
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import Action
+
+P = TypeVar("P", bound=OperationProgress)
 
 
 def read_id(given: str, what: str = "job") -> UUID:
@@ -79,25 +80,17 @@ def find_redrive(request: Request, pgq: PgQueue) -> RedriveHandle:
     return pgq.redrive_handle(read_id(request.path_params["id"], "redrive"))
 
 
-async def read_progress(handle: RedriveHandle) -> RedriveProgress:
-    """Return the progress of a mass redrive. Raises HTTPException 404."""
-    try:
-        return await handle.progress()
-    except JobNotFoundError:
-        raise HTTPException(404, f"there is no redrive {handle.id}") from None
-
-
 def find_bulk(request: Request, pgq: PgQueue) -> BulkHandle:
     """Return the bulk operation that the path names, whether it exists or not. Raises HTTPException 422."""
     return pgq.bulk_handle(read_id(request.path_params["id"], "bulk operation"))
 
 
-async def read_bulk_progress(handle: BulkHandle) -> BulkProgress:
-    """Return how far a bulk operation has come. Raises HTTPException 404."""
+async def read_progress(handle: OperationHandle[P]) -> P:
+    """Return how far an operation has come. Raises HTTPException 404."""
     try:
         return await handle.progress()
     except JobNotFoundError:
-        raise HTTPException(404, f"there is no bulk operation {handle.id}") from None
+        raise HTTPException(404, f"there is no {handle.what} {handle.id}") from None
 
 
 async def settings_of(pgq: PgQueue, kind: Kind) -> dict[str, Setting]:

@@ -16,12 +16,12 @@ from kit.faults import ghost
 from kit.waiting import eventually
 
 from pgqueue import InvalidFilterError, InvalidOptionError, JobFilter, JobHandle, JobNotFoundError, PgQueue
-from pgqueue.client import bulk_handle
+from pgqueue.client import operation_handle
 from pgqueue.client.bulk import changeable
 from pgqueue.events.kinds import JobsCancelled, JobsReopened, WorkErrorIsolated
 from pgqueue.model.bulk import BY_DEFAULT, POSSIBLE, VERBS, BulkProgress, BulkVerb, next_listed
 from pgqueue.model.jobs import JobStatus
-from pgqueue.upkeep import bulk
+from pgqueue.upkeep.bulk import Bulk
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -31,7 +31,7 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk_handle, "PROGRESS_PAUSE", 0.02)
+    monkeypatch.setattr(operation_handle, "PROGRESS_PAUSE", 0.02)
 
 
 async def carried_out(pgq: PgQueue, verb: BulkVerb, *given: Any, **options: Any) -> BulkProgress:
@@ -49,7 +49,7 @@ async def statuses_of(pgq: PgQueue, jobs: Sequence[JobHandle[Any]]) -> list[str]
 async def test_what_a_filter_finds_is_cancelled_newest_first_and_noted(
     pgq: PgQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "LIMIT", 2)
+    monkeypatch.setattr(Bulk, "limit", 2)
     heard: list[JobsCancelled] = []
     pgq.observe(heard.append, JobsCancelled)  # type: ignore[arg-type]
     meant = await pgq.enqueue_many([pgq.signature("work", number) for number in range(5)])
@@ -177,7 +177,7 @@ async def test_a_job_at_which_it_fails_is_left_out_and_what_cannot_be_read_is_st
 async def test_an_operation_is_carried_on_by_another_worker(
     pgq: PgQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "LIMIT", 1)
+    monkeypatch.setattr(Bulk, "limit", 1)
     jobs = await pgq.enqueue_many([pgq.signature("work", number) for number in range(20)])
     handle = await pgq.begin_bulk("cancel", JobFilter(task="work"))
 

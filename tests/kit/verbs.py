@@ -519,7 +519,6 @@ STORE_VERBS: Final[Mapping[str, StoreVerb]] = {
     "begin_redrive": _redrive_some,
     "carry_redrive": lambda store, c, s: store.carry_redrive(c, 100),
     "skip_redriven": lambda store, c, s: store.skip_redriven(c, s.redrive),
-    "end_redrive": lambda store, c, s: store.end_redrive(c, s.redrive),
     "discard_some": lambda store, c, s: store.discard_some(
         c, DeadLetterFilter(), 1000, reason=None, actor=None),
     "return_paused": lambda store, c, s: store.return_paused(c),

@@ -87,7 +87,7 @@ async def test_an_error_is_a_page_with_the_right_status(client: httpx.AsyncClien
         (f"/jobs/{UUID(int=0)}", 404, "there is no job"),
         ("/nowhere", 404, "GET /dashboard/nowhere"),
         ("/jobs/%00", 422, "is not a job id"),
-        (f"/redrives/{UUID(int=0)}", 404, "there is no redrive"),
+        (f"/redrives/{UUID(int=0)}", 404, "there is no mass redrive"),
         ("/dead-letters?task=%00", 422, "task contains a NUL character"),
         ("/dead-letters/abc?cursor=zzz", 422, "invalid cursor"),
     ]:

@@ -422,7 +422,7 @@ async def test_a_mass_redrive_can_be_cancelled(pgq: PgQueue, client: httpx.Async
 
     assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
     assert len((await client.get("/dead-letters")).json()["dead_letters"]) == 1
-    assert is_problem(await client.get(f"/redrives/{uuid4()}"), 404, "no redrive")
+    assert is_problem(await client.get(f"/redrives/{uuid4()}"), 404, "no mass redrive")
     assert is_problem(await client.get("/redrives/7"), 422, "not a redrive id")
 
 

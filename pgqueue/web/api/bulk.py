@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.app import PgQueue
 from pgqueue.model.documents import bulk_document
-from pgqueue.web.api.inputs import BulkBody, NoQuery
+from pgqueue.web.api.begun import Begun
+from pgqueue.web.api.inputs import BulkBody
 from pgqueue.web.http.bodies import read_json
-from pgqueue.web.http.json_response import JsonResponse
-from pgqueue.web.http.links import path_to
-from pgqueue.web.http.problems import NO_STORE
-from pgqueue.web.http.queries import read_query
-from pgqueue.web.named_in_path import find_bulk, read_bulk_progress
+from pgqueue.web.named_in_path import find_bulk, read_progress
 from pgqueue.web.security.access import Access
 from pgqueue.web.settings import WebSettings
 
@@ -38,28 +34,22 @@ def routes(pgq: PgQueue, settings: WebSettings, access: Access) -> list[Route]:
             reason=body.reason,
             actor=access.actor_of(request),
         )
-        location = path_to(request, "bulk_progress", id=str(handle.id))
-        document = bulk_document(await handle.progress())
-        return JsonResponse(document, 202, headers={**NO_STORE, "Location": location, "Retry-After": "1"})
+        return await operations.answer(request, handle)
 
-    async def progress(request: Request) -> Response:
+    async def may_read(request: Request) -> None:
         await access.check_collection(request, "read", "jobs")
-        handle = find_bulk(request, pgq)
-        read_query(request, NoQuery)
-        return JsonResponse(bulk_document(await read_bulk_progress(handle)), headers=NO_STORE)
 
-    async def cancel(request: Request) -> Response:
-        await access.check_collection(request, "read", "jobs")
-        handle = find_bulk(request, pgq)
-        await access.check_collection(request, (await read_bulk_progress(handle)).verb, "jobs")
-        is_cancelled = await handle.cancel()
-        found = await read_bulk_progress(handle)
-        if not is_cancelled:
-            raise HTTPException(409, f"bulk operation {handle.id} has already ended ({found.state})")
-        return JsonResponse(bulk_document(found), headers=NO_STORE)
+    async def may_cancel(request: Request) -> None:
+        await may_read(request)
+        progress = await read_progress(find_bulk(request, pgq))
+        await access.check_collection(request, progress.verb, "jobs")
 
-    return [
-        Route("/bulk", begin, methods=["POST"], name="begin_bulk"),
-        Route("/bulk/{id}", progress, name="bulk_progress"),
-        Route("/bulk/{id}/cancel", cancel, methods=["POST"], name="cancel_bulk"),
-    ]
+    operations = Begun(
+        "/bulk",
+        name="bulk",
+        find=lambda request: find_bulk(request, pgq),
+        document=bulk_document,
+        may_read=may_read,
+        may_cancel=may_cancel,
+    )
+    return [Route("/bulk", begin, methods=["POST"], name="begin_bulk"), *operations.routes()]

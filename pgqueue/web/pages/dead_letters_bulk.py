@@ -16,6 +16,7 @@ from pgqueue.model import figures
 from pgqueue.model.dead_letters import MAX_COUNT, MAX_RATE, DeadLetterFilter
 from pgqueue.web.named_in_path import find_redrive, read_progress
 from pgqueue.web.pages.forms import number_in, read_form, reason_in
+from pgqueue.web.pages.operation import show_operation
 from pgqueue.web.pages.page import Pages
 
 CAP: Final = 1000
@@ -88,15 +89,15 @@ class BulkPages:
         """Show the progress of a mass redrive."""
         await self._pages.access.check_collection(request, "read", "dead_letters")
         progress = await read_progress(find_redrive(request, self._pages.pgq))
-        return self._pages.render(
+        return await show_operation(
+            self._pages,
             request,
+            progress,
             "redrive.html",
+            at="redrives",
             section="dead-letters",
-            is_top=False,
-            events="" if progress.is_over else "/events",
-            redrive=progress,
+            heading="Mass redrive",
             max_count=MAX_COUNT,
-            now=await self._pages.pgq.now(),
         )
 
     async def cancel_redrive(self, request: Request) -> Response:

@@ -19,10 +19,11 @@ from pgqueue.errors import InvalidFilterError
 from pgqueue.model.bulk import POSSIBLE, VERBS, BulkVerb
 from pgqueue.model.filters import JobFilter
 from pgqueue.model.jobs import Job
-from pgqueue.web.named_in_path import find_bulk, read_bulk_progress, read_id
+from pgqueue.web.named_in_path import find_bulk, read_id, read_progress
 from pgqueue.web.pages.format import brief
 from pgqueue.web.pages.forms import number_in, read_form, reason_in
 from pgqueue.web.pages.jobs import Query, check_known
+from pgqueue.web.pages.operation import show_operation
 from pgqueue.web.pages.page import Pages, base_of
 
 SAMPLE: Final = 50
@@ -143,23 +144,22 @@ class BulkPages:
     async def show(self, request: Request) -> Response:
         """Show how far one has come."""
         await self._pages.access.check_collection(request, "read", "jobs")
-        progress = await read_bulk_progress(find_bulk(request, self._pages.pgq))
-        return self._pages.render(
+        progress = await read_progress(find_bulk(request, self._pages.pgq))
+        return await show_operation(
+            self._pages,
             request,
+            progress,
             "bulk.html",
+            at="bulk",
             section="jobs",
-            is_top=False,
-            events="" if progress.is_over else "/events",
-            bulk=progress,
-            word=WORDS[progress.verb],
-            now=await self._pages.pgq.now(),
+            heading=f"{WORDS[progress.verb].capitalize()} many jobs",
         )
 
     async def stop(self, request: Request) -> Response:
         """Stop it."""
         await self._pages.access.check_collection(request, "read", "jobs")
         handle = find_bulk(request, self._pages.pgq)
-        progress = await read_bulk_progress(handle)
+        progress = await read_progress(handle)
         await self._pages.access.check_collection(request, progress.verb, "jobs")
         done = await handle.cancel()
         return self._pages.go(request, f"/bulk/{handle.id}?done={'bulk_stopped' if done else 'nothing'}")
