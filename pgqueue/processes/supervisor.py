@@ -31,6 +31,8 @@ KILLED_PAUSES = (0.2, 0.5, 1.0, 2.0)
 process is failed after some losses: those that are left must not wait for their rescuer."""
 ALONE_PAUSES = (0.2, 1.0, 2.0, 5.0)
 """The same where no other process is running: one of them always tries."""
+KILLED_ALONE_PAUSES = (0.2, 0.5, 1.0)
+"""The same again for one that a signal ended. Nobody is left here who would rescue its jobs."""
 REPLACED_WITHIN = 1.0
 """Seconds that a process that is replaced has to end, before it is told so more firmly."""
 HEALTHY_AFTER = 60.0
@@ -195,7 +197,7 @@ class Supervisor:
             if run.error is not None:
                 # No memory or descriptor is free, or the program is being replaced. The others go on.
                 failures += 1
-                pause, at_least = self._pauses(failures, place, RESTART_PAUSES)
+                pause, at_least = self._pauses(failures, place, RESTART_PAUSES, ALONE_PAUSES)
                 logger.error(  # what fails is a call of the system: its stack says nothing
                     "a worker process cannot be started (%s); trying again in %g s",
                     run.error,
@@ -222,7 +224,8 @@ class Supervisor:
             if time.monotonic() - started_at >= HEALTHY_AFTER:
                 failures = 0
             failures += 1
-            pause, at_least = self._pauses(failures, place, KILLED_PAUSES if code < 0 else RESTART_PAUSES)
+            choices = (KILLED_PAUSES, KILLED_ALONE_PAUSES) if code < 0 else (RESTART_PAUSES, ALONE_PAUSES)
+            pause, at_least = self._pauses(failures, place, *choices)
             logger.error(
                 "a worker process ended with %s; starting another in %g s",
                 forks.how_ended(code),
@@ -236,13 +239,15 @@ class Supervisor:
             logger.error("a worker process ended with %s", forks.how_ended(code))
             self._has_failed = True
 
-    def _pauses(self, failures: int, place: int, pauses: Sequence[float]) -> tuple[float, float]:
+    def _pauses(
+        self, failures: int, place: int, pauses: Sequence[float], alone: Sequence[float]
+    ) -> tuple[float, float]:
         """Return the seconds to pause after so many *failures* in a row, and after which to start if alone.
 
         Processes that end together, because of the same thing, are not all away together.
         """
         pause = pauses[min(failures, len(pauses)) - 1] * place / self._processes
-        at_least = min(pause, ALONE_PAUSES[min(failures, len(ALONE_PAUSES)) - 1])
+        at_least = min(pause, alone[min(failures, len(alone)) - 1])
         return pause, at_least
 
     async def _pause(self, seconds: float, at_least: float) -> None:

@@ -31,7 +31,7 @@ ENDS: dict[str, tuple[str, str]] = {
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have what ended started again at once, and then only after a long time."""
-    for pauses in ("RESTART_PAUSES", "KILLED_PAUSES", "ALONE_PAUSES"):
+    for pauses in ("RESTART_PAUSES", "KILLED_PAUSES", "ALONE_PAUSES", "KILLED_ALONE_PAUSES"):
         monkeypatch.setattr(supervising, pauses, (0.01, 0.01, 600.0))
 
 
@@ -157,6 +157,23 @@ async def test_what_a_signal_ended_is_started_anew_soon_however_often(
             os.kill(int(lines_of(sign)[times - 2]), signal.SIGKILL)
         await eventually(has_started(sign, 8))
         assert caplog.text.count("ended with signal SIGKILL") == 6
+        await stopped(run)
+
+
+@pytest.mark.contract("F8")
+async def test_where_all_were_killed_one_is_started_anew_sooner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervising, "KILLED_PAUSES", (600.0,))
+    monkeypatch.setattr(supervising, "ALONE_PAUSES", (600.0,))
+    monkeypatch.setattr(supervising, "KILLED_ALONE_PAUSES", (0.01,))
+    sign = tmp_path / "sign"
+
+    async with running(Supervisor([sys.executable, "-c", f"{NOTE}time.sleep(600)", str(sign)], 2)) as run:
+        await eventually(has_started(sign, 2))
+        for each in lines_of(sign):
+            os.kill(int(each), signal.SIGKILL)
+        await eventually(has_started(sign, 3))
         await stopped(run)
 
 
