@@ -162,6 +162,25 @@ async def test_an_address_that_refuses_or_hangs_up_is_passed_by_at_once(dsn: str
 
 
 @pytest.mark.contract("F3")
+async def test_an_address_that_hears_and_hangs_up_is_passed_by(dsn: str, names: Names) -> None:
+    deaf, listener = listeners(ONE, TWO)
+
+    async def hear(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        # What a balancer does that has no server: all is read, so that no reset goes back.
+        await reader.read(65536)
+
+    accepted = Accepted(hear)
+    balancer = await asyncio.start_server(accepted.accept, sock=deaf)
+    try:
+        async with line_to(dsn, listener=listener):
+            named = at(names.add(ONE, TWO), deaf.getsockname()[1], dsn) + "?sslmode=disable"
+            async with connected(Hosts(), named) as connection:
+                assert number_of(connection) == TWO
+    finally:
+        await accepted.close(balancer)
+
+
+@pytest.mark.contract("F3")
 async def test_behind_one_name_a_frozen_primary_is_left_when_its_standby_is_promoted(names: Names) -> None:
     with crashable_server() as primary:
         await primary.start()
