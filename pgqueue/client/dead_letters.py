@@ -15,12 +15,14 @@ from pgqueue.client.operation_handle import RedriveHandle
 from pgqueue.client.parts import Parts
 from pgqueue.errors import (
     InvalidFilterError,
+    InvalidOptionError,
     JobNotFoundError,
     JobNotWaitingError,
     NotADeadLetterError,
     RedactedArgumentsError,
 )
 from pgqueue.events.kinds import JobMoved, JobsReopened
+from pgqueue.flow.limits import Gate
 from pgqueue.model.checks import check_notes, flag, number, shown, text
 from pgqueue.model.dead_letters import (
     MAX_COUNT,
@@ -161,9 +163,10 @@ class DeadLetterInterface(Parts):
     ) -> None:
         """Make a failed job pending again, under its id; its history stays.
 
-        *queue*: move it to this queue. *arguments*: new arguments by name, checked if this process declares
-        the task; if all are JSON values, they are read as JSON, as stored ones are. *reset_attempts*: False
-        keeps the attempt count; the job then has at least one more attempt.
+        *queue*: move it to this queue, and its limits. *arguments*: new arguments by name, checked if this
+        process declares the task; if all are JSON values, they are read as JSON, as stored ones are. Keys of
+        limits and ordered groups are then computed anew; otherwise they stay. *reset_attempts*: False keeps
+        the attempt count; the job then has at least one more attempt.
         Raises JobNotFoundError, NotADeadLetterError, InvalidArgumentsError, PayloadTooLargeError,
         RedactedArgumentsError, InvalidOptionError, UnknownQueueError; in that case nothing was changed.
         """
@@ -172,18 +175,19 @@ class DeadLetterInterface(Parts):
         flag("redrive: reset_attempts", reset_attempts)
         check_notes("redrive", actor=actor, reason=reason)
         async with self._database.acquire() as connection:
-            job = await self._read_failed(connection, job_id)
-            document = None
-            if arguments is not None:
-                document = encode_document(
-                    self._codec, self._encode_arguments(self._completed(job), arguments)
-                )
+            job = self._completed(await self._read_failed(connection, job_id))
+        document = None if arguments is None else self._encode_arguments(job, arguments)
+        gates = await self._gates_there(job, queue, document)
+        if document is not None:
+            document = encode_document(self._codec, document)
+        async with self._database.acquire() as connection:
             try:
                 await self._store.redrive(
                     connection,
                     job_id,
                     queue=queue,
                     arguments=document,
+                    gates=gates,
                     reset_attempts=reset_attempts,
                     reason=reason,
                     actor=actor,
@@ -192,6 +196,8 @@ class DeadLetterInterface(Parts):
                 # It was redriven, discarded or removed since it was read.
                 await self._read_failed(connection, job_id)
                 raise
+            except asyncpg.ObjectNotInPrerequisiteStateError as error:
+                raise InvalidOptionError(f"redrive: {error}") from None
         spent = 0 if reset_attempts else job.attempt
         moved = JobMoved(job_id, job.task, queue or job.queue, None, JobStatus.PENDING, spent)
         self._observers.emit(JobsReopened([moved], "redriven", reason))
@@ -262,14 +268,17 @@ class DeadLetterInterface(Parts):
         """Begin to redrive the dead letters that match *wanted*, oldest first, at *rate* jobs per second.
 
         Returns at once: workers do it in the background, and this process may end. Jobs that fail again
-        meanwhile stay dead letters. *all*: confirms an empty filter, which matches every dead letter. Raises
-        InvalidFilterError, InvalidOptionError, UnknownQueueError.
+        meanwhile stay dead letters. *all*: confirms an empty filter, which matches every dead letter.
+        *queue*: they move to this queue, and its limits. Raises InvalidFilterError, InvalidOptionError,
+        UnknownQueueError.
         """
         _check_confirmed("redrive", wanted, is_all=all)
         number("redrive: rate", rate, unit="jobs per second", least=MIN_RATE, most=MAX_RATE)
         flag("redrive: reset_attempts", reset_attempts)
         check_notes("redrive", actor=actor, reason=reason)
         self._check_queue(queue)
+        if queue is not None:
+            await self._writer.declare(self._reader.limits_there("", queue))
         redrive_id = uuid4()
         async with self._database.acquire() as connection:
             await self._store.begin_redrive(
@@ -343,6 +352,23 @@ class DeadLetterInterface(Parts):
         if shown == job.arguments:
             return details
         return replace(details, job=replace(job, arguments=shown), payload=json.dumps(shown))
+
+    async def _gates_there(
+        self, job: Job, queue: str | None, document: str | None
+    ) -> tuple[Gate, ...] | None:
+        """Return what *job* passes in *queue* with the arguments *document*; None: it is not known here.
+
+        None stands for what the job has. Raises InvalidArgumentsError.
+        """
+        is_new, there = document is not None, queue or job.queue
+        if not is_new and there == job.queue:
+            return None
+        await self._writer.declare(self._reader.limits_there(job.task, there))
+        if document is None:
+            if not isinstance(job.arguments, dict):
+                return None
+            document = json.dumps(job.arguments)
+        return self._reader.gates_there(job.task, there, document, is_new=is_new)
 
     def _encode_arguments(self, job: Job, arguments: Mapping[str, Any]) -> str:
         """Return new *arguments* for *job* as JSON. Raises InvalidArgumentsError."""

@@ -37,9 +37,13 @@ class EditInterface(JobInterface, DeadLetterInterface):
 
         *arguments*: all of them, by name; checked against the task's types if this process declares it.
         *run_at*: the time of its first start, or of its retry; `run_now` starts it at once. Raises
-        JobNotWaitingError once it runs or has ended; InvalidOptionError where a limit, an order or the jobs
-        before it come from what would be changed; JobNotFoundError, InvalidArgumentsError,
-        PayloadTooLargeError, RedactedArgumentsError, UnknownQueueError. Then nothing was changed.
+        JobNotWaitingError once it runs or has ended; InvalidOptionError where the jobs before it have settled
+        what would be changed, or its keys in limits may come from its arguments and this process does not
+        declare its task; JobNotFoundError, InvalidArgumentsError, PayloadTooLargeError,
+        RedactedArgumentsError, UnknownQueueError. Then nothing was changed.
+
+        Its limits are those of its new queue, with the keys of its new arguments: it gives back what it no
+        longer needs, and waits for what it has not passed.
         """
         job_id = read_id(job_id)
         given = {"queue": queue, "priority": priority, "run_at": run_at}
@@ -52,9 +56,10 @@ class EditInterface(JobInterface, DeadLetterInterface):
             raise InvalidOptionError("edit: pass at least one of queue, priority, run_at and arguments")
         check_notes("edit", actor=actor, reason=reason)
         job = await self.get(job_id)
-        document = None
-        if arguments is not None:
-            document = encode_document(self._codec, self._encode_arguments(job, arguments))
+        document = None if arguments is None else self._encode_arguments(job, arguments)
+        gates = await self._gates_there(job, queue, document)
+        if document is not None:
+            document = encode_document(self._codec, document)
         async with self._database.acquire() as connection:
             try:
                 await self._store.edit_job(
@@ -64,6 +69,7 @@ class EditInterface(JobInterface, DeadLetterInterface):
                     priority=priority,
                     run_at=options.get("run_at"),
                     arguments=document,
+                    gates=gates,
                     reason=reason,
                     actor=actor,
                 )

@@ -11,8 +11,8 @@ from uuid import UUID
 
 from pgqueue.enqueueing.batch import Batch, Call
 from pgqueue.enqueueing.gc_pause import collector_paused
-from pgqueue.errors import InvalidOptionError, InvalidWorkflowError
-from pgqueue.flow.limits import LimitBy
+from pgqueue.errors import InvalidArgumentsError, InvalidOptionError, InvalidWorkflowError
+from pgqueue.flow.limits import FAIR, Gate, Limit, LimitBy, gates_of
 from pgqueue.model.checks import shown
 from pgqueue.model.ids import new_ids
 from pgqueue.options.levels import NO_OPTIONS
@@ -101,6 +101,32 @@ class CallReader:
         window = self._fair_queues.get(queue)
         if window is not None:
             _check_key(task, queue, window)
+
+    def gates_there(self, task: str, queue: str, document: str, *, is_new: bool) -> tuple[Gate, ...] | None:
+        """Return what a job in *queue* with the arguments *document* passes.
+
+        If its arguments are not new, that is the window of a fair queue at most: its other keys are stored.
+        None: this process does not know. Raises InvalidArgumentsError, if they are new.
+        """
+        definition = self._registry.get(task)
+        if is_new and definition is None:
+            return None
+        limits = self._limits_of(task, definition, queue)
+        if not is_new:
+            limits = tuple(each for each in limits if each.limit.name.startswith(FAIR))
+        if not limits:
+            return ()
+        defaults = {} if definition is None else definition.arguments.defaults
+        try:
+            return gates_of(limits, task, document, defaults)
+        except InvalidArgumentsError:
+            if is_new:
+                raise
+            return None
+
+    def limits_there(self, task: str, queue: str) -> set[Limit]:
+        """Return the limits that jobs of *task* have in *queue*, as far as this process declares them."""
+        return {each.limit for each in self._all_limits_of(self._registry.get(task), queue)}
 
     def _limits_of(self, name: str, task: TaskDefinition | None, queue: str) -> tuple[LimitBy, ...]:
         limits = self._all_limits_of(task, queue)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from json import dumps
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -86,11 +87,12 @@ class DeadLetterStatements(Statements):
         *,
         queue: str | None,
         arguments: str | None,
+        gates: Iterable[tuple[str, str]] | None,
         reset_attempts: bool,
         reason: str | None,
         actor: str | None,
     ) -> None:
-        """Make a failed job pending again; *arguments* are JSON."""
+        """Make a failed job pending again; *arguments* are JSON. *gates*: what it passes; None: unknown."""
         await connection.execute(
             self._sql["redrive"],
             job_id,
@@ -99,6 +101,7 @@ class DeadLetterStatements(Statements):
             reset_attempts,
             reason,
             actor,
+            None if gates is None else dumps(list(gates)),
         )
 
     async def discard(

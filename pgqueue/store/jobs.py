@@ -108,13 +108,15 @@ class JobStatements(Statements):
         priority: int | None,
         run_at: datetime | None,
         arguments: str | None,
+        gates: Iterable[tuple[str, str]] | None,
         reason: str | None,
         actor: str | None,
     ) -> None:
-        """Change a waiting job; what is None stays as it is."""
+        """Change a waiting job; what is None stays as it is. *gates*: what it passes then; None: unknown."""
         document = None if arguments is None else self._document(arguments)
+        passes = None if gates is None else dumps(list(gates))
         await connection.execute(
-            self._sql["edit_job"], job_id, queue, priority, run_at, document, reason, actor
+            self._sql["edit_job"], job_id, queue, priority, run_at, document, reason, actor, passes
         )
 
     def _criteria(self, chosen: JobFilter) -> list[object]:

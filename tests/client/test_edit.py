@@ -105,9 +105,7 @@ async def test_only_a_job_that_waits_is_edited(pgq: PgQueue, charge: Task[..., i
 
 
 @pytest.mark.contract("W24")
-async def test_what_a_limit_or_the_jobs_before_it_decide_is_not_edited(pgq: PgQueue) -> None:
-    pgq.limit("tenant", slots=1)
-
+async def test_what_a_limit_or_the_jobs_before_it_decide_is_not_edited(pgq: PgQueue, dsn: str) -> None:
     @pgq.task(limits=[pgq.limit("tenant", slots=1).by("name")])
     async def limited(name: str) -> None: ...
 
@@ -118,9 +116,9 @@ async def test_what_a_limit_or_the_jobs_before_it_decide_is_not_edited(pgq: PgQu
     held = await limited.options(delay=60).enqueue("acme")
     flow = await chain(link.s("a"), link.s()).enqueue()
     [behind] = [each for each in (await pgq.workflow_jobs(flow.workflow_id)).jobs if each.status == "blocked"]
+    let_through = await limited.enqueue("other")
     refused: list[tuple[Any, dict[str, Any], str]] = [
-        (held.id, {"queue": "other"}, "stands behind a limit"),
-        (held.id, {"arguments": {"name": "b"}}, "stands behind a limit"),
+        (let_through.id, {"run_at": SOON}, "has been let through by a limit"),
         (behind.id, {"arguments": {"name": "b"}}, "from the results of the jobs before it"),
         (behind.id, {"run_at": SOON}, "starts when these have ended"),
     ]
@@ -128,6 +126,10 @@ async def test_what_a_limit_or_the_jobs_before_it_decide_is_not_edited(pgq: PgQu
         with pytest.raises(InvalidOptionError, match=f"{said}.*; cancel it and enqueue another one"):
             await pgq.edit(job_id, **changes)
         assert await pgq.actions(job_id) == []
+    async with PgQueue(dsn) as other:
+        with pytest.raises(InvalidOptionError, match=r"its task is not declared here; cancel it"):
+            await other.edit(held.id, arguments={"name": "b"})
+    assert await pgq.actions(held.id) == []
     await pgq.edit(held.id, priority=4, run_at=SOON)
     await pgq.edit(behind.id, priority=4)
     assert (await pgq.get(held.id)).next_run_at == SOON

@@ -400,7 +400,11 @@ GATES = (
     (("newest", "x"), ("tenant", "b")),
     (),
 )
-RULES = {"tenant": (2, "wait"), "queue/default": (3, "wait"), "once": (1, "drop"), "newest": (1, "replace")}
+RULES = {
+    "tenant": (2, "wait"), "queue/default": (3, "wait"), "once": (1, "drop"), "newest": (1, "replace"),
+    "queue/narrow": (1, "wait"),
+}  # fmt: skip
+QUEUES = ("default", "narrow", "wide")
 TABLES = (
     "job, ready, running, scheduled, blocked, gate, gate_state, gate_pass, note, attempt, dead_letter, "
     "action, cancel_request, event, setting"
@@ -515,6 +519,31 @@ class World:
             self._any(number),
         )
 
+    async def redrive_elsewhere(self, number: int) -> None:
+        with suppress(asyncpg.RestrictViolationError):
+            await self.db.execute("select pgqueue.redrive($1, $2)", self._any(number), QUEUES[number % 3])
+
+    async def redrive_with_other_keys(self, number: int) -> None:
+        gates = json.dumps(GATES[number % len(GATES)])
+        with suppress(asyncpg.RestrictViolationError):
+            await self.db.execute(
+                "select pgqueue.redrive($1, arguments => '{}', gates => $2)", self._any(number // 3), gates
+            )
+
+    async def edit_the_queue(self, number: int) -> None:
+        with suppress(asyncpg.RestrictViolationError):
+            await self.db.execute("select pgqueue.edit($1, $2)", self._any(number // 3), QUEUES[number % 3])
+
+    async def edit_the_keys(self, number: int) -> None:
+        queue, gates = [*QUEUES, None][number % 4], json.dumps(GATES[number % len(GATES)])
+        with suppress(asyncpg.RestrictViolationError):
+            await self.db.execute(
+                "select pgqueue.edit($1, $2, arguments => '{}', gates => $3)",
+                self._any(number // 3),
+                queue,
+                gates,
+            )
+
     async def move_by_hand(self, number: int) -> None:
         after = ("pending", "scheduled", "blocked")[number % 3]
         with suppress(asyncpg.PostgresError):
@@ -544,6 +573,7 @@ class World:
         held: Counter[tuple[str, str]] = Counter()
         for row in await self.db.fetch(
             "select job.id, job.gates, stands.gate, "
+            "  (select lane.queue from pgqueue.lane where lane.id = job.lane) as queue, "
             "  array(select gate_pass.gate from pgqueue.gate_pass where job_id = job.id) as passes, "
             "  case when exists (select from pgqueue.ready where job_id = job.id) "
             "         or exists (select from pgqueue.running where job_id = job.id) then 'through' "
@@ -561,6 +591,10 @@ class World:
                 assert row["gate"] not in passes
                 assert row["gate"] in ids
             held.update(gate for gate, gate_id in zip(gates, ids, strict=True) if gate_id in passes)
+            # No door into the narrow queue leaves its limit out, and none takes that of another one along.
+            of_queue = {gate[0] for gate in gates if gate[0].startswith("queue/")}
+            assert of_queue <= {f"queue/{row['queue']}"}
+            assert of_queue or row["queue"] != "narrow"
         wrong = await self.db.fetch(
             "select * from (select distinct on (gate) gate, in_use from pgqueue.gate_state "
             "  order by gate, number desc) as newest "
@@ -629,6 +663,8 @@ MOVES = [
     "make", "make", "make", "make_some_and_roll_back", "claim", "claim", "prefetch", "finish", "finish",
     "finish_and_roll_back", "fail", "retry", "retry", "promote", "release", "suspend", "signal", "wake",
     "rescue", "cancel", "redrive", "move_by_hand", "pause", "set_limit", "attend", "attend", "sweep",
+    "edit_the_queue", "edit_the_queue", "edit_the_keys", "edit_the_keys", "redrive_elsewhere",
+    "redrive_with_other_keys",
 ]  # fmt: skip
 
 
@@ -750,6 +786,20 @@ class Crowd:
                 async with connection.transaction():
                     await connection.execute("select pgqueue.cancel($1)", job_id)
                     await asyncio.sleep(self.dice.random() * 0.01)
+            job_id = await connection.fetchval(
+                "select job_id from (select job_id from pgqueue.blocked union all select job_id from "
+                "pgqueue.ready) as waiting order by random() limit 1"
+            )
+            if job_id is not None:
+                queue, gates = self.dice.choice(QUEUES), self.dice.choice([None, *self.gates])
+                with suppress(asyncpg.RestrictViolationError, asyncpg.ObjectNotInPrerequisiteStateError):
+                    await connection.execute(
+                        "select pgqueue.edit($1, $2, arguments => $3, gates => $4)",
+                        job_id,
+                        queue,
+                        None if gates is None else "{}",
+                        None if gates is None else json.dumps(gates),
+                    )
             await asyncio.sleep(0.02)
         await connection.close()
 

@@ -5,6 +5,7 @@ Nothing here sweeps gates: the sweep would find what a door has forgotten, a min
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -671,6 +672,27 @@ async def edit(house: House, ids: Sequence[UUID]) -> None:
     await each(house.db, "select pgqueue.edit($1, priority => 7)", ids)
 
 
+@door("edit", "gate_anew")
+async def edit_to_other_keys_and_back(house: House, ids: Sequence[UUID]) -> None:
+    sql = "select pgqueue.edit($1, queue => $2, arguments => '{}', gates => $3)"
+    stood = [
+        await house.db.fetchrow(
+            "select job.gates, lane.queue from pgqueue.job join pgqueue.lane on lane.id = job.lane "
+            "where job.id = $1",
+            job_id,
+        )
+        for job_id in ids
+    ]
+    for number, job_id in enumerate(ids):
+        gates = json.dumps([("elsewhere", str(job_id)), ("else", "")])
+        await house.db.execute(sql, job_id, "elsewhere" if number % 2 else None, gates)
+    await house.attend()
+    for job_id, row in zip(ids, stood, strict=True):
+        assert row is not None
+        gates = json.dumps(list(zip(row["gates"][::2], row["gates"][1::2], strict=True)))
+        await house.db.execute(sql, job_id, row["queue"], gates)
+
+
 async def _receive(house: House, verb: str) -> None:
     for queue in ("default", "narrow"):
         sql = "select id, receipt from pgqueue.receive($1, 1000, interval '1 hour', upkeep => false)"
@@ -835,6 +857,7 @@ for _act in (
     reprioritise,
     replace,
     replace_by_a_later_one,
+    edit_to_other_keys_and_back,
     redrive,
     discard,
     fail_by_hand,

@@ -258,6 +258,24 @@ class World:
         ):
             SEEN_TO.discard(self._any(number))
 
+    async def edit(self, number: int) -> None:
+        gates = [LINES[number % len(LINES)], *[TENANT] * (number % 3 == 0)]
+        with suppress(asyncpg.RestrictViolationError, asyncpg.ObjectNotInPrerequisiteStateError):
+            await self.db.execute(
+                "select pgqueue.edit($1, arguments => '{}', gates => $2)",
+                self._any(number // 3),
+                json.dumps(gates if number % 7 else [TENANT]),
+            )
+
+    async def redrive_into_another_line(self, number: int) -> None:
+        with suppress(asyncpg.RestrictViolationError, asyncpg.ObjectNotInPrerequisiteStateError):
+            await self.db.execute(
+                "select pgqueue.redrive($1, arguments => '{}', gates => $2)",
+                self._any(number // 3),
+                json.dumps([LINES[number % len(LINES)]]),
+            )
+            SEEN_TO.discard(self._any(number // 3))
+
     async def discard(self, number: int) -> None:
         with suppress(asyncpg.PostgresError):
             await self.db.execute("select pgqueue.discard($1)", self._any(number))
@@ -307,8 +325,13 @@ class World:
                 assert not line.stops(line.head_turn), "past what stops it"
                 assert line.head_turn <= min(line.waiting, default=line.head_turn), "overtaken"
             if was.head is not None and was.has_started and line.head != was.head:
-                status = await self.db.fetchval("select status from pgqueue.job where id = $1", was.head)
-                assert status is not None, "it has left"
+                # Ended, or edited into another line.
+                has_left = await self.db.fetchval(
+                    "select status is not null or gates[1:2] <> $2 from pgqueue.job where id = $1",
+                    was.head,
+                    list(name),
+                )
+                assert has_left, "it has been passed"
         return now
 
     async def check_that_nothing_hangs(self) -> None:
@@ -361,7 +384,8 @@ MOVES = [
     "make", "make", "make", "make", "make", "make_for_later", "come_due", "make_some_and_roll_back", "claim",
     "claim", "prefetch", "finish", "finish", "finish_and_roll_back", "fail", "fail", "retry", "retry",
     "release", "suspend", "signal", "rescue", "cancel", "expire", "redrive", "redrive", "discard",
-    "resume_key", "move_by_hand", "reprioritise", "pause", "attend", "attend", "attend", "sweep",
+    "resume_key", "move_by_hand", "reprioritise", "pause", "attend", "attend", "attend", "sweep", "edit",
+    "edit", "redrive_into_another_line",
 ]  # fmt: skip
 
 

@@ -77,7 +77,14 @@ class Operating:
         world, oracle = self.world, self.world.oracle
         is_failed = oracle.jobs[job_id].place == "failed"
         redrive = world.store.redrive(
-            world.db, job_id, queue=queue, arguments=None, reset_attempts=resets, reason=None, actor=None
+            world.db,
+            job_id,
+            queue=queue,
+            arguments=None,
+            gates=None,
+            reset_attempts=resets,
+            reason=None,
+            actor=None,
         )
         try:
             done, _ = await world.attempt(world.sessions["keeper"], redrive)
