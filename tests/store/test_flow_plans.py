@@ -110,3 +110,30 @@ async def test_what_waits_for_limits_is_read_by_index(
         assert bench.scans <= {"lease"}
         for name, buffers in many.items():
             assert buffers <= max(3 * few[name] + 50, BOUNDED.get(name, 0)), (name, few, many)
+
+
+@pytest.mark.contract("P3.13")
+async def test_a_sweep_of_gates_reads_the_notes_of_those_alone(dsn: str) -> None:
+    async with connected(dsn) as bench:
+        connection = bench.connection
+        await freeze_statistics(connection)
+        await connection.execute("set pgqueue.writer = on")
+        await connection.execute("select pgqueue.declare_limit('tenant', 1, 'wait')")
+        await fill(bench, FEW, FEW // 2)
+        few = await sweep(bench)
+        # Somebody has given these back at other gates, and nobody has attended to that.
+        await connection.execute(
+            "insert into pgqueue.note (node_id, kind, released) "
+            "select gen_random_uuid(), 'gate', 1 from generate_series(1, $1)",
+            MANY,
+        )
+
+        many = await sweep(bench)
+
+        assert many <= few + FEW, (few, many)
+
+
+async def sweep(bench: Bench) -> int:
+    """Return the buffers of a sweep of a stretch of gates."""
+    await bench.explain("sweep", lambda it: bench.store.sweep_gates(it, FIRST, BATCH))
+    return bench.costs["sweep"]
