@@ -22,13 +22,18 @@ SCHEDULES = """
     from generate_series(1, $1::integer) as n
 """
 ONE_DUE = "update pgqueue.schedule set due_at = now() - interval '1 second' where name = 'schedule 7'"
+# In the order of their ids, as callers write them. Ids that the server makes in one millisecond are in any
+# order: the records of a claim would lie on as many pages as chance has it.
 ADD_READY = """
-    with added as (
+    with given as materialized (
+        select pgqueue.uuid7() as id from generate_series(1, $1::integer) order by id
+    ),
+    added as (
         insert into pgqueue.job (id, lane, task, arguments)
-        select pgqueue.uuid7(), $2, 'noop', '{}' from generate_series(1, $1::integer)
+        select id, $2, 'noop', '{}' from given order by id
         returning id, lane
     )
-    insert into pgqueue.ready (job_id, lane) select id, lane from added
+    insert into pgqueue.ready (job_id, lane) select id, lane from added order by id
 """
 ADD_ENDED = """
     insert into pgqueue.job (id, lane, task, arguments, status, completed_at)
