@@ -124,16 +124,17 @@ async def test_a_sweep_of_gates_reads_the_notes_of_those_alone(dsn: str) -> None
         # Somebody has given these back at other gates, and nobody has attended to that.
         await connection.execute(
             "insert into pgqueue.note (node_id, kind, released) "
-            "select gen_random_uuid(), 'gate', 1 from generate_series(1, $1)",
-            MANY,
+            "select gen_random_uuid(), 'gate', 1 from generate_series(1, 100000)"
         )
 
         many = await sweep(bench)
 
-        assert many <= few + FEW, (few, many)
+        # All of them are on a thousand pages. Each gate looks at three of the index, and is noted anew.
+        assert many <= few + 5 * BATCH, (few, many)
 
 
 async def sweep(bench: Bench) -> int:
     """Return the buffers of a sweep of a stretch of gates."""
-    await bench.explain("sweep", lambda it: bench.store.sweep_gates(it, FIRST, BATCH))
+    for _ in range(2):  # the first one reads the catalogues too
+        await bench.explain("sweep", lambda it: bench.store.sweep_gates(it, FIRST, BATCH))
     return bench.costs["sweep"]
