@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 import anyio
@@ -22,21 +20,16 @@ from pgqueue.database.failing import log_fields, statement_of
 from pgqueue.database.link import Link
 from pgqueue.database.outages import AWAY_ERRORS, is_about_values, told
 from pgqueue.database.patience import Reminder, persist
-from pgqueue.events.attempts import AttemptsEnded, AttemptsFenced
 from pgqueue.events.kinds import BatchSent, WorkErrorIsolated
 from pgqueue.events.observers import Observers
 from pgqueue.model.job_error import JobError
-from pgqueue.model.jobs import TERMINAL, JobStatus
+from pgqueue.model.jobs import JobStatus
 from pgqueue.model.outcomes import (
     Ended,
     Outcome,
     Released,
-    Restarted,
     Retried,
     Succeeded,
-    Suspended,
-    next_in,
-    status_after,
 )
 from pgqueue.retry.decision import released_too_often
 from pgqueue.retry.undecodable import is_undecodable, wait_or_fail
@@ -46,9 +39,8 @@ from pgqueue.upkeep.broken_rows import DOUBTFUL, Stuck
 from pgqueue.upkeep.state import WorkerState
 from pgqueue.worker.attempt.attempt import OVER, RunningAttempt
 from pgqueue.worker.outcome import batches, sending
-
-if TYPE_CHECKING:
-    from pgqueue.database.connection import Connection
+from pgqueue.worker.outcome.lost_answers import LostAnswers
+from pgqueue.worker.outcome.reporting import Reporter
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -78,11 +70,11 @@ class Finisher:
         self._store = store
         self._link = link
         self._state = state
-        self._announcer = announcer
         self._observers = observers
         self._worker = worker
         self._grace = grace
-        self._queues = queues
+        self._reporter = Reporter(announcer, observers, queues)
+        self._answers = LostAnswers(store, link, worker=worker)
         self._waiting: list[RunningAttempt] = []
         self._stuck: dict[RunningAttempt, Stuck] = {}
         """Outcomes that could not be written and may be later, with what is known of their failures."""
@@ -140,7 +132,7 @@ class Finisher:
         attempt.advance(OVER)
         attempt.outcome = outcome
         attempt.seconds = time.monotonic() - attempt.started
-        self._report([attempt], [attempt.claimed.id] if is_kept else [], ())
+        self._reporter.report([attempt], [attempt.claimed.id] if is_kept else [], ())
 
     async def flush(self) -> None:
         """Wait until every outcome is committed or fenced off."""
@@ -209,18 +201,11 @@ class Finisher:
         self._written_at, self._failed_in_a_row = started_at, 0
         if self._stuck:
             self._stuck = {attempt: stuck for attempt, stuck in self._stuck.items() if attempt not in batch}
-        self._tell(notes, own)
+        self._reporter.pass_on(notes, own)
         if cancelled and not isinstance(batch[0].outcome, Ended):
-            batch = self._report_cancelled(batch, cancelled)
+            batch = self._reporter.report_cancelled(batch, cancelled)
         if batch:
-            self._report(batch, kept, lanes)
-
-    def _tell(self, notes: Collection[int] | None, own: Collection[int]) -> None:
-        """Tell of what the ends of jobs have left for others."""
-        if notes is None or notes:
-            self._announcer.noted(notes)
-        if own:
-            self._announcer.handed_over(own)
+            self._reporter.report(batch, kept, lanes)
 
     async def _write_each(self, several: Iterable[Sequence[RunningAttempt]]) -> None:
         for batch in several:
@@ -242,7 +227,7 @@ class Finisher:
             self._observers.emit(BatchSent("finish", len(batch), time.monotonic() - started_at))
         if tries > 1 and len(written.kept) < len(batch):
             # A commit whose acknowledgement was lost looks like a fence; the job itself tells.
-            earlier = await self._already_written(batch, written.kept)
+            earlier = await self._answers.find_written(batch, written.kept)
             cancelled = {job_id for job_id, status in earlier.items() if status is JobStatus.CANCELLED}
             written = written._replace(kept={*written.kept, *earlier}, cancelled=cancelled)
         if len(written.kept) < len(batch) and (forgotten := await self._take_again(batch, written.kept)):
@@ -307,16 +292,6 @@ class Finisher:
         for same in batches.groups(batch):
             await self._write(same)
 
-    def _report_cancelled(
-        self, batch: Sequence[RunningAttempt], cancelled: Collection[UUID]
-    ) -> list[RunningAttempt]:
-        """Tell of jobs that were to run again, and were cancelled instead; return the others."""
-        ended = [attempt for attempt in batch if attempt.claimed.id in cancelled]
-        for attempt in ended:
-            attempt.outcome = Ended(attempt.claimed.id, JobStatus.CANCELLED, "cancelled", None)
-        self._report(ended, cancelled, ())
-        return [attempt for attempt in batch if attempt.claimed.id not in cancelled]
-
     async def _write_broken(self, attempt: RunningAttempt, error: Exception) -> None:
         """Fail the job of an outcome that cannot be written; if that cannot be written either, try it later.
 
@@ -345,7 +320,7 @@ class Finisher:
                 error = second
             else:
                 self._stuck.pop(attempt, None)
-                self._report([attempt], [job_id] if is_failed else [], ())
+                self._reporter.report([attempt], [job_id] if is_failed else [], ())
                 return
         self._put_aside(attempt, stuck, error)
 
@@ -381,82 +356,3 @@ class Finisher:
     def _skip(self, attempt: RunningAttempt) -> None:
         self._stuck.setdefault(attempt, Stuck()).fail()
         self._aside.append(attempt)
-
-    async def _already_written(
-        self, batch: Sequence[RunningAttempt], kept: Collection[UUID]
-    ) -> dict[UUID, JobStatus]:
-        """Return the jobs whose outcome an earlier try committed, and what they became."""
-        missing = [attempt for attempt in batch if attempt.claimed.id not in kept]
-
-        async def read() -> dict[UUID, JobStatus]:
-            async with self._link.use() as connection:
-                written = {
-                    attempt.claimed.id: status
-                    for attempt in missing
-                    if (status := await self._written_status(connection, attempt)) is not None
-                }
-                if written:
-                    await self._store.reach_standby(connection)
-                return written
-
-        return await persist("finishing", read)
-
-    async def _written_status(self, connection: Connection, attempt: RunningAttempt) -> JobStatus | None:
-        """Return what an outcome made of its job; None: it was fenced off."""
-        assert attempt.outcome is not None
-        job_id, number = attempt.claimed.id, attempt.claimed.attempt
-        status, reason = status_after(attempt.outcome)
-        expected = {status} if isinstance(attempt.outcome, Succeeded | Ended) else {JobStatus.CANCELLED}
-        job = (await self._store.read_jobs(connection, [job_id])).get(job_id)
-        if isinstance(attempt.outcome, Suspended | Restarted):
-            # It leaves no row; but its attempt does not count any more.
-            is_back = job is not None and (job.attempt or 0) < number and job.status not in TERMINAL
-            return status if is_back else None
-        if job is not None and (job.worker, job.attempt) == (self._worker, number) and job.status in expected:
-            return job.status
-        # Any end but success leaves a row in the job's history.
-        is_past = any(
-            (past.worker, past.attempt, past.reason) == (self._worker, number, reason)
-            for past in await self._store.read_attempts(connection, job_id)
-        )
-        return status if is_past else None
-
-    def _report(
-        self, batch: Sequence[RunningAttempt], kept: Collection[UUID], lanes: Collection[int]
-    ) -> None:
-        if isinstance(batch[0].outcome, Retried | Suspended):
-            delays = [
-                delay
-                for attempt in batch
-                if attempt.outcome is not None and (delay := next_in(attempt.outcome)) is not None
-            ]
-            self._announcer.due_in(min(delays, default=math.inf))
-        is_terminal = isinstance(batch[0].outcome, Succeeded | Ended)
-        if is_terminal or lanes:
-            self._announcer.committed(ended=kept if is_terminal else (), ready=lanes)
-        if len(kept) < len(batch):
-            fenced = [attempt.claimed.id for attempt in batch if attempt.claimed.id not in kept]
-            logger.warning(
-                "lease lost before the outcomes were written: dropped %d, including job %s",
-                len(fenced),
-                fenced[0],
-            )
-            self._observers.emit(AttemptsFenced(fenced))
-            batch = [attempt for attempt in batch if attempt.claimed.id in kept]
-        if batch and isinstance(batch[0].outcome, Ended):
-            self._announcer.failed([attempt.claimed.id for attempt in batch if _has_failed(attempt)])
-        if batch and self._observers.want(AttemptsEnded):
-            self._observers.emit(
-                AttemptsEnded(
-                    committed=tuple(batch),
-                    queues=self._queues,
-                    is_success=isinstance(batch[0].outcome, Succeeded),
-                )
-            )
-        if batch and isinstance(batch[0].outcome, Retried | Ended):
-            for attempt in batch:
-                attempt.let_go()
-
-
-def _has_failed(attempt: RunningAttempt) -> bool:
-    return isinstance(attempt.outcome, Ended) and attempt.outcome.status is JobStatus.FAILED
