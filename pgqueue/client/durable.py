@@ -15,9 +15,9 @@ from pgqueue.model.ids import new_id, read_id
 from pgqueue.model.jobs import TERMINAL
 from pgqueue.store import Sent
 from pgqueue.tasks.codec import encode_document
-from pgqueue.tasks.context import check_step_name
 from pgqueue.tasks.handle import JobHandle
 from pgqueue.tasks.return_value import result_of
+from pgqueue.tasks.step_names import check_step_name
 
 if TYPE_CHECKING:
     from pgqueue.database.callers import CallersConnection

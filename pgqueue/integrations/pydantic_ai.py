@@ -27,7 +27,8 @@ from weakref import WeakKeyDictionary
 
 from pgqueue.errors import ContextError, InvalidStepError, WrongEventLoopError
 from pgqueue.package import pip_install
-from pgqueue.tasks.context import MAX_STEP_NAME, JobContext, current_job, running_attempt
+from pgqueue.tasks.context import JobContext, current_job, running_attempt
+from pgqueue.tasks.step_names import MAX_STEP_NAME
 
 try:
     from pydantic_ai.agent import EventStreamHandler

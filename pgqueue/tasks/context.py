@@ -9,72 +9,33 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapp
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, overload
 from uuid import UUID, uuid5
 
 import typing_extensions
 
-from pgqueue.errors import CodecError, ContextError, InvalidStepError
-from pgqueue.model.checks import Duration, shown, some_seconds
+from pgqueue.errors import CodecError, ContextError
+from pgqueue.model.checks import Duration, some_seconds
 from pgqueue.model.job_info import JobInfo
 from pgqueue.model.progress import encode_progress
 from pgqueue.model.unset import UNSET, Unset
 from pgqueue.own_tasks import current_attempt
 from pgqueue.retry.control import ControlFlow, Restart, Retry, Snooze
-from pgqueue.tasks.limiters import Allowed
+from pgqueue.tasks.job_services import JobServices
 from pgqueue.tasks.refusals import describe_mismatch
 from pgqueue.tasks.return_value import result_of
+from pgqueue.tasks.step_names import check_step_name, check_wait_name
 from pgqueue.tasks.workflow_handle import ChildHandle
 
 if TYPE_CHECKING:
     from pgqueue.database.connection import Connection
     from pgqueue.tasks.canvas import Canvas
 
+
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 S_co = typing_extensions.TypeVar("S_co", covariant=True, default=object)
-
-MAX_STEP_NAME: Final = 200
-MAX_WAIT_NAME: Final = MAX_STEP_NAME - len("/until")
-
-
-class JobServices(Protocol):
-    """What a context reaches the database through. Created for one attempt."""
-
-    def transaction(self) -> AbstractAsyncContextManager[Connection]:
-        """See JobContext.transaction."""
-
-    async def step(
-        self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
-        """See JobContext.step."""
-
-    async def wait(
-        self,
-        name: str,
-        event: str | None,
-        timeout: float | None,  # noqa: ASYNC109  # the job's, and not this call's
-    ) -> str | None:
-        """Return the JSON of an event, or None once *timeout* is over. Raises Suspend until then."""
-
-    async def start(self, name: str, canvas: Canvas[Any], *, is_detached: bool) -> ChildHandle[Any]:
-        """See JobContext.start."""
-
-    async def add(self, name: str, members: Sequence[Canvas[Any]]) -> None:
-        """See JobContext.add."""
-
-    async def join(self, children: Sequence[ChildHandle[Any]]) -> list[Any]:
-        """Return what child workflows came to. Raises Suspend while one of them goes on."""
-
-    def progress(self, report: str) -> None:
-        """Record a report, as JSON. From any thread."""
-
-    async def enter(self, allowed: Allowed, wait: float | None) -> tuple[UUID | None, float | None]:
-        """Return what the attempt holds of a limiter now, or None and when there may be room."""
-
-    async def leave(self, hold: UUID) -> None:
-        """Give back what it holds of a limiter."""
 
 
 class HasState(Protocol):
@@ -366,7 +327,7 @@ class JobContext(JobInfo, Generic[S_co]):
         function).
         """
         self._check_is_async("start")
-        _check_wait_name(name)
+        check_wait_name(name)
         return await self._services().start(name, canvas, is_detached=detached)
 
     @overload
@@ -447,7 +408,7 @@ class JobContext(JobInfo, Generic[S_co]):
 
     def _check_waits(self, method: str, name: str) -> None:
         self._check_is_async(method)
-        _check_wait_name(name)
+        check_wait_name(name)
         attempt = running_attempt.get()
         if attempt is None or attempt.context is not self or not attempt.is_in_handler:
             raise ContextError(
@@ -467,26 +428,6 @@ class _JobLogger(logging.LoggerAdapter[logging.Logger]):
         """Return the message, and the arguments of the call with the fields."""
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs
-
-
-def check_step_name(name: str) -> None:
-    """Raise InvalidStepError unless a step can have this name."""
-    if not isinstance(name, str) or not name:
-        raise InvalidStepError(f"the name of a step must be a non-empty string, got {shown(name)}")
-    if len(name) > MAX_STEP_NAME:
-        raise InvalidStepError(
-            f"the name of a step must be at most {MAX_STEP_NAME} characters long, got {len(name)}"
-        )
-    if not name.isprintable():
-        raise InvalidStepError(f"the name of a step must contain only printable characters, got {name!r}")
-
-
-def _check_wait_name(name: str) -> None:
-    check_step_name(name)
-    if len(name) > MAX_WAIT_NAME:
-        raise InvalidStepError(
-            f"the name of a wait must be at most {MAX_WAIT_NAME} characters long, got {len(name)}"
-        )
 
 
 class HasContext(Protocol):

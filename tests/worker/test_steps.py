@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pgqueue import CodecError, InvalidStepError, JobContext, JobFailed, LeaseLostError, PgQueue
 from pgqueue.errors import ContextError
 from pgqueue.store import NO_PLACE, StoredStep
-from pgqueue.tasks.context import check_step_name
+from pgqueue.tasks.step_names import check_step_name
 
 if TYPE_CHECKING:
     from conftest import Connection
