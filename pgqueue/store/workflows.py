@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from pgqueue.events.kinds import JobMoved
 from pgqueue.model.jobs import JobStatus, seconds_between
 from pgqueue.model.workflows import Standstill, WorkflowEdge, WorkflowGroup, WorkflowMeasure, WorkflowMember
-from pgqueue.store.base import Statements, id_list, job_moved
+from pgqueue.store.base import Statements, job_moved
 from pgqueue.store.graph import Graph
 from pgqueue.store.graph_columns import columns_of
 from pgqueue.store.jobs import read_error
@@ -71,11 +71,6 @@ class WorkflowStatements(Statements):
         """
         refusal: str | None = await connection.fetchval(self._sql["extend"], job_id, added)
         return refusal
-
-    async def find_workflows(self, connection: Connection, ids: Iterable[UUID]) -> set[UUID]:
-        """Return those of *ids* that are workflows'."""
-        rows = await connection.fetch(self._sql["find_workflows"], id_list(ids))
-        return {UUID(row["id"]) for row in rows}
 
     async def find_notes(
         self, connection: Connection, limit: int, without: Iterable[int], within: float
