@@ -403,6 +403,13 @@ def test_what_a_page_links_to_is_there(page: Path) -> None:
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
 
 
+def test_the_index_leads_to_every_page() -> None:
+    folder = ROOT / "docs"
+    led_to = {folder / link for link in LINK.findall((folder / "index.md").read_text(encoding="utf-8"))}
+
+    assert [path_of(page) for page in folder.glob("*/*.md") if page not in led_to] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=path_of)
 def test_a_file_that_a_page_names_is_there(page: Path) -> None:
     named = FILE.findall(page.read_text(encoding="utf-8"))

@@ -52,7 +52,7 @@ class Shell:
 
 @pytest.fixture
 def shell(tmp_path: Path, dsn: str) -> Shell:
-    _database, shop, order = snippets("tutorial.md", "python")
+    shop, order = snippets("tutorial.md", "python")
     (tmp_path / "shop.py").write_text(shop)
     (tmp_path / "order.py").write_text(order)
     return Shell(tmp_path, dsn)
