@@ -73,7 +73,7 @@ async def test_when_all_connections_have_died_in_silence_work_goes_on_and_leases
         async with pgq, pgq.worker() as worker:
             jobs = [await task.enqueue() for task in (long, pay, in_steps, patient)]
             warm = await double.enqueue(1)
-            assert await warm.result(timeout=30) == 2
+            assert await warm.result(timeout=60) == 2
             await eventually(lambda: holds(worker.running == len(jobs)))
             lease = inside.lease_of(worker)
             line.forget_connections()

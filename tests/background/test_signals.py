@@ -171,7 +171,7 @@ async def test_a_job_that_is_announced_during_a_sweep_is_not_slept_through(
         is_settled = True
         inside.claimer_of(worker).look()
         await eventually(lambda: holds(bool(jobs)))
-        assert await jobs[0].result(timeout=20) == "done"
+        assert await jobs[0].result(timeout=60) == "done"
 
 
 @pytest.mark.parametrize(

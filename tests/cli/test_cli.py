@@ -106,7 +106,7 @@ async def test_at_the_first_signal_running_jobs_finish_and_no_others_start(
     code, _, _ = await processes.ended(process)
 
     assert code == 0
-    assert await running.result(timeout=1) == "held"
+    assert await running.result(timeout=60) == "held"
     assert (await waiting.refresh()).status is JobStatus.PENDING
     assert (await running.refresh()).attempt == 1
 
@@ -442,7 +442,7 @@ async def test_a_process_that_stops_with_an_error_makes_the_supervisor_fail(tmp_
     await eventually(is_up)
     os.kill(os.getpid(), signal.SIGTERM)
 
-    with anyio.fail_after(60):
+    with anyio.fail_after(DEADLINE):
         assert await running is False
 
 

@@ -42,7 +42,7 @@ async def serving(*arguments: str, **environment: str) -> AsyncIterator[tuple[st
     try:
         line = await asyncio.to_thread(process.stdout.readline)
         found = re.fullmatch(r"dashboard: (http://.+:\d+)/dashboard/\n", line)
-        assert found is not None, process.communicate(timeout=60)
+        assert found is not None, process.communicate(timeout=180)
         yield found[1], process
     finally:
         process.kill()
@@ -51,7 +51,7 @@ async def serving(*arguments: str, **environment: str) -> AsyncIterator[tuple[st
 
 async def ended(process: subprocess.Popen[str], by: signal.Signals) -> tuple[int, str, str]:
     process.send_signal(by)
-    stdout, stderr = await asyncio.to_thread(process.communicate, timeout=60)
+    stdout, stderr = await asyncio.to_thread(process.communicate, timeout=180)
     return process.returncode, stdout, stderr
 
 
@@ -76,7 +76,7 @@ async def test_without_a_token_it_makes_one_and_prints_the_address_to_open(dsn: 
             said = await asyncio.to_thread(process.stdout.readline)
             opened = re.fullmatch(r"open it with this start's token: (http://\S+/\?token=(\S{32,}))\n", said)
             assert opened is not None, said
-            async with httpx.AsyncClient(base_url=address) as client:
+            async with httpx.AsyncClient(base_url=address, timeout=60) as client:
                 ready = await client.get("/readyz")
                 closed = [await client.get(path) for path in (f"/jobs/{job.id}", "/metrics", "/openapi.json")]
                 bearer = {"Authorization": f"Bearer {opened[2]}"}
@@ -138,7 +138,7 @@ async def test_with_a_token_it_serves_every_machine_that_presents_it(dsn: str, t
 
     async with serving("--host=0.0.0.0", f"--token-file={file}", PGQUEUE_DSN=dsn) as (address, process):
         here = address.replace("0.0.0.0", "127.0.0.1")
-        async with httpx.AsyncClient(base_url=here) as client:
+        async with httpx.AsyncClient(base_url=here, timeout=60) as client:
             path = f"/jobs/{new_id()}"
             without = await client.get(path)
             forged = await client.get(path, headers={"Authorization": "Bearer of-somebody-else"})
@@ -203,7 +203,7 @@ def test_a_port_that_is_taken_is_one_line(dsn: str) -> None:
             capture_output=True,
             check=False,
             text=True,
-            timeout=60,
+            timeout=180,
         )
 
     assert process.returncode == 1

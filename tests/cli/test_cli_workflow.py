@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from pgqueue import PgQueue, Reject, WorkflowHandle, chord
 from pgqueue.cli import app
 
-WITHIN = 60.0
+WITHIN = 180.0
 HOSTILE = "\x1b[2J[bold]\u202eno\r"
 
 

@@ -40,7 +40,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 async def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    stdout, stderr = await asyncio.to_thread(process.communicate, timeout=60)
+    stdout, stderr = await asyncio.to_thread(process.communicate, timeout=180)
     return process.returncode, stdout, stderr
 
 

@@ -48,10 +48,10 @@ async def test_a_server_that_ends_by_itself_is_started_again(
     async def hello(_: Any) -> PlainTextResponse:
         return PlainTextResponse("hello")
 
-    with anyio.fail_after(30):
+    with anyio.fail_after(180):
         async with (
             serving(Starlette(routes=[Route("/", hello)]), listen("127.0.0.1", 0)) as address,
-            httpx.AsyncClient(base_url=address, timeout=30) as client,
+            httpx.AsyncClient(base_url=address, timeout=60) as client,
         ):
             await ended.wait()
             answer = await client.get("/")

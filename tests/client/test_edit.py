@@ -55,7 +55,7 @@ async def test_what_is_edited_is_what_runs_and_the_history_says_it(
     if delay:
         await pgq.run_now(job.id)
     async with pgq.worker(queues=["slow"]):
-        result = await job.result(timeout=30)
+        result = await job.result(timeout=60)
 
     assert (edited.queue, edited.priority, edited.arguments["card"]) == ("slow", 7, "5222")
     assert result == 2
@@ -86,7 +86,7 @@ async def test_a_prefetched_job_runs_with_what_was_edited(pgq: PgQueue, charge: 
         assert await holder.prefetch() == [job.id]
         await pgq.edit(job.id, arguments={"order": 5})
         async with pgq.worker():
-            assert await job.result(timeout=30) == 5
+            assert await job.result(timeout=60) == 5
 
 
 @pytest.mark.contract("W24")

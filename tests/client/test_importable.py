@@ -49,8 +49,8 @@ async def test_a_function_and_a_path_are_run_by_a_worker_that_allows_their_modul
     pgq.allow_importing("some_words")
     await drain(pgq)
 
-    assert await by_function.result(timeout=1) == 3
-    assert await by_path.result(timeout=1) == "one"
+    assert await by_function.result(timeout=60) == 3
+    assert await by_path.result(timeout=60) == "one"
     # Where it is allowed, a call is checked like any other.
     with pytest.raises(InvalidArgumentsError):
         await pgq.enqueue_by_name(jobs.count)
@@ -103,4 +103,4 @@ async def test_a_task_is_enqueued_by_its_own_name(pgq: PgQueue) -> None:
     job = await pgq.enqueue_by_name(handler)
     await drain(pgq)
 
-    assert await job.result(timeout=1) == os.getpid()
+    assert await job.result(timeout=60) == os.getpid()

@@ -127,7 +127,7 @@ async def test_it_survives_whoever_started_it_and_the_worker_that_carried_it_on(
     async with PgQueue(dsn) as other:
         between = await other.redrive_handle(redrive_id).progress()
         with worker_process(dsn, concurrency=50):
-            over = await other.redrive_handle(redrive_id).wait(timeout=120)
+            over = await other.redrive_handle(redrive_id).wait(timeout=180)
             for job_id in ids:
                 await other.handle(job_id).result(timeout=120)
 
@@ -197,7 +197,7 @@ async def test_what_fails_again_meanwhile_stays_a_dead_letter(pgq: PgQueue, db: 
     await fail_jobs(db, 20)
     async with pgq.worker():
         redrive = await pgq.redrive_many(all=True, rate=10)
-        over = await redrive.wait(timeout=120)
+        over = await redrive.wait(timeout=180)
 
         async def have_all_failed() -> bool:
             return await count(db, "dead_letter") == 20

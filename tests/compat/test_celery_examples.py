@@ -48,7 +48,7 @@ def running(log: Path, *command: str, **options: Any) -> Iterator[None]:
         finally:
             process.terminate()
             try:
-                process.wait(30)
+                process.wait(180)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -85,7 +85,7 @@ def scene(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def test_the_quick_start_sends_an_email(scene: Scene) -> None:
     result = scene.tasks.send_email.delay("user@example.com", "Welcome!", "Thanks for signing up")
 
-    assert result.get(timeout=60) is None
+    assert result.get(timeout=180) is None
     assert scene.noted("email") == [["user@example.com", "Welcome!", "Thanks for signing up"]]
     assert scene.processes.log(scene.worker).count("redis:// address: ignored") == 1
 
@@ -93,15 +93,15 @@ def test_the_quick_start_sends_an_email(scene: Scene) -> None:
 def test_pattern_2_retries_what_may_pass_and_returns_what_was_declined(scene: Scene) -> None:
     pay = scene.tasks.process_payment
 
-    declined = pay.delay("declined").get(timeout=60)
+    declined = pay.delay("declined").get(timeout=180)
     transient = pay.delay("transient")
     waits = [scene.wait_to_retry(transient, attempt) for attempt in (1, 2)]
     connection = pay.delay("connection")
     waits.append(scene.wait_to_retry(connection, 1))
 
     assert declined == {"status": "declined", "reason": "no money"}
-    assert transient.get(timeout=60) == {"status": "success", "transaction_id": "tx-transient"}
-    assert connection.get(timeout=60) == {"status": "success", "transaction_id": "tx-connection"}
+    assert transient.get(timeout=180) == {"status": "success", "transaction_id": "tx-transient"}
+    assert connection.get(timeout=180) == {"status": "success", "transaction_id": "tx-connection"}
     # 2 ** retries minutes; and the default_retry_delay for what is retried by itself.
     assert [round(each.total_seconds() / 60) for each in waits] == [1, 2, 1]
     definition = scene.tasks.app.pgqueue.registry.get("tasks.process_payment")
@@ -113,7 +113,7 @@ def test_pattern_2_retries_what_may_pass_and_returns_what_was_declined(scene: Sc
 
 def test_pattern_3_charges_an_order_once(scene: Scene) -> None:
     for _ in range(2):
-        scene.tasks.process_order.delay("7").get(timeout=60)
+        scene.tasks.process_order.delay("7").get(timeout=180)
 
     assert scene.noted("provider") == [[70, "order-7"]]
     assert scene.noted("order 7") == ["completed"]
@@ -124,8 +124,8 @@ def test_pattern_5_moves_a_webhook_to_the_dead_letter_queue_at_the_end(scene: Sc
     result = scene.tasks.process_webhook.delay("hook-1", {"to": "shop"})
 
     waits = [scene.wait_to_retry(result, attempt) for attempt in (1, 2, 3)]
-    assert result.get(timeout=60) is None
-    works = scene.tasks.process_webhook.delay("hook-2", {"works": True}).get(timeout=60)
+    assert result.get(timeout=180) is None
+    works = scene.tasks.process_webhook.delay("hook-2", {"works": True}).get(timeout=180)
 
     assert [round(each.total_seconds() / 60) for each in waits] == [1, 2, 4]
     [letter] = scene.noted("dead letters")
@@ -145,7 +145,7 @@ def test_pattern_7_composes_tasks(scene: Scene) -> None:
         scene.tasks.compose(1, "warehouse", "ann@x.org", "+33", {"event": "click"}, [1, 2, 3], "batch-9")
     )
 
-    assert [each.get(timeout=60) for each in results] == [
+    assert [each.get(timeout=180) for each in results] == [
         {"warehouse": [10, 20, 30]},
         ["mail", "sms", "click"],
         [12, "batch-9"],

@@ -135,7 +135,7 @@ def test_a_group_has_the_results_in_its_order_and_calls_back(actors: Any, worker
     assert list(outer.get_results(block=True)) == [[2], 4]
     with_callback.wait()
     assert list(with_callback.get_results()) == [1, 2, 3]
-    actors.add.broker.join("default", timeout=30_000)
+    actors.add.broker.join("default", timeout=60_000)
     assert told == ["done"]
 
 
@@ -189,7 +189,7 @@ def test_failures_are_retried_and_told_as_dramatiq_does(
             message.get_result(block=True)
     assert going.get_result(block=True) == 2
     assert sleeping.get_result(block=True) == "stopped"
-    broker.join("default", timeout=30_000)
+    broker.join("default", timeout=60_000)
     failure = ("fail", [3], {"type": "ValueError", "message": "no 3"})
     exhausted = ("fail", [3], {"retries": 1, "max_retries": 1})
     assert sorted(told, key=repr) == sorted([("again", [], 2), failure, failure, exhausted], key=repr)
@@ -213,7 +213,7 @@ def test_an_exceeded_time_limit_is_a_failure_that_is_told(
 
     with pytest.raises(ResultFailure, match="SoftTimeLimitExceeded"):
         sleeping.get_result(block=True)
-    broker.join("default", timeout=30_000)
+    broker.join("default", timeout=60_000)
     assert told == [("sleep", "SoftTimeLimitExceeded")]
 
 
@@ -355,7 +355,7 @@ def test_results_are_kept_only_where_an_actor_says_so(dsn: str) -> None:
     worker = dramatiq.Worker(broker)
     worker.start()
     try:
-        broker.join("default", timeout=30_000)
+        broker.join("default", timeout=60_000)
         assert broker.client.get(message.message_id).status == "succeeded"
         with pytest.raises(ResultMissing, match="store_results"):
             message.get_result(backend=broker.get_results_backend())

@@ -52,7 +52,7 @@ def test_the_guide_from_rq() -> None:
 
         assert names["job"].return_value() == "Subject for user@example.com"
         assert names["later"].return_value() == "Again for user@example.com"
-        assert names["receipt"].result(timeout=10) == "receipt of order 7: 19.90"
+        assert names["receipt"].result(timeout=60) == "receipt of order 7: 19.90"
     finally:
         disconnect(names["pgq"])
 
@@ -69,7 +69,7 @@ def test_the_guide_from_dramatiq(capsys: pytest.CaptureFixture[str]) -> None:
     worker.start()
     try:
         execute(results, names)
-        assert names["receipt"].result(timeout=10) == "receipt of order 7: 19.90"
+        assert names["receipt"].result(timeout=60) == "receipt of order 7: 19.90"
     finally:
         worker.stop()
         names["broker"].close()
@@ -92,7 +92,7 @@ async def test_the_guide_from_celery(tmp_path: Path) -> None:
         async with pgq, pgq.worker():
             results = [await pgq.wait(names[name].id) for name in ("result", "counted", "chained", "receipt")]
         # They are read by the client, which is another one than the worker's.
-        both, later = names["both"].get(timeout=10), names["later"].state
+        both, later = names["both"].get(timeout=60), names["later"].state
 
     assert [job.result for job in results] == [
         "receipt of order 7",

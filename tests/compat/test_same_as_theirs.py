@@ -29,7 +29,7 @@ IMPORTS = (
     (r"^import dramatiq$", "from pgqueue.compat import dramatiq"),
 )
 """The only changes of the programs."""
-DEADLINE = 120
+DEADLINE = 180
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def running_redis(folder: Path) -> Iterator[str]:
         yield f"redis://127.0.0.1:{port}/0?socket_timeout={DEADLINE}"
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(DEADLINE)
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def running(folder: Path, name: str, source: str, broker: str) -> Iterator[subpr
         yield process
     finally:
         process.kill()
-        process.wait(30)
+        process.wait(DEADLINE)
 
 
 def outcomes(process: subprocess.Popen[bytes], folder: Path) -> dict[str, Any]:

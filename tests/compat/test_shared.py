@@ -153,7 +153,7 @@ os.waitpid(child, 0)
 def test_a_child_of_a_fork_has_a_client_of_its_own_and_the_program_ends(dsn: str) -> None:
     # No client is closed by hand.
     ended = subprocess.run(
-        [sys.executable, "-c", FORKS, dsn], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", FORKS, dsn], cwd=ROOT, capture_output=True, text=True, timeout=180, check=False
     )
 
     assert sorted(ended.stdout.split()) == ["child", "parent"], ended.stderr

@@ -125,7 +125,7 @@ def test_a_shell_is_told_the_dsn_of_a_server_that_runs_until_it_is_stopped(tmp_p
     assert ask(told[1], "select 1") == [1]
     process.terminate()
 
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=180)
 
     assert (process.returncode, errors) == (0, "")
     assert not (tmp_path / "data" / "postmaster.pid").exists()

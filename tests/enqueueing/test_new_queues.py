@@ -111,7 +111,7 @@ async def enqueue_all(
         had = await beside.fetchval(JOBS, queue)
         is_young = after is not None and isolation != "read_committed"
         try:
-            async with caller.transaction(isolation=isolation), asyncio.timeout(15):
+            async with caller.transaction(isolation=isolation), asyncio.timeout(60):
                 await caller.fetchval("select count(*) from pg_class")
                 if after is not None:
                     await beside.execute(after, queue)
@@ -161,7 +161,7 @@ async def test_a_queue_that_the_callers_transaction_has_made_itself_is_not_waite
 ) -> None:
     caller = await asyncpg.connect(dsn)
     try:
-        async with caller.transaction(isolation=isolation), asyncio.timeout(30):
+        async with caller.transaction(isolation=isolation), asyncio.timeout(60):
             await by_enqueue(pgq, caller, "mine")
             await one(pgq, caller, "mine")
         assert await caller.fetchval(JOBS, "mine") == 2

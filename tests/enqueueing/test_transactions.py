@@ -235,7 +235,7 @@ async def test_an_id_that_a_snapshot_cannot_see_ends_the_call(
             await work.options(connection=db, id=chosen).enqueue(2)
 
     with pytest.raises(asyncpg.IntegrityConstraintViolationError):
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             await enqueue_behind_the_snapshot()
 
     assert await db.fetchval(COUNT) == 1
@@ -267,7 +267,7 @@ async def test_a_new_queue_in_a_long_transaction_keeps_nobody_waiting(pgq: PgQue
     async with db.transaction():
         await work.options(connection=db, queue="new").enqueue(1)
         # Another caller of the same new queue does not wait for our commit.
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             other = await work.options(queue="new").enqueue(2)
 
     assert await other.status() is JobStatus.PENDING

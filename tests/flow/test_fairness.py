@@ -187,7 +187,7 @@ async def test_free_slots_are_filled_though_more_run_than_a_window_has(pgq: PgQu
     async with pgq.worker(concurrency=20):
         await asyncio.wait_for(all_run.wait(), 30)
         for job in jobs:
-            await job.result(timeout=30)
+            await job.result(timeout=60)
 
 
 @pytest.mark.contract("P8.4")

@@ -133,8 +133,8 @@ async def test_members_of_a_paused_workflow_are_not_let_through_hold_nothing_and
     assert await db.fetchval("select count(*) from pgqueue.gate_pass where job_id <> $1", behind.id) == 0
     await pgq.resume_workflow(workflow.workflow_id)
     async with pgq.worker():
-        await behind.result(timeout=20)
-        await workflow.result(timeout=20)
+        await behind.result(timeout=60)
+        await workflow.result(timeout=60)
     assert await db.fetchval("select count(*) from pgqueue.gate_pass") == 0
 
 
@@ -164,8 +164,8 @@ async def test_a_member_that_waits_in_a_paused_workflow_gives_back_what_it_holds
     await pgq.resume_workflow(workflow.workflow_id)
     assert await waits_for_gate(db) == 1
     async with pgq.worker():
-        await next_one.result(timeout=20)
-        await workflow.result(timeout=20)
+        await next_one.result(timeout=60)
+        await workflow.result(timeout=60)
 
 
 @pytest.mark.contract("P3.13")
@@ -196,7 +196,7 @@ async def test_what_jobs_add_and_start_and_what_schedules_make_keeps_to_limits(
     assert await waits_for_gate(db) == 2
     workflow = await pgq.enqueue_workflow(group(splits.s(), splits.s()))
     async with pgq.worker(concurrency=10):
-        await workflow.result(timeout=20)
+        await workflow.result(timeout=60)
         await eventually(all_have_ended)
     assert await db.fetchval("select count(*) from pgqueue.job where task = 'work'") == 17
     assert most == 1
@@ -890,7 +890,7 @@ async def test_at_most_as_many_jobs_of_a_key_and_of_a_queue_run_at_once_as_their
     await render.enqueue(0)
     handles = await pgq.enqueue_many([render.s(n, "ab"[n % 2]) for n in range(20)])
     async with pgq.worker(queues=["reports"], concurrency=10):
-        await asyncio.gather(*(handle.result(timeout=20) for handle in handles))
+        await asyncio.gather(*(handle.result(timeout=60) for handle in handles))
 
     assert most == {"a": 2, "b": 2, "all": 3}
 
@@ -919,5 +919,5 @@ async def test_every_way_to_enqueue_keeps_to_limits(pgq: PgQueue, db: Connection
     async with pgq.worker():
         handles: list[Any] = [first, *many, within, keyed, links, behind]
         for handle in handles:
-            await handle.result(timeout=20)
+            await handle.result(timeout=60)
     assert await db.fetchval("select count(*) from pgqueue.gate_pass") == 0

@@ -94,7 +94,7 @@ async def test_over_all_workers_as_many_jobs_are_in_a_block_as_it_has_slots_and_
     async with two_workers(dsn, declare) as (work, _):
         jobs = await work.host.enqueue_many([work.s(number) for number in range(40)])
         for job in jobs:
-            await job.result(timeout=60)
+            await job.result(timeout=180)
 
     assert seen.most == slots
     assert sorted(map(str, seen.order)) == sorted(map(str, range(40)))
@@ -121,7 +121,7 @@ async def test_jobs_come_to_a_mutex_in_the_order_in_which_they_asked(pgq: PgQueu
             await eventually(lambda number=number: has_holds(db, number + 2))  # type: ignore[misc]
         is_open.set()
         for job in jobs:
-            await job.result(timeout=60)
+            await job.result(timeout=180)
 
     assert seen.order == list(range(8))
 
@@ -142,7 +142,7 @@ async def test_as_many_enter_as_the_time_allows_and_the_next_when_it_has_passed(
             return bool(has_room)
 
     async def entered(count: int) -> list[bool]:
-        return [await (await work.enqueue()).result(timeout=60) for _ in range(count)]
+        return [await (await work.enqueue()).result(timeout=180) for _ in range(count)]
 
     async with pgq.worker():
         assert await entered(4) == [True, True, True, False]
@@ -180,7 +180,7 @@ async def test_who_waits_for_a_rate_enters_as_soon_as_it_allows_and_never_before
 
     async with two_workers(dsn, declare) as (work, _):
         for job in await work.host.enqueue_many([work.s() for _ in range(15)]):
-            await job.result(timeout=60)
+            await job.result(timeout=180)
 
     times.sort()
     # Of a bucket, twice its size in its first period. A stretch shorter than `per`: clocks of two processes.
@@ -214,14 +214,14 @@ async def test_a_limiter_without_room_is_an_error_that_says_what_now_or_false(
         errors = []
         for job in jobs:
             with pytest.raises(JobFailed) as failed:
-                await job.result(timeout=60)
+                await job.result(timeout=180)
             errors.append(str(failed.value))
-        assert await (await work.enqueue(0, False)).result(timeout=60) is False
-        assert await (await work.enqueue(0.1, False)).result(timeout=60) is False
+        assert await (await work.enqueue(0, False)).result(timeout=180) is False
+        assert await (await work.enqueue(0.1, False)).result(timeout=180) is False
         # They have given back their turns.
         assert await has_holds(db, 1)
         is_open.set()
-        await holding.result(timeout=60)
+        await holding.result(timeout=180)
 
     assert "mutex 'door' had no room; pass a longer wait=, or try later" in errors[0]
     assert "mutex 'door' had no room within 0.2 s; pass a longer wait=" in errors[1]
@@ -240,7 +240,7 @@ async def test_the_error_says_when_there_may_be_room(pgq: PgQueue) -> None:
 
     async with pgq.worker():
         for kind in ("bucket", "window"):
-            seconds = await (await work.enqueue(kind)).result(timeout=60)
+            seconds = await (await work.enqueue(kind)).result(timeout=180)
             assert seconds is not None
             assert 5 < seconds <= 10.2
 
@@ -306,7 +306,7 @@ async def test_outside_of_a_job_in_itself_and_of_another_pgqueue_it_is_an_error_
 
     await fails(pgq.mutex("door"))
     async with pgq.worker():
-        await (await work.enqueue()).result(timeout=60)
+        await (await work.enqueue()).result(timeout=180)
 
     assert "was used outside of a job" in errors[0]
     assert "belongs to another PgQueue" in errors[1]
@@ -326,7 +326,7 @@ async def test_tasks_of_one_handler_wait_for_each_other(pgq: PgQueue) -> None:
         await asyncio.gather(*map(one, range(8)))
 
     async with pgq.worker():
-        await (await work.enqueue()).result(timeout=60)
+        await (await work.enqueue()).result(timeout=180)
 
     assert (seen.most, len(seen.order)) == (2, 8)
 
@@ -346,7 +346,7 @@ async def test_plain_handlers_hold_it_by_with(pgq: PgQueue, db: Connection) -> N
 
     async with pgq.worker(concurrency=8):
         jobs = await pgq.enqueue_many([work.s(number) for number in range(16)])
-        assert [await job.result(timeout=60) for job in jobs] == [True] * 16
+        assert [await job.result(timeout=180) for job in jobs] == [True] * 16
 
     assert max(most) == 1
     assert await has_holds(db, 0)
@@ -378,12 +378,12 @@ async def test_a_plain_handler_that_waits_heeds_its_time_limits_and_leaves_no_tu
         await eventually(lambda: has_holds(db, 1))
         job = await work.enqueue()
         with pytest.raises(JobFailed):
-            await job.result(timeout=60)
+            await job.result(timeout=180)
         await eventually(lambda: told_of(told, SoftTimeLimitExceeded if is_soft else LeaseLostError))
         next_one = await hold.enqueue()
         is_open.set()
-        await holding.result(timeout=60)
-        await next_one.result(timeout=60)
+        await holding.result(timeout=180)
+        await next_one.result(timeout=180)
 
 
 async def told_of(told: list[type[BaseException]], expected: type[BaseException]) -> bool:
@@ -451,7 +451,7 @@ async def test_what_a_killed_worker_held_is_free_with_the_rescue_of_its_job(
         with worker_process(dsn, name="heir", lease_ttl=2):
             # One of them had it and is run again, the other had kept its turn.
             for job in jobs:
-                assert await job.result(timeout=60) == "heir"
+                assert await job.result(timeout=180) == "heir"
 
     assert await db.fetchval("select max(at_once) from at_once") == 1
 
@@ -473,7 +473,7 @@ async def test_a_connection_that_is_lost_on_the_way_in_or_out_neither_doubles_no
             # Before the first one: a statement that a connection has prepared is not known by its text.
             proxy.lose_statement(statement, is_carried_out=is_carried_out)
             for number in (0, 1, 2):
-                await (await work.enqueue(number)).result(timeout=60)
+                await (await work.enqueue(number)).result(timeout=180)
             assert proxy.lost.is_set()
             await eventually(lambda: has_holds(db, 0))
 
@@ -496,7 +496,7 @@ async def test_neither_waiting_nor_a_block_keeps_a_connection(dsn: str, db: Conn
             assert (await pgq.get(jobs[0].id)).status is Status.RUNNING
             is_open.set()
             for job in jobs:
-                await job.result(timeout=60)
+                await job.result(timeout=180)
         await eventually(lambda: has_holds(db, 0))
 
 
@@ -522,9 +522,9 @@ async def test_a_wait_that_is_cancelled_leaves_no_turn_behind_and_the_handler_go
     async with pgq.worker():
         holding = await hold.enqueue()
         await eventually(lambda: has_holds(db, 1))
-        assert await (await work.enqueue()).result(timeout=60) == "went on"
+        assert await (await work.enqueue()).result(timeout=180) == "went on"
         is_open.set()
-        await holding.result(timeout=60)
+        await holding.result(timeout=180)
 
 
 async def test_jobs_that_are_cancelled_while_they_hold_or_wait_give_way(pgq: PgQueue, db: Connection) -> None:
@@ -547,7 +547,7 @@ async def test_jobs_that_are_cancelled_while_they_hold_or_wait_give_way(pgq: PgQ
         await eventually(lambda: has_holds(db, 3))
         for each in hanging:
             await each.cancel()
-        assert await job.result(timeout=60) == "in"
+        assert await job.result(timeout=180) == "in"
 
 
 @pytest.fixture
@@ -564,7 +564,7 @@ async def test_isolated_handlers_hold_it_too(tasks: Any) -> None:
         jobs = await tasks.pgq.enqueue_many(
             [getattr(tasks, name).s() for name in ("hold_in_child", "hold_in_child_async") for _ in range(4)]
         )
-        spans = sorted([await job.result(timeout=60) for job in jobs])
+        spans = sorted([await job.result(timeout=180) for job in jobs])
 
     assert len(spans) == 8
     assert all(before[1] <= after[0] for before, after in pairwise(spans))

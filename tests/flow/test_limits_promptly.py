@@ -84,7 +84,7 @@ async def place(pgq: PgQueue, db: Connection, looks: list[None]) -> AsyncIterato
         waiting = await work.enqueue()
         assert [await held.status(), await waiting.status()] == [JobStatus.PENDING, JobStatus.BLOCKED]
         async with pgq.worker(queues=["default"]):
-            await (await plain.enqueue()).result(timeout=20)
+            await (await plain.enqueue()).result(timeout=60)
             await eventually(lambda: holds(len(looks) > 0 and inside.signals(pgq).is_listening))
             yield Place(pgq, db, holder, limit, work, held, waiting, leave)
 
@@ -154,7 +154,7 @@ FREEING: dict[str, Freeing] = {
 async def test_whatever_frees_a_slot_has_the_next_job_go_on_at_once(place: Place, name: str) -> None:
     await FREEING[name](place)
 
-    await place.waiting.result(timeout=20)
+    await place.waiting.result(timeout=60)
 
 
 Coming = Callable[[Place], Awaitable[Any]]
@@ -181,18 +181,18 @@ async def redrive_many(place: Place) -> JobHandle[Any]:
 
 
 async def requeue(place: Place) -> JobHandle[Any]:
-    await place.waiting.result(timeout=20)
+    await place.waiting.result(timeout=60)
     await place.pgq.requeue(place.waiting.id)
     return place.waiting
 
 
 async def fork(place: Place) -> JobHandle[Any]:
-    await place.waiting.result(timeout=20)
+    await place.waiting.result(timeout=60)
     return await place.pgq.fork(place.waiting.id, "first")
 
 
 async def restart_from(place: Place) -> JobHandle[Any]:
-    await place.waiting.result(timeout=20)
+    await place.waiting.result(timeout=60)
     await place.pgq.restart_from(place.waiting.id, "first")
     return place.waiting
 
@@ -213,7 +213,7 @@ async def _waits(place: Place) -> JobHandle[Any]:
     async def is_waiting() -> bool:
         return bool(await place.db.fetchval("select waits from pgqueue.blocked where job_id = $1", job.id))
 
-    await eventually(is_waiting, within=20)
+    await eventually(is_waiting)
     return job
 
 
@@ -308,7 +308,7 @@ async def test_whatever_brings_a_job_to_its_limit_has_it_let_through_at_once(pla
 
     job = await COMING[name](place)
 
-    await eventually(lambda: has_status(job, JobStatus.SUCCEEDED), within=20)
+    await eventually(lambda: has_status(job, JobStatus.SUCCEEDED))
 
 
 @pytest.mark.contract("P3.13")
@@ -317,9 +317,9 @@ async def test_a_job_whose_enqueue_commits_after_later_ones_is_not_passed_over(p
         return not await place.holder.connection.fetchval("select exists (select from pgqueue.note)")
 
     await place.held.cancel()
-    await eventually(lambda: has_status(place.waiting, JobStatus.SUCCEEDED), within=20)
+    await eventually(lambda: has_status(place.waiting, JobStatus.SUCCEEDED))
     first = await place.work.enqueue("linger")
-    await eventually(lambda: has_status(first, JobStatus.RUNNING), within=20)
+    await eventually(lambda: has_status(first, JobStatus.RUNNING))
     async with place.db.transaction():
         late = await place.work.options(connection=place.db).enqueue("late")
         later = await place.work.enqueue("later")
@@ -329,5 +329,5 @@ async def test_a_job_whose_enqueue_commits_after_later_ones_is_not_passed_over(p
     place.leave.set()
 
     for job in (first, late, later):
-        await eventually(partial(has_status, job, JobStatus.SUCCEEDED), within=20)
+        await eventually(partial(has_status, job, JobStatus.SUCCEEDED))
     assert (await late.refresh()).completed_at < (await later.refresh()).completed_at

@@ -128,7 +128,7 @@ async def test_jobs_of_a_key_run_one_at_a_time_in_the_order_of_their_enqueueing(
         await pgq.enqueue_many([book.s(account, entry) for entry in range(8) for account in "abc"])
         jobs = [await book.options(priority=entry % 3).enqueue("a", entry) for entry in range(8, 16)]
         for job in jobs:
-            await job.result(timeout=30)
+            await job.result(timeout=60)
 
     assert started["a"] == sorted(started["a"])
     assert {account: set(entries) for account, entries in started.items()} == {
@@ -339,7 +339,7 @@ async def test_a_durable_wait_and_the_jobs_that_it_waits_for_keep_the_line(pgq: 
         await pgq.signal(jobs[1].id, "approved", 1)
         await eventually(lambda: asyncio.sleep(0, bool(seen)))
         await pgq.signal(jobs[0].id, "approved", 1)
-        await jobs[1].result(timeout=30)
+        await jobs[1].result(timeout=60)
 
     assert seen == ["child", "a0", "child", "a1"]
 

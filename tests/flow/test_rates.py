@@ -148,7 +148,7 @@ async def test_workers_start_jobs_at_the_rate_and_at_no_other_time(pgq: PgQueue)
     handles = await pgq.enqueue_many([call.s(n) for n in range(45)])
     async with pgq.worker():
         for handle in handles:
-            await handle.result(timeout=30)
+            await handle.result(timeout=60)
 
     assert started[-1] - started[0] > 0.8
     for first in started:
@@ -270,8 +270,8 @@ async def test_a_handler_that_is_refused_comes_back_later_and_slows_the_bucket(
         assert 110 < closed <= 121
         await holder.connection.execute("update pgqueue.scheduled set scheduled_at = now()")
         await pass_time(db, 130)
-        assert await job.result(timeout=20) == 2
-        assert await second.result(timeout=20) == 1
+        assert await job.result(timeout=60) == 2
+        assert await second.result(timeout=60) == 1
     assert (await job.refresh()).attempt == 1
 
 
@@ -292,8 +292,8 @@ async def test_without_a_rate_a_refused_job_is_snoozed(pgq: PgQueue) -> None:
         return len(calls)
 
     async with pgq.worker():
-        assert await (await plain.enqueue()).result(timeout=20) == 4
-        await (await limited.enqueue()).result(timeout=20)
+        assert await (await plain.enqueue()).result(timeout=60) == 4
+        await (await limited.enqueue()).result(timeout=60)
 
 
 @pytest.mark.contract("P8.6")

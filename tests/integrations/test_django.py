@@ -94,7 +94,7 @@ async def test_its_worker_is_a_command_and_a_killed_one_loses_no_task(empty_dsn:
             await eventually(lambda: has_status(pgq, jobs[0], "succeeded"))
             await eventually(lambda: has_status(pgq, jobs[1], "succeeded"))
             second.terminate()
-            code = await asyncio.to_thread(second.wait, 60)
+            code = await asyncio.to_thread(second.wait, 180)
         results = [(await pgq.get(job)).result for job in jobs]
 
     assert "migrations of pgqueue to schema 'pgqueue'" in migrated.stdout, migrated.stderr

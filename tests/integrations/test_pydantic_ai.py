@@ -74,7 +74,7 @@ async def test_a_killed_worker_repeats_no_request_and_no_tool_call_that_was_kept
         with worker_process(dsn, tmp_path):
             await eventually(lambda: has_asked(tmp_path, "model 2", 2))
             (tmp_path / "go").touch()
-            result = await job.result(timeout=60)
+            result = await job.result(timeout=180)
 
     assert result == "rain in Oslo, rain in Rome"
     assert Counter(asked(tmp_path)) == {"model 0": 1, "tool Oslo": 1, "tool Rome": 1, "model 2": 2}
@@ -134,7 +134,7 @@ async def test_a_rerun_of_several_runs_gets_all_from_steps(pgq: PgQueue, db: Con
 
     job = await work.enqueue()
     async with pgq.worker():
-        result = await job.result(timeout=60)
+        result = await job.result(timeout=180)
 
     assert len(result) == 3
     assert outputs == [outputs[0]] * 3
@@ -172,7 +172,7 @@ async def test_a_tool_that_asks_for_another_call_is_asked_once_for_each(pgq: PgQ
 
     job = await work.enqueue()
     async with pgq.worker():
-        assert await job.result(timeout=60) == "done"
+        assert await job.result(timeout=180) == "done"
 
     assert calls == {"model": 4, "tool": 3}
 
@@ -202,7 +202,7 @@ async def test_a_request_that_failed_is_made_again_and_those_before_it_are_not(p
 
     job = await work.enqueue()
     async with pgq.worker():
-        assert await job.result(timeout=60) == "done"
+        assert await job.result(timeout=180) == "done"
 
     assert calls == {"model 1": 1, "tool": 1, "model 3": 2}
 
@@ -248,7 +248,7 @@ async def test_a_person_approves_a_tool_call_days_later_while_the_job_holds_no_s
     async with pgq.worker():
         await eventually(lambda: is_blocked(pgq, job.id))
         await pgq.signal(job.id, "approved", value=True)
-        assert await job.result(timeout=60) == "deleted /etc"
+        assert await job.result(timeout=180) == "deleted /etc"
 
     assert calls == {"model": 2, "delete": 1}
 
@@ -283,7 +283,7 @@ async def test_what_a_model_streams_is_told_once(pgq: PgQueue) -> None:
 
     job = await work.enqueue()
     async with pgq.worker():
-        assert await job.result(timeout=60) == '{"look":"seen"}'
+        assert await job.result(timeout=180) == '{"look":"seen"}'
 
     assert told.count("function_tool_call") == told.count("function_tool_result") == 1
     assert told.count("final_result") == 1
@@ -302,7 +302,7 @@ async def test_the_time_limit_of_a_run_counts_from_its_first_attempt(pgq: PgQueu
 
     job = await work.enqueue()
     async with pgq.worker():
-        assert await job.result(timeout=60) == "success (no tool calls)"
+        assert await job.result(timeout=180) == "success (no tool calls)"
 
 
 async def test_outside_of_a_job_an_agent_works_as_any_other() -> None:
@@ -344,8 +344,8 @@ async def test_the_page_on_agents_does_what_it_says(pgq: PgQueue) -> None:
     async with pgq.worker():
         for code in snippets("how-to/pydantic-ai.md", "python"):
             await run(code, names)
-        answered = await names["job"].result(timeout=60)
-        refunded = await names["complaint"].result(timeout=60)
+        answered = await names["job"].result(timeout=180)
+        refunded = await names["complaint"].result(timeout=180)
 
     assert "order 0 was sent on Monday" in answered
     assert refunded == "refunded order 7"

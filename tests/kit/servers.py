@@ -275,7 +275,7 @@ server_round_robin = 1
         """End it with SIGKILL: it keeps nothing, and some versions wait for their clients otherwise."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
 
 
 @contextmanager
@@ -335,7 +335,7 @@ def free_port() -> int:
 
 
 def _wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break

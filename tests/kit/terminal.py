@@ -73,7 +73,7 @@ class Terminal:
         return self.frame
 
     async def _read_until(self, is_reached: Callable[[], object]) -> None:
-        with anyio.move_on_after(60) as waiting:
+        with anyio.move_on_after(180) as waiting:
             while not is_reached():
                 await anyio.wait_readable(self.screen)
                 # A character may come in two parts.
@@ -87,7 +87,7 @@ class Terminal:
     async def ended(self) -> int:
         """Wait for the program, reading on: a full terminal would hold it up."""
         await self.shows("\x1b[?1049l")
-        return await asyncio.to_thread(self.process.wait, 60)
+        return await asyncio.to_thread(self.process.wait, 180)
 
     def close(self) -> None:
         """End the program, if it has not ended."""

@@ -11,7 +11,7 @@ import anyio
 from pgqueue import Job, JobHandle, JobStatus, PgQueue
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], *, within: float = 60.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]], *, within: float = 180.0) -> None:
     """Wait until *condition* holds; fail if it does not *within* so many seconds."""
     with anyio.fail_after(within):
         while not await condition():  # noqa: ASYNC110  # what is waited for is not announced

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from kit.processes import processes_in
+from kit.processes import DEADLINE, processes_in
 from kit.roles import roles_of
 from kit.servers import needed_pgbouncer, pgbouncer
 from kit.waiting import eventually
@@ -112,15 +112,15 @@ async def test_workers_that_are_killed_lose_no_tick_and_make_none_twice(
         for round_ in range(3):
             workers = [processes.start("worker", "jobs_here:pgq") for _ in range(2)]
             before = await count_ticks(pgq, "often")
-            await eventually(partial(_has, pgq, "often", before + 2), within=30)
+            await eventually(partial(_has, pgq, "often", before + 2))
             for worker in workers[: 1 if round_ == 0 else 2]:
                 worker.send_signal(signal.SIGKILL)
-                await asyncio.to_thread(worker.wait, 30)
+                await asyncio.to_thread(worker.wait, DEADLINE)
         last = processes.start("worker", "jobs_here:pgq")
         before = await count_ticks(pgq, "often")
-        await eventually(lambda: _has(pgq, "often", before + 2), within=30)
+        await eventually(lambda: _has(pgq, "often", before + 2))
         last.send_signal(signal.SIGKILL)
-        await asyncio.to_thread(last.wait, 30)
+        await asyncio.to_thread(last.wait, DEADLINE)
     ticks = await db.fetch("select at, job_id from pgqueue.tick order by at")
     gaps = {after["at"] - each["at"] for each, after in pairwise(ticks)}
     assert gaps == {SECOND}

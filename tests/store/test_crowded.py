@@ -54,7 +54,7 @@ async def test_a_full_queue_of_notifications_stops_no_job_and_no_caller(
         async with pgq, pgq.worker():
             failed = await halve.enqueue(0)
             with pytest.raises(JobFailed):
-                await failed.result(timeout=30)
+                await failed.result(timeout=60)
             # A tool that somebody forgot: it listens, and sits in a transaction.
             await sleeper.execute("listen something")
             await sleeper.execute("begin; select 1")
@@ -76,7 +76,7 @@ async def test_a_full_queue_of_notifications_stops_no_job_and_no_caller(
                 await pgq.pause(queue="other")
                 await pgq.check()
             await sleeper.close()
-            assert await (await double.enqueue(4)).result(timeout=30) == 8
+            assert await (await double.enqueue(4)).result(timeout=60) == 8
     finally:
         await sleeper.close()
         await filler.close()
@@ -100,7 +100,7 @@ async def test_a_changed_password_is_waited_out_until_it_is_right_again(
 
     async def works() -> bool:
         try:
-            return await (await double.enqueue(1)).result(timeout=30) == 2
+            return await (await double.enqueue(1)).result(timeout=60) == 2
         except DatabaseUnavailableError:
             return False
 

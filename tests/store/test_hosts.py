@@ -63,7 +63,7 @@ async def test_a_first_host_that_never_answers_is_passed_by_and_asked_last_from_
                 async with ctx.transaction() as connection:
                     return int(await connection.fetchval("select 1"))
 
-            assert await (await pay.enqueue()).result(timeout=30) == 1
+            assert await (await pay.enqueue()).result(timeout=60) == 1
         # Half of the time once, and not once for each connection.
         assert 1.9 < time.monotonic() - began < 6
 
@@ -89,7 +89,7 @@ async def test_a_frozen_primary_is_left_when_its_standby_is_promoted_and_a_stand
             await go_on.wait()
 
         async with pgq, pgq.worker() as worker:
-            assert await (await double.enqueue(1)).result(timeout=30) == 2
+            assert await (await double.enqueue(1)).result(timeout=60) == 2
             running = await long.enqueue()
             await eventually(lambda: holds(worker.running == 1))
             lease = inside.lease_of(worker)
@@ -110,7 +110,7 @@ async def test_a_frozen_primary_is_left_when_its_standby_is_promoted_and_a_stand
                     await there.close()
                     assert (await pgq.get(first.id)).task == "other"
                 go_on.set()
-                await running.result(timeout=30)
+                await running.result(timeout=60)
                 assert inside.lease_of(worker) == lease
             finally:
                 server.thaw()
@@ -140,7 +140,7 @@ async def test_an_old_primary_that_takes_writes_is_left_within_10_s_and_not_used
                 await gate.wait()
 
             async with pgq, pgq.worker() as worker:
-                await (await nothing.enqueue()).result(timeout=30)
+                await (await nothing.enqueue()).result(timeout=60)
                 ends_on_old = await held.enqueue()
                 await eventually(lambda: holds(worker.running == 1))
                 await new.catch_up()
@@ -170,9 +170,9 @@ async def test_an_old_primary_that_takes_writes_is_left_within_10_s_and_not_used
 
                 async with asyncio.timeout(FOLLOWED_WITHIN):
                     await eventually(is_left)
-                await (await nothing.enqueue()).result(timeout=30)
+                await (await nothing.enqueue()).result(timeout=60)
                 # Here it is still running, under a lease that lives on.
-                await ends_on_old.result(timeout=30)
+                await ends_on_old.result(timeout=60)
                 assert "another server was promoted in its place" in caplog.text
                 # Who knows the new one does not go back, and would rather wait.
                 await there.execute(
@@ -180,7 +180,7 @@ async def test_an_old_primary_that_takes_writes_is_left_within_10_s_and_not_used
                     "where backend_type = 'client backend' and pid <> pg_backend_pid()"
                 )
                 job = await nothing.enqueue()
-                await job.result(timeout=30)
+                await job.result(timeout=60)
                 assert await there.fetchval("select true from pgqueue.job where id = $1", job.id)
                 # It looks at the other host every few seconds, for a moment.
                 await eventually(is_left)
@@ -191,5 +191,5 @@ async def test_an_old_primary_that_takes_writes_is_left_within_10_s_and_not_used
                 assert await here.fetchval("select count(*) from pgqueue.job") == 2
                 await here.close()
                 await new.start()
-                await (await nothing.enqueue()).result(timeout=30)
+                await (await nothing.enqueue()).result(timeout=60)
                 assert worker.is_alive

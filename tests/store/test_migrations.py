@@ -82,7 +82,7 @@ async def test_of_ten_processes_that_migrate_at_once_one_does_it(empty_dsn: str)
         outputs[index][:] = rest
         return line
 
-    with anyio.fail_after(60):
+    with anyio.fail_after(300):
         for index in range(PROCESSES):
             assert await read_line(index) == b"ready"
         for process in processes:

@@ -330,17 +330,17 @@ async def test_a_restored_dump_runs_again_what_had_not_ended_and_what_a_worker_h
     before, work = program(empty_superuser_dsn, "before")
     async with before, before.worker():
         done, held, stopped = [await work.enqueue(what) for what in ("done", "held", "asked to stop")]
-        await done.result(timeout=30)
+        await done.result(timeout=60)
         once = await work.options(idempotency_key="once").enqueue("once")
-        await once.result(timeout=30)
+        await once.result(timeout=60)
         await eventually(lambda: holds(len(runs) == 4))
         await eventually(lambda: is_scheduled(before))
         restore(empty_superuser_dsn, restored_dsn)
         # What comes after the backup is not in it.
         lost = await work.options(idempotency_key="lost").enqueue("lost")
-        await lost.result(timeout=30)
+        await lost.result(timeout=60)
         gate.set()
-        await held.result(timeout=30)
+        await held.result(timeout=60)
     # Time passes.
     connection = await asyncpg.connect(restored_dsn)
     await connection.execute(
@@ -355,8 +355,8 @@ async def test_a_restored_dump_runs_again_what_had_not_ended_and_what_a_worker_h
         async with after.worker():
             assert (await work.options(idempotency_key="once").enqueue("once")).id == once.id
             again = await work.options(idempotency_key="lost").enqueue("lost")
-            await again.result(timeout=30)
-            await after.handle(held.id).result(timeout=30)
+            await again.result(timeout=60)
+            await after.handle(held.id).result(timeout=60)
             await eventually(lambda: holds(any(run[:2] == ("after", "hourly") for run in runs)))
             await eventually(lambda: is_terminal(after.handle(stopped.id)))
             assert await after.handle(stopped.id).status() is JobStatus.CANCELLED

@@ -77,13 +77,13 @@ async def pooled(pooled_dsn: str) -> AsyncIterator[PgQueue]:
 @pytest.mark.contract("P8.4")
 async def test_consumers_receive_and_end_jobs_behind_a_pooler(pooled: PgQueue) -> None:
     handles = [await pooled.enqueue_by_name("work", options={"queue": "inbox"}) for _ in range(2)]
-    acked, given_back = await pooled.receive("inbox", n=5, wait=10)
+    acked, given_back = await pooled.receive("inbox", n=5, wait=60)
     await acked.extend(60)
     await acked.ack("done")
     assert await given_back.nack(delay=0) is JobStatus.SCHEDULED
 
     assert await handles[0].result(timeout=60) == "done"
-    [again] = await pooled.receive("inbox", wait=10)
+    [again] = await pooled.receive("inbox", wait=60)
     async with again:
         assert (again.id, again.attempt) == (handles[1].id, 2)
     assert await handles[1].status() is JobStatus.SUCCEEDED
@@ -348,7 +348,7 @@ async def test_a_pooler_that_goes_away_is_waited_for_and_no_call_raises_an_error
 
     async def works() -> bool:
         try:
-            return await (await double.enqueue(1)).result(timeout=30) == 2
+            return await (await double.enqueue(1)).result(timeout=60) == 2
         except DatabaseUnavailableError:
             return False
 
@@ -363,7 +363,7 @@ async def test_a_pooler_that_goes_away_is_waited_for_and_no_call_raises_an_error
                 await call
         poolers.enter_context(second)
         await eventually(works)
-        assert await awaited.result(timeout=30) == 42
+        assert await awaited.result(timeout=60) == 42
         assert worker.is_alive
 
 
@@ -382,7 +382,7 @@ async def test_a_workflow_is_watched_paused_and_shown(pooled: PgQueue) -> None:
         etag = (await client.get(path)).headers["etag"]
         async with pooled.worker(poll_interval=0.1):
             changed = await client.get(f"{path}?wait=30", headers={"If-None-Match": etag})
-            await handle.join(30)
+            await handle.join(60)
             events = await client.get(f"{path}/events")
         page = await client.get(f"/dashboard{path}")
         nodes = await client.get(f"{path}/nodes?status=succeeded")
@@ -493,7 +493,7 @@ async def test_limits_hold_and_what_waits_for_them_goes_on(pooled: PgQueue) -> N
         handles.append(await work.enqueue())
         await pooled.resume(queue="default")
         for handle in handles:
-            await handle.result(timeout=20)
+            await handle.result(timeout=60)
 
     assert most == 2
     [used] = await pooled.limits()

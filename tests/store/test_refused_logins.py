@@ -142,7 +142,7 @@ async def test_a_refused_login_ends_no_worker_loses_no_job_and_stops_nothing_tha
             )
 
     async with pgq, pgq.worker(lease_ttl=2) as worker:
-        assert await (await double.enqueue(1)).result(timeout=30) == 2
+        assert await (await double.enqueue(1)).result(timeout=60) == 2
         running = await long.enqueue()
         await eventually(lambda: holds(worker.running == 1))
         lease = await root.fetchval("select id from pgqueue.lease")
@@ -155,7 +155,7 @@ async def test_a_refused_login_ends_no_worker_loses_no_job_and_stops_nothing_tha
             await root.execute(END_THE_LEASE_KEEPERS)
             waiting = [await pay.enqueue(), await in_steps.enqueue()]
             for number in range(3):
-                assert await (await double.enqueue(number)).result(timeout=30) == 2 * number
+                assert await (await double.enqueue(number)).result(timeout=60) == 2 * number
             # Longer than the lease, and than peers wait for a process that holds no lock.
             await renewals(4)
             with pytest.raises(DatabaseUnavailableError):
@@ -221,7 +221,7 @@ async def test_jobs_that_get_no_connection_wait_for_one_and_use_up_no_retries(
         return int(await ctx.step("one", double_it, number))
 
     async with pgq, pgq.worker():
-        await (await in_steps.enqueue(0)).result(timeout=30)
+        await (await in_steps.enqueue(0)).result(timeout=60)
         # Callers use all that they may have, and there is none for anybody's transaction.
         async with AsyncExitStack() as held:
             for _ in range(CALLERS):
@@ -233,9 +233,9 @@ async def test_jobs_that_get_no_connection_wait_for_one_and_use_up_no_retries(
             assert at_once == []
         # Those that callers leave idle are for the jobs, and come back to callers once the jobs do.
         for job in jobs:
-            await job.result(timeout=30)
+            await job.result(timeout=60)
         for job in await asyncio.gather(*(in_steps.enqueue(number) for number in range(CALLERS))):
-            await job.result(timeout=30)
+            await job.result(timeout=60)
         assert await root.fetchval(SESSIONS) <= first
         assert await root.fetch("select reason from pgqueue.attempt") == []
         await root.execute("alter role app connection limit -1")

@@ -104,9 +104,9 @@ async def test_no_call_and_no_worker_asks_for_types(pgq: PgQueue, types_asked: l
     async with pgq.worker(poll_interval=0.1):
         jobs = [*await pgq.enqueue_many([pgq.signature("work")] * 3), await work.enqueue()]
         for job in jobs:
-            await job.result(timeout=10)
+            await job.result(timeout=60)
         flow = await pgq.enqueue_workflow(group(pgq.signature("work"), pgq.signature("work")))
-        await flow.result(timeout=10)
+        await flow.result(timeout=60)
 
     assert types_asked == []
 

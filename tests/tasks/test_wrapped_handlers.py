@@ -199,8 +199,8 @@ async def test_what_a_decorated_handler_awaits_has_its_context_and_its_soft_limi
 
     async with pgq.worker():
         job = await who.enqueue()
-        assert await job.result(timeout=30) == [str(job.id)] * 2 + [threading.current_thread().name]
-        assert await (await cleans_up.enqueue()).result(timeout=30) == "cleaned up"
+        assert await job.result(timeout=60) == [str(job.id)] * 2 + [threading.current_thread().name]
+        assert await (await cleans_up.enqueue()).result(timeout=60) == "cleaned up"
 
 
 async def agen(x: int) -> AsyncGenerator[int]:

@@ -53,7 +53,7 @@ async def test_drain_runs_what_is_ready_and_what_that_enqueues_and_returns_what_
     assert [each for each in results if each[1]] == [("parent", 2), ("parent", 1)]
     assert results.count(("parent", 0)) == 3
     assert ended[-1].task == "add"
-    assert await flow.result(timeout=1) == 0
+    assert await flow.result(timeout=60) == 0
     assert (await later.status(), await retried.status()) == (JobStatus.SCHEDULED, JobStatus.SCHEDULED)
     assert await drain(pgq) == []
 
@@ -91,7 +91,7 @@ async def test_the_clock_makes_delays_retries_rates_waits_and_expiries_pass_with
 
     await clock.advance(minutes=11)
     assert {job.id for job in await drain(pgq)} == {retried.id, expiring.id}
-    assert await retried.result(timeout=1) == 2
+    assert await retried.result(timeout=60) == 2
     assert await expiring.status() is JobStatus.EXPIRED
 
     await clock.advance(hours=1)
@@ -145,9 +145,9 @@ async def test_a_worker_that_runs_notices_that_time_has_passed_and_keeps_its_lea
         delayed = await later.options(delay=86400).enqueue()
         await entered.wait()
         await Clock(pgq).advance(days=1)
-        await delayed.result(timeout=30)
+        await delayed.result(timeout=60)
         leave.set()
-        assert await held.result(timeout=30) == 0
+        assert await held.result(timeout=60) == 0
 
 
 @pytest.mark.contract("P8.9")
@@ -249,12 +249,12 @@ async def test_a_worker_that_exists_runs_jobs_twice_inside_the_block_and_once_be
         calls.append(name)
 
     async with pgq.worker():
-        await (await work.enqueue("before")).result(timeout=30)
+        await (await work.enqueue("before")).result(timeout=60)
         with runs_twice(pgq):
-            await (await work.enqueue("inside")).result(timeout=30)
+            await (await work.enqueue("inside")).result(timeout=60)
             async with pgq.worker():
                 pass
-        await (await work.enqueue("behind")).result(timeout=30)
+        await (await work.enqueue("behind")).result(timeout=60)
     with runs_twice(pgq):
         await work.enqueue("drained")
         await drain(pgq)

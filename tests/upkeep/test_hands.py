@@ -57,7 +57,7 @@ async def test_a_worker_outlives_what_is_done_to_its_tables_by_hand(
             try:
                 await db.execute(sql)
                 await eventually(partial(is_new_queue_taken, work, f"new {number}"), within=15)
-                assert await (await work.enqueue(number)).result(timeout=15) == number
+                assert await (await work.enqueue(number)).result(timeout=60) == number
                 for status in (None, *JobStatus):
                     await pgq.jobs(status=status)
                 await pgq.list_workers(jobs=3)

@@ -101,7 +101,7 @@ async def test_a_row_that_cannot_be_put_right_keeps_no_other_from_it(
     await db.execute("truncate pgqueue.ready")
     await db.execute(f"alter table pgqueue.ready add constraint refused check (job_id <> '{jobs[1].id}')")
     async with pgq.worker():
-        assert [await jobs[n].result(timeout=30) for n in (0, 2)] == [0, 2]
+        assert [await jobs[n].result(timeout=60) for n in (0, 2)] == [0, 2]
 
         async def is_said() -> bool:
             return f"row {jobs[1].id} fits nowhere (no_place) and cannot be put right" in caplog.text

@@ -281,7 +281,7 @@ async def test_a_worker_works_while_all_statements_of_its_upkeep_fail_and_says_w
             return {each.doing for each in heard} >= names
 
         await eventually(have_all_failed)
-        assert await (await work.enqueue()).result(timeout=30) == "done"
+        assert await (await work.enqueue()).result(timeout=60) == "done"
 
         # Before they are mended: that is done one by one, and a chore may then fail at another one.
         # Records are written by a thread of their own, behind what observers hear.

@@ -108,7 +108,7 @@ async def test_the_program_in_the_readme_runs(dsn: str) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
-    printed, _ = await asyncio.wait_for(process.communicate(), timeout=60)
+    printed, _ = await asyncio.wait_for(process.communicate(), timeout=180)
 
     assert process.returncode == 0
     assert printed.decode().rstrip().endswith("sent 'Welcome!' to user@example.com")
@@ -231,7 +231,7 @@ async def test_the_page_on_ordered_groups_does_what_it_says(pgq: PgQueue, db: Co
     assert [(each.name, each.on_dead) for each in await pgq.ordered_groups()] == [("book", "skip")]
     async with pgq.worker():
         for job in jobs:
-            await job.result(timeout=30)
+            await job.result(timeout=60)
 
 
 @pytest.mark.contract("P6.14")

@@ -14,7 +14,7 @@ from kit.snippets import ROOT, commands, snippets
 
 ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 PLACES = {"pgqueue": f"{sys.executable} -m pgqueue", "python": sys.executable}
-WITHIN = 60.0
+WITHIN = 180.0
 
 
 class Shell:

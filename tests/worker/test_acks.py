@@ -99,7 +99,7 @@ async def test_an_exception_is_a_finished_attempt_also_with_early_acknowledgemen
 
     job = await work.enqueue()
     async with pgq.worker():
-        assert await job.result(timeout=60) == "done"
+        assert await job.result(timeout=180) == "done"
 
     assert await attempt_reasons(pgq, job.id) == ["exception"]
     assert (await job.refresh()).losses == 0

@@ -144,7 +144,7 @@ async def once_more(pgq: PgQueue) -> None:
     async def next_one() -> str:
         return "ran"
 
-    assert await (await next_one.enqueue()).result(timeout=30) == "ran"
+    assert await (await next_one.enqueue()).result(timeout=60) == "ran"
 
 
 @pytest.mark.parametrize("use", USES, ids=name_of)

@@ -46,7 +46,7 @@ async def test_a_worker_that_is_cut_off_at_any_message_goes_on(
                     await asyncio.sleep(0.05)
                     proxy.come_back()
                     for number, job in enumerate(jobs):
-                        succeeded[number] += await pgq.handle(job.id).result(timeout=60) == number
+                        succeeded[number] += await pgq.handle(job.id).result(timeout=180) == number
                     assert worker.is_alive
     assert set(succeeded.values()) == {len(MESSAGES)}
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []
@@ -72,7 +72,7 @@ async def test_a_worker_process_that_is_cut_off_again_and_again_goes_on(
                         await eventually(lambda: holds(proxy.is_away))
                 proxy.come_back()
                 for number, job in enumerate(jobs):
-                    assert await job.result(timeout=60) == number + 1
+                    assert await job.result(timeout=180) == number + 1
             worker.send_signal(signal.SIGTERM)
             code, _, log = await processes.ended(worker)
 

@@ -80,7 +80,7 @@ async def test_an_error_in_a_loop_of_the_worker_ends_no_other_and_the_loop_start
             return bool(heard)
 
         await eventually(is_heard)
-        assert await (await work.enqueue()).result(timeout=30) == "done"
+        assert await (await work.enqueue()).result(timeout=60) == "done"
         assert worker.is_alive
 
     assert {event.doing for event in heard if isinstance(event, WorkErrorIsolated)} == {doing}
@@ -118,7 +118,7 @@ async def test_an_end_by_error_is_never_exit_0(pgq: PgQueue, dsn: str, tmp_path:
     try:
         await eventually(lambda: has_status(job, JobStatus.RUNNING))
         process.terminate()
-        assert await asyncio.wait_for(process.wait(), 60) == 1
+        assert await asyncio.wait_for(process.wait(), 180) == 1
     finally:
         if process.returncode is None:
             process.kill()

@@ -60,7 +60,7 @@ async def test_effects_in_the_jobs_transaction_happen_once_wherever_its_worker_i
         await eventually(lambda: has_status(committed, JobStatus.SUCCEEDED))
         queues = [f"queue-{number}" for number in range(len(jobs))]
         with worker_process(dsn, name="survivor", queues=queues, lease_ttl=1):
-            results = [await job.result(timeout=60) for job in jobs.values()]
+            results = [await job.result(timeout=180) for job in jobs.values()]
 
     assert results == [7] * len(BOUNDARIES)
     assert await db.fetch("select job_id from effect group by job_id having count(*) <> 1") == []
@@ -92,7 +92,7 @@ async def test_a_step_runs_again_only_if_its_worker_was_killed_before_its_result
                 await proxy.lost.wait()
                 victim.kill()
                 stack.enter_context(worker_process(dsn, name="survivor", lease_ttl=1))
-                assert await job.result(timeout=60) == 7
+                assert await job.result(timeout=180) == 7
             rows = await db.fetch("select key from effect where job_id = $1", job.id)
             effects[where] = [row["key"] for row in rows]
             assert await db.fetchval("select count(*) from execution where job_id = $1", job.id) == 2

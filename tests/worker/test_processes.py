@@ -54,10 +54,10 @@ async def test_what_crosses_to_a_child_and_back_comes_out_as_it_went_in(tasks: A
     refused = [await tasks.untyped.enqueue(), await tasks.untyped_step.enqueue()]
 
     async with tasks.pgq.worker(concurrency=1):
-        assert await job.result(timeout=60) == (receipt, b"\xff\x00", receipt, "hunter2")
+        assert await job.result(timeout=180) == (receipt, b"\xff\x00", receipt, "hunter2")
         for each in refused:
             with pytest.raises(JobFailed, match="annotate it with its type"):
-                await each.result(timeout=60)
+                await each.result(timeout=180)
 
 
 @pytest.mark.contract("P2.8")
@@ -66,7 +66,7 @@ async def test_a_child_runs_one_job_after_the_other_and_is_used_again(tasks: Any
     task = getattr(tasks, name)
     async with tasks.pgq.worker(concurrency=1):
         jobs = [await task.enqueue(number, 1) for number in range(5)]
-        results = [await job.result(timeout=60) for job in jobs]
+        results = [await job.result(timeout=180) for job in jobs]
 
     assert [result[0] for result in results] == [1, 2, 3, 4, 5]
     assert [result[2] for result in results] == [str(job.id) for job in jobs]
@@ -91,13 +91,13 @@ async def test_as_many_children_run_at_once_as_the_worker_has_slots(tasks: Any, 
 @pytest.mark.contract("W15", "W17")
 async def test_what_handlers_are_wrapped_in_and_do_to_themselves_is_the_same_in_a_child(tasks: Any) -> None:
     async with tasks.pgq.worker(concurrency=1):
-        assert await (await tasks.add_wrapped.enqueue(1, 2)).result(timeout=60) == 3
+        assert await (await tasks.add_wrapped.enqueue(1, 2)).result(timeout=180) == 3
         in_turn: Any = chain(tasks.add_wrapped.s(1, 2), tasks.add_wrapped.s(3))
-        assert await (await in_turn.enqueue()).result(timeout=60) == 6
+        assert await (await in_turn.enqueue()).result(timeout=180) == 6
         unread = await over(await tasks.never_read.enqueue(1))
         cancelled = await over(await tasks.cancel_itself.enqueue())
         late = await tasks.leave_a_scope.enqueue()
-        assert await late.result(timeout=60) == 1
+        assert await late.result(timeout=180) == 1
 
     assert (unread.status, unread.reason) == (JobStatus.FAILED, "exception")
     assert (cancelled.status, cancelled.reason, cancelled.attempt) == (JobStatus.FAILED, "exception", 2)
@@ -131,7 +131,7 @@ async def test_a_child_that_dies_is_a_failed_attempt_and_never_harms_the_worker(
     job = await tasks.die.options(max_retries=1, default_retry_delay=0.001).enqueue(how)
     async with tasks.pgq.worker(concurrency=1) as worker:
         ended = await over(job)
-        assert (await (await tasks.add.enqueue(1, 2)).result(timeout=60))[0] == 3
+        assert (await (await tasks.add.enqueue(1, 2)).result(timeout=180))[0] == 3
         assert worker.is_alive
 
     assert (ended.status, ended.reason, ended.attempt) == (JobStatus.FAILED, "process_died", 2)
@@ -176,7 +176,7 @@ async def test_a_child_is_killed_at_the_hard_limit_with_all_that_it_started(
         ended = await over(job)
         pids = await wrote_pids(sign, 2 if name == "block" else 1)
         await eventually(lambda: all_gone(pids))
-        assert (await (await tasks.add.enqueue(1, 2)).result(timeout=60))[0] == 3
+        assert (await (await tasks.add.enqueue(1, 2)).result(timeout=180))[0] == 3
 
     assert (ended.status, ended.reason) == (JobStatus.FAILED, "hard_timeout")
 
@@ -187,9 +187,9 @@ async def test_the_soft_limit_interrupts_a_child_even_in_a_blocking_call(tasks: 
     task = getattr(tasks, name)
     caught, uncaught = await task.enqueue(catches=True), await task.enqueue(catches=False)
     async with tasks.pgq.worker(concurrency=1):
-        assert await caught.result(timeout=60) == "cleaned up"
+        assert await caught.result(timeout=180) == "cleaned up"
         ended = await over(uncaught)
-        assert (await (await tasks.add.enqueue(1, 2)).result(timeout=60))[0] == 3
+        assert (await (await tasks.add.enqueue(1, 2)).result(timeout=180))[0] == 3
 
     assert (ended.status, ended.reason) == (JobStatus.FAILED, "soft_timeout")
 
@@ -199,7 +199,7 @@ async def test_the_clock_of_a_child_starts_with_its_handler(tasks: Any) -> None:
     # Starting a process takes longer than this.
     job = await tasks.add.options(timeout=0.2, soft_timeout=0.1).enqueue(1, 2)
     async with tasks.pgq.worker():
-        assert (await job.result(timeout=60))[0] == 3
+        assert (await job.result(timeout=180))[0] == 3
 
 
 @pytest.mark.contract("P2.20", "P2.8")
@@ -233,7 +233,7 @@ async def test_a_child_reaches_the_database_by_its_context(tasks: Any, db: Conne
     await db.execute("create table written (text text)")
     job = await tasks.write.enqueue("hello")
     async with tasks.pgq.worker(queues=["default"]):
-        assert await job.result(timeout=60) == "hello"
+        assert await job.result(timeout=180) == "hello"
 
     assert await db.fetchval("select text from written") == "hello"
     assert await db.fetchval("select count(*) from pgqueue.ready") == 1

@@ -159,11 +159,11 @@ async def test_a_full_queue_holds_no_other_one_up_and_costs_no_turns(pgq: PgQueu
     slow = await pgq.enqueue_many(wait.s() for _ in range(5))
     async with pgq.worker(queues={"slow": 1, "quick": 1}) as worker:
         for _ in range(3):
-            await (await pass_by.enqueue()).result(timeout=30)
+            await (await pass_by.enqueue()).result(timeout=60)
         assert worker.running == 1
         go_on.set()
         for job in slow:
-            await job.result(timeout=30)
+            await job.result(timeout=60)
 
 
 @pytest.mark.parametrize(

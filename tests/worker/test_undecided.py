@@ -76,7 +76,7 @@ async def runs_on(pgq: PgQueue, task: Any, *args: Any, sender: PgQueue | None = 
 
     async with pgq.worker(concurrency=1) as worker:
         ended = await over(job)
-        assert await (await next_one.enqueue()).result(timeout=30) == "ran"
+        assert await (await next_one.enqueue()).result(timeout=60) == "ran"
         assert worker.is_alive
     return ended
 
@@ -190,7 +190,10 @@ async def test_a_call_over_http_whose_validators_end_is_invalid_and_the_server_l
     @pgq.task(name="work", max_retries=0)
     async def work(value: Annotated[int, BeforeValidator(check)]) -> None: ...
 
-    async with serving(status_app(pgq, token=TOKEN)) as url, httpx.AsyncClient(base_url=url) as client:
+    async with (
+        serving(status_app(pgq, token=TOKEN)) as url,
+        httpx.AsyncClient(base_url=url, timeout=60) as client,
+    ):
         headers = {"authorization": f"Bearer {TOKEN}"}
         first, second = [
             await client.post("/jobs", json={"task": "work", "arguments": {"value": value}}, headers=headers)
@@ -211,12 +214,12 @@ async def test_a_result_whose_validators_end_cannot_be_read(pgq: PgQueue, end: C
 
     job = await work.enqueue()
     async with pgq.worker():
-        assert await job.result(timeout=30) == 1
+        assert await job.result(timeout=60) == 1
     may_end.append(True)
 
     passes = {interrupt: KeyboardInterrupt, cancel: asyncio.CancelledError}.get(end)
     with pytest.raises(passes or CodecError):
-        await job.result(timeout=30)
+        await job.result(timeout=60)
 
 
 @pytest.mark.parametrize("end", [give_up, fail])
@@ -225,7 +228,7 @@ async def test_a_hook_of_the_app_that_ends_ends_no_server(pgq: PgQueue, end: Cal
     async def work() -> None: ...
 
     app = status_app(pgq, authorize=lambda _, action, __: action == "enqueue" or end(), job_headers=end)
-    async with serving(app) as url, httpx.AsyncClient(base_url=url) as client:
+    async with serving(app) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
         refused = await client.get("/jobs")
         failed = await client.post("/jobs", json={"task": "work"})
         after = await client.get("/livez")

@@ -223,7 +223,7 @@ async def test_a_worker_works_with_the_connections_that_its_role_may_have(
         async with limited, limited.worker(concurrency=5, lease_ttl=3) as worker:
             jobs = [await pgq.enqueue_by_name(work.name, n=n) for n in range(20)]
             jobs += [await pgq.enqueue_by_name(work.name, n=20, options={"delay": 1})]
-            assert [await job.result(timeout=30) for job in jobs] == [2 * n for n in range(21)]
+            assert [await job.result(timeout=60) for job in jobs] == [2 * n for n in range(21)]
             assert worker.is_consuming
         assert await db.fetchval("select count(*) from pgqueue.attempt") == 1
     finally:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROUNDS = int(os.environ.get("PGQUEUE_STRESS_ROUNDS", "3"))
 """As for test_stress.py: 100 make a thousand chords."""
 MEMBERS = 60
-WITHIN = 60.0
+WITHIN = 180.0
 
 
 def call(pgq: PgQueue, task: str, **arguments: int) -> Any:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from conftest import Connection
 
 PART = 20
-WITHIN = 30
+WITHIN = 60.0
 TABLES = ("job", "ready", "blocked", "edge", "barrier", "callback", "workflow", "note")
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from conftest import Connection
 
 pytestmark = pytest.mark.core
-WITHIN = 30.0
+WITHIN = 60.0
 
 TABLES = ("workflow", "barrier", "edge", "note", "callback", "event")
 

@@ -131,8 +131,8 @@ async def test_one_that_is_redriven_is_open_again_and_counts_again(
     handle = await chord([tasks.odd.s(1), tasks.odd.s(2)], tasks.add_up.s()).enqueue()
     single = await tasks.odd.map([2, 4]).enqueue()
     async with pgq.worker():
-        await handle.join(30)
-        await single.join(30)
+        await handle.join(60)
+        await single.join(60)
         await eventually(lambda: counts(pgq, ended=2, live=0))
         tasks.is_mended = True
     assert await handle.retry_failed() == 1
@@ -143,7 +143,7 @@ async def test_one_that_is_redriven_is_open_again_and_counts_again(
         {JobStatus.CANCELLED: 1, JobStatus.FAILED: 1},
     )
     async with pgq.worker():
-        await handle.join(30)
+        await handle.join(60)
         await eventually(lambda: counts(pgq, ended=3, live=0))
     assert (await pgq.measure_workflows()).ended == {
         JobStatus.CANCELLED: 1,

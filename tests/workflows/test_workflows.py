@@ -18,7 +18,7 @@ from pgqueue.tasks.combining import chain, chord, group, group_of
 from pgqueue.tasks.joins import at_least
 from pgqueue.tasks.results import Outcome, Results
 
-WITHIN = 30.0
+WITHIN = 60.0
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
