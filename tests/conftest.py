@@ -16,9 +16,9 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -133,6 +133,34 @@ That each statement can be prepared on each version is one of the core's tests.
 """
 
 
+FAULTS_WITHIN = 3600.0
+"""Seconds that a test may take in which real processes and servers are disturbed, for minutes."""
+
+RINGS_AGAIN = 60.0
+"""Seconds between the alarms of a test that takes too long."""
+
+SETTINGS = pytest.StashKey[Any]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> Generator[None, object, object]:
+    """Let the alarm of a test that takes too long ring again: another task may have caught it."""
+    item.stash[SETTINGS] = settings
+    is_set = yield
+    if settings.method == "signal":
+        signal.setitimer(signal.ITIMER_REAL, settings.timeout, RINGS_AGAIN)
+    return is_set
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> Generator[None, object, object]:
+    """Have an alarm for what ends a test that failed: pytest-timeout takes its own back when it does."""
+    result = yield
+    if isinstance(node, pytest.Item) and SETTINGS in node.stash:
+        node.ihook.pytest_timeout_set_timer(item=node, settings=node.stash[SETTINGS])
+    return result
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Import no file without tests of the core, or about handlers, where these are asked for.
 
@@ -156,6 +184,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         room = item.path.parent.relative_to(Path(__file__).parent.parent).as_posix()
         if not SAME_ON_ANY_SERVER.isdisjoint({f"{room}/{item.path.name}", f"{room}/*"}):
             item.add_marker(pytest.mark.any_server)
+        if item.get_closest_marker("faults") is not None:
+            item.add_marker(pytest.mark.timeout(FAULTS_WITHIN))
+        elif os.environ.get("PGQUEUE_TEST_LOOP") == "uvloop":
+            # That loop hears of no alarm. A thread ends the process, and another one goes on.
+            item.add_marker(pytest.mark.timeout(method="thread"))
     tests = Counter(item.path.name for item in items)
     items.sort(key=lambda item: (item.path.name not in LONG_FILES, -tests[item.path.name]))
 
