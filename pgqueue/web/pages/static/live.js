@@ -7,6 +7,7 @@
   const IDLE = 15000; // ms after which a quiet page is refreshed anyway: ages go on
   const REFUSED = 60000; // ms after which a server that refused a stream is tried again
   const MIN_INTERVAL = 1000; // ms between two refreshes at least
+  const SENDS = 30000; // ms for which the answer to a form is waited for
 
   const button = document.getElementById("live");
   const address = () => document.body.dataset.events || "";
@@ -18,6 +19,7 @@
   let isPaused = false;
   let isBusy = false;
   let isOutdated = false;
+  let sendsUntil = 0;
   let hasFailed = false;
   let refreshedAt = Date.now();
   let timer = 0;
@@ -55,7 +57,7 @@
 
   function refreshWithin(after) {
     if (isBusy) { isOutdated = true; return; }
-    if (timer || !address() || isPaused || document.hidden) return;
+    if (timer || !address() || isPaused || Date.now() < sendsUntil || document.hidden) return;
     timer = setTimeout(refresh, Math.max(0, refreshedAt + after - Date.now()));
   }
 
@@ -170,9 +172,16 @@
     else { connect(); refreshWithin(0); }
     show();
   });
+  // What a form deletes is not asked for any more: the answer to the form is the next page.
+  addEventListener("submit", (event) => {
+    if (event.defaultPrevented) return;
+    sendsUntil = Date.now() + SENDS;
+    clearTimeout(timer);
+    timer = 0;
+  });
   setInterval(() => { if (!stream || Date.now() - refreshedAt >= IDLE) refreshWithin(POLL); }, POLL);
   addEventListener("pagehide", disconnect);
-  addEventListener("pageshow", (event) => { if (event.persisted) { connect(); refreshWithin(0); } });
+  addEventListener("pageshow", (event) => { sendsUntil = 0; if (event.persisted) { connect(); refreshWithin(0); } });
   connect();
   show();
 })();
