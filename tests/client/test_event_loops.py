@@ -151,7 +151,7 @@ async def test_every_call_from_another_event_loop_is_refused_and_does_nothing(pg
 
     def call(name: str) -> BaseException | None:
         async def go() -> object:
-            with anyio.fail_after(5):
+            with anyio.fail_after(60):
                 return await first_of(calls[name]())
 
         try:

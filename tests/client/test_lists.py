@@ -159,7 +159,7 @@ async def test_a_search_stops_in_time_and_its_cursor_goes_on(
     hasty = await pgq.jobs(search="0", limit=1)
     monkeypatch.setattr("pgqueue.client.jobs.SEARCH_LOOKS", 2)
     monkeypatch.setattr("pgqueue.client.jobs.MAX_LOOKS", 4)
-    monkeypatch.setattr("pgqueue.client.jobs.SEARCH_TIME", 2.0)
+    monkeypatch.setattr("pgqueue.client.jobs.SEARCH_TIME", 60.0)
     first = await pgq.jobs(search="0", limit=1)
 
     # After one look at two jobs, and after two looks.

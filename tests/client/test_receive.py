@@ -660,9 +660,11 @@ async def test_no_job_has_two_holders_at_once_and_none_is_lost(  # noqa: C901  #
 
     async def consume(rng: random.Random) -> None:
         while len(acked) < len(handles):
-            received = await pgq.receive(queue, n=rng.randint(1, 4), lease=0.2, wait=0.3)
+            # Where the machine is so busy that each of the short ones runs out, the long ones get on.
+            lease = rng.choice((0.2, 0.2, 0.2, 5.0))
+            received = await pgq.receive(queue, n=rng.randint(1, 4), lease=lease, wait=0.3)
             for job in received:
-                holdings[job.id].append((job.held_until - timedelta(seconds=0.2), job))
+                holdings[job.id].append((job.held_until - timedelta(seconds=lease), job))
             # Receipts of those at the end may have run out by now.
             for job in received:
                 await do_something(job, rng)
@@ -685,7 +687,7 @@ async def test_no_job_has_two_holders_at_once_and_none_is_lost(  # noqa: C901  #
             return
         ended.add(job.receipt)
 
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with anyio.create_task_group() as group:
             for number in range(4):
                 group.start_soon(consume, random.Random(seed + number))

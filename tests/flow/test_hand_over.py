@@ -88,7 +88,7 @@ async def test_an_end_waits_for_nobody_who_is_at_the_gate(
 
     async with db.transaction():
         await db.execute("select from pgqueue.gate for update")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             settled = await finish(holder, running)
 
         assert (len(settled.notes), settled.own) == (1, set())

@@ -7,11 +7,12 @@ import random
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 from kit.app_for_tests import KEYED_SLOTS, QUEUE_SLOTS, make_tables, worker_process
 from kit.faults import ghost
 from kit.roles import roles_of
-from kit.waiting import eventually
+from kit.waiting import eventually, holds
 
 from pgqueue import JobStatus, PgQueue
 
@@ -43,7 +44,7 @@ async def test_a_limit_holds_and_loses_no_slot_whoever_of_its_workers_is_killed(
     await make_tables(db)
     dice = random.Random(13)
     with ExitStack() as processes:
-        first = processes.enter_context(worker_process(dsn, name="w-0", queues=["narrow"], lease_ttl=2))
+        first = processes.enter_context(worker_process(dsn, name="w-0", queues=["narrow"], lease_ttl=30))
         await db.execute("select pgqueue.declare_limit('keyed', $1, 'wait')", KEYED_SLOTS)
         await db.execute("select pgqueue.declare_limit('queue/narrow', $1, 'wait')", QUEUE_SLOTS)
         keyed = pgq.limit("keyed", slots=KEYED_SLOTS)
@@ -60,7 +61,7 @@ async def test_a_limit_holds_and_loses_no_slot_whoever_of_its_workers_is_killed(
         victim = first
         for kill in range(KILLS):
             name = f"w-{kill + 1}"
-            other = processes.enter_context(worker_process(dsn, name=name, queues=["narrow"], lease_ttl=2))
+            other = processes.enter_context(worker_process(dsn, name=name, queues=["narrow"], lease_ttl=30))
             await eventually(lambda least=(kill + 1) * JOBS // 6: have_begun(least))  # type: ignore[misc]
             await asyncio.sleep(dice.random() * 0.05)
             victim.kill()
@@ -100,7 +101,8 @@ async def test_each_role_keeps_to_limits_whatever_isolation_its_database_has_by_
             nonlocal running, most
             running += 1
             most = max(most, running)
-            await asyncio.sleep(0.01)
+            with anyio.move_on_after(20):
+                await eventually(lambda: holds(most >= 2))
             running -= 1
 
         return work

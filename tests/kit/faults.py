@@ -282,8 +282,10 @@ async def is_blocked(connection: asyncpg.Connection[asyncpg.Record], statement: 
 async def until_blocked(pgq: PgQueue, statement: str = "take_keys") -> None:
     """Wait until a session waits for a lock in *statement*."""
     connection = await inside.database(pgq).connect(durable=True)
-    await eventually(lambda: is_blocked(connection, statement))
-    await connection.close()
+    try:
+        await eventually(lambda: is_blocked(connection, statement))
+    finally:
+        await connection.close()
 
 
 async def renewed(pgq: PgQueue, lease_id: object) -> None:

@@ -234,6 +234,12 @@ def slots_of(worker: Worker) -> Slots:
     return worker._slots
 
 
+def let_time_pass(worker: Worker, seconds: float) -> None:
+    """Have the running attempts of *worker* be so much nearer to their limits, as its next scan finds."""
+    for attempt in worker._slots.attempts:
+        attempt.started -= seconds
+
+
 def run_time_of(worker: Worker) -> Settings | None:
     """Return what *worker* has read of pauses and run-time options."""
     return worker._state.settings

@@ -165,7 +165,7 @@ def die(how: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pgq.task(isolation="process", max_retries=0, timeout=1)
+@pgq.task(isolation="process", max_retries=0, timeout=4)
 def block(sign: Path) -> None:
     """Wait where no exception can be raised, having started another program."""
     note(sign)
@@ -176,14 +176,14 @@ def block(sign: Path) -> None:
         threading.Event().wait()
 
 
-@pgq.task(isolation="process", max_retries=0, timeout=1)
+@pgq.task(isolation="process", max_retries=0, timeout=4)
 async def block_async(sign: Path) -> None:
     """Block the event loop."""
     note(sign)
     time.sleep(3600)  # noqa: ASYNC251
 
 
-@pgq.task(isolation="process", soft_timeout=0.2, timeout=3600, max_retries=0)
+@pgq.task(isolation="process", soft_timeout=1, timeout=3600, max_retries=0)
 def rest(*, catches: bool) -> str:
     """Sleep in one long call."""
     try:
@@ -195,7 +195,7 @@ def rest(*, catches: bool) -> str:
     return "never told"
 
 
-@pgq.task(isolation="process", soft_timeout=0.2, timeout=3600, max_retries=0)
+@pgq.task(isolation="process", soft_timeout=1, timeout=3600, max_retries=0)
 async def rest_async(*, catches: bool) -> str:
     """Sleep in a coroutine."""
     try:

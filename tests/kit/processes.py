@@ -66,7 +66,7 @@ async def refuse_to_stop(sign: Path) -> None:
             pass
 
 
-@pgq.task(queue="other", timeout=0.5, max_retries=0)
+@pgq.task(queue="other", timeout=2, max_retries=0)
 async def block(sign: Path) -> None:
     """Block the whole process, for good."""
     with sign.open("a") as file:

@@ -312,7 +312,7 @@ async def test_jitter_spreads_the_jobs_of_a_tick(pgq: PgQueue, db: Connection) -
 
 
 async def test_a_time_comes_once_and_then_the_schedule_has_ended(pgq: PgQueue, db: Connection) -> None:
-    soon = await pgq.now() + timedelta(seconds=0.3)
+    soon = await pgq.now() + timedelta(seconds=3)
     await pgq.schedules.create("once", pgq.signature("work"), at=soon)
     async with pgq.worker():
         await eventually(ticked(pgq, "once"))

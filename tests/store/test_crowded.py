@@ -61,7 +61,7 @@ async def test_a_full_queue_of_notifications_stops_no_job_and_no_caller(
             with suppress(asyncpg.ProgramLimitExceededError):
                 while True:
                     await filler.execute(FILL)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 assert await (await double.enqueue(1)).result() == 2
                 async with filler.transaction():
                     mine = await double.options(connection=filler).enqueue(2)

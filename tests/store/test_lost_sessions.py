@@ -193,13 +193,15 @@ async def test_while_the_server_is_down_and_after_it_started_nothing_of_the_driv
     await restartable.ensure_started()
     await PgQueue(restartable.dsn).migrate()
     wrong: dict[str, BaseException] = {}
-    async with PgQueue(restartable.dsn, connect_timeout=0.5) as pgq:
+    async with PgQueue(restartable.dsn) as pgq:
+        inside.database(pgq).connect_timeout = 0.5
         await restartable.crash()
         # An awaited result is waited for until the database is back.
         for name in CALLS.keys() - {"wait"}:
             if error := await answer_to(pgq, name):
                 wrong[f"{name}, down"] = error
         await restartable.start()
+        inside.database(pgq).connect_timeout = 30.0
         for name in CALLS:
             if error := await answer_to(pgq, name):
                 wrong[f"{name}, up"] = error

@@ -248,7 +248,7 @@ async def test_what_a_blocked_worker_holds_is_returned_where_the_server_refuses_
     settled: list[str] = []
     neighbour_started = asyncio.Event()
 
-    async with PgQueue(app_dsn(server), connect_timeout=1) as pgq:
+    async with PgQueue(app_dsn(server), connect_timeout=1.0) as pgq:
 
         @pgq.task(timeout=1, max_retries=0)
         async def block() -> None:

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from kit import inside
 from kit.roles import roles_of
 from kit.servers import needed_pgbouncer, pgbouncer
 
@@ -264,7 +265,8 @@ async def test_a_serialization_failure_on_a_connection_of_pgqueue_is_tried_again
             await work.options(connection=db).enqueue(1)
 
     await db.execute("update public.failing set most = 1000000")
-    async with PgQueue(dsn, connect_timeout=0.3) as impatient:
+    async with PgQueue(dsn) as impatient:
+        inside.database(impatient).connect_timeout = 0.3
         with pytest.raises(DatabaseUnavailableError, match="could not serialize access"):
             await impatient.enqueue_by_name("work", 1)
 

@@ -10,6 +10,7 @@ import anyio
 import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
+from kit import inside
 from kit.roles import roles_of
 from kit.servers import CrashableServer, Standby, crashable_server
 from kit.waiting import eventually
@@ -56,7 +57,8 @@ def standby(servers: tuple[CrashableServer, Standby]) -> Standby:
 async def test_on_a_standby_jobs_are_read_and_awaited_and_no_write_succeeds(
     primary: PgQueue, standby: Standby
 ) -> None:
-    async with primary, PgQueue(standby.dsn, connect_timeout=1.0) as reader:
+    async with primary, PgQueue(standby.dsn) as reader:
+        inside.database(reader).connect_timeout = 1.0
         job = await primary.enqueue_by_name("double", 21)
         await standby.catch_up()
 

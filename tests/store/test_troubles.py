@@ -233,7 +233,7 @@ def doors(pgq: PgQueue, dsn: str, work: Task[[int], int], known: UUID) -> dict[s
 async def try_doors(pgq: PgQueue, dsn: str, work: Task[[int], int], known: UUID) -> dict[str, object]:
     """Go through all doors; return what answers as it may not: but for success, by a PgQueueError."""
     calls = doors(pgq, dsn, work, known)
-    with anyio.fail_after(30):
+    with anyio.fail_after(120):
         answers = await asyncio.gather(*calls.values(), return_exceptions=True)
     wrong: dict[str, object] = {
         name: answer

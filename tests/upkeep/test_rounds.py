@@ -69,24 +69,30 @@ def reached(chore: Counted, runs: int) -> Callable[[], Awaitable[bool]]:
 
 
 async def test_a_chore_that_fails_is_logged_and_put_off_and_the_others_go_on(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rounds, "FAILURE_PAUSES", (600.0,))
     broken, sound = Counted("expiring jobs", ValueError("no such table")), Counted()
 
-    async with doing(broken, sound) as rounds:
+    async with doing(broken, sound) as run:
         await eventually(reached(sound, 50))
-        assert not rounds.done()
+        assert not run.done()
 
     assert broken.runs == 1
     [record] = [each for each in caplog.records if each.levelno >= logging.WARNING]
     assert record.getMessage() == (
-        "upkeep: expiring jobs failed (ValueError: no such table); trying again in 1 s, other chores continue"
+        "upkeep: expiring jobs failed (ValueError: no such table); trying again in 600 s, "
+        "other chores continue"
     )
     assert record.exc_info is not None
     assert (broken.forgotten, sound.forgotten) == (1, 0)
 
 
-async def test_a_chore_that_fails_keeps_its_pause_however_often_it_is_called_for() -> None:
+async def test_a_chore_that_fails_keeps_its_pause_however_often_it_is_called_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rounds, "FAILURE_PAUSES", (600.0,))
+
     class Called(Counted):
         is_called_for = True
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from kit import inside
 from kit.dead import two_failed
 from kit.faults import lossy_proxy
 from kit.html import OWN_PAGE, page_at, parse
@@ -219,8 +220,9 @@ async def test_a_dashboard_can_be_left_out(pgq: PgQueue) -> None:
 
 async def test_an_unavailable_database_is_a_page_too(dsn: str) -> None:
     async with lossy_proxy(dsn) as proxy:
-        pgq = PgQueue(proxy.dsn, connect_timeout=0.2)
+        pgq = PgQueue(proxy.dsn)
         await pgq.open()
+    inside.database(pgq).connect_timeout = 0.2
     try:
         async with client_of(status_app(pgq, local_reading=True), headers=OWN_PAGE) as client:
             page = await page_at(client, "/jobs", status=503)

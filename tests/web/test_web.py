@@ -10,6 +10,7 @@ from uuid import UUID
 import anyio
 import httpx
 import pytest
+from kit import inside
 from kit.faults import lossy_proxy
 from kit.waiting import eventually
 from kit.web_client import client_of
@@ -227,8 +228,9 @@ async def test_a_process_is_not_ready_while_its_worker_is_not_claiming(
 @pytest.mark.contract("BP13")
 async def test_an_unavailable_database_makes_the_process_unready_but_not_dead(dsn: str) -> None:
     async with lossy_proxy(dsn) as proxy:
-        pgq = PgQueue(proxy.dsn, connect_timeout=1.0)
+        pgq = PgQueue(proxy.dsn)
         await pgq.open()
+    inside.database(pgq).connect_timeout = 0.2
     try:
         async with client_of(status_app(pgq, local_reading=True)) as client:
             ready = await client.get("/readyz")

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from kit import inside
 from kit.cutting import cutting_proxy
 from kit.streams import WITHIN, listening
 from kit.waiting import eventually, holds
@@ -35,7 +36,8 @@ async def test_each_route_says_that_the_database_is_away(
     job = await pgq.enqueue_by_name("work")
     wrong: dict[tuple[str, str], tuple[int, str]] = {}
     unavailable = 0
-    async with cutting_proxy(dsn) as proxy, PgQueue(proxy.dsn, connect_timeout=1) as away:
+    async with cutting_proxy(dsn) as proxy, PgQueue(proxy.dsn) as away:
+        inside.database(away).connect_timeout = 0.3
         app = status_app(away, token=TOKEN)
         headers = {"authorization": f"Bearer {TOKEN}"}
         async with client_of(app, headers=headers) as client:
@@ -109,10 +111,11 @@ async def test_a_stream_tells_the_end_wherever_the_server_is_cut_off(
         for message in MESSAGES:
             job, flow = await idle.enqueue(), await chain(idle.si(), idle.si()).enqueue()
             async with (
-                PgQueue(proxy.dsn, connect_timeout=1) as away,
+                PgQueue(proxy.dsn) as away,
                 serving(status_app(away, local_reading=True)) as url,
                 asyncio.TaskGroup() as group,
             ):
+                inside.database(away).connect_timeout = 1.0
                 proxy.go_away(message, is_sent=is_sent)
                 paths = f"jobs/{job.id}", f"workflows/{flow.workflow_id}"
                 told = [

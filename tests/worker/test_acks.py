@@ -28,7 +28,7 @@ async def test_an_early_acknowledged_job_is_never_run_again_after_a_crash(
     task, options = ("once", {}) if said_by == "task" else ("hang_at_first", {"acks_late": False})
     job = await pgq.enqueue_by_name(task, options=options)  # type: ignore[arg-type]
 
-    with worker_process(dsn, name="first", lease_ttl=1) as first:
+    with worker_process(dsn, name="first", lease_ttl=30) as first:
         await eventually(lambda: has_rows(db, "execution", 1))
         first.kill()
     with worker_process(dsn, name="second"):

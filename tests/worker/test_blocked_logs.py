@@ -113,9 +113,9 @@ async def test_a_log_handler_that_blocks_costs_no_lease(pgq: PgQueue, dsn: str) 
 
     logging.getLogger().addHandler(handler)
     try:
-        async with pgq.worker(lease_ttl=1.5):
+        async with pgq.worker(lease_ttl=3):
             job = await log.enqueue()
-            release = threading.Timer(4, handler.may_go_on.set)
+            release = threading.Timer(7, handler.may_go_on.set)
             release.start()
             await eventually(lambda: is_terminal(job))
             ended = await job.refresh()
@@ -217,7 +217,7 @@ async def test_threads_that_run_on_are_counted_until_they_end(pgq: PgQueue) -> N
     async def are_listed(number: int) -> bool:
         return [each.abandoned_threads for each in await pgq.list_workers()] == [number]
 
-    async with pgq.worker(cancel_grace=0.1, lease_ttl=1.5) as worker:
+    async with pgq.worker(cancel_grace=0.1, lease_ttl=3) as worker:
         jobs = [await with_a_hard_limit.enqueue(), await with_both.enqueue()]
         for job in jobs:
             await eventually(lambda job=job: is_terminal(job))  # type: ignore[misc]

@@ -23,7 +23,7 @@ async def test_a_handler_that_blocks_the_loop_is_logged_once_with_its_job_and_it
     pgq: PgQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
     def deep_down() -> None:
-        time.sleep(3)
+        time.sleep(5)
 
     @pgq.task
     async def block() -> str:
@@ -32,7 +32,7 @@ async def test_a_handler_that_blocks_the_loop_is_logged_once_with_its_job_and_it
 
     job = await block.enqueue()
     with caplog.at_level(logging.WARNING, "pgqueue.worker"):
-        async with pgq.worker(lease_ttl=1) as worker:
+        async with pgq.worker(lease_ttl=2) as worker:
             assert await job.result(timeout=60) == "done"
             await eventually(lambda: holds("runs again" in caplog.text))
             # Long since renewed, three times over.

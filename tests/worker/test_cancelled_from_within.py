@@ -260,7 +260,7 @@ async def test_the_true_stops_stay_what_they_are_when_a_handler_cancels_itself_t
 async def test_a_soft_limit_is_one_although_the_handler_had_cancelled_itself(pgq: PgQueue) -> None:
     seen: list[str] = []
 
-    @pgq.task(soft_timeout=0.1, timeout=30, max_retries=0)
+    @pgq.task(soft_timeout=0.5, timeout=30, max_retries=0)
     async def swallowed_one() -> None:
         cancel_myself()
         with contextlib.suppress(asyncio.CancelledError):
@@ -271,7 +271,7 @@ async def test_a_soft_limit_is_one_although_the_handler_had_cancelled_itself(pgq
             seen.append("told")
             raise
 
-    @pgq.task(soft_timeout=0.1, timeout=30, max_retries=0)
+    @pgq.task(soft_timeout=0.5, timeout=30, max_retries=0)
     async def made_another_of_it() -> None:
         try:
             await asyncio.sleep(LONG)

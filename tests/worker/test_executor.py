@@ -116,7 +116,7 @@ async def test_a_sync_handler_runs_in_a_thread_and_knows_its_job(pgq: PgQueue) -
 
 
 async def test_sync_handlers_run_as_many_at_once_as_the_worker_has_slots(pgq: PgQueue) -> None:
-    together = threading.Barrier(50, timeout=10)
+    together = threading.Barrier(50, timeout=60)
 
     @pgq.task(max_retries=0)
     def meet() -> None:

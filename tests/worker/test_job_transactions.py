@@ -188,7 +188,7 @@ async def test_jobs_enqueued_in_the_transaction_exist_if_and_only_if_it_commits(
 async def test_an_attempt_that_is_stopped_has_written_nothing(pgq: PgQueue, db: Connection, end: str) -> None:
     entered = asyncio.Event()
 
-    @pgq.task(max_retries=0, timeout=0.2 if end == "timeout" else 3600)
+    @pgq.task(max_retries=0, soft_timeout=None, timeout=3600)
     async def work(ctx: JobContext) -> None:
         async with ctx.transaction() as connection:
             await connection.execute(ADD, "stopped")
@@ -199,7 +199,9 @@ async def test_an_attempt_that_is_stopped_has_written_nothing(pgq: PgQueue, db: 
     job = await work.enqueue()
     async with pgq.worker() as worker:
         await entered.wait()
-        if end == "cancel":
+        if end == "timeout":
+            inside.let_time_pass(worker, 3599.9)
+        elif end == "cancel":
             await job.cancel()
         elif end == "release":
             worker.release()
@@ -370,16 +372,17 @@ async def test_a_handler_that_goes_on_after_it_was_given_up_keeps_nothing(
     pgq: PgQueue, db: Connection
 ) -> None:
     """Even if the same worker, under the same lease, runs the job again meanwhile."""
-    let_go, ended = asyncio.Event(), asyncio.Event()
+    written_by_it, let_go, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
     kept_out: list[str] = []
 
-    @pgq.task(timeout=1, max_retries=1, default_retry_delay=0)
+    @pgq.task(soft_timeout=None, timeout=3600, max_retries=1, default_retry_delay=0)
     async def work(ctx: JobContext) -> str:
         if ctx.attempt == 2:
             return "second"
         try:
             async with ctx.transaction() as connection:
                 await connection.execute(ADD, "from the attempt that was given up")
+            written_by_it.set()
             while not let_go.is_set():
                 with suppress(asyncio.CancelledError):
                     await let_go.wait()
@@ -393,7 +396,9 @@ async def test_a_handler_that_goes_on_after_it_was_given_up_keeps_nothing(
         return "first"
 
     job = await work.enqueue()
-    async with pgq.worker(cancel_grace=0.1):
+    async with pgq.worker(cancel_grace=0.1) as worker:
+        await written_by_it.wait()
+        inside.let_time_pass(worker, 3599.9)
         assert await job.result(timeout=60) == "second"
         let_go.set()
         await ended.wait()

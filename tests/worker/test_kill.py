@@ -87,7 +87,7 @@ async def test_a_job_whose_worker_is_killed_at_the_instant_of_finishing_finishes
     )
     job = await pgq.enqueue_by_name("work", number=1)
 
-    with worker_process(dsn, name="first", lease_ttl=1) as first:
+    with worker_process(dsn, name="first", lease_ttl=30) as first:
         async with inside.database(pgq).acquire() as holder, holder.transaction():
             await holder.execute("select from pgqueue.job where id = $1 for update", job.id)
             # Sent, and not yet carried out: whether it will be is the server's affair now.
@@ -127,7 +127,7 @@ async def test_a_job_of_the_only_worker_waits_for_the_next_one(
     await make_tables(db)
     job = await pgq.enqueue_by_name("hang_at_first")
 
-    with worker_process(dsn, name="first", lease_ttl=1) as first:
+    with worker_process(dsn, name="first", lease_ttl=30) as first:
         await eventually(lambda: has_rows(db, "execution", 1))
         first.kill()
     assert await job.status() is JobStatus.RUNNING

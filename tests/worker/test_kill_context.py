@@ -53,13 +53,13 @@ async def test_effects_in_the_jobs_transaction_happen_once_wherever_its_worker_i
             queue = f"queue-{len(jobs)}"
             job = await pgq.enqueue_by_name("write_in_transaction", options={"queue": queue})
             jobs[text, is_carried_out] = job
-            with worker_process(proxy.dsn, name=queue, queues=[queue], lease_ttl=1) as victim:
+            with worker_process(proxy.dsn, name=queue, queues=[queue], lease_ttl=30) as victim:
                 await proxy.lost.wait()
                 victim.kill()
         committed = jobs["COMMIT;", True]
         await eventually(lambda: has_status(committed, JobStatus.SUCCEEDED))
         queues = [f"queue-{number}" for number in range(len(jobs))]
-        with worker_process(dsn, name="survivor", queues=queues, lease_ttl=1):
+        with worker_process(dsn, name="survivor", queues=queues, lease_ttl=30):
             results = [await job.result(timeout=180) for job in jobs.values()]
 
     assert results == [7] * len(BOUNDARIES)
@@ -88,10 +88,10 @@ async def test_a_step_runs_again_only_if_its_worker_was_killed_before_its_result
                 proxy.lose_answer_to("record_step", is_held=True)
             job = await pgq.enqueue_by_name("charge_in_step")
             with ExitStack() as stack:
-                victim = stack.enter_context(worker_process(proxy.dsn, name="victim", lease_ttl=1))
+                victim = stack.enter_context(worker_process(proxy.dsn, name="victim", lease_ttl=30))
                 await proxy.lost.wait()
                 victim.kill()
-                stack.enter_context(worker_process(dsn, name="survivor", lease_ttl=1))
+                stack.enter_context(worker_process(dsn, name="survivor", lease_ttl=30))
                 assert await job.result(timeout=180) == 7
             rows = await db.fetch("select key from effect where job_id = $1", job.id)
             effects[where] = [row["key"] for row in rows]

@@ -132,7 +132,7 @@ async def test_each_queue_runs_as_many_jobs_as_it_has_slots_and_all_of_them_end(
     }
     jobs = await pgq.enqueue_many(task.s(queue) for _ in range(12) for queue, task in tasks.items())
     async with pgq.worker(queues={"mail": 4, "reports": 1, "other": None}, concurrency=8) as worker:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await full.wait()
         at_first = dict(running)
         assert worker.slots == 8

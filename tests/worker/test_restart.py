@@ -53,7 +53,8 @@ async def crash_dsn(crashable: CrashableServer) -> str:
 @pytest.fixture
 async def crash_pgq(crash_dsn: str) -> AsyncIterator[PgQueue]:
     """An open PgQueue on that database; it notices within a second that the server is away."""
-    async with PgQueue(crash_dsn, connect_timeout=1) as queue:
+    async with PgQueue(crash_dsn) as queue:
+        inside.database(queue).connect_timeout = 1.0
         yield queue
 
 
@@ -87,18 +88,23 @@ async def test_a_server_that_crashes_does_not_forget_that_a_job_was_acknowledged
     # What is committed without waiting for the disk gets there when somebody else's commit does, or late.
     await configure(crash_dsn, "set wal_writer_delay = '10s'")
     runs: list[int] = []
+    started, crashed = anyio.Event(), anyio.Event()
 
     async with PgQueue(crash_dsn, connect_timeout=1) as pgq:
 
         @pgq.task(acks_late=False)
         async def once() -> None:
             runs.append(1)
-            await crashable.crash()
-            await crashable.start()
+            started.set()
+            await crashed.wait()
 
         job = await once.enqueue()
         async with pgq.worker(lease_ttl=1, grace=60) as worker:
-            await eventually(lambda: reached(bool(runs)))
+            await started.wait()
+            await crashable.crash()
+            crashed.set()
+            # Not by the handler, which is stopped where this takes longer than the lease.
+            await crashable.start()
             await eventually(lambda: reached(worker.running == 0))
             await eventually(lambda: is_over(pgq, job.id))
 

@@ -134,15 +134,16 @@ async def test_limits_of_time_count_none_of_the_time_asleep(pgq: PgQueue) -> Non
     """`expires` is about the first start, `max_retry_duration` about the time since the last wait."""
     runs: Counter[str] = Counter()
 
-    @pgq.task(expires=1.0, max_retry_duration=1.0, max_retries=1, default_retry_delay=0, timeout=1.0)
+    @pgq.task(expires=3.0, max_retry_duration=3.0, max_retries=1, default_retry_delay=0, timeout=3.0)
     async def work(ctx: JobContext) -> str:
-        await ctx.sleep("long", 1.2)
+        await ctx.sleep("long", 3.2)
         runs["awake"] += 1
         if runs["awake"] == 1:
             raise ConnectionResetError
         return "went on"
 
-    async with pgq.worker():
+    async with pgq.worker() as worker:
+        await worker.wait_ready()
         assert await (await work.enqueue()).result(timeout=WITHIN) == "went on"
 
 
