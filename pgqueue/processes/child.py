@@ -24,7 +24,7 @@ from pgqueue.processes.memory import return_large_blocks
 from pgqueue.worker.attempt import forked
 from pgqueue.worker.attempt.attempt import Stop
 from pgqueue.worker.attempt.soft_limit import groups_taught
-from pgqueue.worker.isolation.importing import host_of, load
+from pgqueue.worker.isolation.importing import host_of, load, set_up_django
 from pgqueue.worker.isolation.runner import AttemptRunner, MainThread
 from pgqueue.worker.isolation.wire import MAX_LINE, pack, pack_outcome, unpack
 
@@ -39,6 +39,7 @@ class ChildProcess:
         self._main_thread = main_thread
         self._connection = connection
         self._main: dict[str, str] | None = None
+        self._django: str | None = None
         self._runners: dict[int, AttemptRunner] = {}
         self._current: AttemptRunner | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -52,6 +53,7 @@ class ChildProcess:
             if "path" in message:
                 sys.path[:] = message["path"]
                 self._main = message["main"]
+                self._django = message["django"]
             elif "stop" in message:
                 if self._current is not None:
                     self._current.stop(Stop(message["stop"]))
@@ -88,6 +90,7 @@ class ChildProcess:
     def _find(self, job: dict[str, Any]) -> PgQueue | BaseException:
         task = job["claimed"][5]
         try:
+            set_up_django(self._django)
             host = host_of(load(job["module"], self._main), task)
         except BaseException as error:
             # A module may raise anything, even SystemExit.

@@ -21,7 +21,7 @@ import anyio
 
 from pgqueue import forks
 from pgqueue.worker.attempt.attempt import ProcessDiedError
-from pgqueue.worker.isolation.importing import source_of_main
+from pgqueue.worker.isolation.importing import django_settings, source_of_main
 from pgqueue.worker.isolation.wire import MAX_LINE, pack, unpack
 
 END_WITHIN: Final = 2.0
@@ -59,7 +59,7 @@ class Child:
             reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE)
             unless_spawned.pop_all()
         child = cls(process, reader, writer)
-        child.send({"path": sys.path, "main": source_of_main()})
+        child.send({"path": sys.path, "main": source_of_main(), "django": django_settings()})
         return child
 
     @property

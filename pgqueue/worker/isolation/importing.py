@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import runpy
 import sys
 from types import ModuleType
@@ -50,6 +51,20 @@ def source_of_main() -> dict[str, str] | None:
         return {"module": main.__spec__.name}
     file = getattr(main, "__file__", None)
     return None if file is None else {"file": file}
+
+
+def django_settings() -> str | None:
+    """Return the settings module of Django's apps, if this process has loaded them."""
+    registry = sys.modules.get("django.apps")
+    is_loaded = registry is not None and registry.apps.ready
+    return os.environ.get("DJANGO_SETTINGS_MODULE") if is_loaded else None
+
+
+def set_up_django(settings: str | None) -> None:
+    """Load Django's apps, as the worker has: modules of tasks import models. None: it has not."""
+    if settings is not None:
+        os.environ["DJANGO_SETTINGS_MODULE"] = settings
+        importlib.import_module("django").setup()
 
 
 def load(module: str, main: dict[str, str] | None) -> ModuleType:
