@@ -79,7 +79,7 @@ from pgqueue.flow.limits import (
 )
 from pgqueue.flow.ordering import OnDead, Ordered, OrderedBy, ordered, read_ordered
 from pgqueue.logs import HEARD, HEARD_IF_VERBOSE, TransitionLog
-from pgqueue.model.checks import MAX_TASK_LENGTH, Duration, integer, positive_seconds, shown, text
+from pgqueue.model.checks import MAX_TASK_LENGTH, Duration, flag, integer, positive_seconds, shown, text
 from pgqueue.model.jobs import TERMINAL
 from pgqueue.model.rates import Rate
 from pgqueue.model.unset import UNSET, Unset
@@ -354,6 +354,7 @@ class PgQueue(
         *,
         url: str | None = None,
         allow: Sequence[str] = (),
+        allow_private: bool = False,
         method: str = "POST",
         timeout: Duration = TIMEOUT,
         headers: Headers | HeadersHook | None = None,
@@ -380,12 +381,14 @@ class PgQueue(
         otherwise. Redirects are not followed.
 
         *url*: where to; with *allow*, a list of origins ("https://*.example.com"), jobs may bring another
-        one: `charge.enqueue(body, url=...)`. *headers*: a mapping, or a function without arguments, async or
-        not, that returns one for each request (`pgqueue.webhooks.BearerToken`). *secret*: requests are signed
-        as Standard Webhooks has it; of several, each signs. *answer*: the type of the JSON that the target
-        answers, which is the job's result; without it, the result is an HttpAnswer: the status, and the JSON
-        if there is one of at most *max_answer* bytes. *client*: a function that returns an httpx.AsyncClient,
-        for a proxy or a client certificate. All other parameters are those of `task`.
+        one: `charge.enqueue(body, url=...)`. A name in that has to lead to a public address, unless
+        *allow_private* is set; an address that is listed itself may be any. *headers*: a mapping, or a
+        function without arguments, async or not, that returns one for each request
+        (`pgqueue.webhooks.BearerToken`). *secret*: requests are signed as Standard Webhooks has it; of
+        several, each signs. *answer*: the type of the JSON that the target answers, which is the job's
+        result; without it, the result is an HttpAnswer: the status, and the JSON if there is one of at most
+        *max_answer* bytes. *client*: a function that returns an httpx.AsyncClient, for a proxy or a client
+        certificate. All other parameters are those of `task`.
 
         Workers need the extra `http`. Raises InvalidTaskError, DuplicateTaskError, InvalidOptionError.
         """
@@ -402,6 +405,7 @@ class PgQueue(
             is_typed=answer is not None,
             max_answer=max_answer,
             client=client,
+            may_be_private=flag(f"HTTP task {shown(name)}: allow_private", allow_private),
         )
         where = f"HTTP task {name!r}"
         # Isolation and versions are for handlers that are code.
@@ -430,6 +434,7 @@ class PgQueue(
         secret: Secrets,
         url: str | None = None,
         allow: Sequence[str] = (),
+        allow_private: bool = False,
         statuses: Sequence[str] = tuple(sorted(TERMINAL)),
         everywhere: bool = False,
         timeout: Duration = TIMEOUT,
@@ -459,6 +464,7 @@ class PgQueue(
             f"{WEBHOOK_PREFIX}{name}",
             url=url,
             allow=allow,
+            allow_private=allow_private,
             timeout=timeout,
             headers=headers,
             secret=secret,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
@@ -17,6 +18,7 @@ from pgqueue.model.checks import shown
 MAX_URL: Final = 2048
 _PORTS: Final = {"http": 80, "https": 443}
 _HOST: Final = re.compile(r"[a-z0-9_.\-]+|[0-9a-f:.]+")
+_NAT64: Final = ip_network("64:ff9b::/96")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\]")
 
 
@@ -97,6 +99,27 @@ def check_allowed(url: str, allowed: Sequence[Origin]) -> str:
         listed = ", ".join(map(str, allowed))
         raise ValueError(f"the origin {str(origin)!r} is not one that the task allows ({listed})")
     return url
+
+
+def is_address(host: str) -> bool:
+    """Return whether a host is an IP address, and no name."""
+    try:
+        ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def is_public(address: str) -> bool:
+    """Return whether an IP address is one of the internet; of one that stands for another, whether it is."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(found, IPv6Address):
+        translated = IPv4Address(int(found) & 0xFFFFFFFF) if found in _NAT64 else None
+        found = found.ipv4_mapped or found.sixtofour or translated or found
+    return found.is_global and not found.is_multicast
 
 
 def shown_url(url: str) -> str:

@@ -43,6 +43,11 @@ def make_client() -> httpx.AsyncClient:
     return client
 
 
+def make_public_client() -> httpx.AsyncClient:
+    """Return the usual client, for requests to public addresses: its pool has no connection to others."""
+    return make_client()
+
+
 class Clients(Middleware):
     """Owns the clients of the workers of this process: they share one of each kind."""
 

@@ -16,8 +16,16 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic_core import CoreSchema, core_schema, to_json
 
 from pgqueue.delivery import answers, headers
-from pgqueue.delivery.addresses import Origin, check_allowed, origin_of, read_allowed, shown_url
-from pgqueue.delivery.clients import Clients, MakeClient, library, make_client
+from pgqueue.delivery.addresses import (
+    Origin,
+    check_allowed,
+    is_address,
+    origin_of,
+    read_allowed,
+    shown_url,
+)
+from pgqueue.delivery.clients import Clients, MakeClient, library, make_client, make_public_client
+from pgqueue.delivery.guarding import PrivateAddressError, PublicOnly
 from pgqueue.delivery.signing import Secrets, read_secrets
 from pgqueue.errors import HttpTimeoutError, HttpUnreachableError, InvalidTaskError
 from pgqueue.model.checks import Duration, integer, one_of, positive_seconds, shown
@@ -53,6 +61,8 @@ class Target:
     """Whether the task says which JSON it answers."""
     max_answer: int
     make_client: MakeClient
+    may_be_private: bool
+    """Whether names in the URLs of jobs may lead to addresses that are not of the internet."""
 
     async def send(self, ctx: JobContext[Any], body: Any, url: str | None) -> Any:
         """Make one request, and return the result of the job. Raises RateLimited, HttpTargetError."""
@@ -63,12 +73,13 @@ class Target:
         content = None if body is None else to_json(body)
         try:
             async with asyncio.timeout(self.timeout) as limit, self.clients.use(self.make_client) as client:
-                answer = await self._exchange(client, ctx, to, content)
+                is_guarded = bool(url) and not self.may_be_private
+                answer = await self._exchange(client, ctx, to, content, is_guarded=is_guarded)
                 forget = getattr(self.own_headers, "forget", None)
                 if isinstance(answer, BaseException) and getattr(answer, "status", 0) == 401 and forget:
                     # Its token may have been withdrawn.
                     forget()
-                    answer = await self._exchange(client, ctx, to, content)
+                    answer = await self._exchange(client, ctx, to, content, is_guarded=is_guarded)
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -79,7 +90,13 @@ class Target:
         return answer
 
     async def _exchange(
-        self, client: httpx.AsyncClient, ctx: JobContext[Any], url: str, content: bytes | None
+        self,
+        client: httpx.AsyncClient,
+        ctx: JobContext[Any],
+        url: str,
+        content: bytes | None,
+        *,
+        is_guarded: bool,
     ) -> Any:
         """Send one request; return the result of the job, or what its attempt is to raise."""
         where = f"HTTP task {self.name!r}: headers"
@@ -88,12 +105,18 @@ class Target:
         httpx = library()
         try:
             request = client.build_request(self.method, url, headers=sent, content=content)
+            host = request.url.raw_host.decode("ascii")
+            if is_guarded and not is_address(host):
+                request.extensions["trace"] = PublicOnly(host)
             response = await client.send(request, stream=True, auth=None, follow_redirects=False)
             try:
                 patient = answers.is_patient(ctx.created_at)
                 return await self._judge(response, url, is_patient=patient)
             finally:
                 await response.aclose()
+        except PrivateAddressError as error:
+            detail = f"its name leads to {error.address}, which is no public address: pass allow_private=True"
+            raise HttpUnreachableError(shown_url(url), detail) from None
         except httpx.TimeoutException as error:
             # Of a client of the task's own.
             raise HttpTimeoutError(shown_url(url), f"no answer in time: {type(error).__name__}") from None
@@ -145,6 +168,7 @@ def read_target(
     is_typed: bool,
     max_answer: int,
     client: MakeClient | None,
+    may_be_private: bool,
 ) -> Target:
     """Return the target that the arguments of `PgQueue.http_task` describe. Raises ConfigurationError."""
     where = f"HTTP task {shown(name)}"
@@ -162,7 +186,7 @@ def read_target(
         )
     if not callable(given_headers) and given_headers is not None:
         headers.check_headers(f"{where}: headers", given_headers)
-    make = client or make_client
+    make = client or (make_public_client if allowed and not may_be_private else make_client)
     clients.add(make)
     return Target(
         name=name,
@@ -176,6 +200,7 @@ def read_target(
         is_typed=is_typed,
         max_answer=integer(f"{where}: max_answer", max_answer, least=0, most=MOST_ANSWER),
         make_client=make,
+        may_be_private=may_be_private,
     )
 
 

@@ -29,7 +29,7 @@ from pgqueue import (
     Rate,
 )
 from pgqueue.delivery import answers
-from pgqueue.delivery.addresses import check_allowed, read_allowed
+from pgqueue.delivery.addresses import check_allowed, is_public, read_allowed
 from pgqueue.delivery.clients import make_client
 from pgqueue.errors import ConfigurationError, HttpAnswerError, WorkerLifespanError
 from pgqueue.retry.delays import read_delay
@@ -460,6 +460,66 @@ async def test_a_job_may_choose_a_target_that_the_task_allows(pgq: PgQueue) -> N
                 await task.enqueue(3, **arguments)
 
     assert ([each.json for each in one.received], [each.path for each in other.received]) == ([1], ["/hook"])
+
+
+async def test_a_name_that_leads_into_the_network_is_sent_nothing(pgq: PgQueue) -> None:
+    """Also where another task has a connection to it open."""
+    async with endpoint(OK) as target:
+        named = target.url.replace("127.0.0.1", "localhost")
+        trusting = pgq.http_task("trusting", allow=[named], allow_private=True)
+        fixed = pgq.http_task("fixed", url=named)
+        careful = pgq.http_task("careful", allow=[named], max_retries=0)
+        async with pgq.worker(concurrency=1):
+            await (await trusting.enqueue("trusting", url=named)).result(timeout=180)
+            await (await fixed.enqueue("fixed")).result(timeout=180)
+            with pytest.raises(
+                JobFailed, match=r"its name leads to (127\.0\.0\.1|::1), which is no public address"
+            ):
+                await (await careful.enqueue("careful", url=named)).result(timeout=180)
+
+    assert [each.json for each in target.received] == ["trusting", "fixed"]
+
+
+async def test_a_proxy_decides_itself_where_names_lead(pgq: PgQueue) -> None:
+    async with endpoint(OK) as proxy:
+        call = pgq.http_task(
+            "call", allow=["http://hooks.example.com"], client=lambda: httpx.AsyncClient(proxy=proxy.url)
+        )
+        async with pgq.worker():
+            answered = await (await call.enqueue(1, url="http://hooks.example.com/x")).result(timeout=180)
+
+    assert (answered["status"], proxy.received[0].path) == (200, "http://hooks.example.com/x")
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("93.184.216.34", True),
+        ("2606:2800:220:1::1", True),
+        ("64:ff9b::5db8:d822", True),
+        ("127.0.0.1", False),
+        ("10.1.2.3", False),
+        ("172.16.0.1", False),
+        ("192.168.1.1", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("0.0.0.0", False),
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("::1", False),
+        ("::", False),
+        ("fd00::1", False),
+        ("fe80::1%eth0", False),
+        ("ff0e::1", False),
+        ("::ffff:10.0.0.1", False),
+        ("64:ff9b::a00:1", False),
+        ("2002:a00:1::", False),
+        ("2001:0:a00:1::", False),
+        ("an unknown address", False),
+    ],
+)
+def test_which_addresses_are_public(address: str, public: bool) -> None:
+    assert is_public(address) is public
 
 
 ALLOWED = ["https://*.example.com", "https://api.example.org:8443", "http://[::1]:80"]
