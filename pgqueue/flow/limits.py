@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Final, Literal, get_args
+from inspect import iscoroutinefunction
+from typing import Any, Final, Literal, TypeGuard, get_args
 
 from pydantic_core import from_json
 
@@ -64,10 +65,10 @@ class Limit:
 
         Raises ConfigurationError.
         """
-        if not callable(key) and not (isinstance(key, str) and key):
+        if not is_key(key):
             raise ConfigurationError(
-                f"limit {self.name!r}: by() takes the name of an argument or a function of the arguments, "
-                f"got {shown(key)}"
+                f"limit {self.name!r}: by() takes the name of an argument or a function of the arguments "
+                f"that is not async, got {shown(key)}"
             )
         return LimitBy(self, key)
 
@@ -206,6 +207,13 @@ class Limits:
         return {limit for name, limit in self._declared.items() if name in names}
 
 
+def is_key(key: object) -> TypeGuard[Key]:
+    """Whether keys can come from *key*: the name of an argument, or a function that returns at once."""
+    if isinstance(key, str):
+        return bool(key)
+    return callable(key) and not (iscoroutinefunction(key) or iscoroutinefunction(type(key).__call__))
+
+
 def slots_of(where: str, slots: object) -> int:
     """Return *slots* if it is a number of slots. Raises ConfigurationError."""
     return integer(f"{where}: slots", slots, least=1)
@@ -214,10 +222,10 @@ def slots_of(where: str, slots: object) -> int:
 def fair_share(queue: str, key: object, window: object) -> LimitBy:
     """Return the windows of the keys of a fair queue. Raises InvalidOptionError."""
     where = f"queue {queue!r}"
-    if not callable(key) and not (isinstance(key, str) and key):
+    if not is_key(key):
         raise InvalidOptionError(
-            f"{where}: fair_by must be the name of an argument or a function of the arguments, "
-            f"got {shown(key)}"
+            f"{where}: fair_by must be the name of an argument or a function of the arguments that is not "
+            f"async, got {shown(key)}"
         )
     size = integer(f"{where}: window", window, least=1, most=MAX_WINDOW)
     return LimitBy(Limit(f"{FAIR}{queue}", size), key)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from pgqueue.errors import ConfigurationError, InvalidArgumentsError, InvalidTaskError
-from pgqueue.flow.limits import MAX_KEY, Gate, Key, Limit, LimitBy, Limits, written_key
+from pgqueue.flow.limits import MAX_KEY, Gate, Key, Limit, LimitBy, Limits, is_key, written_key
 from pgqueue.model.checks import shown, text
 
 OnDead = Literal["block", "skip", "halt"]
@@ -38,10 +38,10 @@ class Ordered(Limit):
 
         Raises ConfigurationError.
         """
-        if not callable(key) and not (isinstance(key, str) and key):
+        if not is_key(key):
             raise ConfigurationError(
                 f"ordered group {self.group!r}: by() takes the name of an argument or a function of the "
-                f"arguments, got {shown(key)}"
+                f"arguments that is not async, got {shown(key)}"
             )
         return OrderedBy(self, key)
 
@@ -99,14 +99,14 @@ def read_ordered(
                 f"task {task!r}: pass on_dead={on_dead!r} to pgq.ordered(...): all tasks of a group share it"
             )
         line = OrderedBy(given) if isinstance(given, Ordered) else given
-    elif callable(given) or (isinstance(given, str) and given):
+    elif is_key(given):
         # Not before the key is known to be right: a task that is refused declares nothing.
         _check_key(where, given, known)
         return ordered(limits, task, "block" if on_dead is None else on_dead).by(given)
     else:
         raise InvalidTaskError(
-            f"{where} must be the name of an argument, a function of the arguments or pgq.ordered(...), "
-            f"got {shown(given)}"
+            f"{where} must be the name of an argument, a function of the arguments that is not async, or "
+            f"pgq.ordered(...), got {shown(given)}"
         )
     _check_key(where, line.key, known)
     return line

@@ -338,7 +338,11 @@ async def test_declarations_and_calls_that_have_no_key_are_refused_and_change_no
         InvalidOptionError, match="fair_by is 'tenant', which is no argument of its task 'send'"
     ):
         pgq.queue("mail", fair_by="tenant")
-    for key in ("", 7, b"to"):
+
+    async def later(to: str) -> str:
+        return to
+
+    for key in ("", 7, b"to", later):
         with pytest.raises(InvalidOptionError, match="fair_by must be the name of an argument"):
             pgq.queue("mail", fair_by=key)  # type: ignore[arg-type]
     for window in (0, -1, 1.5, True, 10_001, math.nan):

@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -22,7 +23,7 @@ from kit import inside
 from kit.faults import Ghost, ghost
 from kit.waiting import eventually, holds
 
-from pgqueue import InvalidOptionError, JobContext, Limit, PgQueue, chain, group
+from pgqueue import ConfigurationError, InvalidOptionError, JobContext, Limit, PgQueue, chain, group
 from pgqueue.cli.commands.jobs import describe_state
 from pgqueue.enqueueing import writer
 from pgqueue.model.job_error import JobError
@@ -94,6 +95,20 @@ async def test_a_job_says_which_limit_it_waits_for(pgq: PgQueue, holder: Ghost) 
     assert used == [("one", 1, 2, 1), ("two", 1, 1, 1)]
     assert (await jobs[2].cancel()) is not None
     assert (await jobs[2].refresh()).waits_for_limit is None
+
+
+@pytest.mark.contract("P3.13")
+def test_what_no_key_can_come_from_is_refused_where_the_limit_is_declared(pgq: PgQueue) -> None:
+    class Later:
+        async def __call__(self, **_: object) -> str:
+            return "a"
+
+    async def later(**_: object) -> str:
+        return "a"
+
+    for key in (later, partial(later), Later(), "", None, 5, b"key"):
+        with pytest.raises(ConfigurationError, match="a function of the arguments that is not async, got"):
+            pgq.limit("one", slots=1).by(key)  # type: ignore[arg-type]
 
 
 # With workflows, schedules, and operators

@@ -645,7 +645,14 @@ async def test_links_of_chains_and_jobs_of_schedules_stand_in_line(
 @pytest.mark.contract("P5.10")
 def test_groups_that_cannot_be_are_refused_where_they_are_declared(pgq: PgQueue) -> None:
     group_, limit = pgq.ordered("account"), pgq.limit("account", slots=2)
+
+    async def later(account: str) -> str:
+        return account
+
+    with pytest.raises(ConfigurationError, match="a function of the arguments that is not async"):
+        group_.by(later)
     bad: list[tuple[dict[str, Any], str]] = [
+        ({"ordered_by": later}, "that is not async"),
         ({"ordered_by": "acount"}, "'acount', which is no argument of the task"),
         ({"ordered_by": group_.by("acount")}, "'acount', which is no argument of the task"),
         ({"ordered_by": ""}, "must be the name of an argument"),
