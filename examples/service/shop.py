@@ -1,24 +1,15 @@
-"""A shop: orders over HTTP, charged and confirmed by jobs, and a report each night.
+"""A shop: orders over HTTP, charged and confirmed by jobs, and a report each night. How to run it: README.md.
 
-FastAPI and SQLAlchemy as you would use them without pgqueue. An order and the job that charges it are written
-in one transaction of SQLAlchemy: both are there, or neither is. Errors go to Sentry.
-
-    uvicorn shop:app                  # the service, and the dashboard at /queue/dashboard/
-    pgqueue worker shop:pgq           # workers, any number
-    pytest                            # the tests, without a database of yours: see tests/
+An order and the job that charges it are written in one transaction of SQLAlchemy. Errors go to Sentry.
 """
-
-from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
-from typing import Annotated
-from uuid import UUID
 
 import sentry_sdk
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, Field
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
@@ -61,19 +52,15 @@ class Report(Base):
     total: Mapped[int]
 
 
-# What a worker opens before its first job: handlers have it as `ctx.state`.
 @pgq.lifespan
 @asynccontextmanager
 async def open_sessions() -> AsyncIterator[Sessions]:
-    """Open SQLAlchemy's engine on the database that the PgQueue is on."""
+    """Open what handlers have as `ctx.state`: sessions on the database that the PgQueue is on."""
     engine = create_async_engine(str(pgq.dsn).replace("postgresql://", "postgresql+asyncpg://", 1))
     try:
         yield async_sessionmaker(engine, expire_on_commit=False)
     finally:
         await engine.dispose()
-
-
-# The jobs
 
 
 async def charge_card(amount: int, key: str) -> str:
@@ -103,9 +90,7 @@ async def send_receipt(address: str, receipt: str) -> str:
 @pgq.task(queue="reports")
 async def count_sales(ctx: JobContext[Sessions], region: str) -> int:
     """Add up what a region has paid."""
-    paid = select(func.coalesce(func.sum(Order.amount), 0)).where(
-        Order.region == region, Order.receipt.is_not(None)
-    )
+    paid = select(func.sum(Order.amount)).where(Order.region == region, Order.receipt.is_not(None))
     async with ctx.state() as session:
         return int(await session.scalar(paid) or 0)
 
@@ -121,32 +106,18 @@ async def store_report(ctx: JobContext[Sessions], totals: list[int], day: date) 
 @pgq.task(queue="reports")
 async def close_day(ctx: JobContext) -> None:
     """Run each night: a job for each region, and one that adds them up."""
-    today = datetime.now(UTC).date()
-    await ctx.run("report", chord(map(count_sales.s, REGIONS), store_report.s(day=today)))
-
-
-# The service
+    await ctx.run("report", chord(map(count_sales.s, REGIONS), store_report.s(day=datetime.now(UTC).date())))
 
 
 @asynccontextmanager
-async def with_sessions(_: FastAPI) -> AsyncIterator[dict[str, Sessions]]:
-    """Open the engine for the endpoints; `pgq` is open by then."""
-    async with open_sessions() as sessions:
-        app.state.sessions = sessions
-        yield {}
+async def with_sessions(app: FastAPI) -> AsyncIterator[None]:
+    """Open sessions for the endpoints; `pgq` is open by then."""
+    async with open_sessions() as app.state.sessions:
+        yield
 
 
 app = FastAPI(lifespan=lifespan(pgq, around=with_sessions))
 app.mount("/queue", status_app(pgq, local_reading=True))
-
-
-async def open_session() -> AsyncIterator[AsyncSession]:
-    """One transaction for each request."""
-    async with app.state.sessions.begin() as session:
-        yield session
-
-
-Database = Annotated[AsyncSession, Depends(open_session, scope="function")]
 
 
 class Placed(BaseModel):
@@ -158,22 +129,22 @@ class Placed(BaseModel):
 
 
 @app.post("/orders", status_code=202)
-async def place_order(placed: Placed, session: Database) -> dict[str, int | UUID]:
+async def place_order(placed: Placed) -> dict[str, str | int]:
     """Write an order, and the job that charges it, in one transaction."""
-    order = Order(**placed.model_dump())
-    session.add(order)
-    await session.flush()
-    job = await charge.options(connection=session).enqueue(order.id)
-    orders = await session.scalar(select(func.count()).where(Order.address == placed.address))
-    if orders is not None and orders > MOST_ORDERS:
-        # The transaction is rolled back: there is no order, and no job.
-        raise HTTPException(429, "these are enough for today")
-    return {"order": order.id, "job": job.id}
+    async with app.state.sessions.begin() as session:
+        order = Order(**placed.model_dump())
+        session.add(order)
+        await session.flush()
+        job = await charge.options(connection=session).enqueue(order.id)
+        if await session.scalar(select(func.count()).where(Order.address == placed.address)) > MOST_ORDERS:
+            raise HTTPException(429, "that is enough for today")  # rolls back: no order, and no job
+    return {"order": order.id, "job": str(job.id)}
 
 
 @app.get("/orders/{order_id}")
-async def show_order(order_id: int, session: Database) -> dict[str, str | None]:
+async def show_order(order_id: int) -> dict[str, str | None]:
     """Say whether an order was charged."""
-    if (order := await session.get(Order, order_id)) is None:
-        raise HTTPException(404)
-    return {"receipt": order.receipt}
+    async with app.state.sessions() as session:
+        if (order := await session.get(Order, order_id)) is None:
+            raise HTTPException(404)
+        return {"receipt": order.receipt}

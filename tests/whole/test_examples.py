@@ -81,6 +81,8 @@ def test_the_service_passes_its_own_tests(server: str) -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "6 passed" in done.stdout
+    # As its README says.
+    assert len((EXAMPLES / "service/shop.py").read_text().splitlines()) <= 150
 
 
 def test_every_example_is_tested() -> None:
