@@ -25,12 +25,13 @@ from pgqueue.cli import app
 from pgqueue.cli.commands.cancel_requeue import describe_count, describe_filter
 from pgqueue.cli.commands.enqueue import enqueue
 from pgqueue.cli.commands.jobs import describe_change
+from pgqueue.client.jobs import BATCH
 from pgqueue.model.filters import JobFilter
 from pgqueue.model.progress import Progress
 from pgqueue.options.table import AT, Level, Stored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 HOSTILE = "\x1b[2J[bold]\u202eno\r"
@@ -187,6 +188,30 @@ async def test_a_watched_job_that_is_interrupted_is_left_alone(
 
     assert (code, first, stderr) == (130, "pending\n", "")
     assert await job.status() is JobStatus.PENDING
+
+
+@pytest.mark.contract("W24")
+@pytest.mark.parametrize("options", [(), ("--json",)])
+async def test_a_cancel_of_many_that_is_interrupted_says_what_is_done_and_how_to_go_on(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    async def interrupted(*_: object, **__: object) -> AsyncIterator[int]:
+        yield BATCH
+        yield 7
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PgQueue, "cancel_many", interrupted)
+
+    code, stdout, stderr = await cli("cancel", "--all", "--yes", *options)
+
+    assert code == 130
+    assert stderr == (
+        "pgqueue: interrupted; cancelled or asked to stop: 507, and up to 500 more. "
+        "What is done stays so; run the command again for the others\n"
+    )
+    assert (json.loads(stdout) if options else stdout) == (
+        {"cancelled": 507, "is_complete": False} if options else ""
+    )
 
 
 def test_each_change_is_a_line() -> None:

@@ -31,6 +31,7 @@ from pgqueue.cli.parameters import (
     session,
     user,
 )
+from pgqueue.client.jobs import BATCH
 from pgqueue.model.documents import JobDocument, job_document
 from pgqueue.model.figures import count, moment
 from pgqueue.model.jobs import TERMINAL
@@ -101,6 +102,8 @@ def cancel(
 ) -> None:
     """Cancel the given JOBs, or all that match the filters. Running jobs are asked to stop.
 
+    Many are changed batch by batch. Ctrl-C leaves what is done, and says how much that is.
+
     Exit codes: 0 each was cancelled, asked to stop, or had already ended; 1 a job was not found, or another
     error; 2 wrong usage; 130 interrupted.
     """
@@ -132,6 +135,8 @@ def requeue(
     as_json: AsJson = False,
 ) -> None:
     """Make ended jobs pending again under the same ids: the given JOBs, or all that match the filters.
+
+    Many are changed batch by batch. Ctrl-C leaves what is done, and says how much that is.
 
     Succeeded jobs are only requeued by id, or with --status succeeded.
 
@@ -248,12 +253,28 @@ def _change(
         opened.call(lambda pgq: check_filter(pgq, chosen))
         if not yes:
             _confirm(change.verb, preview, opened)
-        changed = opened.call(partial(_change_many, many))
+        tally = Tally()
+        try:
+            opened.call(partial(_change_many, many, tally))
+        except KeyboardInterrupt:
+            _report_interrupted(change, tally.jobs, as_json=as_json)
+            raise
     if as_json:
         # Unlike a request, a command goes on until all are done.
-        print_json({change.done_key: changed, "is_complete": True})
+        print_json({change.done_key: tally.jobs, "is_complete": True})
     else:
-        typer.echo(f"{change.done}: {count(changed)}")
+        typer.echo(f"{change.done}: {count(tally.jobs)}")
+
+
+def _report_interrupted(change: Change, changed: int, *, as_json: bool) -> None:
+    """Say what is done, and how to go on. The batch that was being changed may or may not be."""
+    if as_json:
+        print_json({change.done_key: changed, "is_complete": False})
+    typer.echo(
+        f"pgqueue: interrupted; {change.done}: {count(changed)}, and up to {BATCH} more. "
+        "What is done stays so; run the command again for the others",
+        err=True,
+    )
 
 
 class Changed(NamedTuple):
@@ -282,8 +303,16 @@ async def _change_each(
     return result
 
 
-async def _change_many(many: Callable[[PgQueue], AsyncIterator[int]], pgq: PgQueue) -> int:
-    return sum([each async for each in many(pgq)])
+@dataclass(slots=True)
+class Tally:
+    """How many jobs were changed so far: a command may not come to its end."""
+
+    jobs: int = 0
+
+
+async def _change_many(many: Callable[[PgQueue], AsyncIterator[int]], tally: Tally, pgq: PgQueue) -> None:
+    async for each in many(pgq):
+        tally.jobs += each
 
 
 def _narrowed(change: Change, chosen: JobFilter) -> JobFilter:
