@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from contextlib import AsyncExitStack
+from typing import get_args
 
 import httpx
 import pytest
+from kit.html import OWN_PAGE, parse
 from kit.scene import Scene, allow, lively
 from kit.web_client import client_of
 from starlette.applications import Starlette
+from starlette.requests import Request
 
 from pgqueue import JobFilter, PgQueue
 from pgqueue.web import status_app
 from pgqueue.web.pages.page import SECTIONS
+from pgqueue.web.settings import Action
 
 TOKEN = "correct-horse-battery"
 PRESSED = re.compile(
@@ -71,6 +75,7 @@ async def test_only_those_who_may_change_something_are_offered_to(pgq: PgQueue) 
         "token": status_app(pgq, open_reading=True, token=TOKEN),
         "closed to changes": status_app(pgq, authorize=allow, read_only=True),
         "hook": status_app(pgq, authorize=allow),
+        "reader": status_app(pgq, authorize=lambda request, action, resource: action == "read"),
     }
     async with lively(pgq, mails=0) as scene, AsyncExitStack() as stack:
         paths = await pages_of(pgq, scene)
@@ -82,6 +87,7 @@ async def test_only_those_who_may_change_something_are_offered_to(pgq: PgQueue) 
                 assert pressed(page) == [], (name, path)
                 assert "read-only" in page
                 assert ("log in to make changes" in page) is (name == "token")
+            assert pressed(await text_of(clients["reader"], path)) == [], path
             page = await text_of(clients["hook"], path)
             assert "read-only" not in page
             offered[path] = bool(pressed(page))
@@ -90,6 +96,51 @@ async def test_only_those_who_may_change_something_are_offered_to(pgq: PgQueue) 
 
     assert sum(offered.values()) >= 10, offered
     assert pressed(with_token)
+
+
+@pytest.mark.contract("W24")
+async def test_nothing_is_offered_that_would_be_refused(pgq: PgQueue) -> None:
+    """Where a hook allows one thing alone, what a page has to press asks for that, and for nothing else."""
+    allowed: set[str] = set()
+    sent: list[str] = []
+
+    def hook(request: Request, action: Action, resource: str) -> bool:
+        # What is pressed is not to change the pages that come after it.
+        if action != "read" and request.method == "POST":
+            sent.append(action)
+            return False
+        return action == "read" or action in allowed
+
+    offering = set()
+    async with (
+        lively(pgq, mails=0) as scene,
+        client_of(status_app(pgq, authorize=hook), headers=OWN_PAGE) as client,
+    ):
+        paths = await pages_of(pgq, scene)
+        for action in get_args(Action):
+            allowed = {action}
+            for path in paths:
+                text = await text_of(client, path)
+                offering |= allowed if pressed(text) else set()
+                [main] = parse(text).all("main")
+                links = [each.attributes["href"] or "" for each in main.all("a", **{"class": "button"})]
+                verbs = [each.attributes["value"] for each in main.all("button", name="verb")]
+                links += [f"/dashboard/jobs/bulk?verb={verb}&all=1&filter=" for verb in verbs]
+                for link in links:
+                    assert (await client.get(link)).status_code != 403, (action, path, link)
+                for form in main.all("form", method="post"):
+                    fields = {
+                        each.attributes["name"] or "": each.attributes.get("value") or ""
+                        for each in form.all("input")
+                    }
+                    answer = await client.post(form.attributes["action"] or "", data=fields)
+                    assert (answer.status_code, sent.pop()) == (403, action), (
+                        path,
+                        form.attributes["action"],
+                    )
+
+    # Events are sent to jobs by programs.
+    assert offering == set(get_args(Action)) - {"read", "signal"}
 
 
 async def test_times_are_utc_for_eyes_and_exact_for_the_script(pgq: PgQueue) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlencode
 from uuid import UUID
@@ -13,12 +14,14 @@ from starlette.routing import Route
 from pgqueue.errors import InvalidFilterError, JobNotFoundError
 from pgqueue.model.dead_letters import DeadLetterFilter, DeadLetterGroup
 from pgqueue.model.jobs import Job
-from pgqueue.web.pages.page import Pages, base_of
+from pgqueue.web.pages.page import Offers, Pages, base_of
+from pgqueue.web.security.access import Ask
 
 GROUPS: Final = 100
 CAP: Final = 1000
 """Where counting stops."""
 PAGE: Final = 50
+MANY: Final[Sequence[Ask]] = (("redrive", "dead_letters"), ("discard", "dead_letters"))
 SEARCHED: Final = ("task", "reason", "error_type")
 
 
@@ -64,6 +67,7 @@ class DeadLetterPages:
             groups=[group for group in found if group.latest.job_id in visible],
             cap=CAP,
             most=GROUPS,
+            may=await self._offers(request),
             now=await self._pages.pgq.now(),
         )
 
@@ -96,11 +100,17 @@ class DeadLetterPages:
             example=letters[0] if letters else None,
             error=latest.error if latest else None,
             letters=letters,
+            may=await self._offers(request),
             older=f"{here}?{urlencode({**kept, 'cursor': page.cursor})}" if page.cursor else None,
             newest=(f"{here}?{urlencode(kept)}" if kept else here) if cursor else None,
             show_tracebacks=self._pages.settings.show_tracebacks,
             now=await self._pages.pgq.now(),
         )
+
+    async def _offers(self, request: Request) -> Offers:
+        # Where jobs have owners, dead letters are redriven and discarded one at a time.
+        asks: Sequence[Ask] = [] if self._pages.access.has_owners else MANY
+        return await self._pages.offers(request, *asks)
 
     async def _find_job(self, job_id: UUID) -> Job | None:
         try:

@@ -97,6 +97,7 @@ class BulkPages:
             at="redrives",
             section="dead-letters",
             heading="Mass redrive",
+            stopped_by=("redrive", "dead_letters"),
             max_count=MAX_COUNT,
         )
 

@@ -60,6 +60,8 @@ class JobPage:
         fingerprint = await self._find_fingerprint(job)
         attempts = await self._pages.pgq.attempts(job.id)
         now = await self._pages.pgq.now()
+        possible = possible_actions(job, is_dead_letter=fingerprint is not None)
+        may = await self._pages.offers(request, *((action, f"job:{job.id}") for action in possible))
         return self._pages.render(
             request,
             "job.html",
@@ -75,7 +77,7 @@ class JobPage:
             attempts=attempts,
             actions=await self._pages.pgq.actions(job.id),
             stretches=timeline(job, attempts, now),
-            possible=possible_actions(job, is_dead_letter=fingerprint is not None),
+            possible=[action for action in possible if may(action, f"job:{job.id}")],
             fingerprint=fingerprint,
             show_tracebacks=self._pages.settings.show_tracebacks,
             trace_url=self._trace_of(job),

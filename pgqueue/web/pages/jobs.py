@@ -15,13 +15,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pgqueue.errors import InvalidFilterError
+from pgqueue.model.bulk import VERBS
 from pgqueue.model.filters import JobFilter, Page, StatusCount
 from pgqueue.model.jobs import JobStatus
 from pgqueue.web.named_in_path import read_id
 from pgqueue.web.own_lists import jobs_page
 from pgqueue.web.pages.errors import explain
 from pgqueue.web.pages.format import brief
-from pgqueue.web.pages.page import Pages, base_of
+from pgqueue.web.pages.page import NOTHING, Offers, Pages, base_of
 
 PAGE: Final = 50
 TRAIL: Final = 20
@@ -144,7 +145,8 @@ def routes(pages: Pages) -> list[Route]:
         # Where jobs have owners, a count would tell of those of others. What a search finds is not counted.
         is_counted = not (pages.access.has_owners or query.texts["search"])
         counts = await pages.pgq.count_jobs(chosen) if is_counted else NO_COUNTS
-        return render(request, query, page, wrong=None, now=now, counts=counts)
+        may = await pages.offers(request, ("enqueue", "jobs"), *((verb, "jobs") for verb in VERBS))
+        return render(request, query, page, wrong=None, now=now, counts=counts, may=may)
 
     def render(
         request: Request,
@@ -154,6 +156,7 @@ def routes(pages: Pages) -> list[Route]:
         wrong: str | None,
         now: datetime | None = None,
         counts: Mapping[JobStatus, StatusCount] = NO_COUNTS,
+        may: Offers = NOTHING,
     ) -> Response:
         here = f"{base_of(request)}/jobs"
         return pages.render(
@@ -169,8 +172,9 @@ def routes(pages: Pages) -> list[Route]:
             periods={name: words for name, (words, _) in PERIODS.items()},
             counts=counts,
             jobs=page.jobs,
-            # Where jobs have owners, what changes many is only for who may change those of all.
-            may_pick=pages.access.may_change(request) and not pages.access.has_owners,
+            # Where jobs have owners, these ask who may change those of all.
+            verbs=[verb for verb in VERBS if may(verb, "jobs")],
+            may=may,
             address=query.address().removeprefix("?"),
             arguments={job.id: brief(pages.pgq.shown_arguments(job)) for job in page.jobs},
             cursor=page.cursor,

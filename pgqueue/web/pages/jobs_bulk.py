@@ -153,6 +153,7 @@ class BulkPages:
             at="bulk",
             section="jobs",
             heading=f"{WORDS[progress.verb].capitalize()} many jobs",
+            stopped_by=(progress.verb, "jobs"),
         )
 
     async def stop(self, request: Request) -> Response:

@@ -97,6 +97,7 @@ class LimitPages:
             request,
             "limit.html",
             section="limits",
+            may=await self._pages.offers(request, ("configure", f"limit:{name}")),
             is_top=False,
             events="" if cursor else "/events",
             limit=found,
@@ -124,6 +125,7 @@ class LimitPages:
             request,
             "limit_key.html",
             section="limits",
+            may=await self._pages.offers(request, ("configure", f"limit:{name}")),
             is_top=False,
             events="/events",
             limit=found,
@@ -174,6 +176,9 @@ class LimitPages:
             request,
             "ordered.html",
             section="limits",
+            may=await self._pages.offers(
+                request, *(("resume", f"limit:order/{each.name}") for each in stopped)
+            ),
             is_top=False,
             events="/events",
             groups=[(each, _group_counts(each)) for each in await self._pgq.ordered_groups()],

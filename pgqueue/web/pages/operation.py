@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from pgqueue.model.operation import OperationProgress
 from pgqueue.web.pages.page import Pages
+from pgqueue.web.security.access import Ask
 
 
 async def show_operation(
@@ -20,9 +21,13 @@ async def show_operation(
     at: str,
     section: str,
     heading: str,
+    stopped_by: Ask,
     **values: Any,
 ) -> Response:
-    """Show how far an operation has come. *at* is the path of its kind, and *section* where it belongs."""
+    """Show how far an operation has come.
+
+    *at* is the path of its kind, and *section* where it belongs. *stopped_by*: what stopping it asks for.
+    """
     return pages.render(
         request,
         template,
@@ -32,6 +37,7 @@ async def show_operation(
         operation=progress,
         at=at,
         heading=heading,
+        may_stop=(await pages.offers(request, stopped_by))(*stopped_by),
         now=await pages.pgq.now(),
         **values,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +20,7 @@ from pgqueue.package import pip_install
 from pgqueue.web.http.problems import NO_STORE
 from pgqueue.web.named_in_path import find_job, visible_ids
 from pgqueue.web.pages.format import FILTERS
-from pgqueue.web.security.access import Access
+from pgqueue.web.security.access import Access, Ask
 from pgqueue.web.settings import Action, WebSettings
 
 if TYPE_CHECKING:
@@ -74,6 +75,20 @@ DONE: Final = {
 """What a page says after an action, by the word in its address. No other text can get there."""
 
 
+@dataclass(frozen=True, slots=True)
+class Offers:
+    """What a page offers the requester to do, as templates ask: `may("cancel", "jobs")`."""
+
+    asks: Collection[Ask] = ()
+
+    def __call__(self, action: Action, resource: str) -> bool:
+        """Whether it offers this."""
+        return (action, resource) in self.asks
+
+
+NOTHING: Final = Offers()
+
+
 class Pages:
     """What the dashboard's pages share: where they get what they show, and how they are rendered."""
 
@@ -97,7 +112,7 @@ class Pages:
         """Return a page.
 
         *section*: the part of the navigation. *is_top*: whether it is the page that the navigation links to.
-        Where the template's `may_change` is false, it is to offer nothing that changes anything.
+        It is to offer nothing that changes anything but what `offers` returned: the template's `may`.
         *events*: the path, in the API, of the event stream that triggers a refresh; empty: there is none.
         """
         base, may_change = base_of(request), self.access.may_change(request)
@@ -106,7 +121,6 @@ class Pages:
             instance=self.settings.name,
             version=_version(),
             is_logged_in=self.access.is_logged_in(request),
-            may_change=may_change,
             is_read_only=not may_change and template not in BARE,
             may_log_in=self.settings.token is not None and not self.settings.read_only,
             sections=SECTIONS,
@@ -130,6 +144,10 @@ class Pages:
     async def visible_ids(self, request: Request, job_ids: Iterable[UUID]) -> Collection[UUID]:
         """Return those of *job_ids* whose jobs the requester may see."""
         return await visible_ids(request, self.pgq, self.access, job_ids)
+
+    async def offers(self, request: Request, *asks: Ask) -> Offers:
+        """Return which of *asks* the page is to offer; pages pass it to `render` as *may*."""
+        return Offers(await self.access.offers(request, asks))
 
     def hides(self, job: Job) -> bool:
         """Whether some of the arguments of *job* are redacted."""

@@ -101,6 +101,11 @@ def routes(pages: Pages) -> list[Route]:
         judged = worst_first(queues, workers)[:LISTED]
         settings = await pages.pgq.settings()
         tasks = settings_by_name(settings, "task")
+        shown = sorted({*pages.pgq.registry.names, *tasks})[:LISTED]
+        resources = [f"queue:{queue.queue}" for queue, _ in judged] + [f"task:{name}" for name in shown]
+        may = await pages.offers(
+            request, *((action, each) for each in resources for action in ("pause", "resume", "remove"))
+        )
         return pages.render(
             request,
             "queues.html",
@@ -113,7 +118,8 @@ def routes(pages: Pages) -> list[Route]:
             size=HISTOGRAM,
             left_out=max(0, len(queues) - LISTED),
             queue_settings=settings_by_name(settings, "queue"),
-            tasks=sorted({*pages.pgq.registry.names, *tasks})[:LISTED],
+            tasks=shown,
+            may=may,
             task_settings=tasks,
             now=await pages.pgq.now(),
         )

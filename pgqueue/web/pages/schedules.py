@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -26,6 +26,8 @@ from pgqueue.web.settings import Action
 
 PAGE: Final = 25
 TICKS: Final = 25
+ACTIONS: Final[Sequence[Action]] = ("enqueue", "pause", "resume", "configure", "remove")
+"""What one can do to a schedule."""
 OUTCOMES: Final = {
     "enqueued": "made a job",
     "queued": "made a job that waits for the one before",
@@ -86,6 +88,7 @@ class SchedulePages:
             request,
             "schedules.html",
             section="schedules",
+            may=await self._pages.offers(request, ("configure", "schedules")),
             events="" if after else "/events",
             schedules=rows,
             first=here if after else None,
@@ -102,6 +105,7 @@ class SchedulePages:
             request,
             "schedule.html",
             section="schedules",
+            may=await self._pages.offers(request, *((each, f"schedule:{found.name}") for each in ACTIONS)),
             is_top=False,
             events="/events",
             schedule=found,

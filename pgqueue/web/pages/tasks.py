@@ -152,6 +152,11 @@ class TaskPage:
         return pages.render(
             request,
             "task.html",
+            may=await pages.offers(
+                request,
+                ("enqueue", "jobs"),
+                *((action, f"task:{name}") for action in ("enqueue", "pause", "resume")),
+            ),
             section="queues",
             is_top=False,
             events="/events",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -60,6 +60,10 @@ def stretch(job: WorkflowMember, begin: datetime, end: datetime) -> Stretch:
     if job.started_at is not None:
         until = max(until, ran_from + LEAST)
     return Stretch(place(job.created_at), ran_from, until, job.started_at is not None)
+
+
+ACTIONS: Final[Sequence[Action]] = ("cancel", "redrive", "pause", "resume")
+"""What one can do to a workflow."""
 
 
 def routes(pages: Pages) -> list[Route]:
@@ -136,6 +140,7 @@ class WorkflowPages:
             is_top=False,
             events="" if found.is_over else f"/workflows/{found.id}/events",
             workflow=found,
+            may=await self._pages.offers(request, *((action, f"workflow:{found.id}") for action in ACTIONS)),
             counts={each.value: (found.counts or {}).get(each, 0) for each in JobStatus},
             drawing=await self._drawing(found),
             statuses=list(JobStatus),

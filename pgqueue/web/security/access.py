@@ -7,6 +7,7 @@ import inspect
 import logging
 import secrets
 import time
+from collections.abc import Iterable
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -23,6 +24,9 @@ MAX_ACTOR = 200
 """Characters of an actor's name, as the history stores it."""
 
 _HAS_ENDED = "pgqueue.session_has_ended"
+
+Ask = tuple[Action, str]
+"""An action, and the resource that it is to be done to: see Authorize."""
 
 logger = logging.getLogger("pgqueue.web")
 
@@ -159,6 +163,25 @@ class Access:
         hooks = (self._settings.authorize, self._settings.authorize_shared)
         return any(hooks) or self.is_logged_in(request) or self._presents_token(request)
 
+    async def offers(self, request: Request, asks: Iterable[Ask]) -> frozenset[Ask]:
+        """Return those of *asks* that a page is to offer the requester: none that would be refused.
+
+        Permits nothing: whatever is sent is checked. The hook is asked, as it will be for the form itself.
+        """
+        if not self.may_change(request):
+            return frozenset()
+        if self._presents_token(request) or await self.has_session(request):
+            return frozenset(asks)
+        return frozenset([ask for ask in dict.fromkeys(asks) if await self._would_allow(request, *ask)])
+
+    async def _would_allow(self, request: Request, action: Action, resource: str) -> bool:
+        is_shared = self.has_owners and _spans_owners(action, resource)
+        hook = self._settings.authorize_shared if is_shared else self._settings.authorize
+        try:
+            return hook is not None and await _allows(hook, request, action, resource)
+        except HTTPException:
+            return False
+
     async def end_session(self, request: Request) -> None:
         """End the session of *request*, if it has one, in every process."""
         cookie = self.cookie_of(request)
@@ -268,6 +291,12 @@ async def _ask(authorize: Authorize, request: Request, action: Action, resource:
     # The hook may use a cookie, which browsers add to whatever any page makes them send.
     if _changes(request, action) and origins.is_foreign_form(request):
         raise HTTPException(403, f"not allowed to {action} {resource} from a page of another site")
+    if not await _allows(authorize, request, action, resource):
+        raise HTTPException(403, f"not allowed to {action} {resource}")
+
+
+async def _allows(authorize: Authorize, request: Request, action: Action, resource: str) -> bool:
+    """Return the hook's answer. Raises the HTTPException that it raises."""
     try:
         answer = authorize(request, action, resource)
         allowed = await answer if inspect.isawaitable(answer) else answer
@@ -275,7 +304,6 @@ async def _ask(authorize: Authorize, request: Request, action: Action, resource:
         raise
     except (Exception, SystemExit):
         logger.exception("the authorize hook raised an error; refusing %s of %s", action, resource)
-        allowed = False
+        return False
     # By identity: a coroutine or an object returned by mistake is not a permission.
-    if allowed is not True:
-        raise HTTPException(403, f"not allowed to {action} {resource}")
+    return allowed is True
