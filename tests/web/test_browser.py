@@ -451,6 +451,88 @@ async def test_rows_are_selected_and_cancelled_behind_a_preview(site: Site) -> N
     assert [each.reason for each in await site.scene.pgq.actions(jobs[0].id)] == ["a slip"]
 
 
+@pytest.mark.contract("W24")
+async def test_all_rows_are_selected_at_once_and_what_is_selected_is_counted(site: Site) -> None:
+    for number in range(3):
+        await site.scene.pgq.enqueue_by_name("picked all", number, options={"delay": 3600})
+    async with visiting(site, width="narrow", scheme="dark") as visit:
+        page = visit.page
+        await page.goto(f"{site.open}/jobs?task=picked+all")
+        head = page.get_by_role("checkbox", name="Select all 3 on this page")
+        rows = page.locator("td.pick input")
+        await expect(rows).to_have_count(3)
+        await head.check()
+        assert [await each.is_checked() for each in await rows.all()] == [True] * 3
+        await rows.first.uncheck()
+        assert await head.evaluate("box => [box.checked, box.indeterminate]") == [False, True]
+        await rows.first.check()
+        await expect(head).to_be_checked()
+        await axe_finds_nothing(page)
+
+        await page.set_viewport_size({"width": 1400, "height": 900})
+        await head.uncheck()
+        assert [await each.is_checked() for each in await rows.all()] == [False] * 3
+        await head.check()
+        await page.get_by_role("button", name="Cancel…").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Cancel 3 jobs?")
+        await page.go_back()
+        await page.get_by_label("Select all that the filter finds, on every page").check()
+        await page.get_by_role("button", name="Cancel…").click()
+        await shown(page, "picked all")
+        await page.get_by_role("button", name="Cancel 3").click()
+        await shown(page, "the preview counted 3")
+        await axe_finds_nothing(page)
+
+
+async def axe_finds_nothing(page: Page) -> None:
+    """Have axe look at a page as it is now, after what was done to it."""
+    answer = await Axe().run(page)
+    assert [
+        f"{each['id']}: {each['nodes'][0]['html'][:200]}"
+        for each in answer.response["violations"]
+        if each["impact"] in ("serious", "critical")
+    ] == []
+
+
+@pytest.mark.contract("W24")
+async def test_every_key_of_the_sheet_does_what_it_says(site: Site) -> None:
+    async with visiting(site, scheme="dark") as visit:
+        page, press = visit.page, visit.page.keyboard.press
+        title = page.get_by_role("heading", level=1)
+        await page.goto(f"{site.open}/")
+        sheet = page.get_by_role("dialog", name="Keyboard shortcuts")
+        await press("?")
+        keys = [(await each.inner_text()).split() for each in await sheet.locator("dt").all()]
+        words = [await each.inner_text() for each in await sheet.locator("dd").all()]
+        await press("Escape")
+        await expect(sheet).to_be_hidden()
+        goes = {key[1]: word for key, word in zip(keys, words, strict=True) if key[0] == "g"}
+        assert [key for key in keys if key[0] != "g"] == [["?"], ["Esc"], ["j", "k"], ["x"], ["/"]]
+        for key, word in goes.items():
+            await press("g")
+            await press(key)
+            await expect(title).to_have_text(word)
+            await axe_finds_nothing(page)
+
+        await page.goto(f"{site.open}/jobs")
+        await press("j")
+        focused = page.locator("main tbody tr a:focus")
+        await expect(focused).to_have_count(1)
+        assert await focused.evaluate("link => getComputedStyle(link).outlineStyle") == "solid"
+        await press("x")
+        await expect(page.locator("main tbody tr:has(a:focus) td.pick input")).to_be_checked()
+        await press("x")
+        await expect(page.locator("main tbody tr:has(a:focus) td.pick input")).not_to_be_checked()
+        task = await focused.inner_text()
+        await press("Enter")
+        await expect(title).to_have_text(task)
+        # A page without a search goes to the one that has it.
+        await press("/")
+        await expect(title).to_have_text("Jobs")
+        await press("/")
+        await expect(page.locator("main input:focus")).to_have_count(1)
+
+
 async def test_a_running_job_is_cancelled(site: Site) -> None:
     job = await site.scene.pgq.enqueue_by_name("build_report", 1, "2026-09")
     async with visiting(site) as visit:

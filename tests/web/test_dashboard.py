@@ -53,7 +53,7 @@ async def test_every_page_can_be_read_whatever_jobs_there_are(
             assert page.one("a", **{"class": "skip"}).attributes["href"] == "#main"
             assert not page.all("style"), path
             assert [script.attributes["src"] for script in page.all("script")] == [
-                f"/dashboard/static/{name}.js" for name in ("local", "live", "keys")
+                f"/dashboard/static/{name}.js" for name in ("local", "live", "keys", "pick")
             ], path
 
 
@@ -70,7 +70,7 @@ async def test_hostile_texts_in_a_job_are_shown_as_text(pgq: PgQueue, client: ht
         page = parse(text)
         assert MARKUP in page.one("main").text
         assert not page.all("img")
-        assert len(page.all("script")) == 3
+        assert len(page.all("script")) == 4
 
 
 async def test_without_jobs_the_pages_say_what_to_do(client: httpx.AsyncClient) -> None:

@@ -19,6 +19,7 @@ TYPES: Final = {
     "local.js": "text/javascript; charset=utf-8",
     "keys.js": "text/javascript; charset=utf-8",
     "live.js": "text/javascript; charset=utf-8",
+    "pick.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
 

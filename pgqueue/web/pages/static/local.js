@@ -1,4 +1,4 @@
-// Shows times in the reader's time zone, and puts a button beside ids that copies them. Without this file times are
+// Shows times in the reader's time zone, and puts a button beside ids that copies them, and shows what needs scripts. Without this file times are
 // UTC, and say so. `live.js` has each page that it fetches prepared before it is shown.
 "use strict";
 
@@ -50,6 +50,7 @@
   function prepare(root) {
     if (!isUtc) localise(root);
     addButtons(root);
+    for (const each of root.querySelectorAll("[data-scripted]")) each.hidden = false;
   }
 
   async function copy(text) {
