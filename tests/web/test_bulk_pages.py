@@ -15,6 +15,7 @@ from kit.web_client import client_of
 
 from pgqueue import JobHandle, PgQueue
 from pgqueue.web import status_app
+from pgqueue.web.pages import jobs as jobs_page
 
 
 @pytest.fixture
@@ -160,6 +161,47 @@ async def test_programs_begin_and_follow_them_over_http(pgq: PgQueue, client: ht
     assert "an empty filter matches every job" in empty.text
 
 
+def tallies(page: Element) -> dict[str, str]:
+    """Return the counts beside the statuses that are not 0."""
+    said = {
+        str(each.one("input").attributes["value"]): each.one("span", **{"class": "tally"}).text
+        for each in page.one("fieldset").all("label")
+    }
+    return {status: count for status, count in said.items() if count != "0"}
+
+
+@pytest.mark.contract("W24")
+@pytest.mark.parametrize("has_index", [False, True])
+async def test_counts_are_of_what_one_owns_and_what_a_search_finds(
+    pgq: PgQueue, monkeypatch: pytest.MonkeyPatch, has_index: bool
+) -> None:
+    if has_index:
+        await pgq.index_owners()
+    for owner, count in (("ann", 4), ("bob", 3)):
+        for number in range(count):
+            job = await pgq.enqueue_by_name("work", {"number": number}, options={"headers": {"owner": owner}})
+            if number == 1:
+                await job.cancel()
+    app = status_app(pgq, authorize=allow, owner_header=True, actor=lambda request: request.headers["who"])
+    async with (
+        client_of(app, headers={"who": "ann"}) as ann,
+        client_of(status_app(pgq, authorize=allow)) as everybody,
+    ):
+        own = tallies(await page_at(ann, "/jobs?status=cancelled"))
+        found = tallies(await page_at(ann, "/jobs?search=%22number%22:1"))
+        of_all = tallies(await page_at(everybody, "/jobs?search=%22number%22:1&status=pending"))
+        none = tallies(await page_at(everybody, "/jobs?search=nothing"))
+        monkeypatch.setattr(jobs_page, "COUNTED", 2)
+        bounded = tallies(await page_at(everybody, "/jobs?search=number&status=pending"))
+
+    assert own == {"pending": "3", "cancelled": "1"}
+    assert found == {"cancelled": "1"}
+    assert of_all == {"cancelled": "2"}
+    assert none == {}
+    # One of the two newest waits; there may be more, of whatever status.
+    assert (bounded["pending"], bounded["cancelled"], bounded["failed"]) == ("1+", "1+", "0+")
+
+
 async def test_where_jobs_have_owners_only_who_may_change_all_of_them_may_change_many(pgq: PgQueue) -> None:
     app = status_app(
         pgq, authorize=allow, owns=lambda request, job: True, actor=lambda request: "ann", token="t" * 16
@@ -177,5 +219,3 @@ async def test_where_jobs_have_owners_only_who_may_change_all_of_them_may_change
 
     assert refused == [403] * 5
     assert not page.all("form", **{"class": "bulk"})
-    # Counts would tell of the jobs of others.
-    assert not page.all("span", **{"class": "tally"})

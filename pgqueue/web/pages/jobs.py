@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -25,6 +26,8 @@ from pgqueue.web.pages.format import brief
 from pgqueue.web.pages.page import NOTHING, Offers, Pages, base_of
 
 PAGE: Final = 50
+COUNTED: Final = 200
+"""Jobs that are counted one by one, at most."""
 TRAIL: Final = 20
 """How many pages one can go back, step by step."""
 TIMES: Final = ("created_after", "created_before", "finished_after", "finished_before")
@@ -142,9 +145,7 @@ def routes(pages: Pages) -> list[Route]:
             page = await find(request, pages, chosen, query.cursor)
         except (InvalidFilterError, HTTPException) as error:
             return render(request, query, Page([], None), wrong=explain(error)[1])
-        # Where jobs have owners, a count would tell of those of others. What a search finds is not counted.
-        is_counted = not (pages.access.has_owners or query.texts["search"])
-        counts = await pages.pgq.count_jobs(chosen) if is_counted else NO_COUNTS
+        counts = await count(request, pages, chosen, page if query.cursor is None else None)
         may = await pages.offers(request, ("enqueue", "jobs"), *((verb, "jobs") for verb in VERBS))
         return render(request, query, page, wrong=None, now=now, counts=counts, may=may)
 
@@ -189,11 +190,33 @@ def routes(pages: Pages) -> list[Route]:
     return [Route("/jobs", show)]
 
 
-async def find(request: Request, pages: Pages, chosen: JobFilter, cursor: str | None) -> Page:
+async def find(
+    request: Request, pages: Pages, chosen: JobFilter, cursor: str | None, limit: int = PAGE
+) -> Page:
     """Return the page of the jobs that match *chosen*. Raises InvalidFilterError."""
-    found = await jobs_page(request, pages.pgq, pages.access, chosen, PAGE, cursor)
-    jobs, cursor = found
-    return Page(jobs, cursor, is_cut_short=cursor is not None and len(jobs) < PAGE)
+    jobs, cursor = await jobs_page(request, pages.pgq, pages.access, chosen, limit, cursor)
+    return Page(jobs, cursor, is_cut_short=cursor is not None and len(jobs) < limit)
+
+
+async def count(
+    request: Request, pages: Pages, chosen: JobFilter, first: Page | None
+) -> Mapping[JobStatus, StatusCount]:
+    """Return how many jobs of each status match *chosen*, whatever statuses it names.
+
+    *first*: the first page of them, if that is at hand. Where jobs have owners, and in a search, jobs are
+    read, as the list does it: the database knows neither whose a job is nor what is redacted.
+    """
+    if not (pages.access.has_owners or chosen.search):
+        return await pages.pgq.count_jobs(chosen)
+    if first is None or first.cursor is not None or chosen.statuses is not None:
+        first = await find(request, pages, replace(chosen, statuses=None), None, COUNTED)
+    return tally(first)
+
+
+def tally(page: Page) -> Mapping[JobStatus, StatusCount]:
+    """Return how many jobs of each status are on *page*, and whether there may be more behind it."""
+    by_status = Counter(job.status for job in page.jobs)
+    return {status: StatusCount(by_status[status], page.cursor is not None) for status in JobStatus}
 
 
 def check_known(params: QueryParams) -> None:
