@@ -523,7 +523,7 @@ class PgQueue(
         max_depth: int | Unset | None = UNSET,
         slots: int | None = None,
         fair_by: Key | None = None,
-        window: int = WINDOW,
+        window: int | None = None,
         rate: Rate | None = None,
         ageing: Duration | None = None,
         **options: Unpack[TaskOptions],
@@ -535,7 +535,7 @@ class PgQueue(
         at most this many of its jobs run at once, over all workers; None: any number. *rate*: at most so many
         start; None: any number. *fair_by*: the name of an argument, or a function of the arguments; its
         values share the queue, so that none waits for the backlog of another: at most *window* jobs of each
-        stand ready at once. *ageing*: workers that declare it raise a pending job by one of the queue's
+        stand ready at once (10). *ageing*: workers that declare it raise a pending job by one of the queue's
         priorities for each such time that it has waited, in seconds or as a timedelta; None: it may wait for
         ever behind jobs of higher priorities.
         """
@@ -545,7 +545,9 @@ class PgQueue(
         level = read_options(f"queue {name!r}", options, Level.QUEUE)
         limit = max_depth if isinstance(max_depth, Unset) else check_max_depth(f"queue {name!r}", max_depth)
         raised_after = None if ageing is None else positive_seconds(f"queue {name!r}: ageing", ageing)
-        shared = None if fair_by is None else fair_share(name, fair_by, window)
+        if fair_by is None and window is not None:
+            raise InvalidOptionError(f"queue {name!r}: window is of the keys of fair_by: pass that too")
+        shared = None if fair_by is None else fair_share(name, fair_by, WINDOW if window is None else window)
         if shared is not None:
             self._reader.check_shares(name, shared)
         of_queue = self._limits.set_queue(name, slots, rate)

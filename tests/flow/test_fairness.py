@@ -348,6 +348,8 @@ async def test_declarations_and_calls_that_have_no_key_are_refused_and_change_no
     for window in (0, -1, 1.5, True, 10_001, math.nan):
         with pytest.raises(InvalidOptionError, match="window must be"):
             pgq.queue("mail", fair_by="to", window=window)  # type: ignore[arg-type]
+    with pytest.raises(InvalidOptionError, match="window is of the keys of fair_by"):
+        pgq.queue("mail", window=5)
     await send.enqueue("a")
     assert await db.fetchval("select count(*) from pgqueue.ready") == 1
 
