@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from pgqueue.errors import InvalidTaskError
-from pgqueue.flow.limits import LimitBy
+from pgqueue.flow.limits import LimitBy, is_key
+from pgqueue.model.checks import shown
 
 
 def with_keys(task: Any, given: Any) -> Any:
@@ -29,6 +30,11 @@ def with_keys(task: Any, given: Any) -> Any:
 
 
 def _reading(task: Any, key: Any) -> Callable[..., object]:
+    if not is_key(key):
+        raise InvalidTaskError(
+            f"task {task.name!r}: a key is the name of an argument or a function of the arguments that is "
+            f"not async, got {shown(key)}"
+        )
     signature = inspect.signature(task.func)
     before = (None,) if task.takes_context else ()
     names = list(signature.parameters)[len(before) :]

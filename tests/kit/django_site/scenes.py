@@ -417,6 +417,10 @@ def backend_of_its_own(**options: Any) -> Iterator[Any]:
         yield queue()
 
 
+async def later(account: int, size: int) -> int:
+    return account
+
+
 def test_limits_and_ordered_groups_hold_for_jobs_that_django_enqueues() -> None:
     with backend_of_its_own() as pgq:
         pgq.queue("narrow", slots=1)
@@ -432,6 +436,8 @@ def test_limits_and_ordered_groups_hold_for_jobs_that_django_enqueues() -> None:
                 others += [tasks.in_line.enqueue(7)]
             with raises(InvalidTask, "the key 'nobody' is no argument of it (it has: account, size)"):
                 replace(tasks.in_line, options={"ordered_by": "nobody"})
+            with raises(InvalidTask, "that is not async"):
+                replace(tasks.in_line, options={"ordered_by": later})
         results = [*narrow, *others]
         before = {stored(each)[0] for each in results}
         with connection.cursor() as cursor:
