@@ -9,13 +9,14 @@ import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpx
 import pytest
 from kit.endpoint import Answer, answer, endpoint, hang
 from kit.processes import processes_in
+from kit.waiting import eventually
 from pydantic import BaseModel, Field, SecretStr
 
 from pgqueue import (
@@ -35,6 +36,9 @@ from pgqueue.errors import ConfigurationError, HttpAnswerError, WorkerLifespanEr
 from pgqueue.retry.delays import read_delay
 from pgqueue.testing import inline
 from pgqueue.webhooks import BearerToken, verify
+
+if TYPE_CHECKING:
+    from conftest import Connection
 
 pytestmark = pytest.mark.contract("P8.6")
 
@@ -158,8 +162,11 @@ async def test_retry_when_decides_about_other_answers(pgq: PgQueue) -> None:
     [(429, "100", 100), (503, "100", 100), (503, "date", 99), (429, None, 10), (429, "soon", 10)],
 )
 async def test_a_target_that_asks_to_wait_gets_it_and_slows_its_limit(
-    pgq: PgQueue, status: int, says: str | None, least: float
+    pgq: PgQueue, db: Connection, status: int, says: str | None, least: float
 ) -> None:
+    async def is_settled() -> bool:
+        return bool(await db.fetchval("select not exists (select from pgqueue.note)"))
+
     at = datetime.now(UTC) + timedelta(seconds=102)
     said = format_datetime(at, usegmt=True) if says == "date" else says
     async with endpoint(answer(status, **({} if said is None else {"retry_after": said}))) as target:
@@ -171,6 +178,8 @@ async def test_a_target_that_asks_to_wait_gets_it_and_slows_its_limit(
                 async for waiting in pgq.watch(job.id):
                     if waiting.last_reason is not None:
                         break
+            # The limit is closed right after the attempt has ended, and not by the statement that ends it.
+            await eventually(is_settled)
             other = await begin(pgq, 2)
 
     assert (waiting.last_reason, waiting.attempt, len(target.received)) == ("rate_limited", 0, 1)

@@ -141,7 +141,8 @@ async def test_a_refused_login_ends_no_worker_loses_no_job_and_stops_nothing_tha
                 lambda: holds_in(root, "select renewed_at > $1 from pgqueue.lease", before)  # noqa: B023
             )
 
-    async with pgq, pgq.worker(lease_ttl=2) as worker:
+    # Long enough for a machine on which a login that is refused takes seconds.
+    async with pgq, pgq.worker(lease_ttl=6) as worker:
         assert await (await double.enqueue(1)).result(timeout=60) == 2
         running = await long.enqueue()
         await eventually(lambda: holds(worker.running == 1))
