@@ -60,6 +60,13 @@ declare
     keeps uuid[] := '{}';
     leaves_line boolean;
 begin
+    if cardinality(gate_anew.gates) > 38 or cardinality(gate_anew.gates) % 2 = 1 or exists (
+        select from unnest(gate_anew.gates) with ordinality as gate (part, number)
+        where coalesce(length(gate.part) > case when gate.number % 2 = 1 then 300 else 512 end, true)
+    ) then
+        raise exception 'pgqueue.gate_anew: job %: it takes at most 19 names of at most 300 characters, each with a key of at most 512',
+            gate_anew.id using errcode = 'invalid_parameter_value';
+    end if;
     select job.gates into had from pgqueue.job where job.id = gate_anew.id;
     if had is not distinct from gate_anew.gates then
         return;
@@ -224,11 +231,9 @@ begin
 end
 $$;
 
-drop function pgqueue.redrive(uuid, text, json, boolean, text, text);
-
 -- Make a failed job pending again. `gates`: what it passes with its new arguments, a JSON list of pairs; null: it keeps its
 -- keys. Raises for any other, and for an unknown id.
-create function pgqueue.redrive(id uuid, queue text DEFAULT NULL::text, arguments json DEFAULT NULL::json, reset_attempts boolean DEFAULT true, reason text DEFAULT NULL::text, actor text DEFAULT NULL::text, gates json DEFAULT NULL::json)
+create function pgqueue.redrive_through(id uuid, gates json, queue text DEFAULT NULL::text, arguments json DEFAULT NULL::json, reset_attempts boolean DEFAULT true, reason text DEFAULT NULL::text, actor text DEFAULT NULL::text)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -236,34 +241,41 @@ AS $$
 declare
     lanes integer[];
     this record;
-    flaw text := pgqueue.flaw_of_gates(redrive.gates);
+    flaw text := pgqueue.flaw_of_gates(redrive_through.gates);
 begin
-    perform pgqueue.check_text('pgqueue.redrive: actor', redrive.actor, 1000, 0);
-    perform pgqueue.check_text('pgqueue.redrive: queue', redrive.queue, 200, 1);
-    perform pgqueue.check_text('pgqueue.redrive: reason', redrive.reason, 1000, 0);
-    perform pgqueue.hold_workflows(array[redrive.id]);
-    perform pgqueue.lock_failed(redrive.id);
-    if redrive.queue = '' or json_typeof(redrive.arguments) not in ('object', 'array') then
-        raise exception 'pgqueue.redrive: job % needs a queue, and arguments that are an object or an array', redrive.id
+    perform pgqueue.check_text('pgqueue.redrive: actor', redrive_through.actor, 1000, 0);
+    perform pgqueue.check_text('pgqueue.redrive: queue', redrive_through.queue, 200, 1);
+    perform pgqueue.check_text('pgqueue.redrive: reason', redrive_through.reason, 1000, 0);
+    perform pgqueue.hold_workflows(array[redrive_through.id]);
+    perform pgqueue.lock_failed(redrive_through.id);
+    if redrive_through.queue = '' or json_typeof(redrive_through.arguments) not in ('object', 'array') then
+        raise exception 'pgqueue.redrive: job % needs a queue, and arguments that are an object or an array', redrive_through.id
             using errcode = 'invalid_parameter_value';
     end if;
     if flaw is not null then
-        raise exception 'pgqueue.redrive: job %: %', redrive.id, flaw using errcode = 'invalid_parameter_value';
+        raise exception 'pgqueue.redrive: job %: %', redrive_through.id, flaw using errcode = 'invalid_parameter_value';
     end if;
-    if redrive.gates is not null then
+    if redrive_through.gates is not null then
         select job.gates, lane.queue into this
-        from pgqueue.job join pgqueue.lane on lane.id = job.lane where job.id = redrive.id;
-        perform pgqueue.gate_anew(redrive.id, pgqueue.gates_there(
-            this.gates, pgqueue.read_gates(redrive.gates), this.queue, coalesce(redrive.queue, this.queue),
-            redrive.arguments is not null));
+        from pgqueue.job join pgqueue.lane on lane.id = job.lane where job.id = redrive_through.id;
+        perform pgqueue.gate_anew(redrive_through.id, pgqueue.gates_there(
+            this.gates, pgqueue.read_gates(redrive_through.gates), this.queue, coalesce(redrive_through.queue, this.queue),
+            redrive_through.arguments is not null));
     end if;
-    lanes := pgqueue.reopen(array[redrive.id], 'redriven', redrive.queue, redrive.arguments,
-                            redrive.reset_attempts, redrive.reason, redrive.actor);
+    lanes := pgqueue.reopen(array[redrive_through.id], 'redriven', redrive_through.queue, redrive_through.arguments,
+                            redrive_through.reset_attempts, redrive_through.reason, redrive_through.actor);
     perform pg_notify('pgqueue', 'attend')
-    where (select job.hooks & 4 from pgqueue.job where job.id = redrive.id) > 0
+    where (select job.hooks & 4 from pgqueue.job where job.id = redrive_through.id) > 0
       and pg_notification_queue_usage() < 0.9::float8;
     perform pg_notify('pgqueue', 'ready ' || lanes[1]) where pg_notification_queue_usage() < 0.9::float8;
 end
+$$;
+
+-- For whoever does not know what a job passes. Workers of the version before call it.
+create or replace function pgqueue.redrive(id uuid, queue text default null, arguments json default null, reset_attempts boolean default true, reason text default null, actor text default null)
+returns void language sql set search_path to pg_catalog, pg_temp as $$
+    select pgqueue.redrive_through(
+        redrive.id, null, redrive.queue, redrive.arguments, redrive.reset_attempts, redrive.reason, redrive.actor)
 $$;
 
 -- See 0004. Those that come to another queue pass its limits, and no more those of their own.

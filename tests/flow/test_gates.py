@@ -542,7 +542,9 @@ class World:
         gates = json.dumps(GATES[number % len(GATES)])
         with suppress(asyncpg.RestrictViolationError):
             await self.db.execute(
-                "select pgqueue.redrive($1, arguments => '{}', gates => $2)", self._any(number // 3), gates
+                "select pgqueue.redrive_through($1, arguments => '{}', gates => $2)",
+                self._any(number // 3),
+                gates,
             )
 
     async def edit_the_queue(self, number: int) -> None:

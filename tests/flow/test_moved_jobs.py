@@ -401,7 +401,7 @@ async def test_sql_that_edits_with_a_wrong_list_of_limits_changes_nothing(place:
     waiting = (await place.work.enqueue("a")).id
     wrong = json.dumps([["tenant"]])
 
-    for sql in ("select pgqueue.edit($1, gates => $2)", "select pgqueue.redrive($1, gates => $2)"):
+    for sql in ("select pgqueue.edit($1, gates => $2)", "select pgqueue.redrive_through($1, gates => $2)"):
         job_id = waiting if "edit" in sql else job
         with pytest.raises(Exception, match=f"job {job_id}: each of its limits must have a name"):
             await place.db.execute(sql, job_id, wrong)

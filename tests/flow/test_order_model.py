@@ -270,7 +270,7 @@ class World:
     async def redrive_into_another_line(self, number: int) -> None:
         with suppress(asyncpg.RestrictViolationError, asyncpg.ObjectNotInPrerequisiteStateError):
             await self.db.execute(
-                "select pgqueue.redrive($1, arguments => '{}', gates => $2)",
+                "select pgqueue.redrive_through($1, arguments => '{}', gates => $2)",
                 self._any(number // 3),
                 json.dumps([LINES[number % len(LINES)]]),
             )
