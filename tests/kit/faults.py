@@ -266,6 +266,8 @@ async def attempt_reasons(pgq: PgQueue, job_id: UUID) -> Sequence[str]:
 
 async def blocked_session(connection: asyncpg.Connection[asyncpg.Record], statement: str) -> int | None:
     """Return a session that waits for a lock in this statement of `sql/`."""
+    # In a transaction, the first look would be the only one.
+    await connection.execute("select pg_stat_clear_snapshot()")
     pid: int | None = await connection.fetchval(
         "select pid from pg_stat_activity where wait_event_type = 'Lock' "
         "and datname = current_database() and query like $1",
