@@ -71,7 +71,7 @@ async def two_workers(dsn: str, declare: Callable[[PgQueue], Any]) -> AsyncItera
     async with AsyncExitStack() as stack:
         declared = []
         for _ in range(2):
-            pgq = await stack.enter_async_context(PgQueue(dsn))
+            pgq = await stack.enter_async_context(PgQueue(dsn, connect_timeout=60))
             declared.append(declare(pgq))
             await stack.enter_async_context(pgq.worker(concurrency=10))
         yield declared

@@ -145,14 +145,15 @@ async def test_workers_start_jobs_at_the_rate_and_at_no_other_time(pgq: PgQueue)
     async def call(number: int) -> None:
         started.append(loop.time())
 
+    began = loop.time()
     handles = await pgq.enqueue_many([call.s(n) for n in range(45)])
     async with pgq.worker():
         for handle in handles:
             await handle.result(timeout=60)
 
-    assert started[-1] - started[0] > 0.8
-    for first in started:
-        assert sum(first <= each < first + 0.5 for each in started) <= 2 * 5 + 40 * 0.5
+    # However late they start: no more than the full bucket and what has come to it by then.
+    for count, at in enumerate(sorted(started), 1):
+        assert count <= 5 + 40 * (at - began) + 1
 
 
 @pytest.mark.contract("P8.6")
