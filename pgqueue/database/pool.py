@@ -112,7 +112,12 @@ class Database:
         self._pool: Pool | None = None
         self._plain_pool: Pool | None = None
         self._turn = anyio.Lock()
-        """Of those that wait for a plain connection which the server refuses."""
+        self._waiting = 0
+        self._refusal: asyncpg.PostgresError | None = None
+        """Of those that wait where the server refuses a connection: who may try, how many, and its error."""
+        self._plain_turn = anyio.Lock()
+        """The same of a plain connection, however long."""
+        self._returned = anyio.Event()
         self._plain_returned = anyio.Event()
         self._reminder = Reminder()
         self._hosts = Hosts()
@@ -271,17 +276,41 @@ class Database:
 
     async def _acquire(self, pool: Pool, began_at: float) -> PoolConnectionProxy[asyncpg.Record]:
         """Return a connection of the pool. Where the server gives no other, wait for one that is returned."""
-        pauses = chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1]))
-        while True:
+        if self._refusal is None:
             try:
                 return await pool.acquire(timeout=self.connect_timeout)
             except asyncpg.PostgresError as error:
+                if not pool.get_size():
+                    raise
+                self._refusal = error
+        # In turn, those that come meanwhile, too. Who only slept and tried again came too late each time: one
+        # of five waited for 3.6 s where what was served took 4 ms.
+        self._waiting += 1
+        try:
+            with anyio.move_on_after(self.connect_timeout - (time.monotonic() - began_at)):
+                async with self._turn:
+                    return await self._await_returned(pool)
+            assert self._refusal is not None
+            raise self._refusal
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._refusal = None
+
+    async def _await_returned(self, pool: Pool) -> PoolConnectionProxy[asyncpg.Record]:
+        for pause in chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1])):
+            self._returned = anyio.Event()
+            try:
+                return await pool.acquire(timeout=self.connect_timeout)
+            except asyncpg.PostgresError as error:
+                if not pool.get_size():
+                    raise
+                self._refusal = error
                 if isinstance(error, asyncpg.TooManyConnectionsError):
                     make_room(self._plain_pool)
-                pause = next(pauses)
-                if not pool.get_size() or time.monotonic() - began_at + pause > self.connect_timeout:
-                    raise
-                await anyio.sleep(pause)
+            with anyio.move_on_after(pause):
+                await self._returned.wait()
+        raise AssertionError("unreachable")
 
     async def _return(self, pool: Pool, connection: PoolConnectionProxy[asyncpg.Record]) -> None:
         try:
@@ -293,6 +322,8 @@ class Database:
             # its place back when the connection is gone; it may have been returned already.
             with suppress(asyncpg.InterfaceError):
                 connection.terminate()
+        finally:
+            self._returned.set()
 
     async def repeat(self, step: Callable[[Connection], Awaitable[T]], *, is_asked: bool = True) -> T:
         """Call *step* with a connection, and again if there is none or it breaks: what may be done twice.
@@ -348,7 +379,7 @@ class Database:
             return await self._plain_pool.acquire()
         except CONNECT_ERRORS as error:
             self._tell_refused(error)
-        async with self._turn:
+        async with self._plain_turn:
             # One after the other: what is tried again and again must not be as many logins.
             for pause in chain(RECONNECT_PAUSES, repeat(RECONNECT_PAUSES[-1])):
                 self._plain_returned = anyio.Event()

@@ -6,9 +6,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import anyio
 import asyncpg
 import pytest
 from conftest import OWNER, with_role
@@ -226,6 +228,40 @@ async def test_a_worker_works_with_the_connections_that_its_role_may_have(
             assert [await job.result(timeout=60) for job in jobs] == [2 * n for n in range(21)]
             assert worker.is_consuming
         assert await db.fetchval("select count(*) from pgqueue.attempt") == 1
+    finally:
+        await root.execute(f"drop role {role}")
+        await root.close()
+
+
+@pytest.mark.contract("W7")
+async def test_those_that_wait_for_a_connection_which_the_server_refuses_take_turns(
+    server: str, dsn: str
+) -> None:
+    role = f"limited_{uuid4().hex[:8]}"
+    root = await asyncpg.connect(server)
+    # One of them is there for the callers of what follows.
+    await root.execute(f"create role {role} login password '{role}' connection limit 1 in role {OWNER}")
+    limited = PgQueue(with_role(dsn, role))
+    served: list[int] = []
+
+    async def call(caller: int) -> None:
+        for _ in range(20):
+            async with inside.database(limited).lend() as connection:
+                await connection.execute("select")
+                served.append(caller)
+
+    try:
+        async with limited, anyio.create_task_group() as group:
+            for caller in range(5):
+                group.start_soon(call, caller)
+        gaps = [
+            later - earlier
+            for caller in range(5)
+            for earlier, later in pairwise(n for n, who in enumerate(served) if who == caller)
+        ]
+        # Each once in five; but who comes first may have to hear of a refusal first.
+        assert len(served) == 100
+        assert max(gaps) <= 10
     finally:
         await root.execute(f"drop role {role}")
         await root.close()
