@@ -24,6 +24,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 from hypothesis import settings
+from kit.faults import Ghost, ghost
 
 from pgqueue import PgQueue
 from pgqueue.testing import Databases, running_server
@@ -267,3 +268,10 @@ async def db(dsn: str) -> AsyncIterator[Connection]:
     connection = await asyncpg.connect(dsn)
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+async def holder(pgq: PgQueue) -> AsyncIterator[Ghost]:
+    """A worker that claims, and whose outcomes are the test's to write."""
+    async with ghost(pgq) as taker:
+        yield taker

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import pytest
-from kit.faults import Ghost, ghost
+from kit.faults import Ghost
 from kit.keys import JOBS, STATES, bring, declare_work
 
 from pgqueue import JobStatus, PgQueue, Task
@@ -21,13 +20,6 @@ if TYPE_CHECKING:
 def work(pgq: PgQueue) -> Task[[int], int]:
     """A task of one argument."""
     return declare_work(pgq)
-
-
-@pytest.fixture
-async def holder(pgq: PgQueue) -> AsyncIterator[Ghost]:
-    """A worker that claims, and whose outcomes are the test's to write."""
-    async with ghost(pgq) as taker:
-        yield taker
 
 
 @pytest.mark.contract("P3.7")

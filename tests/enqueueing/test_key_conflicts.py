@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kit.faults import Ghost, ghost, until_blocked
+from kit.faults import Ghost, until_blocked
 from kit.keys import JOBS, RolledBackError, bring, declare_work
 
 from pgqueue import (
@@ -31,13 +30,6 @@ if TYPE_CHECKING:
 def work(pgq: PgQueue) -> Task[[int], int]:
     """A task of one argument."""
     return declare_work(pgq)
-
-
-@pytest.fixture
-async def holder(pgq: PgQueue) -> AsyncIterator[Ghost]:
-    """A worker that claims, and whose outcomes are the test's to write."""
-    async with ghost(pgq) as taker:
-        yield taker
 
 
 # Raise

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from kit import inside
-from kit.faults import Ghost, ghost
+from kit.faults import Ghost
 from kit.keys import JOBS, KEYS, LET_WINDOWS_END, STATES, bring, declare_work
 from kit.waiting import eventually
 
@@ -24,13 +23,6 @@ if TYPE_CHECKING:
 def work(pgq: PgQueue) -> Task[[int], int]:
     """A task of one argument."""
     return declare_work(pgq)
-
-
-@pytest.fixture
-async def holder(pgq: PgQueue) -> AsyncIterator[Ghost]:
-    """A worker that claims, and whose outcomes are the test's to write."""
-    async with ghost(pgq) as taker:
-        yield taker
 
 
 # Windows

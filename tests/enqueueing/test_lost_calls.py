@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -26,13 +25,6 @@ if TYPE_CHECKING:
 def work(pgq: PgQueue) -> Task[[int], int]:
     """A task of one argument."""
     return declare_work(pgq)
-
-
-@pytest.fixture
-async def holder(pgq: PgQueue) -> AsyncIterator[Ghost]:
-    """A worker that claims, and whose outcomes are the test's to write."""
-    async with ghost(pgq) as taker:
-        yield taker
 
 
 @pytest.mark.contract("P1.5", "P1.6", "P3.2")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kit.faults import Ghost, ghost
+from kit.faults import Ghost
 from kit.waiting import eventually
 
 from pgqueue import InvalidOptionError, JobHandle, PgQueue, Task
@@ -19,12 +18,6 @@ if TYPE_CHECKING:
     from conftest import Connection
 
 HOUR = 3600.0
-
-
-@pytest.fixture
-async def holder(pgq: PgQueue) -> AsyncIterator[Ghost]:
-    async with ghost(pgq) as holder:
-        yield holder
 
 
 @pytest.fixture

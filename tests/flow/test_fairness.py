@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
 from kit import inside
-from kit.faults import Ghost, ghost
+from kit.faults import Ghost
 from kit.waiting import eventually
 
 from pgqueue import (
@@ -27,12 +26,6 @@ from pgqueue.model.outcomes import Suspended
 
 if TYPE_CHECKING:
     from conftest import Connection
-
-
-@pytest.fixture
-async def holder(pgq: PgQueue) -> AsyncIterator[Ghost]:
-    async with ghost(pgq) as holder:
-        yield holder
 
 
 @pytest.fixture

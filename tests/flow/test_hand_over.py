@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import asyncpg
 import pytest
 from kit import inside
-from kit.faults import Ghost, ghost, until_blocked
+from kit.faults import Ghost, until_blocked
 
 from pgqueue import PgQueue
 from pgqueue.store import Settled
@@ -20,12 +20,6 @@ if TYPE_CHECKING:
     from conftest import Connection
 
 pytestmark = [pytest.mark.contract("P3.13"), pytest.mark.contract("P5.10")]
-
-
-@pytest.fixture
-async def holder(pgq: PgQueue) -> AsyncIterator[Ghost]:
-    async with ghost(pgq) as holder:
-        yield holder
 
 
 async def enqueue(pgq: PgQueue, name: str, calls: int, *, keys: int = 1) -> list[UUID]:

@@ -88,19 +88,21 @@ async def test_no_function_stores_a_text_without_bounds(
     tried = 0
     async with roles_of(superuser_dsn) as roles:
         connection = await asyncpg.connect(roles.dsn_of(kind))
-        for function in await connection.fetch(FUNCTIONS):
-            names, types = function["names"] or [], function["types"]
-            required = len(types) - function["defaults"]
-            for place, type_of in enumerate(types):
-                for value in hostile_values(type_of, job.id):
-                    given = [
-                        (name, each, value if at == place else plain_value(each, job.id))
-                        for at, (name, each) in enumerate(zip(names, types, strict=True))
-                        if at == place or at < required
-                    ]
-                    tried += 1
-                    await _call(connection, db, function["name"], given, longest)
-        await connection.close()
+        try:
+            for function in await connection.fetch(FUNCTIONS):
+                names, types = function["names"] or [], function["types"]
+                required = len(types) - function["defaults"]
+                for place, type_of in enumerate(types):
+                    for value in hostile_values(type_of, job.id):
+                        given = [
+                            (name, each, value if at == place else plain_value(each, job.id))
+                            for at, (name, each) in enumerate(zip(names, types, strict=True))
+                            if at == place or at < required
+                        ]
+                        tried += 1
+                        await _call(connection, db, function["name"], given, longest)
+        finally:
+            await connection.close()
     assert tried > 10
     # Nothing that was let through harms the lists.
     await pgq.check()
