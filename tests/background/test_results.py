@@ -22,6 +22,7 @@ from pgqueue import (
     ResultTimeoutError,
     Task,
 )
+from pgqueue.background import notifications
 
 if TYPE_CHECKING:
     from conftest import Connection
@@ -129,7 +130,11 @@ async def test_a_waiter_that_is_cancelled_leaves_job_and_other_waiters_alone(pgq
 
 
 @pytest.mark.contract("P1.9")
-async def test_two_hundred_waiters_share_one_listener(pgq: PgQueue, dsn: str, db: Connection) -> None:
+async def test_two_hundred_waiters_share_one_listener(
+    pgq: PgQueue, dsn: str, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A probe would be the latest statement of its connection.
+    monkeypatch.setattr(notifications, "PROBE_INTERVAL", 3600.0)
     echo = declare_echo(pgq)
     handles = [await echo.enqueue(0), *await pgq.enqueue_many([echo.s(number) for number in range(1, 100)])]
     waiters = [asyncio.create_task(handle.result(timeout=60)) for handle in handles * 2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -23,6 +24,9 @@ import pytest
 
 from kit.waiting import eventually
 from pgqueue.embedded import embedded_server
+
+WITHIN = "180"
+"""Seconds that a server may take to start, to stop or to be promoted: a loaded machine needs some."""
 
 POOL_SIZE = 3
 """Sessions that PgBouncer has for everybody: fewer than a worker has connections."""
@@ -53,16 +57,16 @@ class CrashableServer:
     async def start(self) -> None:
         """Start the server, and return once it takes connections."""
         await self._pg_ctl(
-            "start", "-w", "-t", "30", "-l", str(self.data / "log"), "-o", f'-h "" -k {self.data}'
+            "start", "-w", "-t", WITHIN, "-l", str(self.data / "log"), "-o", f'-h "" -k {self.data}'
         )
 
     async def stop(self) -> None:
         """Stop the server as an operator does: it ends all sessions, and says why."""
-        await self._pg_ctl("stop", "-w", "-m", "fast")
+        await self._pg_ctl("stop", "-w", "-t", WITHIN, "-m", "fast")
 
     async def crash(self) -> None:
         """Stop the server without a word to anybody, as a power failure would; return once it is gone."""
-        await self._pg_ctl("stop", "-w", "-m", "immediate")
+        await self._pg_ctl("stop", "-w", "-t", WITHIN, "-m", "immediate")
 
     def kill(self) -> None:
         """End all processes of the server with SIGKILL."""
@@ -107,7 +111,7 @@ class Standby(CrashableServer):
 
     async def promote(self) -> None:
         """Make it a primary; return once it takes writes."""
-        await self._pg_ctl("promote", "-w")
+        await self._pg_ctl("promote", "-w", "-t", WITHIN)
 
     async def catch_up(self) -> None:
         """Wait until it has everything that its primary has committed by now."""
@@ -261,15 +265,22 @@ server_round_robin = 1
         # Only its owner may enter the directory of an embedded server's socket.
         host = dict(parse_qsl(urlsplit(self._server).query)).get("host", "")
         peer = Path(host if host.startswith("/") else "/")
-        with self._log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [self._program, str(self._config)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                **_not_as_root(peer),
-            )
-        _wait_for_port(self._process, self._port, self._log)
+        deadline = time.monotonic() + float(WITHIN)
+        while True:
+            with self._log.open("ab") as output:
+                self._process = subprocess.Popen(
+                    [self._program, str(self._config)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    **_not_as_root(peer),
+                )
+            if _has_port(self._process, self._port):
+                return
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"PgBouncer does not answer: {self._log.read_text()}")
+            # It has ended: somebody may have its port for a moment.
+            time.sleep(0.5)
 
     def end(self) -> None:
         """End it with SIGKILL: it keeps nothing, and some versions wait for their clients otherwise."""
@@ -329,17 +340,21 @@ def _connect_string(dsn: str) -> str:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port that nobody has, and that no connection is given before it is bound.
+
+    Those that the system chooses, for a listener or for the near end of a connection, are above.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
-def _wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
+def _has_port(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until *process* listens there; return False if it has ended instead."""
+    deadline = time.monotonic() + float(WITHIN)
+    while process.poll() is None and time.monotonic() < deadline:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
+            return True
         time.sleep(0.02)
-    raise RuntimeError(f"PgBouncer does not answer: {log.read_text()}")
+    return False

@@ -120,7 +120,14 @@ def number_of(connection: object) -> str | None:
 @pytest.fixture
 def short_first_share(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave what does not answer soon, and have all the time for what does; forget nothing of it."""
-    monkeypatch.setattr(hosts, "share_of", lambda seconds, left: 1.0 if left > 1 else seconds)
+    asked: list[int] = []
+
+    def share(seconds: float, left: int) -> float:
+        # The first of all is the one that hangs. From then on it is asked last.
+        asked.append(left)
+        return 1.0 if len(asked) == 1 else seconds
+
+    monkeypatch.setattr(hosts, "share_of", share)
     monkeypatch.setattr(hosts, "HUNG_FOR", 3600.0)
 
 

@@ -80,7 +80,8 @@ async def test_a_full_queue_of_notifications_stops_no_job_and_no_caller(
     finally:
         await sleeper.close()
         await filler.close()
-    assert len([each for each in caplog.records if each.levelno >= logging.WARNING]) <= 1
+    loud = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    assert len([each for each in loud if "notification" in each]) <= 1
 
 
 async def test_a_changed_password_is_waited_out_until_it_is_right_again(
@@ -92,7 +93,7 @@ async def test_a_changed_password_is_waited_out_until_it_is_right_again(
     await root.execute("create role app login superuser password 'one'")
     await root.execute("select pg_reload_conf()")
     parts = urlsplit(server.dsn)
-    pgq = PgQueue(parts._replace(netloc="app:one@").geturl(), connect_timeout=1.0)
+    pgq = PgQueue(parts._replace(netloc="app:one@").geturl(), connect_timeout=10.0)
 
     @pgq.task
     async def double(number: int) -> int:
@@ -105,7 +106,7 @@ async def test_a_changed_password_is_waited_out_until_it_is_right_again(
             return False
 
     try:
-        async with pgq, pgq.worker(lease_ttl=3) as worker:
+        async with pgq, pgq.worker() as worker:
             await eventually(works)
             await root.execute("alter role app password 'two'")
             await root.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'")

@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 from kit import inside
 from kit.servers import CrashableServer, Standby, crashable_server
-from kit.waiting import eventually, holds
+from kit.waiting import eventually
 
 from pgqueue import DatabaseUnavailableError, JobContext, PgQueue
 from pgqueue.background import promotions
@@ -70,7 +70,7 @@ async def test_a_first_host_that_never_answers_is_passed_by_and_asked_last_from_
         host, port = deaf.getsockname()
         dsn = dsn_of(host, str(server.data), like=server.dsn, more=f"&port={port},5432")
         began = time.monotonic()
-        async with PgQueue(dsn, connect_timeout=4.0) as pgq, pgq.worker():
+        async with PgQueue(dsn, connect_timeout=12.0) as pgq, pgq.worker():
 
             @pgq.task
             async def pay(ctx: JobContext) -> int:
@@ -79,7 +79,7 @@ async def test_a_first_host_that_never_answers_is_passed_by_and_asked_last_from_
 
             assert await (await pay.enqueue()).result(timeout=60) == 1
         # Half of the time once, and not once for each connection.
-        assert time.monotonic() - began > 1.9
+        assert time.monotonic() - began > 5.9
         assert has_called(deaf) <= 2
 
 
@@ -93,7 +93,7 @@ async def test_a_frozen_primary_is_left_when_its_standby_is_promoted_and_a_stand
         async with PgQueue(dsn_of(*reversed(both), like=server.dsn)) as pgq:
             first = await pgq.enqueue_by_name("other")
         pgq = PgQueue(dsn_of(*both, like=server.dsn))
-        go_on = asyncio.Event()
+        started, go_on = asyncio.Event(), asyncio.Event()
 
         @pgq.task
         async def double(number: int) -> int:
@@ -101,12 +101,13 @@ async def test_a_frozen_primary_is_left_when_its_standby_is_promoted_and_a_stand
 
         @pgq.task
         async def long() -> None:
+            started.set()
             await go_on.wait()
 
         async with pgq, pgq.worker() as worker:
             assert await (await double.enqueue(1)).result(timeout=60) == 2
             running = await long.enqueue()
-            await eventually(lambda: holds(worker.running == 1))
+            await started.wait()
             lease = inside.lease_of(worker)
             await standby.catch_up()
             server.freeze()
@@ -142,22 +143,23 @@ async def test_an_old_primary_that_takes_writes_is_left_within_10_s_and_not_used
             stack.push_async_callback(old.crash)
             new = await stack.enter_async_context(Standby.of(old))
             dsn = dsn_of(str(old.data), str(new.data), like=old.dsn)
-            pgq = PgQueue(dsn)
+            pgq = PgQueue(dsn, connect_timeout=15.0)
 
             @pgq.task
             async def nothing() -> None:
                 pass
 
-            gate = asyncio.Event()
+            started, gate = asyncio.Event(), asyncio.Event()
 
             @pgq.task
             async def held() -> None:
+                started.set()
                 await gate.wait()
 
             async with pgq, pgq.worker() as worker:
                 await (await nothing.enqueue()).result(timeout=60)
                 ends_on_old = await held.enqueue()
-                await eventually(lambda: holds(worker.running == 1))
+                await started.wait()
                 await new.catch_up()
                 # Nobody has stopped the old one, and no connection fails.
                 await new.promote()

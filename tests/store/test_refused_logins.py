@@ -114,8 +114,8 @@ async def test_a_refused_login_ends_no_worker_loses_no_job_and_stops_nothing_tha
     server: CrashableServer, root: asyncpg.Connection[asyncpg.Record], kind: str
 ) -> None:
     gate = GATES[kind]
-    go_on = asyncio.Event()
-    pgq = PgQueue(app_dsn(server), connect_timeout=1.0)
+    started, go_on = asyncio.Event(), asyncio.Event()
+    pgq = PgQueue(app_dsn(server), connect_timeout=15.0)
 
     @pgq.task
     async def double(number: int) -> int:
@@ -123,6 +123,7 @@ async def test_a_refused_login_ends_no_worker_loses_no_job_and_stops_nothing_tha
 
     @pgq.task
     async def long() -> None:
+        started.set()
         await go_on.wait()
 
     @pgq.task
@@ -145,7 +146,7 @@ async def test_a_refused_login_ends_no_worker_loses_no_job_and_stops_nothing_tha
     async with pgq, pgq.worker(lease_ttl=6) as worker:
         assert await (await double.enqueue(1)).result(timeout=60) == 2
         running = await long.enqueue()
-        await eventually(lambda: holds(worker.running == 1))
+        await started.wait()
         lease = await root.fetchval("select id from pgqueue.lease")
 
         await root.execute(gate.begin)
@@ -181,17 +182,19 @@ def double_it(number: int) -> int:
 async def test_a_worker_that_ends_while_logins_are_refused_returns_its_jobs_to_the_queue(
     server: CrashableServer, root: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    pgq = PgQueue(app_dsn(server), connect_timeout=1.0)
+    pgq = PgQueue(app_dsn(server), connect_timeout=15.0)
+    started = asyncio.Event()
 
     @pgq.task
     async def long() -> None:
+        started.set()
         await anyio.sleep_forever()
 
     async with pgq:
         worker = pgq.worker(grace=0.0, cancel_grace=0.5)
         worker.start()
         job = await long.enqueue()
-        await eventually(lambda: holds(worker.running == 1))
+        await started.wait()
         await root.execute("alter role app password 'two'")
         inside.cancel_worker(worker)
         with pytest.raises(PgQueueError, match="was cancelled"):
@@ -207,7 +210,7 @@ async def test_a_worker_that_ends_while_logins_are_refused_returns_its_jobs_to_t
 async def test_jobs_that_get_no_connection_wait_for_one_and_use_up_no_retries(
     server: CrashableServer, root: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    pgq = PgQueue(app_dsn(server), connect_timeout=1.0, max_connections=CALLERS)
+    pgq = PgQueue(app_dsn(server), connect_timeout=15.0, max_connections=CALLERS)
     at_once: list[int] = []
 
     @pgq.task(max_retries=0)
@@ -249,13 +252,13 @@ async def test_what_a_blocked_worker_holds_is_returned_where_the_server_refuses_
     settled: list[str] = []
     neighbour_started = asyncio.Event()
 
-    async with PgQueue(app_dsn(server), connect_timeout=1.0) as pgq:
-
-        @pgq.task(timeout=1, max_retries=0)
+    async with PgQueue(app_dsn(server), connect_timeout=15.0) as pgq:
+        # It has not begun to block before the password is another one.
+        @pgq.task(timeout=5, max_retries=0)
         async def block() -> None:
             await neighbour_started.wait()
             await root.execute(GATES["another password"].begin)
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120
             while not settled and time.monotonic() < deadline:
                 time.sleep(0.01)  # noqa: ASYNC251  # what this test is about
 
@@ -265,7 +268,7 @@ async def test_what_a_blocked_worker_holds_is_returned_where_the_server_refuses_
             await asyncio.sleep(3600)
 
         blocking, beside = await pgq.enqueue_many([block.s(), neighbour.s()])
-        async with pgq.worker(lease_ttl=10) as worker:
+        async with pgq.worker(lease_ttl=30) as worker:
 
             def note() -> None:
                 settled.append("settled")

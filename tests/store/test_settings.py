@@ -264,9 +264,11 @@ async def test_a_serialization_failure_on_a_connection_of_pgqueue_is_tried_again
         with pytest.raises(asyncpg.SerializationError):
             await work.options(connection=db).enqueue(1)
 
-    await db.execute("update public.failing set most = 1000000")
     async with PgQueue(dsn) as impatient:
-        inside.database(impatient).connect_timeout = 0.3
+        # It has its connections by then.
+        await impatient.enqueue_by_name("work", 1)
+        await db.execute("update public.failing set most = 1000000")
+        inside.database(impatient).connect_timeout = 2.0
         with pytest.raises(DatabaseUnavailableError, match="could not serialize access"):
             await impatient.enqueue_by_name("work", 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Iterator
@@ -10,7 +11,6 @@ import anyio
 import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
-from kit import inside
 from kit.roles import roles_of
 from kit.servers import CrashableServer, Standby, crashable_server
 from kit.waiting import eventually
@@ -58,17 +58,17 @@ async def test_on_a_standby_jobs_are_read_and_awaited_and_no_write_succeeds(
     primary: PgQueue, standby: Standby
 ) -> None:
     async with primary, PgQueue(standby.dsn) as reader:
-        inside.database(reader).connect_timeout = 1.0
         job = await primary.enqueue_by_name("double", 21)
         await standby.catch_up()
 
         assert (await reader.get(job.id)).status is JobStatus.PENDING
         assert [each.id for each in (await reader.jobs()).jobs] == [job.id]
         assert await reader.measure()
-        with pytest.raises(DatabaseUnavailableError, match="read-only"):
-            await reader.enqueue_by_name("double", 1)
-        with pytest.raises(DatabaseUnavailableError, match="read-only"):
-            await reader.pause(queue="default")
+        writes = (reader.enqueue_by_name("double", 1), reader.pause(queue="default"))
+        refused: list[object] = await asyncio.gather(*writes, return_exceptions=True)
+        for each in refused:
+            assert isinstance(each, DatabaseUnavailableError)
+            assert "read-only" in str(each)
 
         async with anyio.create_task_group() as group:
             ended = anyio.Event()

@@ -19,6 +19,7 @@ import asyncpg
 import httpx
 import pytest
 from conftest import OWNER, with_role
+from kit.inside import database
 from kit.waiting import eventually, holds
 
 from pgqueue import PgQueue, Task
@@ -255,7 +256,9 @@ async def live_through(
 ) -> dict[str, object]:
     """Have a trouble begin and end under a PgQueue and its workers; return what went wrong."""
     scene_name.set(name)
-    pgq = PgQueue(scene.dsn, connect_timeout=2.0, max_connections=3)
+    # Each door is to say within two seconds that it is shut; before and behind, a login may take longer.
+    patience, shut = 30.0, 2.0
+    pgq = PgQueue(scene.dsn, connect_timeout=patience, max_connections=3)
 
     @pgq.task
     async def work(number: int) -> int:
@@ -273,6 +276,7 @@ async def live_through(
         known = await work.options(queue="other").enqueue(0)
         assert await works("default")
         awaited = asyncio.create_task((await work.options(delay=1).enqueue(7)).result(timeout=90))
+        database(pgq).connect_timeout = shut
         await scene.do(trouble.begin, is_cut=trouble.is_cut)
         try:
             async with AsyncExitStack() as stack:
@@ -284,6 +288,7 @@ async def live_through(
                 with anyio.move_on_after(60):
                     await eventually(lambda: holds(is_told()))
                 await scene.do(trouble.end, is_cut=trouble.is_cut)
+                database(pgq).connect_timeout = patience
                 for queue in queues:
                     await eventually(partial(works, queue))
                 await eventually(lambda: scene.has_days(days))
