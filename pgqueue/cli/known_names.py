@@ -113,7 +113,7 @@ async def _queues(pgq: PgQueue) -> set[str]:
 
 
 async def _has_jobs(pgq: PgQueue, chosen: JobFilter) -> bool:
-    page = await pgq.jobs(chosen, limit=1)
+    page = await pgq.jobs(chosen, limit=1, large_results=False)
     # A search that was cut short says nothing.
     return bool(page.jobs) or page.is_cut_short
 

@@ -30,7 +30,7 @@ from pgqueue.model.filters import (
     encode_cursor,
 )
 from pgqueue.model.ids import read_id
-from pgqueue.model.jobs import TERMINAL, Attempt, Job, JobStatus
+from pgqueue.model.jobs import LARGE_RESULT, TERMINAL, Attempt, Job, JobStatus
 from pgqueue.store import Requeued, job_of
 from pgqueue.tasks.definition import TaskDefinition
 from pgqueue.tasks.handle import JobHandle, raise_unless_succeeded
@@ -80,11 +80,11 @@ class JobInterface(Parts):
                 raise await self._missing(connection, job_id)
         return self._completed(job_of(row))
 
-    async def get_many(self, ids: Iterable[UUID | str]) -> dict[UUID, Job]:
-        """Return the jobs with these *ids* that exist, by id."""
+    async def get_many(self, ids: Iterable[UUID | str], *, large_results: bool = True) -> dict[UUID, Job]:
+        """Return the jobs with these *ids* that exist, by id. *large_results*: see `jobs`."""
         wanted = [read_id(each) for each in ids]
         async with self._database.acquire() as connection:
-            jobs = await self._store.read_jobs(connection, wanted)
+            jobs = await self._store.read_jobs(connection, wanted, longest=_longest(large_results))
         return {job_id: self._completed(job) for job_id, job in jobs.items()}
 
     def shown_arguments(self, job: Job) -> Any:
@@ -209,6 +209,7 @@ class JobInterface(Parts):
         *,
         limit: int = 100,
         cursor: str | None = None,
+        large_results: bool = True,
         **criteria: Unpack[JobCriteria],
     ) -> Page:
         """Return up to *limit* jobs that match a filter, newest first, and the cursor of the next page.
@@ -224,17 +225,26 @@ class JobInterface(Parts):
         chose, with another day's time in it than that of its enqueue, may not be found by them.
 
         *search* looks for text in the arguments as they are shown: what is redacted is not found. A page that
-        searches also stops after two seconds. Raises InvalidFilterError, also for a search where a codec
+        searches also stops after two seconds.
+
+        *large_results*: False leaves out results of more than 65,536 characters of JSON, and does not read
+        them: such a job has None as its `result`, and `has_large_result` is true. Raises InvalidFilterError, also for a search where a codec
         hides the arguments from the database.
         """
         if chosen is None:
             chosen = JobFilter.of(**criteria)
         elif criteria:
             raise InvalidFilterError(f"jobs: pass a JobFilter or {', '.join(sorted(criteria))}, not both")
-        return await self._page(chosen, limit, cursor, None)
+        return await self._page(chosen, limit, cursor, None, large_results)
 
     async def owned_jobs(
-        self, owner: str, chosen: JobFilter, *, limit: int = 100, cursor: str | None = None
+        self,
+        owner: str,
+        chosen: JobFilter,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        large_results: bool = True,
     ) -> Page:
         """Return a page of the jobs whose header `owner` is *owner*, as `jobs` does.
 
@@ -242,14 +252,16 @@ class JobInterface(Parts):
         reads all jobs. Raises InvalidFilterError.
         """
         text("owned_jobs: owner", owner)
-        return await self._page(chosen, limit, cursor, owner)
+        return await self._page(chosen, limit, cursor, owner, large_results)
 
-    async def _page(self, chosen: JobFilter, limit: int, cursor: str | None, owner: str | None) -> Page:
+    async def _page(
+        self, chosen: JobFilter, limit: int, cursor: str | None, owner: str | None, large_results: bool
+    ) -> Page:
         check_filter("jobs", chosen, JobFilter)
         check_limit(limit)
         ids, next_cursor = await self._find(chosen, limit, cursor, owner)
         async with self._database.acquire() as connection:
-            found = await self._store.read_jobs(connection, ids)
+            found = await self._store.read_jobs(connection, ids, longest=_longest(large_results))
         # One that changed since it was found may no longer match, or no longer exist.
         jobs = [self._completed(found[job_id]) for job_id in ids if job_id in found]
         if chosen.statuses is not None:
@@ -431,7 +443,7 @@ class JobInterface(Parts):
 
     async def _visibly(self, connection: Connection, ids: Sequence[UUID], search: str) -> list[UUID]:
         """Return those of *ids* in whose arguments *search* is found as they are shown: no secret is."""
-        jobs = await self._store.read_jobs(connection, ids)
+        jobs = await self._store.read_jobs(connection, ids, longest=0)
         return [each for each in ids if each in jobs and self._is_visible(jobs[each], search)]
 
     def _is_visible(self, job: Job, search: str) -> bool:
@@ -439,6 +451,10 @@ class JobInterface(Parts):
         if shown == job.arguments:
             return True
         return search.lower() in json.dumps(shown, ensure_ascii=False, separators=(",", ":")).lower()
+
+
+def _longest(large_results: bool) -> int | None:
+    return None if large_results else LARGE_RESULT
 
 
 def _check_not_empty(verb: str, chosen: JobFilter, *, everything: bool) -> None:

@@ -80,7 +80,8 @@ class JobDocument(TypedDict):
     """What the handler returned. Null unless the job succeeded and its result can be decoded. One of more
     than 65,536 characters of JSON is left out: it is at `result_url`."""
     result_size: int | None
-    """Characters of JSON of the stored result; null: there is none."""
+    """Characters of JSON of the stored result; null: there is none. In a list, the size of a large one can be
+    the bytes that it is stored in, since it is not read."""
     result_url: str | None
     """Path of the result alone, below the root of the status app; null: there is none."""
     error: ErrorDocument | None

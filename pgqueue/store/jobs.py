@@ -29,14 +29,21 @@ T = TypeVar("T")
 class JobStatements(Statements):
     """Statements that read, list, cancel and requeue jobs."""
 
-    async def read_jobs(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Job]:
-        """Return the jobs with *ids* that exist."""
-        rows = await self.read_job_rows(connection, ids)
+    async def read_jobs(
+        self, connection: Connection, ids: Iterable[UUID], *, longest: int | None = None
+    ) -> dict[UUID, Job]:
+        """Return the jobs with *ids* that exist.
+
+        *longest*: results of more characters are left out, and only their size is known; None: none is.
+        """
+        rows = await self.read_job_rows(connection, ids, longest=longest)
         return {job_id: job_of(row) for job_id, row in rows.items()}
 
-    async def read_job_rows(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Record]:
-        """Return the jobs with *ids* that exist, as `job_of` takes them."""
-        rows = await connection.fetch(self._sql["read_jobs"], list(ids))
+    async def read_job_rows(
+        self, connection: Connection, ids: Iterable[UUID], *, longest: int | None = None
+    ) -> dict[UUID, Record]:
+        """Return the jobs with *ids* that exist, as `job_of` takes them. *longest*: see `read_jobs`."""
+        rows = await connection.fetch(self._sql["read_jobs"], list(ids), longest)
         return {row["id"]: row for row in rows}
 
     async def read_versions(
@@ -199,6 +206,8 @@ class _Row:
 def job_of(row: Record) -> Job:
     """Return the job that *row* describes."""
     json = _Row(row)
+    # Of a result that was left out, the size alone was read.
+    size = row["result_size"] if row["result"] is None else len(row["result"])
     return Job(
         id=row["id"],
         # Without a place it waits to be put right, and without its lane nobody knows its queue.
@@ -217,8 +226,8 @@ def job_of(row: Record) -> Job:
         expires_at=row["expires_at"],
         worker=row["worker"],
         result=json.read("result", decode_json, row["result"]),
-        has_result=row["result"] is not None,
-        result_size=None if row["result"] is None else len(row["result"]),
+        has_result=size is not None,
+        result_size=size,
         reason=row["reason"],
         error=read_error(row["error"]),
         last_reason=row["last_reason"],

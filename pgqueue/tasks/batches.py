@@ -15,6 +15,7 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,7 +26,7 @@ from uuid import UUID
 import anyio.to_thread
 
 from pgqueue.errors import BatchReplyError, InvalidOptionError, InvalidTaskError
-from pgqueue.model.checks import Duration, integer, some_seconds
+from pgqueue.model.checks import Duration, integer, shown, some_seconds
 from pgqueue.tasks.context import JobContext
 from pgqueue.tasks.wrapping import check_runs, is_coroutine_function
 
@@ -88,11 +89,13 @@ Items that are not in it have succeeded, with None; so have all after None."""
 class _Entry:
     """An item, and who waits for its answer."""
 
-    __slots__ = ("batch", "future", "item")
+    __slots__ = ("batch", "future", "item", "since")
 
-    def __init__(self, item: BatchItem[Any], future: asyncio.Future[_Answer]) -> None:
+    def __init__(self, item: BatchItem[Any], future: asyncio.Future[_Answer], since: float) -> None:
         self.item = item
         self.future = future
+        self.since = since
+        """When it came, by the clock of its event loop."""
         self.batch: _Running | None = None
 
 
@@ -112,6 +115,7 @@ class _Running:
         self.entries = entries
         self.waiting = len(entries)
         self.task: asyncio.Task[None] | None = None
+        self.is_in_thread = False
         for entry in entries:
             entry.batch = self
 
@@ -154,7 +158,7 @@ class Collector:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._begin_anew(loop)
-        entry = _Entry(BatchItem(value, context), loop.create_future())
+        entry = _Entry(BatchItem(value, context), loop.create_future(), loop.time())
         self._waiting.append(entry)
         self._look()
         try:
@@ -171,16 +175,24 @@ class Collector:
         if entry.batch is None:
             if entry in self._waiting:
                 self._waiting.remove(entry)
-            if not self._waiting:
-                self._stop_timer()
+            self._set_timer()
         elif not entry.future.done() or entry.future.cancelled():
             entry.batch.leave()
 
-    def _stop_timer(self) -> None:
+    def _set_timer(self) -> None:
+        """Have the first that waits come due at the end of its window: others may have left before it."""
         self._is_due = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._waiting:
+            assert self._loop is not None
+            left = self._waiting[0].since + self._batch.seconds - self._loop.time()
+            self._timer = self._loop.call_later(max(left, 0), self._come_due)
+
+    def _come_due(self) -> None:
+        self._timer, self._is_due = None, True
+        self._look()
 
     def _look(self) -> None:
         """Call the handler for those that wait, if there are enough or it is time."""
@@ -191,22 +203,18 @@ class Collector:
         ):
             running = _Running(self._waiting[: self._size])
             self._waiting = self._waiting[self._size :]
-            self._stop_timer()
+            self._set_timer()
             self._running.add(running)
             # Without the context of the job that happened to be the last.
             running.task = self._loop.create_task(self._call(running), context=Context())
         if self._waiting and not self._is_due and self._timer is None:
-            self._timer = self._loop.call_later(self._batch.seconds, self._come_due)
-
-    def _come_due(self) -> None:
-        self._timer, self._is_due = None, True
-        self._look()
+            self._set_timer()
 
     async def _call(self, running: _Running) -> None:
         """Call the handler, and give each item its answer. Whatever the handler raises is theirs."""
         items = [entry.item for entry in running.entries]
         try:
-            reply = await self._handler(items) if self._is_async else await self._in_thread(items)
+            reply = await self._handler(items) if self._is_async else await self._in_thread(running, items)
             answers = self._read(running, reply)
         except BaseException as error:
             # BaseException: SystemExit would end the loop. A cancellation is this task's own, or from within.
@@ -215,14 +223,32 @@ class Collector:
             answers = [_Answer(error=error, trace=trace and trace.tb_next)] * len(items)
             del trace
         finally:
-            self._running.discard(running)
+            # Nothing ends a thread: a call that nobody waits for any more is one until it returns.
+            if not running.is_in_thread:
+                self._running.discard(running)
         for entry, answer in zip(running.entries, answers, strict=True):
             if not entry.future.done():
                 entry.future.set_result(answer)
         self._look()
 
-    async def _in_thread(self, items: Sequence[BatchItem[Any]]) -> Any:
-        return await anyio.to_thread.run_sync(self._handler, items, abandon_on_cancel=True)
+    async def _in_thread(self, running: _Running, items: Sequence[BatchItem[Any]]) -> Any:
+        loop = asyncio.get_running_loop()
+
+        def call() -> Any:
+            running.is_in_thread = True
+            try:
+                return self._handler(items)
+            finally:
+                with suppress(RuntimeError):  # the loop is closed
+                    loop.call_soon_threadsafe(self._leave_thread, running)
+
+        return await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
+
+    def _leave_thread(self, running: _Running) -> None:
+        running.is_in_thread = False
+        if running.task is not None and running.task.done():
+            self._running.discard(running)
+            self._look()
 
     def _read(self, running: _Running, reply: object) -> list[_Answer]:
         """Return the answer for each item, in their order, from what the handler returned."""
@@ -235,20 +261,36 @@ class Collector:
             )
             return [_Answer(error=wrong)] * len(running.entries)
         known = {entry.item.id for entry in running.entries}
-        given = {_id_of(name): value for name, value in reply.items()}
-        strange = [name for name in reply if _id_of(name) not in known]
+        given: dict[object, Any] = {}
+        strange, twice = [], set()
+        for name, value in reply.items():
+            meant = _id_of(name)
+            if meant not in known:
+                strange.append(name)
+            elif meant in given:
+                twice.add(meant)
+            given[meant] = value
         missing = _Answer()
         if strange:
             # One of the others was meant, and nobody knows which: they run again, rather than one being lost.
             missing = _Answer(
                 error=BatchReplyError(
                     self._task,
-                    f"it returned ids that are not of its items ({', '.join(map(repr, strange[:3]))}), so "
+                    f"it returned ids that are not of its items ({', '.join(map(shown, strange[:3]))}), so "
                     "items that it did not name have failed; use `item.id`",
                 )
             )
+        # The ids are equal, the names are not: an id and its text, for example.
+        ambiguous = _Answer(
+            error=BatchReplyError(self._task, "it answered twice for this item; use `item.id`")
+        )
         return [
-            _answer(given[entry.item.id]) if entry.item.id in given else missing for entry in running.entries
+            ambiguous
+            if entry.item.id in twice
+            else _answer(given[entry.item.id])
+            if entry.item.id in given
+            else missing
+            for entry in running.entries
         ]
 
 

@@ -130,7 +130,7 @@ class InlinePgQueue(PgQueue):
         """Return a job. Raises JobNotFoundError."""
         return self._completed(self._memory.find(_id(job_id)).as_job())
 
-    async def get_many(self, ids: Any) -> dict[UUID, Job]:
+    async def get_many(self, ids: Any, **_: Any) -> dict[UUID, Job]:
         """Return the jobs that exist, by id."""
         known = self._memory.records
         return {each: await self.get(each) for each in map(_id, ids) if each in known}

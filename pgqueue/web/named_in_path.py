@@ -71,7 +71,7 @@ async def visible_ids(
     wanted = frozenset(job_ids)
     if not access.has_owners:
         return wanted
-    found = await pgq.get_many(wanted)
+    found = await pgq.get_many(wanted, large_results=False)
     return {job.id for job in found.values() if await access.owns(request, job)}
 
 

@@ -73,9 +73,9 @@ async def jobs_page(
 
     async def read(most: int, at: str | None) -> tuple[Sequence[Job], str | None]:
         if owner is not None:
-            page = await pgq.owned_jobs(owner, chosen, limit=most, cursor=at)
+            page = await pgq.owned_jobs(owner, chosen, limit=most, cursor=at, large_results=False)
         else:
-            page = await pgq.jobs(chosen, limit=most, cursor=at)
+            page = await pgq.jobs(chosen, limit=most, cursor=at, large_results=False)
         return page.jobs, page.cursor
 
     async def owned(jobs: Sequence[Job]) -> list[bool]:

@@ -1,10 +1,20 @@
--- read_jobs: everything about jobs $1, by primary keys only.
+-- read_jobs: everything about jobs $1, by primary keys only; results of more than $2 characters are left out (null: none).
+--
+-- What is left out is not read, as far as its size as it is stored tells: that is looked up without fetching it, and a
+-- character has at most four bytes. The size of such a result is then that, in bytes, compressed or not.
 --
 -- Job by job, behind a fence (`offset 0`): a list of ids does not reach through the outer joins of the view, so each
 -- table would be read whole. A single id does.
 
 select id, status::text, queue, priority, task, arguments::text, attempt, losses, created_at, started_at,
-       completed_at, next_run_at, run_at, expires_at, worker, result::text, reason, error::text,
+       completed_at, next_run_at, run_at, expires_at, worker,
+       case when $2::integer is null then result::text
+            when pg_column_size(result) > 4 * $2 then null
+            when length(result::text) <= $2 then result::text end as result,
+       case when $2 is null then null
+            when pg_column_size(result) > 4 * $2 then pg_column_size(result)
+            else length(result::text) end as result_size,
+       reason, error::text,
        last_reason, last_error::text, options::text, headers::text, tags, key, progress::text,
        attempt_started_at, attempt_ended_at, statement_timestamp() as read_at,
        case when status = 'blocked' then (

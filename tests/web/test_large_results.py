@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import random
+import string
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from kit import inside
 from kit.command_line import Cli
 from kit.web_client import client_of
 
 from pgqueue import PgQueue
 from pgqueue.model.jobs import LARGE_RESULT
+from pgqueue.store import Store
 from pgqueue.web import status_app
+
+if TYPE_CHECKING:
+    from conftest import Connection
 
 pytestmark = pytest.mark.contract("P6.13")
 
@@ -62,6 +71,50 @@ async def test_a_large_result_is_behind_a_link(pgq: PgQueue, client: httpx.Async
     # A shell has no other address for it.
     shown = await Cli(dsn).json("job", jobs["huge"].id)
     assert shown["result"] == "x" * 900_000
+
+
+async def test_lists_read_no_large_result(pgq: PgQueue, client: httpx.AsyncClient, db: Connection) -> None:
+    @pgq.task
+    async def write(text: str) -> str:
+        return text
+
+    # Neither of the large ones is compressible; the last one has four bytes a character.
+    noise = "".join(random.Random(7).choices(string.ascii_letters + "0123456789-+", k=900_000))
+    wide = "".join(
+        chr(each) for each in random.Random(7).choices(range(0x10000, 0x1FFFF), k=LARGE_RESULT - 2)
+    )
+    texts = {"small": "x", "noise": noise, "wide": wide}
+    jobs = {name: await write.enqueue(text) for name, text in texts.items()}
+    async with pgq.worker():
+        for job in jobs.values():
+            await job.result(timeout=60)
+
+    page = await pgq.jobs(large_results=False)
+    many = await pgq.get_many([job.id for job in jobs.values()], large_results=False)
+    listed = {each["job_id"]: each for each in (await client.get("/jobs")).json()["jobs"]}
+    whole = {job.id: job for job in (await pgq.jobs()).jobs}
+
+    for name, job in jobs.items():
+        is_large = name == "noise"
+        for short in (many[job.id], *(each for each in page.jobs if each.id == job.id)):
+            assert (short.has_large_result, short.has_result) == (is_large, True)
+            assert short.result == (None if is_large else texts[name])
+            assert short.result_size is not None
+        assert listed[str(job.id)]["result"] == (None if is_large else texts[name])
+        assert listed[str(job.id)]["result_url"] == f"jobs/{job.id}/result"
+        assert whole[job.id].result == texts[name]
+
+    # What lies outside its row is 900,000 bytes, of which a block holds less than 8,192.
+    sql = inside.statement(Store("pgqueue"), "read_jobs")
+    touched = []
+    for longest in (LARGE_RESULT, None):
+        arguments = [jobs["noise"].id], longest
+        # The first one of a connection reads the catalogues, too.
+        await db.fetch(sql, *arguments)
+        [row] = await db.fetch(f"explain (analyze, buffers, format json) {sql}", *arguments)
+        plan = json.loads(row[0])[0]["Plan"]
+        touched.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+    assert touched[0] < 110 <= touched[1] - touched[0]
 
 
 async def test_a_result_has_the_same_owner_as_its_job(pgq: PgQueue) -> None:

@@ -325,8 +325,8 @@ async def test_a_poll_reads_by_keys_alone_however_many_jobs_there_are(
     connection = await database.connect(durable=False)
     try:
         sql = inside.statement(Store("pgqueue"), "read_jobs")
-        await connection.fetch(sql, [job.id])
-        [row] = await connection.fetch(f"explain (analyze, buffers, format json) {sql}", [job.id])
+        await connection.fetch(sql, [job.id], None)
+        [row] = await connection.fetch(f"explain (analyze, buffers, format json) {sql}", [job.id], None)
     finally:
         await connection.close()
 

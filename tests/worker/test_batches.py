@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import anyio
 import pytest
+from kit.waiting import eventually, has_status
 
 from pgqueue import (
     Batch,
@@ -24,6 +28,7 @@ from pgqueue import (
     PgQueue,
     Reject,
 )
+from pgqueue.tasks.batches import batch_handler
 from pgqueue.testing import inline
 
 if TYPE_CHECKING:
@@ -131,6 +136,119 @@ async def test_wrong_ids_fail_the_jobs_that_may_have_been_meant_and_no_other(
     [attempt] = await pgq.attempts(handles[1].id)
     assert attempt.error is not None
     assert attempt.error.type.endswith("BatchReplyError")
+
+
+@pytest.mark.contract("P8.5")
+async def test_an_item_that_is_answered_twice_is_retried_and_no_failure_is_hidden(pgq: PgQueue) -> None:
+    @pgq.task(Batch(size=2, window=0.2), default_retry_delay=0, retry_backoff=False)
+    async def index(items: list[BatchItem[str]]) -> Any:
+        if items[0].context.attempt > 1:
+            return {item.id: "second time" for item in items}
+        # One id in two forms: the last of them would stand for both.
+        twice = {each.id: ValueError("hidden") for each in items if each.value == "twice"}
+        return {
+            **twice,
+            **{str(each): "well" for each in twice},
+            **{each.id: "once" for each in items if each.value != "twice"},
+        }
+
+    handles = [await index.enqueue(name) for name in ("twice", "other")]
+    async with pgq.worker(concurrency=2):
+        results = [await handle.result(60) for handle in handles]
+
+    assert results == ["second time", "once"]
+    [attempt] = await pgq.attempts(handles[0].id)
+    assert attempt.error is not None
+    assert "answered twice" in attempt.error.message
+
+
+@pytest.mark.contract("P8.5")
+async def test_what_says_which_ids_were_wrong_is_short(pgq: PgQueue) -> None:
+    @pgq.task(Batch(size=1, window=0.1), max_retries=0)
+    async def index(items: list[BatchItem[str]]) -> Any:
+        return {"x" * 1_000_000: 1}
+
+    handle = await index.enqueue("one")
+    async with pgq.worker(concurrency=1):
+        with pytest.raises(JobFailed, match="'xxx") as failure:
+            await handle.result(60)
+
+    assert len(str(failure.value)) < 1000
+
+
+@pytest.mark.contract("P8.5")
+async def test_a_call_in_a_thread_counts_until_it_returns_though_nobody_waits_for_it(pgq: PgQueue) -> None:
+    story: list[str] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    @pgq.task(Batch(size=1, window=0, concurrency=1), max_retries=0)
+    def index(items: list[BatchItem[str]]) -> None:
+        [item] = items
+        story.append(f"{item.value} begins")
+        begun.set()
+        go_on.wait(60)
+        story.append(f"{item.value} ends")
+
+    async with pgq.worker(concurrency=2):
+        gone = await index.enqueue("gone")
+        await asyncio.to_thread(begun.wait, 60)
+        await gone.cancel()
+        with pytest.raises(JobCancelled):
+            await gone.result(60)
+        other = await index.enqueue("other")
+        await eventually(partial(has_status, other, JobStatus.RUNNING))
+        await asyncio.sleep(0.2)  # in which a second call would begin
+        go_on.set()
+        await other.result(60)
+
+    assert story == ["gone begins", "gone ends", "other begins", "other ends"]
+
+
+@pytest.mark.contract("P8.5")
+async def test_no_job_waits_for_longer_than_the_window_once_a_call_may_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    now, ahead = loop.time, 0.0
+    monkeypatch.setattr(loop, "time", lambda: now() + ahead)
+    calls: list[list[str]] = []
+    go_on = asyncio.Event()
+
+    async def index(items: list[BatchItem[str]]) -> None:
+        calls.append([item.value for item in items])
+        await go_on.wait()
+
+    run, _ = batch_handler("index", index, Batch(size=3, window=600, concurrency=1))
+
+    async def begin(*values: str) -> list[asyncio.Task[Any]]:
+        begun = [asyncio.create_task(run(SimpleNamespace(job_id=uuid4()), value)) for value in values]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return begun
+
+    jobs = await begin(*"abcdefgh")
+    assert calls == [["a", "b", "c"]]
+    # The window of the others ends while the first call goes on.
+    ahead = 601
+    await begin()
+    go_on.set()
+    with anyio.fail_after(60):
+        await asyncio.gather(*jobs)
+    assert calls == [["a", "b", "c"], ["d", "e", "f"], ["g", "h"]]
+
+    # The window is that of the first that still waits.
+    [left] = await begin("left")
+    ahead += 300
+    [stays] = await begin("stays")
+    left.cancel()
+    await begin()
+    ahead += 301
+    await begin()
+    assert calls[3:] == []
+    ahead += 300
+    with anyio.fail_after(60):
+        await stays
+    assert calls[3:] == [["stays"]]
 
 
 @pytest.mark.contract("P8.5")

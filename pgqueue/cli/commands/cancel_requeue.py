@@ -328,7 +328,7 @@ def _confirm(verb: str, chosen: JobFilter, opened: Session) -> None:
     async def count_matching(pgq: PgQueue) -> tuple[int, bool]:
         total, cursor = 0, None
         for _ in range(LOOKS):
-            page = await pgq.jobs(chosen, limit=PREVIEWED - total, cursor=cursor)
+            page = await pgq.jobs(chosen, limit=PREVIEWED - total, cursor=cursor, large_results=False)
             total, cursor = total + len(page.jobs), page.cursor
             if cursor is None or total == PREVIEWED:
                 break

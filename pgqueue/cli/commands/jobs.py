@@ -44,7 +44,7 @@ def list_jobs(
 
     async def look(pgq: PgQueue) -> Page:
         await check_filter(pgq, chosen)
-        return await pgq.jobs(chosen, limit=limit, cursor=cursor)
+        return await pgq.jobs(chosen, limit=limit, cursor=cursor, large_results=False)
 
     page = call(app, dsn, schema, look)
     if as_json:

@@ -168,7 +168,7 @@ class BulkPages:
     async def _find(self, verb: BulkVerb, chosen: JobFilter, now: datetime) -> Preview:
         """Return what *verb* would change of all that match *chosen*."""
         found = await self._pages.pgq.job_ids(changeable(verb, chosen, now))
-        jobs = await self._pages.pgq.get_many(found.ids[:SAMPLE])
+        jobs = await self._pages.pgq.get_many(found.ids[:SAMPLE], large_results=False)
         return Preview(len(found.ids), found.is_more, [jobs[each] for each in found.ids if each in jobs])
 
     async def _listed(self, verb: BulkVerb, ids: Sequence[UUID]) -> Preview:
@@ -178,7 +178,7 @@ class BulkPages:
             raise InvalidFilterError(
                 f"{WORDS[verb]}: select at most {SAMPLE} jobs, or all that the filter finds"
             )
-        jobs = list((await self._pages.pgq.get_many(ids)).values())
+        jobs = list((await self._pages.pgq.get_many(ids, large_results=False)).values())
         meant = [job for job in jobs if job.status in POSSIBLE[verb]]
         return Preview(len(meant), False, meant, [job for job in jobs if job.status not in POSSIBLE[verb]])
 

@@ -120,7 +120,7 @@ class LimitPages:
         page = await self._pgq.limit_keys(name, key=key, limit=1)
         at_key = await self._pgq.limit_jobs(name, key, limit=PAGE)
         visible = await self._pages.visible_ids(request, (*at_key.holders, *at_key.waiting))
-        jobs = await self._pgq.get_many(visible)
+        jobs = await self._pgq.get_many(visible, large_results=False)
         return self._pages.render(
             request,
             "limit_key.html",

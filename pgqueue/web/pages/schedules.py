@@ -78,7 +78,9 @@ class SchedulePages:
         after = request.query_params.get("cursor", "")
         found = await self._schedules.list(after=after, limit=PAGE + 1)
         shown = found[:PAGE]
-        jobs = await self._pages.pgq.get_many(each.last_job for each in shown if each.last_job is not None)
+        jobs = await self._pages.pgq.get_many(
+            (each.last_job for each in shown if each.last_job is not None), large_results=False
+        )
         rows = [
             (each, last_outcome(each, jobs[each.last_job].status if each.last_job in jobs else None))
             for each in shown
@@ -100,7 +102,9 @@ class SchedulePages:
         """Show one, with its next ticks and its latest."""
         found = await self._found(request)
         ticks = await self._schedules.history(found.name, limit=TICKS)
-        jobs = await self._pages.pgq.get_many(each.job_id for each in ticks if each.job_id is not None)
+        jobs = await self._pages.pgq.get_many(
+            (each.job_id for each in ticks if each.job_id is not None), large_results=False
+        )
         return self._pages.render(
             request,
             "schedule.html",
