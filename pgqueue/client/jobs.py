@@ -228,8 +228,8 @@ class JobInterface(Parts):
         searches also stops after two seconds.
 
         *large_results*: False leaves out results of more than 65,536 characters of JSON, and does not read
-        them: such a job has None as its `result`, and `has_large_result` is true. Raises InvalidFilterError, also for a search where a codec
-        hides the arguments from the database.
+        them: such a job has None as its `result`, and `has_large_result` is true. Raises InvalidFilterError,
+        also for a search where a codec hides the arguments from the database.
         """
         if chosen is None:
             chosen = JobFilter.of(**criteria)

@@ -138,8 +138,8 @@ class Job:
     attempt_ended_at: datetime | None = None
     """When the latest attempt ended; None: it is running, or there was none."""
     result_size: int | None = None
-    """Characters of JSON of the stored result, or, of one that was left out unread, the bytes that it is stored
-    in; None: there is none."""
+    """Characters of JSON of the stored result, or the bytes that it is stored in if it was left out unread.
+    None: there is none."""
     max_attempts: int | None = None
     """The maximum number of attempts; None without a limit, or if this process does not declare the task."""
     undecodable: Mapping[str, str] = field(default_factory=dict)

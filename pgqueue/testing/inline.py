@@ -165,8 +165,10 @@ class InlinePgQueue(PgQueue):
         record.status, record.reason, record.completed_at = JobStatus.CANCELLED, reason, datetime.now(UTC)
         return True
 
-    async def _page(self, chosen: JobFilter, limit: int, cursor: str | None, owner: str | None) -> Page:
-        del cursor, owner
+    async def _page(
+        self, chosen: JobFilter, limit: int, cursor: str | None, owner: str | None, large_results: bool
+    ) -> Page:
+        del cursor, owner, large_results
         found = self._memory.matching(chosen)[:limit]
         return Page([self._completed(record.as_job()) for record in found], None)
 
