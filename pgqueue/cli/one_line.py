@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterable, Sequence
 from hashlib import blake2b
 from typing import Final
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 
+from pgqueue.cli.pieces import end, sized
 from pgqueue.cli.tables import GAP
 
 LEAST: Final = 24
@@ -79,31 +80,23 @@ def middle(text: str, width: int) -> str:
     if cell_len(text) <= width:
         return text
     if width < 3:
-        return set_cell_size(text, max(width, 0))
+        return sized(text, max(width, 0))
     before = (width - 1) // 2
-    return f"{set_cell_size(text, before)}…{_end(text, width - 1 - before)}"
+    return f"{sized(text, before)}…{end(text, width - 1 - before)}"
 
 
 def _told_apart(text: str, width: int) -> str:
     if width <= DIGEST:
         return middle(text, width)
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=DIGEST // 2).hexdigest()
-    return f"{set_cell_size(text, width - DIGEST - 1)}…{digest}"
-
-
-def _end(text: str, width: int) -> str:
-    size, start = 0, len(text)
-    while start and size + cell_len(text[start - 1]) <= width:
-        start -= 1
-        size += cell_len(text[start])
-    return f"{' ' * (width - size)}{text[start:]}"
+    return f"{sized(text, width - DIGEST - 1)}…{digest}"
 
 
 def _line(
     cells: Sequence[str], sizes: Sequence[int], columns: Sequence[str], numbers: Collection[str]
 ) -> str:
     padded = [
-        f"{' ' * (size - cell_len(text))}{text}" if column in numbers else set_cell_size(text, size)
+        f"{' ' * (size - cell_len(text))}{text}" if column in numbers else sized(text, size)
         for column, text, size in zip(columns, cells, sizes, strict=False)
     ]
     return (" " * GAP).join(padded).rstrip()

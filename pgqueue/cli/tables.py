@@ -10,7 +10,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
+
+from pgqueue.cli.pieces import fitting, pieces, sized
 
 GAP: Final = 2
 """Spaces between columns."""
@@ -62,7 +64,7 @@ class Table:
 
     def _line(self, row: Sequence[str], widths: Sequence[int]) -> str:
         cells = [
-            f"{' ' * (size - cell_len(text))}{text}" if column in self.numbers else _padded(text, size)
+            f"{' ' * (size - cell_len(text))}{text}" if column in self.numbers else sized(text, size)
             for column, text, size in zip(self.columns, row, widths, strict=False)
         ]
         return (" " * GAP).join(cells).rstrip()
@@ -71,7 +73,7 @@ class Table:
         before = self._line(row[:-1], widths[:-1])
         first, *others = shortly(row[-1], widths[-1])
         at = _sum(widths[:-1]) + GAP
-        yield f"{_padded(before, at)}{first}".rstrip()
+        yield f"{sized(before, at)}{first}".rstrip()
         yield from (f"{' ' * at}{each}" for each in others)
 
     def _over_several_lines(self, row: Sequence[str], widths: Sequence[int], width: int) -> Iterator[str]:
@@ -115,21 +117,12 @@ def shortly(text: str, width: int) -> list[str]:
     lines = wrapped(text, width)
     if len(lines) <= PROSE_LINES:
         return lines
-    return [*lines[: PROSE_LINES - 1], f"{_padded(lines[PROSE_LINES - 1], width - 1).rstrip()}…"]
+    return [*lines[: PROSE_LINES - 1], f"{sized(lines[PROSE_LINES - 1], width - 1).rstrip()}…"]
 
 
 def _fitting_text(text: str, width: int) -> int:
-    """Return how many characters of *text* fit into *width*: at least one."""
-    size = 0
-    for place, each in enumerate(text):
-        size += cell_len(each)
-        if size > width:
-            return max(place, 1)
-    return len(text)
-
-
-def _padded(text: str, width: int) -> str:
-    return set_cell_size(text, width)
+    """Return how many characters of *text* fit into *width*: those of one piece at least."""
+    return fitting(text, width) or len(next(pieces(text)))
 
 
 def _sum(widths: Sequence[int]) -> int:

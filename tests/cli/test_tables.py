@@ -13,6 +13,8 @@ from kit.waiting import eventually, is_over
 from rich.cells import cell_len
 
 from pgqueue import JobContext, PgQueue, group
+from pgqueue.cli.one_line import middle
+from pgqueue.cli.pieces import end, pieces, sized
 from pgqueue.cli.tables import Table, wrapped
 
 ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -185,3 +187,43 @@ def test_wrapping_loses_no_letter_and_breaks_only_words_that_are_too_long(text: 
     assert max(map(cell_len, lines)) <= width
     words = [word for word in text.split() if cell_len(word) <= width]
     assert all(any(word in line for line in lines) for word in words)
+
+
+WHOLE: Final = (
+    "👨\u200d👩\u200d👧",
+    "👩🏽\u200d🚀",
+    "👋🏽",
+    "🇩🇪",
+    "❤\ufe0f",
+    "1\ufe0f\u20e3",
+    "e\u0301",
+    "नि",
+    "請",
+    "a",
+    "-",
+)
+"""What a reader sees as one character, each."""
+
+
+@given(st.lists(st.sampled_from(WHOLE), max_size=40), st.integers(3, 30))
+def test_no_cut_is_within_what_a_reader_sees_as_one_character(seen: list[str], width: int) -> None:
+    text = "".join(seen)
+    lines = wrapped(text, width)
+    cut = middle(text, width)
+    before, _, after = cut.partition("…")
+
+    assert list(pieces(text)) == seen
+    assert [piece for line in lines for piece in pieces(line)] == seen
+    assert max(map(cell_len, (*lines, cut))) <= width
+    start, last = list(pieces(before.rstrip())), list(pieces(after.strip()))
+    assert start == seen[: len(start)]
+    assert last == seen[len(seen) - len(last) :]
+    for shown in (sized(text, width), end(text, width)):
+        assert cell_len(shown) == width
+        assert "".join(pieces(shown)).strip() in text
+
+
+@given(st.text(max_size=60), st.integers(2, 30))
+def test_any_text_is_cut_into_all_of_its_pieces(text: str, width: int) -> None:
+    assert "".join(pieces(text)) == text
+    assert joined("".join(wrapped(text, width))) == joined(text)
