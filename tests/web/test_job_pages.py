@@ -210,6 +210,8 @@ async def test_an_invalid_filter_is_reported_above_the_form(client: httpx.AsyncC
 
         assert "Invalid filter." in page.one("p", role="alert").text
         assert page.one("form").attributes["method"] == "get"
+        # No card with nothing in it where the list would be.
+        assert page.all("h2", id="list-title") == []
 
 
 async def test_a_job_is_found_by_its_id(client: httpx.AsyncClient) -> None:

@@ -62,6 +62,8 @@ def exception_handlers(pages: Pages) -> dict[Any, ExceptionHandler]:
     def page(request: Request, status: int, detail: str, headers: Mapping[str, str]) -> Response:
         title = TITLES.get(status) or HTTPStatus(status).phrase
         base = base_of(request)
+        # Without the database the overview is not there either.
+        is_over_soon = status == HTTPStatus.SERVICE_UNAVAILABLE and request.method == "GET"
         section = request.url.path.removeprefix(base).strip("/").partition("/")[0]
         answer = pages.render(
             request,
@@ -72,8 +74,8 @@ def exception_handlers(pages: Pages) -> dict[Any, ExceptionHandler]:
             code=status,
             title=title,
             detail=detail,
-            back=f"{base}/",
-            back_label="Go to the overview",
+            back="" if is_over_soon else f"{base}/",
+            back_label="Try again" if is_over_soon else "Go to the overview",
         )
         answer.headers.update(headers)
         return answer

@@ -116,8 +116,8 @@ def place(name: str) -> str:
 
 
 def tally(jobs: int, is_more: bool) -> str:
-    """Return a count of jobs, which says whether there may be more."""
-    return f"{jobs:,}{'+' if is_more else ''}"
+    """Return a count of jobs, which says whether there may be more. None of those looked at is no count."""
+    return "?" if is_more and not jobs else f"{jobs:,}{'+' if is_more else ''}"
 
 
 FILTERS: Final[Mapping[str, Callable[..., str]]] = {
