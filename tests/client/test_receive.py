@@ -489,7 +489,13 @@ async def test_an_ack_in_your_transaction_holds_if_and_only_if_you_commit(
     await job.ack(1, connection=db)
     await transaction.rollback()
     assert await handle.status() is JobStatus.RUNNING
+    # It is held as before, and by the same receipt, so it can be given back.
+    await job.extend(600)
+    assert await job.nack(delay=0, error="rolled back") is JobStatus.SCHEDULED
+    with pytest.raises(ReceiptLostError):
+        await job.ack(1, connection=db, autocommit=True)
 
+    job = await one(pgq)
     async with db.transaction():
         await job.ack(2, connection=db)
     assert await handle.result(timeout=60) == 2
@@ -500,7 +506,8 @@ async def test_an_ack_in_your_transaction_holds_if_and_only_if_you_commit(
 async def test_bad_input_is_refused_at_the_call_and_changes_nothing(pgq: PgQueue, dsn: str) -> None:
     handle = await enqueue(pgq)
     wrong: list[dict[str, Any]] = [
-        {"n": 0}, {"n": 1001}, {"n": 1.5}, {"wait": -1}, {"wait": "1"}, {"lease": 0}, {"lease": 43_201},
+        {"n": 0}, {"n": 1001}, {"n": 10**400}, {"n": True}, {"n": 1.5},
+        {"wait": float("nan")}, {"wait": -1}, {"wait": "1"}, {"lease": 0}, {"lease": 43_201},
         {"lease": float("nan")}, {"name": ""}, {"name": "x" * 201},
     ]  # fmt: skip
     for options in wrong:
@@ -514,12 +521,16 @@ async def test_bad_input_is_refused_at_the_call_and_changes_nothing(pgq: PgQueue
         with pytest.raises(UnknownQueueError):
             await strict.receive("inbox")
     job = await one(pgq)
-    wrong_nacks: list[dict[str, Any]] = [{"delay": -1}, {"delay": "soon"}, {"error": 7}]
+    wrong_nacks: list[dict[str, Any]] = [
+        {"delay": -1}, {"delay": "soon"}, {"delay": float("nan")}, {"delay": float("inf")},
+        {"delay": timedelta.max}, {"error": 7}, {"error": ValueError},
+    ]  # fmt: skip
     for wrong_nack in wrong_nacks:
         with pytest.raises(InvalidOptionError):
             await job.nack(**wrong_nack)
-    with pytest.raises(InvalidOptionError):
-        await job.extend(0)
+    for lease in (0, float("nan"), float("inf"), timedelta.max):
+        with pytest.raises(InvalidOptionError):
+            await job.extend(lease)
     with pytest.raises(InvalidArgumentsError, match="cannot be stored"):
         await job.ack(object())
     assert await handle.status() is JobStatus.RUNNING
@@ -577,7 +588,9 @@ async def test_any_language_receives_and_ends_jobs_by_sql(pgq: PgQueue, db: Conn
     "call",
     [
         "receive('')", "receive(null)", "receive('inbox', 0)", "receive('inbox', 1001)",
-        "receive('inbox', null)",
+        "receive('inbox', null)", "receive('inbox', 2147483647)",
+        "receive('inbox', lease => '1000000 years')",
+        "nack('{id}', '{id}', '3651 days')", "extend('{id}', '{id}', null)", "extend('{id}', '{id}', '-1 s')",
         "receive('inbox', lease => '0')", "receive('inbox', lease => '13 hours')",
         "receive('inbox', receiver => repeat('x', 201))", "nack('{id}', '{id}', '-1 second')",
         "nack('{id}', '{id}', error => repeat('x', 1001))", "extend('{id}', '{id}', '13 hours')",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -9,7 +11,7 @@ from uuid import UUID
 
 import anyio
 import pytest
-from kit.endpoint import answer, endpoint
+from kit.endpoint import answer, endpoint, hang
 from kit.faults import Ghost, ghost
 from kit.roles import roles_of
 
@@ -36,6 +38,8 @@ pytestmark = pytest.mark.contract("P6.14")
 
 SECRET = "a secret of sixteen bytes or more"
 URL = "http://127.0.0.1:1/hook"
+CERTIFICATE = Path(__file__).parents[1] / "kit/db_pgqueue_test.pem"
+"""Signed by itself, with its key."""
 ERROR = JobError("ValueError", "no such account")
 
 
@@ -417,6 +421,87 @@ async def test_a_role_that_may_only_enqueue_can_have_its_jobs_told(
     for job in (one, *two, keyed):
         await pgq.cancel(job.id)
         assert len(await told(pgq, job.id)) == 1
+
+
+async def redirect(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(
+        b"HTTP/1.1 307 Temporary Redirect\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"
+    )
+    await writer.drain()
+
+
+async def much(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 10000000000\r\n\r\n")
+    while True:
+        writer.write(b"1" * 100_000)
+        await writer.drain()
+
+
+async def broken_off(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 2")
+    await writer.drain()
+    writer.transport.abort()
+
+
+async def late(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    # It has said that it has it.
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{")
+    await writer.drain()
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        (redirect, "HttpAnswerError"),
+        (hang, "HttpTimeoutError"),
+        (broken_off, "HttpUnreachableError"),
+        ("untrusted", "HttpUnreachableError"),
+        (much, None),
+        (late, None),
+    ],
+)
+async def test_no_receiver_reaches_the_job_that_it_is_told_of(
+    pgq: PgQueue, given: Any, error: str | None
+) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(CERTIFICATE)
+    is_untrusted = given == "untrusted"
+    async with endpoint(
+        answer(204) if is_untrusted else given, tls=tls if is_untrusted else None
+    ) as receiver:
+        url = receiver.url.replace("http:", "https:") if is_untrusted else receiver.url
+        timeout = 0.5 if given is hang else 60
+        hook = pgq.webhook("shop", url=url, secret=SECRET, timeout=timeout, max_retries=0)
+
+        @pgq.task(webhooks=[hook])
+        async def ship(order: int) -> int:
+            return order
+
+        job = await ship.enqueue(8)
+        async with pgq.worker(poll_interval=0.05):
+            assert await job.result(timeout=60) == 8
+            [sender] = (await pgq.jobs(key=str(job.id))).jobs
+            with anyio.fail_after(120):
+                sent = await pgq.wait(sender.id)
+
+    assert sent.status == (JobStatus.SUCCEEDED if error is None else JobStatus.FAILED)
+    assert (sent.error and sent.error.type) == error
+    # Who is not trusted is told nothing.
+    assert len(receiver.received) == (0 if is_untrusted else 1)
+
+
+async def test_what_sql_enqueues_has_no_webhooks(pgq: PgQueue, db: Connection) -> None:
+    hook = pgq.webhook("shop", url=URL, secret=SECRET, everywhere=True)
+
+    @pgq.task(webhooks=[hook])
+    async def ship(order: int) -> None: ...
+
+    job_id = await db.fetchval("select pgqueue.enqueue('ship', '{\"order\": 8}')")
+    async with pgq.worker():
+        await pgq.handle(job_id).result(timeout=60)
+
+    assert await told(pgq, job_id) == []
 
 
 # What is declared wrongly
