@@ -24,7 +24,7 @@ from pgqueue.processes.memory import return_large_blocks
 from pgqueue.worker.attempt import forked
 from pgqueue.worker.attempt.attempt import Stop
 from pgqueue.worker.attempt.soft_limit import groups_taught
-from pgqueue.worker.isolation.importing import host_of, load, set_up_django
+from pgqueue.worker.isolation.importing import find_host, set_up_django
 from pgqueue.worker.isolation.runner import AttemptRunner, MainThread
 from pgqueue.worker.isolation.wire import MAX_LINE, pack, pack_outcome, unpack
 
@@ -91,12 +91,12 @@ class ChildProcess:
         task = job["claimed"][5]
         try:
             set_up_django(self._django)
-            host = host_of(load(job["module"], self._main), task)
+            host = find_host(job["found_in"], task, self._main)
         except BaseException as error:
             # A module may raise anything, even SystemExit.
             return error
         if not isinstance(host, PgQueue):
-            return InvalidTaskError(f"task {task!r} was not found in module {job['module']!r}")
+            return InvalidTaskError(f"task {task!r} was not found in {job['found_in']!r}")
         return host
 
     async def _runner(self, host: PgQueue, dsn: str) -> AttemptRunner:

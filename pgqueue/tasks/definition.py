@@ -20,6 +20,12 @@ Isolation = Literal["thread", "process"]
 """Where a handler runs: a non-async function in a thread, or any in a child process, which can be killed."""
 
 
+def check_isolation(where: str, isolation: object) -> None:
+    """Raise InvalidTaskError unless *isolation* is None or says where a handler runs."""
+    if isolation not in (None, "thread", "process"):
+        raise InvalidTaskError(f"{where}: isolation must be 'thread' or 'process', got {isolation!r}")
+
+
 class TaskDefinition:
     """A handler, its name, and what is known about its parameters, result and options."""
 
@@ -36,10 +42,7 @@ class TaskDefinition:
         self.collector: Collector | None = None
         """Collects jobs for a batch handler; None: its handler is called for each."""
         self.options = options
-        if isolation not in (None, "thread", "process"):
-            raise InvalidTaskError(
-                f"task {name!r}: isolation must be 'thread' or 'process', got {isolation!r}"
-            )
+        check_isolation(f"task {name!r}", isolation)
         if isolation == "process" and "<locals>" in typed.__qualname__:
             raise InvalidTaskError(
                 f"task {name!r}: isolation='process' needs a function at the top level of a module, which a "
@@ -57,7 +60,9 @@ class TaskDefinition:
         """Whether it runs as a coroutine of this process, with nothing around it."""
         self.result = Result(name, typed)
         self.module = typed.__module__
-        """Where a child process finds it."""
+        """The module that its handler is in."""
+        self.found_in = self.module
+        """Where a child process finds it: a module, or `module:name` of its PgQueue."""
         self.limits: tuple[LimitBy, ...] = ()
         """What its jobs wait for until they may run."""
         self.ordered: OrderedBy | None = None

@@ -344,7 +344,7 @@ class Slots:
             "lane": astuple(attempt.lane),
             "lease_id": attempt.lease_id,
             "worker": self.worker,
-            "module": definition.module,
+            "found_in": definition.found_in,
             "dsn": self._dsn,
             "at_run_time": self._registry.stored_at_run_time(definition.name),
         }

@@ -6,6 +6,7 @@ import builtins
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
 
 from django.utils.module_loading import import_string
@@ -19,6 +20,7 @@ from pgqueue.integrations.django.framework import (
     TaskResultDoesNotExist,
     TaskResultStatus,
 )
+from pgqueue.integrations.django.known import tasks
 from pgqueue.integrations.django.statements import ReadAttempt, ReadJob
 
 _STATUSES: Final = {"running": "RUNNING", "succeeded": "SUCCESSFUL"}
@@ -33,7 +35,7 @@ _CLASSES: Final = {
     "worker_lost": "pgqueue.errors.LeaseLostError",
     "unknown_task": "pgqueue.errors.UnknownTaskError",
 }
-"""By the reason of an attempt without an exception."""
+"""By the reason of an attempt without an exception, or of which no more was kept than its name."""
 
 
 def result_of(job_id: str, job: ReadJob, backend: Any) -> Any:
@@ -78,17 +80,29 @@ def task_of(job: ReadJob, backend: Any) -> Any:
     except ImportError as error:
         raise TaskResultDoesNotExist(f"its task {job.task!r} cannot be imported: {error}") from error
     if not isinstance(task, Task):
+        # The module may have its task by another name than the function's.
+        task = tasks.get(job.task)
+    if task is None:
         raise TaskResultDoesNotExist(f"{job.task!r} is not one of Django's tasks")
+    return as_enqueued(task, backend, queue=job.queue, priority=job.priority, run_after=job.run_at)
+
+
+def as_enqueued(
+    task: Any, backend: Any, *, queue: str, priority: int, run_after: datetime | None = None
+) -> Any:
+    """Return a task with what a job of it was enqueued with."""
     # An operator may have moved the job to a queue, or given it a priority, that Django does not take.
-    queue = job.queue if not backend.queues or job.queue in backend.queues else None
-    priority = min(max(job.priority, TASK_MIN_PRIORITY), TASK_MAX_PRIORITY)
-    return replace(
-        task,
-        backend=backend.alias,
-        priority=priority,
-        queue_name=queue or next(iter(sorted(backend.queues)), task.queue_name),
-        run_after=job.run_at,
-    )
+    if backend.queues and queue not in backend.queues:
+        queue = min(backend.queues)
+    changes = {
+        "backend": backend.alias,
+        "priority": min(max(priority, TASK_MIN_PRIORITY), TASK_MAX_PRIORITY),
+        "queue_name": queue,
+        "run_after": run_after,
+    }
+    if all(getattr(task, name) == value for name, value in changes.items()):
+        return task
+    return replace(task, **changes)
 
 
 def errors_of(job: ReadJob) -> list[Any]:
@@ -103,9 +117,14 @@ def errors_of(job: ReadJob) -> list[Any]:
 
 def _error(attempt: ReadAttempt, *, said: str | None = None) -> Any:
     error = attempt.error or {}
-    traceback = error.get("traceback") or error.get("message") or said or attempt.reason
-    kind = error.get("type")
-    path = _CLASSES.get(attempt.reason) if kind is None else class_path(kind, traceback)
+    kind, written = error.get("type"), error.get("traceback")
+    traceback = written or error.get("message") or said or attempt.reason
+    path: str | None
+    if kind is not None and written:
+        path = class_path(kind, written)
+    else:
+        # No exception, or one of which no more was kept.
+        path = _CLASSES.get(attempt.reason) or (f"builtins.{kind}" if _is_builtin(kind) else None)
     return TaskError(exception_class_path=path or "pgqueue.errors.JobFailed", traceback=traceback)
 
 
@@ -116,5 +135,11 @@ def class_path(kind: str, traceback: str) -> str:
     )
     path = named[-1] if named else kind
     if path == kind and "." not in kind:
-        return f"builtins.{kind}" if isinstance(getattr(builtins, kind, None), type) else f"__main__.{kind}"
+        return f"builtins.{kind}" if _is_builtin(kind) else f"__main__.{kind}"
     return path
+
+
+def _is_builtin(kind: str | None) -> bool:
+    """Whether an error that comes with Python is called so."""
+    found = getattr(builtins, kind or "", None)
+    return isinstance(found, type) and issubclass(found, BaseException)

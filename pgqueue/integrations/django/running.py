@@ -17,6 +17,7 @@ from django.db import DatabaseError, InterfaceError, close_old_connections, conn
 from django.utils import timezone
 
 from pgqueue import DeadLetter, JobContext
+from pgqueue.errors import InvalidTaskError
 from pgqueue.integrations.django.enqueueing import DjangoQueue
 from pgqueue.integrations.django.framework import (
     InvalidTaskBackend,
@@ -30,32 +31,38 @@ from pgqueue.integrations.django.framework import (
     task_backends,
 )
 from pgqueue.integrations.django.keys import with_keys
+from pgqueue.integrations.django.known import tasks as _tasks
+from pgqueue.integrations.django.results import as_enqueued
 from pgqueue.integrations.django.settings import BackendSettings
 from pgqueue.options.levels import read_options
 from pgqueue.options.table import Level
+from pgqueue.tasks.definition import check_isolation
 from pgqueue.tasks.signature import Signature
 
 KEPT_ERRORS: Final = 1000
 """Exceptions of attempts that are kept until their jobs are known to have failed."""
 
-NO_OPTIONS: Final = frozenset({"limits", "ordered_by", "on_dead"})
+NO_OPTIONS: Final = frozenset({"limits", "ordered_by", "on_dead", "isolation"})
 """What `PgQueue.task` takes besides options."""
 KEYED: Final = frozenset({"limits", "ordered_by"})
 """Of these, what may have keys, which come from arguments."""
 
 _lock: Final = threading.RLock()
-_tasks: Final[dict[str, Any]] = {}
-"""All tasks of this process, by their paths."""
 _queues: Final[dict[tuple[str, str, str], _Queue]] = {}
 """By the backend's alias, database and settings: tests have databases of their own."""
 
 
 def declare(task: Any) -> None:
-    """Have the workers of this process know a task."""
+    """Have the workers of this process know a task. Raises InvalidTaskError."""
     path = task.module_path
     with _lock:
         known = _tasks.get(path)
         if known is not None and known.func is task.func:
+            if getattr(known, "options", {}) != getattr(task, "options", {}):
+                raise InvalidTaskError(
+                    f"task {path!r} has other options already, and one function has those of one task; wrap "
+                    "it in a function of another name"
+                )
             return
         _tasks[path] = task
         for each in _queues.values():
@@ -69,6 +76,7 @@ def check_options(task: Any) -> None:
     read_options(where, {name: options[name] for name in options.keys() - NO_OPTIONS}, Level.TASK)
     for name in KEYED & options.keys():
         with_keys(task, options[name])
+    check_isolation(where, options.get("isolation"))
 
 
 def call_of(alias: str, task: Any, args: list[Any], kwargs: dict[str, Any]) -> Signature[Any]:
@@ -121,6 +129,8 @@ class _Queue:
         self._settings = settings
         self._queues = queues
         self._declared: set[str] = set()
+        self._isolated: set[str] = set()
+        """The paths of tasks that run in child processes."""
         self._errors: OrderedDict[UUID, BaseException] = OrderedDict()
         # Django's other backends run a task once. So does this one, unless it is told otherwise.
         options: Any = {"max_retries": 0, **(settings.rest or {})}
@@ -142,7 +152,13 @@ class _Queue:
         )
         for name in KEYED & options.keys():
             options[name] = with_keys(task, options[name])
-        self.pgq.task(name=path, queue=own, **options)(handler)
+        if options.get("isolation") == "process":
+            self._isolated.add(path)
+        # As which it is told of in errors and logs.
+        handler.__module__, handler.__qualname__ = task.func.__module__, task.func.__qualname__
+        declared = self.pgq.task(name=path, queue=own, **options)(handler)
+        # A child process imports the modules that have tasks, as this one does.
+        declared.definition.found_in = f"pgqueue.integrations.django.queues:{self._settings.alias}"
 
     def _plain(self, path: str) -> Callable[..., Any]:
         def run(ctx: JobContext, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -155,7 +171,7 @@ class _Queue:
                 signals.task_finished.send_robust(type(backend), task_result=result)
                 return value
             except BaseException as error:
-                self._keep(ctx.job_id, error)
+                self._keep(path, ctx.job_id, error)
                 raise
             finally:
                 close_old_connections()
@@ -174,7 +190,7 @@ class _Queue:
                     await signals.task_finished.asend_robust(type(backend), task_result=result)
                     return value
                 except BaseException as error:
-                    self._keep(ctx.job_id, error)
+                    self._keep(path, ctx.job_id, error)
                     raise
                 finally:
                     # The thread ends with the context.
@@ -186,8 +202,8 @@ class _Queue:
         self, ctx: JobContext, path: str, args: list[Any], kwargs: dict[str, Any]
     ) -> tuple[Any, Any, list[Any]]:
         """Return the backend, the result so far, and the arguments that the function is given by position."""
-        task = _tasks[path]
         backend = task_backends()[self._settings.alias]
+        task = as_enqueued(_tasks[path], backend, queue=ctx.queue, priority=ctx.priority)
         if ctx.attempt == 1 and ctx.losses == 0:
             result = _first_result(ctx, task, args, kwargs, self._settings.alias)
         else:
@@ -206,7 +222,10 @@ class _Queue:
         object.__setattr__(result, "status", TaskResultStatus.RUNNING)
         return result
 
-    def _keep(self, job_id: UUID, error: BaseException) -> None:
+    def _keep(self, path: str, job_id: UUID, error: BaseException) -> None:
+        if path in self._isolated:
+            # This is a child process, and its worker tells of the failure.
+            return
         with _lock:
             self._errors[job_id] = error
             while len(self._errors) > KEPT_ERRORS:

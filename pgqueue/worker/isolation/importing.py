@@ -28,8 +28,21 @@ def host_of(module: ModuleType, task: str) -> Any | None:
     return None
 
 
+def find_host(found_in: str, task: str, main: dict[str, str] | None) -> Any | None:
+    """Return the PgQueue that has *task*, in a child process: by `TaskDefinition.found_in`."""
+    module, _, name = found_in.partition(":")
+    loaded = load(module, main)
+    if not name:
+        return host_of(loaded, task)
+    host = getattr(loaded, name)
+    return None if host.registry.get(task) is None else host
+
+
 def check_importable(definition: TaskDefinition, registry: Registry) -> None:
     """Raise InvalidTaskError if a child process would not find *definition*, of *registry*."""
+    if definition.found_in != definition.module:
+        # Its PgQueue has said where.
+        return
     module = sys.modules.get(definition.module)
     host = None if module is None else host_of(module, definition.name)
     if module is None or host is None or host.registry is not registry:

@@ -34,6 +34,7 @@ from pgqueue.database.sql import load_roles
 from pgqueue.errors import (
     InvalidArgumentsError,
     InvalidOptionError,
+    JobFailed,
     PayloadTooLargeError,
     PgQueueError,
     QueueFullError,
@@ -378,6 +379,98 @@ def test_a_task_with_options_of_pgqueue_is_retried() -> None:
     assert result.attempts == 3
     assert [kind for kind, *_ in heard] == [*[signals.task_started] * 3, signals.task_finished]
     assert result.started_at < result.last_attempted_at
+
+
+def test_a_task_runs_in_a_process_that_can_be_killed() -> None:
+    if tasks.count_in_a_child is None:
+        return
+    counted, awaited = tasks.count_in_a_child.enqueue(7), tasks.count_in_a_child_async.enqueue(8)
+    raised, killed, late = (
+        each.enqueue() for each in (tasks.fail_in_a_child, tasks.kill_its_process, tasks.wait_in_a_child)
+    )
+    with told(signals.task_finished) as heard, working():
+        ended(counted, awaited, raised, killed, late)
+    orders = Order.objects.count()
+
+    assert counted.return_value[1:] == [7, orders], counted
+    assert awaited.return_value[1:] == [8, orders, 1], awaited
+    assert os.getpid() not in {counted.return_value[0], awaited.return_value[0]}
+    failed = [raised, killed, late]
+    kinds = [each.errors[0].exception_class for each in failed]
+    assert kinds == [tasks.ShopError, JobFailed, TimeoutError]
+    # The receivers of what runs elsewhere are there; a failure is told of where it is known.
+    assert {job for _, job, _ in heard} == {each.id for each in failed}
+    with raises(InvalidTask, "isolation must be 'thread' or 'process', got 'fork'"):
+        replace(tasks.count_in_a_child, options={"isolation": "fork"})
+
+
+def test_one_function_is_one_task_of_pgqueue_with_one_set_of_options() -> None:
+    result = tasks.double.enqueue(4)
+    assert tasks.double.get_result(result.id) == result
+    with working():
+        ended(result)
+    assert result.return_value == 8
+    if tasks.fail_twice is not None:
+        with raises(InvalidTask, "_double' has other options already"):
+            tasks.task(options={"max_retries": 3})(tasks.double.func)
+
+
+def test_a_task_knows_as_what_it_was_enqueued() -> None:
+    moved = tasks.describe_task.using(queue_name="mail", priority=-9).enqueue()
+    other = tasks.describe_task.using(backend="any", queue_name="elsewhere").enqueue()
+    with working():
+        ended(moved)
+    with working("any", queues=["elsewhere"]):
+        ended(other)
+
+    statuses = ["RUNNING", "RUNNING"]
+    assert moved.return_value == {
+        "queue": "mail",
+        "priority": -9,
+        "backend": "default",
+        "statuses": statuses,
+    }
+    assert other.return_value == {
+        "queue": "elsewhere",
+        "priority": 0,
+        "backend": "any",
+        "statuses": statuses,
+    }
+
+
+def test_tasks_cross_from_threads_to_coroutines_and_back() -> None:
+    results = [tasks.count_orders_by_the_event_loop.enqueue(), tasks.count_orders_by_a_thread.enqueue()]
+    with working():
+        ended(*results)
+    orders = Order.objects.count()
+
+    assert [each.errors for each in results] == [[], []]
+    # A function in a thread, and what it calls, see the transaction that it is in.
+    assert [each.return_value for each in results] == [orders, [orders + 1, orders + 1, orders]]
+
+
+def test_signals_come_from_the_class_of_the_backend() -> None:
+    heard: list[Any] = []
+
+    def receive(sender: Any, task_result: Any, **_: Any) -> None:
+        heard.append((sender, task_result.id))
+
+    kinds = (signals.task_enqueued, signals.task_started, signals.task_finished)
+    for kind in kinds:
+        kind.connect(receive, sender=PgQueueBackend)
+    try:
+        results = [tasks.add.enqueue(1), tasks.add_async.enqueue(1), tasks.fail.enqueue("no")]
+        with working():
+            ended(*results)
+            # That of a failure is sent behind its commit.
+            until = time.monotonic() + 60
+            while len(heard) < 9 and time.monotonic() < until:
+                time.sleep(0.01)
+    finally:
+        for kind in kinds:
+            kind.disconnect(receive, sender=PgQueueBackend)
+
+    assert sorted(heard, key=str) == sorted([(PgQueueBackend, each.id) for each in results] * 3, key=str)
 
 
 def test_what_is_written_with_a_job_is_as_its_task_and_the_backend_say() -> None:

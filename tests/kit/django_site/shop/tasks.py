@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from typing import Any
+
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import transaction
 
 from kit.django_site.shop.models import Order
 from pgqueue.integrations.django import queue
@@ -104,6 +109,48 @@ def return_a_set() -> Any:
 
 
 @task
+def count_orders_by_the_event_loop() -> int:
+    """Call a coroutine that uses the ORM."""
+    return int(async_to_sync(Order.objects.acount)())
+
+
+@task
+async def count_orders_by_a_thread() -> list[int]:
+    """Call functions that use the ORM, one of them by a coroutine, in one thread and one transaction."""
+
+    def count() -> list[int]:
+        with transaction.atomic():
+            Order.objects.create(number=-1)
+            counted = [Order.objects.count(), async_to_sync(Order.objects.acount)()]
+            transaction.set_rollback(True)
+        return counted
+
+    return [*await sync_to_async(count)(), await Order.objects.acount()]
+
+
+@task(takes_context=True)
+def describe_task(context: Any) -> dict[str, Any]:
+    """Say as which task it runs, and what is read of it meanwhile."""
+    result = context.task_result
+    before = str(result.status)
+    result.refresh()
+    return {
+        "queue": result.task.queue_name,
+        "priority": result.task.priority,
+        "backend": result.task.backend,
+        "statuses": [before, str(result.status)],
+    }
+
+
+def _double(number: int) -> int:
+    """Compute."""
+    return 2 * number
+
+
+double = task(_double)
+
+
+@task
 def sleep(seconds: float) -> None:
     """Take a while."""
     time.sleep(seconds)
@@ -131,5 +178,31 @@ try:
     def in_line(context: Any, account: int, size: int = 1) -> int:
         """Wait for what was enqueued before of the account and the size."""
         return account + size
+
+    @task(options={"isolation": "process"})
+    def count_in_a_child(number: int) -> list[int]:
+        """Use the ORM in a process that can be killed."""
+        return [os.getpid(), number, int(Order.objects.count())]
+
+    @task(options={"isolation": "process"}, takes_context=True)
+    async def count_in_a_child_async(context: Any, number: int) -> list[int]:
+        """Use the ORM in a process that can be killed, in a coroutine."""
+        return [os.getpid(), number, int(await Order.objects.acount()), context.attempt]
+
+    @task(options={"isolation": "process"})
+    def fail_in_a_child() -> None:
+        """Raise in a process that can be killed."""
+        raise ShopError("there")
+
+    @task(options={"isolation": "process"})
+    def kill_its_process() -> None:
+        """End without a word."""
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @task(options={"isolation": "process", "timeout": 0.2})
+    def wait_in_a_child() -> None:
+        """Take longer than it may."""
+        time.sleep(3600)
 except TypeError:  # Django 6.0: its decorator takes no more
     fail_twice = with_options = limited = in_line = None
+    count_in_a_child = count_in_a_child_async = fail_in_a_child = kill_its_process = wait_in_a_child = None
