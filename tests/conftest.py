@@ -263,6 +263,16 @@ async def pgq(dsn: str) -> AsyncIterator[PgQueue]:
 
 
 @pytest.fixture
+def leases_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have workers that end wait until their leases are removed.
+
+    On a busy machine it may take longer than they wait for, and a lease then runs out by itself.
+    """
+    for name in ("DROP_WITHIN", "STOP_WITHIN"):
+        monkeypatch.setattr(f"pgqueue.worker.lease.keeper.{name}", 60.0)
+
+
+@pytest.fixture
 async def db(dsn: str) -> AsyncIterator[Connection]:
     """A plain connection to the test's database: what somebody with psql has."""
     connection = await asyncpg.connect(dsn)

@@ -22,6 +22,10 @@ from pydantic import BaseModel, Field, SecretStr
 from pgqueue import Depends, JobContext, PgQueue, SoftTimeLimitExceeded, current_job
 
 DSN = "PGQUEUE_TEST_DSN"
+SLOW_START = "PGQUEUE_TEST_SLOW_START"
+"""Seconds that a child takes longer to import this."""
+
+time.sleep(float(os.environ.get(SLOW_START, "0")))
 
 
 class Noisy(Exception):  # noqa: N818

@@ -47,7 +47,7 @@ async def test_one_call_of_the_handler_answers_for_many_jobs_each_by_its_id(
 ) -> None:
     sizes: list[int] = []
 
-    @pgq.task(Batch(size=4, window=0.2), max_retries=0)
+    @pgq.task(Batch(size=4, window=1), max_retries=0)
     async def double(items: list[BatchItem[Document]]) -> Mapping[UUID, Any]:
         sizes.append(len(items))
         assert all(type(item.value) is Document for item in items)
@@ -76,7 +76,7 @@ async def test_one_call_of_the_handler_answers_for_many_jobs_each_by_its_id(
 async def test_jobs_of_a_batch_are_retried_one_by_one(pgq: PgQueue) -> None:
     seen: list[tuple[str, int]] = []
 
-    @pgq.task(Batch(size=3, window=0.2), default_retry_delay=0, retry_backoff=False, max_retries=1)
+    @pgq.task(Batch(size=3, window=1), default_retry_delay=0, retry_backoff=False, max_retries=1)
     async def index(items: list[BatchItem[str]]) -> Mapping[UUID, Any] | None:
         seen.extend((item.value, item.context.attempt) for item in items)
         named = {item.value: item.id for item in items}
@@ -100,7 +100,7 @@ async def test_jobs_of_a_batch_are_retried_one_by_one(pgq: PgQueue) -> None:
 
 @pytest.mark.contract("P8.5")
 async def test_a_handler_that_raises_fails_the_attempts_of_all_its_jobs(pgq: PgQueue) -> None:
-    @pgq.task(Batch(size=2, window=0.1), max_retries=0)
+    @pgq.task(Batch(size=2, window=60), max_retries=0)
     def load(items: list[BatchItem[int]]) -> None:
         raise SystemExit(f"{len(items)} at once")
 
@@ -116,7 +116,7 @@ async def test_a_handler_that_raises_fails_the_attempts_of_all_its_jobs(pgq: PgQ
 async def test_wrong_ids_fail_the_jobs_that_may_have_been_meant_and_no_other(
     pgq: PgQueue, reply: str
 ) -> None:
-    @pgq.task(Batch(size=3, window=0.2), default_retry_delay=0, retry_backoff=False)
+    @pgq.task(Batch(size=3, window=1), default_retry_delay=0, retry_backoff=False)
     async def index(items: list[BatchItem[str]]) -> Any:
         if items[0].context.attempt > 1:
             return {item.id: "second time" for item in items}
@@ -255,7 +255,7 @@ async def test_no_job_waits_for_longer_than_the_window_once_a_call_may_begin(
 async def test_a_job_that_is_cancelled_or_too_late_leaves_its_batch_which_goes_on(pgq: PgQueue) -> None:
     begun, go_on, cancelled = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    @pgq.task(Batch(size=3, window=0.2), max_retries=0)
+    @pgq.task(Batch(size=3, window=1), max_retries=0)
     async def index(items: list[BatchItem[str]]) -> Mapping[UUID, Any]:
         begun.set()
         try:

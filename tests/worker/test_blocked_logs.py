@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from kit.faults import renewed
 from kit.processes import DEADLINE, Processes, lines_of, processes_in
 from kit.waiting import eventually, is_terminal
 from kit.web_client import client_of
@@ -58,7 +59,7 @@ async def test_a_worker_goes_on_and_stops_whoever_reads_its_log(
 ) -> None:
     with (
         processes_in(tmp_path, dsn) as processes,
-        stalling_worker(processes, tmp_path, "--lease-ttl", "2") as (worker, reads),
+        stalling_worker(processes, tmp_path, "--lease-ttl", "6") as (worker, reads),
     ):
         held = await pgq.enqueue_by_name("hold", str(tmp_path / "sign"), str(tmp_path / "until"))
         await eventually(lambda: is_held(tmp_path / "sign"), within=DEADLINE)
@@ -68,6 +69,9 @@ async def test_a_worker_goes_on_and_stops_whoever_reads_its_log(
         jobs = await pgq.enqueue_many(pgq.signature("add", "x" * 2000, number) for number in range(60))
         for job in jobs:
             await eventually(lambda job=job: has_tried(pgq, job))  # type: ignore[misc]
+        [stalled] = await pgq.list_workers()
+        for _ in range(3):
+            await renewed(pgq, stalled.lease_id)
         seen = await pgq.list_workers()
         (tmp_path / "until").touch()
 
@@ -221,7 +225,7 @@ async def test_threads_that_run_on_are_counted_until_they_end(pgq: PgQueue) -> N
     async def are_listed(number: int) -> bool:
         return [each.abandoned_threads for each in await pgq.list_workers()] == [number]
 
-    async with pgq.worker(cancel_grace=0.1, lease_ttl=3) as worker:
+    async with pgq.worker(cancel_grace=0.1, lease_ttl=6) as worker:
         jobs = [await with_a_hard_limit.enqueue(), await with_both.enqueue()]
         for job in jobs:
             await eventually(lambda job=job: is_terminal(job))  # type: ignore[misc]

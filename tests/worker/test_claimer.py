@@ -255,4 +255,6 @@ async def test_forged_notifications_cost_a_look_and_no_memory(
     assert looks["find_cancel_requests"] < 5 + 12 * seconds
     assert looks["read_jobs"] < 10 + 5 * seconds
     assert remembered <= 1000
-    assert sum("malformed" in record.message for record in caplog.records) == 1
+    # At most once a minute.
+    told = sum("malformed" in record.message for record in caplog.records)
+    assert 1 <= told <= 1 + seconds / 60

@@ -27,7 +27,7 @@ async def test_a_worker_that_is_cut_off_at_any_message_goes_on(
     succeeded = Counter[int]()
     async with cutting_proxy(dsn) as proxy:
         for message in MESSAGES:
-            async with PgQueue(proxy.dsn, connect_timeout=5) as away:
+            async with PgQueue(proxy.dsn, connect_timeout=60) as away:
 
                 @away.task(name="work")
                 async def work(ctx: JobContext, number: int) -> int:

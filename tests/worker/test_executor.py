@@ -222,14 +222,14 @@ async def test_a_timeout_follows_the_retry_policy(pgq: PgQueue) -> None:
 
 
 async def test_the_clock_of_an_attempt_starts_with_its_handler(pgq: PgQueue) -> None:
-    @pgq.task(timeout=0.5)
+    @pgq.task(timeout=4)
     async def work() -> str:
         await asyncio.sleep(0)
         return "done"
 
     @pgq.task
     async def block() -> None:
-        time.sleep(0.6)  # noqa: ASYNC251  # what this test is about
+        time.sleep(4.1)  # noqa: ASYNC251  # what this test is about
 
     # Claimed together: the one waits for the loop while the other has it.
     jobs = await pgq.enqueue_many([block.s(), work.s()])

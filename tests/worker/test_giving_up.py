@@ -20,6 +20,8 @@ from pgqueue.events import Event, WorkErrorIsolated
 if TYPE_CHECKING:
     from conftest import Connection
 
+pytestmark = pytest.mark.usefixtures("leases_are_removed")
+
 
 @pytest.mark.contract("W11")
 @pytest.mark.parametrize("end", ["an error", "a cancellation"])

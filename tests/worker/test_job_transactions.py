@@ -440,7 +440,7 @@ async def test_a_job_that_is_being_committed_is_not_cancelled_any_more(
     job = await work.enqueue()
 
     async def looked_twice() -> bool:
-        return looks.count([job.id]) == 2 or await is_terminal(job)
+        return looks.count([job.id]) >= 2 or await is_terminal(job)
 
     async with pgq.worker():
         await eventually(lambda: is_committing(db))

@@ -43,13 +43,13 @@ async def test_of_a_thousand_jobs_none_is_lost_and_none_finishes_twice_when_work
 
     with ExitStack() as processes:
         alive = [
-            processes.enter_context(worker_process(dsn, name=next(names), lease_ttl=2)) for _ in range(2)
+            processes.enter_context(worker_process(dsn, name=next(names), lease_ttl=6)) for _ in range(2)
         ]
         for kill in range(KILLS):
             done = (kill + 1) * JOBS // (KILLS + 2)
             await eventually(lambda done=done: has_rows(db, "finish", done))  # type: ignore[misc]
             alive.pop(0).kill()
-            alive.append(processes.enter_context(worker_process(dsn, name=next(names), lease_ttl=2)))
+            alive.append(processes.enter_context(worker_process(dsn, name=next(names), lease_ttl=6)))
         await eventually(lambda: has_rows(db, "finish", JOBS))
 
     assert await db.fetchval("select count(*) from pgqueue.jobs where status = 'succeeded'") == JOBS

@@ -92,7 +92,7 @@ async def test_no_kind_of_outcome_gets_past_the_fence(pgq: PgQueue, db: Connecti
         return "too late"
 
     job = await end.enqueue()
-    async with pgq.worker(queues=["default"]):
+    async with pgq.worker(queues=["default"], cancel_grace=60):
         await started.wait()
         # Somebody else has the job now.
         async with db.transaction():
@@ -127,7 +127,7 @@ async def test_a_worker_that_lost_its_lease_cancels_its_handlers_and_goes_on_und
         return "done"
 
     job = await work.enqueue()
-    async with pgq.worker(lease_ttl=3) as worker:
+    async with pgq.worker(lease_ttl=9) as worker:
         await eventually(lambda: holds(bool(runs)))
         lost = inside.lease_of(worker)
         await expire_lease(db)
@@ -152,10 +152,10 @@ async def test_a_job_that_runs_longer_than_the_lease_is_not_redelivered(pgq: PgQ
         return last
 
     job = await declare(pgq).enqueue()
-    async with PgQueue(dsn) as other, pgq.worker(lease_ttl=3) as worker:
+    async with PgQueue(dsn) as other, pgq.worker(lease_ttl=5) as worker:
         declare(other)
         await eventually(lambda: holds(bool(runs)))
-        async with other.worker(lease_ttl=3):
+        async with other.worker(lease_ttl=5):
             lease_id = inside.lease_of(worker)
             for _ in range(6):
                 # A renewal is a third of the time to live away: six of them are two lives.
@@ -219,7 +219,7 @@ async def test_waiting_for_a_time_has_nothing_to_do_with_the_lease(pgq: PgQueue,
         return "done"
 
     job = await later.options(delay=24 * 3600).enqueue()
-    async with pgq.worker(lease_ttl=3) as worker:
+    async with pgq.worker(lease_ttl=6) as worker:
         await worker.wait_ready()
         for _ in range(4):
             await renewed(pgq, inside.lease_of(worker))

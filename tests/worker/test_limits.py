@@ -305,7 +305,7 @@ async def test_what_a_handler_raises_of_itself_after_the_soft_limit_is_its_own(p
 async def test_the_hard_limit_comes_after_a_soft_one_that_was_caught(pgq: PgQueue) -> None:
     heard: list[str] = []
 
-    @pgq.task(soft_timeout=SOON, timeout=SOON + 2, max_retries=0)
+    @pgq.task(soft_timeout=SOON, timeout=LONG, max_retries=0)
     async def work() -> str:
         try:
             await asyncio.sleep(LONG)
@@ -318,7 +318,9 @@ async def test_the_hard_limit_comes_after_a_soft_one_that_was_caught(pgq: PgQueu
         return "too late"
 
     job = await work.enqueue()
-    async with pgq.worker():
+    async with pgq.worker() as worker:
+        await eventually(lambda: holds(bool(heard)))
+        inside.let_time_pass(worker, LONG - 0.1)
         ended = await over(job)
 
     assert heard == ["soft", "CancelledError"]
@@ -465,11 +467,11 @@ async def test_a_cancelled_job_that_does_not_stop_is_given_up_after_the_grace(pg
 async def test_the_clock_starts_with_each_attempt(pgq: PgQueue, db: Connection) -> None:
     runs: list[float] = []
 
-    @pgq.task(timeout=3, max_retries=3, default_retry_delay=0.001)
+    @pgq.task(timeout=8, max_retries=3, default_retry_delay=0.001)
     async def work() -> str:
         runs.append(time.monotonic())
         # Together longer than the limit, each of them shorter.
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(2.1)
         if len(runs) < 4:
             raise ValueError
         return "done"
@@ -543,10 +545,12 @@ async def test_limits_further_away_than_a_scan_are_watched_too(pgq: PgQueue) -> 
 
 @pytest.mark.contract("P2.8", "P2.1", "P2.3")
 async def test_a_thread_is_interrupted_at_its_soft_limit_and_may_return(pgq: PgQueue) -> None:
-    # A thread may be slow to come to its first line.
-    @pgq.task(soft_timeout=20 * SOON, timeout=LONG, max_retries=0)
+    started = threading.Event()
+
+    @pgq.task(soft_timeout=100, timeout=LONG, max_retries=0)
     def work() -> str:
         try:
+            started.set()
             while True:
                 with contextlib.suppress(Exception):
                     time.sleep(0.001)
@@ -554,7 +558,10 @@ async def test_a_thread_is_interrupted_at_its_soft_limit_and_may_return(pgq: PgQ
             return "cleaned up"
 
     job = await work.enqueue()
-    async with pgq.worker():
+    async with pgq.worker() as worker:
+        # A thread may be slow to come to its first line.
+        await eventually(lambda: holds(started.is_set()))
+        inside.let_time_pass(worker, 99.9)
         assert await job.result(timeout=60) == "cleaned up"
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 NEW, LATER, BEHIND = (f"enqueued: nowhere > {status}" for status in ("pending", "scheduled", "blocked"))
 STARTED, SUCCEEDED = "started: pending > running", "succeeded: running > succeeded"
 RUN = [STARTED, SUCCEEDED]
+BRINGING_BACK = {"job.promoted", "job.unblocked", "job.lost"}
+"""After which a job starts anew."""
 
 LIVES = {
     # In a worker.
@@ -321,7 +323,10 @@ def lives_of(
     names = {str(job.id): life for life, job in jobs.items()}
     for record in untyped(records):
         if record.job_id in names:
-            lives[names[record.job_id]].append(described(record))
+            life = lives[names[record.job_id]]
+            # Who brings a job back hears of it on another connection than who claims it, and perhaps later.
+            is_late = record.event in BRINGING_BACK and STARTED in life
+            life.insert(life.index(STARTED) if is_late else len(life), described(record))
     return lives
 
 

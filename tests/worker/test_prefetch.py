@@ -9,13 +9,15 @@ from uuid import uuid4
 
 import pytest
 from kit.faults import ghost
-from kit.waiting import eventually
+from kit.waiting import eventually, holds
 
 from pgqueue import JobStatus, PgQueue
 from pgqueue.worker.claim.returning import Held
 
 if TYPE_CHECKING:
     from conftest import Connection
+
+pytestmark = pytest.mark.usefixtures("leases_are_removed")
 
 
 def test_a_job_that_is_prefetched_again_starts_in_its_order_and_once() -> None:
@@ -41,6 +43,7 @@ async def test_prefetched_jobs_are_pending_and_no_clock_of_theirs_runs(pgq: PgQu
 
     jobs = await pgq.enqueue_many(wait.s(number) for number in range(6))
     async with pgq.worker(concurrency=2, prefetch_multiplier=2):
+        await eventually(lambda: holds(len(started) == 2))
         await eventually(lambda: has_running(db, 4))
         reads = [await job.refresh() for job in jobs]
         go_on.set()
@@ -66,6 +69,7 @@ async def test_prefetched_jobs_are_returned_at_once_when_their_worker_stops(
     jobs = await pgq.enqueue_many(wait.s() for _ in range(4))
     before = await db.fetch("select job_id, position from pgqueue.ready order by position")
     async with pgq.worker(concurrency=1, prefetch_multiplier=3, grace=30) as worker:
+        await started.wait()
         await eventually(lambda: has_running(db, 3))
         worker.stop()
         # While the running attempt still has its grace.
@@ -122,6 +126,7 @@ async def test_an_idle_worker_steals_what_another_has_prefetched(
         declare(other, "idle")
         long, *short = await pgq.enqueue_many([work.s(long=True), *(work.s(long=False) for _ in range(4))])
         async with pgq.worker(concurrency=1, prefetch_multiplier=5):
+            await eventually(lambda: holds(ran == ["busy"]))
             await eventually(lambda: has_running(db, 5))
             async with other.worker(concurrency=1):
                 stolen = [await job.result(timeout=60) for job in short]

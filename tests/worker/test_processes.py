@@ -195,9 +195,12 @@ async def test_the_soft_limit_interrupts_a_child_even_in_a_blocking_call(tasks: 
 
 
 @pytest.mark.contract("P2.9", "P2.8")
-async def test_the_clock_of_a_child_starts_with_its_handler(tasks: Any) -> None:
+async def test_the_clock_of_a_child_starts_with_its_handler(
+    tasks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Starting a process takes longer than this.
-    job = await tasks.add.options(timeout=0.2, soft_timeout=0.1).enqueue(1, 2)
+    monkeypatch.setenv(isolated_tasks.SLOW_START, "4")
+    job = await tasks.add.options(timeout=3.5, soft_timeout=3).enqueue(1, 2)
     async with tasks.pgq.worker():
         assert (await job.result(timeout=180))[0] == 3
 

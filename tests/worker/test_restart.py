@@ -52,9 +52,8 @@ async def crash_dsn(crashable: CrashableServer) -> str:
 
 @pytest.fixture
 async def crash_pgq(crash_dsn: str) -> AsyncIterator[PgQueue]:
-    """An open PgQueue on that database; it notices within a second that the server is away."""
-    async with PgQueue(crash_dsn) as queue:
-        inside.database(queue).connect_timeout = 1.0
+    """An open PgQueue on that database."""
+    async with PgQueue(crash_dsn, connect_timeout=60) as queue:
         yield queue
 
 
@@ -90,7 +89,7 @@ async def test_a_server_that_crashes_does_not_forget_that_a_job_was_acknowledged
     runs: list[int] = []
     started, crashed = anyio.Event(), anyio.Event()
 
-    async with PgQueue(crash_dsn, connect_timeout=1) as pgq:
+    async with PgQueue(crash_dsn, connect_timeout=60) as pgq:
 
         @pgq.task(acks_late=False)
         async def once() -> None:
@@ -99,7 +98,7 @@ async def test_a_server_that_crashes_does_not_forget_that_a_job_was_acknowledged
             await crashed.wait()
 
         job = await once.enqueue()
-        async with pgq.worker(lease_ttl=1, grace=60) as worker:
+        async with pgq.worker(lease_ttl=3, grace=60) as worker:
             await started.wait()
             await crashable.crash()
             crashed.set()
@@ -168,7 +167,7 @@ async def test_nothing_is_lost_when_the_server_crashes_while_jobs_flow(
             await eventually(lambda: reached(len(starts) > jobs * crash / 6))  # noqa: B023
             await crashable.crash()
             await crashable.start()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             results = await asyncio.gather(*(handle.result() for handle in handles))
 
     assert results == list(range(jobs))
@@ -190,7 +189,7 @@ async def test_a_cancellation_outlives_the_worker_and_the_server(
         await anyio.sleep_forever()
 
     running, waiting = await work.enqueue(), await work.options(delay=3600).enqueue()
-    async with crash_pgq.worker(grace=0, lease_ttl=1, cancel_grace=0.1):
+    async with crash_pgq.worker(grace=0, lease_ttl=9, cancel_grace=0.1):
         await started.wait()
         await flush_to_disk(crash_dsn)
         # Durable when it is answered; nobody has acted on the request by then, and the server is gone.
@@ -280,8 +279,10 @@ async def test_enqueueing_while_the_database_is_down_raises_and_works_again_afte
 
     before = await note.enqueue("before")
     await crashable.crash()
+    patience, inside.database(crash_pgq).connect_timeout = inside.database(crash_pgq).connect_timeout, 1.0
     with anyio.fail_after(60), pytest.raises(DatabaseUnavailableError, match="check that it is running"):
         await note.enqueue("meanwhile")
+    inside.database(crash_pgq).connect_timeout = patience
     await crashable.start()
     after = await note.enqueue("after")
 
@@ -301,7 +302,7 @@ async def test_opening_while_the_database_is_down_raises(crashable: CrashableSer
         await pgq.migrate()
 
     await crashable.start()
-    async with pgq:
+    async with PgQueue(crash_dsn, connect_timeout=60) as pgq:
         await pgq.check()
 
 
@@ -343,7 +344,7 @@ async def test_waiting_for_a_result_survives_a_crash(
 
 @pytest.mark.contract("BP13")
 async def test_a_worker_stops_while_the_database_is_down(crashable: CrashableServer, crash_dsn: str) -> None:
-    pgq = PgQueue(crash_dsn, connect_timeout=1)
+    pgq = PgQueue(crash_dsn)
     started = anyio.Event()
 
     @pgq.task
@@ -354,8 +355,9 @@ async def test_a_worker_stops_while_the_database_is_down(crashable: CrashableSer
     with anyio.fail_after(60):
         async with pgq:
             await work.enqueue()
-            async with pgq.worker(grace=0, cancel_grace=1, lease_ttl=1):
+            async with pgq.worker(grace=0, cancel_grace=1, lease_ttl=3):
                 await started.wait()
+                inside.database(pgq).connect_timeout = 1.0
                 await crashable.crash()
 
 
@@ -455,12 +457,12 @@ async def test_after_an_outage_longer_than_the_lease_the_outcomes_that_workers_h
         pgq.task(name="usual")(work)
         pgq.task(name="at most once", acks_late=False)(work)
 
-    queues = [PgQueue(crash_dsn, connect_timeout=1) for _ in range(3)]
+    queues = [PgQueue(crash_dsn, connect_timeout=60) for _ in range(3)]
     async with AsyncExitStack() as stack:
         for pgq in queues:
             declare(pgq)
             await stack.enter_async_context(pgq)
-            worker = await stack.enter_async_context(pgq.worker(concurrency=4, lease_ttl=2))
+            worker = await stack.enter_async_context(pgq.worker(concurrency=4, lease_ttl=6))
             await worker.wait_ready()
         calls = [queues[0].signature(name) for name in ("usual", "at most once") for _ in range(6)]
         handles = await queues[0].enqueue_many(calls)
@@ -468,7 +470,7 @@ async def test_after_an_outage_longer_than_the_lease_the_outcomes_that_workers_h
         await flush_to_disk(crash_dsn)
         await crashable.crash()
         gate.set()
-        await eventually(lambda: reached(caplog.text.count("was not renewed in time") == len(queues)))
+        await eventually(lambda: reached(caplog.text.count("was not renewed in time") >= len(queues)))
         await crashable.start()
         jobs = [await queues[0].wait(handle.id) for handle in handles]
 
@@ -490,7 +492,7 @@ async def test_what_a_worker_had_prefetched_before_such_an_outage_runs_after_it(
         return number
 
     handles = await crash_pgq.enqueue_many(work.s(number) for number in range(6))
-    async with crash_pgq.worker(concurrency=2, prefetch_multiplier=2, lease_ttl=2):
+    async with crash_pgq.worker(concurrency=2, prefetch_multiplier=2, lease_ttl=6):
         await eventually(lambda: reached(len(runs) == 2))
         await flush_to_disk(crash_dsn)
         await crashable.crash()
@@ -575,7 +577,7 @@ async def test_no_job_is_lost_or_stuck_when_connections_are_cut_while_jobs_flow(
         for cuts in range(1, 10):
             await eventually(lambda: reached(len(runs) > 150 * cuts))  # noqa: B023
             await cut(db)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             results = await asyncio.gather(*(handle.result() for handle in handles))
 
     assert results == list(range(2000))

@@ -348,5 +348,5 @@ async def test_an_observer_or_a_hook_that_ends_ends_nothing_else(
     ended = await runs_on(pgq, work)
 
     assert (ended.status, ended.reason) == (JobStatus.FAILED, "exception")
-    assert told.is_set()
+    await asyncio.wait_for(told.wait(), 60)
     assert heard

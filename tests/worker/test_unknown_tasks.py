@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from kit.faults import ghost
-from kit.waiting import eventually
+from kit.waiting import eventually, holds
 
 from pgqueue import ConfigurationError, DeadLetter, JobContext, JobFailed, JobStatus, PgQueue
 from pgqueue.events import AttemptsEnded, Event, JobsClaimed
@@ -138,6 +138,7 @@ async def test_what_nobody_knows_for_longer_than_the_grace_is_a_dead_letter(
 
         [letter] = (await pgq.dead_letters()).letters
         [attempt] = await pgq.attempts(old.id)
+        await eventually(lambda: holds(bool(heard)))
         assert heard == [letter]
         assert (letter.job_id, letter.reason, letter.error_type) == (old.id, "unknown_task", "UnknownTask")
         assert (attempt.reason, attempt.attempt) == ("unknown_task", 0)

@@ -110,13 +110,13 @@ async def test_a_worker_waits_while_it_lacks_a_privilege_and_says_what_for(
 async def test_a_locked_table_is_waited_for_and_the_lease_survives(
     pgq: PgQueue, db: Connection, work: Task[[int], int]
 ) -> None:
-    async with pgq.worker(lease_ttl=3) as worker:
+    async with pgq.worker(lease_ttl=6) as worker:
         await worker.wait_ready()
         lease = inside.lease_of(worker)
         async with db.transaction():
             await db.execute("lock table pgqueue.ready, pgqueue.scheduled, pgqueue.job in exclusive mode")
             enqueueing = asyncio.create_task(work.enqueue(1))
-            await asyncio.sleep(4)  # longer than the lease
+            await asyncio.sleep(7)  # longer than the lease
         assert await (await enqueueing).result(timeout=60) == 1
         assert inside.lease_of(worker) == lease
 
@@ -134,7 +134,7 @@ async def is_dropped(db: Connection, what: str) -> bool:
 async def test_a_worker_outlives_a_schema_that_is_dropped_and_made_again(
     pgq: PgQueue, db: Connection, work: Task[[int], int]
 ) -> None:
-    async with pgq.worker(lease_ttl=2) as worker:
+    async with pgq.worker(lease_ttl=6) as worker:
         await (await work.enqueue(0)).result(timeout=60)
         await eventually(lambda: is_dropped(db, "schema pgqueue cascade"))
         await pgq.migrate()
@@ -222,7 +222,7 @@ async def test_a_worker_works_with_the_connections_that_its_role_may_have(
         return doubled
 
     try:
-        async with limited, limited.worker(concurrency=5, lease_ttl=3) as worker:
+        async with limited, limited.worker(concurrency=5, lease_ttl=9) as worker:
             jobs = [await pgq.enqueue_by_name(work.name, n=n) for n in range(20)]
             jobs += [await pgq.enqueue_by_name(work.name, n=20, options={"delay": 1})]
             assert [await job.result(timeout=60) for job in jobs] == [2 * n for n in range(21)]

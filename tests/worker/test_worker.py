@@ -17,6 +17,8 @@ from pgqueue.events import AttemptsEnded, Event, JobsClaimed
 if TYPE_CHECKING:
     from conftest import Connection
 
+pytestmark = pytest.mark.usefixtures("leases_are_removed")
+
 
 @pytest.mark.contract("P4.7", "P4.4")
 async def test_running_is_recorded_while_the_handler_runs(pgq: PgQueue) -> None:
