@@ -15,7 +15,7 @@ import anyio
 import httpx
 import pytest
 from kit.endpoint import Answer, answer, endpoint, hang
-from kit.processes import processes_in
+from kit.processes import DEADLINE, processes_in
 from kit.waiting import eventually
 from pydantic import BaseModel, Field, SecretStr
 
@@ -339,13 +339,13 @@ async def test_the_request_of_a_killed_worker_is_made_again_with_the_same_key(
         with processes_in(tmp_path, dsn) as processes:
             (tmp_path / "calls.py").write_text(APP)
             processes.environment["TARGET"] = target.url
-            victim = processes.start("worker", "calls:pgq", "--lease-ttl=2")
+            victim = processes.start("worker", "calls:pgq", "--lease-ttl=30")
             pgq.http_task("call", url=target.url)
             job = await begin(pgq, 1)
-            with anyio.fail_after(60):
+            with anyio.fail_after(2 * DEADLINE):
                 await asked.wait()
                 victim.kill()
-                async with pgq.worker(lease_ttl=2):
+                async with pgq.worker():
                     ended = await pgq.wait(job.id)
 
     assert (ended.status, ended.attempt, ended.losses) == (JobStatus.SUCCEEDED, 1, 1)

@@ -72,7 +72,7 @@ async def test_a_job_of_low_priority_starts_under_steady_load_if_its_queue_ages_
     jobs = [await high.options(priority=5).enqueue(left) for _ in range(4)]
     waiting = await low.enqueue()
     async with pgq.worker(concurrency=1):
-        await waiting.result(timeout=60)
+        await waiting.result(timeout=180)
 
     assert len(jobs) == 4
     if ageing is None:

@@ -178,7 +178,7 @@ async def test_free_slots_are_filled_though_more_run_than_a_window_has(pgq: PgQu
 
     jobs = await pgq.enqueue_many([long.s("one") for _ in range(30)])
     async with pgq.worker(concurrency=20):
-        await asyncio.wait_for(all_run.wait(), 30)
+        await asyncio.wait_for(all_run.wait(), 180)
         for job in jobs:
             await job.result(timeout=60)
 

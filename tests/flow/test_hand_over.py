@@ -163,7 +163,7 @@ async def test_several_that_end_jobs_of_the_same_keys_at_once_let_through_as_man
 
     turn = asyncio.Lock()
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             await asyncio.gather(*(work(connection) for connection in others))
     finally:
         for connection in others:

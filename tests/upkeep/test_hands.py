@@ -49,14 +49,14 @@ async def test_a_worker_outlives_what_is_done_to_its_tables_by_hand(
     await db.execute(ADD_COLUMNS)
     await db.execute("set pgqueue.writer to 'on'")
     failed: dict[str, str] = {}
-    async with pgq.worker(lease_ttl=2) as worker:
+    async with pgq.worker(lease_ttl=6) as worker:
         await worker.wait_ready()
         for number, (what, sql) in enumerate(HANDS.items()):
             await work.options(queue="of nobody").enqueue(-1)
             await work.options(delay=3600).enqueue(-2)
             try:
                 await db.execute(sql)
-                await eventually(partial(is_new_queue_taken, work, f"new {number}"), within=15)
+                await eventually(partial(is_new_queue_taken, work, f"new {number}"))
                 assert await (await work.enqueue(number)).result(timeout=60) == number
                 for status in (None, *JobStatus):
                     await pgq.jobs(status=status)

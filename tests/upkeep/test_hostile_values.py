@@ -136,9 +136,9 @@ async def harm_no_other(pgq: PgQueue, db: Connection, all_planted: Iterable[Plan
                 beside.append(await healthy.enqueue(len(beside)))
             await plant(db, each, str(gone.lease_id))
         await gone.die()
-    async with pgq.worker(concurrency=20, lease_ttl=5) as worker:
+    async with pgq.worker(concurrency=20, lease_ttl=30) as worker:
         await worker.wait_ready()
-        results = await asyncio.wait_for(asyncio.gather(*(job.result() for job in beside)), 60)
+        results = await asyncio.wait_for(asyncio.gather(*(job.result() for job in beside)), 180)
         ends = [await over(job) for job in (lost, stopped, follower, late, due)]
         assert worker.is_consuming
         wrong = {path: answer for path, (code, answer) in (await pages(pgq)).items() if code != 200}

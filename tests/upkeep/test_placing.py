@@ -119,7 +119,7 @@ async def test_jobs_of_a_lease_that_was_deleted_by_hand_are_rescued(pgq: PgQueue
     async with ghost(pgq) as lost:
         await lost.claim()
         await db.execute("delete from pgqueue.lease")
-        async with pgq.worker(lease_ttl=1):
+        async with pgq.worker(lease_ttl=9):
             assert await job.result(timeout=60) == 1
 
 

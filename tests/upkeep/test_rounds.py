@@ -47,6 +47,16 @@ class Counted(Chore):
         return self._pause
 
 
+class FailsOnce(Counted):
+    """Raises *error* at its first run alone, however soon there is another one."""
+
+    async def run(self) -> float:
+        try:
+            return await super().run()
+        finally:
+            self.error = None
+
+
 @asynccontextmanager
 async def doing(*chores: Chore) -> AsyncIterator[asyncio.Task[None]]:
     """Run the chores."""
@@ -106,11 +116,9 @@ async def test_a_chore_that_fails_keeps_its_pause_however_often_it_is_called_for
 
 async def test_a_chore_that_works_again_goes_on_at_its_own_interval(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "pgqueue.worker")
-    chore = Counted(error=ValueError("for now"))
+    chore = FailsOnce(error=ValueError("for now"))
 
     async with doing(chore):
-        await eventually(reached(chore, 1))
-        chore.error = None
         await eventually(reached(chore, 3))
 
     assert chore.failures == 0
@@ -148,7 +156,7 @@ async def test_an_error_that_looks_like_an_outage_leaves_the_others_their_turns(
     async with doing(broken, sound):
         await eventually(reached(sound, 50))
 
-    assert broken.runs < 5
+    assert broken.runs < sound.runs / 10
 
 
 async def test_cancellation_passes() -> None:
@@ -186,13 +194,12 @@ async def test_a_chore_survives_any_error_and_the_others_go_on(error: BaseExcept
     heard: list[Event] = []
     observers = Observers()
     observers.add(heard.append, WorkErrorIsolated)
-    broken, sound = Counted("expiring jobs", error), Counted()
+    broken, sound = FailsOnce("expiring jobs", error), Counted()
 
     rounds = asyncio.ensure_future(Rounds([broken, sound], observers=observers).run())
     try:
         # As an outage, which some of them look like, it has all wait for a moment.
         await eventually(reached(sound, 5))
-        broken.error = None
         await eventually(reached(broken, 3))
         assert not rounds.done()
     finally:
@@ -231,7 +238,8 @@ async def test_a_worker_goes_on_while_the_statement_of_one_chore_fails_and_takes
         await db.execute("alter function pgqueue.carry_redrive_away rename to carry_redrive")
         await eventually(logged(caplog, "upkeep: working on mass redrives works again"))
 
-    failures = [each for each in caplog.records if each.levelno >= logging.WARNING]
+    loud = [each for each in caplog.records if each.levelno >= logging.WARNING]
+    failures = [each for each in loud if each.getMessage().startswith("upkeep: ")]
     assert {each.getMessage().split(" failed")[0] for each in failures} == {
         "upkeep: working on mass redrives"
     }
