@@ -115,7 +115,7 @@ class Laboratory:
         [row] = await self.server.query("select count(*) from pgqueue.running where started_at is not null")
         return int(row["count"])
 
-    async def until_running(self, count: int, *, within: float = 30) -> None:
+    async def until_running(self, count: int, *, within: float = START_WITHIN) -> None:
         """Wait until so many jobs are running."""
 
         async def are_running() -> bool:

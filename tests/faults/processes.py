@@ -16,7 +16,7 @@ from typing import Any
 from faults.records import Notebook
 
 TESTS = Path(__file__).parents[1]
-STOP_WITHIN = 60.0
+STOP_WITHIN = 180.0
 """Seconds that a worker has to stop, before it is killed for not stopping."""
 
 

@@ -161,7 +161,7 @@ def test_faults_at_random_violate_nothing_and_the_command_says_so() -> None:
         cwd=PROJECT,
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=1800,
         check=False,
     )
 

@@ -12,7 +12,7 @@ from faults.scenarios.common import exits, losses, lost, report
 
 async def run(size: Size) -> Report:
     """Have jobs end while the server is away, of which half may run only once."""
-    outages, lease = {"short": (1, 5.0), "full": (2, 15.0)}[size]
+    outages, lease = {"short": (1, 10.0), "full": (2, 15.0)}[size]
     async with laboratory() as lab:
         await lab.crew(3, "--concurrency", "20", "--lease-ttl", str(lease))
         for number in range(outages):
