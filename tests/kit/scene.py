@@ -1,6 +1,6 @@
 """A lively scene for eyes: queues, tasks, jobs in every status, hostile texts, two workers.
 
-Tests of the pages use it; `python tests/scene.py` serves it on a PostgreSQL server of its own.
+Tests of the pages use it; `python -m kit.scene`, run in tests/, serves it on a PostgreSQL server of its own.
 """
 
 from __future__ import annotations
