@@ -267,7 +267,7 @@ server_round_robin = 1
         peer = Path(host if host.startswith("/") else "/")
         deadline = time.monotonic() + float(WITHIN)
         while True:
-            with self._log.open("ab") as output:
+            with self._log.open("wb") as output:
                 self._process = subprocess.Popen(
                     [self._program, str(self._config)],
                     stdin=subprocess.DEVNULL,
@@ -275,7 +275,7 @@ server_round_robin = 1
                     stderr=output,
                     **_not_as_root(peer),
                 )
-            if _has_port(self._process, self._port):
+            if _listens(self._process, self._port, self._log):
                 return
             if time.monotonic() > deadline:
                 raise RuntimeError(f"PgBouncer does not answer: {self._log.read_text()}")
@@ -350,11 +350,11 @@ def free_port() -> int:
             return port
 
 
-def _has_port(process: subprocess.Popen[bytes], port: int) -> bool:
-    """Wait until *process* listens there; return False if it has ended instead."""
+def _listens(process: subprocess.Popen[bytes], port: int, log: Path) -> bool:
+    """Wait until *process*, and not somebody else, listens there; return False if it has ended instead."""
     deadline = time.monotonic() + float(WITHIN)
     while process.poll() is None and time.monotonic() < deadline:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        if f"listening on 127.0.0.1:{port}" in log.read_text():
             return True
         time.sleep(0.02)
     return False
