@@ -236,9 +236,9 @@ OPTIONS: Final[Mapping[str, dict[str, Any]]] = {
     "end_web_session": {"valid_until": time.time() + 3600},
     "pause": {"queue": "default"},
     "resume": {"queue": "other"},
-    "workflow_result": {"timeout": 0.05},
-    "workflow_results": {"timeout": 0.05},
-    "join_workflow": {"timeout": 0.05},
+    "workflow_result": {"timeout": 0.5},
+    "workflow_results": {"timeout": 0.5},
+    "join_workflow": {"timeout": 0.5},
     "cancel_many": {},
     "edit": {"priority": 4},
 }
