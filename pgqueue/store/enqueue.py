@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 class LimitedJobs(NamedTuple):
     """Jobs with limits, as they are sent."""
 
-    are_alike: bool
-    """Whether all have the same limits, and no order."""
+    statement: str
+    """What writes them: such jobs need no more."""
     arguments: tuple[Any, ...]
 
 
@@ -46,10 +46,9 @@ class EnqueueStatements(Statements):
 
     async def enqueue(self, connection: Connection, jobs: NewJobs) -> None:
         """Write pending *jobs*. All or nothing."""
-        if len(jobs.ids) == 1 and jobs.templates[jobs.numbers[0] - 1].lane_id is None:
-            await self.enqueue_one(
-                connection, jobs.ids[0], jobs.documents[0], jobs.templates[jobs.numbers[0] - 1]
-            )
+        template = _only_template(jobs)
+        if template is not None:
+            await self.enqueue_one(connection, jobs.ids[0], jobs.documents[0], template)
             return
         await connection.execute(self._sql["enqueue"], *self._new_jobs(jobs))
 
@@ -57,20 +56,7 @@ class EnqueueStatements(Statements):
         self, connection: Connection, job_id: UUID, document: str, template: Template
     ) -> None:
         """Write one pending job with the arguments *document*."""
-        await connection.execute(
-            self._sql["enqueue_one"],
-            str(job_id),
-            template.lane[0],
-            str(template.lane[1]),
-            template.task,
-            document if self.encoding is None else self.encoding.document(document),
-            _time(template.expires_at),
-            _seconds(template.expires_after),
-            template.options,
-            template.headers,
-            template.tags,
-            template.key,
-        )
+        await connection.execute(self._sql["enqueue_one"], *self._new_job(job_id, document, template))
 
     def limited_jobs(self, jobs: NewJobs, gates: Mapping[UUID, tuple[Gate, ...]]) -> LimitedJobs:
         """Return *jobs* with limits, given as names and keys, as `enqueue_limited` sends them."""
@@ -80,16 +66,20 @@ class EnqueueStatements(Statements):
         lists = [text_array(chain.from_iterable(each)) for each in combinations]
         # The server would take twice as long.
         first = [_gate_id(*each[0]) for each in combinations]
+        template = _only_template(jobs)
+        if template is not None:
+            given = self._new_job(jobs.ids[0], jobs.documents[0], template)
+            return LimitedJobs("enqueue_one_limited", (*given, lists[0], first[0]))
         if len(lists) == 1 and not lists[0].startswith('{"order/'):
-            return LimitedJobs(are_alike=True, arguments=(*self._new_jobs(jobs), lists[0], first[0]))
+            return LimitedJobs("enqueue_alike", (*self._new_jobs(jobs), lists[0], first[0]))
         places = f"{{{','.join(map(str, numbers))}}}" if len(lists) > 1 else None
         given = (*self._new_jobs(jobs), json.dumps(lists), places, f"{{{','.join(first)}}}")
-        return LimitedJobs(are_alike=False, arguments=given)
+        return LimitedJobs("enqueue_limited", given)
 
     async def enqueue_limited(self, connection: Connection, jobs: LimitedJobs) -> list[int]:
         """Write *jobs*; return what is to be attended to."""
-        statement = self._sql["enqueue_alike"] if jobs.are_alike else self._sql["enqueue_limited"]
-        notes: list[int] = json.loads(await connection.fetchval(statement, *jobs.arguments))
+        found = await connection.fetchval(self._sql[jobs.statement], *jobs.arguments)
+        notes: list[int] = json.loads(found)
         return notes
 
     async def schedule(self, connection: Connection, jobs: NewJobs) -> dict[UUID, int]:
@@ -269,6 +259,21 @@ class EnqueueStatements(Statements):
         )
         return bool(is_first == "true")
 
+    def _new_job(self, job_id: UUID, document: str, template: Template) -> tuple[str | None, ...]:
+        return (
+            str(job_id),
+            template.lane[0],
+            str(template.lane[1]),
+            template.task,
+            self._document(document),
+            _time(template.expires_at),
+            _seconds(template.expires_after),
+            template.options,
+            template.headers,
+            template.tags,
+            template.key,
+        )
+
     def _new_jobs(self, jobs: NewJobs) -> tuple[Any, ...]:
         templates = jobs.templates
         return (
@@ -286,6 +291,14 @@ class EnqueueStatements(Statements):
             used([template.key for template in templates]),
             used([None if template.lane_id is None else str(template.lane_id) for template in templates]),
         )
+
+
+def _only_template(jobs: NewJobs) -> Template | None:
+    """Return the template of a single job that statements for one can write; None: there are more."""
+    if len(jobs.ids) != 1:
+        return None
+    template = jobs.templates[jobs.numbers[0] - 1]
+    return template if template.lane_id is None else None
 
 
 def _gate_id(name: str, key: str) -> str:

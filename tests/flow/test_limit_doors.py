@@ -323,7 +323,7 @@ async def snooze(house: House, ids: Sequence[UUID]) -> None:
     await _retry(house, ids, is_spent=False)
 
 
-@door("retry", "promote", "gate_in", "attend_gates", "attend_simple_gates", "attend_lines")
+@door("retry", "promote", "gate_in", "attend_gates", "attend_simple_gates", "attend_lines", "attend_newcomer")
 async def retry_and_come_again(house: House, ids: Sequence[UUID]) -> None:
     await _retry(house, ids, delay=0.0)
     await house.holder.store.promote(house.holder.connection, 1000)
@@ -937,7 +937,8 @@ MOVES = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 ENTRANCES = {
-    *("enqueue", "enqueue_one", "enqueue_limited", "enqueue_alike", "schedule", "submit"),
+    *("enqueue", "enqueue_one", "enqueue_limited", "enqueue_one_limited", "enqueue_alike"),
+    *("schedule", "submit"),
     *("submit_workflow", "write_workflow"),
     # They make jobs, or move those that their own transaction has made.
     *("wait_for", "extend", "call_back", "make_webhooks"),
