@@ -131,9 +131,9 @@ class InvalidWorkflowError(PgQueueError):
 class ScheduleNotFoundError(PgQueueError):
     """There is no schedule of this name. Nothing was changed."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, advice: str = "") -> None:
         self.name = name
-        super().__init__(f"there is no schedule {name!r}")
+        super().__init__(f"there is no schedule {name!r}{advice}")
 
 
 class ScheduleExistsError(InvalidOptionError):

@@ -11,6 +11,8 @@ from pgqueue import (
     JobFilter,
     LimitNotFoundError,
     PgQueue,
+    PgQueueError,
+    ScheduleNotFoundError,
     UnknownQueueError,
     UnknownTaskError,
 )
@@ -18,6 +20,10 @@ from pgqueue.cli.output import plain
 from pgqueue.flow.limits import FAIR
 from pgqueue.flow.ordering import PREFIX
 
+LATEST: Final = 100
+"""Jobs whose tasks may have been meant."""
+MOST: Final = 1000
+"""Limits, and schedules, that may have been meant."""
 MOST_NAMED: Final = 10
 """Names that a message lists, at most."""
 OF_QUEUES: Final = ("queue/", "rate/", FAIR)
@@ -40,14 +46,16 @@ async def check_task(pgq: PgQueue, task: str, advice: str = "") -> None:
     """Raise UnknownTaskError if there is nothing of *task*, not even a job that has ended."""
     known, is_complete = await _tasks(pgq)
     if task not in known and is_complete and not await _has_jobs(pgq, JobFilter(task=task)):
-        raise UnknownTaskError(f"unknown task {task!r}{_instead(task, known, advice)}")
+        # Most likely it is one that has run of late, whose worker is stopped.
+        known |= {job.task for job in (await pgq.jobs(limit=LATEST, large_results=False)).jobs}
+        raise UnknownTaskError(f"unknown task {task!r}{instead(task, known, advice)}")
 
 
 async def check_queue(pgq: PgQueue, queue: str, advice: str = "") -> None:
     """Raise UnknownQueueError if there is nothing of *queue*, not even a job that has ended."""
     known = await _queues(pgq)
     if queue not in known and not await _has_jobs(pgq, JobFilter(queue=queue)):
-        raise UnknownQueueError(f"unknown queue {queue!r}{_instead(queue, known, advice)}")
+        raise UnknownQueueError(f"unknown queue {queue!r}{instead(queue, known, advice)}")
 
 
 async def check_ordered(pgq: PgQueue, group: str, advice: str = "") -> None:
@@ -59,7 +67,7 @@ async def check_ordered(pgq: PgQueue, group: str, advice: str = "") -> None:
         if each.ordered is not None
     }
     if group not in known:
-        raise LimitNotFoundError(group, _instead(group, known, advice))
+        raise LimitNotFoundError(group, instead(group, known, advice))
 
 
 async def check_limit(pgq: PgQueue, name: str) -> None:
@@ -78,7 +86,23 @@ async def check_limit(pgq: PgQueue, name: str) -> None:
         await pgq.get_limit(name)
     except LimitNotFoundError:
         known |= {each.name for each in await pgq.limits()}
-        raise LimitNotFoundError(name, _instead(name, known, FORCE)) from None
+        raise LimitNotFoundError(name, instead(name, known, FORCE)) from None
+
+
+async def with_names(pgq: PgQueue, error: ScheduleNotFoundError | LimitNotFoundError) -> PgQueueError:
+    """Return *error* with what may have been meant, unless it says so already."""
+    kind = type(error)
+    if str(error) != str(kind(error.name)):
+        return error
+    try:
+        if isinstance(error, ScheduleNotFoundError):
+            names = [each.name for each in await pgq.schedules.list(limit=MOST)]
+        else:
+            names = [each.name for each in await pgq.limits(limit=MOST)]
+    except PgQueueError:
+        # Who may not list them is told no more.
+        return error
+    return kind(error.name, instead(error.name, names))
 
 
 async def check_new(pgq: PgQueue, *, task: str | None = None, queue: str | None = None) -> None:
@@ -118,7 +142,8 @@ async def _has_jobs(pgq: PgQueue, chosen: JobFilter) -> bool:
     return bool(page.jobs) or page.is_cut_short
 
 
-def _instead(name: str, known: Iterable[str], advice: str) -> str:
+def instead(name: str, known: Iterable[str], advice: str = "") -> str:
+    """Return how a message goes on that there is no *name*: what may have been meant, or what there is."""
     names = sorted(known)
     if close := get_close_matches(name, names, n=1):
         return f"; did you mean {plain(repr(close[0]))}?" + (f" {advice.capitalize()}" if advice else "")

@@ -15,8 +15,9 @@ from uuid import UUID
 
 import typer
 
-from pgqueue import PgQueue
+from pgqueue import LimitNotFoundError, PgQueue, ScheduleNotFoundError
 from pgqueue.cli import settings
+from pgqueue.cli.known_names import with_names
 from pgqueue.cli.target import load, split_includes
 from pgqueue.database.dsn import read_dsn
 
@@ -83,7 +84,10 @@ class Session:
         """Await *use*, called with the PgQueue, and return its result."""
 
         async def use_it() -> T:
-            return await use(self._pgq)
+            try:
+                return await use(self._pgq)
+            except (LimitNotFoundError, ScheduleNotFoundError) as error:
+                raise await with_names(self._pgq, error) from None
 
         return self._runner.run(use_it())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from typing import Any, Final, TypedDict
 
 import pytest
@@ -262,15 +263,40 @@ async def test_a_typo_is_refused_by_every_command_and_changes_nothing(shell: She
         "ordered set chrage skip",
         "ordered stopped lnies",
         "ordered resume lnies key",
+        "limits show queue/defalt",
         "schedules show tcik",
+        "schedules edit tcik --every=30",
         "schedules pause tcik",
+        "schedules resume tcik",
+        "schedules run tcik",
+        "schedules delete tcik --yes",
     ):
         code, printed, said = await shell(command)
-        if (code, printed) != (1, "") or not said.startswith("pgqueue: ") or "Traceback" in said:
+        is_told = said.startswith("pgqueue: ") and said.count("\n") == 1
+        meant = re.search(r"did you mean '(charge|default|mail|tick)'\?|\(known: 'charge'\)", said)
+        # No limit of that queue is there that could have been meant.
+        is_meant = meant is not None or command == "limits show queue/defalt"
+        if (code, printed) != (1, "") or not is_told or not is_meant:
             taken[command] = code, printed, said
 
     assert taken == {}
     assert before == (await pgq.settings(), [job.id for job in (await pgq.jobs()).jobs])
+
+
+@pytest.mark.contract("P8.3")
+async def test_a_task_whose_worker_is_gone_is_what_was_meant(shell: Shell, pgq: PgQueue) -> None:
+    elsewhere = PgQueue(pgq.dsn)
+
+    @elsewhere.task(queue="mail")
+    async def send_bill(to: str) -> None: ...
+
+    async with elsewhere:
+        await send_bill.enqueue("ann")
+
+    said = [await shell(line) for line in ("jobs --task=send_bil", "dead list --task=send_bil")]
+
+    meant = "pgqueue: unknown task 'send_bil'; did you mean 'send_bill'?\n"
+    assert said == [(1, "", meant)] * 2
 
 
 @pytest.mark.contract("P8.3")
@@ -286,6 +312,9 @@ async def test_where_workers_say_what_they_declare_a_new_job_of_another_task_is_
         typo = await shell('enqueue send_mail ["x"]')
         queue = await shell('enqueue send_email ["x"] --queue=defalt')
         schedule = await shell("schedules create tick send_mail --every=60")
+        made = await shell('schedules create tick send_email ["x"] --every=60')
+        edited = await shell('schedules edit tick --task=send_mail --arguments=["x"]')
+        anyway = await shell('schedules edit tick --task=send_mail --arguments=["x"] --force')
         right = await shell('enqueue send_email ["x"]')
         forced = await shell('enqueue send_mail ["x"] --force')
 
@@ -295,5 +324,6 @@ async def test_where_workers_say_what_they_declare_a_new_job_of_another_task_is_
         1,
         "pgqueue: unknown task 'send_mail'; did you mean 'send_email'? Pass --force if it is right\n",
     )
-    assert (queue[0], schedule[0]) == (1, 1)
+    assert (queue[0], schedule[0], made[0], edited[0], anyway[0]) == (1, 1, 0, 1, 0)
+    assert edited[2] == typo[2]
     assert (right[0], forced[0]) == (0, 0)

@@ -70,7 +70,7 @@ async def test_queues_shows_what_each_holds(cli: Cli, pgq: PgQueue) -> None:
     [queue] = document["queues"]
     assert (queue["queue"], queue["is_paused"]) == ("default", False)
     assert (queue["pending"]["value"], queue["scheduled"]["value"]) == (3, 1)
-    assert unknown == (1, "", "pgqueue: unknown queue 'mial' (known: '[mail]', 'default')\n")
+    assert unknown == (1, "", "pgqueue: unknown queue 'mial'; did you mean '[mail]'?\n")
 
 
 async def test_a_queue_is_paused_and_resumed(cli: Cli, pgq: PgQueue) -> None:

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from pgqueue import PgQueue, Setting, UnknownQueueError
 from pgqueue.cli.commands.cancel_requeue import cancel_waiting
-from pgqueue.cli.known_names import check_queue, check_task
+from pgqueue.cli.known_names import check_queue, check_task, instead
 from pgqueue.cli.output import known, plain, print_json, print_lines, print_table, say, table
 from pgqueue.cli.parameters import Actor, App, AsJson, Dsn, Note, Schema, Yes, call, user
 from pgqueue.cli.tables import Table
@@ -142,7 +142,7 @@ def pause(
 
     async def pause_it(pgq: PgQueue) -> tuple[bool, SettingDocument]:
         if queue is not None and not force:
-            await _check_exists(pgq, queue, "; use --force to pause it anyway")
+            await _check_exists(pgq, queue, "use --force to pause it anyway")
         elif task is not None and not force:
             await check_task(pgq, task, "use --force to pause it anyway")
         changed = await pgq.pause(queue=queue, task=task, actor=user(actor), reason=note)
@@ -237,8 +237,7 @@ async def _check_exists(pgq: PgQueue, queue: str, advice: str = "") -> None:
 
 def _check_known(queue: str, known: Sequence[str], advice: str = "") -> None:
     if queue not in known:
-        names = ", ".join(map(repr, known[:10])) or "none"
-        raise UnknownQueueError(f"unknown queue {queue!r} (known: {names}){advice}")
+        raise UnknownQueueError(f"unknown queue {queue!r}{instead(queue, known, advice)}")
 
 
 async def _setting_of(pgq: PgQueue, queue: str | None, task: str | None) -> SettingDocument:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import typer
 
-from pgqueue import PgQueue, Schedule, Tick
+from pgqueue import PgQueue, Schedule, ScheduleNotFoundError, Tick
 from pgqueue.cli.commands.enqueue import call_of, read_arguments
 from pgqueue.cli.commands.schedule_options import (
     At,
@@ -199,6 +199,7 @@ def edit(
     tick_argument: TickArgument = None,
     note: Note = None,
     actor: Actor = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Change what is given of a schedule. From then on deploys do not change it.
@@ -230,6 +231,8 @@ def edit(
         raise typer.BadParameter("give what to change, such as --cron")
 
     async def change(pgq: PgQueue) -> Schedule:
+        if not force:
+            await check_new(pgq, task=task, queue=queue)
         what = None if task is None else call_of(pgq, task, given, options)
         return await pgq.schedules.edit(name, call=what, actor=user(actor), reason=note, **changes)
 
@@ -309,8 +312,13 @@ def delete(
 ) -> None:
     """Remove a schedule and its history; its jobs stay. What code declares comes back: pause it instead."""
     confirm(plain(f"delete schedule {name!r} and its history?"), yes=yes)
-    changed = call(app, dsn, schema, lambda pgq: pgq.schedules.delete(name, actor=user(actor), reason=note))
-    report(name, "deleted" if changed else "there was nothing to delete", changed, as_json=as_json)
+
+    async def delete_it(pgq: PgQueue) -> None:
+        if not await pgq.schedules.delete(name, actor=user(actor), reason=note):
+            raise ScheduleNotFoundError(name)
+
+    call(app, dsn, schema, delete_it)
+    report(name, "deleted", True, as_json=as_json)
 
 
 def _given(**values: Any) -> dict[str, Any]:
