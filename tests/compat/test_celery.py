@@ -75,7 +75,10 @@ SETTINGS: dict[str, Any] = {
     "security_key": "x",
 }
 CALLS: dict[str, Callable[[Celery], object]] = {
-    "inspect": lambda app: app.control.inspect(),
+    "what workers have reserved": lambda app: app.control.inspect().reserved(),
+    "revoked tasks": lambda app: app.control.inspect().revoked(),
+    "attributes of tasks": lambda app: app.control.inspect().registered("rate_limit"),
+    "broadcast": lambda app: app.control.broadcast("ping"),
     "purge": lambda app: app.control.purge(),
     "worker_main": lambda app: app.worker_main([]),
     "start": lambda app: app.start(),
@@ -95,7 +98,10 @@ CALLS: dict[str, Callable[[Celery], object]] = {
     "children": lambda app: app.AsyncResult("x").children,
     "save": lambda app: app.GroupResult("x").save(),
     "parent_id": lambda app: app.task(do_nothing).request.parent_id,
-    "signature as an argument": lambda app: app.send_task("x", [app.signature("y")]),
+    "signature of another kind": lambda app: app.signature({"task": "x", "subtask_type": "map"}),
+    "error callback that is composed": lambda app: app.send_task(
+        "x", link_error=chain(app.signature("y"), app.signature("z"))
+    ),
     "broker of a result": lambda app: app.AsyncResult("x", backend="redis://"),
 }
 

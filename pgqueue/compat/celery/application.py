@@ -12,7 +12,7 @@ from uuid import UUID
 from pgqueue import DuplicateTaskError, UnknownQueueError
 from pgqueue.compat.celery import canvas, current, loading
 from pgqueue.compat.celery.beneath import Beneath
-from pgqueue.compat.celery.compiling import results_before
+from pgqueue.compat.celery.compiling import SENDER, results_before
 from pgqueue.compat.celery.conf import read_object
 from pgqueue.compat.celery.control import Control
 from pgqueue.compat.celery.eager import run_canvas, run_here
@@ -158,6 +158,11 @@ class Celery(Beneath):
 
         self.task(name="celery.map")(xmap)
         self.task(name="celery.starmap")(xstarmap)
+
+        def send_callback(result: Any, callback: Any) -> None:
+            canvas.signature(callback, app=self).apply_async((result,))
+
+        self.task(name=SENDER)(send_callback)
 
     def autodiscover_tasks(
         self,

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from pgqueue.compat.celery.exceptions import ImproperlyConfigured
 from pgqueue.compat.celery.signature import (
+    READERS,
     Part,
     Signature,
     app_of,
@@ -20,6 +21,7 @@ from pgqueue.compat.celery.signature import (
     part_of,
     signature,
     subtask,
+    written,
 )
 
 __all__ = [
@@ -89,6 +91,10 @@ class group(Part):  # noqa: N801  # Celery's name
                 delay = start
         return self
 
+    def __json__(self) -> dict[str, Any]:
+        """Return it as Celery writes it."""
+        return written(self, "celery.group", {"tasks": self.tasks}, "group")
+
     def _state(self) -> tuple[Any, ...]:
         return self.tasks, self.options
 
@@ -138,6 +144,10 @@ class chord(Part):  # noqa: N801  # Celery's name
         )
         return whole.apply_async(**options)
 
+    def __json__(self) -> dict[str, Any]:
+        """Return it as Celery writes it."""
+        return written(self, "celery.chord", {"header": self.header, "body": self.body}, "chord")
+
     def _state(self) -> tuple[Any, ...]:
         return self.header, self.body, self.options
 
@@ -165,6 +175,10 @@ class chunks(Part):  # noqa: N801  # Celery's name
         """Return its group."""
         return self.group()
 
+    def __json__(self) -> dict[str, Any]:
+        """Return its group as Celery writes it."""
+        return self.group().__json__()
+
     def clone(
         self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> Self:
@@ -189,3 +203,11 @@ def xstarmap(task: Any, it: Iterable[Any]) -> Signature:
     """Return one task that calls *task* with each item's arguments, one after the other."""
     items = [list(each) for each in it]
     return Signature("celery.starmap", (), {"task": task.name, "it": items}, app=task._app, immutable=True)  # noqa: SLF001
+
+
+READERS["group"] = lambda kwargs, options, app: group(
+    [signature(each, app=app) for each in kwargs["tasks"]], app=app, **options
+)
+READERS["chord"] = lambda kwargs, options, app: chord(
+    signature(kwargs["header"], app=app), maybe_signature(kwargs.get("body"), app), app=app, **options
+)

@@ -97,11 +97,15 @@ def with_callbacks(app: Any, whole: Any, options: Mapping[str, Any]) -> Any:
 
 
 def _callback(app: Any, call: Any, kind: str) -> Any:
-    if not isinstance(call, Signature):
-        raise not_there("a callback that is composed", "use chain(...), or let the callback send the rest")
-    if any(callbacks_of(call.options)):
-        raise not_there("a callback of a callback", "use chain(...)")
-    return compile_call(app, call, call.options, kind)
+    is_single = isinstance(call, Signature) and not any(callbacks_of(call.options))
+    if is_single:
+        return compile_call(app, call, call.options, kind)
+    if kind == "error":
+        raise not_there("an error callback that is composed", "let the callback send the rest")
+    if not isinstance(call, Part):
+        raise TypeError(f"a callback is a call such as task.s(...), got {call!r}")
+    # A job of its own, which has the result, sends what is composed.
+    return compile_call(app, Signature(SENDER, (call,), app=app), {}, kind)
 
 
 def _with_options(app: Any, whole: Any, options: Mapping[str, Any]) -> Any:
@@ -113,6 +117,8 @@ def _with_options(app: Any, whole: Any, options: Mapping[str, Any]) -> Any:
     return whole.set(**given)
 
 
+SENDER: Final = "celery.send_callback"
+"""The task that sends a callback which is composed, with the result before its arguments."""
 _KEPT: Final = {"ignore_result": False}
 """In a canvas the next task takes the result, also of a task whose results are ignored."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, NoReturn, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Final, NoReturn, Self
 
 from pgqueue.compat.celery import current
 from pgqueue.compat.celery.wire import pack
@@ -11,9 +11,7 @@ from pgqueue.compat.missing import Lacking, not_there
 
 
 def pack_one(value: Any) -> Any:
-    """Return an argument as JSON values. Raises TypeError, NotImplementedError for a call."""
-    if isinstance(value, Part):
-        raise not_there("a signature as an argument", "pass the name and the arguments, or use link=")
+    """Return an argument as JSON values: a call is a dictionary then, as in Celery. Raises TypeError."""
     return pack(value)
 
 
@@ -30,7 +28,7 @@ def pack_named(values: Mapping[str, Any] | None) -> dict[str, Any]:
 class Part(Lacking):
     """What is composed: a call, or several."""
 
-    lacking = "pass the name and the arguments: a call is no dictionary here"
+    lacking = "read its attributes: a call is a dictionary only as an argument"
     ways: ClassVar[Mapping[str, str]] = {
         "stamp": "pass headers=", "stamp_links": "pass headers=", "id": "send it: ids are made then",
     }  # fmt: skip
@@ -105,7 +103,7 @@ class Part(Lacking):
         raise not_there("freeze()", "send it: ids are made then")
 
     def __getitem__(self, name: Any) -> NoReturn:
-        """Not there, and it cannot be made JSON: a call is no dictionary."""
+        """Not there: it is a dictionary only as an argument."""
         raise not_there(
             f"a call's item {name!r}", "read its attributes: .task, .args, .kwargs, .options, .tasks"
         )
@@ -119,6 +117,10 @@ class Part(Lacking):
 
     def __invert__(self) -> Any:
         return self.apply_async().get()
+
+    def __json__(self) -> dict[str, Any]:
+        """Return what it is as an argument: a dictionary, of which `signature` makes a call again."""
+        raise NotImplementedError
 
     def _state(self) -> tuple[Any, ...]:
         return (self.options,)
@@ -183,6 +185,10 @@ class Signature(Part):
         call = self.clone(args, kwargs)
         return self.type(*call.args, **call.kwargs)
 
+    def __json__(self) -> dict[str, Any]:
+        """Return it as Celery writes it."""
+        return written(self, self.task, self.kwargs, None, self.args, immutable=self.immutable)
+
     def _state(self) -> tuple[Any, ...]:
         return self.task, self.args, self.kwargs, self.options, self.immutable
 
@@ -217,6 +223,10 @@ class chain(Part):  # noqa: N801  # Celery's name
             tasks[0] = tasks[0].clone(args, kwargs)
         return type(self)(*tasks, app=self._app, **{**self.options, **options})
 
+    def __json__(self) -> dict[str, Any]:
+        """Return it as Celery writes it."""
+        return written(self, "celery.chain", {"tasks": self.tasks}, "chain")
+
     def _state(self) -> tuple[Any, ...]:
         return self.tasks, self.options
 
@@ -230,18 +240,69 @@ class chain(Part):  # noqa: N801  # Celery's name
         return " | ".join(map(repr, self.tasks))
 
 
+def written(
+    part: Part,
+    task: str,
+    kwargs: Mapping[str, Any],
+    kind: str | None,
+    args: Iterable[Any] = (),
+    *,
+    immutable: bool = False,
+) -> dict[str, Any]:
+    """Return a call, or several, as the dictionary that Celery makes of it."""
+    return {
+        "task": task,
+        "args": list(args),
+        "kwargs": dict(kwargs),
+        "options": part.options,
+        "subtask_type": kind,
+        "immutable": immutable,
+    }
+
+
+READERS: Final[dict[str, Callable[[Mapping[str, Any], dict[str, Any], Any], Part]]] = {
+    "chain": lambda kwargs, options, app: chain(
+        *(signature(each, app=app) for each in kwargs["tasks"]), app=app, **options
+    )
+}
+"""Make what is composed of its arguments, its options and an app, by the kind that it is written with."""
+
+
+def _read(given: Mapping[str, Any], app: Any) -> Any:
+    """Return the call that was written as a dictionary."""
+    options = dict(given.get("options") or {})
+    for name in ("link", "link_error"):
+        if options.get(name):
+            options[name] = [maybe_signature(each, app=app) for each in _listed(options[name])]
+    kind = given.get("subtask_type")
+    if kind in READERS:
+        return READERS[kind](given.get("kwargs") or {}, options, app)
+    if kind is not None or "task" not in given:
+        raise not_there(f"a signature of the kind {kind!r}", "pass one that .s(), chain, group or chord made")
+    immutable = bool(given.get("immutable"))
+    return Signature(
+        given["task"], given.get("args"), given.get("kwargs"), options, immutable=immutable, app=app
+    )
+
+
 def signature(varies: Any, *args: Any, **kwargs: Any) -> Any:
-    """Return a call by the name of a task; of a call, a copy."""
-    if isinstance(varies, Part):
-        return varies.clone(*args, **kwargs)
+    """Return a call by the name of a task; of a call, also one that was an argument, a copy."""
     if isinstance(varies, Mapping):
-        raise not_there(
-            "a signature as a dictionary", "pass the name and the arguments: signature(name, args)"
-        )
+        varies = _read(varies, kwargs.pop("app", None))
+    if isinstance(varies, Part):
+        kwargs.pop("app", None)
+        return varies.clone(*args, **kwargs)
     return Signature(varies, *args, **kwargs)
 
 
-subtask = maybe_signature = signature
+def maybe_signature(d: Any, app: Any = None, clone: bool = False) -> Any:
+    """Return *d*, a call, as it is; of one that was an argument, a call; None of None."""
+    if isinstance(d, Part):
+        return d.clone() if clone else d
+    return _read(d, app) if isinstance(d, Mapping) else d
+
+
+subtask = signature
 
 
 def app_of(parts: Iterable[Part]) -> Any:

@@ -19,6 +19,7 @@ from pathlib import Path
 from uuid import UUID
 
 from celery import Celery, chain, chord, group, shared_task, signature, states
+from celery.canvas import maybe_signature
 from celery.exceptions import (
     ChordError,
     Ignore,
@@ -979,6 +980,87 @@ def example_names():
 def example_what_was_set():
     app.conf.result_extended = True
     return app.conf.result_extended
+
+
+@app.task
+def call_back(callback, value):
+    maybe_signature(callback, app=app).apply_async((value,))
+    return [callback["task"], callback["args"], callback["immutable"], callback["subtask_type"]]
+
+
+def example_calls_as_arguments():
+    linked = add.s(3)
+    linked.link(keep.s("called-linked"))
+    calls = {
+        "called": keep.s("called"),
+        "called-late": keep.s("called-late").set(countdown=0.1),
+        "called-own": keep.si([date(2026, 1, 31).isoformat()], "called-own"),
+        "called-chain": chain(add.s(3), keep.s("called-chain")),
+        "called-group": group(keep.s("called-group"), add.s(1)),
+        "called-chord": chord([add.s(1), add.s(2)], chain(xsum.s(), keep.s("called-chord"))),
+        "called-linked": linked,
+    }
+    told = {key: call_back.delay(call, 2).get(timeout=WITHIN) for key, call in calls.items()}
+    return [
+        [told[key] for key in ("called", "called-own")],
+        [told[key][3] for key in ("called-chain", "called-group", "called-chord")],
+        {key: noted(key, 1) for key in calls},
+        maybe_signature(None),
+        raised(lambda: call_back.delay(object(), 2).get(timeout=WITHIN))[0] is not None,
+    ]
+
+
+def example_callbacks_that_are_composed():
+    linked = add.s(5)
+    linked.link(keep.s("composed-link"))
+    callbacks = {
+        "composed-chain": chain(add.s(3), keep.s("composed-chain")),
+        "composed-group": group(keep.s("composed-group"), add.s(1)),
+        "composed-chord": chord([add.s(1), add.s(2)], chain(xsum.s(), keep.s("composed-chord"))),
+        "composed-link": linked,
+    }
+    for callback in callbacks.values():
+        add.apply_async((1, 1), link=callback).get(timeout=WITHIN)
+    chain(add.s(1, 1), add.s(2)).apply_async(link=chain(add.s(3), keep.s("composed-of-chain")))
+    return [{key: noted(key, 1) for key in callbacks}, noted("composed-of-chain", 1)]
+
+
+@app.task
+def hold(key):
+    note(key, "begun")
+    until(lambda: (NOTES / f"{key}-goes").exists())
+
+
+def example_looking_at_workers():
+    result = hold.delay("held")
+    # A worker that does not listen yet is asked in vain.
+    noted("held", 1)
+    look = app.control.inspect(timeout=WITHIN, limit=1)
+
+    def running():
+        return [
+            (name, each)
+            for name, tasks in (look.active() or {}).items()
+            for each in tasks
+            if each["id"] == result.id
+        ]
+
+    until(running)
+    [(name, one)] = running()
+    said = [
+        list(look.ping().values()),
+        [one["name"], one["type"], one["hostname"] == name, one["delivery_info"]["routing_key"]],
+        [type(one["time_start"]).__name__, type(one["worker_pid"]).__name__],
+        {"examples.hold", "examples.add", "a-name-of-its-own"} <= set(look.registered()[name]),
+        {"celery", "routed", "far"} <= {each["name"] for each in look.active_queues()[name]},
+        [type(look.stats()[name][what]).__name__ for what in ("pid", "uptime")],
+        look.stats()[name]["pool"]["max-concurrency"] > 0,
+        list(app.control.inspect([name], timeout=WITHIN, limit=1).ping()) == [name],
+        app.control.ping(timeout=WITHIN, limit=1) == [{name: {"ok": "pong"}}],
+    ]
+    (NOTES / "held-goes").touch()
+    result.get(timeout=WITHIN)
+    return said
 
 
 def main():
