@@ -35,7 +35,7 @@ CELERY = [
     *("-m", "celery", "-A", "examples", "worker", "-c", "4", "-Q", "celery,routed,far,own"),
     *("--without-mingle", "--without-gossip", "--without-heartbeat", "--loglevel", "WARNING"),
 ]
-WITHIN = 240
+WITHIN = 480
 
 
 @contextmanager
