@@ -75,6 +75,7 @@ from pgqueue.flow.limits import (
     Limits,
     WhenFull,
     fair_share,
+    limits_of_queue,
     read_limits,
 )
 from pgqueue.flow.ordering import OnDead, Ordered, OrderedBy, ordered, read_ordered
@@ -538,6 +539,9 @@ class PgQueue(
         stand ready at once (10). *ageing*: workers that declare it raise a pending job by one of the queue's
         priorities for each such time that it has waited, in seconds or as a timedelta; None: it may wait for
         ever behind jobs of higher priorities.
+
+        Declared again, a queue has what the last declaration says, and nothing of the one before. Raises
+        InvalidOptionError, and changes nothing then.
         """
         read_options("queue", {"queue": name}, Level.CALL)
         if "queue" in options:
@@ -550,17 +554,13 @@ class PgQueue(
         shared = None if fair_by is None else fair_share(name, fair_by, WINDOW if window is None else window)
         if shared is not None:
             self._reader.check_shares(name, shared)
-        of_queue = self._limits.set_queue(name, slots, rate)
+        limits = limits_of_queue(name, slots, rate)
         self.registry.set_queue(name, level)
         self.registry.set_ageing(name, raised_after)
-        if shared is not None:
-            self._limits.declare(shared.limit)
+        self._limits.set_queue(name, limits if shared is None else (*limits, shared))
         self._reader.share_queue(name, shared)
-        if of_queue:
-            self._reader.limit_queue(name, of_queue)
-        if not isinstance(limit, Unset):
-            self._depths.set_limit(name, limit)
-        self._reader.forget()
+        self._reader.limit_queue(name, limits)
+        self._depths.set_limit(name, limit)
 
     def allow_importing(self, *modules: str) -> None:
         """Let workers run the functions of *modules*, and of those below them, without a declared task.

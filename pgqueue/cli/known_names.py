@@ -17,7 +17,7 @@ from pgqueue import (
     UnknownTaskError,
 )
 from pgqueue.cli.output import plain
-from pgqueue.flow.limits import FAIR
+from pgqueue.flow.limits import FAIR, RATE, SLOTS
 from pgqueue.flow.ordering import PREFIX
 
 LATEST: Final = 100
@@ -26,7 +26,7 @@ MOST: Final = 1000
 """Limits, and schedules, that may have been meant."""
 MOST_NAMED: Final = 10
 """Names that a message lists, at most."""
-OF_QUEUES: Final = ("queue/", "rate/", FAIR)
+OF_QUEUES: Final = (SLOTS, RATE, FAIR)
 """With what the names of the limits of queues begin."""
 FORCE: Final = "pass --force if it is right"
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from pgqueue.errors import QueueFullError
 from pgqueue.model.checks import integer
+from pgqueue.model.unset import Unset
 
 BELIEVED_FOR: Final = 1.0
 """Seconds for which a count is trusted that leaves room."""
@@ -82,9 +83,12 @@ class Depths:
         self.is_limited = default is not None
         """Whether any queue has a limit: where none has, no enqueue need ask."""
 
-    def set_limit(self, queue: str, limit: int | None) -> None:
-        """Set the limit of *queue*; None: no limit."""
-        self._limits[queue] = limit
+    def set_limit(self, queue: str, limit: int | Unset | None) -> None:
+        """Set the limit of *queue*; None: no limit; UNSET: that of every queue."""
+        if isinstance(limit, Unset):
+            self._limits.pop(queue, None)
+        else:
+            self._limits[queue] = limit
         self.is_limited = self._default is not None or any(each is not None for each in self._limits.values())
 
     def forget(self) -> None:

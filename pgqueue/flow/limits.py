@@ -34,8 +34,10 @@ MAX_KEY: Final = 512
 MAX_LIMITS: Final = 16
 """Limits of one job."""
 
+SLOTS: Final = "queue/"
+RATE: Final = "rate/"
 FAIR: Final = "fair/"
-"""With what the names of windows begin: then comes that of the queue."""
+"""With what the names of the limits of queues begin: then comes that of the queue."""
 WINDOW: Final = 10
 """Jobs of one key of a fair queue that stand ready at most, by default."""
 MAX_WINDOW: Final = 10_000
@@ -183,19 +185,11 @@ class Limits:
         """Declare *limit*; return the one that is declared by its name."""
         return self._declared.setdefault(limit.name, limit)
 
-    def set_queue(self, queue: str, slots: int | None, rate: Rate | None) -> tuple[LimitBy, ...]:
-        """Declare the limits of a queue, in their order. Raises InvalidOptionError."""
-        where, limits = f"queue {queue!r}", []
-        if slots is not None:
-            limits.append(Limit(f"queue/{queue}", slots_of(where, slots)))
-        if rate is not None:
-            limits.append(Limit(f"rate/{queue}", rate=rate_of(where, rate)))
-        self._declared.update((limit.name, limit) for limit in limits)
-        return tuple(map(LimitBy, limits))
-
-    def declare(self, limit: Limit) -> None:
-        """Declare a limit that is made, in place of one of its name."""
-        self._declared[limit.name] = limit
+    def set_queue(self, queue: str, limits: Iterable[LimitBy]) -> None:
+        """Declare the limits of a queue, in place of those that it had."""
+        for kind in (SLOTS, RATE, FAIR):
+            self._declared.pop(f"{kind}{queue}", None)
+        self._declared.update((each.limit.name, each.limit) for each in limits)
 
     @property
     def are_declared(self) -> bool:
@@ -217,6 +211,16 @@ def is_key(key: object) -> TypeGuard[Key]:
 def slots_of(where: str, slots: object) -> int:
     """Return *slots* if it is a number of slots. Raises ConfigurationError."""
     return integer(f"{where}: slots", slots, least=1)
+
+
+def limits_of_queue(queue: str, slots: int | None, rate: Rate | None) -> tuple[LimitBy, ...]:
+    """Return what all jobs of a queue wait for, in its order. Raises InvalidOptionError."""
+    where, limits = f"queue {queue!r}", []
+    if slots is not None:
+        limits.append(Limit(f"{SLOTS}{queue}", slots_of(where, slots)))
+    if rate is not None:
+        limits.append(Limit(f"{RATE}{queue}", rate=rate_of(where, rate)))
+    return tuple(map(LimitBy, limits))
 
 
 def fair_share(queue: str, key: object, window: object) -> LimitBy:

@@ -449,3 +449,10 @@ def test_an_address_of_another_server_is_passed_over_where_the_environment_names
     finally:
         broker.close()
     assert len(warned) == 1
+
+
+def test_a_queue_keeps_what_was_declared_of_it(broker: dramatiq.Broker) -> None:
+    broker.pgqueue.queue("mail", ageing=60)
+    dramatiq.actor(queue_name="mail")(sleep_in_parts)
+    broker.declare_queue("mail")
+    assert broker.pgqueue.registry.ageing == {"mail": 60}

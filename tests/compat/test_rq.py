@@ -378,3 +378,9 @@ def test_an_address_of_redis_is_passed_over_where_the_environment_names_a_databa
         disconnect(connection.pgqueue)
     assert len(warned) == 1
     assert "secret" not in str(warned[0].message)
+
+
+def test_a_queue_keeps_what_was_declared_of_it(connection: Redis) -> None:
+    connection.pgqueue.queue("mail", ageing=60)
+    Queue("mail", connection=connection)
+    assert connection.pgqueue.registry.ageing == {"mail": 60}

@@ -100,7 +100,8 @@ class Broker(Lacking):
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue."""
-        self.pgqueue.queue(queue_name)
+        if queue_name not in self.pgqueue.registry.queues:
+            self.pgqueue.queue(queue_name)
 
     def get_actor(self, actor_name: str) -> Any:
         """Return an actor. Raises ActorNotFound."""

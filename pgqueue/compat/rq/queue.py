@@ -71,7 +71,9 @@ class Queue(Lacking):
         self.name = name
         self._default_timeout = seconds_of("default_timeout", default_timeout)
         self._is_async = is_async
-        prepare(self.connection).queue(name)
+        pgq = prepare(self.connection)
+        if name not in pgq.registry.queues:
+            pgq.queue(name)
 
     def __pgqueue__(self) -> PgQueue:
         """Return what `pgqueue worker` runs."""
