@@ -492,6 +492,23 @@ def test_only_this_host_is_the_same_origin(site: str | None, origin: str | None,
         assert found is Origin.UNKNOWN
 
 
+async def test_a_form_is_shown_to_those_only_who_may_send_it() -> None:
+    async with no_database(token=TOKEN, open_reading=True) as app, client_of(app) as client:
+        routes = paths_of(app)
+        forms = [path for method, path in routes if method == "GET" and ("POST", path) in routes]
+        answers = {
+            # The preview of a bulk operation is that of a verb.
+            path: (await client.get(path, params={"verb": "cancel"})).headers.get("location")
+            for path in forms
+            if path.startswith("/dashboard") and not is_open(path)
+        }
+
+    assert {"/dashboard/enqueue", "/dashboard/schedules/new", "/dashboard/schedules/edit"} <= answers.keys()
+    assert [
+        path for path, leads_to in answers.items() if not str(leads_to).startswith("/dashboard/login")
+    ] == []
+
+
 # Jobs that belong to somebody
 
 

@@ -120,7 +120,7 @@ class SchedulePages:
 
     async def new(self, request: Request) -> Response:
         """Show the form of a new one."""
-        await self._pages.access.check(request, "read", "schedules")
+        await self._pages.access.check(request, "configure", "schedules")
         return self._form(request, Draft(), is_new=True)
 
     async def create(self, request: Request) -> Response:
@@ -141,7 +141,8 @@ class SchedulePages:
 
     async def edit(self, request: Request) -> Response:
         """Show the form of one that there is."""
-        return self._form(request, Draft.of_schedule(await self._found(request)), is_new=False)
+        name = await self._named(request, "configure")
+        return self._form(request, Draft.of_schedule(await self._schedules.get(name)), is_new=False)
 
     async def change(self, request: Request) -> Response:
         """Change one."""
