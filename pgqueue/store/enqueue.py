@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 class LimitedJobs(NamedTuple):
     """Jobs with limits, as they are sent."""
 
-    statement: str
-    """What writes them: such jobs need no more."""
+    sql: str
+    """The statement that writes them: such jobs need no more."""
     arguments: tuple[Any, ...]
 
 
@@ -69,17 +69,16 @@ class EnqueueStatements(Statements):
         template = _only_template(jobs)
         if template is not None:
             given = self._new_job(jobs.ids[0], jobs.documents[0], template)
-            return LimitedJobs("enqueue_one_limited", (*given, lists[0], first[0]))
+            return LimitedJobs(self._sql["enqueue_one_limited"], (*given, lists[0], first[0]))
         if len(lists) == 1 and not lists[0].startswith('{"order/'):
-            return LimitedJobs("enqueue_alike", (*self._new_jobs(jobs), lists[0], first[0]))
+            return LimitedJobs(self._sql["enqueue_alike"], (*self._new_jobs(jobs), lists[0], first[0]))
         places = f"{{{','.join(map(str, numbers))}}}" if len(lists) > 1 else None
         given = (*self._new_jobs(jobs), json.dumps(lists), places, f"{{{','.join(first)}}}")
-        return LimitedJobs("enqueue_limited", given)
+        return LimitedJobs(self._sql["enqueue_limited"], given)
 
     async def enqueue_limited(self, connection: Connection, jobs: LimitedJobs) -> list[int]:
         """Write *jobs*; return what is to be attended to."""
-        found = await connection.fetchval(self._sql[jobs.statement], *jobs.arguments)
-        notes: list[int] = json.loads(found)
+        notes: list[int] = json.loads(await connection.fetchval(jobs.sql, *jobs.arguments))
         return notes
 
     async def schedule(self, connection: Connection, jobs: NewJobs) -> dict[UUID, int]:

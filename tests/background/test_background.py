@@ -162,12 +162,12 @@ async def test_a_row_that_cannot_be_read_settles_its_own_watchers_only(
     bad, good = await work.enqueue(), await work.enqueue()
     read_job_rows = inside.store(pgq).read_job_rows
 
-    async def read(connection: Any, ids: Iterable[UUID]) -> Any:
+    async def read(connection: Any, ids: Iterable[UUID], **rest: Any) -> Any:
         asked = list(ids)
         if bad.id in asked:
             # What asyncpg raises for a value that Python does not have.
             raise OverflowError("date value out of range")
-        return await read_job_rows(connection, asked)
+        return await read_job_rows(connection, asked, **rest)
 
     monkeypatch.setattr(inside.store(pgq), "read_job_rows", read)
     waiting = [asyncio.create_task(job.result()) for job in (bad, good, bad)]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
+from kit import inside
 from kit.faults import Ghost, ghost
 
 from pgqueue import PgQueue
@@ -257,7 +258,7 @@ async def test_a_job_with_limits_that_is_written_alone_is_like_one_of_many(
             for job_id in (ids := new_ids(count)):
                 jobs.add(job_id, '{"key": 1}', template)
             given = holder.store.limited_jobs(jobs, {job_id: tuple(gates) for job_id in ids})
-            assert (given.statement == "enqueue_one_limited") == (count == 1)
+            assert (given.sql == inside.statement(holder.store, "enqueue_one_limited")) == (count == 1)
             [note] = await holder.store.enqueue_limited(holder.connection, given)
             assert await db.fetchval(NOTED, note, ids[0])
             return ids[-1]

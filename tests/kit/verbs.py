@@ -290,6 +290,8 @@ def client_verbs() -> dict[str, Verb]:
     assert methods <= schedules.keys()
     for name, run in schedules.items():
         found[f"schedules.{name}"] = partial(_of_schedules, run)
+    found["enqueue of limited"] = lambda pgq, _: pgq.enqueue(call(pgq, "limited"))
+    found["enqueue of ordered"] = lambda pgq, _: pgq.enqueue(call(pgq, "ordered"))
     found["enqueue_many of limited"] = lambda pgq, _: pgq.enqueue_many(
         [call(pgq, "limited"), call(pgq, "limited")]
     )
