@@ -74,6 +74,7 @@ def module_of(path: Path) -> str:
 MODULES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
+@functools.cache
 def imported(module: str) -> set[str]:
     """Return the dotted names of what *module* imports, be it for types alone."""
     path = MODULES[module]
