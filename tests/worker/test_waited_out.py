@@ -244,8 +244,13 @@ async def test_those_that_wait_for_a_connection_which_the_server_refuses_take_tu
     limited = PgQueue(with_role(dsn, role))
     served: list[int] = []
 
+    def in_turn() -> list[int]:
+        """Return who was served once all five had been, some times: at first not all know that they wait."""
+        often = [[n for n, who in enumerate(served) if who == caller][4:5] for caller in range(5)]
+        return served[max(each[0] for each in often) :] if all(often) else []
+
     async def call(caller: int) -> None:
-        for _ in range(20):
+        while len(in_turn()) < 100:
             async with inside.database(limited).lend() as connection:
                 await connection.execute("select")
                 served.append(caller)
@@ -257,10 +262,10 @@ async def test_those_that_wait_for_a_connection_which_the_server_refuses_take_tu
         gaps = [
             later - earlier
             for caller in range(5)
-            for earlier, later in pairwise(n for n, who in enumerate(served) if who == caller)
+            for earlier, later in pairwise(n for n, who in enumerate(in_turn()) if who == caller)
         ]
-        # Each once in five; but who comes first may have to hear of a refusal first.
-        assert len(served) == 100
+        # Each is one of five.
+        assert len(gaps) > 50
         assert max(gaps) <= 10
     finally:
         await root.execute(f"drop role {role}")
